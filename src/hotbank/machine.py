@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Machine protocol: what anything with memory blocks answers, and the values it answers with.
+
+Primitives only, without retry or policy. A model, this host, and a machine at the far end of a byte
+stream all speak it, and one contract test suite runs over all of them. Everything here is a value that
+crosses a wire as JSON (wire.py), so fields are plain: integers, strings, enums, tuples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hotbank.errors import Code
+from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Range
+
+
+class Clock(Protocol):
+    """Monotonic seconds: wall time on real machines, simulated time in a model."""
+
+    def now(self) -> float:
+        """Seconds since an arbitrary start; never goes back."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Let ``seconds`` pass on this clock."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One memory block: what /sys/devices/system/memory/memoryN says, plus what is used of it.
+
+    ``valid_zones`` is ``("none",)`` where the kernel prints none. ``used``: pages in use, or None when unknown.
+    """
+
+    number: int
+    range: Range
+    state: BlockState
+    valid_zones: tuple[str, ...] = ()
+    node: int | None = None
+    used: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneInfo:
+    """One populated zone of /proc/zoneinfo. Everything in pages; ``start_pfn`` a page frame number.
+
+    ``reclaimable``: clean file pages of this zone that reclaim could drop.
+    """
+
+    node: int
+    zone: str
+    start_pfn: int
+    spanned: int
+    present: int
+    managed: int
+    free: int = 0
+    min: int = 0
+    low: int = 0
+    high: int = 0
+    cma_free: int = 0
+    reclaimable: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BankStatus:
+    """One bank of the machine's board and where it stands now. ``used`` in pages, None when unknown."""
+
+    name: str
+    range: Range
+    kernel: KernelState
+    power: Power
+    blocks: tuple[int, ...] = ()
+    at_boot: bool = True
+    movable: bool = False
+    route: str = "none"
+    domain: str | None = None
+    zone: str | None = None
+    node: int | None = None
+    used: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DomainStatus:
+    """One power domain: the states its switch knows, the banks in it, and its state now."""
+
+    name: str
+    power: Power
+    states: tuple[Power, ...] = (Power.ON,)
+    banks: tuple[str, ...] = ()
+    switch: str = "none"
+    interleaved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A machine at one moment. ``page_size`` and ``block_size`` in bytes.
+
+    ``auto_online``: the content of ``auto_online_blocks``. ``boot_memory_leaves``: False where the kernel vetoes
+    it (arm64), None when unknown. ``memmap_per_page``: bytes of ``struct page`` that adding one page costs.
+    ``pending``: the block whose cancelled offline the kernel still holds, or None.
+    """
+
+    machine: str
+    arch: str
+    page_size: int
+    block_size: int
+    boot_id: str
+    blocks: tuple[Block, ...] = ()
+    zones: tuple[ZoneInfo, ...] = ()
+    banks: tuple[BankStatus, ...] = ()
+    domains: tuple[DomainStatus, ...] = ()
+    auto_online: str = "offline"
+    boot_memory_leaves: bool | None = None
+    memmap_per_page: int = 64
+    pending: int | None = None
+
+    def block(self, number: int) -> Block | None:
+        """The block of that number, or None where the kernel has no such block."""
+        return next((b for b in self.blocks if b.number == number), None)
+
+    def bank(self, name: str) -> BankStatus | None:
+        """The bank of that name, or None when the board has no such bank."""
+        return next((b for b in self.banks if b.name == name), None)
+
+    def domain(self, name: str) -> DomainStatus | None:
+        """The power domain of that name, or None when the board has no such domain."""
+        return next((d for d in self.domains if d.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who holds a page, as far as known."""
+
+    pid: int | None = None
+    comm: str | None = None
+    cgroup: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One page that speaks against a removal: ``why`` is UNMOVABLE, PINNED, POISONED, HUGETLB, CMA or the like."""
+
+    pfn: int
+    kind: Kind
+    why: Code
+    owner: Owner | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the pages of one block are.
+
+    ``kinds``: pages by kind, summing to the block's pages. ``blocking``: pages that can't move, the first ones
+    as evidence; ``blocked`` counts all of them. ``unknown``: the views that were missing ("pins", "kinds", …):
+    what could not be seen is named, never assumed good. ``boot``: memory that was there at boot, or None when
+    unknown. ``holes``: the block has pages that are no memory.
+    """
+
+    block: int
+    kinds: Mapping[Kind, int] = field(default_factory=dict)
+    blocking: tuple[Evidence, ...] = ()
+    blocked: int = 0
+    unknown: tuple[str, ...] = ()
+    boot: bool | None = None
+    holes: bool = False
+
+    @property
+    def to_move(self) -> int:
+        """Pages that migration has to carry elsewhere."""
+        return sum(pages for kind, pages in self.kinds.items() if kind.movable)
+
+
+class Machine(Protocol):
+    """Primitives of one machine. A kernel's refusal raises KernelError with its errno."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that deadlines are measured on."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Blocks, zones, banks, domains, policies: cheap, changes nothing."""
+        ...
+
+    def survey(self, block: int) -> Survey:
+        """Look at every page of a block. Raises KernelError(ENOENT) when there is no such block."""
+        ...
+
+    def online(self, block: int, how: Online) -> None:
+        """Write ``how`` to the block's state."""
+        ...
+
+    def offline(self, block: int, deadline: float) -> None:
+        """Write ``offline`` to the block's state; cancel at ``deadline`` (on ``clock``).
+
+        Raises KernelError with the kernel's errno when it refuses, KernelError(EINTR) when the deadline struck and
+        the block is back as it was, CancelPending when it struck and the kernel has not let go.
+        """
+        ...
+
+    def add(self, bank: str) -> None:
+        """Bring the bank into the kernel by its route. Its blocks are there afterwards, online or not by policy."""
+        ...
+
+    def remove(self, bank: str) -> None:
+        """Take the bank, all of whose blocks are offline, out of the kernel by its route; verified, never believed."""
+        ...
+
+    def power(self, domain: str) -> Power:
+        """Ask the domain's switch. Raises SwitchError when it can't be asked."""
+        ...
+
+    def set_power(self, domain: str, want: Power) -> None:
+        """Turn the domain's switch. Raises SwitchError when it failed or did not take effect."""
+        ...

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vocabulary of memory: ranges, sizes, zones, kinds of pages, states, and what firmware describes.
+
+Names are the kernel's wherever it has one (include/linux/mmzone.h, include/linux/memory.h,
+include/uapi/linux/kernel-page-flags.h). Addresses and sizes are in bytes; pfns and pages say so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+_SUFFIX = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
+_SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)\s*([KMGTPE]?)(?:i?B)?", re.IGNORECASE)
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes from an integer or a string such as ``"64M"``, ``"0x40000000"`` or ``"1.5"`` (refused).
+
+    Raises ValueError when the text is not a whole, non-negative number with one suffix of K M G T P E.
+    """
+    if isinstance(text, bool) or not isinstance(text, int | str):
+        raise ValueError(f"{text!r} is not a size")
+    if isinstance(text, int):
+        if text < 0:
+            raise ValueError(f"{text} is negative")
+        return text
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size such as 4K, 256M or 0x40000000")
+    return int(match[1], 0 if match[1][:2].lower() == "0x" else 10) << _SUFFIX[match[2].upper()]
+
+
+def format_size(size: int) -> str:
+    """The shortest exact form: ``268435456`` gives ``"256M"``, ``4097`` gives ``"4097"``."""
+    for suffix in "TGMK":
+        unit = 1 << _SUFFIX[suffix]
+        if size and size % unit == 0:
+            return f"{size // unit}{suffix}"
+    return str(size)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Range:
+    """Physical addresses ``[start, end)`` in bytes. Printed with the last byte included, as the kernel does."""
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end:
+            raise ValueError(f"not a range: [{self.start:#x}, {self.end:#x})")
+
+    @classmethod
+    def sized(cls, start: int, size: int) -> Range:
+        """The range of ``size`` bytes at ``start``."""
+        return cls(start, start + size)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+    def overlaps(self, other: Range) -> bool:
+        """True if at least one byte is in both."""
+        return self.start < other.end and other.start < self.end
+
+    def contains(self, other: Range) -> bool:
+        """True if every byte of ``other`` is in this range."""
+        return self.start <= other.start and other.end <= self.end
+
+    def intersection(self, other: Range) -> Range | None:
+        """The bytes in both, or None when there are none."""
+        start, end = max(self.start, other.start), min(self.end, other.end)
+        return Range(start, end) if start < end else None
+
+    def minus(self, other: Range) -> tuple[Range, ...]:
+        """What is left of this range when ``other`` is taken out of it: none, one or two ranges."""
+        if not self.overlaps(other):
+            return (self,) if self.size else ()
+        parts = (self.start, max(self.start, other.start)), (min(self.end, other.end), self.end)
+        return tuple(Range(start, end) for start, end in parts if start < end)
+
+    def aligned(self, unit: int) -> bool:
+        """True if start and end are multiples of ``unit`` bytes."""
+        return self.start % unit == 0 and self.end % unit == 0
+
+    def __str__(self) -> str:
+        return f"{self.start:#x}-{max(self.start, self.end - 1):#x}"
+
+
+def merge(ranges: Iterable[Range]) -> tuple[Range, ...]:
+    """Sorted, with touching and overlapping ranges made one."""
+    merged: list[Range] = []
+    for part in sorted(r for r in ranges if r.size):
+        if merged and part.start <= merged[-1].end:
+            merged[-1] = Range(merged[-1].start, max(merged[-1].end, part.end))
+        else:
+            merged.append(part)
+    return tuple(merged)
+
+
+class Zone(StrEnum):
+    """Zones by the names that /proc/zoneinfo prints, in the kernel's order (include/linux/mmzone.h)."""
+
+    DMA = "DMA"
+    DMA32 = "DMA32"
+    NORMAL = "Normal"
+    HIGHMEM = "HighMem"
+    MOVABLE = "Movable"
+    DEVICE = "Device"
+
+
+class BlockState(StrEnum):
+    """What ``memoryN/state`` reads."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+    GOING_OFFLINE = "going-offline"
+
+
+class Online(StrEnum):
+    """The words that put a block online through ``memoryN/state``."""
+
+    ONLINE = "online"
+    KERNEL = "online_kernel"
+    MOVABLE = "online_movable"
+
+
+class KernelState(StrEnum):
+    """A bank as the kernel sees it."""
+
+    ABSENT = "absent"
+    OFFLINE = "offline"
+    PARTIAL = "partial"
+    ONLINE = "online"
+    STUCK = "stuck"
+
+
+class Power(StrEnum):
+    """A domain's power. ``off`` is allowed only when no bank of it is in the kernel."""
+
+    ON = "on"
+    SELF_REFRESH = "self-refresh"
+    OFF = "off"
+    UNKNOWN = "unknown"
+
+
+class Kind(StrEnum):
+    """What a page frame holds, as far as one can tell (fs/proc/page.c, stable_page_flags)."""
+
+    FREE = "free"
+    ANON = "anon"
+    SHMEM = "shmem"
+    FILE = "file"
+    SLAB = "slab"
+    PAGE_TABLE = "page-table"
+    KERNEL = "kernel"  # in use, and no flag says by whom
+    RESERVED = "reserved"  # taken at boot, before the buddy allocator: PG_reserved
+    HUGETLB = "hugetlb"
+    BALLOON = "balloon"  # PG_offline: given to the hypervisor
+    POISONED = "poisoned"
+    HOLE = "hole"  # no page: KPF_NOPAGE
+    UNKNOWN = "unknown"  # flags 0: a per-CPU list or an unmarked kernel page
+
+    @property
+    def movable(self) -> bool:
+        """True if migration can carry such a page elsewhere (pins apart)."""
+        return self in _MOVABLE_KINDS
+
+
+_MOVABLE_KINDS = frozenset({Kind.ANON, Kind.SHMEM, Kind.FILE, Kind.HUGETLB, Kind.BALLOON})
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRegion:
+    """One range that firmware calls memory.
+
+    ``hotpluggable``: it may leave (ATAG_MEM_MOVABLE, the device tree's ``hotpluggable``, SRAT flag bit 1,
+    ``movablemem=``). ``node``: firmware's proximity domain or None. ``source``: where it was said.
+    """
+
+    range: Range
+    node: int | None = None
+    hotpluggable: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A range that firmware keeps from the kernel's allocator.
+
+    ``no_map``: the kernel must not even map it, so it is no System RAM. ``reusable``: lent to CMA.
+    """
+
+    range: Range
+    name: str = ""
+    no_map: bool = False
+    reusable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryMap:
+    """All that one firmware description says about memory; what was not said is empty or None.
+
+    ``dma_limit``: exclusive upper physical address that every DMA master reaches (``dma-ranges``), or None
+    when nothing limits it. ``pmem``: ranges behind a ``pmem-region`` node, which the kernel does not take as RAM.
+    """
+
+    regions: tuple[MemoryRegion, ...] = ()
+    reserved: tuple[Reservation, ...] = ()
+    pmem: tuple[MemoryRegion, ...] = ()
+    dma_limit: int | None = None
+    cmdline: str | None = None
+    initrd: Range | None = None
+    cpu_nodes: tuple[int, ...] = ()

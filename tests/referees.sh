@@ -1,0 +1,14 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Make sure that the independent programs the tests compare with are here: dtc, iasl.
+missing=
+for pair in dtc:device-tree-compiler iasl:acpica-tools; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+done
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "installing$missing"
+    { apt-get install -y -qq $missing || { apt-get update -qq && apt-get install -y -qq $missing; }; } >/dev/null 2>&1 && exit 0
+fi
+echo "missing:$missing. The tests marked 'referee' that need them are left out (as root on Debian: apt-get install$missing)."
+[ -z "$CI" ] || { echo "CI must not leave tests out" >&2; exit 1; }
