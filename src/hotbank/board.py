@@ -159,10 +159,7 @@ class _Keys:
         group = self._table.get(key, {})
         if not isinstance(group, Mapping):
             raise BoardError(self._where + key, group, "must be tables such as [bank.low]")
-        return [
-            (_name(f"{self._where}{key}.{n}", n), _Keys(f"{self._where}{key}.{n}.", t))
-            for n, t in group.items()
-        ]
+        return [(_name(f"{self._where}{key}.{n}", n), _Keys(f"{self._where}{key}.{n}.", t)) for n, t in group.items()]
 
     def done(self) -> None:
         for key in self._table:
@@ -192,9 +189,7 @@ def _board(keys: _Keys) -> Board:
     )
     keys.done()
     if board.block_size < 1024 * page_size:
-        allowed = (
-            f"at least 1024 pages ({format_size(1024 * page_size)}), the buddy allocator's largest block"
-        )
+        allowed = f"at least 1024 pages ({format_size(1024 * page_size)}), the buddy allocator's largest block"
         raise BoardError("block_size", format_size(board.block_size), allowed)
     return board
 
@@ -237,9 +232,7 @@ def _domain(name: str, keys: _Keys) -> Domain:
 def _check_switch(domain: Domain) -> None:
     where = f"domain.{domain.name}"
     if domain.switch == "none" and Power.OFF in domain.states:
-        raise BoardError(
-            f"{where}.switch", "none", 'must be command, regulator or machine when states has "off"'
-        )
+        raise BoardError(f"{where}.switch", "none", 'must be command, regulator or machine when states has "off"')
     if domain.switch == "regulator" and domain.regulator is None:
         raise BoardError(f"{where}.regulator", None, "must name the regulator")
     if domain.switch == "command":
@@ -248,9 +241,7 @@ def _check_switch(domain: Domain) -> None:
             if not argv[state]:
                 raise BoardError(f"{where}.{state}", None, "must be an argv list, one for each of states")
         if not domain.status:
-            raise BoardError(
-                f"{where}.status", None, "must be an argv list that prints on, self-refresh or off"
-            )
+            raise BoardError(f"{where}.status", None, "must be an argv list that prints on, self-refresh or off")
 
 
 def _check_banks(board: Board) -> None:
@@ -262,9 +253,7 @@ def _check_banks(board: Board) -> None:
     for lower, upper in pairwise(by_start):
         if lower.range.overlaps(upper.range):
             allowed = f"overlaps bank.{lower.name} ({lower.range})"
-            raise BoardError(
-                f"bank.{upper.name}.start", f"{upper.range.start:#x}", allowed, code=Code.OVERLAP
-            )
+            raise BoardError(f"bank.{upper.name}.start", f"{upper.range.start:#x}", allowed, code=Code.OVERLAP)
 
 
 def _check_bank(board: Board, bank: Bank) -> None:
