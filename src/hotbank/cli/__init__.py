@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: grouped help, one place where errors become a line and an exit status.
+
+Commands are imported when they are called, so that ``hotbank list`` on a small board starts fast.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from hotbank import __version__
+from hotbank.cli.context import Context
+from hotbank.errors import HotbankError
+
+# Section, then command name and the module below hotbank.cli that defines it.
+SECTIONS: dict[str, dict[str, str]] = {
+    "Operate": {
+        "list": "listing",
+        "explain": "explain",
+        "plan": "change",
+        "remove": "change",
+        "add": "change",
+    },
+    "Try": {"demo": "demo", "up": "current", "down": "current"},
+    "Describe": {"decode": "describe", "encode": "describe", "zones": "describe"},
+    "Serve": {"serve": "current", "doctor": "doctor"},
+}
+_MODULES = {name: module for section in SECTIONS.values() for name, module in section.items()}
+
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+
+
+class Sections(click.Group):
+    """A group whose commands load on demand and whose help is ordered by SECTIONS."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _MODULES:
+            return None
+        members = vars(import_module(f"hotbank.cli.{_MODULES[cmd_name]}")).values()
+        return next(m for m in members if isinstance(m, click.Command) and m.name == cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, _MODULES))
+        for section, names in SECTIONS.items():
+            rows = []
+            for name in names:
+                command = self.get_command(ctx, name)
+                if command is not None:
+                    rows.append((name.ljust(width), command.get_short_help_str(limit=90)))
+            with formatter.section(section):
+                formatter.write_dl(rows)
+
+
+@click.command(cls=Sections, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="hotbank")
+@click.option(
+    "-m",
+    "--machine",
+    metavar="MACHINE",
+    envvar="HOTBANK_MACHINE",
+    help="host, model:BOARD or unix:PATH. Without it: the machine of `hotbank up`; "
+    "if there is none, this host, for reading only.",
+)
+@click.pass_context
+def cli(ctx: click.Context, machine: str | None) -> None:
+    """Take DRAM banks away from a running Linux system, power them off, and give them back.
+
+    Start with `hotbank demo`, or `hotbank up arm-2009` and `hotbank list`.
+    """
+    ctx.obj = Context(machine)
+
+
+def main() -> None:
+    """Entry point of the ``hotbank`` command. Exit codes are listed in docs/reasons.md."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit status; prints errors to standard error."""
+    try:
+        result = cli.main(arguments, prog_name="hotbank", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except HotbankError as error:
+        return _fail(f"{error.code}: {error}", error.remedy)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print("hotbank: INTERRUPTED: stopped before anything was changed", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_FAILED
+        return _fail(f"{error.filename or 'system'}: {error.strerror}", "")
+
+
+def _fail(message: str, remedy: str) -> int:
+    line = f"hotbank: {message}"
+    print(f"{line}; {remedy}" if remedy else line, file=sys.stderr)
+    return EXIT_FAILED
