@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bank out, bank in, on any machine: survey → verdict → plan → transaction → journal.
+
+    explain(machine, "high")            why it can or can't leave; changes nothing
+    plan_remove(machine, "high")        the steps and their cost; changes nothing
+    remove(machine, "high", ...)        carry it out; an Outcome with the exit status
+    recover(machine, journal)           settle what a crash or a stubborn kernel left open
+
+A target is a bank's name or a block (``memory4``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hotbank.machine import Machine
+from hotbank.operate.journal import Before, BlockBefore, Entry, Journal, MemoryJournal, Row
+from hotbank.operate.plan import Action, Plan, Step, addition, removal
+from hotbank.operate.reasons import remedy
+from hotbank.operate.recovery import recover
+from hotbank.operate.transaction import Event, Limits, Outcome, Transaction, never, unheard
+from hotbank.operate.verdict import Target, Verdict, resolve, surveys_of, verdict
+
+__all__ = [
+    "Action",
+    "Before",
+    "BlockBefore",
+    "Entry",
+    "Event",
+    "Journal",
+    "Limits",
+    "MemoryJournal",
+    "Outcome",
+    "Plan",
+    "Row",
+    "Step",
+    "Target",
+    "Transaction",
+    "Verdict",
+    "add",
+    "explain",
+    "plan_add",
+    "plan_remove",
+    "recover",
+    "remedy",
+    "remove",
+    "resolve",
+]
+
+
+def explain(machine: Machine, target: str | int) -> Verdict:
+    """What would happen if the bank or block were taken away now. Raises Refusal(NO_SUCH_BANK)."""
+    snapshot = machine.snapshot()
+    what = resolve(snapshot, target)
+    return verdict(snapshot, surveys_of(machine, snapshot, what.blocks), what)
+
+
+def plan_remove(machine: Machine, target: str | int) -> Plan:
+    """The plan that takes the bank out, or the block offline. Raises Refusal(NO_SUCH_BANK)."""
+    snapshot = machine.snapshot()
+    what = resolve(snapshot, target)
+    return removal(snapshot, surveys_of(machine, snapshot, what.blocks), what)
+
+
+def plan_add(machine: Machine, target: str | int) -> Plan:
+    """The plan that brings the bank in, or the block online. Raises Refusal(NO_SUCH_BANK)."""
+    snapshot = machine.snapshot()
+    return addition(snapshot, resolve(snapshot, target))
+
+
+def remove(
+    machine: Machine,
+    target: str | int,
+    *,
+    journal: Journal | None = None,
+    limits: Limits | None = None,
+    force: bool = False,
+    keep_partial: bool = False,
+    interrupted: Callable[[], bool] = never,
+    on_event: Callable[[Event], None] = unheard,
+) -> Outcome:
+    """Take the bank out of the kernel and its domain as dark as the board allows, or put everything back.
+
+    ``force``: try although the verdict says no, under the same deadlines. ``keep_partial``: on failure leave
+    out what is out (exit status 64). Raises Refusal(NO_SUCH_BANK) and Refusal(BUSY_TRANSACTION).
+    """
+    return Transaction(
+        machine,
+        plan_remove(machine, target),
+        journal=journal or MemoryJournal(),
+        limits=limits,
+        force=force,
+        keep_partial=keep_partial,
+        interrupted=interrupted,
+        on_event=on_event,
+    ).run()
+
+
+def add(
+    machine: Machine,
+    target: str | int,
+    *,
+    journal: Journal | None = None,
+    limits: Limits | None = None,
+    keep_partial: bool = False,
+    interrupted: Callable[[], bool] = never,
+    on_event: Callable[[Event], None] = unheard,
+) -> Outcome:
+    """Bring the bank back: power on, into the kernel, every block Movable; or put everything back.
+
+    Raises Refusal(NO_SUCH_BANK) and Refusal(BUSY_TRANSACTION).
+    """
+    return Transaction(
+        machine,
+        plan_add(machine, target),
+        journal=journal or MemoryJournal(),
+        limits=limits,
+        keep_partial=keep_partial,
+        interrupted=interrupted,
+        on_event=on_event,
+    ).run()

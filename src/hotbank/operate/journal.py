@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal: what a transaction found, what it intended before each act, and what came of it.
+
+One transaction is open at a time. An open one whose process is gone is what ``recover`` settles. Times are
+seconds since 1970, because rows outlive a boot; each carries the boot id it was written under.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from hotbank.errors import Code, Refusal
+from hotbank.memory import BlockState, KernelState, Power
+from hotbank.operate.reasons import remedy
+
+
+@dataclass(frozen=True, slots=True)
+class BlockBefore:
+    """A block as the transaction found it; ``zone`` None when it was offline."""
+
+    number: int
+    state: BlockState
+    zone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the transaction found: enough to put it back. ``power``: of the domain, None where there is none."""
+
+    verb: str
+    target: str
+    boot_id: str
+    bank: str | None = None
+    domain: str | None = None
+    kernel: KernelState | None = None
+    power: Power | None = None
+    blocks: tuple[BlockBefore, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One act: its intent, and its result once there is one. ``code`` None: not known to have been done."""
+
+    step: str
+    target: str
+    code: Code | None = None
+    errno: int | None = None
+    began: float = 0.0
+    ended: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One transaction. ``code`` None while it is open; ``pages``: moved; ``pid``: of the process that does it."""
+
+    id: int
+    pid: int
+    before: Before
+    began: float
+    rows: tuple[Row, ...] = ()
+    code: Code | None = None
+    pages: int = 0
+    ended: float | None = None
+
+
+class Journal(Protocol):
+    """Where transactions are written down. Thread-safe."""
+
+    def begin(self, before: Before) -> int:
+        """Open a transaction; its id. Raises Refusal(BUSY_TRANSACTION) while another one is open."""
+        ...
+
+    def intend(self, entry: int, step: str, target: str) -> int:
+        """Write down an act before it is done; the row's number."""
+        ...
+
+    def result(self, entry: int, row: int, code: Code, errno: int | None) -> None:
+        """Write down what came of an act."""
+        ...
+
+    def close(self, entry: int, code: Code, pages: int) -> None:
+        """End the transaction."""
+        ...
+
+    def unfinished(self) -> Entry | None:
+        """The open transaction, or None."""
+        ...
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All transactions, oldest first."""
+        ...
+
+
+@dataclass
+class MemoryJournal:
+    """A journal that lives as long as its process. ``now``: seconds since 1970; ``pid``: whose acts these are."""
+
+    now: Callable[[], float] = time.time
+    pid: int = field(default_factory=os.getpid)
+    _entries: list[Entry] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self, before: Before) -> int:
+        """Open a transaction; its id. Raises Refusal(BUSY_TRANSACTION) while another one is open."""
+        with self._lock:
+            if self._entries and self._entries[-1].code is None:
+                raise busy(self._entries[-1])
+            number = len(self._entries)
+            self._entries.append(Entry(number, self.pid, before, self.now()))
+            return number
+
+    def intend(self, entry: int, step: str, target: str) -> int:
+        """Write down an act before it is done; the row's number."""
+        with self._lock:
+            old = self._entries[entry]
+            self._entries[entry] = replace(old, rows=(*old.rows, Row(step, target, began=self.now())))
+            return len(old.rows)
+
+    def result(self, entry: int, row: int, code: Code, errno: int | None) -> None:
+        """Write down what came of an act."""
+        with self._lock:
+            rows = list(self._entries[entry].rows)
+            rows[row] = replace(rows[row], code=code, errno=errno, ended=self.now())
+            self._entries[entry] = replace(self._entries[entry], rows=tuple(rows))
+
+    def close(self, entry: int, code: Code, pages: int) -> None:
+        """End the transaction."""
+        with self._lock:
+            self._entries[entry] = replace(self._entries[entry], code=code, pages=pages, ended=self.now())
+
+    def unfinished(self) -> Entry | None:
+        """The open transaction, or None."""
+        with self._lock:
+            return self._entries[-1] if self._entries and self._entries[-1].code is None else None
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All transactions, oldest first."""
+        with self._lock:
+            return tuple(self._entries)
+
+
+def busy(entry: Entry) -> Refusal:
+    """The refusal that names the transaction in the way."""
+    code = Code.BUSY_TRANSACTION
+    what = f"{entry.before.verb} {entry.before.target} of pid {entry.pid} is not finished"
+    return Refusal(code, what, remedy=remedy(code))

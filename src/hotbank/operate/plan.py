@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans: the ordered steps of a removal or an addition with their expected cost. Values; they touch nothing.
+
+Blocks go offline emptiest first: as long as a block of the bank is online, pages of the others may be
+migrated into it, and would have to move a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from hotbank.errors import Code
+from hotbank.machine import BankStatus, DomainStatus, Snapshot, Survey
+from hotbank.memory import BlockState, KernelState, Online, Power, Zone
+from hotbank.operate.reasons import remedy
+from hotbank.operate.verdict import SCHEMA, Target, Verdict, block_numbers, verdict
+
+# Measured on emulated arm64 boards (128 MiB blocks, 30,000 pages in 1.1 s, an empty block in 10 to 90 ms).
+_SECONDS_PER_PAGE = 35e-6
+_SECONDS_PER_BLOCK = 0.05
+_SECONDS_PER_ADD = 0.05
+_SECONDS_PER_SWITCH = 0.1
+
+
+class Action(StrEnum):
+    """What one step does."""
+
+    OFFLINE = "offline"
+    REMOVE = "remove"
+    POWER_OFF = "power-off"
+    SELF_REFRESH = "self-refresh"
+    KEEP_POWER = "keep-power"
+    POWER_ON = "power-on"
+    CHECK_POLICY = "check-policy"
+    ADD = "add"
+    ONLINE = "online"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step. ``target``: a block as ``memoryN``, a bank or a domain. Expected cost in pages and seconds."""
+
+    action: Action
+    target: str
+    block: int | None = None
+    pages: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``verb``: ``remove`` or ``add``. ``code``: OK, or why it can't be done; ``fact`` and ``remedy`` in words.
+
+    A plan whose code is OK and that has no steps has nothing to do.
+    """
+
+    machine: str
+    verb: str
+    target: str
+    banks: tuple[str, ...]
+    blocks: tuple[int, ...]
+    steps: tuple[Step, ...]
+    code: Code
+    fact: str = ""
+    remedy: str = ""
+    verdict: Verdict | None = None
+
+    @property
+    def pages(self) -> int:
+        """Pages expected to move."""
+        return sum(step.pages for step in self.steps)
+
+    @property
+    def seconds(self) -> float:
+        """Expected duration."""
+        return sum(step.seconds for step in self.steps)
+
+    @property
+    def impossible(self) -> bool:
+        """True if carrying it out is proven to fail."""
+        return self.code not in (Code.OK, Code.PINS_UNKNOWN, Code.DOMAIN_IN_USE)
+
+    def document(self) -> dict[str, Any]:
+        """The JSON of ``hotbank plan --json``."""
+        return {
+            "schema": SCHEMA,
+            "machine": self.machine,
+            "banks": list(self.banks),
+            "blocks": list(self.blocks),
+            "pages": self.pages,
+            "seconds": round(self.seconds, 6),
+            "steps": [{"step": step.action.value, "target": step.target} for step in self.steps],
+            "code": self.code.value,
+        }
+
+
+def removal(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> Plan:
+    """The plan that takes a bank out, or one block offline. ``surveys``: of its online blocks."""
+    answer = verdict(snapshot, surveys, target)
+    code, fact = answer.code, answer.fact
+    if not answer.impossible and snapshot.pending is not None:
+        code, fact = Code.CANCEL_PENDING, f"memory{snapshot.pending} is still held by a cancelled offline"
+    steps = _offline_steps(snapshot, surveys, target)
+    if _is_whole(target):
+        assert target.bank is not None
+        steps += _leave_steps(snapshot, target.bank)
+    if code is Code.OK and any(s.action is Action.KEEP_POWER for s in steps):
+        code, fact = Code.DOMAIN_IN_USE, _shared(snapshot, target)
+    banks = (target.bank.name,) if target.bank is not None else ()
+    plan = Plan(snapshot.machine, "remove", target.name, banks, target.blocks, steps, code, fact)
+    return _with(plan, answer)
+
+
+def addition(snapshot: Snapshot, target: Target) -> Plan:
+    """The plan that brings a bank in, or one block online, all of it Movable."""
+    code, fact = _add_verdict(snapshot, target)
+    blocks = _blocks_to_be(snapshot, target)
+    steps = _return_steps(target) + _online_steps(snapshot, blocks)
+    if not any(s.action in (Action.ADD, Action.ONLINE) for s in steps):
+        steps = ()
+    banks = (target.bank.name,) if target.bank is not None else ()
+    return Plan(snapshot.machine, "add", target.name, banks, blocks, steps, code, fact, remedy(code))
+
+
+def domain_of(snapshot: Snapshot, bank: BankStatus) -> DomainStatus | None:
+    """The power domain of a bank, None where it has none."""
+    return snapshot.domain(bank.domain) if bank.domain is not None else None
+
+
+def policy_is_safe(snapshot: Snapshot) -> bool:
+    """True if memory that is added comes up offline or Movable, never in a kernel zone."""
+    return snapshot.auto_online in ("offline", Online.MOVABLE)
+
+
+def others_in_kernel(snapshot: Snapshot, domain: DomainStatus, bank: str) -> tuple[str, ...]:
+    """Banks other than ``bank`` that are in the domain and not out of the kernel."""
+    mates = (snapshot.bank(name) for name in domain.banks if name != bank)
+    return tuple(m.name for m in mates if m is not None and m.kernel is not KernelState.ABSENT)
+
+
+def _is_whole(target: Target) -> bool:
+    return target.bank is not None and target.name == target.bank.name
+
+
+def _with(plan: Plan, answer: Verdict) -> Plan:
+    return Plan(
+        plan.machine,
+        plan.verb,
+        plan.target,
+        plan.banks,
+        plan.blocks,
+        plan.steps,
+        plan.code,
+        plan.fact,
+        remedy(plan.code),
+        answer,
+    )
+
+
+def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> tuple[Step, ...]:
+    online = [n for n in target.blocks if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE]
+    emptiest_first = sorted(online, key=lambda n: (surveys[n].to_move, n))
+    return tuple(_offline_step(n, surveys[n].to_move) for n in emptiest_first)
+
+
+def _offline_step(number: int, pages: int) -> Step:
+    seconds = _SECONDS_PER_BLOCK + pages * _SECONDS_PER_PAGE
+    return Step(Action.OFFLINE, f"memory{number}", number, pages, seconds)
+
+
+def _leave_steps(snapshot: Snapshot, bank: BankStatus) -> tuple[Step, ...]:
+    """Out of the kernel and into the dark. A bank without a route ends at offline."""
+    if bank.route == "none":
+        return ()
+    out: tuple[Step, ...] = ()
+    if bank.kernel is not KernelState.ABSENT:
+        out = (Step(Action.REMOVE, bank.name, seconds=_SECONDS_PER_ADD),)
+    return out + _dark_steps(snapshot, bank)
+
+
+def _dark_steps(snapshot: Snapshot, bank: BankStatus) -> tuple[Step, ...]:
+    domain = domain_of(snapshot, bank)
+    if domain is None:
+        return ()
+    lowest = lowest_power(domain)
+    if lowest is Power.ON or domain.power is lowest:
+        return ()
+    if others_in_kernel(snapshot, domain, bank.name):
+        return (Step(Action.KEEP_POWER, domain.name),)
+    action = Action.POWER_OFF if lowest is Power.OFF else Action.SELF_REFRESH
+    return (Step(action, domain.name, seconds=_SECONDS_PER_SWITCH),)
+
+
+def lowest_power(domain: DomainStatus) -> Power:
+    """The state that saves most among those that the board allows."""
+    return next(p for p in (Power.OFF, Power.SELF_REFRESH, Power.ON) if p in domain.states or p is Power.ON)
+
+
+def _shared(snapshot: Snapshot, target: Target) -> str:
+    assert target.bank is not None
+    domain = domain_of(snapshot, target.bank)
+    assert domain is not None
+    others = ", ".join(others_in_kernel(snapshot, domain, target.bank.name))
+    return f"domain {domain.name} stays on: {others} in the kernel"
+
+
+def _blocks_to_be(snapshot: Snapshot, target: Target) -> tuple[int, ...]:
+    """All blocks that the bank has when it is in the kernel."""
+    if target.bank is not None and _is_whole(target):
+        return tuple(block_numbers(snapshot, target.bank))
+    return target.blocks
+
+
+def _return_steps(target: Target) -> tuple[Step, ...]:
+    steps: tuple[Step, ...] = ()
+    bank = target.bank
+    if bank is not None and bank.domain is not None:
+        steps += (Step(Action.POWER_ON, bank.domain, seconds=_SECONDS_PER_SWITCH),)
+    if bank is not None and bank.kernel is KernelState.ABSENT:
+        steps += (
+            Step(Action.CHECK_POLICY, "auto_online_blocks"),
+            Step(Action.ADD, bank.name, seconds=_SECONDS_PER_ADD),
+        )
+    return steps
+
+
+def _online_steps(snapshot: Snapshot, blocks: tuple[int, ...]) -> tuple[Step, ...]:
+    waiting = [n for n in blocks if (b := snapshot.block(n)) is None or b.state is not BlockState.ONLINE]
+    return tuple(Step(Action.ONLINE, f"memory{n}", n, seconds=_SECONDS_PER_BLOCK) for n in waiting)
+
+
+def _add_verdict(snapshot: Snapshot, target: Target) -> tuple[Code, str]:
+    bank = target.bank
+    if snapshot.pending is not None:
+        return Code.CANCEL_PENDING, f"memory{snapshot.pending} is still held by a cancelled offline"
+    if bank is not None and bank.kernel is KernelState.STUCK:
+        return Code.STUCK, f"{bank.name} is stuck: half out of the kernel until the next boot"
+    wrong = _in_kernel_zone(snapshot, _blocks_to_be(snapshot, target))
+    if wrong is not None:
+        return Code.NOT_MOVABLE_ZONE, f"memory{wrong} is online in a kernel zone already"
+    if bank is not None and bank.kernel is KernelState.ABSENT:
+        return _absent_verdict(snapshot, bank)
+    return Code.OK, ""
+
+
+def _absent_verdict(snapshot: Snapshot, bank: BankStatus) -> tuple[Code, str]:
+    if bank.route == "none":
+        return Code.UNSUPPORTED, f"{bank.name} is out of the kernel and has no route to return by"
+    if not policy_is_safe(snapshot):
+        return Code.AUTO_ONLINE, f"auto_online_blocks is {snapshot.auto_online}: {bank.name} could get a kernel zone"
+    return Code.OK, ""
+
+
+def _in_kernel_zone(snapshot: Snapshot, blocks: tuple[int, ...]) -> int | None:
+    present = [b for n in blocks if (b := snapshot.block(n)) is not None and b.state is BlockState.ONLINE]
+    return next((b.number for b in present if b.valid_zones[:1] != (Zone.MOVABLE,)), None)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Power of a domain: never off under memory that is in use, never on by hearsay.
+
+Off only after every block that touches the domain is out of the kernel and the machine said so when asked
+again; on confirmed before the first block returns. A switch is believed by its status, not by its exit.
+"""
+
+from __future__ import annotations
+
+from hotbank.errors import Code, HotbankError, KernelError, Refusal, SwitchError
+from hotbank.machine import DomainStatus, Machine, Snapshot
+from hotbank.memory import KernelState, Power
+from hotbank.operate.reasons import remedy
+
+
+def in_kernel(snapshot: Snapshot, domain: DomainStatus) -> tuple[str, ...]:
+    """What of the domain the kernel still has: banks that are not absent, and blocks that touch its ranges."""
+    banks = [bank for name in domain.banks if (bank := snapshot.bank(name)) is not None]
+    names = [bank.name for bank in banks if bank.kernel is not KernelState.ABSENT]
+    blocks = [b for b in snapshot.blocks if any(b.range.overlaps(bank.range) for bank in banks)]
+    return tuple(names) + tuple(f"memory{b.number}" for b in blocks)
+
+
+def confirm_out(machine: Machine, domain: str) -> DomainStatus:
+    """Ask the machine again: the domain, if nothing of it is in the kernel. Raises Refusal(DOMAIN_IN_USE)."""
+    snapshot = machine.snapshot()
+    status = snapshot.domain(domain)
+    if status is None:
+        raise Refusal(Code.POWER_UNKNOWN, f"{snapshot.machine} has no domain {domain}", remedy="hotbank list")
+    left = in_kernel(snapshot, status)
+    if left or snapshot.pending is not None:
+        held = ", ".join(left) or f"memory{snapshot.pending}"
+        raise Refusal(
+            Code.DOMAIN_IN_USE, f"domain {domain} stays on: {held} in the kernel", remedy=remedy(Code.DOMAIN_IN_USE)
+        )
+    return status
+
+
+def ask(machine: Machine, domain: str) -> Power:
+    """The domain's power by its switch; a switch that can't be asked gives ``unknown``."""
+    try:
+        return machine.power(domain)
+    except (SwitchError, KernelError):
+        return Power.UNKNOWN
+
+
+def turn(machine: Machine, domain: str, want: Power) -> None:
+    """Turn the switch and ask whether it took effect.
+
+    Raises SwitchError when it failed or lied, Refusal(POWER_UNKNOWN) when it can't be asked.
+    """
+    try:
+        machine.set_power(domain, want)
+    except KernelError as e:
+        raise SwitchError(f"domain {domain} was not switched {want}: {e}", remedy=remedy(Code.SWITCH_FAILED)) from e
+    power = ask(machine, domain)
+    if power is Power.UNKNOWN:
+        code = Code.POWER_UNKNOWN
+        raise Refusal(code, f"domain {domain} was switched {want} and can't say whether it is", remedy=remedy(code))
+    if power is not want:
+        help_ = remedy(Code.SWITCH_FAILED)
+        raise SwitchError(f"domain {domain} was switched {want} and says {power}", remedy=help_)
+
+
+def switch_on(machine: Machine, domain: str) -> None:
+    """Power on, confirmed: ask first; whatever else the answer was, switch on and ask again.
+
+    Raises SwitchError when the switch fails, Refusal(POWER_UNKNOWN) when it can't say that it is on.
+    """
+    if ask(machine, domain) is not Power.ON:
+        turn(machine, domain, Power.ON)
+
+
+def darken(machine: Machine, domain: str, want: Power) -> Power:
+    """Take the domain down to ``want``, or to the next state that its switch reaches; the state it is in then.
+
+    Falls back (off, then self-refresh) only while the switch says that the power is still on. Raises
+    Refusal(DOMAIN_IN_USE) when something of it is in the kernel, Refusal(RACED) when it came in meanwhile,
+    SwitchError or Refusal(POWER_UNKNOWN) when no state was reached.
+    """
+    status = confirm_out(machine, domain)
+    reached = _first_that_works(machine, status, want)
+    try:
+        confirm_out(machine, domain)
+    except Refusal as e:
+        switch_on(machine, domain)
+        raise Refusal(Code.RACED, f"{e}: it came in while the domain went {reached}", remedy=e.remedy) from e
+    return reached
+
+
+def _first_that_works(machine: Machine, domain: DomainStatus, want: Power) -> Power:
+    rungs: list[Power] = [p for p in (Power.OFF, Power.SELF_REFRESH) if p in domain.states]
+    failed: HotbankError | None = None
+    for rung in rungs[rungs.index(want) :]:
+        try:
+            turn(machine, domain.name, rung)
+            return rung
+        except (SwitchError, Refusal) as e:
+            failed = failed or e
+            if ask(machine, domain.name) is not Power.ON:
+                break
+    assert failed is not None
+    raise failed

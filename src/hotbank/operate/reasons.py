@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what a machine said to a reason code, and from a reason code to what helps.
+
+The errno of each refusal: drivers/base/memory.c (``state_store``), mm/memory_hotplug.c (``offline_pages``,
+``add_memory_resource``, ``try_remove_memory``), mm/page_isolation.c. docs/reasons.md has the paragraphs.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from hotbank.errors import EHWPOISON, Code, HotbankError, KernelError
+
+EXIT_DONE, EXIT_FAILED, EXIT_PARTLY, EXIT_INTERRUPTED = 0, 1, 64, 130
+
+_BY_ERRNO = {
+    errno.EINVAL: Code.RACED,  # holes and zones were looked at before: the state changed under us
+    errno.EBUSY: Code.RACED,  # an unmovable page that the survey before did not show
+    errno.ENOENT: Code.RACED,
+    errno.ENODEV: Code.RACED,
+    errno.EPERM: Code.VETO,
+    errno.EINTR: Code.INTERRUPTED,
+    EHWPOISON: Code.POISONED,
+    errno.ENOMEM: Code.NO_CAPACITY,
+    errno.EEXIST: Code.OVERLAP,
+    errno.E2BIG: Code.UNSUPPORTED,
+    errno.EOPNOTSUPP: Code.UNSUPPORTED,
+    errno.ENOSYS: Code.UNSUPPORTED,
+}
+
+_REMEDIES = {
+    Code.BOOT_MEMORY: "keep the bank out of the boot description (at_boot = false, mem=) and add it after boot",
+    Code.NOT_MOVABLE_ZONE: "describe the bank as movable at boot, or online its blocks with online_movable",
+    Code.UNMOVABLE: "the owner must free the page; a bank described as movable at boot never gets such pages",
+    Code.PINNED: "end or ask the owner that pins the page; --force tries anyway, until the deadline",
+    Code.PINS_UNKNOWN: "allow /proc/kcore (root, CONFIG_PROC_KCORE) to see pins; a deadline guards the attempt",
+    Code.NO_CAPACITY: "free memory elsewhere, or choose a smaller bank",
+    Code.HOLES: "choose a bank whose blocks are all memory",
+    Code.MULTI_ZONE: "align the zone boundary to a memory block (movablecore=, kernelcore=), or choose another block",
+    Code.CMA: "move the CMA area out of the bank (cma=size@start, or linux,cma in the device tree)",
+    Code.VETO: "the kernel log names the driver that refused; unload it or ask its owner",
+    Code.HUGETLB: "shrink the huge-page pool (nr_hugepages), or free the huge pages in the bank",
+    Code.POISONED: "leave the bank in: a bad page is forgotten when its block leaves and returns",
+    Code.DEADLINE: "explain says what did not move; a longer --deadline helps only if it will",
+    Code.INTERRUPTED: "run it again",
+    Code.CANCEL_PENDING: "wait: it settles when the kernel lets go of the block; power stays on",
+    Code.RACED: "run it again: something else changed the memory at the same time",
+    Code.AUTO_ONLINE: "echo offline > /sys/devices/system/memory/auto_online_blocks, then add again",
+    Code.DOMAIN_IN_USE: "remove the other banks of the domain too",
+    Code.POWER_UNKNOWN: "look at the switch: nothing is added before the domain's power is known to be on",
+    Code.SWITCH_FAILED: "look at the switch and at its status command",
+    Code.STUCK: "reboot: this route can't take the bank out any more",
+    Code.BUSY_TRANSACTION: "wait for the other transaction, or hotbank recover if its process is gone",
+    Code.SUPERSEDED: "nothing to do: the machine has booted since",
+    Code.NO_SUCH_BANK: "hotbank list shows the banks and blocks",
+    Code.NOT_ALIGNED: "make start and size multiples of the memory block size",
+    Code.OVERLAP: "choose ranges that do not overlap",
+    Code.UNSUPPORTED: "give the bank a route that can do it (driver, kmem, probe)",
+    Code.NO_MACHINE: "hotbank recover once the machine answers again",
+}
+
+
+def remedy(code: Code) -> str:
+    """What helps against that reason, in one line; empty where nothing is wrong."""
+    return _REMEDIES.get(code, "")
+
+
+def code_of(error: HotbankError) -> Code:
+    """The reason code of a refusal: the machine's own where it gave one, else by errno.
+
+    An errno that hotplug itself never returns comes from a notifier, so it is a VETO.
+    """
+    if isinstance(error, KernelError) and error.code is Code.KERNEL_REFUSED:
+        return _BY_ERRNO.get(error.errno, Code.VETO)
+    return error.code
+
+
+def errno_of(error: HotbankError) -> int | None:
+    """The errno of a kernel's refusal, None for every other error."""
+    return error.errno if isinstance(error, KernelError) else None

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settling a transaction that was left open: by a crash, or because the kernel had not let go of a block.
+
+The machine is trusted and not the journal. A bank that a removal got out of the kernel goes forward, into the
+dark; everything else goes back to where it was. Rows of an earlier boot say nothing about this one.
+"""
+
+from __future__ import annotations
+
+from hotbank.errors import CancelPending, Code, HotbankError, Refusal
+from hotbank.machine import Machine, Snapshot
+from hotbank.memory import KernelState, Power
+from hotbank.operate.journal import Entry, Journal
+from hotbank.operate.plan import Action, domain_of, lowest_power
+from hotbank.operate.power import darken
+from hotbank.operate.reasons import EXIT_DONE, EXIT_FAILED, EXIT_PARTLY, remedy
+from hotbank.operate.restore import Hand, Restorer, touched_by
+from hotbank.operate.transaction import Outcome
+
+_ASK_EVERY = 0.25
+
+
+def recover(machine: Machine, journal: Journal, *, patience: float | None = None) -> Outcome | None:
+    """Settle the open transaction; None when there is none. The caller has made sure that its process is gone.
+
+    ``patience``: seconds on the machine's clock to wait for a block that the kernel still holds, None for ever.
+    Afterwards the entry is closed, except with code CANCEL_PENDING (``open`` in the outcome).
+    """
+    entry = journal.unfinished()
+    if entry is None:
+        return None
+    outcome = _settled(machine, journal, entry, patience)
+    if not outcome.open:
+        journal.close(entry.id, outcome.code, outcome.pages)
+    return outcome
+
+
+def _settled(machine: Machine, journal: Journal, entry: Entry, patience: float | None) -> Outcome:
+    snapshot = machine.snapshot()
+    if snapshot.boot_id != entry.before.boot_id:
+        return _end(entry, Code.SUPERSEDED, EXIT_DONE, "the machine has booted since", snapshot)
+    if not _let_go(machine, patience):
+        fact = f"memory{snapshot.pending} is still held by a cancelled offline"
+        return _end(entry, Code.CANCEL_PENDING, EXIT_FAILED, fact, snapshot, open_=True)
+    hand = Hand(machine, journal, entry.id)
+    try:
+        return _forward(hand, entry) or _back(hand, entry)
+    except CancelPending as e:
+        return _end(entry, Code.CANCEL_PENDING, EXIT_FAILED, str(e), machine.snapshot(), open_=True)
+
+
+def _let_go(machine: Machine, patience: float | None) -> bool:
+    """Wait until no cancelled offline is pending; False when patience is over."""
+    began = machine.clock.now()
+    while machine.snapshot().pending is not None:
+        if patience is not None and machine.clock.now() - began >= patience:
+            return False
+        machine.clock.sleep(_ASK_EVERY)
+    return True
+
+
+def _forward(hand: Hand, entry: Entry) -> Outcome | None:
+    """Finish a removal whose bank is out of the kernel already; None when that is not the case."""
+    snapshot, before = hand.machine.snapshot(), entry.before
+    bank = snapshot.bank(before.bank) if before.bank is not None else None
+    if before.verb != "remove" or bank is None or bank.kernel is not KernelState.ABSENT:
+        return None
+    domain = domain_of(snapshot, bank)
+    want = lowest_power(domain) if domain is not None else Power.ON
+    if domain is None or want is Power.ON:
+        return _end(entry, Code.OK, EXIT_DONE, f"{bank.name} is out", snapshot)
+    return _dark(hand, entry, domain.name, want)
+
+
+def _dark(hand: Hand, entry: Entry, domain: str, want: Power) -> Outcome:
+    step = Action.POWER_OFF if want is Power.OFF else Action.SELF_REFRESH
+    code, status, fact = Code.OK, EXIT_DONE, f"{entry.before.bank} is out and domain {domain} is dark"
+    try:
+        with hand.act(step, domain) as machine:
+            darken(machine, domain, want)
+    except Refusal as e:
+        code, fact = e.code, str(e)
+        status = EXIT_DONE if e.code is Code.DOMAIN_IN_USE else EXIT_PARTLY
+    except HotbankError as e:
+        code, status, fact = e.code, EXIT_PARTLY, str(e)
+    return _end(entry, code, status, fact, hand.machine.snapshot())
+
+
+def _back(hand: Hand, entry: Entry) -> Outcome:
+    """Put everything back as the transaction found it."""
+    before = entry.before
+    acts = tuple((row.step, row.target) for row in entry.rows)
+    touched = touched_by(before, hand.machine.snapshot(), acts)
+    left = Restorer(hand, before, touched).run()
+    status = EXIT_PARTLY if left else EXIT_FAILED
+    fact = f"{before.verb} {before.target} was rolled back"
+    return _end(entry, Code.INTERRUPTED, status, fact, hand.machine.snapshot(), unrestored=left)
+
+
+def _end(
+    entry: Entry,
+    code: Code,
+    status: int,
+    fact: str,
+    snapshot: Snapshot,
+    *,
+    unrestored: tuple[int, ...] = (),
+    open_: bool = False,
+) -> Outcome:
+    before = entry.before
+    bank = snapshot.bank(before.bank) if before.bank is not None else None
+    return Outcome(
+        before.verb,
+        before.target,
+        code,
+        status,
+        fact,
+        remedy(code),
+        kernel=bank.kernel if bank is not None else None,
+        power=bank.power if bank is not None else None,
+        unrestored=unrestored,
+        open=open_,
+    )

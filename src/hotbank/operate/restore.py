@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Putting back what a transaction touched: each block in the state and zone it was found in.
+
+The same few rules serve the rollback of a removal, of an addition, and recovery after a crash: look at the
+machine, compare with what was found at the start, and act only on the difference. What could not be put back is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from hotbank.errors import CancelPending, Code, HotbankError
+from hotbank.machine import Block, Machine, Snapshot
+from hotbank.memory import BlockState, KernelState, Online, Power, Zone
+from hotbank.operate.journal import Before, BlockBefore, Journal
+from hotbank.operate.plan import Action
+from hotbank.operate.power import ask, darken, switch_on
+from hotbank.operate.reasons import code_of, errno_of
+from hotbank.operate.verdict import block_numbers
+
+_PASSES = 2  # a refusal that was only a moment's is healed by asking once more
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Does one thing at a time to a machine: intent into the journal, the act, its result into the journal."""
+
+    machine: Machine
+    journal: Journal
+    entry: int
+
+    @contextmanager
+    def act(self, step: str, target: str) -> Iterator[Machine]:
+        """The machine, between the written intent and the written result."""
+        row = self.journal.intend(self.entry, step, target)
+        try:
+            yield self.machine
+        except HotbankError as e:
+            self.journal.result(self.entry, row, code_of(e), errno_of(e))
+            raise
+        self.journal.result(self.entry, row, Code.OK, None)
+
+
+def find(
+    snapshot: Snapshot, verb: str, target: str, bank: str | None, blocks: tuple[int, ...], power: Power | None
+) -> Before:
+    """What is there now, as far as a transaction on these blocks can change it."""
+    status = snapshot.bank(bank) if bank is not None else None
+    found = tuple(_block_before(b) for n in blocks if (b := snapshot.block(n)) is not None)
+    domain = status.domain if status is not None else None
+    kernel = status.kernel if status is not None else None
+    return Before(verb, target, snapshot.boot_id, bank, domain, kernel, power, found)
+
+
+def _block_before(block: Block) -> BlockBefore:
+    zone = _zone(block) if block.state is BlockState.ONLINE else None
+    return BlockBefore(block.number, block.state, zone)
+
+
+def _zone(block: Block) -> str | None:
+    return block.valid_zones[0] if block.valid_zones else None
+
+
+class Restorer:
+    """Brings a machine back to ``before``, as far as the blocks in ``touched`` go.
+
+    ``grace``: seconds that each offline on the way may take. ``on_act`` hears of each act: step, block, code, errno.
+    """
+
+    def __init__(
+        self,
+        hand: Hand,
+        before: Before,
+        touched: set[int],
+        *,
+        grace: float = 10.0,
+        on_act: Callable[[str, int | None, HotbankError | None], None] | None = None,
+    ) -> None:
+        self._hand, self._machine, self._before = hand, hand.machine, before
+        self._touched, self._grace, self._on_act = touched, grace, on_act
+        self._before_of = {b.number: b for b in before.blocks}
+
+    def run(self) -> tuple[int, ...]:
+        """Put everything back; the numbers of the blocks that could not be. Raises CancelPending."""
+        for _ in range(_PASSES):
+            try:
+                self._one_pass()
+            except CancelPending:
+                raise
+            except HotbankError:
+                continue  # the machine did not even answer: the next pass, or the caller, says what is left
+            if not self._wrong_blocks():
+                break
+        return self._wrong_blocks()
+
+    def _one_pass(self) -> None:
+        self._take_out()
+        self._bring_in()
+        for wanted in self._before.blocks:
+            if wanted.number in self._touched and wanted.state is BlockState.ONLINE:
+                self._put_back(wanted)
+        self._power_back()
+
+    def _take_out(self) -> None:
+        """Offline what came online since, and remove the bank if it was not there."""
+        snapshot = self._machine.snapshot()
+        for number in sorted(self._touched):
+            block, was = snapshot.block(number), self._before_of.get(number)
+            if (
+                block is not None
+                and block.state is BlockState.ONLINE
+                and (was is None or was.state is BlockState.OFFLINE)
+            ):
+                self._offline(number)
+        if self._absent_before() and self._kernel_now() is KernelState.OFFLINE:
+            self._do(Action.REMOVE, self._before.bank or "", None, lambda m: m.remove(self._before.bank or ""))
+
+    def _bring_in(self) -> None:
+        """Add the bank if it was there, under confirmed power."""
+        bank, domain = self._before.bank, self._before.domain
+        if bank is None or self._absent_before() or self._kernel_now() is not KernelState.ABSENT:
+            return
+        if domain is not None and not self._do(Action.POWER_ON, domain, None, lambda m: switch_on(m, domain)):
+            return
+        self._do(Action.ADD, bank, None, lambda m: m.add(bank))
+
+    def _put_back(self, wanted: BlockBefore) -> None:
+        """Online the block in its zone; one that landed in another zone is taken out and tried with the next word."""
+        for how in _words(wanted.zone):
+            block = self._machine.snapshot().block(wanted.number)
+            if block is None or _is_back(block, wanted):
+                return
+            if block.state is BlockState.ONLINE and not self._offline(wanted.number):
+                return
+            self._do(Action.ONLINE, f"memory{wanted.number}", wanted.number, _online(wanted.number, how))
+
+    def _power_back(self) -> None:
+        domain, was = self._before.domain, self._before.power
+        if domain is None or was is None or ask(self._machine, domain) is was:
+            return
+        if was is Power.ON:
+            self._do(Action.POWER_ON, domain, None, lambda m: switch_on(m, domain))
+        elif was is not Power.UNKNOWN and self._kernel_now() is KernelState.ABSENT:
+            step = Action.POWER_OFF if was is Power.OFF else Action.SELF_REFRESH
+            self._do(step, domain, None, lambda m: darken(m, domain, was))
+
+    def _offline(self, number: int) -> bool:
+        deadline = self._machine.clock.now() + self._grace
+        return self._do(Action.OFFLINE, f"memory{number}", number, lambda m: m.offline(number, deadline))
+
+    def _do(self, step: str, target: str, block: int | None, call: Callable[[Machine], object]) -> bool:
+        """One act; False when it failed. A cancelled offline that the kernel still holds ends the whole attempt."""
+        failed: HotbankError | None = None
+        try:
+            with self._hand.act(step, target) as machine:
+                call(machine)
+        except CancelPending:
+            raise
+        except HotbankError as e:
+            failed = e
+        if self._on_act is not None:
+            self._on_act(step, block, failed)
+        return failed is None
+
+    def _absent_before(self) -> bool:
+        return self._before.kernel is KernelState.ABSENT
+
+    def _kernel_now(self) -> KernelState | None:
+        status = self._machine.snapshot().bank(self._before.bank) if self._before.bank is not None else None
+        return status.kernel if status is not None else None
+
+    def _wrong_blocks(self) -> tuple[int, ...]:
+        """Touched blocks that are not as they were found; all of them when the machine does not say."""
+        try:
+            snapshot = self._machine.snapshot()
+        except HotbankError:
+            return tuple(sorted(self._touched))
+        return tuple(n for n in sorted(self._touched) if not self._as_found(snapshot, n))
+
+    def _as_found(self, snapshot: Snapshot, number: int) -> bool:
+        block, was = snapshot.block(number), self._before_of.get(number)
+        if block is None or was is None:
+            return block is None and was is None
+        return _is_back(block, was)
+
+
+def touched_by(before: Before, snapshot: Snapshot, steps: tuple[tuple[str, str], ...]) -> set[int]:
+    """Blocks that the given acts (step, target) may have changed: adding or removing a bank touches all of it."""
+    touched = {int(target.removeprefix("memory")) for _, target in steps if _is_block(target)}
+    if any(step in (Action.ADD, Action.REMOVE) for step, _ in steps) and before.bank is not None:
+        status = snapshot.bank(before.bank)
+        touched.update(block_numbers(snapshot, status) if status is not None else ())
+    return touched
+
+
+def _is_block(target: str) -> bool:
+    return target.startswith("memory") and target.removeprefix("memory").isdigit()
+
+
+def _is_back(block: Block, was: BlockBefore) -> bool:
+    return block.state is was.state and (was.zone is None or _zone(block) == was.zone)
+
+
+def _words(zone: str | None) -> tuple[Online, ...]:
+    return (Online.MOVABLE,) if zone == Zone.MOVABLE else (Online.KERNEL, Online.ONLINE)
+
+
+def _online(number: int, how: Online) -> Callable[[Machine], object]:
+    return lambda machine: machine.online(number, how)

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What will happen if a block or bank is taken away now: pure functions of a snapshot and surveys.
+
+Reasons come in the order in which the kernel would give them (mm/memory_hotplug.c, ``offline_pages``):
+holes and zones first (EINVAL), then isolation (mm/page_isolation.c, ``has_unmovable_pages``: EBUSY), then the
+notifiers (EPERM for arm64's boot memory), then migration, which has no answer of its own for a pinned page
+or for want of room and tries for ever.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hotbank.errors import Code, Refusal
+from hotbank.machine import BankStatus, Block, Evidence, Machine, Owner, Snapshot, Survey, ZoneInfo
+from hotbank.memory import BlockState, KernelState, Kind, Zone
+from hotbank.operate.reasons import remedy
+
+SCHEMA = 1
+_BLOCK_NAME = re.compile(r"(?:memory)?([0-9]+)")
+_EVIDENCE = 16
+_AT_ISOLATION = (Code.UNMOVABLE, Code.CMA, Code.HUGETLB)
+_AT_MIGRATION = (Code.PINNED, Code.POISONED)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a verdict or a plan is about: a bank, or one block. ``blocks``: numbers, as far as the kernel has them."""
+
+    name: str
+    bank: BankStatus | None
+    blocks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer. ``needs``: pages to carry elsewhere; ``room``: pages that fit there; ``fact``: one line in words.
+
+    ``kinds``: pages by kind over all surveyed blocks. ``blocked``: pages that can't move, the first of them
+    in ``evidence``. ``unknown``: what the surveys could not see.
+    """
+
+    target: str
+    code: Code
+    fact: str
+    evidence: tuple[Evidence, ...] = ()
+    blocked: int = 0
+    kinds: Mapping[Kind, int] = field(default_factory=dict)
+    needs: int = 0
+    room: int = 0
+    unknown: tuple[str, ...] = ()
+    remedy: str = ""
+
+    @property
+    def impossible(self) -> bool:
+        """True if a survey proves that the removal fails. What could not be seen proves nothing."""
+        return self.code not in (Code.OK, Code.PINS_UNKNOWN)
+
+    def document(self, machine: str) -> dict[str, Any]:
+        """The JSON of ``hotbank explain --json``."""
+        return {
+            "schema": SCHEMA,
+            "machine": machine,
+            "target": self.target,
+            "code": self.code.value,
+            "evidence": [_evidence(e) for e in self.evidence],
+            "kinds": {kind.value: pages for kind, pages in self.kinds.items()},
+            "needs": self.needs,
+            "room": self.room,
+            "unknown": list(self.unknown),
+            "remedy": self.remedy,
+        }
+
+
+def resolve(snapshot: Snapshot, name: str | int) -> Target:
+    """The bank of that name, or the block (``4``, ``"4"``, ``"memory4"``). Raises Refusal(NO_SUCH_BANK)."""
+    bank = snapshot.bank(str(name))
+    if bank is not None:
+        present = {b.number for b in snapshot.blocks}
+        return Target(bank.name, bank, tuple(n for n in block_numbers(snapshot, bank) if n in present))
+    match = _BLOCK_NAME.fullmatch(str(name))
+    if match is not None and snapshot.block(int(match[1])) is not None:
+        number = int(match[1])
+        owner = next((b for b in snapshot.banks if number in block_numbers(snapshot, b)), None)
+        return Target(f"memory{number}", owner, (number,))
+    known = ", ".join(b.name for b in snapshot.banks) or "none"
+    code = Code.NO_SUCH_BANK
+    raise Refusal(code, f"{snapshot.machine} has no bank or block {name!r}; banks: {known}", remedy=remedy(code))
+
+
+def block_numbers(snapshot: Snapshot, bank: BankStatus) -> range:
+    """Numbers of all blocks that the bank touches, in the kernel or not: physical address / block size."""
+    return range(bank.range.start // snapshot.block_size, -(-bank.range.end // snapshot.block_size))
+
+
+def surveys_of(machine: Machine, snapshot: Snapshot, blocks: Iterable[int]) -> dict[int, Survey]:
+    """Surveys of those of the blocks that are online; the others hold nothing that would have to move."""
+    return {n: machine.survey(n) for n in blocks if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE}
+
+
+def verdict(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> Verdict:
+    """What will happen if the target is taken away now. ``surveys``: of its online blocks, see ``surveys_of``."""
+    kinds = Counter[Kind]()
+    for survey in surveys.values():
+        kinds.update(survey.kinds)
+    needs = sum(s.to_move for s in surveys.values())
+    room = room_for(snapshot, surveys)
+    unknown = _unknown(snapshot, surveys)
+    code, fact, evidence = _reason(snapshot, surveys, target, needs, room, unknown)
+    blocked = sum(s.blocked for s in surveys.values())
+    help_ = remedy(code)
+    return Verdict(target.name, code, fact, evidence[:_EVIDENCE], blocked, dict(kinds), needs, room, unknown, help_)
+
+
+def room_for(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> int:
+    """Pages that the memory which stays can take: down to each zone's min watermark, plus what reclaim would free.
+
+    A zone gives ``max(0, free - free pages of its leaving blocks - min)``, plus its reclaimable pages outside
+    those blocks (all file pages inside are taken for reclaimable ones, so the sum is never too high).
+    """
+    return sum(_room_in(zone, snapshot, surveys) for zone in snapshot.zones if zone.zone != Zone.DEVICE)
+
+
+def _room_in(zone: ZoneInfo, snapshot: Snapshot, surveys: Mapping[int, Survey]) -> int:
+    leaving = [s for n, s in surveys.items() if (b := snapshot.block(n)) and _lies_in(b, zone)]
+    free = zone.free - sum(s.kinds.get(Kind.FREE, 0) for s in leaving) - zone.min
+    reclaimable = zone.reclaimable - sum(s.kinds.get(Kind.FILE, 0) for s in leaving)
+    return max(0, free) + max(0, reclaimable)
+
+
+def _lies_in(block: Block, zone: ZoneInfo) -> bool:
+    return zone.zone in block.valid_zones[:1] and (block.node is None or block.node == zone.node)
+
+
+def _unknown(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> tuple[str, ...]:
+    """Views that were missing, pins under their reason code, because that is what they put in doubt."""
+    missing = {Code.PINS_UNKNOWN.value if view == "pins" else view for s in surveys.values() for view in s.unknown}
+    if snapshot.boot_memory_leaves is not True and any(s.boot is None for s in surveys.values()):
+        missing.add("boot")
+    return tuple(sorted(missing))
+
+
+_Answer = tuple[Code, str, tuple[Evidence, ...]]
+
+
+def _reason(
+    snapshot: Snapshot,
+    surveys: Mapping[int, Survey],
+    target: Target,
+    needs: int,
+    room: int,
+    unknown: tuple[str, ...],
+) -> _Answer:
+    held = _held(snapshot, target)
+    if held is not None:
+        return held
+    if not surveys:
+        return Code.OK, f"{target.name}: nothing to do, no block of it is online", ()
+    checks = (
+        _shape(snapshot, surveys),
+        _pages(surveys, _AT_ISOLATION),
+        _boot(snapshot, surveys, target),
+        _zone(snapshot, surveys, target),
+        _pages(surveys, _AT_MIGRATION),
+        _room(needs, room),
+        _pins(unknown),
+    )
+    first = next((answer for answer in checks if answer is not None), None)
+    return first or (Code.OK, f"{target.name} can leave: {needs} pages to move, room for {room}", ())
+
+
+def _held(snapshot: Snapshot, target: Target) -> _Answer | None:
+    if target.bank is not None and target.bank.kernel is KernelState.STUCK:
+        return Code.STUCK, f"{target.bank.name} is stuck: half out of the kernel until the next boot", ()
+    if snapshot.pending is not None and snapshot.pending in target.blocks:
+        return Code.CANCEL_PENDING, f"memory{snapshot.pending} is still held by a cancelled offline", ()
+    return None
+
+
+def _shape(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> _Answer | None:
+    for number, survey in surveys.items():
+        if survey.holes:
+            pages = survey.kinds.get(Kind.HOLE, 0)
+            return Code.HOLES, f"memory{number} has holes: {pages} pages of it are no memory", ()
+    for number in surveys:
+        block = snapshot.block(number)
+        if block is not None and block.valid_zones == ("none",):
+            return Code.MULTI_ZONE, f"memory{number} spans several zones (valid_zones is none)", ()
+    return None
+
+
+def _pages(surveys: Mapping[int, Survey], stage: tuple[Code, ...]) -> _Answer | None:
+    for code in stage:
+        evidence = tuple(e for s in surveys.values() for e in s.blocking if e.why is code)
+        if evidence:
+            first, number = evidence[0], next(n for n, s in surveys.items() if evidence[0] in s.blocking)
+            fact = f"memory{number}: pfn {first.pfn:#x} is {first.kind}{_by(first.owner)}: {_WHY[code]}"
+            return code, fact, evidence
+    return None
+
+
+_WHY = {
+    Code.UNMOVABLE: "the kernel can't move it",
+    Code.CMA: "it is in a CMA area, which can't be isolated",
+    Code.HUGETLB: "a huge page that can't migrate",
+    Code.PINNED: "pinned, so migration would try for ever",
+    Code.POISONED: "a bad page, with which the block could not come back",
+}
+
+
+def _by(owner: Owner | None) -> str:
+    if owner is None:
+        return ""
+    names = [f"pid {owner.pid}" if owner.pid is not None else "", owner.comm or "", owner.cgroup or ""]
+    return " of " + " ".join(n for n in names if n) if any(names) else ""
+
+
+def _boot(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> _Answer | None:
+    if snapshot.boot_memory_leaves is not False:
+        return None
+    for number, survey in surveys.items():
+        there = survey.boot if survey.boot is not None else target.bank is not None and target.bank.at_boot
+        if there:
+            return Code.BOOT_MEMORY, f"memory{number} was there at boot, and {snapshot.arch} never lets it go", ()
+    return None
+
+
+def _zone(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> _Answer | None:
+    code = Code.NOT_MOVABLE_ZONE
+    for number in surveys:
+        block = snapshot.block(number)
+        if block is not None and block.valid_zones[:1] != (Zone.MOVABLE,):
+            zone = block.valid_zones[0] if block.valid_zones else "unknown"
+            return code, f"memory{number} is in zone {zone}, where the kernel puts pages that can't move", ()
+    bank = target.bank
+    if bank is not None and bank.route != "none" and not bank.movable:
+        return code, f"the board does not call {bank.name} movable", ()
+    return None
+
+
+def _room(needs: int, room: int) -> _Answer | None:
+    if needs <= room:
+        return None
+    return Code.NO_CAPACITY, f"{needs} pages have to move and the memory that stays has room for {room}", ()
+
+
+def _pins(unknown: tuple[str, ...]) -> _Answer | None:
+    if Code.PINS_UNKNOWN.value not in unknown:
+        return None
+    return Code.PINS_UNKNOWN, "nothing seen speaks against it, but pins can't be seen here", ()
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    owner = evidence.owner
+    who = None if owner is None else {"pid": owner.pid, "comm": owner.comm, "cgroup": owner.cgroup}
+    return {"pfn": evidence.pfn, "kind": evidence.kind.value, "owner": who}
