@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's end of the runner: shell commands in a guest, side by side, over one byte stream (see runner.py)."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from hotbank.errors import MachineError
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a command ended: exit status (minus the signal's number when one ended it) and all it printed."""
+
+    status: int
+    out: str
+
+
+class Job:
+    """A command that runs in the guest."""
+
+    def __init__(self, runner: Runner, number: int, text: str) -> None:
+        self._runner, self._number, self._text = runner, number, text
+        self._done = threading.Event()
+        self._result: Result | None = None
+
+    def wait(self, timeout: float) -> Result:
+        """Its result. Raises MachineError when it is not there in ``timeout`` seconds, or the guest went away."""
+        if not self._done.wait(timeout):
+            raise MachineError(f"{self._text!r} in the guest did not end in {timeout:.0f} s")
+        if self._result is None:
+            raise MachineError(f"the guest went away during {self._text!r}")
+        return self._result
+
+    @property
+    def running(self) -> bool:
+        """True until it ended."""
+        return not self._done.is_set()
+
+    def kill(self) -> None:
+        """SIGKILL for it and its children."""
+        self._runner.start(kill=self._number).wait(10)
+
+    def finish(self, result: Result | None) -> None:
+        """Called by the runner."""
+        self._result = result
+        self._done.set()
+
+
+class Runner:
+    """Starts commands in the guest at the other end of ``stream``; safe to use from several threads."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+        self._writing = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._jobs: dict[int, Job] = {}
+        threading.Thread(target=self._read, daemon=True, name="runner").start()
+
+    def start(self, text: str = "", *, input: str = "", kill: int | None = None) -> Job:
+        """Start a shell command with ``input`` as its standard input; it runs until it ends."""
+        with self._writing:
+            number = next(self._numbers)
+            job = self._jobs[number] = Job(self, number, text)
+            request: dict[str, Any] = {"id": number, "run": text, "input": input}
+            if kill is not None:
+                request = {"id": number, "kill": kill}
+            self._stream.sendall(json.dumps(request).encode() + b"\n")
+        return job
+
+    def run(self, text: str, *, input: str = "", timeout: float = 60.0) -> str:
+        """Run a shell command to its end and return what it printed. Raises MachineError when it fails."""
+        result = self.start(text, input=input).wait(timeout)
+        if result.status != 0:
+            raise MachineError(f"{text!r} in the guest ended with {result.status}: {result.out.strip()[-500:]}")
+        return result.out
+
+    def _read(self) -> None:
+        try:
+            for line in self._stream.makefile("r", encoding="utf-8", errors="replace"):
+                answer = json.loads(line)
+                job = self._jobs.pop(answer["id"], None)
+                if job is not None:
+                    job.finish(Result(answer["status"], answer["out"]))
+        except (OSError, ValueError):
+            pass  # the stream broke: every waiting job hears so below
+        for job in list(self._jobs.values()):
+            job.finish(None)

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An initramfs with BusyBox, Python and this very package, for a kernel and an architecture.
+
+The archive is cpio's "newc" form, which the kernel unpacks (Documentation/driver-api/early-userspace/buffer-format.rst,
+init/initramfs.c). It stays uncompressed: an emulated CPU needs longer to unpack it than QEMU needs to load it.
+
+In the guest, BusyBox init keeps three programs alive: the agent (``hotbank serve --stdio``) and the runner
+(``hotbank.boards_qemu.runner``), each on its own virtio-serial port, and a shell on the console.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import marshal
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hotbank.boards_qemu import elf, kmodules
+from hotbank.errors import MachineError
+
+AGENT_PORT, RUNNER_PORT = "hotbank.agent", "hotbank.runner"
+HOME = "usr/lib/hotbank"  # where the guest finds this package
+
+_PYTHON_LEFT_OUT = {
+    "test", "lib2to3", "idlelib", "tkinter", "ensurepip", "distutils", "pydoc_data", "turtledemo", "unittest",
+    "xmlrpc", "wsgiref", "curses", "sqlite3", "dbm", "venv", "msilib", "__pycache__",
+}  # fmt: skip
+_PACKAGE_LEFT_OUT = {"cli", "mount", "__pycache__"}  # what needs click, or a desk
+
+INIT = """#!/bin/busybox sh
+/bin/busybox mkdir -p /bin /sbin /dev /proc /sys /tmp /run /root /mnt
+/bin/busybox --install -s /bin
+export PATH=/bin:/sbin:/usr/bin:/usr/sbin
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mkdir -p /dev/pts
+mount -t devpts pts /dev/pts
+mount -t debugfs debug /sys/kernel/debug 2>/dev/null
+mount -t tmpfs -o size=90% tmp /tmp
+mount -t tmpfs -o mode=700 run /run
+ip link set lo up 2>/dev/null
+hostname @NAME@
+echo /bin/modprobe > /proc/sys/kernel/modprobe
+for module in @MODULES@; do modprobe "$module" || echo "no module $module"; done
+@SETUP@
+exec init
+"""
+
+INITTAB = """::respawn:/sbin/on-port @AGENT_PORT@ @AGENT@
+::respawn:/sbin/on-port @RUNNER_PORT@ python3 -S -m hotbank.boards_qemu.runner
+@CONSOLE@::respawn:-/bin/sh
+::ctrlaltdel:/bin/reboot -f
+"""
+
+# Runs a program with the named virtio-serial port as its standard input and output.
+ON_PORT = """#!/bin/sh
+export PATH=/bin:/sbin:/usr/bin:/usr/sbin PYTHONPATH=/@HOME@ HOME=/root PYTHONDONTWRITEBYTECODE=1
+name=$1
+shift
+for port in /sys/class/virtio-ports/*; do
+    if [ "$(cat "$port/name" 2>/dev/null)" = "$name" ]; then
+        exec "$@" <>"/dev/${port##*/}" >&0 2>>/tmp/"$name".log
+    fi
+done
+sleep 1
+"""
+
+PROFILE = """export PATH=/bin:/sbin:/usr/bin:/usr/sbin PYTHONPATH=/@HOME@ HOME=/root PS1='guest# '
+"""
+
+
+class Cpio:
+    """A newc archive in the making. Parents are made as needed; the first file of a name stays."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._names: set[str] = set()
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._names
+
+    def directory(self, path: str) -> None:
+        """A folder and its parents."""
+        if path and path not in self._names:
+            self.directory(os.path.dirname(path))
+            self._entry(path, stat.S_IFDIR | 0o755, b"")
+
+    def file(self, path: str, data: bytes | str, mode: int = 0o644) -> None:
+        """A regular file; text is written as UTF-8."""
+        self._add(path, stat.S_IFREG | mode, data.encode() if isinstance(data, str) else data)
+
+    def link(self, path: str, target: str) -> None:
+        """A symbolic link."""
+        self._add(path, stat.S_IFLNK | 0o777, target.encode())
+
+    def node(self, path: str, mode: int, major: int, minor: int) -> None:
+        """A device node; ``mode`` with its type (S_IFCHR, S_IFBLK)."""
+        self._add(path, mode, b"", major, minor)
+
+    def finished(self) -> bytes:
+        """The finished archive."""
+        trailer = Cpio()
+        trailer._entry("TRAILER!!!", 0, b"")
+        return b"".join(self._parts + trailer._parts)
+
+    def _add(self, path: str, mode: int, data: bytes, major: int = 0, minor: int = 0) -> None:
+        if path not in self._names:
+            self.directory(os.path.dirname(path))
+            self._entry(path, mode, data, major, minor)
+
+    def _entry(self, path: str, mode: int, data: bytes, major: int = 0, minor: int = 0) -> None:
+        self._names.add(path)
+        name = path.encode() + b"\0"
+        inode = len(self._names)
+        numbers = (inode, mode, 0, 0, 1, 0, len(data), 0, 0, major, minor, len(name), 0)
+        header = b"070701" + b"".join(b"%08X" % number for number in numbers)
+        self._parts += [_padded(header + name), _padded(data)]
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What goes into a guest.
+
+    ``programs``: folders of unpacked packages with BusyBox, Python and their libraries. ``modules``: the folder
+    ``lib/modules/VERSION`` of the kernel, or None when all is built in; ``load`` are the modules loaded at boot,
+    ``carry`` those that are only there for modprobe. ``extra_modules``: kernel modules of our own. ``files``:
+    more files by path in the guest. ``setup``: shell lines run before the agent starts. ``agent``: its command line.
+    """
+
+    name: str
+    programs: Sequence[Path]
+    modules: Path | None = None
+    load: Sequence[str] = ()
+    carry: Sequence[str] = ()
+    extra_modules: Sequence[Path] = ()
+    files: dict[str, bytes | str] = field(default_factory=dict)
+    setup: str = ""
+    agent: str = "python3 -S -m hotbank.serve --stdio"
+    console: str = "ttyAMA0"
+
+
+def build(contents: Contents, folder: Path, cache: Path) -> Path:
+    """Write ``folder/initrd``: two archives in one file, the programs (made once, kept in ``cache``), then the rest.
+
+    Raises MachineError when a program, library or module is nowhere to be found.
+    """
+    python = python_of(contents.programs)
+    base = _base(contents.programs, python, cache)
+    initrd = folder / "initrd"
+    initrd.write_bytes(base.read_bytes() + _own(contents, python).finished())
+    return initrd
+
+
+def python_of(programs: Iterable[Path]) -> Path:
+    """The Python binary among unpacked packages."""
+    return _found(programs, ("usr/bin/python3.*",))
+
+
+def package_files() -> Iterator[tuple[str, bytes]]:
+    """This package as it is installed here, path and content, without what a guest can't use."""
+    home = Path(__file__).resolve().parents[1]
+    for path in sorted(home.rglob("*.py")):
+        inside = path.relative_to(home)
+        if not _PACKAGE_LEFT_OUT.intersection(inside.parts):
+            yield f"hotbank/{inside}", path.read_bytes()
+
+
+def bytecode(source: bytes, name: str) -> bytes:
+    """What a ``.pyc`` holds, marked never to be checked against its source (PEP 552)."""
+    unchecked = (1).to_bytes(4, "little")
+    code = compile(source, name, "exec", dont_inherit=True)
+    return importlib.util.MAGIC_NUMBER + unchecked + importlib.util.source_hash(source) + marshal.dumps(code)
+
+
+def _own(contents: Contents, python: Path) -> Cpio:
+    """All that is not somebody else's program: scripts, the given files, this package, kernel modules."""
+    archive = Cpio()
+    for path, data in contents.files.items():
+        archive.file(path, data, 0o755 if data[:2] in (b"#!", "#!") else 0o644)
+    _add_scripts(archive, contents)
+    for path, source in package_files():
+        _add_source(archive, f"{HOME}/{path}", source, python.name)
+    _add_modules(archive, contents)
+    return archive
+
+
+def _base(programs: Sequence[Path], python: Path, cache: Path) -> Path:
+    """BusyBox, Python and libraries, from the cache when the same packages were packed before."""
+    key = hashlib.sha256(repr(([p.name for p in programs], importlib.util.MAGIC_NUMBER)).encode()).hexdigest()[:16]
+    path = cache / "initramfs" / f"{key}.cpio"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_bytes(_programs(programs, python).finished())
+        part.replace(path)
+    return path
+
+
+def _add_scripts(archive: Cpio, contents: Contents) -> None:
+    words = {
+        "NAME": contents.name,
+        "MODULES": " ".join(contents.load),
+        "SETUP": contents.setup,
+        "AGENT": contents.agent,
+        "AGENT_PORT": AGENT_PORT,
+        "RUNNER_PORT": RUNNER_PORT,
+        "CONSOLE": contents.console,
+        "HOME": HOME,
+    }
+    archive.node("dev/console", stat.S_IFCHR | 0o600, 5, 1)
+    archive.node("dev/null", stat.S_IFCHR | 0o666, 1, 3)
+    archive.file("init", _filled(INIT, words), 0o755)
+    archive.file("sbin/on-port", _filled(ON_PORT, words), 0o755)
+    archive.file("etc/inittab", _filled(INITTAB, words))
+    archive.file("etc/profile", _filled(PROFILE, words))
+
+
+def _filled(text: str, words: dict[str, str]) -> str:
+    return re.sub(r"@([A-Z_]+)@", lambda match: words[match[1]], text)
+
+
+def _programs(folders: Sequence[Path], python: Path) -> Cpio:
+    archive = Cpio()
+    busybox = _found(folders, ("bin/busybox", "usr/bin/busybox"))
+    archive.file("bin/busybox", busybox.read_bytes(), 0o755)
+    archive.file(f"usr/bin/{python.name}", python.read_bytes(), 0o755)
+    archive.link("usr/bin/python3", python.name)
+    binaries = [python.read_bytes()]
+    for folder in folders:
+        library = folder / "usr/lib" / python.name
+        binaries += _add_python(archive, library, python.name) if library.is_dir() else []
+    _add_libraries(archive, folders, binaries)
+    return archive
+
+
+def _found(folders: Iterable[Path], patterns: Iterable[str]) -> Path:
+    for folder in folders:
+        for pattern in patterns:
+            for path in sorted(folder.glob(pattern)):
+                if path.is_file() and not path.is_symlink():
+                    return path
+    raise MachineError(f"no {' or '.join(patterns)} in the packages for the guest")
+
+
+def _add_python(archive: Cpio, library: Path, python: str) -> list[bytes]:
+    """Python's own modules; the compiled ones are returned, because they need libraries."""
+    binaries = []
+    for path in sorted(library.rglob("*")):
+        inside = path.relative_to(library)
+        if _PYTHON_LEFT_OUT.intersection(inside.parts) or inside.parts[0].startswith("config-") or not path.is_file():
+            continue
+        data = path.read_bytes()
+        if elf.is_elf(data):
+            binaries.append(data)
+        _add_source(archive, f"usr/lib/{python}/{inside}", data, python)
+    return binaries
+
+
+def _add_source(archive: Cpio, path: str, data: bytes, python: str) -> None:
+    """A file of the library, with bytecode beside it when this interpreter is of the guest's version."""
+    archive.file(path, data)
+    tag = f"cpython-{python.removeprefix('python').replace('.', '')}"
+    if path.endswith(".py") and tag == sys.implementation.cache_tag:
+        folder, name = os.path.split(path.removesuffix(".py"))
+        archive.file(f"{folder}/__pycache__/{name}.{tag}.pyc", bytecode(data, f"/{path}"))
+
+
+def _add_libraries(archive: Cpio, folders: Sequence[Path], binaries: list[bytes]) -> None:
+    """The shared libraries that the binaries need, and those that these need; a library that no package has is
+    left out, and the one Python module that wants it can't be imported."""
+    known = {path.name: path for folder in folders for path in folder.glob("**/*.so*") if path.is_file()}
+    wanted = [name for data in binaries for name in elf.needed(data)]
+    done: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name in done or name not in known:
+            continue
+        done.add(name)
+        data = known[name].read_bytes()
+        archive.file(f"lib/{name}", data, 0o755)
+        wanted += elf.needed(data)
+
+
+def _add_modules(archive: Cpio, contents: Contents) -> None:
+    if contents.modules is None:
+        return
+    wanted = [*contents.load, *contents.carry]
+    modules = kmodules.collect(contents.modules, wanted, contents.extra_modules)
+    at = f"lib/modules/{contents.modules.name}"
+    archive.directory(at)
+    for module in modules:
+        archive.file(f"{at}/{module.name}.ko", module.data)
+    for name, text in kmodules.tables(modules).items():
+        archive.file(f"{at}/{name}", text)

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debian packages of another architecture, without touching this machine's package database.
+
+apt does the work (signatures, hashes, dependencies) with a configuration, lists, cache and status of its own below
+``$XDG_CACHE_HOME/hotbank``. Which mirrors it asks, it takes from this machine's own apt sources. A request that
+was answered once is answered from the cache afterwards, with every package checked against its SHA-256, so that
+the second ``hotbank up`` needs no network.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hotbank.errors import MachineError
+from hotbank.memory import MIB
+
+Progress = Callable[[str], None]
+
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_URI = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+)")
+_RESERVE = 64 * MIB  # left free on the cache's file system
+
+
+def quiet(_text: str) -> None:
+    """A progress callback that says nothing."""
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/hotbank``, or ``~/.cache/hotbank``."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "hotbank"
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Debian's archive as one architecture sees it (``arm64``, ``armhf``, or this machine's own).
+
+    ``cache``: where everything is kept. ``progress`` hears one line for each step that takes a while.
+    """
+
+    arch: str
+    cache: Path
+    progress: Progress = quiet
+
+    @classmethod
+    def open(cls, arch: str, progress: Progress = quiet) -> Archive:
+        """The archive with the user's cache folder."""
+        return cls(arch, cache_folder() / "packages" / arch, progress)
+
+    def kernel(self, series: str, flavour: str) -> str:
+        """The newest kernel package of a series: ``kernel("6.12", "arm64")`` gives ``linux-image-6.12.95+deb12-arm64``.
+
+        Raises MachineError when the archive has none.
+        """
+        found = self._answered(f"kernel {series} {flavour}", lambda: self._find_kernel(series, flavour))
+        return found[0]
+
+    def fetch(self, *names: str, depends: bool = False) -> tuple[Path, ...]:
+        """The ``.deb`` files of the named packages, with all that they depend on when ``depends``.
+
+        Raises MachineError when apt, the network or the space is missing, or a package does not exist.
+        """
+        request = f"fetch {'with' if depends else 'without'} dependencies: {' '.join(names)}"
+        with self._locked():
+            known = self._known(request)
+            if known is None or not all(self._intact(line) for line in known):
+                known = self._download(names, depends)
+                self._remember(request, known)
+        return tuple(self._debs / line.split()[1] for line in known)
+
+    def unpack(self, *names: str, depends: bool = False) -> tuple[Path, ...]:
+        """Fetch, and give one folder for each package with its files in it; unpacked once, then kept."""
+        return tuple(self._unpacked(deb) for deb in self.fetch(*names, depends=depends))
+
+    @property
+    def _debs(self) -> Path:
+        return self.cache / "debs"
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        _make(self._debs)
+        with open(self.cache / "lock", "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _answered(self, request: str, find: Callable[[], list[str]]) -> list[str]:
+        with self._locked():
+            known = self._known(request)
+            if known is None:
+                known = find()
+                self._remember(request, known)
+        return known
+
+    def _known(self, request: str) -> list[str] | None:
+        try:
+            answer: list[str] = json.loads(self._request(request).read_text(encoding="utf-8"))["answer"]
+        except (OSError, ValueError, KeyError):
+            return None
+        return answer
+
+    def _remember(self, request: str, answer: list[str]) -> None:
+        path = self._request(request)
+        _make(path.parent)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({"request": request, "answer": answer}, indent=1), encoding="utf-8")
+        part.replace(path)
+
+    def _request(self, request: str) -> Path:
+        return self.cache / "requests" / f"{hashlib.sha256(request.encode()).hexdigest()[:16]}.json"
+
+    def _intact(self, line: str) -> bool:
+        digest, name = line.split()
+        try:
+            with open(self._debs / name, "rb") as deb:
+                return hashlib.file_digest(deb, "sha256").hexdigest() == digest
+        except OSError:
+            return False
+
+    def _find_kernel(self, series: str, flavour: str) -> list[str]:
+        apt = self._apt()
+        wanted = re.compile(rf"linux-image-{re.escape(series)}\.[0-9][^-]*(-[0-9]+)?-{re.escape(flavour)}")
+        names = _run(apt, ["apt-cache", "pkgnames", f"linux-image-{series}."]).split()
+        found = sorted((n for n in names if wanted.fullmatch(n)), key=_by_number)
+        if not found:
+            raise MachineError(
+                f"Debian's archive has no kernel {series} for {flavour}", remedy="give one with --kernel and --modules"
+            )
+        return found[-1:]
+
+    def _download(self, names: Sequence[str], depends: bool) -> list[str]:
+        apt = self._apt()
+        verb = ["install", "--no-install-recommends"] if depends else ["download"]
+        listed = _run(apt, ["apt-get", *verb, "-qq", "--print-uris", *names])
+        parts = [match.groupdict() for match in map(_URI.match, listed.splitlines()) if match]
+        missing = [part for part in parts if not (self._debs / part["file"]).exists()]
+        size = sum(int(part["size"]) for part in missing)
+        _check_space(self._debs, size)
+        if missing:
+            self.progress(f"fetching {len(missing)} packages for {self.arch}, {size / MIB:.0f} MiB")
+        _run(apt, ["apt-get", "download", "-qq", *(_name_and_version(part["file"]) for part in parts)], self._debs)
+        return [_line(self._debs / part["file"]) for part in parts]
+
+    def _unpacked(self, deb: Path) -> Path:
+        folder = self.cache / "unpacked" / deb.stem
+        if folder.is_dir():
+            return folder
+        self.progress(f"unpacking {deb.name}")
+        _check_space(self.cache, 4 * deb.stat().st_size)
+        part = _make(folder.parent) / f".{deb.stem}.{os.getpid()}"
+        _run(os.environ, ["dpkg-deb", "-x", str(deb), str(part)])
+        try:
+            part.rename(folder)
+        except OSError:  # another process was first
+            shutil.rmtree(part)
+        return folder
+
+    def _apt(self) -> dict[str, str]:
+        """The environment that makes apt work in the cache; its lists are there afterwards."""
+        root = self.cache / "apt"
+        config = root / "apt.conf"
+        environment = dict(os.environ, APT_CONFIG=str(config), LC_ALL="C", DEBIAN_FRONTEND="noninteractive")
+        for folder in ("lists/partial", "archives/partial", "empty"):
+            _make(root / folder)
+        (root / "status").touch()
+        sources = "".join(f"{line}\n" for line in _sources())
+        config.write_text(_configuration(root, self.arch), encoding="utf-8")
+        listing = root / "sources.list"
+        if not listing.exists() or listing.read_text(encoding="utf-8") != sources or not _fresh(root / "lists"):
+            self.progress(f"reading Debian's package lists for {self.arch}")
+            listing.write_text(sources, encoding="utf-8")
+            _update(environment, root / "lists")
+        return environment
+
+
+def host_architecture() -> str:
+    """This machine's own Debian architecture, such as ``amd64``."""
+    return _run(os.environ, ["dpkg", "--print-architecture"]).strip()
+
+
+def _make(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise MachineError(f"{folder}: {e.strerror}", remedy="set XDG_CACHE_HOME to a folder you can write to") from e
+    return folder
+
+
+def _fresh(lists: Path) -> bool:
+    """True if there are lists, and apt read them within the last hour: the archive moves on slowly."""
+    written_now = (lists.parent / "apt.conf").stat().st_mtime
+    return any(lists.glob("*_Packages")) and written_now - lists.stat().st_mtime < 3600
+
+
+def _update(environment: dict[str, str], lists: Path) -> None:
+    """Read the lists again. One of several sources may fail (a mirror in the middle of its own update):
+    as long as there is any list, fetching decides whether what is there suffices."""
+    try:
+        _run(environment, ["apt-get", "update", "-qq"])
+    except MachineError:
+        if not any(lists.glob("*_Packages")):
+            raise
+    os.utime(lists)
+
+
+def _sources() -> list[str]:
+    """``deb`` lines for this release of Debian, its updates and its backports, from this machine's own apt."""
+    codename = _codename()
+    form = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
+    rows = _run(os.environ, ["apt-get", "indextargets", "--format", form, "Created-By: Packages"]).splitlines()
+    wanted = {codename, f"{codename}-updates", f"{codename}-security", f"{codename}-backports"}
+    found = dict.fromkeys(
+        (uri, release) for uri, release, component in map(str.split, rows) if release in wanted and component == "main"
+    )
+    for uri, release in list(found):
+        if release == codename:
+            found.setdefault((uri, f"{codename}-backports"))
+    if not found:
+        raise MachineError(
+            f"apt's sources on this machine name no Debian archive for {codename}",
+            remedy="add one to /etc/apt/sources.list, or give --kernel, --modules and --initrd",
+        )
+    signed = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
+    return [f"deb {signed}{uri} {release} main" for uri, release in found]
+
+
+def _codename() -> str:
+    import platform
+
+    try:
+        system = platform.freedesktop_os_release()
+    except OSError:
+        system = {}
+    if system.get("ID") != "debian" or "VERSION_CODENAME" not in system:
+        raise MachineError(
+            "packages can be fetched on Debian only",
+            remedy="give --kernel, --modules and --initrd",
+        )
+    return system["VERSION_CODENAME"]
+
+
+def _configuration(root: Path, arch: str) -> str:
+    """apt's own configuration: everything below ``root``; proxies and timeouts as this machine has them."""
+    acquire = _run(os.environ, ["apt-config", "dump", "--no-empty", "Acquire"])
+    return f"""{acquire}
+APT::Architecture "{arch}";
+APT::Architectures {{ "{arch}"; }};
+APT::Default-Release "";
+APT::Install-Recommends "false";
+APT::Sandbox::User "";
+APT::Get::List-Cleanup "true";
+Acquire::Languages "none";
+Acquire::Retries "2";
+Dir::State "{root}";
+Dir::State::status "{root}/status";
+Dir::State::lists "{root}/lists";
+Dir::Cache "{root}";
+Dir::Etc::sourcelist "{root}/sources.list";
+Dir::Etc::sourceparts "{root}/empty";
+Dir::Etc::parts "{root}/empty";
+Dir::Etc::preferencesparts "{root}/empty";
+"""
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed + _RESERVE:
+        raise MachineError(
+            f"{folder} has {free / MIB:.0f} MiB free, {(needed + _RESERVE) / MIB:.0f} MiB are needed",
+            remedy="free some, or set XDG_CACHE_HOME to a larger file system",
+        )
+
+
+def _name_and_version(file: str) -> str:
+    """``libc6_2.36-9_arm64.deb`` names ``libc6=2.36-9`` (a colon of the version is written %3a)."""
+    name, version, _ = file.split("_")
+    return f"{name}={version.replace('%3a', ':')}"
+
+
+def _line(deb: Path) -> str:
+    with open(deb, "rb") as content:
+        return f"{hashlib.file_digest(content, 'sha256').hexdigest()} {deb.name}"
+
+
+def _by_number(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", name)]
+
+
+def _run(environment: os._Environ[str] | dict[str, str], argv: list[str], folder: Path | None = None) -> str:
+    try:
+        done = subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, check=True)
+    except FileNotFoundError as e:
+        raise MachineError(
+            f"{argv[0]} is not installed", remedy="packages come through apt: give --kernel, --modules and --initrd"
+        ) from e
+    except subprocess.CalledProcessError as e:
+        raise MachineError(f"{argv[0]}: {_complaint(e.stderr)}", remedy="is the network there?") from e
+    return done.stdout
+
+
+def _complaint(stderr: str) -> str:
+    lines = [line.removeprefix("E: ") for line in stderr.splitlines() if line.startswith("E: ")]
+    return lines[0] if lines else (stderr.strip().splitlines() or ["failed without a word"])[-1]

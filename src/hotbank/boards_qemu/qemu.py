@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One QEMU process: banks in files of their own, QMP, a console, and byte streams into the guest.
+
+QEMU dies with the thread that started it (PR_SET_PDEATHSIG), and is ended by its own process id only. All its
+sockets and logs are in one folder: ``qmp``, ``console`` (the guest's serial line), ``console.log``,
+``qemu.log``, and one socket for each virtio-serial port.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from hotbank.boards_qemu.qmp import Event, Qmp
+from hotbank.errors import MachineError
+from hotbank.memory import Range
+
+_PATH_MAX = 100  # bytes of a Unix socket's path: 107 at most, and the names of the ports
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A file that QEMU puts into the guest's memory before it starts."""
+
+    path: Path
+    address: int
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to start: ``program`` (``qemu-system-aarch64``), the machine's own arguments, what is loaded where, and
+    the names of the virtio-serial ports. ``transport``: ``pci`` or ``device`` (virtio-mmio)."""
+
+    program: str
+    arguments: tuple[str, ...]
+    loaded: tuple[Loaded, ...] = ()
+    ports: tuple[str, ...] = ()
+    transport: str = "pci"
+
+    def argv(self) -> list[str]:
+        """The command line, with paths relative to the machine's folder."""
+        argv = [self.program, *self.arguments, "-nodefaults", "-display", "none", "-no-reboot"]
+        argv += ["-qmp", "unix:qmp,server=on,wait=off"]
+        argv += ["-chardev", "socket,id=console,path=console,server=on,wait=off,logfile=console.log"]
+        argv += ["-serial", "chardev:console"]
+        for item in self.loaded:
+            argv += ["-device", f"loader,file={item.path},addr={item.address:#x},force-raw=on"]
+        if self.ports:
+            argv += ["-device", f"virtio-serial-{self.transport},id=ports,max_ports={len(self.ports) + 1}"]
+        for number, name in enumerate(self.ports, 1):
+            argv += ["-chardev", f"socket,id={name},path={name},server=on,wait=off"]
+            argv += ["-device", f"virtserialport,id=port-{name},bus=ports.0,nr={number},chardev={name},name={name}"]
+        return argv
+
+
+def memory_arguments(files: Sequence[tuple[Path, Range]], cpus: int) -> tuple[str, ...]:
+    """One memory backend and NUMA node for each file, in the order of their addresses, which must leave no gap.
+
+    The nodes exist only so that QEMU takes several backends: the device tree says what the guest sees.
+    """
+    arguments = ["-smp", str(cpus), "-m", f"{sum(bank.size for _, bank in files)}B"]
+    for number, (path, bank) in enumerate(files):
+        arguments += ["-object", f"memory-backend-file,id=bank{number},size={bank.size}B,mem-path={path},share=on"]
+        owns = f",cpus=0-{cpus - 1}" if number == 0 else ""
+        arguments += ["-numa", f"node,nodeid={number}{owns},memdev=bank{number}"]
+    return tuple(arguments)
+
+
+class Qemu:
+    """A running QEMU. Start it on a thread that lives as long as the machine should."""
+
+    def __init__(self, command: Command, folder: Path) -> None:
+        if len(os.fsencode(folder)) > _PATH_MAX - max(map(len, [*command.ports, "console"])):
+            raise MachineError(f"{folder}: too long for a Unix socket", remedy="choose a shorter TMPDIR")
+        if shutil.which(command.program) is None:
+            raise MachineError(f"{command.program} is not installed", remedy="apt-get install qemu-system-arm")
+        self.folder = folder
+        self._changed = threading.Condition()
+        self._open_ports: set[str] = set()
+        self._ended = False
+        self._process = _start(command.argv(), folder)
+        try:
+            self.qmp = Qmp(self._socket("qmp"), self._on_event)
+        except BaseException:
+            self.stop()
+            raise
+
+    def __enter__(self) -> Qemu:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """True while the process lives."""
+        return self._process.poll() is None
+
+    def connect(self, port: str, timeout: float = 10.0) -> socket.socket:
+        """The host's end of a virtio-serial port, or of ``console``. One connection at a time."""
+        stream = socket.socket(socket.AF_UNIX)
+        stream.settimeout(timeout)
+        try:
+            stream.connect(str(self._socket(port)))
+        except OSError as e:
+            raise MachineError(
+                f"QEMU's port {port} can't be reached: {e.strerror or e}", remedy=self._last_words()
+            ) from e
+        stream.settimeout(None)
+        return stream
+
+    def wait_open(self, port: str, timeout: float, *, opened: bool = True) -> None:
+        """Wait until a program in the guest has the port open (or, with ``opened=False``, closed).
+
+        Raises MachineError after ``timeout`` seconds, or at once when QEMU ends.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or (port in self._open_ports) == opened, timeout)
+            if self._ended or (port in self._open_ports) != opened:
+                state = "ended" if self._ended else f"did not {'open' if opened else 'close'} {port} in {timeout:.0f} s"
+                raise MachineError(f"the guest {state}", remedy=self._last_words())
+
+    def stop(self) -> None:
+        """End the process, and wait until it is gone."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+    def console_log(self) -> str:
+        """Everything the guest printed on its serial line so far."""
+        try:
+            return (self.folder / "console.log").read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def _socket(self, name: str) -> Path:
+        path, deadline = self.folder / name, time.monotonic() + 10
+        while not path.exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise MachineError(f"QEMU did not start: {self._last_words()}")
+            time.sleep(0.01)
+        return path
+
+    def _last_words(self) -> str:
+        said = (self.folder / "qemu.log").read_text(encoding="utf-8", errors="replace").strip()
+        printed = self.console_log().strip()
+        return (said or printed or "nothing was printed").splitlines()[-1]
+
+    def _on_event(self, event: Event) -> None:
+        with self._changed:
+            if event["event"] == "VSERPORT_CHANGE":
+                name = str(event["data"]["id"]).removeprefix("port-")
+                (self._open_ports.add if event["data"]["open"] else self._open_ports.discard)(name)
+            elif event["event"] == "SHUTDOWN":
+                self._ended = True
+            self._changed.notify_all()
+
+
+def _start(argv: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    with open(folder / "qemu.log", "wb") as log:
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
