@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This host, or any captured tree: the Machine protocol spoken to sysfs and procfs below a root.
+
+machine.py   Host: the protocol
+tree.py      files below a root, and what each of sysfs and procfs says about memory
+pages.py     kpageflags, kpagecount: what a page is, and what its references should be
+kcore.py     reference counts through /proc/kcore
+owners.py    who maps a page, whose cgroup pays for it
+survey.py    all of these for one block
+writer.py    writes that can block for ever, in a child that dies with its parent
+switch.py    power switches
+"""
+
+from hotbank.host.machine import Host, WallClock
+
+__all__ = ["Host", "WallClock"]

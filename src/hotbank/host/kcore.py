@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reference counts of page frames, read through /proc/kcore: the only view of pins that user space has.
+
+Truth: fs/proc/kcore.c (an ELF64 core of the running kernel), kernel/vmcore_info.c (the VMCOREINFO note:
+``SYMBOL(vmemmap)`` is where the ``struct page`` of pfn 0 is or would be, ``OFFSET(page._refcount)``,
+``SIZE(page)``). Needs CAP_SYS_RAWIO, CONFIG_PROC_KCORE and no lockdown; 32-bit kernels have no vmemmap.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hotbank.host.tree import Tree
+
+_PT_LOAD, _PT_NOTE = 1, 4
+_PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
+_PAIR = re.compile(rb"^(SYMBOL|OFFSET|SIZE)\(([\w.]+)\)=(\w+)$", re.MULTILINE)
+_NOTE_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    address: int
+    size: int
+    offset: int
+
+
+class RefCounts:
+    """``_refcount`` of any range of page frames. Use as a context manager, or ``close``."""
+
+    def __init__(self, file: int, segments: tuple[_Segment, ...], vmemmap: int, size: int, offset: int) -> None:
+        self._file, self._segments = file, segments
+        self._vmemmap, self._size, self._offset = vmemmap, size, offset
+
+    @classmethod
+    def open(cls, tree: Tree) -> RefCounts | None:
+        """The reference counts of that machine, or None where this kernel does not show them."""
+        try:
+            file = os.open(tree.path("proc/kcore"), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            segments, note = _layout(file)
+            values = _vmcoreinfo(note)
+            return cls(file, segments, values["vmemmap"], values["page"], values["page._refcount"])
+        except (OSError, KeyError, ValueError, struct.error):
+            os.close(file)
+            return None
+
+    def __enter__(self) -> RefCounts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file back."""
+        os.close(self._file)
+
+    def read(self, pfn: int, pages: int) -> Sequence[int] | None:
+        """Reference counts of ``pages`` frames from ``pfn`` on; None where the kernel shows no such memory."""
+        raw = self._bytes(self._vmemmap + pfn * self._size, pages * self._size)
+        if raw is None:
+            return None
+        words = memoryview(raw).cast("i")
+        return words[self._offset // 4 :: self._size // 4].tolist()
+
+    def _bytes(self, address: int, size: int) -> bytes | None:
+        parts = []
+        while size:
+            inside = next((s for s in self._segments if s.address <= address < s.address + s.size), None)
+            if inside is None:
+                return None
+            want = min(size, inside.address + inside.size - address)
+            part = _read(self._file, want, inside.offset + address - inside.address)
+            if not part:
+                return None
+            parts.append(part)
+            address, size = address + len(part), size - len(part)
+        return b"".join(parts)
+
+
+def _layout(file: int) -> tuple[tuple[_Segment, ...], bytes]:
+    """Loadable segments and the notes. Raises ValueError for anything but a little-endian ELF64 file."""
+    header = os.pread(file, 64, 0)
+    if header[:6] != b"\x7fELF\x02\x01":
+        raise ValueError("not a little-endian ELF64 core")
+    (table,) = struct.unpack_from("<Q", header, 32)
+    entry, count = struct.unpack_from("<HH", header, 54)
+    segments, note = [], b""
+    for number in range(count):
+        raw = os.pread(file, _PROGRAM_HEADER.size, table + number * entry)
+        kind, _, offset, address, _, filesz, memsz, _ = _PROGRAM_HEADER.unpack(raw)
+        if kind == _PT_LOAD:
+            segments.append(_Segment(address, memsz, offset))
+        elif kind == _PT_NOTE:
+            note = _read(file, min(filesz, _NOTE_LIMIT), offset)
+    return tuple(segments), note
+
+
+def _vmcoreinfo(note: bytes) -> dict[str, int]:
+    text = note[note.find(b"VMCOREINFO") :]
+    values = {}
+    for kind, name, value in _PAIR.findall(text):
+        values[name.decode()] = int(value, 16 if kind == b"SYMBOL" else 10)
+    if values["page"] % 4 or values["page._refcount"] % 4 or values["page._refcount"] >= values["page"]:
+        raise ValueError("VMCOREINFO describes no struct page")
+    return values
+
+
+def _read(file: int, size: int, offset: int) -> bytes:
+    """Up to ``size`` bytes; fewer only where the file ends or an error strikes first."""
+    parts = []
+    while size:
+        try:
+            part = os.pread(file, size, offset)
+        except OSError:
+            break
+        if not part:
+            break
+        parts.append(part)
+        offset, size = offset + len(part), size - len(part)
+    return b"".join(parts)

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Host: the Machine protocol on a real kernel, or on the captured files of one.
+
+Truth: drivers/base/memory.c (``state_store``, ``probe_store``), mm/memory_hotplug.c.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Mapping
+
+from hotbank import board as boards
+from hotbank.board import Bank, Board
+from hotbank.errors import CancelPending, Code, KernelError, Refusal, SwitchError
+from hotbank.host import tree as files
+from hotbank.host.survey import survey
+from hotbank.host.switch import Switch, switch_for
+from hotbank.host.tree import MEMORY, Ram, Tree
+from hotbank.host.writer import Writer
+from hotbank.machine import BankStatus, Block, Clock, DomainStatus, Snapshot, Survey
+from hotbank.memory import KIB, BlockState, KernelState, Online, Power, Range, Zone
+
+SETTLE = 1.0  # seconds in which a cancelled offline must have let go of its block
+PATIENCE = 60.0  # seconds after which any other write is given up
+
+
+class WallClock:
+    """Real time, counted from an arbitrary start."""
+
+    def now(self) -> float:
+        """Seconds of CLOCK_MONOTONIC."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Let real time pass."""
+        time.sleep(seconds)
+
+
+class Host:
+    """The machine whose files are below ``root``.
+
+    ``board``: its banks; without one that of /etc/hotbank/board.toml below ``root``, and without that each
+    memory block is a bank ``memoryN`` with route ``none``. ``switches``: a switch per domain, in place of those
+    that the board names. Raises MachineError where there are no memory blocks, BoardError for a bad board.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] = "/",
+        board: Board | None = None,
+        *,
+        clock: Clock | None = None,
+        switches: Mapping[str, Switch] | None = None,
+    ) -> None:
+        self._tree = Tree(root)
+        self._clock = clock or WallClock()
+        self._block_size = files.block_size(self._tree)
+        self._board = board or _own_board(self._tree)
+        self._page_size = files.page_size(self._tree) or (self._board.page_size if self._board else 4 * KIB)
+        domains = self._board.domains if self._board else ()
+        self._switches = {d.name: switch_for(d, self._tree) for d in domains} | dict(switches or {})
+        self._under_way: int | None = None
+        self._held: list[Writer] = []
+
+    @property
+    def clock(self) -> Clock:
+        """The wall clock, unless another was given."""
+        return self._clock
+
+    @property
+    def tree(self) -> Tree:
+        """The files that this machine is read from."""
+        return self._tree
+
+    def snapshot(self) -> Snapshot:
+        """Blocks, zones, banks, domains and policies. No page is looked at, so ``used`` is None."""
+        blocks = files.blocks(self._tree, self._block_size)
+        arch, domains = self._arch(), self._domains()
+        return Snapshot(
+            machine="host" if self._tree.running else self._tree.root,
+            arch=arch or "any",
+            page_size=self._page_size,
+            block_size=self._block_size,
+            boot_id=self._tree.read("proc/sys/kernel/random/boot_id") or "",
+            blocks=blocks,
+            zones=files.zones(self._tree),
+            banks=self._banks(blocks, domains),
+            domains=domains,
+            auto_online=self._tree.read(f"{MEMORY}/auto_online_blocks") or "offline",
+            boot_memory_leaves=files.boot_memory_leaves(arch),
+            pending=self._pending(blocks),
+        )
+
+    def survey(self, block: int) -> Survey:
+        """Look at every page of a block, as far as this process may."""
+        found = files.block(self._tree, self._existing(block), self._block_size)
+        return survey(self._tree, found, page_size=self._page_size, clock=self._clock, ram=files.ram(self._tree))
+
+    def online(self, block: int, how: Online) -> None:
+        """Write ``how`` to the block's state."""
+        name = f"{MEMORY}/memory{self._existing(block)}/state"
+        self._write(name, how.value, f"{how.value} of memory{block}")
+
+    def offline(self, block: int, deadline: float) -> None:
+        """Write ``offline`` to the block's state; at the deadline the write is cancelled."""
+        name = f"{MEMORY}/memory{self._existing(block)}/state"
+        self._under_way = block
+        try:
+            writer = Writer(self._tree.path(name), "offline")
+            if writer.wait(self._clock, deadline) or not self._cancelled(writer, block):
+                _raise_for(writer.errno, f"offline of memory{block}", "")
+        finally:
+            self._under_way = None
+
+    def add(self, bank: str) -> None:
+        """By route ``probe``: write the address of each block that is not there. Other routes: EOPNOTSUPP."""
+        found, route = self._bank(bank)
+        if route != "probe":
+            raise _unsupported(f"add of {bank}", route)
+        present = set(files.block_numbers(self._tree))
+        for address in range(found.start, found.end, self._block_size):
+            if address // self._block_size not in present:
+                self._write(f"{MEMORY}/probe", f"{address:#x}", f"add of {bank} at {address:#x}")
+
+    def remove(self, bank: str) -> None:
+        """No route that a bare host has can take a block out: EOPNOTSUPP."""
+        _, route = self._bank(bank)
+        raise _unsupported(f"remove of {bank}", route)
+
+    def power(self, domain: str) -> Power:
+        """Ask the domain's switch."""
+        return self._switch(domain).status()
+
+    def set_power(self, domain: str, want: Power) -> None:
+        """Turn the domain's switch and ask it whether it did."""
+        self._switch(domain).turn(want)
+
+    def _arch(self) -> str | None:
+        named = self._board.arch if self._board else "any"
+        return files.arch(self._tree) or (named if named != "any" else None)
+
+    def _existing(self, block: int) -> int:
+        if not os.path.isdir(self._tree.path(f"{MEMORY}/memory{block}")):
+            raise KernelError(errno.ENOENT, f"memory{block}", detail="there is no such block")
+        return block
+
+    def _write(self, name: str, word: str, what: str) -> None:
+        writer = Writer(self._tree.path(name), word)
+        detail = ""
+        if not writer.wait(self._clock, self._clock.now() + PATIENCE):
+            writer.cancel()
+            detail = f"given up after {PATIENCE:g} s"
+            if not writer.wait(self._clock, self._clock.now() + SETTLE):
+                self._held.append(writer)
+                raise KernelError(errno.EINTR, what, detail=f"{detail}, and the kernel still holds the write")
+        _raise_for(writer.errno, what, detail)
+
+    def _cancelled(self, writer: Writer, block: int) -> bool:
+        """End a write that passed its deadline. True if the block went offline before that, False if the write
+        had returned by itself; raises KernelError(EINTR) when the block is back online, else CancelPending."""
+        what = f"offline of memory{block}"
+        writer.cancel()
+        until = self._clock.now() + SETTLE
+        while writer.pending or files.state(self._tree, block) is BlockState.GOING_OFFLINE:
+            if self._clock.now() >= until:
+                self._held.append(writer)
+                raise CancelPending(what, detail="the deadline passed and the kernel has not let go")
+            self._clock.sleep(0.01)
+        if writer.errno != errno.EINTR:
+            return False
+        if files.state(self._tree, block) is BlockState.ONLINE:
+            raise KernelError(errno.EINTR, what, detail="the deadline passed; the block is back online")
+        return True
+
+    def _pending(self, blocks: tuple[Block, ...]) -> int | None:
+        """A block that the kernel holds although no call of ours waits for it."""
+        self._held = [writer for writer in self._held if writer.pending]
+        going = (b.number for b in blocks if b.state is BlockState.GOING_OFFLINE)
+        return next((number for number in going if number != self._under_way), None)
+
+    def _bank(self, name: str) -> tuple[Range, str]:
+        if self._board is None:
+            number = name.removeprefix("memory")
+            if number.isdigit() and int(number) in files.block_numbers(self._tree):
+                return Range.sized(int(number) * self._block_size, self._block_size), "none"
+        bank = self._board.bank(name) if self._board else None
+        if bank is None:
+            raise Refusal(Code.NO_SUCH_BANK, f"this host has no bank {name}")
+        return bank.range, bank.route
+
+    def _switch(self, domain: str) -> Switch:
+        switch = self._switches.get(domain)
+        if switch is None:
+            raise SwitchError(f"there is no power domain {domain}")
+        return switch
+
+    def _power_now(self, domain: str) -> Power:
+        try:
+            return self.power(domain)
+        except SwitchError:
+            return Power.UNKNOWN
+
+    def _domains(self) -> tuple[DomainStatus, ...]:
+        if self._board is None:
+            return ()
+        return tuple(
+            DomainStatus(
+                name=d.name,
+                power=self._power_now(d.name),
+                states=d.states,
+                banks=tuple(b.name for b in self._board.banks if b.domain == d.name),
+                switch=d.switch,
+                interleaved=d.interleaved,
+            )
+            for d in self._board.domains
+        )
+
+    def _banks(self, blocks: tuple[Block, ...], domains: tuple[DomainStatus, ...]) -> tuple[BankStatus, ...]:
+        if self._board is None:
+            ram = files.ram(self._tree)
+            return tuple(self._block_as_bank(b, ram) for b in blocks)
+        powers = {d.name: d.power for d in domains}
+        return tuple(self._status(bank, blocks, powers) for bank in self._board.banks)
+
+    def _block_as_bank(self, block: Block, ram: Ram) -> BankStatus:
+        bank = Bank(
+            name=f"memory{block.number}",
+            range=block.range,
+            movable=Zone.MOVABLE in block.valid_zones,
+            at_boot=ram.at_boot(block.range) is not False,
+        )
+        return self._status(bank, (block,), {})
+
+    def _status(self, bank: Bank, blocks: tuple[Block, ...], powers: Mapping[str, Power]) -> BankStatus:
+        own = tuple(b for b in blocks if b.range.overlaps(bank.range))
+        zones = {b.valid_zones[:1] for b in own if b.state is not BlockState.OFFLINE}
+        nodes = {b.node for b in own}
+        return BankStatus(
+            name=bank.name,
+            range=bank.range,
+            kernel=_kernel_state(own, bank.range),
+            power=powers.get(bank.domain or "", Power.ON),
+            blocks=tuple(b.number for b in own),
+            at_boot=bank.at_boot,
+            movable=bank.movable,
+            route=bank.route,
+            domain=bank.domain,
+            zone=next(iter(zones))[0] if len(zones) == 1 and () not in zones else None,
+            node=next(iter(nodes)) if len(nodes) == 1 else bank.node,
+        )
+
+
+def _kernel_state(blocks: tuple[Block, ...], bank: Range) -> KernelState:
+    if not blocks:
+        return KernelState.ABSENT
+    whole = blocks[0].range.start <= bank.start and sum(b.range.size for b in blocks) >= bank.size
+    states = {b.state for b in blocks}
+    if states == {BlockState.ONLINE} and whole:
+        return KernelState.ONLINE
+    return KernelState.OFFLINE if states == {BlockState.OFFLINE} else KernelState.PARTIAL
+
+
+def _own_board(tree: Tree) -> Board | None:
+    path = tree.path(str(boards.SYSTEM_BOARD).lstrip("/"))
+    return boards.load(path) if os.path.exists(path) else None
+
+
+def _raise_for(number: int, what: str, detail: str) -> None:
+    if number:
+        raise KernelError(number, what, detail=detail)
+
+
+def _unsupported(what: str, route: str) -> KernelError:
+    detail = f"a bare host has no route {route} for it" if route != "none" else "the bank has no route"
+    return KernelError(errno.EOPNOTSUPP, what, detail=detail)

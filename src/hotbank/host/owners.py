@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who holds a page: the processes that map it and the cgroup that pays for it.
+
+Truth: fs/proc/task_mmu.c (``pagemap_read``: bit 63 present, bits 0-54 the pfn, for CAP_SYS_ADMIN only),
+fs/proc/page.c (``kpagecgroup_read``: the inode of the memory cgroup). The process that maps a page need not be
+the one that pinned it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from array import array
+from collections.abc import Callable, Collection, Iterator
+
+from hotbank.host.tree import Tree
+from hotbank.machine import Owner
+
+_VMA = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ", re.MULTILINE)
+_PFN = (1 << 55) - 1
+_PRESENT = 1 << 63
+_VARIANTS = tuple(_PRESENT | low << 55 | high << 61 for low in range(16) for high in range(2))
+_CHUNK = 1 << 16  # pagemap entries read at once: 512 KiB
+_CGROUPS = "sys/fs/cgroup"
+
+
+def mappers(tree: Tree, pfns: Collection[int], page_size: int, out_of_time: Callable[[], bool]) -> dict[int, Owner]:
+    """For each of the pfns the first process found that maps it; the biggest processes are asked first.
+
+    Stops when every pfn has an owner or ``out_of_time`` says so.
+    """
+    wanted = {variant | pfn: pfn for pfn in pfns for variant in _VARIANTS}
+    found: dict[int, Owner] = {}
+    for pid in _by_resident_size(tree):
+        if out_of_time() or len(found) == len(set(pfns)):
+            break
+        for pfn in _mapped(tree, pid, wanted, page_size, out_of_time):
+            found.setdefault(pfn, Owner(pid, tree.read(f"proc/{pid}/comm")))
+    return found
+
+
+def cgroups(tree: Tree, inodes: Collection[int], out_of_time: Callable[[], bool]) -> dict[int, str]:
+    """Paths of the memory cgroups with these inodes, below the cgroup file system (``/`` is its root)."""
+    missing, found = set(inodes), dict[int, str]()
+    unified = tree.read(f"{_CGROUPS}/cgroup.controllers") is not None
+    top = tree.path(_CGROUPS if unified else f"{_CGROUPS}/memory")
+    for folder, folders, _ in os.walk(top):
+        inode = _inode(folder)
+        if inode in missing:
+            missing.remove(inode)
+            found[inode] = "/" + os.path.relpath(folder, top).removeprefix(".")
+        if not missing or out_of_time():
+            break
+        folders.sort()
+    return found
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return -1
+
+
+def _by_resident_size(tree: Tree) -> list[int]:
+    sizes = {}
+    for name in tree.names("proc"):
+        if name.isascii() and name.isdigit():
+            statm = (tree.read(f"proc/{name}/statm") or "").split()
+            if len(statm) > 1 and statm[1] != "0":
+                sizes[int(name)] = int(statm[1])
+    return sorted(sizes, key=lambda pid: (-sizes[pid], pid))
+
+
+def _mapped(
+    tree: Tree, pid: int, wanted: dict[int, int], page_size: int, out_of_time: Callable[[], bool]
+) -> Iterator[int]:
+    try:
+        pagemap = os.open(tree.path(f"proc/{pid}/pagemap"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        for start, end in _VMA.findall(tree.read(f"proc/{pid}/maps") or ""):
+            for page in range(int(start, 16) // page_size, int(end, 16) // page_size, _CHUNK):
+                if out_of_time():
+                    return
+                count = min(_CHUNK, int(end, 16) // page_size - page)
+                entries = array("Q", _whole_entries(os.pread(pagemap, count * 8, page * 8)))
+                yield from (wanted[entry] for entry in wanted.keys() & set(entries))
+    except OSError:
+        return
+    finally:
+        os.close(pagemap)
+
+
+def _whole_entries(raw: bytes) -> bytes:
+    return raw[: len(raw) // 8 * 8]

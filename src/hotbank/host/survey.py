@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The survey of one block of a real machine: every view that the kernel offers, and the names of those it does not.
+
+Truth: fs/proc/page.c (kpageflags, kpagecount, kpagecgroup), fs/proc/kcore.c, mm/memory_hotplug.c
+(``offline_pages``: a block whose System RAM has holes is refused), mm/cma_debug.c. docs/survey.md says how it
+works and what it can't see.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+
+from hotbank.errors import Code
+from hotbank.host import owners, pages
+from hotbank.host.kcore import RefCounts
+from hotbank.host.tree import Ram, Tree, zone_fields
+from hotbank.machine import Block, Clock, Evidence, Owner, Survey
+from hotbank.memory import BlockState, Kind
+
+CHUNK = 1 << 15  # pages looked at together: no folio is larger, and 4 MiB is all the memory it takes
+EVIDENCE = 16  # pages named for each reason; all of them are counted
+SETTLE = 0.02  # seconds between two samples of reference counts: most references live shorter
+OWNERS_BUDGET = 0.2  # seconds spent on finding who maps the evidence
+
+_WHY = dict.fromkeys(pages.IMMOVABLE, Code.UNMOVABLE) | {Kind.POISONED: Code.POISONED}
+
+
+@dataclass(frozen=True, slots=True)
+class _Views:
+    """Open files with one u64 per page frame, None where the kernel does not show them to us."""
+
+    flags: int | None
+    counts: int | None
+    cgroups: int | None
+    refs: RefCounts | None
+
+
+@dataclass(slots=True)
+class _Finds:
+    """What the pass over a block's pages collects. ``unseen``: views that failed on the way."""
+
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    blocking: dict[Code, list[Evidence]] = field(default_factory=dict)
+    blocked: int = 0
+    unseen: set[str] = field(default_factory=set)
+
+    def add(self, why: Code, kind: Kind, pfns: Sequence[int]) -> None:
+        """Count pages that can't move, and name the first of them."""
+        self.blocked += len(pfns)
+        named = self.blocking.setdefault(why, [])
+        named += [Evidence(pfn, kind, why) for pfn in pfns[: EVIDENCE - len(named)]]
+
+
+def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) -> Survey:
+    """Look at every page of the block.
+
+    The frames of an offline block are no pages to the kernel, so they count as holes; ``holes`` says whether
+    there is memory everywhere.
+    """
+    span = range(block.range.start // page_size, block.range.end // page_size)
+    whole = ram.covers(block.range)
+    finds = _Finds(unseen=set() if whole is not None else {"holes"})
+    with ExitStack() as stack:
+        views = _open(tree, stack)
+        if block.state is BlockState.OFFLINE:
+            finds.kinds[Kind.HOLE] = len(span)
+        elif views.flags is None:
+            finds.kinds[Kind.UNKNOWN] = len(span)
+            finds.unseen |= {"kinds", "pins"}
+        else:
+            _look_at_all(tree, views, block, span, finds, clock)
+        evidence = _with_owners(tree, views, finds, page_size, clock)
+    kinds = {kind: finds.kinds[kind] for kind in Kind if finds.kinds[kind]}
+    holes = not whole if whole is not None else _has_gaps(block, finds)
+    boot = ram.at_boot(block.range)
+    return Survey(block.number, kinds, evidence, finds.blocked, tuple(sorted(finds.unseen)), boot, holes)
+
+
+def _open(tree: Tree, stack: ExitStack) -> _Views:
+    def one(name: str) -> int | None:
+        try:
+            file = os.open(tree.path(f"proc/{name}"), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        stack.callback(os.close, file)
+        return file
+
+    refs = RefCounts.open(tree)
+    if refs is not None:
+        stack.callback(refs.close)
+    return _Views(one("kpageflags"), one("kpagecount"), one("kpagecgroup"), refs)
+
+
+def _has_gaps(block: Block, finds: _Finds) -> bool:
+    return block.state is not BlockState.OFFLINE and finds.kinds[Kind.HOLE] > 0
+
+
+def _look_at_all(tree: Tree, views: _Views, block: Block, span: range, finds: _Finds, clock: Clock) -> None:
+    for at in range(0, len(span), CHUNK):
+        _look(views, span[at : at + CHUNK], finds, clock)
+    _look_for_cma(tree, views, block, span, finds)
+
+
+def _look(views: _Views, span: range, finds: _Finds, clock: Clock) -> None:
+    """Collect what one chunk of the block holds. Pages count as pinned when two samples say so."""
+    kinds, pins = _sample(views, span)
+    if pins is None:
+        finds.unseen.add("pins")
+    elif pins:
+        clock.sleep(SETTLE)
+        pins &= _sample(views, span)[1] or set()
+    for code, kind in enumerate(pages.KINDS):
+        finds.kinds[kind] += kinds.count(code)
+        if kind in _WHY and code in kinds:
+            finds.add(_WHY[kind], kind, [pfn for pfn, found in zip(span, kinds, strict=True) if found == code])
+    for pfn in sorted(pins or ()):
+        finds.add(Code.PINNED, pages.KINDS[kinds[pfn - span.start]], [pfn])
+
+
+def _sample(views: _Views, span: range) -> tuple[bytearray, set[int] | None]:
+    """Kind codes of the frames, and the pfns with references that nothing explains, None where those are unseen."""
+    flags = _words(views.flags, span)
+    kinds = pages.kinds_of(flags)
+    refs = None if views.refs is None else views.refs.read(span.start, len(span))
+    if refs is None:
+        return kinds, None
+    pages.resolve_unflagged(kinds, refs)
+    if views.counts is None:
+        return kinds, None
+    pins = pages.pinned(kinds, flags, _words(views.counts, span), refs)
+    return kinds, {span[index] for run in pins for index in run}
+
+
+def _words(file: int | None, span: range) -> array[int]:
+    """One u64 per frame. Frames beyond the file's end are beyond all memory: the kernel calls such NOPAGE."""
+    words = array("Q")
+    if file is not None:
+        raw = os.pread(file, len(span) * 8, span.start * 8)
+        words.frombytes(raw[: len(raw) // 8 * 8])
+    words.extend([pages.NOPAGE] * (len(span) - len(words)))
+    return words
+
+
+def _look_for_cma(tree: Tree, views: _Views, block: Block, span: range, finds: _Finds) -> None:
+    """CMA areas by debugfs (CONFIG_CMA_DEBUGFS); the page flags do not show them."""
+    areas = list(_cma_areas(tree))
+    for area in areas:
+        inside = range(max(area.start, span.start), min(area.stop, span.stop))
+        if inside:
+            kind = pages.kind_of(_words(views.flags, inside[:1])[0])
+            finds.add(Code.CMA, kind, inside)
+    if not areas and _zone_has_cma(tree, block):
+        finds.unseen.add("cma")
+
+
+def _cma_areas(tree: Tree) -> Iterator[range]:
+    folder = "sys/kernel/debug/cma"
+    for name in tree.names(folder):
+        base, count = (tree.read(f"{folder}/{name}/{key}") for key in ("base_pfn", "count"))
+        if base and count:
+            yield range(int(base), int(base) + int(count))
+
+
+def _zone_has_cma(tree: Tree, block: Block) -> bool:
+    name = block.valid_zones[0] if block.valid_zones else None
+    fields = (f for node, zone, f in zone_fields(tree) if zone == name and block.node in (None, node))
+    return any(f.get("cma") for f in fields)
+
+
+def _with_owners(tree: Tree, views: _Views, finds: _Finds, page_size: int, clock: Clock) -> tuple[Evidence, ...]:
+    """The evidence with the processes that map pinned pages and the cgroups that pay, as far as time allows."""
+    evidence = [e for named in finds.blocking.values() for e in named]
+    deadline = clock.now() + OWNERS_BUDGET
+
+    def out_of_time() -> bool:
+        return clock.now() >= deadline
+
+    inodes = {e.pfn: _words(views.cgroups, range(e.pfn, e.pfn + 1))[0] for e in evidence if views.cgroups is not None}
+    payers = {pfn: inode for pfn, inode in inodes.items() if inode not in (0, pages.NOPAGE)}
+    paths = owners.cgroups(tree, set(payers.values()), out_of_time) if payers else {}
+    mapped = {e.pfn for e in evidence if e.why is Code.PINNED}
+    found = owners.mappers(tree, mapped, page_size, out_of_time) if mapped else {}
+    if mapped - found.keys():
+        finds.unseen.add("owners")
+    return tuple(_owned(e, found.get(e.pfn), paths.get(payers.get(e.pfn, 0))) for e in evidence)
+
+
+def _owned(evidence: Evidence, mapper: Owner | None, cgroup: str | None) -> Evidence:
+    if mapper is None and cgroup is None:
+        return evidence
+    return replace(evidence, owner=replace(mapper or Owner(), cgroup=cgroup))

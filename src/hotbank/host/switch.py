@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Power switches of a host: none, a command, a regulator.
+
+A switch is asked again after it was turned, and what it then says counts, whatever an exit status said.
+Truth for regulators: drivers/regulator/core.c (``/sys/class/regulator/*/state``, read only) and
+drivers/regulator/userspace-consumer.c (``state`` of a ``reg-userspace-consumer``, ``enabled`` or ``disabled``).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import Protocol
+
+from hotbank.board import Domain
+from hotbank.errors import SwitchError
+from hotbank.host.tree import Tree
+from hotbank.memory import Power
+
+_CLASS = "sys/class/regulator"
+_CONSUMERS = "sys/bus/platform/drivers/reg-userspace-consumer"
+_REGULATOR = {"enabled": Power.ON, "disabled": Power.OFF}
+
+
+class Switch(Protocol):
+    """What turns one power domain. Both calls raise SwitchError."""
+
+    def status(self) -> Power:
+        """The state now, asked and not remembered."""
+        ...
+
+    def turn(self, want: Power) -> None:
+        """Bring the domain to ``want``; returns only when the switch says that it is there."""
+        ...
+
+
+def switch_for(domain: Domain, tree: Tree) -> Switch:
+    """The switch that the board names for the domain.
+
+    A captured tree has no power to switch: there every domain's state is unknown, and commands never run.
+    """
+    if not tree.running and domain.switch in ("command", "machine"):
+        return Absent(domain.name, f"{tree.root} is a captured tree")
+    if domain.switch == "command":
+        return Command(domain)
+    if domain.switch == "regulator":
+        return Regulator(domain, tree)
+    if domain.switch == "machine":
+        return Absent(domain.name, "this host has no driver for it")
+    return AlwaysOn(domain.name)
+
+
+class AlwaysOn:
+    """A domain that nothing switches."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def status(self) -> Power:
+        """Always on."""
+        return Power.ON
+
+    def turn(self, want: Power) -> None:
+        """Refuses everything but on."""
+        if want is not Power.ON:
+            raise SwitchError(f"domain {self._name} has no switch: it can't go {want}")
+
+
+class Absent:
+    """A domain whose switch is somewhere else."""
+
+    def __init__(self, name: str, why: str) -> None:
+        self._message = f"domain {name} can't be asked: {why}"
+
+    def status(self) -> Power:
+        """Raises SwitchError."""
+        raise SwitchError(self._message)
+
+    def turn(self, want: Power) -> None:
+        """Raises SwitchError."""
+        raise SwitchError(f"{self._message}; not turned {want}")
+
+
+class Command:
+    """A domain switched by programs: one argv list per state, and one that prints the state."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self._argv = {Power.ON: domain.on, Power.SELF_REFRESH: domain.self_refresh, Power.OFF: domain.off}
+
+    def status(self) -> Power:
+        """What the status command prints: ``on``, ``self-refresh`` or ``off``."""
+        code, said = self._run(self._domain.status)
+        word = said.strip()
+        if code or word not in (Power.ON, Power.SELF_REFRESH, Power.OFF):
+            argv = " ".join(self._domain.status)
+            raise SwitchError(f"{argv} exited with {code} and said {word!r}, which is no power state")
+        return Power(word)
+
+    def turn(self, want: Power) -> None:
+        """Run the command for ``want``, then believe the status command."""
+        argv = self._argv.get(want, ())
+        if not argv:
+            raise SwitchError(f"domain {self._domain.name} has no command for {want}")
+        code, _ = self._run(argv)
+        now = self.status()
+        if now is not want:
+            raise SwitchError(f"{' '.join(argv)} exited with {code}, and domain {self._domain.name} is {now}")
+
+    def _run(self, argv: tuple[str, ...]) -> tuple[int, str]:
+        """Exit status and output. A command that hangs is ended with all that it started."""
+        try:
+            child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as e:
+            raise SwitchError(f"{argv[0]} can't be run: {e.strerror}") from e
+        with child:
+            try:
+                said, _ = child.communicate(timeout=self._domain.timeout)
+            except subprocess.TimeoutExpired as e:
+                os.killpg(child.pid, signal.SIGKILL)
+                raise SwitchError(f"{' '.join(argv)} did not end within {self._domain.timeout:g} s") from e
+        return child.returncode, said.decode("utf-8", "replace")
+
+
+class Regulator:
+    """A domain behind a regulator with a ``reg-userspace-consumer``."""
+
+    def __init__(self, domain: Domain, tree: Tree) -> None:
+        self._name, self._tree = domain.regulator or "", tree
+
+    def status(self) -> Power:
+        """The state of the regulator itself, which other consumers may keep on."""
+        for entry in self._tree.names(_CLASS):
+            if self._tree.read(f"{_CLASS}/{entry}/name") == self._name:
+                state = self._tree.read(f"{_CLASS}/{entry}/state")
+                if state in _REGULATOR:
+                    return _REGULATOR[state]
+                raise SwitchError(f"regulator {self._name} reads {state!r}, which is no power state")
+        raise SwitchError(f"there is no regulator {self._name}")
+
+    def turn(self, want: Power) -> None:
+        """Enable or disable through the consumer, then look at the regulator."""
+        word = next((word for word, power in _REGULATOR.items() if power is want), None)
+        if word is None:
+            raise SwitchError(f"regulator {self._name} can't go {want}")
+        path = self._tree.path(f"{self._consumer()}/state")
+        try:
+            with open(path, "w", encoding="ascii") as file:
+                file.write(word)
+        except OSError as e:
+            raise SwitchError(f"{path} refused {word!r}: {e.strerror}") from e
+        now = self.status()
+        if now is not want:
+            raise SwitchError(f"regulator {self._name} was told {word} and is {now}")
+
+    def _consumer(self) -> str:
+        for entry in self._tree.names(_CONSUMERS):
+            if self._tree.read(f"{_CONSUMERS}/{entry}/name") == self._name:
+                return f"{_CONSUMERS}/{entry}"
+        raise SwitchError(f"regulator {self._name} has no reg-userspace-consumer")

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One Linux instance as files below a root: what sysfs and procfs say about its memory.
+
+Truth: drivers/base/memory.c (memory blocks), drivers/base/node.c (node links), mm/vmstat.c
+(``zoneinfo_show_print``), kernel/resource.c (``r_show``, /proc/iomem), drivers/firmware/memmap.c.
+Nothing is written here, and what is missing reads as None or as nothing, never as a guess.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hotbank.errors import MachineError
+from hotbank.machine import Block, ZoneInfo
+from hotbank.memory import KIB, BlockState, Range, merge
+
+MEMORY = "sys/devices/system/memory"
+PAGE_SIZES = (4 * KIB, 16 * KIB, 64 * KIB)
+
+_BLOCK = re.compile(r"memory([0-9]+)")
+_NODE = re.compile(r"node([0-9]+)")
+_ZONE = re.compile(r"^Node +(\d+), zone +(\S+)$", re.MULTILINE)
+_FIELD = re.compile(r"^\s+(?:pages )?(\w+):? +(\d+)$", re.MULTILINE)
+_RESOURCE = re.compile(r"^ *([0-9a-f]+)-([0-9a-f]+) : (System RAM(?: \((.*)\))?)$", re.MULTILINE)
+_ARCH = {"aarch64": "arm64", "aarch64_be": "arm64"}
+_BOOT_MEMORY_LEAVES = {"arm64": False, "arm": True, "x86_64": True, "i686": True}
+
+
+class Tree:
+    """Files below ``root``. Names are relative: ``proc/iomem``."""
+
+    def __init__(self, root: str | os.PathLike[str] = "/") -> None:
+        self.root = os.fspath(root)
+
+    @property
+    def running(self) -> bool:
+        """True for the system that runs this program, False for a captured tree."""
+        return os.path.realpath(self.root) == "/"
+
+    def path(self, name: str) -> str:
+        """The file's path in this program's own file system."""
+        return os.path.join(self.root, name)
+
+    def read(self, name: str) -> str | None:
+        """The file's text without surrounding white space; None where it is missing or not readable."""
+        try:
+            with open(self.path(name), "rb", buffering=0) as file:
+                return file.readall().decode("utf-8", "replace").strip()
+        except OSError:
+            return None
+
+    def names(self, name: str) -> list[str]:
+        """What is in a folder, sorted; nothing where there is no such folder."""
+        try:
+            return sorted(os.listdir(self.path(name)))
+        except OSError:
+            return []
+
+
+@dataclass(frozen=True, slots=True)
+class SystemRam:
+    """One ``System RAM`` resource. ``driver``: who added it after boot (``kmem``, ``virtio_mem``), else None."""
+
+    range: Range
+    driver: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ram:
+    """Where there is memory, and where it came from.
+
+    ``resources``: the RAM of /proc/iomem, None where its addresses are hidden. ``firmware``: the RAM that
+    firmware told of (x86), None where the kernel keeps no such list. ``acpi_memory``: there are ACPI memory
+    devices, which add plain ``System RAM`` and enter it in the firmware's list.
+    """
+
+    resources: tuple[SystemRam, ...] | None
+    firmware: tuple[Range, ...] | None = None
+    acpi_memory: bool = False
+    arch: str | None = None
+
+    def covers(self, part: Range) -> bool | None:
+        """True if all of the range is RAM: only then does the kernel take it offline. None when hidden."""
+        if self.resources is None:
+            return None
+        return any(whole.contains(part) for whole in merge(ram.range for ram in self.resources))
+
+    def at_boot(self, part: Range) -> bool | None:
+        """True for memory from boot, False for memory that a driver added, None when nothing here tells."""
+        touching = [ram for ram in self.resources or () if ram.range.overlaps(part)]
+        if any(ram.driver for ram in touching):
+            return False
+        if not touching or self.acpi_memory:
+            return None
+        if self.arch == "arm64":
+            return True
+        return None if self.firmware is None else any(ram.overlaps(part) for ram in self.firmware)
+
+
+def block_size(tree: Tree) -> int:
+    """Bytes in a memory block. Raises MachineError where the kernel shows no memory blocks."""
+    text = tree.read(f"{MEMORY}/block_size_bytes")
+    try:
+        return int(text or "", 16)
+    except ValueError:
+        where = tree.path(MEMORY)
+        help_ = "the kernel needs CONFIG_MEMORY_HOTPLUG=y, and sysfs must be mounted"
+        raise MachineError(f"{where} shows no memory blocks", remedy=help_) from None
+
+
+def block_numbers(tree: Tree) -> list[int]:
+    """Numbers of the memory blocks, ascending; they need not start at 0 and may have gaps."""
+    matches = (_BLOCK.fullmatch(name) for name in tree.names(MEMORY))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def blocks(tree: Tree, size: int) -> tuple[Block, ...]:
+    """Every memory block, as sysfs describes it."""
+    return tuple(block(tree, number, size) for number in block_numbers(tree))
+
+
+def block(tree: Tree, number: int, size: int) -> Block:
+    """One memory block that exists."""
+    folder = f"{MEMORY}/memory{number}"
+    zones = (tree.read(f"{folder}/valid_zones") or "").split()
+    return Block(number, Range.sized(number * size, size), state(tree, number), tuple(zones), node(tree, number))
+
+
+def state(tree: Tree, number: int) -> BlockState:
+    """What ``memoryN/state`` reads. Raises MachineError when it is unreadable or an unknown word."""
+    name = f"{MEMORY}/memory{number}/state"
+    text = tree.read(name)
+    try:
+        return BlockState(text or "")
+    except ValueError:
+        raise MachineError(f"{tree.path(name)} reads {text!r}, which is no state of a memory block") from None
+
+
+def node(tree: Tree, number: int) -> int | None:
+    """The NUMA node that ``memoryN`` links to; None without NUMA, and where the link is missing."""
+    matches = (_NODE.fullmatch(name) for name in tree.names(f"{MEMORY}/memory{number}"))
+    return next((int(match[1]) for match in matches if match), None)
+
+
+def zones(tree: Tree) -> tuple[ZoneInfo, ...]:
+    """The populated zones of /proc/zoneinfo; nothing where it can't be read."""
+    return tuple(_zone(node, name, fields) for node, name, fields in zone_fields(tree) if fields.get("present"))
+
+
+def zone_fields(tree: Tree) -> Iterator[tuple[int, str, dict[str, int]]]:
+    """Node, zone name and all numbers of each zone that /proc/zoneinfo prints.
+
+    Numbers of the per-node part and of the page sets are left out: some of them have a zone's names.
+    """
+    text = tree.read("proc/zoneinfo") or ""
+    marks = list(_ZONE.finditer(text))
+    for mark, end in zip(marks, [m.start() for m in marks[1:]] + [len(text)], strict=True):
+        body = text[mark.end() : end]
+        counters, _, tail = body[max(0, body.find("\n  pages free")) :].partition("\n  pagesets")
+        start = tail[tail.rfind("\n  start_pfn:") :] if "start_pfn:" in tail else ""
+        yield int(mark[1]), mark[2], {name: int(value) for name, value in _FIELD.findall(counters + start)}
+
+
+def _zone(node: int, name: str, fields: dict[str, int]) -> ZoneInfo:
+    file_pages = fields.get("nr_zone_inactive_file", 0) + fields.get("nr_zone_active_file", 0)
+    return ZoneInfo(
+        node=node,
+        zone=name,
+        start_pfn=fields.get("start_pfn", 0),
+        spanned=fields["spanned"],
+        present=fields["present"],
+        managed=fields["managed"],
+        free=fields["free"],
+        min=fields["min"],
+        low=fields["low"],
+        high=fields["high"],
+        cma_free=fields.get("nr_free_cma", 0),
+        reclaimable=max(0, file_pages - fields.get("nr_zone_write_pending", 0)),
+    )
+
+
+def ram(tree: Tree) -> Ram:
+    """Where there is memory and where it came from, read now."""
+    acpi_memory = any(name.startswith("PNP0C80:") for name in tree.names("sys/bus/acpi/devices"))
+    return Ram(_resources(tree), _firmware_ram(tree), acpi_memory, arch(tree))
+
+
+def _resources(tree: Tree) -> tuple[SystemRam, ...] | None:
+    """The RAM of /proc/iomem, at any depth; without CAP_SYS_ADMIN all addresses read as 0."""
+    found = _RESOURCE.findall(tree.read("proc/iomem") or "")
+    rams = [SystemRam(Range(int(start, 16), int(end, 16) + 1), driver or None) for start, end, _, driver in found]
+    return tuple(rams) if any(ram.range.size > 1 for ram in rams) else None
+
+
+def _firmware_ram(tree: Tree) -> tuple[Range, ...] | None:
+    folder = "sys/firmware/memmap"
+    ranges = []
+    for name in tree.names(folder):
+        if tree.read(f"{folder}/{name}/type") == "System RAM":
+            start, end = (tree.read(f"{folder}/{name}/{key}") or "0" for key in ("start", "end"))
+            ranges.append(Range(int(start, 16), int(end, 16) + 1))
+    return merge(ranges) or None
+
+
+def page_size(tree: Tree) -> int | None:
+    """Bytes in a page; of a captured tree as its own counters tell, None when they tell nothing.
+
+    MemTotal counts the managed pages of all zones (mm/show_mem.c, ``si_meminfo``). Without meminfo, the online
+    blocks hold the present pages, up to holes that are much smaller than the factor 4 between page sizes.
+    """
+    if tree.running:
+        return os.sysconf("SC_PAGE_SIZE")
+    populated = zones(tree)
+    total = re.search(r"^MemTotal: +(\d+) kB$", tree.read("proc/meminfo") or "", re.MULTILINE)
+    if total:
+        return _nearest(int(total[1]) * KIB, sum(z.managed for z in populated))
+    size = block_size(tree)
+    online = sum(size for n in block_numbers(tree) if state(tree, n) is not BlockState.OFFLINE)
+    return _nearest(online, sum(z.present for z in populated))
+
+
+def _nearest(size: int, pages: int) -> int | None:
+    """The page size that comes closest, as a factor, to making ``pages`` out of ``size`` bytes."""
+    if not size or not pages:
+        return None
+    return min(PAGE_SIZES, key=lambda unit: max(unit * pages / size, size / (unit * pages)))
+
+
+def arch(tree: Tree) -> str | None:
+    """The architecture by the kernel's directory name where hotbank knows it (``arm64``, ``arm``), else as uname."""
+    machine = os.uname().machine if tree.running else tree.read("proc/sys/kernel/arch")
+    if not machine:
+        return None
+    return "arm" if machine.startswith("armv") else _ARCH.get(machine, machine)
+
+
+def boot_memory_leaves(arch: str | None) -> bool | None:
+    """False where the kernel vetoes taking boot memory away (arm64: arch/arm64/mm/mmu.c), None when unknown."""
+    return _BOOT_MEMORY_LEAVES.get(arch or "")
