@@ -161,7 +161,7 @@ class Restorer:
         except HotbankError as e:
             failed = e
         if self._on_act is not None:
-            self._on_act(step, block, failed)
+            self._on_act(str(step), block, failed)
         return failed is None
 
     def _absent_before(self) -> bool:

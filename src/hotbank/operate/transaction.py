@@ -225,10 +225,10 @@ class Transaction:
             raise Refusal(Code.DEADLINE, f"{self._plan.verb} {self._plan.target}: {self._limits.total:g} s are over")
 
     def _one(self, step: Step) -> None:
-        self._tell("step", step=step.action, block=step.block)
+        self._tell("step", step=step.action.value, block=step.block)
         self._carry_out[step.action](step)
         self._moved += step.pages
-        self._tell("progress", step=step.action, block=step.block)
+        self._tell("progress", step=step.action.value, block=step.block)
 
     # The steps of a removal.
 
@@ -373,7 +373,15 @@ class Transaction:
         return (now.kernel, now.blocks) != (before.kernel, before.blocks)
 
     def _done(self) -> Outcome:
-        return self._end(self._note, EXIT_DONE, self._fact)
+        return self._end(self._note, EXIT_DONE, self._fact or self._success())
+
+    def _success(self) -> str:
+        last = self._plan.steps[-1]
+        words = {"remove": "out of the kernel", "add": "online and Movable"}[self._plan.verb]
+        if self._plan.verb == "remove" and last.action is Action.OFFLINE:
+            words = "offline"
+        dark = {Action.POWER_OFF: "off", Action.SELF_REFRESH: "in self-refresh"}.get(last.action)
+        return f"{self._plan.target} is {words}" + (f", domain {last.target} is {dark}" if dark else "")
 
     def _close(self, outcome: Outcome) -> Outcome:
         """End the journal's entry, unless something is left to settle."""
