@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What firmware tells the kernel about memory: ATAGs, device tree, ACPI SRAT, command line.
+
+``memory_map`` recognises a description by itself; ``describe`` writes one for a board. Each format has its own module
+with ``decode`` and ``encode``: any bytes give a value or FormatError, and unknown parts survive.
+A command line is carried in ``MemoryMap.cmdline`` and not applied to the regions: what a kernel makes of ``mem=`` and
+``movablemem=`` depends on the architecture and is ``zones``' business. Only when the line is all there is
+(``form`` "cmdline") do its own ranges become regions.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from hotbank.errors import FormatError
+from hotbank.firmware import atags, cmdline, container, devicetree, fdt, srat
+from hotbank.firmware.describe import Description, describe
+from hotbank.memory import MemoryMap, MemoryRegion, Range
+
+__all__ = ["Description", "describe", "memory_map", "recognise", "unwrap"]
+
+
+def unwrap(data: bytes) -> bytes:
+    """The description inside gzip (once) and behind a zImage; other data as it is. Raises FormatError."""
+    if data[:2] == container.GZIP_MAGIC:
+        data = container.gunzip(data)
+    return container.appended_dtb(data) if container.is_zimage(data) else data
+
+
+def recognise(data: bytes) -> str:
+    """``dtb``, ``atags``, ``srat`` or ``cmdline``, by magic numbers. Raises FormatError for anything else.
+
+    ``data`` is already unwrapped. Printable text is a command line.
+    """
+    if data[:4] == struct.pack(">I", fdt.MAGIC):
+        return "dtb"
+    if data[:4] == b"SRAT":
+        return "srat"
+    if data[4:8] == struct.pack("<I", atags.CORE):
+        return "atags"
+    text = data.rstrip(b"\0\n")
+    if text and len(text) <= 1 << 16 and all(byte >= 0x20 or byte in b"\t\n" for byte in text):
+        return "cmdline"
+    what = "device tree, ATAG list (CORE first), SRAT, command line, gzip, zImage with appended device tree"
+    raise FormatError("file", 0, "magic", f"{data[:8].hex(' ') or 'empty'}: none of {what}")
+
+
+def memory_map(data: bytes, *, vendor: str | None = None) -> MemoryMap:
+    """What the description says about memory. ``vendor`` names the table for vendor ATAGs. Raises FormatError."""
+    data = unwrap(data)
+    form = recognise(data)
+    if form == "dtb":
+        return devicetree.memory_map(fdt.decode(data))
+    if form == "srat":
+        return srat.memory_map(srat.decode(data))
+    if form == "atags":
+        return atags.memory_map(atags.decode(data, vendor), vendor)
+    return _cmdline_map(data)
+
+
+def _cmdline_map(data: bytes) -> MemoryMap:
+    line = data.decode("latin-1").rstrip("\0\n")
+    regions = tuple(
+        MemoryRegion(Range.sized(r.start, r.size), hotpluggable=r.key == "movablemem", source=f"{r.key}=")
+        for r in cmdline.memory_options(cmdline.decode(line)).ranges
+        if r.start is not None and r.size
+    )
+    return MemoryMap(regions=regions, cmdline=line)

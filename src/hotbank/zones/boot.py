@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a firmware description to memblock, as each kernel's early boot does it.
+
+Truth: arch/arm64/mm/init.c (early_mem, arm64_memblock_init, zone_sizes_init), drivers/of/fdt.c
+(early_init_dt_scan_memory, early_init_dt_reserve_memory), drivers/base/arch_numa.c, mm/numa_memblks.c,
+drivers/acpi/numa/srat.c; arch/arm/kernel/setup.c (arm_add_memory, early_mem), arch/arm/mm/mmu.c
+(adjust_lowmem_bounds), arch/arm/mm/init.c (zone_sizes_init). ``arm`` is the hotplug port under ``kernel/arm``,
+which also reads ATAG_MEM_MOVABLE and ``movablemem=``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hotbank.errors import Code, Refusal
+from hotbank.firmware.cmdline import MemoryOptions
+from hotbank.firmware.srat import domains_in_order
+from hotbank.memory import MIB, MemoryMap, MemoryRegion, Range, Zone, merge
+from hotbank.zones.layout import Hidden
+from hotbank.zones.memblock import Memblock
+
+_U32_MAX = (1 << 32) - 1
+_PHYS_END = 1 << 48  # PHYS_MASK_SHIFT of Debian's arm64 kernels
+_ARM_PMD = 2 * MIB
+_VMALLOC_END, _VMALLOC_OFFSET, _PAGE_OFFSET = 0xFF800000, 8 * MIB, 0xC0000000
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What differs between kernels.
+
+    ``tree_hotplug``: the device tree's ``hotpluggable`` survives NUMA setup (numa_memblks_init, which arm64 uses
+    since 6.12, clears it). ``dma_bits``: the DMA limit is rounded up to a power of two (zone_dma_bits, before
+    zone_dma_limit). ``mirror_blind``: kernelcore=mirror is obeyed although no memory is mirrored.
+    """
+
+    tree_hotplug: bool = False
+    dma_bits: bool = False
+    mirror_blind: bool = False
+
+
+KERNELS: Mapping[str, Kernel] = {
+    "6.1": Kernel(tree_hotplug=True, dma_bits=True, mirror_blind=True),
+    "6.12": Kernel(),
+    "7.3": Kernel(),
+}
+
+
+def kernel_traits(name: str) -> Kernel:
+    """The traits of a kernel such as ``6.12`` or ``6.12.95``. Raises Refusal(UNSUPPORTED)."""
+    series = ".".join(name.split(".")[:2])
+    if series not in KERNELS:
+        raise Refusal(Code.UNSUPPORTED, f"no rules for kernel {name!r}", remedy="known: " + ", ".join(KERNELS))
+    return KERNELS[series]
+
+
+@dataclass(slots=True)
+class Boot:
+    """Where early boot stands: memory, zone limits (exclusive pfns, the architecture's zones in order), decisions."""
+
+    memory: Memblock
+    limits: dict[Zone, int] = field(default_factory=dict)
+    movable_node: bool = False
+    hidden: list[Hidden] = field(default_factory=list)
+    ignored_hotplug: list[MemoryRegion] = field(default_factory=list)
+
+
+def boot_arm64(memory: MemoryMap, options: MemoryOptions, kernel: Kernel, page_size: int) -> Boot:
+    """Memory and zone limits as arm64 sets them up."""
+    boot = Boot(Memblock(), movable_node=options.movable_node)
+    acpi = any(_from_srat(r) for r in memory.regions)
+    _add_regions(boot, memory, page_size)
+    if boot.memory.end > _PHYS_END:
+        _remove(boot, Range(_PHYS_END, max(boot.memory.end, _PHYS_END)), "beyond 48 physical address bits")
+    _apply_cap(boot, memory, options, page_size)
+    _reserve(boot, memory)
+    if acpi:
+        _numa_acpi(boot, memory, options, kernel)
+    else:
+        _numa_tree(boot, memory, options, kernel)
+    _arm64_limits(boot, memory, kernel, page_size)
+    return boot
+
+
+def boot_arm(memory: MemoryMap, options: MemoryOptions, page_size: int, dma_size: int | None) -> Boot:
+    """Memory and zone limits as 32-bit arm sets them up. ``dma_size``: the machine's dma_zone_size, None without."""
+    boot = Boot(Memblock(), movable_node=options.movable_node)
+    _add_regions(boot, memory, page_size)
+    phys_offset = boot.memory.start
+    _apply_arm_words(boot, options, phys_offset, page_size)
+    _reserve(boot, memory)
+    boot.memory.set_node(Range(0, 1 << 64), 0)
+    _arm_limits(boot, options, phys_offset, page_size, dma_size)
+    boot.movable_node |= any(r.hotpluggable and r.source == "ATAG_MEM_MOVABLE" for r in memory.regions)
+    boot.movable_node |= any(r.key == "movablemem" for r in options.ranges)
+    return boot
+
+
+def _from_srat(region: MemoryRegion) -> bool:
+    return region.source.startswith("SRAT")
+
+
+def _add_regions(boot: Boot, memory: MemoryMap, page_size: int) -> None:
+    for region in memory.regions:
+        whole = _whole_pages(region.range, page_size)
+        if whole is None:
+            boot.hidden.append(Hidden(region.range, "less than a page"))
+            continue
+        boot.memory.add(whole)
+        if region.hotpluggable and not _from_srat(region):
+            boot.memory.mark_hotplug(whole)
+
+
+def _whole_pages(range_: Range, page_size: int) -> Range | None:
+    start, end = -(-range_.start // page_size) * page_size, range_.end // page_size * page_size
+    return Range(start, end) if start < end else None
+
+
+def _remove(boot: Boot, range_: Range, why: str) -> None:
+    """Take memory out and remember what went and why."""
+    gone = [part for r in boot.memory if (part := r.range.intersection(range_))]
+    boot.memory.remove(range_)
+    boot.hidden += [Hidden(part, why) for part in merge(gone)]
+
+
+def _apply_cap(boot: Boot, memory: MemoryMap, options: MemoryOptions, page_size: int) -> None:
+    """``mem=size`` of arm64: the last one counts and caps the total; an initrd beyond the cap is added back."""
+    caps = [r for r in options.ranges if r.key == "mem"]
+    before = merge(r.range for r in boot.memory)
+    if caps:
+        boot.memory.cap(caps[-1].size // page_size * page_size)
+    if memory.initrd and memory.initrd.start >= boot.memory.start:
+        start = memory.initrd.start // page_size * page_size
+        whole = Range(start, -(-memory.initrd.end // page_size) * page_size)
+        boot.memory.remove(whole)  # loses its flags
+        boot.memory.add(whole)
+    after = merge(r.range for r in boot.memory)
+    boot.hidden += [Hidden(part, f"mem={caps[-1].size:#x} on the command line") for part in _difference(before, after)]
+
+
+def _difference(ranges: tuple[Range, ...], other: tuple[Range, ...]) -> tuple[Range, ...]:
+    left = list(ranges)
+    for cut in other:
+        left = [part for r in left for part in r.minus(cut)]
+    return tuple(left)
+
+
+def _reserve(boot: Boot, memory: MemoryMap) -> None:
+    """/reserved-memory: no-map ranges stay memory for the zones, but are no System RAM.
+
+    A no-map range that is already reserved in part is refused (-EBUSY) and stays ordinary reserved memory.
+    """
+    taken = [memory.initrd] if memory.initrd else []
+    for reservation in memory.reserved:
+        if reservation.no_map and not any(t.overlaps(reservation.range) for t in taken):
+            boot.memory.mark_nomap(reservation.range)
+        elif not reservation.no_map:
+            taken.append(reservation.range)
+
+
+def _numa_tree(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Kernel) -> None:
+    everything = Range(0, 1 << 64)
+    if not kernel.tree_hotplug:
+        boot.memory.clear_hotplug(everything)
+    if options.numa_off or any(r.node is None for r in memory.regions):
+        boot.memory.set_node(everything, 0)
+        return
+    for region in memory.regions:
+        boot.memory.set_node(region.range, region.node)
+    if any(r.node is None for r in boot.memory):
+        boot.memory.set_node(everything, 0)
+
+
+def _numa_acpi(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Kernel) -> None:
+    """Nodes from SRAT domains, and its hot-pluggable flag; since 6.12 a node with kernel memory loses the flag."""
+    everything = Range(0, 1 << 64)
+    if options.numa_off or any(r.node is None for r in memory.regions):
+        boot.memory.set_node(everything, 0)
+        return
+    nodes = domains_in_order(memory.regions, memory.cpu_nodes)
+    for region in memory.regions:
+        boot.memory.set_node(region.range, None if region.node is None else nodes[region.node])
+        if region.hotpluggable:
+            boot.memory.mark_hotplug(region.range)
+    if kernel.tree_hotplug:
+        return
+    for node in _kernel_nodes(boot, memory):
+        for r in boot.memory:
+            if r.node == node:
+                boot.memory.clear_hotplug(r.range)
+
+
+def _kernel_nodes(boot: Boot, memory: MemoryMap) -> set[int | None]:
+    """Nodes with memory that is reserved at boot. The kernel itself is taken to be in the lowest node."""
+    taken = [*([memory.initrd] if memory.initrd else []), *(r.range for r in memory.reserved if not r.no_map)]
+    nodes = {r.node for r in boot.memory if any(r.range.overlaps(t) for t in taken)}
+    return nodes | {r.node for r in list(boot.memory)[:1]}
+
+
+def _arm64_limits(boot: Boot, memory: MemoryMap, kernel: Kernel, page_size: int) -> None:
+    start, last = boot.memory.start, boot.memory.end - 1
+    dma = (memory.dma_limit - 1) if memory.dma_limit is not None else (1 << 64) - 1
+    if kernel.dma_bits:
+        dma_end = _zone_end_by_bits(min(32, dma.bit_length()), start, last)
+        dma32_end = _zone_end_by_bits(32, start, last)
+    else:
+        dma = min(dma, _U32_MAX) if start < _U32_MAX else dma
+        dma_end, dma32_end = min(dma, last) + 1, min(_U32_MAX, last) + 1
+    boot.limits = {
+        Zone.DMA: dma_end // page_size,
+        Zone.DMA32: dma32_end // page_size,
+        Zone.NORMAL: boot.memory.end // page_size,
+    }
+
+
+def _zone_end_by_bits(bits: int, start: int, last: int) -> int:
+    """max_zone_phys before 6.12."""
+    mask = (1 << bits) - 1
+    if start > _U32_MAX:
+        mask = (1 << 64) - 1
+    elif start > mask:
+        mask = _U32_MAX
+    return min(mask, last) + 1
+
+
+def _apply_arm_words(boot: Boot, options: MemoryOptions, phys_offset: int, page_size: int) -> None:
+    """``mem=`` and ``movablemem=`` in the order given; the first mem= drops all memory known by then."""
+    known = merge(r.range for r in boot.memory)
+    first = True
+    for word in options.ranges:
+        if word.key == "mem" and first:
+            boot.memory.remove(Range(0, 1 << 64))
+            first = False
+        start = phys_offset if word.start is None else word.start
+        whole = _whole_pages(Range(start, min(start + word.size, _U32_MAX)), page_size)
+        if whole is None or whole.end <= phys_offset:
+            continue
+        whole = Range(max(whole.start, phys_offset), whole.end)
+        boot.memory.add(whole)
+        if word.key == "movablemem":
+            boot.memory.mark_hotplug(whole)
+    gone = _difference(known, merge(r.range for r in boot.memory))
+    boot.hidden += [Hidden(part, "mem= on the command line") for part in gone]
+
+
+def _arm_limits(boot: Boot, options: MemoryOptions, phys_offset: int, page_size: int, dma_size: int | None) -> None:
+    first = next((r.range.start for r in boot.memory if not r.nomap), 0)
+    boot.memory.mark_nomap(Range(first, -(-first // _ARM_PMD) * _ARM_PMD))
+    size = 240 * MIB if options.vmalloc is None else options.vmalloc
+    size = max(16 * MIB, min(size, _VMALLOC_END - (_PAGE_OFFSET + 32 * MIB + _VMALLOC_OFFSET)))
+    limit = _VMALLOC_END - size - _VMALLOC_OFFSET - _PAGE_OFFSET + phys_offset
+    lowmem = max((min(r.range.end, limit) for r in boot.memory if r.range.start < limit and not r.nomap), default=0)
+    max_low, max_high = lowmem // page_size, boot.memory.end // page_size
+    if dma_size is not None:
+        # The limit is the last byte's page, so the zone ends one page early: setup_dma_zone.
+        boot.limits[Zone.DMA] = min((phys_offset + dma_size - 1) // page_size, max_low)
+    boot.limits |= {Zone.NORMAL: max_low, Zone.HIGHMEM: max_high}

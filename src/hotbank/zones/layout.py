@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a prediction is made of: zones, blocks, warnings, and memory that the kernel won't use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hotbank.memory import MemoryRegion, Range
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneSpan:
+    """One populated zone of one node. ``start_pfn`` a page frame number, ``spanned`` and ``present`` in pages."""
+
+    node: int
+    zone: str
+    start_pfn: int
+    spanned: int
+    present: int
+
+    @property
+    def end_pfn(self) -> int:
+        """The pfn behind the span."""
+        return self.start_pfn + self.spanned
+
+
+@dataclass(frozen=True, slots=True)
+class BlockZones:
+    """One memory block that is there at boot, and what its ``valid_zones`` reads: ``("none",)`` if not one zone."""
+
+    block: int
+    valid_zones: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Warning:
+    """Something that will surprise. ``code`` is stable and upper case, ``message`` one line."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """A range that firmware describes and this kernel won't use as RAM, and why."""
+
+    range: Range
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What one kernel makes of one description.
+
+    ``zones`` in node and address order. ``blocks``: every memory block at boot. ``ram``: System RAM with its node,
+    ``hotpluggable`` where this kernel honours it. ``reserved``: ranges inside ``ram`` that firmware keeps from the
+    allocator.
+    """
+
+    zones: tuple[ZoneSpan, ...] = ()
+    blocks: tuple[BlockZones, ...] = ()
+    warnings: tuple[Warning, ...] = ()
+    ram: tuple[MemoryRegion, ...] = ()
+    hidden: tuple[Hidden, ...] = ()
+    reserved: tuple[Range, ...] = field(default=())

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""memblock: the list of memory that a kernel keeps before it has an allocator.
+
+Truth: mm/memblock.c (memblock_add_range, memblock_isolate_range, memblock_merge_regions, __find_max_addr,
+memblock_cap_memory_range). Regions are sorted, never overlap, and neighbours with the same node and flags are one:
+some decisions of the kernel look at where a *region* begins, so this matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from hotbank.memory import Range
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One region: MEMBLOCK_HOTPLUG and MEMBLOCK_NOMAP as booleans; ``node`` None is NUMA_NO_NODE."""
+
+    range: Range
+    node: int | None = None
+    hotplug: bool = False
+    nomap: bool = False
+
+
+class Memblock:
+    """``memblock.memory`` with the calls that boot code makes on it. Ranges in bytes."""
+
+    def __init__(self, regions: Iterable[Region] = ()) -> None:
+        self._regions = list(regions)
+
+    def __iter__(self) -> Iterator[Region]:
+        return iter(tuple(self._regions))
+
+    @property
+    def start(self) -> int:
+        """memblock_start_of_DRAM: 0 without memory."""
+        return self._regions[0].range.start if self._regions else 0
+
+    @property
+    def end(self) -> int:
+        """memblock_end_of_DRAM: 0 without memory."""
+        return self._regions[-1].range.end if self._regions else 0
+
+    def add(self, range_: Range) -> None:
+        """Bytes that are memory already keep their node and flags."""
+        gaps = [range_]
+        for region in self._regions:
+            gaps = [part for gap in gaps for part in gap.minus(region.range)]
+        self._set([*self._regions, *(Region(gap) for gap in gaps if gap.size)])
+
+    def remove(self, range_: Range) -> None:
+        """Take out whatever of the range is memory."""
+        self._set([replace(r, range=part) for r in self._regions for part in r.range.minus(range_)])
+
+    def mark(self, range_: Range, change: Callable[[Region], Region]) -> None:
+        """Apply ``change`` (node or flags) to the memory inside the range, splitting regions at its edges."""
+        changed: list[Region] = []
+        for region in self._regions:
+            inside = region.range.intersection(range_)
+            if inside is None:
+                changed.append(region)
+                continue
+            changed += [replace(region, range=part) for part in region.range.minus(inside)]
+            changed.append(change(replace(region, range=inside)))
+        self._set(changed)
+
+    def mark_hotplug(self, range_: Range) -> None:
+        """memblock_mark_hotplug."""
+        self.mark(range_, lambda r: replace(r, hotplug=True))
+
+    def clear_hotplug(self, range_: Range) -> None:
+        """memblock_clear_hotplug."""
+        self.mark(range_, lambda r: replace(r, hotplug=False))
+
+    def mark_nomap(self, range_: Range) -> None:
+        """memblock_mark_nomap."""
+        self.mark(range_, lambda r: replace(r, nomap=True))
+
+    def set_node(self, range_: Range, node: int | None) -> None:
+        """memblock_set_node."""
+        self.mark(range_, lambda r: replace(r, node=node))
+
+    def cap(self, limit: int) -> int | None:
+        """memblock_mem_limit_remove_map: keep ``limit`` bytes from the bottom; no-map regions stay wherever they are.
+
+        Returns the address where memory now ends, or None when nothing was to be removed.
+        """
+        left = limit
+        for region in self._regions:
+            if left <= region.range.size:
+                top = region.range.start + left
+                break
+            left -= region.range.size
+        else:
+            return None
+        if limit == 0:
+            return None
+        above = Range(top, max(top, self.end))
+        kept = [replace(r, range=p) for r in self._regions for p in ((r.range,) if r.nomap else r.range.minus(above))]
+        self._set(kept)
+        return top
+
+    def overlaps(self, range_: Range) -> bool:
+        """True if any byte of the range is memory."""
+        return any(r.range.overlaps(range_) for r in self._regions)
+
+    def pfns(self, page_size: int) -> Iterator[tuple[int, int, int | None]]:
+        """(first pfn, pfn behind the last, node) of each region that has a whole page: __next_mem_pfn_range."""
+        for region in self._regions:
+            start, end = -(-region.range.start // page_size), region.range.end // page_size
+            if start < end:
+                yield start, end, region.node
+
+    def _set(self, regions: list[Region]) -> None:
+        merged: list[Region] = []
+        for region in sorted(regions, key=lambda r: r.range):
+            last = merged[-1] if merged else None
+            if last and last.range.end == region.range.start and replace(last, range=region.range) == region:
+                merged[-1] = replace(last, range=Range(last.range.start, region.range.end))
+            else:
+                merged.append(region)
+        self._regions = merged
