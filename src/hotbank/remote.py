@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine at the far end of a byte stream: the Machine protocol by request and answer (wire.py).
+
+The owner at the other end is a ``hotbank serve``, or the host-side of a worker. Nothing waits without limit: an
+owner that does not answer in time is a MachineError, and the connection is closed, since an answer may still come.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from hotbank.errors import MachineError, ProtocolError
+from hotbank.machine import Clock, Snapshot, Survey
+from hotbank.memory import Online, Power
+from hotbank.wire import MAX_ANSWER, VERSION, Lines, Stream, decode, decode_error, encode
+
+_GONE = "the machine's owner is gone: hotbank down, then hotbank up again"
+
+
+class SocketStream:
+    """A connected stream socket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable."""
+        return self._socket.fileno()
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes as soon as there are some; ``b""`` at the end."""
+        return self._socket.recv(size)
+
+    def write(self, data: bytes) -> None:
+        """All of the bytes."""
+        self._socket.sendall(data)
+
+    def close(self) -> None:
+        """Close both directions, also under a reader that waits."""
+        with suppress(OSError):  # the other end may be gone already
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+class FileStream:
+    """Two files, such as the pipes of ``ssh HOST hotbank serve --stdio``."""
+
+    def __init__(self, reader: BinaryIO, writer: BinaryIO) -> None:
+        self._reader, self._writer = reader, writer
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable."""
+        return self._reader.fileno()
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes as soon as there are some; ``b""`` at the end."""
+        return os.read(self._reader.fileno(), size)
+
+    def write(self, data: bytes) -> None:
+        """All of the bytes."""
+        self._writer.write(data)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close both files."""
+        self._writer.close()
+        self._reader.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """An owner's first line: the version it speaks, its process, its machine."""
+
+    hotbank: int
+    pid: int
+    machine: str
+
+
+class Remote:
+    """A Machine over a stream. ``timeout``: seconds of wall time for an answer; an offline may take its deadline more.
+
+    One call at a time; calls from several threads wait for each other. ``cancel`` may be called at any time.
+    """
+
+    def __init__(self, stream: Stream, *, timeout: float = 30.0) -> None:
+        self._lines, self._timeout = Lines(stream, MAX_ANSWER), timeout
+        self._turn, self._writing = threading.Lock(), threading.RLock()
+        self._last = 0
+        self._broken = False
+        self.hello = self._greet()
+
+    @classmethod
+    def unix(cls, path: str | os.PathLike[str], *, timeout: float = 30.0) -> Remote:
+        """Connect to an owner's Unix socket. Raises MachineError when there is none."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(timeout)
+            connection.connect(os.fspath(path))
+            connection.settimeout(None)
+        except OSError as e:
+            connection.close()
+            raise MachineError(f"no machine answers at {path}: {e.strerror or e}", remedy=_GONE) from e
+        return cls(SocketStream(connection), timeout=timeout)
+
+    @property
+    def clock(self) -> Clock:
+        """The owner's clock."""
+        return _RemoteClock(self)
+
+    def snapshot(self) -> Snapshot:
+        """See Machine."""
+        return self.call(Snapshot, "machine.snapshot")  # type: ignore[no-any-return]
+
+    def survey(self, block: int) -> Survey:
+        """See Machine."""
+        return self.call(Survey, "machine.survey", block=block)  # type: ignore[no-any-return]
+
+    def online(self, block: int, how: Online) -> None:
+        """See Machine."""
+        self.call(None, "machine.online", block=block, how=how)
+
+    def offline(self, block: int, deadline: float) -> None:
+        """See Machine. The answer may take until the deadline, and the timeout more."""
+        allowed = max(0.0, deadline - self.clock.now())
+        self.call(None, "machine.offline", allowed, block=block, deadline=deadline)
+
+    def add(self, bank: str) -> None:
+        """See Machine."""
+        self.call(None, "machine.add", bank=bank)
+
+    def remove(self, bank: str) -> None:
+        """See Machine."""
+        self.call(None, "machine.remove", bank=bank)
+
+    def power(self, domain: str) -> Power:
+        """See Machine."""
+        return self.call(Power, "machine.power", domain=domain)  # type: ignore[no-any-return]
+
+    def set_power(self, domain: str, want: Power) -> None:
+        """See Machine."""
+        self.call(None, "machine.set_power", domain=domain, want=want)
+
+    def cancel(self) -> None:
+        """Ask the owner to interrupt the transaction that runs; from any thread, or from a signal handler."""
+        self._send({"cancel": True})
+
+    def close(self) -> None:
+        """Hang up. A transaction that the owner carries out goes on."""
+        self._broken = True
+        self._lines.close()
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def call(
+        self,
+        hint: Any,
+        name: str,
+        extra_time: float | None = 0.0,
+        on_event: Callable[[dict[str, Any]], None] | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """One request and its answer, a value of type ``hint``; events on the way go to ``on_event``.
+
+        ``extra_time``: seconds beyond the timeout, None to wait as long as the owner is there.
+        """
+        with self._turn:
+            self._last += 1
+            self._send({"id": self._last, "call": name, "args": encode(arguments)})
+            while True:
+                answer = self._receive(None if extra_time is None else self._timeout + extra_time)
+                if answer.get("id") != self._last:
+                    raise self._nonsense(f"an answer to request {answer.get('id')!r}, not to {self._last}")
+                if "event" in answer and on_event is not None:
+                    on_event(answer["event"])
+                elif "error" in answer:
+                    raise decode_error(answer["error"])
+                elif "result" in answer:
+                    return decode(type(None) if hint is None else hint, answer["result"], name)
+                else:
+                    raise self._nonsense(f"an answer with {sorted(answer)}")
+
+    def _greet(self) -> Hello:
+        hello = self._receive(self._timeout)
+        if hello.get("hotbank") != VERSION:
+            self.close()
+            remedy = "install the same version of hotbank at both ends"
+            raise MachineError(f"the owner speaks protocol {hello.get('hotbank')!r}, not {VERSION}", remedy=remedy)
+        return decode(Hello, hello, "hello")  # type: ignore[no-any-return]
+
+    def _send(self, document: dict[str, Any]) -> None:
+        if self._broken:
+            raise MachineError("the connection is closed", remedy=_GONE)
+        try:
+            with self._writing:
+                self._lines.send(document)
+        except OSError as e:
+            self.close()
+            raise MachineError(f"the machine's owner hung up: {e.strerror or e}", remedy=_GONE) from e
+
+    def _receive(self, timeout: float | None) -> dict[str, Any]:
+        try:
+            answer = self._lines.receive(timeout)
+        except TimeoutError as e:
+            self.close()
+            raise MachineError(f"the machine's owner gave no answer in {timeout:g} s", remedy=_GONE) from e
+        except OSError as e:
+            self.close()
+            raise MachineError(f"the machine's owner hung up: {e.strerror or e}", remedy=_GONE) from e
+        except ProtocolError:
+            self.close()
+            raise
+        if answer is None:
+            self.close()
+            raise MachineError("the machine's owner hung up", remedy=_GONE)
+        return answer
+
+    def _nonsense(self, problem: str) -> ProtocolError:
+        self.close()
+        return ProtocolError(f"the owner sent {problem}")
+
+
+class _RemoteClock:
+    """The owner's clock, asked over the wire."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    def now(self) -> float:
+        """Seconds of the owner's clock."""
+        return self._remote.call(float, "clock.now")  # type: ignore[no-any-return]
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass at the owner's."""
+        self._remote.call(None, "clock.sleep", seconds, seconds=seconds)

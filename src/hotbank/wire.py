@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The wire: one JSON document a line, values by their type hints, errors with everything they carry.
+
+The rules are strict, so that a wrong peer is found at once: a missing, unknown or ill-typed field, a line
+over the limit, or bytes that are no JSON raise ProtocolError and say where. ``decode(type(x), encode(x)) == x``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import select
+import time
+import types
+import typing
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Protocol, TypeVar
+
+from hotbank.errors import (
+    BoardError,
+    CancelPending,
+    Code,
+    FormatError,
+    HotbankError,
+    KernelError,
+    MachineError,
+    ProtocolError,
+    Refusal,
+    SwitchError,
+)
+
+VERSION = 1
+MAX_REQUEST = 4 << 20  # bytes of one line to an owner: the largest is what a transaction found, block by block
+MAX_ANSWER = 64 << 20  # bytes of one line from an owner: a snapshot of a machine with 100,000 blocks fits
+
+_T = TypeVar("_T")
+
+
+# Values.
+
+
+def encode(value: Any) -> Any:
+    """What ``json`` can write: dataclasses as objects, enums by value, tuples as lists."""
+    if isinstance(value, Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {_key(k): encode(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [encode(v) for v in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value).__name__} does not cross the wire")
+
+
+def decode(hint: Any, data: Any, where: str = "value") -> Any:
+    """The value of type ``hint`` that ``encode`` gave as ``data``. Raises ProtocolError naming ``where``."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _decode_union(typing.get_args(hint), data, where)
+    if origin is tuple:
+        return _decode_tuple(typing.get_args(hint), data, where)
+    if origin is not None and issubclass(origin, Mapping):
+        return _decode_mapping(typing.get_args(hint), data, where)
+    if dataclasses.is_dataclass(hint):
+        return _decode_dataclass(hint, data, where)
+    return _decode_plain(hint, data, where)
+
+
+def _key(key: Any) -> str:
+    text = key.value if isinstance(key, Enum) else key
+    if not isinstance(text, str):
+        raise TypeError(f"{key!r} can't be a key on the wire")
+    return text
+
+
+def _decode_union(choices: tuple[Any, ...], data: Any, where: str) -> Any:
+    if data is None and type(None) in choices:
+        return None
+    others = [c for c in choices if c is not type(None)]
+    for choice in others[:-1]:
+        try:
+            return decode(choice, data, where)
+        except ProtocolError:
+            continue
+    return decode(others[-1], data, where)
+
+
+def _decode_tuple(items: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(data, list):
+        raise _wrong(where, "a list", data)
+    if len(items) == 2 and items[1] is Ellipsis:
+        return tuple(decode(items[0], v, f"{where}[{i}]") for i, v in enumerate(data))
+    if len(data) != len(items):
+        raise _wrong(where, f"a list of {len(items)}", data)
+    return tuple(decode(hint, v, f"{where}[{i}]") for i, (hint, v) in enumerate(zip(items, data, strict=True)))
+
+
+def _decode_mapping(items: tuple[Any, ...], data: Any, where: str) -> dict[Any, Any]:
+    if not isinstance(data, dict):
+        raise _wrong(where, "an object", data)
+    key, value = items
+    return {decode(key, k, f"{where} key"): decode(value, v, f"{where}.{k}") for k, v in data.items()}
+
+
+def _decode_dataclass(hint: Any, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise _wrong(where, f"a {hint.__name__} object", data)
+    hints = _hints(hint)
+    if data.keys() != hints.keys():
+        extra, missing = sorted(data.keys() - hints.keys()), sorted(hints.keys() - data.keys())
+        raise ProtocolError(f"{where}: {hint.__name__} with unknown fields {extra} and without {missing}")
+    try:
+        return hint(**{name: decode(hints[name], v, f"{where}.{name}") for name, v in data.items()})
+    except ValueError as e:
+        raise ProtocolError(f"{where}: {e}") from e
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def _decode_plain(hint: Any, data: Any, where: str) -> Any:
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        try:
+            return hint(data)
+        except ValueError as e:
+            raise _wrong(where, f"one of {', '.join(str(m.value) for m in hint)}", data) from e
+    if hint is type(None) and data is None:
+        return None
+    if hint is float and type(data) in (int, float) and math.isfinite(data):
+        return float(data)
+    if hint in (bool, int, str) and type(data) is hint:
+        return data
+    raise _wrong(where, getattr(hint, "__name__", str(hint)), data)
+
+
+def _wrong(where: str, expected: str, data: Any) -> ProtocolError:
+    shown = repr(data)
+    return ProtocolError(f"{where}: expected {expected}, got {shown if len(shown) <= 60 else shown[:57] + '...'}")
+
+
+# Errors: for each class, the arguments that build it again.
+
+_ERRORS: dict[type[HotbankError], tuple[str, ...]] = {
+    BoardError: ("key", "value", "allowed", "code"),
+    FormatError: ("form", "offset", "field", "problem"),
+    Refusal: ("code", "message", "remedy"),
+    CancelPending: ("what", "detail"),
+    KernelError: ("errno", "what", "detail", "code"),
+    SwitchError: ("message", "code", "remedy"),
+    MachineError: ("message", "code", "remedy"),
+    ProtocolError: ("message", "code", "remedy"),
+    HotbankError: ("message", "code", "remedy"),
+}
+_ERRORS_BY_NAME = {cls.__name__: cls for cls in _ERRORS}
+
+
+def encode_error(error: BaseException) -> dict[str, Any]:
+    """An error with its type and everything it carries; one that hotbank does not know as a MachineError."""
+    if not isinstance(error, HotbankError):
+        error = MachineError(f"the machine's owner failed: {type(error).__name__}: {error}")
+    cls = next(c for c in type(error).__mro__ if c in _ERRORS)
+    return {"type": cls.__name__, **{name: _field(getattr(error, name)) for name in _ERRORS[cls]}}
+
+
+def decode_error(data: Any) -> HotbankError:
+    """The error again. Raises ProtocolError when it is not one."""
+    if not isinstance(data, dict) or data.get("type") not in _ERRORS_BY_NAME:
+        raise _wrong("error", "an error object", data)
+    cls = _ERRORS_BY_NAME[data["type"]]
+    if data.keys() != {"type", *_ERRORS[cls]}:
+        raise _wrong("error", f"the fields of {cls.__name__}", data)
+    arguments = {name: _argument(name, data[name]) for name in _ERRORS[cls]}
+    return cls(**arguments)
+
+
+def _field(value: object) -> Any:
+    return encode(value) if isinstance(value, str | int | float | Enum) else repr(value)
+
+
+def _argument(name: str, value: Any) -> Any:
+    if name == "value":
+        return value
+    hint = {"code": Code, "errno": int, "offset": int}.get(name, str)
+    return decode(hint, value, f"error.{name}")
+
+
+# Lines.
+
+
+class Stream(Protocol):
+    """A byte stream with file descriptors to wait on: a socket, or a pair of pipes."""
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable."""
+        ...
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes as soon as there are some; ``b""`` at the end."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """All of the bytes."""
+        ...
+
+    def close(self) -> None:
+        """Close both directions."""
+        ...
+
+
+class Lines:
+    """JSON documents, one a line, over a stream. One reader and any number of writers that take turns."""
+
+    def __init__(self, stream: Stream, limit: int) -> None:
+        self._stream, self._limit = stream, limit
+        self._buffer = bytearray()
+
+    def send(self, document: Mapping[str, Any]) -> None:
+        """Write one document. Raises OSError when the other end is gone."""
+        self._stream.write(json.dumps(document, allow_nan=False, separators=(",", ":")).encode() + b"\n")
+
+    def receive(self, timeout: float | None = None) -> dict[str, Any] | None:
+        """The next document, or None at the end of the stream.
+
+        Raises TimeoutError after ``timeout`` seconds of wall time, ProtocolError on anything but a JSON object a line.
+        """
+        line = self._line(None if timeout is None else time.monotonic() + timeout)
+        if line is None:
+            return None
+        try:
+            document = json.loads(line)
+        except (ValueError, RecursionError) as e:
+            raise ProtocolError(f"a line is no JSON: {e}") from e
+        if not isinstance(document, dict):
+            raise _wrong("line", "a JSON object", document)
+        return document
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._stream.close()
+
+    def _line(self, until: float | None) -> bytes | None:
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            if searched > self._limit:
+                raise ProtocolError(f"a line is longer than {self._limit} bytes")
+            data = self._read(until)
+            if not data:
+                if self._buffer:
+                    raise ProtocolError(f"the stream ended within a line, after {len(self._buffer)} bytes of it")
+                return None
+            self._buffer += data
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    def _read(self, until: float | None) -> bytes:
+        if until is not None:
+            poll = select.poll()
+            poll.register(self._stream.fileno(), select.POLLIN)
+            if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+                raise TimeoutError
+        return self._stream.read(1 << 16)
