@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine that lasts: served by a background process on a Unix socket, and found again from other shells.
+
+    record = serve_in_background(ModelSpec("arm-2009"))     hotbank up
+    with connect(current()) as machine: ...                 a Machine, see hotbank.remote
+    remove(machine, "high", on_event=...)                   carried out by the owner's worker
+    down(record)                                            hotbank down
+
+``$XDG_RUNTIME_DIR/hotbank/current`` (else ``/tmp/hotbank-UID/current``) records the current machine. A recorded
+machine that does not answer is an error, never a fall-through to this host.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hotbank.errors import HotbankError, MachineError, ProtocolError
+from hotbank.operate import Entry, Event, Limits, Outcome
+from hotbank.operate.transaction import unheard
+from hotbank.remote import FileStream, Remote
+from hotbank.serve.owner import Order, peer_pid, start_module
+from hotbank.wire import MAX_ANSWER, Lines, decode, decode_error, encode
+
+_DOWN = "hotbank down clears the record"
+_ANSWER, _EXIT = 10.0, 5.0  # seconds of wall time for an answer, and for a process to end
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """The model to serve. ``board``: a shipped board or a file; ``description``: a file of firmware bytes, or none.
+
+    ``cmdline``: the kernel's command line, None for what the board says; ``kernel``: the version to behave like.
+    """
+
+    board: str
+    description: str | None = None
+    cmdline: str | None = None
+    kernel: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Where the current machine is. ``started``: seconds since 1970."""
+
+    socket: str
+    pid: int
+    machine: str
+    started: float
+
+
+def runtime_folder() -> Path:
+    """The folder for sockets and the record, made if need be: of this user, closed to all others.
+
+    Raises MachineError when someone else got there first.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    folder = Path(base) / "hotbank" if base and os.path.isdir(base) else Path(f"/tmp/hotbank-{os.getuid()}")
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        remedy = "remove it, or make it a folder of yours with mode 0700, or set XDG_RUNTIME_DIR"
+        raise MachineError(f"{folder} is not a folder that is yours alone", remedy=remedy)
+    return folder
+
+
+def current() -> Record | None:
+    """The machine of ``hotbank up``, or None when there is none. Raises MachineError when the record is unreadable."""
+    path = runtime_folder() / "current"
+    try:
+        return decode(Record, json.loads(path.read_bytes()), "record")  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, ProtocolError) as e:
+        raise MachineError(f"{path} is unreadable: {e}", remedy=f"rm {path}") from e
+
+
+def connect(record: Record) -> Remote:
+    """The recorded machine. Raises MachineError when it does not answer, or another process does in its place."""
+    try:
+        machine = Remote.unix(record.socket, timeout=_ANSWER)
+    except HotbankError as e:
+        raise MachineError(f"{record.machine} (pid {record.pid}) does not answer: {e}", remedy=_DOWN) from e
+    if machine.hello.pid != record.pid:
+        machine.close()
+        raise MachineError(f"pid {machine.hello.pid} answers for {record.machine}, not {record.pid}", remedy=_DOWN)
+    return machine
+
+
+def remove(
+    machine: Remote,
+    target: str | int,
+    *,
+    limits: Limits | None = None,
+    force: bool = False,
+    keep_partial: bool = False,
+    on_event: Callable[[Event], None] = unheard,
+) -> Outcome:
+    """Have the owner take a bank out, see ``operate.remove``. ``machine.cancel()`` interrupts it."""
+    order = Order("remove", str(target), limits or Limits(), force, keep_partial)
+    outcome = _order(machine, order, on_event)
+    assert outcome is not None
+    return outcome
+
+
+def add(
+    machine: Remote,
+    target: str | int,
+    *,
+    limits: Limits | None = None,
+    keep_partial: bool = False,
+    on_event: Callable[[Event], None] = unheard,
+) -> Outcome:
+    """Have the owner bring a bank in, see ``operate.add``. ``machine.cancel()`` interrupts it."""
+    order = Order("add", str(target), limits or Limits(), False, keep_partial)
+    outcome = _order(machine, order, on_event)
+    assert outcome is not None
+    return outcome
+
+
+def recover(machine: Remote, *, limits: Limits | None = None) -> Outcome | None:
+    """Have the owner settle an open transaction; None when there is none."""
+    return _order(machine, Order("recover", "", limits or Limits()), unheard)
+
+
+def history(machine: Remote) -> tuple[Entry, ...]:
+    """The owner's journal, oldest transaction first."""
+    return machine.call(tuple[Entry, ...], "owner.history")  # type: ignore[no-any-return]
+
+
+def _order(machine: Remote, order: Order, on_event: Callable[[Event], None]) -> Outcome | None:
+    def tell(event: dict[str, Any]) -> None:
+        on_event(decode(Event, event, "event"))
+
+    return machine.call(Outcome | None, "owner.order", None, tell, order=order)  # type: ignore[no-any-return]
+
+
+def serve_in_background(spec: ModelSpec, *, patience: float = 60.0) -> Record:
+    """Start a model in a process of its own and make it current; returns when it answers.
+
+    Raises MachineError when a current machine answers already, and what the boot raised when it failed.
+    ``patience``: seconds of wall time for the boot.
+    """
+    folder = runtime_folder()
+    with _one_at_a_time(folder):
+        _check_free()
+        return _start(_absolute(spec), folder, patience)
+
+
+def down(record: Record) -> bool:
+    """End the recorded machine and forget it; False when it was gone already. Refusal(BUSY_TRANSACTION) if it is busy.
+
+    Only the process that answers on the recorded socket under the recorded pid is ended, never a pid alone.
+    """
+    folder = runtime_folder()
+    with _one_at_a_time(folder):
+        there = _end(record)
+        Path(record.socket).unlink(missing_ok=True)
+        forget(folder, record.pid)
+        return there
+
+
+def forget(folder: Path, pid: int) -> None:
+    """Drop the record if it is that process's."""
+    with suppress(MachineError, FileNotFoundError):
+        record = current()
+        if record is not None and record.pid == pid:
+            (folder / "current").unlink()
+
+
+def remember(folder: Path, record: Record) -> None:
+    """Make it the current machine, at one stroke."""
+    fresh = folder / f"current.{record.pid}"
+    fresh.write_text(json.dumps(encode(record)), encoding="utf-8")
+    fresh.replace(folder / "current")
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """``up`` and ``down`` of this user wait for each other."""
+    with open(folder / "lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _check_free() -> None:
+    record = current()
+    if record is None:
+        return
+    try:
+        connect(record).close()
+    except MachineError:
+        return  # dead: the new one takes its place
+    raise MachineError(f"{record.machine} is up already (pid {record.pid})", remedy="hotbank down ends it")
+
+
+def _absolute(spec: ModelSpec) -> ModelSpec:
+    """Files by absolute path, because the process that reads them lives in ``/``."""
+    board = os.path.abspath(spec.board) if os.path.isfile(spec.board) else spec.board
+    description = os.path.abspath(spec.description) if spec.description is not None else None
+    return replace(spec, board=board, description=description)
+
+
+def _start(spec: ModelSpec, folder: Path, patience: float) -> Record:
+    with open(folder / "log", "wb") as log:
+        daemon = start_module(
+            "hotbank.serve.daemon",
+            str(folder),
+            json.dumps(encode(spec)),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        record = _first_words(daemon, folder, patience)
+    except BaseException:
+        daemon.kill()
+        daemon.wait()
+        raise
+    _ours.append(daemon)
+    return record
+
+
+# Daemons that this process started: it is their parent, so only it can lay them to rest.
+_ours: list[subprocess.Popen[bytes]] = []
+
+
+def _first_words(daemon: subprocess.Popen[bytes], folder: Path, patience: float) -> Record:
+    """What a daemon writes to its standard output: where it is, or why it could not be."""
+    assert daemon.stdout is not None
+    with daemon.stdout as words:
+        try:
+            answer = Lines(FileStream(words, words), MAX_ANSWER).receive(patience)  # type: ignore[arg-type]
+        except TimeoutError as e:
+            raise MachineError(f"the model did not boot in {patience:g} s", remedy=f"see {folder / 'log'}") from e
+    if answer is None:
+        lines = (folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise MachineError("the model's process ended: " + (lines[-1] if lines else "without a word"))
+    if "error" in answer:
+        raise decode_error(answer["error"])
+    return decode(Record, answer, "record")  # type: ignore[no-any-return]
+
+
+def _end(record: Record) -> bool:
+    """End the process behind the socket, if it is the recorded one; False when there is none."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with connection:
+        connection.settimeout(_ANSWER)
+        try:
+            connection.connect(record.socket)
+        except OSError:
+            return False
+        if peer_pid(connection) != record.pid:
+            raise MachineError(f"{record.socket} belongs to pid {peer_pid(connection)}, not {record.pid}")
+        _ask_to_stop(record)
+        if not _is_over(connection):
+            os.kill(record.pid, signal.SIGKILL)
+            _is_over(connection)
+    for daemon in [d for d in _ours if d.pid == record.pid]:
+        daemon.wait()
+        _ours.remove(daemon)
+    return True
+
+
+def _ask_to_stop(record: Record) -> None:
+    """Politely; one that does not even answer is ended by its pid, which the socket has just vouched for."""
+    with suppress(MachineError, ProtocolError), Remote.unix(record.socket, timeout=_ANSWER) as machine:
+        machine.call(None, "owner.stop")
+
+
+def _is_over(connection: socket.socket) -> bool:
+    """True once the process at the other end is gone, False if it is still there after a while."""
+    connection.settimeout(_EXIT)
+    try:
+        while connection.recv(1 << 16):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True

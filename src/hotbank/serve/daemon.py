@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The background process of ``hotbank up``: boots a model on the wall clock and serves it until told to stop.
+
+Run as ``python -m hotbank.serve.daemon FOLDER SPEC``. Its first and only line of output is where it can be found,
+or the error that kept it from starting.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hotbank import board
+from hotbank.errors import MachineError
+from hotbank.machine import Machine
+from hotbank.serve import ModelSpec, Record, forget, remember
+from hotbank.serve.owner import Owner
+from hotbank.wire import decode, encode, encode_error
+
+
+def main(folder: Path, spec: ModelSpec) -> int:
+    """Boot, listen, say so, serve; the exit status."""
+    path = folder / f"{os.getpid()}.sock"
+    try:
+        machine = boot(spec)
+        owner = Owner(machine)
+        listener = listen(path)
+    except Exception as e:
+        _say({"error": encode_error(e)})
+        return 1
+    record = Record(str(path), os.getpid(), machine.snapshot().machine, time.time())
+    signal.signal(signal.SIGTERM, lambda *_: owner.stop())
+    with listener:
+        remember(folder, record)
+        _say(encode(record))
+        owner.serve(listener)
+    path.unlink(missing_ok=True)
+    forget(folder, record.pid)
+    return 0
+
+
+def boot(spec: ModelSpec) -> Machine:
+    """The model of the spec, on the wall clock."""
+    from hotbank.model import Model, WallClock
+
+    options: dict[str, Any] = {} if spec.kernel is None else {"kernel": spec.kernel}
+    description = None
+    if spec.description is not None:
+        try:
+            description = Path(spec.description).read_bytes()
+        except OSError as e:
+            raise MachineError(f"{spec.description}: {e.strerror}") from e
+    plan = board.load(spec.board)
+    return Model.boot(plan, description=description, cmdline=spec.cmdline, clock=WallClock(), seed=spec.seed, **options)
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening socket that only this user can connect to."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    old = os.umask(0o177)
+    try:
+        with suppress(FileNotFoundError):
+            path.unlink()
+        listener.bind(str(path))
+        listener.listen(16)
+    except OSError as e:
+        listener.close()
+        raise MachineError(f"{path}: {e.strerror or e}", remedy="set XDG_RUNTIME_DIR to a shorter path") from e
+    finally:
+        os.umask(old)
+    return listener
+
+
+def _say(document: dict[str, Any]) -> None:
+    """The one line of output; whoever waits for it then sees the end of the pipe."""
+    os.write(1, json.dumps(document).encode() + b"\n")
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), decode(ModelSpec, json.loads(sys.argv[2]), "spec")))

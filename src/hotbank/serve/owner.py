@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that owns a machine: it answers many clients, keeps the journal, and runs one transaction at a time.
+
+Each client has a thread of its own that sleeps in ``recv``, so reads stay instant during a transaction and an
+idle owner never wakes up. A verb is carried out by a worker, a child process that speaks Machine to the owner
+over a socket pair; a client that hangs up does not stop it, and a worker that dies is cleaned up after.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hotbank.errors import Code, HotbankError, KernelError, MachineError, ProtocolError, Refusal
+from hotbank.machine import Machine
+from hotbank.operate import Entry, Event, Journal, Limits, MemoryJournal, Outcome, recover, remedy
+from hotbank.remote import Hello, SocketStream
+from hotbank.wire import MAX_REQUEST, VERSION, Lines, Stream, decode, encode, encode_error
+
+_READS = ("snapshot", "survey", "power")
+_CHANGES = ("online", "offline", "add", "remove", "set_power")
+_JOURNAL = ("begin", "intend", "result", "close", "unfinished", "entries")
+_MAX_CLIENTS = 64
+_CANCEL_EVERY, _CANCEL_TRIES = 0.05, 20
+
+Calls = Mapping[str, Callable[..., Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a client wants done: ``verb`` is ``remove``, ``add`` or ``recover``."""
+
+    verb: str
+    target: str
+    limits: Limits
+    force: bool = False
+    keep_partial: bool = False
+
+
+class Owner:
+    """Owns a machine. ``serve`` a listening socket, or ``attend`` single streams; both from any thread."""
+
+    def __init__(self, machine: Machine, *, journal: Journal | None = None) -> None:
+        self._machine = machine
+        self._journal = journal or MemoryJournal()
+        self._name = machine.snapshot().machine
+        self._changing = threading.Lock()
+        self._job: Job | None = None
+        self._slots = threading.BoundedSemaphore(_MAX_CLIENTS)
+        self._listener: socket.socket | None = None
+
+    def serve(self, listener: socket.socket) -> None:
+        """Answer clients of this user (or root) until ``stop``."""
+        self._listener = listener
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError as e:
+                if e.errno in (errno.EINVAL, errno.EBADF):
+                    return
+                if e.errno in (errno.ECONNABORTED, errno.EINTR):
+                    continue
+                raise
+            threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Make ``serve`` return. Safe in a signal handler."""
+        if self._listener is not None:
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+
+    def attend(self, stream: Stream) -> None:
+        """Answer one client until it hangs up."""
+        _Client(stream, self._hello(), self._client_calls(), self._cancel).run()
+
+    def _admit(self, connection: socket.socket) -> None:
+        stream = SocketStream(connection)
+        if peer_uid(connection) not in (os.getuid(), 0):
+            _turn_away(stream, MachineError("this machine belongs to another user", remedy="ask its owner"))
+        elif not self._slots.acquire(blocking=False):
+            _turn_away(stream, MachineError(f"{_MAX_CLIENTS} clients are connected", remedy="close some of them"))
+        else:
+            try:
+                self.attend(stream)
+            finally:
+                self._slots.release()
+
+    def _hello(self) -> Hello:
+        return Hello(VERSION, os.getpid(), self._name)
+
+    # What a client may call.
+
+    def _client_calls(self) -> Calls:
+        calls: dict[str, Callable[..., Any]] = {f"machine.{n}": getattr(self._machine, n) for n in _READS}
+        calls |= {f"machine.{n}": self._alone(getattr(self._machine, n)) for n in _CHANGES}
+        clock = self._machine.clock
+        calls |= {"clock.now": clock.now, "clock.sleep": clock.sleep}
+        return calls | {"owner.history": self._history, "owner.order": self._order, "owner.stop": self._stop_if_idle}
+
+    def _alone(self, change: Callable[..., None]) -> Callable[..., None]:
+        """A changing primitive, refused while a transaction or another one runs."""
+
+        def guarded(**arguments: Any) -> None:
+            with self._changes():
+                change(**arguments)
+
+        guarded.__wrapped__ = change  # type: ignore[attr-defined]  # so that its hints are found
+        return guarded
+
+    @contextmanager
+    def _changes(self) -> Iterator[None]:
+        if not self._changing.acquire(blocking=False):
+            raise self._busy()
+        try:
+            if self._journal.unfinished() is not None:
+                raise self._busy()
+            yield
+        finally:
+            self._changing.release()
+
+    def _busy(self) -> Refusal:
+        job, entry = self._job, self._journal.unfinished()
+        what, pid = (f"{job.order.verb} {job.order.target}", job.pid) if job is not None else ("a change", os.getpid())
+        if job is None and entry is not None:
+            what, pid = f"{entry.before.verb} {entry.before.target}", entry.pid
+        code = Code.BUSY_TRANSACTION
+        return Refusal(code, f"{what} of pid {pid} is not finished", remedy=remedy(code))
+
+    def _history(self) -> tuple[Entry, ...]:
+        return self._journal.entries()
+
+    def _order(self, order: Order) -> Job:
+        """Start the transaction; the client's thread follows its events."""
+        if order.verb not in ("remove", "add", "recover"):
+            raise ProtocolError(f"order: no verb {order.verb!r}")
+        if not self._changing.acquire(blocking=False):
+            raise self._busy()
+        if order.verb != "recover" and self._journal.unfinished() is not None:
+            self._changing.release()
+            raise self._busy()
+        self._job = Job(order, self._machine, self._journal)
+        threading.Thread(target=self._carry_out, args=(self._job,), daemon=True).start()
+        return self._job
+
+    def _carry_out(self, job: Job) -> None:
+        try:
+            job.run(self._hello())
+        finally:
+            self._job = None
+            self._changing.release()
+            job.publish()  # only now: who hears of the end may send the next order at once
+
+    def _cancel(self) -> None:
+        job = self._job
+        if job is not None:
+            job.cancel()
+
+    def _stop_if_idle(self) -> None:
+        if not self._changing.acquire(blocking=False):
+            raise self._busy()
+        self.stop()
+
+
+class Job:
+    """One order being carried out by a worker. Its events and its end can be followed by any number of threads."""
+
+    def __init__(self, order: Order, machine: Machine, journal: Journal) -> None:
+        self.order, self._machine, self._journal = order, machine, journal
+        self.pid = os.getpid()
+        self._news = threading.Condition()
+        self._events: list[Event] = []
+        self._report: Outcome | HotbankError | None = None
+        self._end: Outcome | HotbankError | None = None
+        self._cancelled = self._worker_knows = self._offlining = False
+
+    def follow(self) -> Iterator[Event]:
+        """Events from the first to the last, as they come."""
+        seen = 0
+        while fresh := self._events_after(seen):
+            yield from fresh
+            seen += len(fresh)
+
+    def _events_after(self, seen: int) -> list[Event]:
+        with self._news:
+            self._news.wait_for(lambda: len(self._events) > seen or self._end is not None)
+            return self._events[seen:]
+
+    def end(self) -> Outcome | None:
+        """How it ended, once ``follow`` is through; None if there was nothing to recover.
+
+        Raises what the verb raised.
+        """
+        if isinstance(self._end, HotbankError):
+            raise self._end
+        return self._end if self._end != _NOTHING else None
+
+    def cancel(self) -> None:
+        """Interrupt it: the worker is told at its next step, and an offline that runs is ended."""
+        self._cancelled = True
+        cancel = getattr(self._machine, "cancel", None)
+        with self._news:
+            for _ in range(_CANCEL_TRIES):  # an offline that is only about to begin does not hear the first one
+                if cancel is None or self._worker_knows or not self._offlining:
+                    return
+                cancel()
+                self._news.wait(_CANCEL_EVERY)
+
+    def run(self, hello: Hello) -> None:
+        """Start the worker and answer it until it is gone; clean up after one that died.
+
+        The calling thread has to live as long as the worker, which dies with it (PR_SET_PDEATHSIG).
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                worker = start_module("hotbank.serve.worker", str(theirs.fileno()), pass_fds=(theirs.fileno(),))
+        except OSError as e:
+            ours.close()
+            self._report = MachineError(f"no worker could be started: {e.strerror}")
+            return
+        with worker:
+            self.pid = worker.pid
+            _Client(SocketStream(ours), hello, self._worker_calls(), _nothing).run()
+            assert worker.stderr is not None
+            last_words = worker.stderr.read().decode(errors="replace").strip().splitlines()
+        if self._report is None:
+            self._clean_up(worker.returncode, last_words[-1:])
+
+    def publish(self) -> None:
+        """Let the followers know the end."""
+        with self._news:
+            self._end = self._report or MachineError("the worker could not be run")
+            self._news.notify_all()
+
+    def _worker_calls(self) -> Calls:
+        machine, journal = self._machine, self._journal
+        calls = {f"machine.{n}": getattr(machine, n) for n in (*_READS, *_CHANGES)}
+        calls |= {f"journal.{n}": getattr(journal, n) for n in _JOURNAL}
+        calls |= {"clock.now": machine.clock.now, "clock.sleep": machine.clock.sleep}
+        calls |= {"job.order": self._tell_order, "job.event": self._event, "job.interrupted": self._interrupted}
+        return calls | {"job.done": self._done, "job.failed": self._failed, "machine.offline": self._offline}
+
+    def _tell_order(self) -> Order:
+        return self.order
+
+    def _event(self, event: Event) -> None:
+        with self._news:
+            self._events.append(event)
+            self._news.notify_all()
+
+    def _interrupted(self) -> bool:
+        self._worker_knows = self._worker_knows or self._cancelled
+        return self._cancelled
+
+    def _offline(self, block: int, deadline: float) -> None:
+        """An offline that does not even begin when the order to stop has overtaken it.
+
+        A worker that knows of the order is rolling back: its offlines are done.
+        """
+        self._offlining = True
+        try:
+            if self._cancelled and not self._worker_knows:
+                raise KernelError(errno.EINTR, f"offline memory{block}")
+            self._machine.offline(block, deadline)
+        finally:
+            self._offlining = False
+
+    def _done(self, outcome: Outcome | None) -> None:
+        self._report = outcome if outcome is not None else _NOTHING
+        if self._report.open:
+            self.publish()  # the worker stays until it is settled, which may take long
+
+    def _failed(self, code: Code, message: str, remedy: str) -> None:
+        self._report = Refusal(code, message, remedy=remedy)
+
+    def _clean_up(self, status: int, last_words: list[str]) -> None:
+        """Settle what a worker left that died in its middle."""
+        why = ": ".join([f"the worker ended with status {status}", *last_words])
+        try:
+            outcome = recover(self._machine, self._journal)
+        except HotbankError as e:
+            left = f"{why}; nor could it be cleaned up after: {e}"
+            self._report = MachineError(left, remedy=remedy(Code.NO_MACHINE))
+            return
+        self._report = outcome or MachineError(why)
+
+
+_NOTHING = Outcome("recover", "", Code.OK, 0)
+
+
+def _nothing() -> None:
+    """A worker does not cancel itself."""
+
+
+class _Client:
+    """One stream, answered request by request; the events of an order are sent from a thread of their own."""
+
+    def __init__(self, stream: Stream, hello: Hello, calls: Calls, cancel: Callable[[], None]) -> None:
+        self._lines, self._hello, self._calls, self._cancel = Lines(stream, MAX_REQUEST), hello, calls, cancel
+        self._writing = threading.Lock()
+
+    def run(self) -> None:
+        """Until the client hangs up, or sends something that is no request."""
+        with suppress(OSError):
+            self._send(encode(self._hello))
+            try:
+                while (request := self._lines.receive()) is not None:
+                    self._answer(request)
+            except ProtocolError as e:
+                self._send({"id": None, "error": encode_error(e)})
+        self._lines.close()
+
+    def _answer(self, request: dict[str, Any]) -> None:
+        if request == {"cancel": True}:
+            self._cancel()
+            return
+        number, function, arguments = self._understood(request)
+        try:
+            result = function(**arguments)
+        except Exception as e:  # whatever went wrong is the client's to know
+            self._send({"id": number, "error": encode_error(e)})
+            return
+        if isinstance(result, Job):
+            threading.Thread(target=self._follow, args=(number, result), daemon=True).start()
+        else:
+            self._send({"id": number, "result": encode(result)})
+
+    def _understood(self, request: dict[str, Any]) -> tuple[int, Callable[..., Any], dict[str, Any]]:
+        if request.keys() != {"id", "call", "args"}:
+            raise ProtocolError(f"a request has id, call and args, not {sorted(request)}")
+        function = self._calls.get(str(request["call"]))
+        if function is None:
+            raise ProtocolError(f"no call {request['call']!r}")
+        return decode(int, request["id"], "id"), function, _arguments(function, request["args"])
+
+    def _follow(self, number: int, job: Job) -> None:
+        with suppress(OSError):  # the client hung up; the job goes on
+            for event in job.follow():
+                self._send({"id": number, "event": encode(event)})
+            try:
+                answer = {"id": number, "result": encode(job.end())}
+            except HotbankError as e:
+                answer = {"id": number, "error": encode_error(e)}
+            self._send(answer)
+
+    def _send(self, document: dict[str, Any]) -> None:
+        with self._writing:
+            self._lines.send(document)
+
+
+def _arguments(function: Callable[..., Any], data: Any) -> dict[str, Any]:
+    """The arguments of a call, by the hints of the function behind it. Raises ProtocolError."""
+    behind = inspect.unwrap(function)
+    hints = {k: v for k, v in typing.get_type_hints(behind).items() if k != "return"}
+    if not isinstance(data, dict) or data.keys() != hints.keys():
+        raise ProtocolError(f"args: expected {sorted(hints)}, got {data!r:.60}")
+    return {name: decode(hint, data[name], name) for name, hint in hints.items()}
+
+
+def _turn_away(stream: SocketStream, error: HotbankError) -> None:
+    with suppress(OSError):
+        Lines(stream, MAX_REQUEST).send({"id": None, "error": encode_error(error)})
+    stream.close()
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The user at the other end of a Unix socket, when it was made."""
+    return _peer(connection)[1]
+
+
+def peer_pid(connection: socket.socket) -> int:
+    """The process at the other end of a Unix socket, when it was made."""
+    return _peer(connection)[0]
+
+
+def _peer(connection: socket.socket) -> tuple[int, int, int]:
+    size = struct.calcsize("3i")
+    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return pid, uid, gid
+
+
+def start_module(module: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Run a module of this package in a child process with this interpreter, from ``/``."""
+    package = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": path},
+        **{**settings, **options},
+    )
