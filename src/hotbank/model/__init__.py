@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated kernel: its memory management in Python, behind the Machine protocol. Start at ``Model``."""
+
+from __future__ import annotations
+
+from hotbank.model.clock import SimClock, WallClock
+from hotbank.model.machine import Model
+from hotbank.model.workload import Workload
+
+__all__ = ["Model", "SimClock", "WallClock", "Workload"]

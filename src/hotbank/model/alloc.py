@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Zones, and which of them serves a request: GFP classes, zonelists, watermarks, reclaim, OOM.
+
+Models mm/page_alloc.c: ``gfp_zone``, ``build_zonelists``, ``get_page_from_freelist``, ``__alloc_pages_slowpath``,
+``__setup_per_zone_wmarks``, ``calculate_min_free_kbytes`` (6.12). Left out: ``lowmem_reserve``, watermark boosting and
+atomic reserves; docs/model.md gives the resulting arithmetic of room in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from math import isqrt
+
+from hotbank.memory import Kind, Zone
+from hotbank.model.frames import Frames, MigrateType
+
+_RANK = {zone: rank for rank, zone in enumerate(Zone)}
+SWAP_CLUSTER_MAX = 32  # include/linux/swap.h: pages that reclaim looks for at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Gfp:
+    """A class of allocation: the pageblock type it asks for and the highest zone it may use.
+
+    ``patient``: kill a process rather than fail (``__GFP_RETRY_MAYFAIL`` and CMA don't).
+    """
+
+    migratetype: MigrateType
+    highest: Zone
+    patient: bool = True
+
+
+GFP_KERNEL = Gfp(MigrateType.UNMOVABLE, Zone.NORMAL)
+GFP_RECLAIMABLE = Gfp(MigrateType.RECLAIMABLE, Zone.NORMAL)
+GFP_HIGHUSER = Gfp(MigrateType.UNMOVABLE, Zone.HIGHMEM)
+GFP_HIGHUSER_MOVABLE = Gfp(MigrateType.MOVABLE, Zone.MOVABLE)
+GFP_MEMMAP = Gfp(MigrateType.UNMOVABLE, Zone.NORMAL, patient=False)
+# alloc_migration_target: folios of a kernel zone may not climb into HighMem or Movable.
+GFP_MIGRATE_HIGH = Gfp(MigrateType.MOVABLE, Zone.MOVABLE, patient=False)
+GFP_MIGRATE_LOW = Gfp(MigrateType.MOVABLE, Zone.NORMAL, patient=False)
+
+
+@dataclass(slots=True, eq=False)
+class ZoneState:
+    """One zone of one node. Everything in pages; ``present`` holds its memory as sorted, disjoint pfn ranges."""
+
+    number: int
+    node: int
+    name: Zone
+    start_pfn: int = 0
+    spanned: int = 0
+    managed: int = 0
+    present: list[tuple[int, int]] = field(default_factory=list)
+    min: int = 0
+    low: int = 0
+    high: int = 0
+
+    @property
+    def end_pfn(self) -> int:
+        """First pfn after the span."""
+        return self.start_pfn + self.spanned
+
+    @property
+    def present_pages(self) -> int:
+        """Pages of the span that exist."""
+        return sum(end - start for start, end in self.present)
+
+    @property
+    def movable_only(self) -> bool:
+        """True if only movable pages may enter."""
+        return self.name is Zone.MOVABLE
+
+    @property
+    def lowmem(self) -> bool:
+        """True if the kernel itself can use the zone."""
+        return _RANK[self.name] <= _RANK[Zone.NORMAL]
+
+    def intersects(self, start: int, end: int) -> bool:
+        """``zone_intersects``: does the span touch the pfns?"""
+        return bool(self.spanned) and self.start_pfn < end and start < self.end_pfn
+
+    def grow(self, start: int, end: int) -> None:
+        """``move_pfn_range_to_zone``, ``resize_zone_range``."""
+        first, last = (min(self.start_pfn, start), max(self.end_pfn, end)) if self.spanned else (start, end)
+        self.start_pfn, self.spanned = first, last - first
+        self.grow_present(start, end)
+
+    def grow_present(self, start: int, end: int) -> None:
+        """Memory appears inside the span."""
+        self.present = _joined([*self.present, (start, end)])
+
+    def shrink(self, start: int, end: int) -> None:
+        """``remove_pfn_range_from_zone``, ``shrink_zone_span``: the span moves only at an edge that was left."""
+        self.present = [piece for part in self.present for piece in _without(part, start, end)]
+        if not self.present:
+            self.start_pfn = self.spanned = 0
+        elif start == self.start_pfn:
+            self.start_pfn, self.spanned = self.present[0][0], self.end_pfn - self.present[0][0]
+        elif end == self.end_pfn:
+            self.spanned = self.present[-1][1] - self.start_pfn
+
+
+class OutOfMemoryError(Exception):
+    """A request could not be met; ``got`` holds the frames that were there, allocated."""
+
+    def __init__(self, got: list[int], wanted: int) -> None:
+        super().__init__(f"{len(got)} of {wanted} pages")
+        self.got = got
+
+
+class PageAllocator:
+    """All zones over one ``Frames``.
+
+    ``reclaim(zones, pages, blind)`` frees clean page cache that lies in those zones, outside isolated memory;
+    ``kill()`` ends a process. Both say whether there was anything left to do; the page cache and the process table
+    put themselves there.
+    """
+
+    def __init__(self, frames: Frames) -> None:
+        self.frames = frames
+        self.zones: list[ZoneState] = []
+        self.reclaim: Callable[[frozenset[int], int], int] = lambda _zones, _pages: 0
+        self.kill: Callable[[], bool] = lambda: False
+        self._zonelists: dict[Zone, list[ZoneState]] = {}
+
+    def zone(self, node: int, name: Zone) -> ZoneState:
+        """The zone, made empty if the node had none of that name."""
+        for zone in self.zones:
+            if (zone.node, zone.name) == (node, name):
+                return zone
+        zone = ZoneState(self.frames.add_zone(), node, name)
+        self.zones.append(zone)
+        self._zonelists.clear()
+        return zone
+
+    def zonelist(self, highest: Zone) -> list[ZoneState]:
+        """Where node 0's processors look: node by node, from the highest allowed zone down."""
+        if highest not in self._zonelists:
+            allowed = [zone for zone in self.zones if _RANK[zone.name] <= _RANK[highest]]
+            self._zonelists[highest] = sorted(allowed, key=lambda zone: (zone.node, -_RANK[zone.name]))
+        return self._zonelists[highest]
+
+    def room(self, gfp: Gfp) -> int:
+        """Pages that the class could get now without reclaim: what lies above the min watermarks."""
+        return sum(max(0, self._usable(zone, gfp) - zone.min) for zone in self.zonelist(gfp.highest))
+
+    def alloc(self, gfp: Gfp, kind: Kind, count: int, order: int = 0) -> list[int]:
+        """First frames of ``count`` blocks of ``order``. Raises OutOfMemoryError."""
+        got = self._above(gfp, kind, count, order, "low")
+        if len(got) < count:
+            got += self._slowpath(gfp, kind, count - len(got), order)
+        if len(got) < count:
+            raise OutOfMemoryError(got, count)
+        return got
+
+    def _slowpath(self, gfp: Gfp, kind: Kind, count: int, order: int) -> list[int]:
+        """``__alloc_pages_slowpath``: down to min, wake kswapd, reclaim directly, at last kill."""
+        got = self._above(gfp, kind, count, order, "min")
+        while len(got) < count:
+            missing = (count - len(got)) << order
+            if not self._direct_reclaim(gfp, missing) and not (gfp.patient and self.kill()):
+                break
+            got += self._above(gfp, kind, count - len(got), order, "min")
+        self._kswapd(gfp)
+        return got
+
+    def _above(self, gfp: Gfp, kind: Kind, count: int, order: int, mark: str) -> list[int]:
+        """``get_page_from_freelist``: down to the watermark, zone by zone."""
+        got: list[int] = []
+        for zone in self.zonelist(gfp.highest):
+            if len(got) < count:
+                floor = int(getattr(zone, mark))
+                got += self.frames.alloc(zone.number, order, gfp.migratetype, count - len(got), kind, floor)
+        return got
+
+    def _direct_reclaim(self, gfp: Gfp, pages: int) -> int:
+        zones = frozenset(zone.number for zone in self.zonelist(gfp.highest))
+        deficit = sum(max(0, zone.min - self._usable(zone, gfp)) for zone in self.zonelist(gfp.highest))
+        return self.reclaim(zones, max(pages + deficit, SWAP_CLUSTER_MAX))
+
+    def _kswapd(self, gfp: Gfp) -> None:
+        """``balance_pgdat``: a zone below low is brought up to high, while clean cache lasts."""
+        for zone in self.zonelist(gfp.highest):
+            free = self.frames.free_pages(zone.number)
+            if zone.managed and free < zone.low:
+                self.reclaim(frozenset({zone.number}), zone.high - free)
+
+    def _usable(self, zone: ZoneState, gfp: Gfp) -> int:
+        free = self.frames.free_pages(zone.number)
+        return free if gfp.migratetype is MigrateType.MOVABLE else free - self.frames.free_cma(zone.number)
+
+    def set_watermarks(self, page_size: int) -> None:
+        """``init_per_zone_wmark_min`` after the managed pages changed."""
+        lowmem = sum(zone.managed for zone in self.zones if zone.lowmem)
+        min_free_kib = max(128, min(262144, isqrt(lowmem * (page_size >> 10) * 16)))
+        min_pages = min_free_kib // (page_size >> 10)
+        for zone in self.zones:
+            share = min_pages * zone.managed // lowmem if lowmem else 0
+            zone.min = share if zone.lowmem else min(128, max(SWAP_CLUSTER_MAX, zone.managed // 1024))
+            zone.min = zone.min if zone.managed else 0
+            step = max(share >> 2, zone.managed * 10 // 10000)
+            zone.low, zone.high = zone.min + step, zone.min + 2 * step
+
+
+def _joined(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(parts):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _without(part: tuple[int, int], start: int, end: int) -> list[tuple[int, int]]:
+    pieces = (part[0], min(part[1], start)), (max(part[0], end), part[1])
+    return [(low, high) for low, high in pieces if low < high]

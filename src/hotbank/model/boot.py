@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a firmware description to a running allocator.
+
+Models arch/arm64/mm/init.c, arch/arm/mm/init.c and mm/memblock.c after the zones are known (hotbank.zones): the kernel
+image, initrd, memmap, hash tables and CMA areas are taken from memblock, top-down and out of movable banks when the
+kernel honours them; the rest is released to the buddy allocator; then the kernel makes its first caches. Sizes are
+those of Debian's arm64 kernels and of the small arm kernel of our port (docs/model.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hotbank import zones
+from hotbank.board import Board
+from hotbank.errors import Code, Refusal
+from hotbank.firmware.cmdline import decode
+from hotbank.memory import KIB, MIB, BlockState, Kind, MemoryMap, Range, Zone, merge, parse_size
+from hotbank.model.alloc import GFP_RECLAIMABLE, PageAllocator, ZoneState
+from hotbank.model.frames import CODE, OFFLINE, MigrateType
+from hotbank.model.geometry import Geometry
+from hotbank.model.hotplug import MemoryBlock, Rules
+from hotbank.model.tasks import Tasks
+from hotbank.zones.layout import Layout
+
+_ARM_LOWMEM = 760 * MIB  # PAGE_OFFSET 0xc0000000 and 240 MiB of vmalloc space leave this much linear map
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a kernel takes for itself. ``image_offset``, ``image``: bytes from the start of RAM; the rest in pages."""
+
+    image_offset: int
+    image: int
+    slab: int
+    slab_reclaimable: int
+    other: int
+
+
+_FOOTPRINTS = {
+    "arm": Footprint(32 * KIB, 8 * MIB - 32 * KIB, slab=600, slab_reclaimable=150, other=350),
+    "arm64": Footprint(2 * MIB, 43 * MIB, slab=2014, slab_reclaimable=174, other=1100),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BootMemory:
+    """What boot code knows before there is an allocator: the zones to be, and how this kernel behaves."""
+
+    arch: str
+    layout: Layout
+    firmware: MemoryMap
+    geometry: Geometry
+    rules: Rules
+    cmdline: str
+
+
+def prepare(board: Board, firmware: MemoryMap, cmdline: str, kernel: str) -> BootMemory:
+    """Predict the zones and lay the frames out. Raises Refusal when there is no memory to boot from."""
+    arch = board.arch if board.arch in _FOOTPRINTS else "arm64"
+    layout = zones.predict(
+        firmware,
+        arch=arch,
+        page_size=board.page_size,
+        block_size=board.block_size,
+        cmdline=cmdline,
+        kernel=kernel,
+    )
+    if not layout.ram:
+        raise Refusal(Code.UNSUPPORTED, "the description has no memory that this kernel can use")
+    numbers = {entry.block for entry in layout.blocks}
+    for bank in board.banks:
+        numbers.update(board.blocks(bank))
+    geometry = Geometry(tuple(sorted(numbers)), arch=arch, page_size=board.page_size, block_size=board.block_size)
+    return BootMemory(arch, layout, firmware, geometry, _rules(arch, layout, cmdline, board.page_size), cmdline)
+
+
+def _rules(arch: str, layout: Layout, cmdline: str, page_size: int) -> Rules:
+    movable_node = bool(decode(cmdline).all("movable_node"))
+    if arch != "arm":
+        return Rules(boot_memory_leaves=False, movable_node=movable_node)
+    high = next((z.start_pfn for z in layout.zones if z.zone == Zone.HIGHMEM), None)
+    start = min(region.range.start for region in layout.ram)
+    movable_node |= any(region.hotpluggable for region in layout.ram)
+    high_pfn = high if high is not None else (start + _ARM_LOWMEM) // page_size
+    return Rules(boot_memory_leaves=True, movable_node=movable_node, high_pfn=high_pfn, page_struct=32)
+
+
+class Memblock:
+    """Physical memory before the buddy allocator: what exists, what is taken. Bytes."""
+
+    def __init__(self, memory: Iterable[Range]) -> None:
+        self.memory = merge(memory)
+        self.taken: list[Range] = []
+
+    def reserve(self, wanted: Range) -> None:
+        """``memblock_reserve``."""
+        self.taken.append(wanted)
+
+    def free(self) -> tuple[Range, ...]:
+        """What exists and is not taken, ascending."""
+        left = list(self.memory)
+        for taken in self.taken:
+            left = [piece for part in left for piece in part.minus(taken)]
+        return tuple(sorted(left))
+
+    def alloc(self, size: int, align: int, within: Iterable[Range]) -> Range:
+        """``memblock_alloc`` top-down inside ``within``. Raises Refusal: the kernel would panic."""
+        places = [place for part in self.free() for limit in within if (place := part.intersection(limit))]
+        for place in sorted(places, reverse=True):
+            start = (place.end - size) // align * align
+            if start >= place.start:
+                found = Range.sized(start, size)
+                self.reserve(found)
+                return found
+        raise Refusal(Code.NO_CAPACITY, f"the kernel does not fit: {size} bytes of boot memory are not to be had")
+
+
+def populate(boot: BootMemory, allocator: PageAllocator, tasks: Tasks) -> dict[int, MemoryBlock]:
+    """Make the zones, take what the boot takes, release the rest, start the kernel's caches. The memory blocks."""
+    states = [_attach(boot, allocator, span) for span in boot.layout.zones]
+    memblock = Memblock(region.range for region in boot.layout.ram)
+    cma = _take_boot_memory(boot, memblock)
+    for area in cma:
+        for start, end in boot.geometry.runs(area):
+            allocator.frames.set_type(start, end, MigrateType.CMA)
+    for part in sorted([*memblock.free(), *cma]):
+        for start, end in boot.geometry.runs(part):
+            allocator.frames.release(start, end)
+    for state in states:
+        state.managed = allocator.frames.free_pages(state.number)
+    allocator.set_watermarks(boot.geometry.page_size)
+    _start_caches(boot, tasks)
+    return _blocks(boot, states, allocator)
+
+
+def _attach(boot: BootMemory, allocator: PageAllocator, span: zones.ZoneSpan) -> ZoneState:
+    """A zone with its span; its memory RESERVED, the rest of its pageblocks HOLE."""
+    geometry, frames = boot.geometry, allocator.frames
+    state = allocator.zone(span.node, Zone(span.zone))
+    state.start_pfn, state.spanned = span.start_pfn, span.spanned
+    page, size = geometry.page_size, 1 << geometry.shape.pageblock_order
+    whole = Range(span.start_pfn * page, span.end_pfn * page)
+    for part in _memory_of(boot, span.node, whole):
+        for start, end in geometry.runs(part):
+            for pageblock in range(start & -size, end, size):
+                if frames.zone(pageblock) < 0:
+                    frames.attach(state.number, pageblock, pageblock + size)
+                    frames.set_kind(pageblock, pageblock + size, Kind.HOLE)
+            frames.set_kind(start, end, Kind.RESERVED)
+        state.grow_present(part.start // page, part.end // page)
+    return state
+
+
+def _memory_of(boot: BootMemory, node: int, span: Range) -> list[Range]:
+    """System RAM of the node inside the span, and no-map memory, which counts as present all the same."""
+    nomap = [r.range for r in boot.firmware.reserved if r.no_map]
+    described = [part for r in nomap for m in boot.firmware.regions if (part := r.intersection(m.range))]
+    ram = [region.range for region in boot.layout.ram if (region.node or 0) == node]
+    lost = [part for hidden in boot.layout.hidden for d in described if (part := d.intersection(hidden.range))]
+    parts = merge(part for r in [*ram, *described] if (part := r.intersection(span)))
+    for gone in lost:
+        parts = tuple(piece for part in parts for piece in part.minus(gone))
+    return list(parts)
+
+
+def _take_boot_memory(boot: BootMemory, memblock: Memblock) -> list[Range]:
+    """Everything that memblock gives away before the buddy allocator starts. Returns the CMA areas."""
+    firmware, page = boot.firmware, boot.geometry.page_size
+    kernel = _FOOTPRINTS[boot.arch]
+    memblock.reserve(Range.sized(memblock.memory[0].start + kernel.image_offset, kernel.image))
+    if firmware.initrd:
+        memblock.reserve(_outward(firmware.initrd, page))
+    cma = []
+    for reservation in firmware.reserved:
+        unit = page << boot.geometry.shape.pageblock_order
+        lent = reservation.reusable and reservation.range.aligned(unit)
+        memblock.reserve(_outward(reservation.range, page))
+        cma += [reservation.range] if lent and _in_ram(boot, reservation.range) else []
+    within = _boot_places(boot)
+    total = sum(part.size for part in memblock.memory)
+    memblock.alloc(_up(total // page * boot.rules.page_struct, page), 2 * MIB, within)  # memmap
+    memblock.alloc(_up(total // 1024 + total // 2048, page), page, within)  # dentry and inode hash tables
+    return cma + _default_cma(boot, memblock, within)
+
+
+def _default_cma(boot: BootMemory, memblock: Memblock, within: list[Range]) -> list[Range]:
+    """``cma=`` on the command line; the area is aligned to the largest buddy."""
+    size = parse_size((decode(boot.cmdline).last("cma") or "0").split("@")[0])
+    unit = boot.geometry.page_size << boot.geometry.shape.max_order
+    return [memblock.alloc(_up(size, unit), unit, within)] if size else []
+
+
+def _boot_places(boot: BootMemory) -> list[Range]:
+    """Where boot allocations may go: not into banks that may leave, and on arm not above lowmem."""
+    places = [r.range for r in boot.layout.ram if not (boot.rules.movable_node and r.hotpluggable)]
+    if boot.arch != "arm" or boot.rules.high_pfn is None:
+        return places
+    lowmem = Range(0, boot.rules.high_pfn * boot.geometry.page_size)
+    return [part for place in places if (part := place.intersection(lowmem))]
+
+
+def _in_ram(boot: BootMemory, wanted: Range) -> bool:
+    return any(part.contains(wanted) for part in merge(region.range for region in boot.layout.ram))
+
+
+def _start_caches(boot: BootMemory, tasks: Tasks) -> None:
+    kernel = _FOOTPRINTS[boot.arch]
+    tasks.kernel_alloc("kernel", kernel.other)
+    tasks.kernel_alloc("kmalloc", kernel.slab, kind=Kind.SLAB)
+    tasks.kernel_alloc("dentry", kernel.slab_reclaimable, kind=Kind.SLAB, gfp=GFP_RECLAIMABLE)
+
+
+def _blocks(boot: BootMemory, states: list[ZoneState], allocator: PageAllocator) -> dict[int, MemoryBlock]:
+    """One block for each that has memory. A block whose ``valid_zones`` reads none has no zone."""
+    blocks = {}
+    for entry in boot.layout.blocks:
+        start, end = boot.geometry.frames(entry.block)
+        pfn = boot.geometry.pfn(start)
+        touching = [s for s in states if any(a < pfn + end - start and pfn < b for a, b in s.present)]
+        zone = touching[0] if entry.valid_zones == (touching[0].name.value,) else None
+        held = allocator.frames.count(start, end)
+        holes = bool(held.keys() & {CODE[Kind.HOLE], OFFLINE}) or not _system_ram(boot, entry.block)
+        block = MemoryBlock(entry.block, BlockState.ONLINE, touching[0].node, zone, boot=True, holes=holes)
+        blocks[entry.block] = block
+    return blocks
+
+
+def _system_ram(boot: BootMemory, block: int) -> bool:
+    """``walk_system_ram_range`` finds the whole block: no-map memory is present, but no System RAM."""
+    whole = Range.sized(block * boot.geometry.block_size, boot.geometry.block_size)
+    return _in_ram(boot, whole)
+
+
+def _outward(wanted: Range, unit: int) -> Range:
+    return Range(wanted.start // unit * unit, _up(wanted.end, unit))
+
+
+def _up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clocks a model can run on, and what the simulated kernel's work costs on them.
+
+Simulated time moves only when someone sleeps on it, and runs what is due on the way; wall time is the host's.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hotbank.machine import Clock
+
+
+class Alarm(Protocol):
+    """A call that was put off."""
+
+    def cancel(self) -> None:
+        """Don't make the call; no effect if it was made."""
+        ...
+
+
+class ModelClock(Clock, Protocol):
+    """A Clock that can also call back."""
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Alarm:
+        """Make the call in ``seconds`` of this clock's time."""
+        ...
+
+
+class _SimAlarm:
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call: Callable[[], None] | None = call
+
+    def cancel(self) -> None:
+        self.call = None
+
+
+class SimClock:
+    """Simulated seconds. ``sleep`` jumps from one due call to the next, each made at its own time."""
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._now = start
+        self._due: list[tuple[float, int, _SimAlarm]] = []
+        self._order = itertools.count()
+
+    def now(self) -> float:
+        """Simulated seconds since the start."""
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass; calls that fall due are made in order, those they put off included."""
+        until = self._now + max(0.0, seconds)
+        while self._due and self._due[0][0] <= until:
+            when, _, alarm = heapq.heappop(self._due)
+            self._now = max(self._now, when)
+            if alarm.call is not None:
+                alarm.call()
+        self._now = max(self._now, until)
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Alarm:
+        """Make the call once ``seconds`` have passed."""
+        alarm = _SimAlarm(call)
+        heapq.heappush(self._due, (self._now + max(0.0, seconds), next(self._order), alarm))
+        return alarm
+
+
+class WallClock:
+    """The host's monotonic clock; calls are made from timer threads."""
+
+    def now(self) -> float:
+        """Seconds of the host's monotonic clock."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        time.sleep(max(0.0, seconds))
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Alarm:
+        """Make the call from another thread once ``seconds`` have passed."""
+        timer = threading.Timer(max(0.0, seconds), call)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Seconds that work takes. First values: a 128 MiB block on an emulated arm64 (docs/model.md)."""
+
+    isolate_block: float = 0.010
+    migrate_page: float = 35e-6
+    failed_pass: float = 0.010
+    online_block: float = 0.010
+    add_bank: float = 0.020
+    remove_bank: float = 0.040
+    switch_power: float = 0.001

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folios: pages of content with an owner, wherever they lie.
+
+Models the reverse map (mm/rmap.c) as one number per page: virtual pages, file offsets and kernel users hold a folio's
+handle, the frame holds the same handle, so a migration changes one entry. Every folio has a token that stands for its
+content; the frame must always read as that token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from hotbank.memory import Kind
+from hotbank.model.frames import DARK, Frames
+
+
+@dataclass(slots=True, eq=False)
+class Holder:
+    """Who a folio belongs to: a process's memory, a file, a kernel cache."""
+
+    kind: Kind
+    comm: str
+    pid: int | None = None
+
+
+class Folios:
+    """All folios. Handles are positive integers; ended ones are used again."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        self._frame: list[int] = [-1]
+        self._token: list[int] = [0]
+        self._holder: list[Holder | None] = [None]
+        self._spare: list[int] = []
+        self._next_token = 1
+        self.pins: dict[int, int] = {}
+        self.long_pins: dict[int, int] = {}
+        self.writeback: set[int] = set()
+        self.dark: list[tuple[int, int]] = []  # frames without power: what is written there is lost
+
+    def __len__(self) -> int:
+        return len(self._frame) - 1 - len(self._spare)
+
+    def create(self, frames: Sequence[int], holder: Holder) -> list[int]:
+        """Put new content into allocated frames; one handle each."""
+        handles = self._handles(len(frames))
+        tokens = self._tokens(len(frames))
+        for handle, frame, token in zip(handles, frames, tokens, strict=True):
+            self._frame[handle] = frame
+            self._token[handle] = token
+            self._holder[handle] = holder
+        self._frames.own(frames, handles, tokens)
+        self._lose(frames)
+        return handles
+
+    def end(self, handles: Sequence[int]) -> list[int]:
+        """Forget folios. Returns their frames, which the caller frees. A pinned folio can't end."""
+        frames = [self._frame[handle] for handle in handles]
+        self._frames.disown(frames)
+        for handle in handles:
+            assert handle not in self.pins, "a pinned folio stays until it is unpinned"
+            assert self._frame[handle] >= 0, "folio ended twice"
+            self._frame[handle] = -1
+            self._holder[handle] = None
+            self.writeback.discard(handle)
+        self._spare += handles
+        return frames
+
+    def write(self, handles: Sequence[int]) -> None:
+        """Change the content, in the frame and in what is expected of it."""
+        tokens = self._tokens(len(handles))
+        frames = [self._frame[handle] for handle in handles]
+        for handle, token in zip(handles, tokens, strict=True):
+            self._token[handle] = token
+        self._frames.own(frames, handles, tokens)
+        self._lose(frames)
+
+    def move(self, handles: Sequence[int], targets: Sequence[int]) -> list[int]:
+        """Carry folios to allocated frames. Returns the frames they left, which the caller frees."""
+        sources = [self._frame[handle] for handle in handles]
+        self._frames.move(sources, targets)
+        for handle, target in zip(handles, targets, strict=True):
+            self._frame[handle] = target
+        self._lose(targets)
+        return sources
+
+    def frame(self, handle: int) -> int:
+        """Where the folio lies."""
+        return self._frame[handle]
+
+    def token(self, handle: int) -> int:
+        """What the folio's frame should read as."""
+        return self._token[handle]
+
+    def holder(self, handle: int) -> Holder:
+        """Whose folio it is."""
+        holder = self._holder[handle]
+        assert holder is not None, "no such folio"
+        return holder
+
+    def pin(self, handle: int, *, long: bool) -> None:
+        """Take a reference that keeps the folio where it is."""
+        self.pins[handle] = self.pins.get(handle, 0) + 1
+        if long:
+            self.long_pins[handle] = self.long_pins.get(handle, 0) + 1
+
+    def unpin(self, handle: int, *, long: bool) -> None:
+        """Drop such a reference."""
+        for table in (self.pins, self.long_pins) if long else (self.pins,):
+            table[handle] -= 1
+            if not table[handle]:
+                del table[handle]
+
+    def live(self) -> Iterator[int]:
+        """Handles in use."""
+        return (handle for handle, frame in enumerate(self._frame) if frame >= 0)
+
+    def damaged(self) -> list[int]:
+        """Handles whose frame does not read as it should, or does not know them."""
+        return [
+            handle
+            for handle in self.live()
+            if self._frames.content(self._frame[handle]) != self._token[handle]
+            or self._frames.owner(self._frame[handle]) != handle
+        ]
+
+    def _lose(self, written: Sequence[int]) -> None:
+        for start, end in self.dark:
+            for frame in written:
+                if start <= frame < end:
+                    self._frames.fill(frame, frame + 1, DARK)
+
+    def _handles(self, count: int) -> list[int]:
+        reused = [self._spare.pop() for _ in range(min(count, len(self._spare)))]
+        fresh = range(len(self._frame), len(self._frame) + count - len(reused))
+        self._frame += [-1] * len(fresh)
+        self._token += [0] * len(fresh)
+        self._holder += [None] * len(fresh)
+        return [*reused, *fresh]
+
+    def _tokens(self, count: int) -> range:
+        first = self._next_token
+        self._next_token += count
+        return range(first, first + count)

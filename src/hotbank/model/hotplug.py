@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory blocks: online, offline, add, remove, with every refusal's errno and order.
+
+Models mm/memory_hotplug.c (``online_pages``, ``offline_pages``, ``zone_for_pfn_range``, ``default_zone_for_pfn``),
+mm/page_isolation.c (``has_unmovable_pages``) and drivers/base/memory.c (``memory_block_change_state``,
+``valid_zones_show``), 6.12. Isolation comes before the notifiers; the loop that moves pages away has no end of its own
+and looks at signals between passes only; one operation at a time, system wide.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from hotbank.errors import EHWPOISON, CancelPending, KernelError
+from hotbank.memory import BlockState, Kind, Online, Zone
+from hotbank.model.alloc import GFP_MEMMAP, PageAllocator, ZoneState
+from hotbank.model.clock import Costs, ModelClock
+from hotbank.model.folios import Folios
+from hotbank.model.frames import CODE, FREE, KINDS, MOVABLE_CODES, MigrateType
+from hotbank.model.geometry import Geometry
+from hotbank.model.migrate import MAX_BATCHED_MIGRATION, Migration, target_class
+from hotbank.model.tasks import Tasks
+
+_RESERVED = bytes([CODE[Kind.RESERVED]])
+_UNMOVABLE = bytes(CODE[kind] for kind in (Kind.RESERVED, Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL, Kind.UNKNOWN))
+_POLL = 0.005  # seconds; lock_device_hotplug_sysfs and folio_wait_writeback are looked at this often
+
+# A notifier is told what is about to happen to which block and answers 0, or an errno that stops it.
+GOING_ONLINE, GOING_OFFLINE = "going-online", "going-offline"
+Notifier = Callable[[str, int], int]
+
+
+@dataclass(slots=True, eq=False)
+class MemoryBlock:
+    """One memory block. ``zone``: None while not online, and where it spans zones or has holes.
+
+    ``boot``: its memory was there at boot; ``memmap``: the kernel cache that holds its ``struct page``s, None for
+    those that were made at boot, which a removal does not give back.
+    """
+
+    number: int
+    state: BlockState
+    node: int = 0
+    zone: ZoneState | None = None
+    boot: bool = False
+    holes: bool = False
+    memmap: str | None = None
+    poisoned: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What differs between kernels and boots.
+
+    ``boot_memory_leaves``: False on arm64, whose notifier vetoes it; ``movable_node``: plain ``online`` prefers
+    Movable; ``high_pfn``: where HighMem starts, or None; ``page_struct``: bytes of one ``struct page``.
+    """
+
+    boot_memory_leaves: bool
+    movable_node: bool = False
+    high_pfn: int | None = None
+    page_struct: int = 64
+
+
+class MemoryHotplug:
+    """The memory blocks of one machine.
+
+    ``lock`` guards the whole model and is not held while time passes, so that others can look and work between two
+    passes.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        allocator: PageAllocator,
+        folios: Folios,
+        tasks: Tasks,
+        rules: Rules,
+        *,
+        clock: ModelClock,
+        costs: Costs,
+        lock: AbstractContextManager[bool],
+    ) -> None:
+        self.blocks: dict[int, MemoryBlock] = {}
+        self.notifiers: list[Notifier] = [] if rules.boot_memory_leaves else [self._veto_boot_memory]
+        self.migration = Migration(allocator, folios)
+        self.pending: int | None = None
+        self._geometry, self._allocator, self._frames = geometry, allocator, allocator.frames
+        self._folios, self._tasks, self._rules = folios, tasks, rules
+        self._clock, self._costs, self._lock = clock, costs, lock
+        self._busy = threading.Lock()  # device_hotplug_lock
+        self._busy_thread: int | None = None
+        self._signalled = False
+        self._stalled: tuple[int, ...] = ()
+
+    # Online
+
+    def online(self, number: int, how: Online) -> None:
+        """``state_store``: put the block online. EINVAL unless offline, EHWPOISON, or a notifier's errno."""
+        self._begin(f"online memory{number}")
+        try:
+            with self._lock:
+                self._online(number, how)
+        finally:
+            self._finish()
+        self._clock.sleep(self._costs.online_block)
+
+    def _online(self, number: int, how: Online) -> None:
+        block, what = self.block(number), f"{how} memory{number}"
+        if block.state is not BlockState.OFFLINE:
+            raise KernelError(errno.EINVAL, what, detail=f"it is {block.state}")
+        if block.poisoned:
+            raise KernelError(EHWPOISON, what, detail=f"{len(block.poisoned)} poisoned pages")
+        zone = self._zone_for(block, how)
+        self._notify(GOING_ONLINE, number, what)
+        start, end = self._geometry.frames(number)
+        self._frames.attach(zone.number, start, end)
+        self._frames.release(start, end)
+        zone.grow(*self._pfns(number))
+        zone.managed += end - start
+        block.zone, block.state = zone, BlockState.ONLINE
+        self._allocator.set_watermarks(self._geometry.page_size)
+
+    # Offline
+
+    def offline(self, number: int, deadline: float) -> None:
+        """``state_store``: evacuate the block and take it offline; give up at ``deadline``.
+
+        Raises KernelError: EINVAL (not online, holes, several zones), EBUSY (an unmovable page), a notifier's errno
+        (EPERM: arm64's boot memory), EINTR (deadline or ``interrupt``); CancelPending when a page under writeback
+        keeps the kernel from looking at the signal.
+        """
+        what = f"offline memory{number}"
+        self._begin(what, deadline)
+        try:
+            with self._lock:
+                block = self._start_offline(number, what)
+            self._evacuate(block, deadline, what)
+            with self._lock:
+                self._complete_offline(block)
+        except CancelPending:
+            raise  # the kernel is still in there, and still holds the lock: settle() ends it
+        except BaseException:
+            self._finish()
+            raise
+        self._finish()
+
+    def _start_offline(self, number: int, what: str) -> MemoryBlock:
+        """Everything that can refuse, in the kernel's order: state, shape, isolation, notifiers."""
+        block = self.block(number)
+        if block.state is not BlockState.ONLINE:
+            raise KernelError(errno.EINVAL, what, detail=f"it is {block.state}")
+        if block.zone is None or block.holes:
+            raise KernelError(errno.EINVAL, what, detail="it has holes" if block.holes else "it spans zones")
+        start, end = self._geometry.frames(number)
+        self._isolate(block, start, end, what)
+        try:
+            self._notify(GOING_OFFLINE, number, what)
+        except KernelError:
+            self._frames.unisolate(start, end)
+            raise
+        block.state = BlockState.GOING_OFFLINE
+        self._signalled = False
+        return block
+
+    def _isolate(self, block: MemoryBlock, start: int, end: int, what: str) -> None:
+        """``start_isolate_page_range``: pageblock by pageblock; EBUSY at the first unmovable page, all undone."""
+        bad = self._first_unmovable(block, start, end)
+        size = 1 << self._geometry.shape.pageblock_order
+        upto = end if bad is None else bad & -size
+        self._frames.isolate(start, upto)
+        if bad is not None:
+            self._frames.unisolate(start, upto)
+            kind = KINDS[self._frames.kind(bad)]
+            raise KernelError(errno.EBUSY, what, detail=f"unmovable page: pfn {self._geometry.pfn(bad):#x}, {kind}")
+
+    def _first_unmovable(self, block: MemoryBlock, start: int, end: int) -> int | None:
+        """``has_unmovable_pages``: reserved ones anywhere, other kernel pages outside Movable, CMA pageblocks."""
+        movable_only = block.zone is not None and block.zone.movable_only
+        found = self._frames.find(start, end, _RESERVED if movable_only else _UNMOVABLE, limit=1)
+        size = 1 << self._geometry.shape.pageblock_order
+        cma = [f for f in range(start, end, size) if self._frames.migratetype(f) == MigrateType.CMA]
+        return min([*found, *cma[:1]], default=None)
+
+    def _evacuate(self, block: MemoryBlock, deadline: float, what: str) -> None:
+        """The loop of ``offline_pages``: pass after pass until nothing is left or a signal is pending."""
+        try:
+            self._clock.sleep(self._costs.isolate_block)
+            cursor: int | None = self._geometry.frames(block.number)[0]
+            while cursor is not None:
+                with self._lock:
+                    self._check_signal(deadline, what)
+                    cursor, seconds = self._pass(block, cursor)
+                self._clock.sleep(seconds)
+                self._wait_writeback(block, deadline, what)
+        except CancelPending:
+            raise
+        except BaseException:
+            with self._lock:
+                self._back_online(block)
+            raise
+
+    def _pass(self, block: MemoryBlock, cursor: int) -> tuple[int | None, float]:
+        """``scan_movable_pages``, ``do_migrate_range`` for one batch. Where to go on (None: all gone), and the cost."""
+        start, end = self._geometry.frames(block.number)
+        batch = self._frames.find(cursor, end, MOVABLE_CODES, limit=MAX_BATCHED_MIGRATION)
+        if not batch:
+            return (None, 0.0) if cursor == start else (start, 0.0)
+        assert block.zone is not None, "an online block without a zone never gets here"
+        outcome = self.migration.migrate(batch, target_class(block.zone))
+        self._stalled = outcome.stalled
+        retry = self._costs.failed_pass if outcome.failed else 0.0
+        return batch[-1] + 1, outcome.moved * self._costs.migrate_page + retry
+
+    def _wait_writeback(self, block: MemoryBlock, deadline: float, what: str) -> None:
+        """``folio_wait_writeback``: sleeps without looking at signals."""
+        while self._under_writeback():
+            if self._clock.now() >= deadline or self._signalled:
+                self.pending, self._busy_thread = block.number, None
+                raise CancelPending(what, detail="a page under writeback holds it")
+            self._clock.sleep(_POLL)
+        self._stalled = ()
+
+    def _under_writeback(self) -> bool:
+        return any(handle in self._folios.writeback for handle in self._stalled)
+
+    def _check_signal(self, deadline: float, what: str) -> None:
+        if self._signalled or self._clock.now() >= deadline:
+            raise KernelError(errno.EINTR, what, detail="cancelled, the block is back online")
+
+    def _complete_offline(self, block: MemoryBlock) -> None:
+        start, end = self._geometry.frames(block.number)
+        used = self._frames.count(start, end)
+        assert used.keys() <= {FREE, CODE[Kind.POISONED]}, "test_pages_isolated"
+        block.poisoned.update(self._frames.find(start, end, bytes([CODE[Kind.POISONED]])))
+        self._frames.detach(start, end)
+        zone = block.zone
+        assert zone is not None, "an online block without a zone never gets here"
+        zone.managed -= end - start
+        zone.shrink(*self._pfns(block.number))
+        block.zone, block.state = None, BlockState.OFFLINE
+        self._allocator.set_watermarks(self._geometry.page_size)
+
+    def _back_online(self, block: MemoryBlock) -> None:
+        self._frames.unisolate(*self._geometry.frames(block.number))
+        block.state = BlockState.ONLINE
+
+    def interrupt(self) -> None:
+        """A signal reaches the writer: the offline under way ends with EINTR, or is left pending."""
+        self._signalled = True
+
+    def settle(self) -> None:
+        """Let a pending offline see its signal if the writeback it waited for has ended."""
+        if self.pending is None or self._under_writeback():
+            return
+        self._back_online(self.blocks[self.pending])
+        self.pending, self._stalled = None, ()
+        self._finish()
+
+    # Add and remove
+
+    def add(self, numbers: Iterable[int], *, node: int, boot: bool, policy: str) -> None:
+        """``add_memory_resource``: EEXIST, ENOMEM for the memmap; blocks then come online by ``policy``."""
+        wanted = tuple(numbers)
+        self._begin("add memory")
+        try:
+            with self._lock:
+                present = [number for number in wanted if number in self.blocks]
+                if present:
+                    raise KernelError(errno.EEXIST, "add memory", detail=f"memory{present[0]} exists")
+                self._add(wanted, node, boot)
+        finally:
+            self._finish()
+        if policy != BlockState.OFFLINE:
+            for number in wanted:
+                self.online(number, Online(policy))
+
+    def _add(self, numbers: tuple[int, ...], node: int, boot: bool) -> None:
+        added: list[int] = []
+        try:
+            for number in numbers:
+                name = f"memmap of memory{number}"
+                self._tasks.kernel_alloc(name, self.memmap_pages, gfp=GFP_MEMMAP)
+                self.blocks[number] = MemoryBlock(number, BlockState.OFFLINE, node, boot=boot, memmap=name)
+                added.append(number)
+        except KernelError:
+            self._remove(added)
+            raise
+
+    def remove(self, numbers: Iterable[int]) -> None:
+        """``remove_memory``: EBUSY, and nothing done, while one of the blocks is not offline."""
+        wanted = [number for number in numbers if number in self.blocks]
+        self._begin("remove memory")
+        try:
+            with self._lock:
+                for number in wanted:
+                    if self.blocks[number].state is not BlockState.OFFLINE:
+                        raise KernelError(errno.EBUSY, "remove memory", detail=f"memory{number} is onlined")
+                self._remove(wanted)
+        finally:
+            self._finish()
+
+    def _remove(self, numbers: list[int]) -> None:
+        for number in numbers:
+            memmap = self.blocks.pop(number).memmap
+            if memmap is not None:
+                self._tasks.kernel_free(memmap)
+
+    @property
+    def memmap_pages(self) -> int:
+        """Pages of ``struct page``s that one block costs."""
+        return -(-self._geometry.pages_per_block * self._rules.page_struct // self._geometry.page_size)
+
+    # Zones
+
+    def valid_zones(self, block: MemoryBlock) -> tuple[str, ...]:
+        """``valid_zones_show``: the zone of an online block; for others what plain ``online`` gives, then the rest."""
+        if block.state is not BlockState.OFFLINE:
+            return (block.zone.name.value,) if block.zone else ("none",)
+        names = [self._zone_name(block, how).value for how in (Online.ONLINE, Online.KERNEL, Online.MOVABLE)]
+        return tuple(dict.fromkeys(names))
+
+    def _zone_for(self, block: MemoryBlock, how: Online) -> ZoneState:
+        return self._allocator.zone(block.node, self._zone_name(block, how))
+
+    def _zone_name(self, block: MemoryBlock, how: Online) -> Zone:
+        """``zone_for_pfn_range`` under the policy contig-zones."""
+        kernel = self._kernel_zone(block)
+        if how is Online.KERNEL:
+            return kernel
+        if how is Online.MOVABLE:
+            return Zone.MOVABLE
+        in_kernel, in_movable = self._touches(block, kernel), self._touches(block, Zone.MOVABLE)
+        if in_kernel != in_movable:
+            return kernel if in_kernel else Zone.MOVABLE
+        return Zone.MOVABLE if self._rules.movable_node else kernel
+
+    def _kernel_zone(self, block: MemoryBlock) -> Zone:
+        """``default_kernel_zone_for_pfn``; above lowmem it is HighMem (our 32-bit port)."""
+        if self._rules.high_pfn is not None and self._pfns(block.number)[0] >= self._rules.high_pfn:
+            return Zone.HIGHMEM
+        return next((z for z in (Zone.DMA, Zone.DMA32) if self._touches(block, z)), Zone.NORMAL)
+
+    def _touches(self, block: MemoryBlock, name: Zone) -> bool:
+        pfns = self._pfns(block.number)
+        return any(z.intersects(*pfns) for z in self._allocator.zones if (z.node, z.name) == (block.node, name))
+
+    # One at a time
+
+    def _begin(self, what: str, deadline: float | None = None) -> None:
+        """``lock_device_hotplug_sysfs``. EINTR at the deadline; EBUSY where waiting could only last for ever."""
+        while not self._busy.acquire(blocking=False):
+            if deadline is not None and self._clock.now() >= deadline:
+                raise KernelError(errno.EINTR, what, detail="another hotplug operation is under way")
+            if self._busy_thread == threading.get_ident() or (self.pending is not None and deadline is None):
+                raise KernelError(errno.EBUSY, what, detail="another hotplug operation is under way")
+            self._clock.sleep(_POLL)
+        self._busy_thread = threading.get_ident()
+
+    def _finish(self) -> None:
+        self._busy_thread = None
+        self._busy.release()
+
+    def _notify(self, action: str, number: int, what: str) -> None:
+        for notifier in self.notifiers:
+            refusal = notifier(action, number)
+            if refusal:
+                raise KernelError(refusal, what, detail="a memory notifier refused")
+
+    def _veto_boot_memory(self, action: str, number: int) -> int:
+        """arch/arm64/mm/mmu.c, ``prevent_bootmem_remove_notifier``."""
+        return errno.EPERM if action == GOING_OFFLINE and self.blocks[number].boot else 0
+
+    def block(self, number: int) -> MemoryBlock:
+        """The block. Raises KernelError(ENOENT)."""
+        if number not in self.blocks:
+            raise KernelError(errno.ENOENT, f"memory{number}")
+        return self.blocks[number]
+
+    def _pfns(self, number: int) -> tuple[int, int]:
+        pages = self._geometry.pages_per_block
+        return number * pages, (number + 1) * pages

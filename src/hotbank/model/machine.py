@@ -1,0 +1,519 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``Model``: the simulated kernel and its DRAM as a Machine, and the system calls that a workload makes on it.
+
+Primitives do what hardware and kernel do, sensible or not: ``set_power(off)`` destroys what the bank holds even while
+the kernel uses it, and ``check_contents`` then finds the loss. Power switches of every sort are played by the model.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import threading
+import uuid
+from collections.abc import Iterator
+
+from hotbank.board import Bank, Board, Domain
+from hotbank.errors import Code, KernelError, SwitchError
+from hotbank.firmware import describe, memory_map
+from hotbank.machine import BankStatus, Block, DomainStatus, Evidence, Owner, Snapshot, Survey, ZoneInfo
+from hotbank.memory import BlockState, KernelState, Kind, MemoryMap, Online, Power, Range
+from hotbank.model.alloc import PageAllocator
+from hotbank.model.boot import populate, prepare
+from hotbank.model.clock import Costs, ModelClock, SimClock
+from hotbank.model.folios import Folios
+from hotbank.model.frames import CODE, DARK, FREE, KINDS, OFFLINE, Frames, MigrateType
+from hotbank.model.hotplug import MemoryBlock, MemoryHotplug
+from hotbank.model.reference import ReferenceFrames
+from hotbank.model.tasks import Tasks
+from hotbank.model.validate import validate
+
+EVIDENCE = 16  # pages that a survey names; it counts all
+_UNMOVABLE = bytes(CODE[kind] for kind in (Kind.RESERVED, Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL, Kind.UNKNOWN))
+_POISONED = bytes([CODE[Kind.POISONED]])
+_NOT_USED = (FREE, CODE[Kind.HOLE], OFFLINE)
+
+
+class Model:
+    """A running simulated machine; make one with ``boot`` or ``from_description``.
+
+    ``tasks`` is everything that uses memory, ``hotplug`` the memory blocks, ``allocator`` the zones, ``frames`` the
+    page frames. ``auto_online``: the content of ``auto_online_blocks``. ``kcore``: False hides pins from surveys, as
+    on a machine whose reference counts can't be read. ``switch_faults``: domain → ``fails`` or ``lies``.
+    Public methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        firmware: MemoryMap,
+        *,
+        cmdline: str = "",
+        kernel: str = "6.12",
+        clock: ModelClock | None = None,
+        costs: Costs | None = None,
+        seed: int = 0,
+        boot_id: str | None = None,
+        kcore: bool = True,
+    ) -> None:
+        boot = prepare(board, firmware, cmdline, kernel)
+        self.board, self.arch = board, boot.arch
+        self.kcore = kcore
+        self.auto_online = "online" if _release(kernel) >= (7, 0) else "offline"
+        self.switch_faults: dict[str, str] = {}
+        self.costs = costs or Costs()
+        self._clock: ModelClock = clock or SimClock()
+        self._lock = threading.RLock()
+        self._rules, self._geometry = boot.rules, boot.geometry
+        self._boot_id = boot_id or str(uuid.UUID(int=random.Random(seed).getrandbits(128), version=4))
+        self._power = {domain.name: Power.ON for domain in board.domains}
+        self._stuck: set[str] = set()
+        self.frames: Frames = ReferenceFrames(boot.geometry.shape)
+        self.allocator = PageAllocator(self.frames)
+        self.folios = Folios(self.frames)
+        self.tasks = Tasks(self.allocator, self.folios)
+        self.hotplug = MemoryHotplug(
+            boot.geometry,
+            self.allocator,
+            self.folios,
+            self.tasks,
+            boot.rules,
+            clock=self._clock,
+            costs=self.costs,
+            lock=self._lock,
+        )
+        self.hotplug.blocks.update(populate(boot, self.allocator, self.tasks))
+
+    @classmethod
+    def boot(
+        cls,
+        board: Board,
+        *,
+        description: bytes | None = None,
+        cmdline: str | None = None,
+        kernel: str = "6.12",
+        clock: ModelClock | None = None,
+        costs: Costs | None = None,
+        seed: int = 0,
+        boot_id: str | None = None,
+        kcore: bool = True,
+    ) -> Model:
+        """Boot a board from what its firmware says; ``description`` None: what the board file would have it say.
+
+        ``cmdline`` replaces the description's own. Raises FormatError, BoardError, Refusal.
+        """
+        data = describe(board, _form(board)).data if description is None else description
+        firmware = memory_map(data)
+        if description is None and _form(board) == "srat":
+            firmware = _without_absent(firmware, board)
+        line = cmdline if cmdline is not None else firmware.cmdline or board.cmdline
+        return cls(
+            board,
+            firmware,
+            cmdline=line,
+            kernel=kernel,
+            clock=clock,
+            costs=costs,
+            seed=seed,
+            boot_id=boot_id,
+            kcore=kcore,
+        )
+
+    @classmethod
+    def from_description(
+        cls,
+        data: bytes,
+        cmdline: str | None = None,
+        *,
+        arch: str = "arm64",
+        block_size: int = 128 << 20,
+        page_size: int = 4096,
+        kernel: str = "6.12",
+        name: str = "captured",
+        clock: ModelClock | None = None,
+        seed: int = 0,
+    ) -> Model:
+        """Boot from a description alone: each memory block that comes up is a bank ``memoryN`` without a route."""
+        firmware = memory_map(data)
+        line = cmdline if cmdline is not None else firmware.cmdline or ""
+        bare = Board(name, arch, page_size, block_size)
+        blocks = prepare(bare, firmware, line, kernel).layout.blocks
+        banks = tuple(Bank(f"memory{b.block}", Range.sized(b.block * block_size, block_size)) for b in blocks)
+        board = Board(name, arch, page_size, block_size, banks=banks)
+        return cls(board, firmware, cmdline=line, kernel=kernel, clock=clock, seed=seed)
+
+    # Machine
+
+    @property
+    def clock(self) -> ModelClock:
+        """The clock that deadlines and costs are on."""
+        return self._clock
+
+    def snapshot(self) -> Snapshot:
+        """Everything at one moment."""
+        with self._lock:
+            blocks = tuple(self._block(block) for _, block in sorted(self.hotplug.blocks.items()))
+            return Snapshot(
+                machine=f"model:{self.board.name}",
+                arch=self.arch,
+                page_size=self.board.page_size,
+                block_size=self.board.block_size,
+                boot_id=self._boot_id,
+                blocks=blocks,
+                zones=tuple(self._zones()),
+                banks=tuple(self._bank(bank, blocks) for bank in self.board.banks),
+                domains=tuple(self._domain(domain) for domain in self.board.domains),
+                auto_online=self.auto_online,
+                boot_memory_leaves=self._rules.boot_memory_leaves,
+                memmap_per_page=self._rules.page_struct,
+                pending=self.hotplug.pending,
+            )
+
+    def survey(self, block: int) -> Survey:
+        """The kinds of all pages of the block, and which of them stand in the way."""
+        with self._lock:
+            found = self.hotplug.block(block)
+            start, end = self._geometry.frames(block)
+            kinds: dict[Kind, int] = {}
+            for code, pages in sorted(self.frames.count(start, end).items()):
+                kind = Kind.HOLE if code == OFFLINE else KINDS[code]
+                kinds[kind] = kinds.get(kind, 0) + pages
+            against = self._against(start, end)
+            return Survey(
+                block=block,
+                kinds=kinds,
+                blocking=tuple(self._evidence(against)),
+                blocked=sum(len(frames) for frames in against.values()),
+                unknown=() if self.kcore else ("pins",),
+                boot=found.boot,
+                holes=found.holes,
+            )
+
+    def online(self, block: int, how: Online) -> None:
+        """Put a block online. Raises KernelError."""
+        self.hotplug.online(block, how)
+
+    def offline(self, block: int, deadline: float) -> None:
+        """Evacuate a block and take it offline. Raises KernelError, CancelPending."""
+        self.hotplug.offline(block, deadline)
+
+    def add(self, bank: str) -> None:
+        """Hot-add a bank. Raises KernelError: ENODEV, EOPNOTSUPP (no route), EEXIST, ENOMEM, EBUSY (stuck)."""
+        found = self._route(bank, "add")
+        if bank in self._stuck:
+            raise KernelError(errno.EBUSY, f"add {bank}", detail="kmem holds it until the next boot")
+        self.hotplug.add(self.board.blocks(found), node=found.node or 0, boot=False, policy=self.auto_online)
+        self._clock.sleep(self.costs.add_bank)
+
+    def remove(self, bank: str) -> None:
+        """Hot-remove a bank. Raises KernelError: ENODEV, EOPNOTSUPP (no route), EBUSY (a block is online).
+
+        ``kmem`` unbinds all the same when a block is online, and the bank is stuck until the next boot.
+        """
+        found = self._route(bank, "remove")
+        try:
+            self.hotplug.remove(self.board.blocks(found))
+        except KernelError:
+            if found.route == "kmem":
+                self._stuck.add(bank)
+            raise
+        self._clock.sleep(self.costs.remove_bank)
+
+    def power(self, domain: str) -> Power:
+        """What the domain's switch says. Raises SwitchError."""
+        with self._lock:
+            self._known_domain(domain)
+            return self._power[domain]
+
+    def set_power(self, domain: str, want: Power) -> None:
+        """Turn the switch: ``off`` destroys what every bank of the domain holds. Raises SwitchError."""
+        with self._lock:
+            known, fault = self._known_domain(domain), self.switch_faults.get(domain)
+            if want not in known.states:
+                raise SwitchError(f"{domain} has no state {want}", remedy=f"known: {', '.join(known.states)}")
+            if known.switch == "none" and want is not Power.ON:
+                raise SwitchError(f"{domain} has no switch")
+            if fault == "fails":
+                raise SwitchError(f"{domain} did not go {want}")
+            if fault != "lies":
+                self._turn(domain, want)
+        self._clock.sleep(self.costs.switch_power)
+
+    # Power
+
+    def _turn(self, domain: str, want: Power) -> None:
+        runs = [run for bank in self.board.banks if bank.domain == domain for run in self._geometry.runs(bank.range)]
+        self._power[domain] = want
+        self.folios.dark = [run for run in self.folios.dark if run not in runs]
+        if want is Power.OFF:
+            self.folios.dark += runs
+            for start, end in runs:
+                self.frames.fill(start, end, DARK)
+
+    def _known_domain(self, name: str) -> Domain:
+        domain = self.board.domain(name)
+        if domain is None:
+            raise SwitchError(f"no power domain {name}", code=Code.NO_SUCH_BANK)
+        return domain
+
+    def _route(self, name: str, verb: str) -> Bank:
+        bank = self.board.bank(name)
+        if bank is None:
+            raise KernelError(errno.ENODEV, f"{verb} {name}", detail="no such bank", code=Code.NO_SUCH_BANK)
+        if bank.route == "none":
+            raise KernelError(errno.EOPNOTSUPP, f"{verb} {name}", detail="the bank has no route out of the kernel")
+        return bank
+
+    # Parts of a snapshot and a survey
+
+    def _block(self, block: MemoryBlock) -> Block:
+        start, end = self._geometry.frames(block.number)
+        counts = self.frames.count(start, end)
+        return Block(
+            number=block.number,
+            range=Range.sized(block.number * self.board.block_size, self.board.block_size),
+            state=block.state,
+            valid_zones=self.hotplug.valid_zones(block),
+            node=block.node,
+            used=sum(pages for code, pages in counts.items() if code not in _NOT_USED),
+        )
+
+    def _zones(self) -> Iterator[ZoneInfo]:
+        clean = self.tasks.clean_pages()
+        for zone in sorted(self.allocator.zones, key=lambda zone: (zone.node, zone.start_pfn)):
+            if zone.spanned:
+                yield ZoneInfo(
+                    node=zone.node,
+                    zone=zone.name.value,
+                    start_pfn=zone.start_pfn,
+                    spanned=zone.spanned,
+                    present=zone.present_pages,
+                    managed=zone.managed,
+                    free=self.frames.free_pages(zone.number),
+                    min=zone.min,
+                    low=zone.low,
+                    high=zone.high,
+                    cma_free=self.frames.free_cma(zone.number),
+                    reclaimable=clean.get(zone.number, 0),
+                )
+
+    def _bank(self, bank: Bank, blocks: tuple[Block, ...]) -> BankStatus:
+        numbers = self.board.blocks(bank)
+        mine = [block for block in blocks if block.number in numbers]
+        zones = {block.valid_zones[0] for block in mine if block.state is not BlockState.OFFLINE}
+        return BankStatus(
+            name=bank.name,
+            range=bank.range,
+            kernel=KernelState.STUCK if bank.name in self._stuck else _kernel_state(mine, len(numbers)),
+            power=self._power[bank.domain] if bank.domain else Power.ON,
+            blocks=tuple(block.number for block in mine),
+            at_boot=bank.at_boot,
+            movable=bank.movable,
+            route=bank.route,
+            domain=bank.domain,
+            zone=zones.pop() if len(zones) == 1 else None,
+            node=bank.node if bank.node is not None else (mine[0].node if mine else None),
+            used=sum(block.used or 0 for block in mine),
+        )
+
+    def _domain(self, domain: Domain) -> DomainStatus:
+        banks = tuple(bank.name for bank in self.board.banks if bank.domain == domain.name)
+        power = self._power[domain.name]
+        return DomainStatus(domain.name, power, domain.states, banks, domain.switch, domain.interleaved)
+
+    def _against(self, start: int, end: int) -> dict[Code, list[int]]:
+        """Frames that speak against the block's leaving, by reason, in the order in which the kernel meets them."""
+        size = 1 << self.frames.shape.pageblock_order
+        cma = [f for f in range(start, end, size) if self.frames.migratetype(f) == MigrateType.CMA]
+        pinned = sorted(f for f in map(self.folios.frame, self.folios.long_pins) if start <= f < end)
+        found = {
+            Code.UNMOVABLE: self.frames.find(start, end, _UNMOVABLE),
+            Code.CMA: cma,
+            Code.PINNED: pinned if self.kcore else [],
+            Code.POISONED: self.frames.find(start, end, _POISONED),
+        }
+        return {why: frames for why, frames in found.items() if frames}
+
+    def _evidence(self, against: dict[Code, list[int]]) -> Iterator[Evidence]:
+        """The first pages of each reason, so that no reason hides behind another."""
+        for why, frames in against.items():
+            for frame in frames[: EVIDENCE // len(against)]:
+                handle = self.frames.owner(frame)
+                holder = self.folios.holder(handle) if handle else None
+                owner = Owner(holder.pid, holder.comm) if holder else None
+                yield Evidence(self._geometry.pfn(frame), KINDS[self.frames.kind(frame)], why, owner)
+
+    # What a workload does
+
+    def spawn(self, comm: str, *, anon_pages: int = 0, mlocked: bool = False) -> int:
+        """Start a process with that many touched pages; returns its pid. Raises KernelError(ENOMEM, ESRCH)."""
+        with self._lock:
+            return self.tasks.spawn(comm, anon_pages=anon_pages, mlocked=mlocked)
+
+    def grow(self, pid: int, pages: int) -> None:
+        """A process touches new anonymous pages. Raises KernelError(ENOMEM, ESRCH)."""
+        with self._lock:
+            self.tasks.grow(pid, pages)
+
+    def shrink(self, pid: int, pages: int) -> None:
+        """A process gives anonymous pages back."""
+        with self._lock:
+            self.tasks.shrink(pid, pages)
+
+    def exit(self, pid: int) -> None:
+        """A process ends."""
+        with self._lock:
+            self.tasks.exit(pid)
+
+    def fork(self, pid: int) -> int:
+        """A process forks and both copies are written at once; returns the child's pid."""
+        with self._lock:
+            return self.tasks.fork(pid)
+
+    def share(self, pid: int, pages: int) -> None:
+        """A process maps shared memory, which later children share."""
+        with self._lock:
+            self.tasks.share(pid, pages)
+
+    def write(self, pid: int, first: int, pages: int = 1) -> None:
+        """A process writes to virtual pages."""
+        with self._lock:
+            self.tasks.write(pid, first, pages)
+
+    def read(self, pid: int, vpage: int) -> int:
+        """The content of a virtual page. Raises KernelError(EFAULT), and EIO when its bank has no power."""
+        with self._lock:
+            frame = self.folios.frame(self.tasks.folio(pid, vpage))
+            if any(start <= frame < end for start, end in self.folios.dark):
+                raise KernelError(errno.EIO, f"read pfn {self._geometry.pfn(frame):#x}", detail="its bank has no power")
+            return self.frames.content(frame)
+
+    def read_file(self, name: str, pages: int) -> None:
+        """Read further pages of a file into clean page cache."""
+        with self._lock:
+            self.tasks.read_file(name, pages)
+
+    def write_file(self, name: str, pages: int) -> None:
+        """Write further pages of a file into dirty page cache."""
+        with self._lock:
+            self.tasks.write_file(name, pages)
+
+    def write_back(self, name: str, pages: int | None = None) -> int:
+        """Clean dirty pages of a file."""
+        with self._lock:
+            return self.tasks.write_back(name, pages)
+
+    def stall_writeback(self, name: str, pages: int = 1) -> None:
+        """Dirty pages of a file go under writeback that does not end by itself."""
+        with self._lock:
+            self.tasks.stall_writeback(name, pages)
+
+    def end_writeback(self, name: str) -> None:
+        """The stalled writeback ends, and with it what waited for it."""
+        with self._lock:
+            self.tasks.end_writeback(name)
+            self.hotplug.settle()
+
+    def remove_file(self, name: str) -> None:
+        """Delete a file."""
+        with self._lock:
+            self.tasks.remove_file(name)
+            self.hotplug.settle()
+
+    def drop_caches(self) -> int:
+        """Drop all clean page cache; returns the pages."""
+        with self._lock:
+            return self.tasks.drop_caches()
+
+    def create_inodes(self, count: int) -> None:
+        """Create that many files: slab that stays."""
+        with self._lock:
+            self.tasks.create_inodes(count)
+
+    def kernel_alloc(self, name: str, pages: int) -> None:
+        """A driver takes pages for itself."""
+        with self._lock:
+            self.tasks.kernel_alloc(name, pages)
+
+    def kernel_free(self, name: str, pages: int | None = None) -> None:
+        """A driver gives pages back."""
+        with self._lock:
+            self.tasks.kernel_free(name, pages)
+
+    def pin(self, pid: int, vpage: int, *, seconds: float | None = None) -> int:
+        """Pin a virtual page where it is, as ``vmsplice`` does, for good or for ``seconds``; returns unpin's key."""
+        with self._lock:
+            handle = self.tasks.pin(pid, vpage, long=seconds is None)
+        if seconds is not None:
+            self._clock.call_later(seconds, lambda: self._unpin(handle, long=False))
+        return handle
+
+    def unpin(self, handle: int) -> None:
+        """Drop a long pin. Raises KernelError(EINVAL)."""
+        self._unpin(handle, long=True)
+
+    def interrupt(self) -> None:
+        """A signal for whoever writes to a block's state: an offline under way ends with EINTR."""
+        with self._lock:
+            self.hotplug.interrupt()
+
+    def free(self) -> int:
+        """Free pages of all zones (MemFree)."""
+        with self._lock:
+            return sum(self.frames.free_pages(zone.number) for zone in self.allocator.zones)
+
+    def fill_until(self, free: int, comm: str = "hog") -> int:
+        """Start a process that grows until ``free`` pages or fewer are left; returns its pid."""
+        with self._lock:
+            pid = self.tasks.spawn(comm)
+            while self.free() > free:
+                self.tasks.grow(pid, max(1, (self.free() - free) * 512 // 513))
+            return pid
+
+    def place(self, pid: int, block: int) -> list[int]:
+        """The process's virtual pages that lie in the block, ascending."""
+        with self._lock:
+            start, end = self._geometry.frames(block)
+            pages = enumerate(self.tasks.process(pid).pages)
+            return [vpage for vpage, handle in pages if start <= self.folios.frame(handle) < end]
+
+    def _unpin(self, handle: int, *, long: bool) -> None:
+        with self._lock:
+            self.tasks.unpin(handle, long=long)
+
+    # Checks
+
+    def validate(self) -> None:
+        """Check every invariant of the model's own books. Raises AssertionError that names the first breach."""
+        with self._lock:
+            validate(self.frames, self.allocator, self.folios, self.tasks, self.hotplug, self._geometry)
+
+    def check_contents(self) -> tuple[int, ...]:
+        """The pfns whose page does not read as it was written, none on a sound machine."""
+        with self._lock:
+            return tuple(self._geometry.pfn(self.folios.frame(handle)) for handle in self.folios.damaged())
+
+
+def _form(board: Board) -> str:
+    """Outside 32-bit ARM a command line can't say where memory is: such a board has a device tree as well."""
+    return "dtb" if board.describe == "cmdline" and board.arch != "arm" else board.describe
+
+
+def _without_absent(firmware: MemoryMap, board: Board) -> MemoryMap:
+    """An SRAT lists memory that may be added later; the firmware's memory map, which we have not, leaves it out."""
+    absent = [bank.range for bank in board.banks if not bank.at_boot]
+    regions = tuple(r for r in firmware.regions if not any(a.contains(r.range) for a in absent))
+    return MemoryMap(regions, firmware.reserved, firmware.pmem, firmware.dma_limit, firmware.cmdline)
+
+
+def _kernel_state(present: list[Block], expected: int) -> KernelState:
+    states = {block.state for block in present}
+    if not states:
+        return KernelState.ABSENT
+    if len(present) == expected and states == {BlockState.ONLINE}:
+        return KernelState.ONLINE
+    return KernelState.OFFLINE if states == {BlockState.OFFLINE} else KernelState.PARTIAL
+
+
+def _release(kernel: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in kernel.split(".") if part.isdecimal())

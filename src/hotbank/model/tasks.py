@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What lives in memory: processes, page cache, kernel caches, pins.
+
+Models what mm/memory.c, mm/filemap.c, mm/slub.c and mm/gup.c do to pages, seen from the page allocator: which class
+each page asks for, who holds it, what can make it go. Reclaim drops clean, unpinned page cache, oldest first
+(mm/vmscan.c without swap); the OOM killer takes the process with most pages (mm/oom_kill.c).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from hotbank.errors import KernelError
+from hotbank.memory import Kind
+from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp, OutOfMemoryError, PageAllocator
+from hotbank.model.folios import Folios, Holder
+from hotbank.model.frames import MigrateType
+
+# Objects a page holds: an in-memory inode of 1 KiB (no shrinker frees it while the file exists), a dentry of 192 bytes.
+INODES_PER_PAGE, DENTRIES_PER_PAGE = 4, 21
+_PTES_PER_TABLE = 512
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """Shared memory: every process that has it maps the same folios."""
+
+    holder: Holder
+    pages: list[int]
+    users: int = 1
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """A process. ``pages``: folio of each anonymous virtual page; ``tables``: its page-table pages."""
+
+    pid: int
+    holder: Holder
+    table_holder: Holder
+    pages: list[int] = field(default_factory=list)
+    tables: list[int] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    mlocked: bool = False
+
+    def folio(self, vpage: int) -> int:
+        """The folio behind a virtual page: anonymous pages first, then each segment's. Raises IndexError."""
+        for pages in (self.pages, *(segment.pages for segment in self.segments)):
+            if vpage < len(pages):
+                return pages[vpage]
+            vpage -= len(pages)
+        raise IndexError("no such virtual page")
+
+    @property
+    def rss(self) -> int:
+        """Pages mapped, shared ones included."""
+        return len(self.pages) + sum(len(segment.pages) for segment in self.segments)
+
+
+@dataclass(slots=True, eq=False)
+class File:
+    """A file's pages in the page cache, in the order they were read; ``dirty`` ones were not written back yet."""
+
+    holder: Holder
+    pages: OrderedDict[int, None] = field(default_factory=OrderedDict)
+    dirty: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class Cache:
+    """A kernel user of whole pages: a slab cache, stacks, a memmap."""
+
+    holder: Holder
+    gfp: Gfp
+    pages: list[int] = field(default_factory=list)
+
+
+class Tasks:
+    """All users of memory of one machine. Errors are KernelError with the errno a system call would give."""
+
+    def __init__(self, allocator: PageAllocator, folios: Folios) -> None:
+        self._allocator, self._frames, self._folios = allocator, allocator.frames, folios
+        self.processes: dict[int, Process] = {}
+        self.files: dict[str, File] = {}
+        self.caches: dict[str, Cache] = {}
+        self.oom_killed: list[int] = []
+        self._clean: OrderedDict[int, File] = OrderedDict()  # oldest first
+        self._doomed: set[int] = set()  # folios whose last user left while they were pinned
+        self._next_pid = 100
+        allocator.reclaim, allocator.kill = self._reclaim, self._kill
+
+    # Processes
+
+    def spawn(self, comm: str, *, anon_pages: int = 0, mlocked: bool = False) -> int:
+        """Start a process; returns its pid."""
+        pid = self._next_pid
+        self._next_pid += 1
+        process = Process(pid, Holder(Kind.ANON, comm, pid), Holder(Kind.PAGE_TABLE, comm, pid), mlocked=mlocked)
+        self.processes[pid] = process
+        self._map_tables(process)
+        self.grow(pid, anon_pages)
+        return pid
+
+    def grow(self, pid: int, pages: int) -> None:
+        """Touch ``pages`` new anonymous pages. ENOMEM if even killing others gave no room; ESRCH if it killed this."""
+        process = self.process(pid)
+        process.pages += self._charge(process, GFP_HIGHUSER_MOVABLE, process.holder, pages)
+        self._map_tables(process)
+
+    def shrink(self, pid: int, pages: int) -> None:
+        """Unmap the last ``pages`` anonymous pages (all, if there are fewer)."""
+        process = self.process(pid)
+        keep = max(0, len(process.pages) - pages)
+        dropped = process.pages[keep:]
+        del process.pages[keep:]
+        self._release(dropped)
+        self._unmap_tables(process)
+
+    def exit(self, pid: int) -> None:
+        """End a process and give its memory back; pinned pages stay until they are unpinned."""
+        process = self.process(pid)
+        del self.processes[pid]
+        self._release(process.pages)
+        self._release(process.tables)
+        for segment in process.segments:
+            self._detach(segment)
+
+    def fork(self, pid: int) -> int:
+        """A child that maps the parent's segments and copies its anonymous pages at once; returns its pid."""
+        parent = self.process(pid)
+        child = self.spawn(parent.holder.comm, anon_pages=len(parent.pages))
+        for segment in parent.segments:
+            segment.users += 1
+        self.processes[child].segments += parent.segments
+        self._map_tables(self.processes[child])
+        return child
+
+    def share(self, pid: int, pages: int) -> None:
+        """Map a new shared memory segment; ``fork`` shares it."""
+        process = self.process(pid)
+        holder = Holder(Kind.SHMEM, process.holder.comm, pid)
+        process.segments.append(Segment(holder, self._charge(process, GFP_HIGHUSER_MOVABLE, holder, pages)))
+        self._map_tables(process)
+
+    def write(self, pid: int, first: int, pages: int = 1) -> None:
+        """Write to virtual pages: their content changes."""
+        process = self.process(pid)
+        self._folios.write([process.folio(vpage) for vpage in range(first, first + pages)])
+
+    def process(self, pid: int) -> Process:
+        """The process. Raises KernelError(ESRCH)."""
+        if pid not in self.processes:
+            raise KernelError(errno.ESRCH, f"process {pid}")
+        return self.processes[pid]
+
+    def _charge(self, process: Process, gfp: Gfp, holder: Holder, pages: int) -> list[int]:
+        """Pages for a process, which the OOM killer may end meanwhile: ESRCH."""
+        handles = self._take(gfp, holder, pages)
+        if process.pid not in self.processes:
+            self._release(handles)
+            raise KernelError(errno.ESRCH, f"process {process.pid}", detail="killed by the OOM killer")
+        return handles
+
+    def _map_tables(self, process: Process) -> None:
+        """A top-level table and one page for every 512 entries."""
+        missing = 1 + -(-process.rss // _PTES_PER_TABLE) - len(process.tables)
+        if missing > 0:
+            process.tables += self._charge(process, GFP_KERNEL, process.table_holder, missing)
+
+    def _unmap_tables(self, process: Process) -> None:
+        needed = 1 + -(-process.rss // _PTES_PER_TABLE)
+        self._release(process.tables[needed:])
+        del process.tables[needed:]
+
+    def _detach(self, segment: Segment) -> None:
+        segment.users -= 1
+        if not segment.users:
+            self._release(segment.pages)
+
+    # Page cache
+
+    def read_file(self, name: str, pages: int) -> None:
+        """Read ``pages`` further pages of a file: clean page cache."""
+        file = self.files.setdefault(name, File(Holder(Kind.FILE, name)))
+        handles = self._take(GFP_HIGHUSER_MOVABLE, file.holder, pages)
+        for handle in handles:
+            file.pages[handle] = None
+            self._clean[handle] = file
+
+    def write_file(self, name: str, pages: int) -> None:
+        """Write ``pages`` further pages of a file: dirty page cache."""
+        file = self.files.setdefault(name, File(Holder(Kind.FILE, name)))
+        handles = self._take(GFP_HIGHUSER_MOVABLE, file.holder, pages)
+        file.pages.update(dict.fromkeys(handles))
+        file.dirty.update(handles)
+
+    def write_back(self, name: str, pages: int | None = None) -> int:
+        """Write dirty pages of a file out, the oldest first; they are clean afterwards. Returns how many."""
+        file = self.file(name)
+        ready = [handle for handle in file.pages if handle in file.dirty and handle not in self._folios.writeback]
+        for handle in ready[:pages]:
+            file.dirty.discard(handle)
+            self._clean[handle] = file
+        return len(ready[:pages])
+
+    def stall_writeback(self, name: str, pages: int = 1) -> list[int]:
+        """Start writing dirty pages to a device that does not answer: they stay where they are until it does."""
+        file = self.file(name)
+        ready = [h for h in file.pages if h in file.dirty and h not in self._folios.writeback][:pages]
+        self._folios.writeback.update(ready)
+        return ready
+
+    def end_writeback(self, name: str) -> None:
+        """The device answered: the file's pages under writeback are clean."""
+        file = self.file(name)
+        for handle in [h for h in file.pages if h in self._folios.writeback]:
+            self._folios.writeback.discard(handle)
+            file.dirty.discard(handle)
+            self._clean[handle] = file
+
+    def remove_file(self, name: str) -> None:
+        """Delete a file: its pages go, dirty or not."""
+        file = self.file(name)
+        del self.files[name]
+        self._forget(list(file.pages), file)
+
+    def file(self, name: str) -> File:
+        """The file. Raises KernelError(ENOENT)."""
+        if name not in self.files:
+            raise KernelError(errno.ENOENT, name)
+        return self.files[name]
+
+    def clean_pages(self) -> dict[int, int]:
+        """Zone number → pages that reclaim could drop."""
+        counts: dict[int, int] = {}
+        frames, folios = self._frames, self._folios
+        for handle in self._clean:
+            if handle not in folios.pins:
+                zone = frames.zone(folios.frame(handle))
+                counts[zone] = counts.get(zone, 0) + 1
+        return counts
+
+    def is_clean(self, handle: int) -> bool:
+        """True for a page of the cache that need not be written before it can go."""
+        return handle in self._clean
+
+    def pinned_clean(self) -> int:
+        """Clean pages that a pin keeps from being dropped."""
+        return sum(1 for handle in self._folios.pins if handle in self._clean)
+
+    def drop_caches(self) -> int:
+        """``echo 1 > drop_caches``: every clean page. Returns how many."""
+        return self._drop([handle for handle in self._clean if handle not in self._folios.pins])
+
+    # Kernel memory
+
+    def create_inodes(self, count: int) -> None:
+        """Create files: inodes that stay and dentries that belong to them, both slab."""
+        self.kernel_alloc("inode_cache", -(-count // INODES_PER_PAGE), kind=Kind.SLAB)
+        self.kernel_alloc("dentry", -(-count // DENTRIES_PER_PAGE), kind=Kind.SLAB, gfp=GFP_RECLAIMABLE)
+
+    def kernel_alloc(self, name: str, pages: int, *, kind: Kind = Kind.KERNEL, gfp: Gfp = GFP_KERNEL) -> None:
+        """Pages for a kernel cache, none of which can move."""
+        cache = self.caches.setdefault(name, Cache(Holder(kind, name), gfp))
+        cache.pages += self._take(cache.gfp, cache.holder, pages)
+
+    def kernel_free(self, name: str, pages: int | None = None) -> None:
+        """Give the newest ``pages`` of a kernel cache back, or all."""
+        cache = self.caches.get(name)
+        if cache is None:
+            return
+        keep = 0 if pages is None else max(0, len(cache.pages) - pages)
+        dropped = cache.pages[keep:]
+        del cache.pages[keep:]
+        self._release(dropped)
+        if not cache.pages:
+            del self.caches[name]
+
+    # Pins
+
+    def pin(self, pid: int, vpage: int, *, long: bool = True) -> int:
+        """Pin a virtual page where it is, as ``vmsplice`` does; returns the folio's handle for ``unpin``."""
+        handle = self.folio(pid, vpage)
+        self._folios.pin(handle, long=long)
+        return handle
+
+    def unpin(self, handle: int, *, long: bool = True) -> None:
+        """Drop a pin; the last one lets go of a folio whose users have left."""
+        if handle not in (self._folios.long_pins if long else self._folios.pins):
+            raise KernelError(errno.EINVAL, f"folio {handle}", detail="not pinned")
+        self._folios.unpin(handle, long=long)
+        if handle in self._doomed and handle not in self._folios.pins:
+            self._doomed.discard(handle)
+            self._release([handle])
+
+    def folio(self, pid: int, vpage: int) -> int:
+        """The folio behind a virtual page. Raises KernelError(ESRCH, EFAULT)."""
+        try:
+            return self.process(pid).folio(vpage)
+        except IndexError as e:
+            raise KernelError(errno.EFAULT, f"process {pid}, virtual page {vpage}") from e
+
+    # Frames in and out
+
+    def _take(self, gfp: Gfp, holder: Holder, pages: int) -> list[int]:
+        try:
+            frames = self._allocator.alloc(gfp, holder.kind, pages)
+        except OutOfMemoryError as e:
+            self._frames.free(e.got)
+            raise KernelError(errno.ENOMEM, holder.comm, detail=f"{e}") from e
+        return self._folios.create(frames, holder)
+
+    def _release(self, handles: list[int]) -> None:
+        pins = self._folios.pins
+        if pins:
+            self._doomed.update(handle for handle in handles if handle in pins)
+            handles = [handle for handle in handles if handle not in pins]
+        self._frames.free(self._folios.end(handles))
+
+    def _forget(self, handles: list[int], file: File) -> None:
+        for handle in handles:
+            del file.pages[handle]
+            file.dirty.discard(handle)
+            self._clean.pop(handle, None)
+        self._release(handles)
+
+    def _drop(self, handles: list[int]) -> int:
+        for handle in handles:
+            file = self._clean.pop(handle)
+            del file.pages[handle]
+        self._release(handles)
+        return len(handles)
+
+    def _reclaim(self, zones: frozenset[int], pages: int) -> int:
+        """``shrink_inactive_list``: the oldest clean pages of those zones, outside memory that is being isolated."""
+        chosen: list[int] = []
+        for _ in range(len(self._clean)):
+            if len(chosen) >= pages:
+                break
+            handle = next(iter(self._clean))
+            self._clean.move_to_end(handle)  # looked at: the next look starts behind it
+            if self._reclaimable(handle, zones):
+                chosen.append(handle)
+        return self._drop(chosen)
+
+    def _reclaimable(self, handle: int, zones: frozenset[int]) -> bool:
+        frame = self._folios.frame(handle)
+        isolated = self._frames.migratetype(frame) == MigrateType.ISOLATE
+        return handle not in self._folios.pins and not isolated and self._frames.zone(frame) in zones
+
+    def _kill(self) -> bool:
+        """``out_of_memory``: the largest process dies. False when there is none left that owns memory."""
+        victims = [process for process in self.processes.values() if process.rss]
+        if not victims:
+            return False
+        victim = max(victims, key=lambda process: (process.rss, process.pid))
+        self.oom_killed.append(victim.pid)
+        self.exit(victim.pid)
+        return True
+
+    # Checks
+
+    def holders_of_every_folio(self) -> dict[int, int]:
+        """Folio → how many lists of users hold it; each live folio must occur exactly once."""
+        held: dict[int, int] = {}
+        segments = {id(s): s for p in self.processes.values() for s in p.segments}
+        lists = [
+            *(pages for p in self.processes.values() for pages in (p.pages, p.tables)),
+            *(segment.pages for segment in segments.values()),
+            *(list(file.pages) for file in self.files.values()),
+            *(cache.pages for cache in self.caches.values()),
+            list(self._doomed),
+        ]
+        for pages in lists:
+            for handle in pages:
+                held[handle] = held.get(handle, 0) + 1
+        return held

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model's invariants, checked across its parts: nothing lost, nothing doubled, every count right.
+
+Each check stands alone and says what it found in kernel words; ``Model.validate`` runs them all.
+"""
+
+from __future__ import annotations
+
+from hotbank.memory import BlockState, Kind, Zone
+from hotbank.model.alloc import PageAllocator
+from hotbank.model.folios import Folios
+from hotbank.model.frames import CODE, FREE, OFFLINE, Frames
+from hotbank.model.geometry import Geometry
+from hotbank.model.hotplug import MemoryHotplug
+from hotbank.model.tasks import Tasks
+
+_KERNEL_ONLY = bytes(CODE[kind] for kind in (Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL))
+_OWNERLESS = (FREE, OFFLINE, CODE[Kind.RESERVED], CODE[Kind.HOLE], CODE[Kind.POISONED])
+
+
+def validate(
+    frames: Frames,
+    allocator: PageAllocator,
+    folios: Folios,
+    tasks: Tasks,
+    hotplug: MemoryHotplug,
+    geometry: Geometry,
+) -> None:
+    """Run every check. Raises AssertionError at the first breach."""
+    frames.validate()
+    _check_mappings(frames, folios)
+    _check_holders(folios, tasks)
+    _check_page_cache(tasks)
+    _check_blocks(frames, hotplug, geometry)
+    _check_zones(frames, allocator, hotplug, geometry)
+
+
+def _check_mappings(frames: Frames, folios: Folios) -> None:
+    """Invariant 7: every folio lies in exactly one frame, which knows it and holds what it should."""
+    places: dict[int, int] = {}
+    for handle in folios.live():
+        frame = folios.frame(handle)
+        assert frame not in places, f"folios {places[frame]} and {handle} lie in the same frame {frame:#x}"
+        places[frame] = handle
+        assert frames.owner(frame) == handle, f"frame {frame:#x} does not know folio {handle}"
+        assert frames.kind(frame) not in _OWNERLESS, f"folio {handle} lies in a frame that is not allocated"
+        assert frames.kind(frame) == CODE[folios.holder(handle).kind], f"frame {frame:#x} forgot what it holds"
+    assert frames.owned() == len(places), f"{frames.owned()} frames have an owner, {len(places)} folios live"
+    counts = frames.count(0, frames.shape.frames)
+    allocated = sum(pages for code, pages in counts.items() if code not in _OWNERLESS)
+    assert allocated == len(places), f"{allocated} frames are allocated, {len(places)} folios live"
+    damaged = folios.damaged()
+    assert not damaged, f"{len(damaged)} folios lost their content, first {damaged[0]}"
+
+
+def _check_holders(folios: Folios, tasks: Tasks) -> None:
+    held = tasks.holders_of_every_folio()
+    live = set(folios.live())
+    assert held.keys() == live, f"{len(held.keys() ^ live)} folios are held and ended, or live and held by nobody"
+    doubled = [handle for handle, times in held.items() if times != 1]
+    assert not doubled, f"folio {doubled[0]} is held {held[doubled[0]]} times"
+    assert folios.pins.keys() <= live, "a folio is pinned that has ended"
+    assert folios.long_pins.keys() <= folios.pins.keys(), "a long pin that is no pin"
+    assert folios.writeback <= live, "a folio is under writeback that has ended"
+
+
+def _check_page_cache(tasks: Tasks) -> None:
+    for name, file in tasks.files.items():
+        clean = {handle for handle in file.pages if tasks.is_clean(handle)}
+        assert clean | file.dirty == file.pages.keys(), f"{name}: a page is neither clean nor dirty"
+        assert not clean & file.dirty, f"{name}: a page is clean and dirty"
+    cached = sum(len(file.pages) - len(file.dirty) for file in tasks.files.values())
+    assert cached == sum(tasks.clean_pages().values()) + tasks.pinned_clean(), "the list of clean pages is wrong"
+
+
+def _check_blocks(frames: Frames, hotplug: MemoryHotplug, geometry: Geometry) -> None:
+    for number in geometry.numbers:
+        block, (start, end) = hotplug.blocks.get(number), geometry.frames(number)
+        if block is None or block.state is BlockState.OFFLINE:
+            kinds = frames.count(start, end)
+            assert kinds == {OFFLINE: end - start}, f"memory{number} is not online and has pages of kinds {kinds}"
+        elif block.zone is not None:
+            size = 1 << frames.shape.pageblock_order
+            zones = {frames.zone(frame) for frame in range(start, end, size)}
+            assert zones == {block.zone.number}, f"memory{number} is in {block.zone.name}, its pages in zones {zones}"
+
+
+def _check_zones(frames: Frames, allocator: PageAllocator, hotplug: MemoryHotplug, geometry: Geometry) -> None:
+    for zone in allocator.zones:
+        assert zone.present_pages <= zone.spanned, f"{zone.name} has more pages than it spans"
+        assert zone.managed <= zone.present_pages, f"{zone.name} manages pages that are not there"
+        for start, end in zone.present:
+            inside = zone.start_pfn <= start and end <= zone.end_pfn
+            assert inside, f"{zone.name} does not span its pages [{start:#x}, {end:#x})"
+        assert 0 <= frames.free_pages(zone.number) <= zone.managed, f"{zone.name} counts wrong free pages"
+    for block in hotplug.blocks.values():
+        if block.zone is not None and block.zone.name is Zone.MOVABLE:
+            start, end = geometry.frames(block.number)
+            bad = frames.find(start, end, _KERNEL_ONLY, limit=1)
+            assert not bad, f"a kernel page is in Movable: pfn {geometry.pfn(bad[0]):#x}"
