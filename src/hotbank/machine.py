@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hotbank.errors import Code
 from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Range
@@ -215,4 +215,13 @@ class Machine(Protocol):
 
     def set_power(self, domain: str, want: Power) -> None:
         """Turn the domain's switch. Raises SwitchError when it failed or did not take effect."""
+        ...
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A machine whose offline under way can be ended from another thread, as by a signal to its writer."""
+
+    def interrupt(self) -> None:
+        """End the offline under way: it raises KernelError(EINTR), or CancelPending. Nothing happens without one."""
         ...
