@@ -41,6 +41,7 @@ class ModelSpec:
     """The model to serve. ``board``: a shipped board or a file; ``description``: a file of firmware bytes, or none.
 
     ``cmdline``: the kernel's command line, None for what the board says; ``kernel``: the version to behave like.
+    ``pages``: in use by processes and files, so that there is something to move.
     """
 
     board: str
@@ -48,6 +49,7 @@ class ModelSpec:
     cmdline: str | None = None
     kernel: str | None = None
     seed: int = 0
+    pages: int = 4000
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hotbank.errors import Code, HotbankError, KernelError, MachineError, ProtocolError, Refusal
-from hotbank.machine import Machine
+from hotbank.machine import Interruptible, Machine
 from hotbank.operate import Entry, Event, Journal, Limits, MemoryJournal, Outcome, recover, remedy
 from hotbank.remote import Hello, SocketStream
 from hotbank.wire import MAX_REQUEST, VERSION, Lines, Stream, decode, encode, encode_error
@@ -209,12 +209,11 @@ class Job:
     def cancel(self) -> None:
         """Interrupt it: the worker is told at its next step, and an offline that runs is ended."""
         self._cancelled = True
-        cancel = getattr(self._machine, "cancel", None)
         with self._news:
             for _ in range(_CANCEL_TRIES):  # an offline that is only about to begin does not hear the first one
-                if cancel is None or self._worker_knows or not self._offlining:
+                if self._worker_knows or not self._offlining or not isinstance(self._machine, Interruptible):
                     return
-                cancel()
+                self._machine.interrupt()
                 self._news.wait(_CANCEL_EVERY)
 
     def run(self, hello: Hello) -> None:
