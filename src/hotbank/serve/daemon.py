@@ -48,7 +48,7 @@ def main(folder: Path, spec: ModelSpec) -> int:
 
 def boot(spec: ModelSpec) -> Machine:
     """The model of the spec, on the wall clock."""
-    from hotbank.model import Model, WallClock
+    from hotbank.model import Model, WallClock, Workload
 
     options: dict[str, Any] = {} if spec.kernel is None else {"kernel": spec.kernel}
     description = None
@@ -57,8 +57,11 @@ def boot(spec: ModelSpec) -> Machine:
             description = Path(spec.description).read_bytes()
         except OSError as e:
             raise MachineError(f"{spec.description}: {e.strerror}") from e
-    plan = board.load(spec.board)
-    return Model.boot(plan, description=description, cmdline=spec.cmdline, clock=WallClock(), seed=spec.seed, **options)
+    options |= {"description": description, "cmdline": spec.cmdline, "seed": spec.seed}
+    model = Model.boot(board.load(spec.board), clock=WallClock(), **options)
+    if spec.pages:
+        Workload(model, spec.seed, pages=spec.pages).fill()
+    return model
 
 
 def listen(path: Path) -> socket.socket:
