@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from hotbank.errors import MachineError
 from hotbank.machine import Block, ZoneInfo
@@ -157,8 +158,8 @@ def zone_fields(tree: Tree) -> Iterator[tuple[int, str, dict[str, int]]]:
     """
     text = tree.read("proc/zoneinfo") or ""
     marks = list(_ZONE.finditer(text))
-    for mark, end in zip(marks, [m.start() for m in marks[1:]] + [len(text)], strict=True):
-        body = text[mark.end() : end]
+    for mark, following in zip_longest(marks, marks[1:]):
+        body = text[mark.end() : following.start() if following else len(text)]
         counters, _, tail = body[max(0, body.find("\n  pages free")) :].partition("\n  pagesets")
         start = tail[tail.rfind("\n  start_pfn:") :] if "start_pfn:" in tail else ""
         yield int(mark[1]), mark[2], {name: int(value) for name, value in _FIELD.findall(counters + start)}

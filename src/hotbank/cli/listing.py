@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hotbank list``: banks and blocks as they stand, without looking at a page unless asked to.
+
+Columns are data, as in lsmem. Nothing here imports rich: the command starts fast on a small board.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import click
+
+from hotbank.cli import lsmem
+from hotbank.cli.context import Context
+from hotbank.cli.lsmem import human
+from hotbank.errors import Code
+from hotbank.host import Host
+from hotbank.machine import BankStatus, Block, Machine, Snapshot, Survey
+from hotbank.memory import BlockState, Kind
+from hotbank.operate.verdict import resolve, surveys_of, verdict
+
+SCHEMA = 1
+_NO_USE = frozenset({Kind.FREE, Kind.HOLE, Kind.UNKNOWN})
+_T = TypeVar("_T", BankStatus, Block)
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Generic[_T]):
+    """A bank or a block with what surveys and the verdict say of it.
+
+    ``used``: pages in use, ``share``: the part of them that migration can carry; None when not looked at.
+    ``code``: the verdict, None where only a look at the pages could tell.
+    """
+
+    item: _T
+    used: int | None
+    share: float | None
+    code: Code | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All that ``list`` shows."""
+
+    snapshot: Snapshot
+    banks: tuple[Row[BankStatus], ...]
+    blocks: tuple[Row[Block], ...]
+
+    def bank_of(self, block: Block) -> str | None:
+        """The bank that the block lies in, or None."""
+        return next((b.name for b in self.snapshot.banks if block.number in b.blocks), None)
+
+    @property
+    def banks_are_blocks(self) -> bool:
+        """True where no board names banks, so that a table of banks would say everything twice."""
+        return all(b.name == f"memory{n}" for b in self.snapshot.banks for n in b.blocks or (-1,))
+
+
+def look(machine: Machine, *, used: bool) -> Listing:
+    """The machine's banks and blocks; ``used`` surveys every block that is online."""
+    snapshot = machine.snapshot()
+    online = [b.number for b in snapshot.blocks if b.state is not BlockState.OFFLINE]
+    surveys = surveys_of(machine, snapshot, online) if used else {n: _not_looked_at(n) for n in online}
+    blocks = {b.number: _row(snapshot, surveys, b, f"memory{b.number}", (b.number,)) for b in snapshot.blocks}
+    banks = tuple(_row(snapshot, surveys, b, b.name, b.blocks) for b in snapshot.banks)
+    return Listing(snapshot, banks, tuple(blocks.values()))
+
+
+def _not_looked_at(block: int) -> Survey:
+    return Survey(block, unknown=("kinds", "pins"))
+
+
+def _row(snapshot: Snapshot, surveys: Mapping[int, Survey], item: _T, name: str, numbers: Sequence[int]) -> Row[_T]:
+    own = {n: surveys[n] for n in numbers if n in surveys}
+    code = verdict(snapshot, own, resolve(snapshot, name)).code
+    kinds = [s.kinds for s in own.values()]
+    if any(not k for k in kinds):
+        return Row(item, None, None, None if code in (Code.OK, Code.PINS_UNKNOWN) and own else code)
+    used = sum(pages for k in kinds for kind, pages in k.items() if kind not in _NO_USE)
+    movable = sum(s.to_move for s in own.values())
+    return Row(item, used, movable / used if used else None, code)
+
+
+def document(listing: Listing) -> dict[str, Any]:
+    """The JSON of ``hotbank list --json``."""
+    return {
+        "schema": SCHEMA,
+        "machine": listing.snapshot.machine,
+        "banks": [_bank_document(row) for row in listing.banks],
+        "blocks": [_block_document(row, listing.bank_of(row.item)) for row in listing.blocks],
+    }
+
+
+def _bank_document(row: Row[BankStatus]) -> dict[str, Any]:
+    bank = row.item
+    return {
+        "bank": bank.name,
+        "start": bank.range.start,
+        "size": bank.range.size,
+        "kernel": bank.kernel.value,
+        "power": bank.power.value,
+        "at_boot": bank.at_boot,
+        "movable": bank.movable,
+        "route": bank.route,
+        "domain": bank.domain,
+        "zone": bank.zone,
+        "node": bank.node,
+        "used": bank.used if row.used is None else row.used,
+        "blocks": list(bank.blocks),
+        "code": row.code.value if row.code else None,
+    }
+
+
+def _block_document(row: Row[Block], bank: str | None) -> dict[str, Any]:
+    block = row.item
+    return {
+        "block": block.number,
+        "start": block.range.start,
+        "size": block.range.size,
+        "state": block.state.value,
+        "valid_zones": list(block.valid_zones),
+        "node": block.node,
+        "bank": bank,
+        "used": block.used if row.used is None else row.used,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Line(Generic[_T]):
+    """One row of a table on its way to text."""
+
+    row: Row[_T]
+    listing: Listing
+    in_bytes: bool
+
+    @property
+    def item(self) -> _T:
+        """The bank or block."""
+        return self.row.item
+
+    @property
+    def size(self) -> str:
+        """Size of the range."""
+        return self._size(self.item.range.size)
+
+    @property
+    def used(self) -> str:
+        """Memory in use, or a dash when nobody looked."""
+        pages = self.item.used if self.row.used is None else self.row.used
+        return "-" if pages is None else self._size(pages * self.listing.snapshot.page_size)
+
+    @property
+    def movable(self) -> str:
+        """The part of it that migration can carry."""
+        return "-" if self.row.share is None else f"{self.row.share:.0%}"
+
+    def _size(self, size: int) -> str:
+        return str(size) if self.in_bytes else human(size)
+
+
+def _or_dash(value: object) -> str:
+    return "-" if value is None or value == "" else str(value)
+
+
+BANK_COLUMNS: dict[str, Callable[[Line[BankStatus]], str]] = {
+    "BANK": lambda line: line.item.name,
+    "RANGE": lambda line: str(line.item.range),
+    "SIZE": lambda line: line.size,
+    "KERNEL": lambda line: line.item.kernel.value,
+    "POWER": lambda line: line.item.power.value,
+    "ZONE": lambda line: _or_dash(line.item.zone),
+    "NODE": lambda line: _or_dash(line.item.node),
+    "USED": lambda line: line.used,
+    "MOVABLE": lambda line: line.movable,
+    "VERDICT": lambda line: _or_dash(line.row.code),
+    "ROUTE": lambda line: line.item.route,
+    "DOMAIN": lambda line: _or_dash(line.item.domain),
+    "BLOCKS": lambda line: ",".join(map(str, line.item.blocks)) or "-",
+}
+BLOCK_COLUMNS: dict[str, Callable[[Line[Block]], str]] = {
+    "BLOCK": lambda line: str(line.item.number),
+    "RANGE": lambda line: str(line.item.range),
+    "SIZE": lambda line: line.size,
+    "STATE": lambda line: line.item.state.value,
+    "ZONES": lambda line: "/".join(line.item.valid_zones) or "-",
+    "NODE": lambda line: _or_dash(line.item.node),
+    "BANK": lambda line: _or_dash(line.listing.bank_of(line.item)),
+    "USED": lambda line: line.used,
+    "MOVABLE": lambda line: line.movable,
+    "VERDICT": lambda line: _or_dash(line.row.code),
+}
+_ORDER = "BLOCK BANK RANGE SIZE STATE KERNEL POWER ZONES ZONE NODE USED MOVABLE VERDICT ROUTE DOMAIN BLOCKS"
+ALL_COLUMNS = tuple(_ORDER.split())
+_RIGHT = frozenset({"SIZE", "NODE", "USED", "MOVABLE", "BLOCK"})
+_WHEN_ASKED = frozenset({"ROUTE", "DOMAIN", "BLOCKS"})
+_WHEN_LOOKED = frozenset({"USED", "MOVABLE"})
+
+
+def tables(listing: Listing, chosen: Sequence[str], *, in_bytes: bool = False, headings: bool = True) -> str:
+    """Banks, then blocks, each with those of the chosen columns that it has."""
+    parts = []
+    twice = listing.banks_are_blocks
+    if not twice:
+        lines = [Line(row, listing, in_bytes) for row in listing.banks]
+        names = [name for name in chosen if name in BANK_COLUMNS]
+        parts.append(_table(names, [[BANK_COLUMNS[n](line) for n in names] for line in lines], headings))
+    names = [name for name in chosen if name in BLOCK_COLUMNS and not (name == "BANK" and twice)]
+    lines_ = [Line(row, listing, in_bytes) for row in listing.blocks]
+    parts.append(_table(names, [[BLOCK_COLUMNS[n](line) for n in names] for line in lines_], headings))
+    return "\n".join(part for part in parts if part)
+
+
+def _table(names: list[str], rows: list[list[str]], headings: bool) -> str:
+    lines = [names, *rows] if headings else rows
+    if not names or not lines:
+        return ""
+    widths = [max(len(line[at]) for line in lines) for at in range(len(names))]
+    text = ""
+    for line in lines:
+        cells = zip(names, line, widths, strict=True)
+        text += "  ".join(c.rjust(w) if n in _RIGHT else c.ljust(w) for n, c, w in cells).rstrip() + "\n"
+    return text
+
+
+_ONLY_LSMEM = "only with --lsmem"
+
+
+@click.command("list", short_help="Banks and blocks: state, power, zone, use, verdict.")
+@click.option("-J", "--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("-o", "--columns", "--output", "columns", metavar="LIST", help="Columns to print, separated by commas.")
+@click.option("-b", "--bytes", "in_bytes", is_flag=True, help="Print sizes in bytes.")
+@click.option("-n", "--noheadings", is_flag=True, help="Print no headings.")
+@click.option(
+    "-s", "--sysroot", metavar="DIR", type=click.Path(exists=True, file_okay=False), help="Read the tree at DIR."
+)
+@click.option("--used", is_flag=True, help="Look at every page of every block: use, movable share, full verdict.")
+@click.option("--lsmem", "like_lsmem", is_flag=True, help="Print what lsmem prints, with its options.")
+@click.option("-P", "--pairs", is_flag=True, help=f"key=value output, {_ONLY_LSMEM}.")
+@click.option("-r", "--raw", is_flag=True, help=f"Raw output, {_ONLY_LSMEM}.")
+@click.option("-a", "--all", "every_block", is_flag=True, help=f"One line for each block, {_ONLY_LSMEM}.")
+@click.option("-S", "--split", metavar="LIST", help=f"Columns that divide ranges, or none; {_ONLY_LSMEM}.")
+@click.option("--output-all", is_flag=True, help=f"All columns, {_ONLY_LSMEM}.")
+@click.option(
+    "--summary", is_flag=False, flag_value="only", metavar="[WHEN]", help=f"never, always or only; {_ONLY_LSMEM}."
+)
+def list_(sysroot: str | None, like_lsmem: bool, used: bool, **options: Any) -> None:
+    """List banks and memory blocks.
+
+    Without --used no page is looked at: a verdict then appears only where the state, the zone or the boot
+    already decides. With it, every block that is online is surveyed, which needs root on a host.
+    """
+    if like_lsmem:
+        form = _lsmem_format(options)
+        click.echo(lsmem.render(lsmem.blocks_of(_machine(sysroot)), form), nl=False)
+        return
+    _refuse_lsmem_options(options)
+    chosen = _chosen(options["columns"], used)
+    listing = look(_machine(sysroot), used=used)
+    if options["as_json"]:
+        click.echo(json.dumps(document(listing)))
+    else:
+        text = tables(listing, chosen, in_bytes=options["in_bytes"], headings=not options["noheadings"])
+        click.echo(text, nl=False)
+
+
+def _machine(sysroot: str | None) -> Machine:
+    if sysroot is not None:
+        return Host(sysroot)
+    context = click.get_current_context().find_object(Context) or Context(None)
+    return context.machine(changing=False)
+
+
+def _chosen(text: str | None, used: bool) -> tuple[str, ...]:
+    hidden = _WHEN_ASKED if used else _WHEN_ASKED | _WHEN_LOOKED
+    default = tuple(name for name in ALL_COLUMNS if name not in hidden)
+    if text is None:
+        return default
+    names = tuple(name.upper() for name in text.removeprefix("+").split(","))
+    for name in names:
+        if name not in ALL_COLUMNS:
+            raise click.UsageError(f"no column {name}; columns: {', '.join(ALL_COLUMNS)}")
+    return default + names if text.startswith("+") else names
+
+
+def _refuse_lsmem_options(options: Mapping[str, Any]) -> None:
+    for name, option in (("pairs", "-P"), ("raw", "-r"), ("every_block", "-a"), ("output_all", "--output-all")):
+        if options[name]:
+            raise click.UsageError(f"{option} works {_ONLY_LSMEM}")
+    for name in ("split", "summary"):
+        if options[name] is not None:
+            raise click.UsageError(f"--{name} works {_ONLY_LSMEM}")
+
+
+def _lsmem_format(options: Mapping[str, Any]) -> lsmem.Format:
+    kinds = [kind for kind in ("json", "pairs", "raw") if options["as_json" if kind == "json" else kind]]
+    summary = options["summary"]
+    if len(kinds) > 1:
+        raise _refused("mutually exclusive arguments: --json --pairs --raw")
+    if options["every_block"] and options["split"] is not None:
+        raise _refused("mutually exclusive arguments: --split --all")
+    if summary not in (None, "never", "always", "only"):
+        raise _refused("unsupported --summary argument")
+    if kinds and summary == "only":
+        raise _refused("options --{raw,json,pairs} and --summary=only are mutually exclusive")
+    try:
+        columns = lsmem.columns(options["columns"])
+        split = lsmem.split(options["split"])
+    except lsmem.BadArgumentError as e:
+        raise _refused(str(e)) from e
+    return lsmem.Format(
+        kind=kinds[0] if kinds else "table",
+        columns=lsmem.ALL_COLUMNS if options["output_all"] and options["columns"] is None else columns,
+        split=split,
+        every_block=options["every_block"],
+        in_bytes=options["in_bytes"],
+        headings=not options["noheadings"],
+        summary=summary or "always",
+    )
+
+
+def _refused(message: str) -> click.ClickException:
+    """lsmem's own exit status for bad arguments is 1, and so is a ClickException's."""
+    return click.ClickException(message)
