@@ -63,7 +63,6 @@ class Boot:
     limits: dict[Zone, int] = field(default_factory=dict)
     movable_node: bool = False
     hidden: list[Hidden] = field(default_factory=list)
-    ignored_hotplug: list[MemoryRegion] = field(default_factory=list)
 
 
 def boot_arm64(memory: MemoryMap, options: MemoryOptions, kernel: Kernel, page_size: int) -> Boot:

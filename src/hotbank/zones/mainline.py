@@ -30,7 +30,7 @@ def zones(boot: Boot, options: MemoryOptions, kernel: Kernel, page_size: int) ->
     pfns = list(boot.memory.pfns(page_size))
     if not pfns:
         return ()
-    possible = _possible(boot, page_size)
+    possible = possible_zones(boot, page_size)
     movable_zone = [zone for zone, (low, high) in possible.items() if high > low][-1]
     movable = _movable_starts(boot, options, kernel, page_size, possible[movable_zone])
     mirror = options.kernelcore_mirror and not boot.movable_node
@@ -68,7 +68,7 @@ def _valid_zones(start: int, pages: int, nodes: set[int], spans: tuple[ZoneSpan,
     return (touching[0],) if len(touching) == 1 else ("none",)
 
 
-def _possible(boot: Boot, page_size: int) -> dict[Zone, tuple[int, int]]:
+def possible_zones(boot: Boot, page_size: int) -> dict[Zone, tuple[int, int]]:
     """arch_zone_lowest/highest_possible_pfn: each zone begins where the one below ends."""
     start, possible = boot.memory.start // page_size, {}
     for zone, limit in boot.limits.items():

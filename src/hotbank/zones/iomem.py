@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/proc/iomem: what a running kernel took as System RAM.
+
+Truth: request_standard_resources of arch/arm64/kernel/setup.c: top-level ``System RAM`` for mapped memory, top-level
+``reserved`` for memory that is not mapped (no-map), which its zones count all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from hotbank.errors import FormatError
+from hotbank.memory import MemoryMap, MemoryRegion, Range, Reservation, merge
+
+FORM = "iomem"
+_LINE = re.compile(r"( *)([0-9a-fA-F]{1,16})-([0-9a-fA-F]{1,16}) : (.*)")
+
+
+def decode(text: str) -> tuple[tuple[Range, str], ...]:
+    """The top-level entries with their names. Raises FormatError, also when the addresses are hidden."""
+    found, at = list[tuple[Range, str]](), 0
+    for line in text.splitlines(keepends=True):
+        match = _LINE.fullmatch(line.rstrip("\n"))
+        if match is None:
+            raise FormatError(FORM, at, "line", f"{line.strip()[:40]!r} is not start-end : name")
+        start, last = int(match[2], 16), int(match[3], 16)
+        if last < start:
+            raise FormatError(FORM, at, "end", f"{last:#x} is below {start:#x}")
+        if not match[1]:
+            found.append((Range(start, last + 1), match[4]))
+        at += len(line)
+    if found and all(r.end == 1 for r, _ in found):
+        raise FormatError(FORM, 0, "addresses", "all 0: the kernel hides them from other users than root")
+    return tuple(found)
+
+
+def system_ram(text: str) -> tuple[Range, ...]:
+    """System RAM, joined; what drivers added later is called otherwise and not in it."""
+    return merge(r for r, name in decode(text) if name == "System RAM")
+
+
+def restrict(memory: MemoryMap, text: str) -> MemoryMap:
+    """``memory`` with only those parts that the kernel found: for SRAT, which says where memory may be, not what is.
+
+    Memory that no region names gets none of their nodes. Raises FormatError.
+    """
+    entries = decode(text)
+    mapped = [r for r, name in entries if name == "System RAM"]
+    unmapped = [r for r, name in entries if name == "reserved"]
+    regions = [
+        replace(region, range=part)
+        for region in memory.regions
+        for ram in merge([*mapped, *unmapped])
+        if (part := region.range.intersection(ram))
+    ]
+    for ram in mapped:
+        left = [ram]
+        for region in memory.regions:
+            left = [part for r in left for part in r.minus(region.range)]
+        regions += [MemoryRegion(part, None, False, "SRAT names no domain") for part in left]
+    no_map = tuple(Reservation(r, "reserved", no_map=True) for r in unmapped)
+    return replace(memory, regions=tuple(regions), reserved=(*memory.reserved, *no_map))
