@@ -4,8 +4,8 @@
 The archive is cpio's "newc" form, which the kernel unpacks (Documentation/driver-api/early-userspace/buffer-format.rst,
 init/initramfs.c). It stays uncompressed: an emulated CPU needs longer to unpack it than QEMU needs to load it.
 
-In the guest, BusyBox init keeps three programs alive: the agent (``hotbank serve --stdio``) and the runner
-(``hotbank.boards_qemu.runner``), each on its own virtio-serial port, and a shell on the console.
+In the guest, BusyBox init keeps three programs alive: the agent (agent.py) and the runner (runner.py), each on
+virtio-serial ports of its own, and a shell on the console.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from pathlib import Path
 from hotbank.boards_qemu import elf, kmodules
 from hotbank.errors import MachineError
 
-AGENT_PORT, RUNNER_PORT = "hotbank.agent", "hotbank.runner"
+CHANGE_PORT, READ_PORT, RUNNER_PORT = "hotbank.change", "hotbank.read", "hotbank.runner"
+PORTS = (CHANGE_PORT, READ_PORT, RUNNER_PORT)
 HOME = "usr/lib/hotbank"  # where the guest finds this package
 
 _PYTHON_LEFT_OUT = {
@@ -53,26 +54,29 @@ for module in @MODULES@; do modprobe "$module" || echo "no module $module"; done
 exec init
 """
 
-INITTAB = """::respawn:/sbin/on-port @AGENT_PORT@ @AGENT@
-::respawn:/sbin/on-port @RUNNER_PORT@ python3 -S -m hotbank.boards_qemu.runner
+INITTAB = """::respawn:/sbin/agent
+::respawn:/sbin/runner
 @CONSOLE@::respawn:-/bin/sh
 ::ctrlaltdel:/bin/reboot -f
 """
 
-# Runs a program with the named virtio-serial port as its standard input and output.
-ON_PORT = """#!/bin/sh
-export PATH=/bin:/sbin:/usr/bin:/usr/sbin PYTHONPATH=/@HOME@ HOME=/root PYTHONDONTWRITEBYTECODE=1
-name=$1
-shift
+AGENT = """#!/bin/sh
+. /etc/profile
+exec python3 -S -m hotbank.boards_qemu.agent @CHANGE_PORT@ @READ_PORT@ </dev/null >>/tmp/agent.log 2>&1
+"""
+
+RUNNER = """#!/bin/sh
+. /etc/profile
 for port in /sys/class/virtio-ports/*; do
-    if [ "$(cat "$port/name" 2>/dev/null)" = "$name" ]; then
-        exec "$@" <>"/dev/${port##*/}" >&0 2>>/tmp/"$name".log
+    if [ "$(cat "$port/name" 2>/dev/null)" = @RUNNER_PORT@ ]; then
+        exec python3 -S -m hotbank.boards_qemu.runner <>"/dev/${port##*/}" >&0 2>>/tmp/runner.log
     fi
 done
 sleep 1
 """
 
-PROFILE = """export PATH=/bin:/sbin:/usr/bin:/usr/sbin PYTHONPATH=/@HOME@ HOME=/root PS1='guest# '
+PROFILE = """export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root PS1='guest# '
+export PYTHONPATH=/@HOME@ PYTHONDONTWRITEBYTECODE=1
 """
 
 
@@ -135,7 +139,7 @@ class Contents:
     ``programs``: folders of unpacked packages with BusyBox, Python and their libraries. ``modules``: the folder
     ``lib/modules/VERSION`` of the kernel, or None when all is built in; ``load`` are the modules loaded at boot,
     ``carry`` those that are only there for modprobe. ``extra_modules``: kernel modules of our own. ``files``:
-    more files by path in the guest. ``setup``: shell lines run before the agent starts. ``agent``: its command line.
+    more files by path in the guest. ``setup``: shell lines run before the agent starts.
     """
 
     name: str
@@ -146,7 +150,6 @@ class Contents:
     extra_modules: Sequence[Path] = ()
     files: dict[str, bytes | str] = field(default_factory=dict)
     setup: str = ""
-    agent: str = "python3 -S -m hotbank.serve --stdio"
     console: str = "ttyAMA0"
 
 
@@ -212,8 +215,8 @@ def _add_scripts(archive: Cpio, contents: Contents) -> None:
         "NAME": contents.name,
         "MODULES": " ".join(contents.load),
         "SETUP": contents.setup,
-        "AGENT": contents.agent,
-        "AGENT_PORT": AGENT_PORT,
+        "CHANGE_PORT": CHANGE_PORT,
+        "READ_PORT": READ_PORT,
         "RUNNER_PORT": RUNNER_PORT,
         "CONSOLE": contents.console,
         "HOME": HOME,
@@ -221,7 +224,8 @@ def _add_scripts(archive: Cpio, contents: Contents) -> None:
     archive.node("dev/console", stat.S_IFCHR | 0o600, 5, 1)
     archive.node("dev/null", stat.S_IFCHR | 0o666, 1, 3)
     archive.file("init", _filled(INIT, words), 0o755)
-    archive.file("sbin/on-port", _filled(ON_PORT, words), 0o755)
+    archive.file("sbin/agent", _filled(AGENT, words), 0o755)
+    archive.file("sbin/runner", _filled(RUNNER, words), 0o755)
     archive.file("etc/inittab", _filled(INITTAB, words))
     archive.file("etc/profile", _filled(PROFILE, words))
 

@@ -198,7 +198,7 @@ def _make(folder: Path) -> Path:
 def _fresh(lists: Path) -> bool:
     """True if there are lists, and apt read them within the last hour: the archive moves on slowly."""
     written_now = (lists.parent / "apt.conf").stat().st_mtime
-    return any(lists.glob("*_Packages")) and written_now - lists.stat().st_mtime < 3600
+    return any(lists.glob("*_Packages*")) and written_now - lists.stat().st_mtime < 3600
 
 
 def _update(environment: dict[str, str], lists: Path) -> None:
@@ -207,7 +207,7 @@ def _update(environment: dict[str, str], lists: Path) -> None:
     try:
         _run(environment, ["apt-get", "update", "-qq"])
     except MachineError:
-        if not any(lists.glob("*_Packages")):
+        if not any(lists.glob("*_Packages*")):
             raise
     os.utime(lists)
 

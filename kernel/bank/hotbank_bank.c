@@ -1,0 +1,595 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Banks of DRAM that enter and leave a running kernel.
+ *
+ * A bank is a range of physical addresses that the boot memory map leaves out
+ * (on architectures whose boot memory may leave, it may also be boot memory:
+ * see the "at-boot" property). It is named by the device tree:
+ *
+ *	bank@60000000 {
+ *		compatible = "hotbank,bank";
+ *		label = "high";
+ *		reg = <0x0 0x60000000 0x0 0x20000000>;
+ *		numa-node-id = <0>;		(optional)
+ *		hotbank,default-on;		(optional: add it at probe)
+ *		hotbank,at-boot;		(optional: it is in the kernel already)
+ *		bank-supply = <&ddr1>;		(optional)
+ *		power-domains = <&pd 1>;	(optional)
+ *	};
+ *
+ * or by the parameter banks=LABEL@START+SIZE[,...], for which platform devices
+ * are made here. With "hotbank,default-on" and memhp_default_state=online_movable
+ * on the command line the machine starts with all of its memory on.
+ *
+ * Each bank is a device of class "hotbank":
+ *
+ *	range		start and last byte
+ *	state		"present" or "absent"; write "add", "remove" (every block
+ *			must be offline) or "evict" (offlines them first; a signal
+ *			cancels it)
+ *	supply		"on"; "released" (we let go of it, but it may still be on:
+ *			someone else holds it); "off" (confirmed); "unmanaged";
+ *			write "on" or "off"
+ *	refcounts	one native-endian s32 for each page of the bank that is
+ *			there: its reference count. It tells a pinned page from one
+ *			that is only mapped.
+ *
+ * What this driver sees to:
+ *  - A block of a bank is never onlined into a kernel zone: the notifier vetoes
+ *    that with EPERM, whatever auto_online_blocks says.
+ *  - When a block has gone offline its cache lines are cleaned and invalidated
+ *    to the point of coherency, while it still has a mapping.
+ *  - While any byte of a bank is in the kernel, its power is held and this
+ *    module can't be unloaded. System sleep leaves the power alone.
+ *  - Power is back on before a reboot or kexec: the next kernel touches it.
+ *  - No hibernation while a bank is out: the image would not match.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/device.h>
+#include <linux/memory.h>
+#include <linux/memory_hotplug.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/of.h>
+#include <linux/platform_device.h>
+#include <linux/pm_runtime.h>
+#include <linux/regulator/consumer.h>
+#include <linux/slab.h>
+#include <linux/suspend.h>
+
+#include "caches.h"
+
+#define MAX_LABEL	32
+#define RESOURCE_NAME	"System RAM (hotbank)"
+
+struct bank {
+	struct list_head list;
+	struct device *dev;		/* the platform device */
+	struct device *node;		/* the device of class "hotbank" */
+	char label[MAX_LABEL];
+	phys_addr_t start;
+	phys_addr_t size;
+	int nid;
+	struct regulator *supply;	/* or NULL */
+	bool domain;			/* it is in a power domain */
+	bool powered;			/* we hold the supply and the domain */
+	bool present;			/* it is in the kernel */
+	struct mutex lock;		/* present and powered */
+	struct bin_attribute refcounts;
+};
+
+static LIST_HEAD(banks);
+static DEFINE_MUTEX(banks_lock);	/* taken inside the hotplug lock: never hold it across add or remove */
+
+static char *banks_param = "";
+module_param_named(banks, banks_param, charp, 0444);
+MODULE_PARM_DESC(banks, "LABEL@START+SIZE[,...]: banks that no device tree names");
+
+static bool bank_managed(const struct bank *bank)
+{
+	return bank->supply || bank->domain;
+}
+
+/* Power */
+
+static int bank_power_on(struct bank *bank)
+{
+	int rc;
+
+	if (bank->powered || !bank_managed(bank))
+		return 0;
+	if (bank->supply) {
+		rc = regulator_enable(bank->supply);
+		if (rc)
+			return rc;
+	}
+	if (bank->domain) {
+		rc = pm_runtime_resume_and_get(bank->dev);
+		if (rc) {
+			if (bank->supply)
+				regulator_disable(bank->supply);
+			return rc;
+		}
+	}
+	bank->powered = true;
+	return 0;
+}
+
+static int bank_power_off(struct bank *bank)
+{
+	int rc;
+
+	if (!bank_managed(bank))
+		return -EOPNOTSUPP;
+	if (bank->present)
+		return -EBUSY;
+	if (!bank->powered)
+		return 0;
+	if (bank->domain)
+		pm_runtime_put_sync(bank->dev);
+	if (bank->supply) {
+		rc = regulator_disable(bank->supply);
+		if (rc) {
+			if (bank->domain)
+				pm_runtime_get_sync(bank->dev);
+			return rc;
+		}
+	}
+	bank->powered = false;
+	return 0;
+}
+
+/* pm_runtime_put does not prove off: another device may be in the domain. */
+static const char *bank_power_name(struct bank *bank)
+{
+	if (!bank_managed(bank))
+		return "unmanaged";
+	if (bank->powered)
+		return "on";
+	if (bank->supply && !bank->domain && regulator_is_enabled(bank->supply) == 0)
+		return "off";
+	return "released";
+}
+
+/* Into the kernel and out of it */
+
+static void bank_hold(struct bank *bank)
+{
+	WRITE_ONCE(bank->present, true);
+	__module_get(THIS_MODULE);
+	dev_pm_syscore_device(bank->dev, true);
+}
+
+static void bank_let_go(struct bank *bank)
+{
+	WRITE_ONCE(bank->present, false);
+	dev_pm_syscore_device(bank->dev, false);
+	module_put(THIS_MODULE);
+}
+
+static int bank_add(struct bank *bank)
+{
+	int rc;
+
+	if (bank->present)
+		return -EEXIST;
+	if (bank_managed(bank) && !bank->powered)
+		return -ENXIO;
+	rc = add_memory_driver_managed(bank->nid, bank->start, bank->size, RESOURCE_NAME, MHP_NONE);
+	if (!rc)
+		bank_hold(bank);
+	return rc;
+}
+
+static int bank_remove(struct bank *bank, bool offline_first)
+{
+	int rc;
+
+	if (!bank->present)
+		return -ENODEV;
+	rc = offline_first ? offline_and_remove_memory(bank->start, bank->size) :
+			     remove_memory(bank->start, bank->size);
+	if (!rc)
+		bank_let_go(bank);
+	return rc;
+}
+
+/* Notifiers */
+
+static struct bank *bank_of(unsigned long start_pfn, unsigned long nr_pages)
+{
+	phys_addr_t start = PFN_PHYS(start_pfn), end = PFN_PHYS(start_pfn + nr_pages);
+	struct bank *bank;
+
+	list_for_each_entry(bank, &banks, list)
+		if (start < bank->start + bank->size && end > bank->start)
+			return bank;
+	return NULL;
+}
+
+static int bank_memory_event(struct notifier_block *nb, unsigned long action, void *data)
+{
+	struct memory_notify *change = data;
+	int rc = NOTIFY_OK;
+
+	if (action != MEM_GOING_ONLINE && action != MEM_OFFLINE)
+		return NOTIFY_DONE;
+	mutex_lock(&banks_lock);
+	if (!bank_of(change->start_pfn, change->nr_pages))
+		rc = NOTIFY_DONE;
+	else if (action == MEM_OFFLINE)
+		bank_clean_caches(change->start_pfn, change->nr_pages);
+	else if (page_zonenum(pfn_to_page(change->start_pfn)) != ZONE_MOVABLE)
+		rc = notifier_from_errno(-EPERM);
+	mutex_unlock(&banks_lock);
+	return rc;
+}
+
+static struct notifier_block bank_memory_notifier = { .notifier_call = bank_memory_event };
+
+static int bank_sleep_event(struct notifier_block *nb, unsigned long action, void *data)
+{
+	struct bank *bank;
+	int rc = NOTIFY_DONE;
+
+	if (action != PM_HIBERNATION_PREPARE)
+		return NOTIFY_DONE;
+	mutex_lock(&banks_lock);
+	list_for_each_entry(bank, &banks, list)
+		if (!READ_ONCE(bank->present))
+			rc = notifier_from_errno(-EBUSY);
+	mutex_unlock(&banks_lock);
+	return rc;
+}
+
+static struct notifier_block bank_sleep_notifier = { .notifier_call = bank_sleep_event };
+
+/* Attributes */
+
+static ssize_t range_show(struct device *node, struct device_attribute *attr, char *buf)
+{
+	struct bank *bank = dev_get_drvdata(node);
+	phys_addr_t last = bank->start + bank->size - 1;
+
+	return sysfs_emit(buf, "%pa-%pa\n", &bank->start, &last);
+}
+static DEVICE_ATTR_RO(range);
+
+static ssize_t state_show(struct device *node, struct device_attribute *attr, char *buf)
+{
+	struct bank *bank = dev_get_drvdata(node);
+
+	return sysfs_emit(buf, "%s\n", READ_ONCE(bank->present) ? "present" : "absent");
+}
+
+static ssize_t state_store(struct device *node, struct device_attribute *attr,
+			   const char *buf, size_t count)
+{
+	struct bank *bank = dev_get_drvdata(node);
+	int rc;
+
+	if (mutex_lock_interruptible(&bank->lock))
+		return -EINTR;
+	if (sysfs_streq(buf, "add"))
+		rc = bank_add(bank);
+	else if (sysfs_streq(buf, "remove"))
+		rc = bank_remove(bank, false);
+	else if (sysfs_streq(buf, "evict"))
+		rc = bank_remove(bank, true);
+	else
+		rc = -EINVAL;
+	mutex_unlock(&bank->lock);
+	return rc ? rc : count;
+}
+static DEVICE_ATTR_RW(state);
+
+static ssize_t supply_show(struct device *node, struct device_attribute *attr, char *buf)
+{
+	struct bank *bank = dev_get_drvdata(node);
+	ssize_t count;
+
+	mutex_lock(&bank->lock);
+	count = sysfs_emit(buf, "%s\n", bank_power_name(bank));
+	mutex_unlock(&bank->lock);
+	return count;
+}
+
+static ssize_t supply_store(struct device *node, struct device_attribute *attr,
+			   const char *buf, size_t count)
+{
+	struct bank *bank = dev_get_drvdata(node);
+	int rc = -EINVAL;
+
+	mutex_lock(&bank->lock);
+	if (sysfs_streq(buf, "on"))
+		rc = bank_managed(bank) ? bank_power_on(bank) : -EOPNOTSUPP;
+	else if (sysfs_streq(buf, "off"))
+		rc = bank_power_off(bank);
+	mutex_unlock(&bank->lock);
+	return rc ? rc : count;
+}
+static DEVICE_ATTR_RW(supply);
+
+static ssize_t refcounts_read(struct file *file, struct kobject *kobj, struct bin_attribute *attr,
+			      char *buf, loff_t at, size_t count)
+{
+	struct bank *bank = attr->private;
+	unsigned long pfn = PHYS_PFN(bank->start) + at / sizeof(s32);
+	s32 *out = (s32 *)buf;
+	struct page *page;
+	size_t i;
+
+	if (at % sizeof(s32) || count % sizeof(s32))
+		return -EINVAL;
+	for (i = 0; i < count / sizeof(s32); i++) {
+		page = pfn_to_online_page(pfn + i);
+		out[i] = page ? page_ref_count(page) : -1;
+	}
+	return count;
+}
+
+static struct attribute *bank_attrs[] = {
+	&dev_attr_range.attr,
+	&dev_attr_state.attr,
+	&dev_attr_supply.attr,
+	NULL
+};
+ATTRIBUTE_GROUPS(bank);
+
+static struct class bank_class = {
+	.name = "hotbank",
+	.dev_groups = bank_groups,
+};
+
+/* Devices */
+
+struct bank_data {
+	const char *label;
+	phys_addr_t start;
+	phys_addr_t size;
+};
+
+static int bank_describe(struct bank *bank, struct platform_device *pdev)
+{
+	struct bank_data *data = dev_get_platdata(&pdev->dev);
+	const char *label = NULL;
+	struct resource *res;
+
+	if (data) {
+		label = data->label;
+		bank->start = data->start;
+		bank->size = data->size;
+	} else {
+		res = platform_get_resource(pdev, IORESOURCE_MEM, 0);
+		if (!res)
+			return -EINVAL;
+		bank->start = res->start;
+		bank->size = resource_size(res);
+		of_property_read_string(pdev->dev.of_node, "label", &label);
+	}
+	if (!label || strscpy(bank->label, label, sizeof(bank->label)) <= 0)
+		return -EINVAL;
+	if (!IS_ALIGNED(bank->start | bank->size, memory_block_size_bytes()) || !bank->size) {
+		dev_err(&pdev->dev, "bank %s is not made of whole memory blocks of %#lx bytes\n",
+			bank->label, memory_block_size_bytes());
+		return -EINVAL;
+	}
+	bank->nid = dev_to_node(&pdev->dev);
+	if (bank->nid == NUMA_NO_NODE)
+		bank->nid = first_online_node;
+	return 0;
+}
+
+static int bank_find_power(struct bank *bank)
+{
+	struct regulator *supply = devm_regulator_get_optional(bank->dev, "bank");
+
+	if (IS_ERR(supply) && PTR_ERR(supply) != -ENODEV)
+		return dev_err_probe(bank->dev, PTR_ERR(supply), "supply of bank %s\n", bank->label);
+	bank->supply = IS_ERR(supply) ? NULL : supply;
+	bank->domain = bank->dev->pm_domain;
+	return bank->domain ? devm_pm_runtime_enable(bank->dev) : 0;
+}
+
+static void bank_unlist(void *data)
+{
+	struct bank *bank = data;
+
+	mutex_lock(&banks_lock);
+	list_del(&bank->list);
+	mutex_unlock(&banks_lock);
+}
+
+/* An enabled regulator can't be put: it stays as it is, and so does the domain. */
+static void bank_forget_power(void *data)
+{
+	struct bank *bank = data;
+
+	if (bank->powered && bank->domain)
+		pm_runtime_put_sync(bank->dev);
+	if (bank->powered && bank->supply)
+		regulator_disable(bank->supply);
+}
+
+static void bank_unregister(void *data)
+{
+	struct bank *bank = data;
+
+	sysfs_remove_bin_file(&bank->node->kobj, &bank->refcounts);
+	device_unregister(bank->node);
+}
+
+static int bank_register(struct bank *bank)
+{
+	int rc;
+
+	bank->node = device_create(&bank_class, bank->dev, MKDEV(0, 0), bank, "%s", bank->label);
+	if (IS_ERR(bank->node))
+		return PTR_ERR(bank->node);
+	sysfs_bin_attr_init(&bank->refcounts);
+	bank->refcounts.attr.name = "refcounts";
+	bank->refcounts.attr.mode = 0400;
+	bank->refcounts.size = PHYS_PFN(bank->size) * sizeof(s32);
+	bank->refcounts.private = bank;
+	bank->refcounts.read = refcounts_read;
+	rc = sysfs_create_bin_file(&bank->node->kobj, &bank->refcounts);
+	if (rc) {
+		device_unregister(bank->node);
+		return rc;
+	}
+	return devm_add_action_or_reset(bank->dev, bank_unregister, bank);
+}
+
+static void bank_start_up(struct bank *bank)
+{
+	int rc = 0;
+
+	mutex_lock(&bank->lock);
+	if (of_property_read_bool(bank->dev->of_node, "hotbank,at-boot"))
+		bank_hold(bank);
+	else if (of_property_read_bool(bank->dev->of_node, "hotbank,default-on"))
+		rc = bank_add(bank);
+	mutex_unlock(&bank->lock);
+	if (rc)
+		dev_warn(bank->dev, "bank %s is not added at start: %d\n", bank->label, rc);
+}
+
+static int bank_probe(struct platform_device *pdev)
+{
+	struct bank *bank = devm_kzalloc(&pdev->dev, sizeof(*bank), GFP_KERNEL);
+	int rc;
+
+	if (!bank)
+		return -ENOMEM;
+	bank->dev = &pdev->dev;
+	mutex_init(&bank->lock);
+	platform_set_drvdata(pdev, bank);
+	rc = bank_describe(bank, pdev);
+	if (!rc)
+		rc = bank_find_power(bank);
+	if (!rc)
+		rc = bank_power_on(bank);
+	if (rc)
+		return rc;
+	rc = devm_add_action_or_reset(bank->dev, bank_forget_power, bank);
+	if (rc)
+		return rc;
+	mutex_lock(&banks_lock);
+	list_add_tail(&bank->list, &banks);
+	mutex_unlock(&banks_lock);
+	rc = devm_add_action_or_reset(bank->dev, bank_unlist, bank);
+	if (!rc)
+		rc = bank_register(bank);
+	if (!rc)
+		bank_start_up(bank);
+	return rc;
+}
+
+static void bank_shutdown(struct platform_device *pdev)
+{
+	struct bank *bank = platform_get_drvdata(pdev);
+
+	mutex_lock(&bank->lock);
+	if (bank_power_on(bank))
+		dev_err(&pdev->dev, "bank %s can't be switched on for the next kernel\n", bank->label);
+	mutex_unlock(&bank->lock);
+}
+
+static const struct of_device_id bank_match[] = {
+	{ .compatible = "hotbank,bank" },
+	{ }
+};
+MODULE_DEVICE_TABLE(of, bank_match);
+
+static struct platform_driver bank_driver = {
+	.probe = bank_probe,
+	.shutdown = bank_shutdown,
+	.driver = {
+		.name = "hotbank-bank",
+		.of_match_table = bank_match,
+		.suppress_bind_attrs = true,
+	},
+};
+
+/* Banks of the module parameter */
+
+#define MAX_PARAM_BANKS	16
+static struct platform_device *param_devices[MAX_PARAM_BANKS];
+
+static void param_unregister(void)
+{
+	int i;
+
+	for (i = 0; i < MAX_PARAM_BANKS; i++)
+		platform_device_unregister(param_devices[i]);
+}
+
+static int param_register(void)
+{
+	char *rest = banks_param, *part;
+	struct bank_data data;
+	int i = 0;
+
+	while ((part = strsep(&rest, ",")) && *part) {
+		data.label = strsep(&part, "@");
+		data.start = part ? memparse(part, &part) : 0;
+		if (!part || *part++ != '+' || i == MAX_PARAM_BANKS)
+			return -EINVAL;
+		data.size = memparse(part, &part);
+		if (*part)
+			return -EINVAL;
+		param_devices[i] = platform_device_register_data(NULL, "hotbank-bank", i, &data, sizeof(data));
+		if (IS_ERR(param_devices[i]))
+			return PTR_ERR(xchg(&param_devices[i], NULL));
+		i++;
+	}
+	return 0;
+}
+
+static int __init bank_init(void)
+{
+	int rc = class_register(&bank_class);
+
+	if (rc)
+		return rc;
+	rc = register_memory_notifier(&bank_memory_notifier);
+	if (rc)
+		goto no_notifier;
+	rc = register_pm_notifier(&bank_sleep_notifier);
+	if (rc)
+		goto no_sleep;
+	rc = platform_driver_register(&bank_driver);
+	if (rc)
+		goto no_driver;
+	rc = param_register();
+	if (!rc)
+		return 0;
+
+	param_unregister();
+	platform_driver_unregister(&bank_driver);
+no_driver:
+	unregister_pm_notifier(&bank_sleep_notifier);
+no_sleep:
+	unregister_memory_notifier(&bank_memory_notifier);
+no_notifier:
+	class_unregister(&bank_class);
+	return rc;
+}
+
+static void __exit bank_exit(void)
+{
+	param_unregister();
+	platform_driver_unregister(&bank_driver);
+	unregister_pm_notifier(&bank_sleep_notifier);
+	unregister_memory_notifier(&bank_memory_notifier);
+	class_unregister(&bank_class);
+}
+
+module_init(bank_init);
+module_exit(bank_exit);
+MODULE_LICENSE("GPL");
+MODULE_AUTHOR("The hotbank authors");
+MODULE_DESCRIPTION("Banks of DRAM that enter and leave a running kernel");

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guest's agent: serves the guest's own kernel on virtio-serial ports, each as ``hotbank serve --stdio`` does.
+
+Two ports, so that reads stay instant while a change is under way on the other. Run as
+``python3 -S -m hotbank.boards_qemu.agent PORT...``; it ends when a port's other end hangs up, and init starts it
+again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+from hotbank.host import Host
+from hotbank.remote import FileStream
+from hotbank.serve.owner import Owner
+
+_PORTS = Path("/sys/class/virtio-ports")
+
+
+def main(names: list[str]) -> None:
+    """Attend every port until one of them ends."""
+    owner = Owner(Host())
+    ended = threading.Event()
+
+    def attend(device: Path) -> None:
+        with open(device, "r+b", buffering=0) as port:
+            owner.attend(FileStream(port, port))
+        ended.set()
+
+    for name in names:
+        threading.Thread(target=attend, args=(_device(name),), daemon=True).start()
+    ended.wait()
+
+
+def _device(name: str) -> Path:
+    for entry in os.listdir(_PORTS):
+        if (_PORTS / entry / "name").read_text(encoding="ascii").strip() == name:
+            return Path("/dev", entry)
+    raise SystemExit(f"no virtio-serial port {name}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A board as QEMU's arm64 ``virt`` machine, booted from our own device tree.
+
+With ``-kernel`` QEMU would replace the tree's /memory nodes by its own (hw/arm/boot.c, arm_load_dtb), so everything is
+put into memory by the generic loader, and 40 bytes of our own start the kernel as Documentation/arch/arm64/booting.rst
+wants: x0 holds the tree, x1 to x3 are zero. The first MiB of memory belongs to a blob of QEMU's.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hotbank.board import Bank, Board
+from hotbank.boards_qemu.initramfs import PORTS
+from hotbank.boards_qemu.qemu import Command, Loaded, memory_arguments
+from hotbank.errors import BoardError, MachineError
+from hotbank.firmware import devicetree, fdt
+from hotbank.memory import GIB, MIB, Range, format_size
+
+PROGRAM = "qemu-system-aarch64"
+RAM = 0x4000_0000
+INFO_BLOCK = 2 * MIB  # what the kmem route keeps below its bank, in memory that is always on
+_STUB, _KERNEL = RAM + MIB, RAM + 2 * MIB
+_CPU = "cortex-a57"  # boots in half the time that the emulation of "max" needs
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What the machine is started with. ``cmdline`` is put behind the board's own. ``cpus``: emulated CPUs.
+
+    ``default_on``: banks of the ``driver`` route that the driver adds by itself. ``supplies``: GPIO lines of the
+    PL061 that feed a bank, by its name.
+    """
+
+    kernel: Path
+    initrd: Path
+    cmdline: str = ""
+    cpus: int = 2
+    default_on: tuple[str, ...] = ()
+    supplies: Mapping[str, int] | None = None
+
+
+def check(board: Board) -> None:
+    """Raise BoardError unless QEMU's ``virt`` machine can be this board."""
+    if board.arch != "arm64":
+        raise BoardError("arch", board.arch, "must be arm64 for QEMU's arm64 machine")
+    expected = RAM
+    for bank in in_ram(board):
+        if bank.range.start != expected:
+            allowed = f"must be {expected:#x}: QEMU's memory begins at {RAM:#x} and has no gaps"
+            raise BoardError(f"bank.{bank.name}.start", f"{bank.range.start:#x}", allowed)
+        expected = bank.range.end
+    if not in_ram(board) or not in_ram(board)[0].at_boot:
+        raise BoardError("bank", None, f"the bank at {RAM:#x} must be there at boot")
+    for bank in plugged(board):
+        if bank.range.start < _device_memory(expected).start:
+            allowed = f"must be {_device_memory(expected).start:#x} or more: there QEMU's device memory begins"
+            raise BoardError(f"bank.{bank.name}.start", f"{bank.range.start:#x}", allowed)
+
+
+def in_ram(board: Board) -> tuple[Bank, ...]:
+    """The banks that are QEMU's main memory, by address."""
+    return tuple(sorted((b for b in board.banks if b.route != "virtio-mem"), key=lambda b: b.range))
+
+
+def plugged(board: Board) -> tuple[Bank, ...]:
+    """The banks behind a virtio-mem device each, by address."""
+    return tuple(sorted((b for b in board.banks if b.route == "virtio-mem"), key=lambda b: b.range))
+
+
+def command(board: Board, boot: Boot, folder: Path, files: Mapping[str, Path]) -> Command:
+    """How to start QEMU. ``folder``: where device tree and stub are written; ``files``: a backing file for each bank.
+
+    Raises BoardError, MachineError.
+    """
+    check(board)
+    kernel = unpacked_kernel(boot.kernel, folder)
+    tree_at = _up(_KERNEL + image_size(kernel), 2 * MIB)
+    initrd = Range.sized(tree_at + 2 * MIB, boot.initrd.stat().st_size)
+    low = in_ram(board)[0]
+    if initrd.end + 64 * MIB > low.range.end:
+        allowed = (
+            f"must be {format_size(_up(initrd.end + 64 * MIB - RAM, board.block_size))} or more to boot this kernel"
+        )
+        raise BoardError(f"bank.{low.name}.size", format_size(low.range.size), allowed)
+    tree = device_tree(base_tree(board, boot.cpus, folder), board, boot, initrd)
+    (folder / "board.dtb").write_bytes(fdt.encode(tree))
+    (folder / "stub").write_bytes(stub(tree_at, _KERNEL))
+    loaded = (
+        Loaded(folder / "stub", _STUB),
+        Loaded(kernel, _KERNEL),
+        Loaded(folder / "board.dtb", tree_at),
+        Loaded(boot.initrd, initrd.start),
+    )
+    memory = memory_arguments([(files[bank.name], bank.range) for bank in in_ram(board)], boot.cpus)
+    arguments = ("-M", "virt", "-cpu", _CPU, *_with_device_memory(memory, board), *_virtio_mem(board, files))
+    return Command(PROGRAM, (*arguments, "-device", f"loader,addr={_STUB:#x},cpu-num=0"), loaded, PORTS)
+
+
+def base_tree(board: Board, cpus: int, folder: Path) -> fdt.Tree:
+    """The tree of the bare machine, as QEMU describes it."""
+    path = folder / "virt.dtb"
+    size = sum(bank.range.size for bank in in_ram(board))
+    argv = [
+        PROGRAM,
+        "-M",
+        f"virt,dumpdtb={path}",
+        "-cpu",
+        _CPU,
+        "-smp",
+        str(cpus),
+        "-m",
+        f"{size}B",
+        "-display",
+        "none",
+    ]
+    try:
+        subprocess.run([*argv, "-nodefaults"], capture_output=True, text=True, check=True)
+    except FileNotFoundError as e:
+        raise MachineError(f"{PROGRAM} is not installed", remedy="apt-get install qemu-system-arm") from e
+    except subprocess.CalledProcessError as e:
+        raise MachineError(f"{PROGRAM} gave no device tree: {e.stderr.strip()}") from e
+    return fdt.decode(path.read_bytes())
+
+
+def device_tree(base: fdt.Tree, board: Board, boot: Boot, initrd: Range) -> fdt.Tree:
+    """The board's tree: its memory, its banks by their routes, and what /chosen tells the kernel."""
+    tree = devicetree.set_memory(base)
+    numa = any(bank.route == "kmem" for bank in board.banks)
+    info = {bank.range.start - INFO_BLOCK for bank in in_ram(board) if bank.route == "kmem"}
+    for bank in in_ram(board):
+        if bank.at_boot:
+            end = next((start for start in info if bank.range.start < start < bank.range.end), bank.range.end)
+            node = bank.node if bank.node is not None else 0 if numa else None
+            tree = devicetree.add_memory(tree, Range(bank.range.start, end), node=node, movable=bank.movable)
+        elif bank.route == "kmem":
+            tree = _with_node(tree, _pmem_region(bank))
+        elif bank.route == "driver":
+            tree = _with_driver_bank(tree, bank, boot)
+    line = " ".join(filter(None, ("console=ttyAMA0", board.cmdline, boot.cmdline)))
+    tree = devicetree.set_bootargs(tree, line)
+    return _with_initrd(tree, initrd)
+
+
+def stub(tree_at: int, kernel_at: int) -> bytes:
+    """The first instructions: x0 = device tree, x1 = x2 = x3 = 0, jump to the kernel."""
+    load_tree_x0, zero_x1, zero_x2, zero_x3 = 0x580000C0, 0xAA1F03E1, 0xAA1F03E2, 0xAA1F03E3
+    load_kernel_x4, jump_x4 = 0x58000084, 0xD61F0080
+    code = (load_tree_x0, zero_x1, zero_x2, zero_x3, load_kernel_x4, jump_x4)
+    return struct.pack("<6I2Q", *code, tree_at, kernel_at)
+
+
+def image_size(kernel: Path) -> int:
+    """Bytes that the kernel occupies once it runs, its BSS included. Raises MachineError for no arm64 Image."""
+    with open(kernel, "rb") as file:
+        header = file.read(64)
+    if header[56:60] != b"ARM\x64":
+        raise MachineError(f"{kernel} is no arm64 Image", remedy="give the vmlinuz of an arm64 kernel package")
+    return int.from_bytes(header[16:24], "little")
+
+
+def unpacked_kernel(kernel: Path, folder: Path) -> Path:
+    """The kernel itself: as it is, or out of gzip."""
+    with open(kernel, "rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return kernel
+    image = folder / "Image"
+    image.write_bytes(gzip.decompress(kernel.read_bytes()))
+    return image
+
+
+def _device_memory(ram_end: int) -> Range:
+    """Where hot-plugged memory lies on ``virt``: from the next GiB on (hw/arm/virt.c, machvirt_init)."""
+    return Range.sized(_up(ram_end, GIB), 0)
+
+
+def _with_device_memory(memory: Sequence[str], board: Board) -> tuple[str, ...]:
+    """Room for virtio-mem in ``-m``, where the board has such banks."""
+    banks = plugged(board)
+    if not banks:
+        return tuple(memory)
+    ram_end = in_ram(board)[-1].range.end
+    room = _up(banks[-1].range.end - _device_memory(ram_end).start, GIB)
+    return tuple(f"{size},maxmem={ram_end - RAM + room}B" if flag == "-m" else size for flag, size in _pairs(memory))
+
+
+def _pairs(arguments: Sequence[str]) -> Iterable[tuple[str, str]]:
+    return zip(("", *arguments), arguments, strict=False)
+
+
+def _virtio_mem(board: Board, files: Mapping[str, Path]) -> tuple[str, ...]:
+    arguments: list[str] = []
+    for bank in plugged(board):
+        backend = f"memory-backend-file,id=mem-{bank.name},size={bank.range.size}B,mem-path={files[bank.name]},share=on"
+        device = f"virtio-mem-pci,id=bank-{bank.name},memdev=mem-{bank.name},memaddr={bank.range.start:#x}"
+        arguments += ["-object", backend, "-device", f"{device},requested-size=0,block-size=2M"]
+    return tuple(arguments)
+
+
+def _pmem_region(bank: Bank) -> fdt.Node:
+    at = bank.range.start - INFO_BLOCK
+    cells = fdt.cells(at >> 32, at & 0xFFFFFFFF, (bank.range.end - at) >> 32, (bank.range.end - at) & 0xFFFFFFFF)
+    properties = (
+        ("compatible", fdt.strings("pmem-region")),
+        ("reg", cells),
+        ("numa-node-id", fdt.cells(bank.node or 0)),
+    )
+    return fdt.Node(f"pmem@{at:x}", properties)
+
+
+def _with_driver_bank(tree: fdt.Tree, bank: Bank, boot: Boot) -> fdt.Tree:
+    tree = devicetree.add_bank(tree, bank.name, bank.range, node=bank.node)
+    node = tree.root.children[-1]
+    if bank.name in boot.default_on:
+        node = node.with_property("hotbank,default-on", b"")
+    if boot.supplies and bank.name in boot.supplies:
+        tree, phandle = _with_supply(tree, bank.name, boot.supplies[bank.name])
+        node = node.with_property("bank-supply", fdt.cells(phandle))
+    return replace(tree, root=fdt.edit(tree.root, [node.name], node))
+
+
+def _with_supply(tree: fdt.Tree, name: str, line: int) -> tuple[fdt.Tree, int]:
+    """A regulator-fixed that a GPIO line of the PL061 switches, active high; its phandle."""
+    gpio = next(node for _, node in tree.walk() if "arm,pl061" in node.strings("compatible"))
+    used = [node.u32s("phandle")[0] for _, node in tree.walk() if node.get("phandle")]
+    phandle = max(used) + 1
+    properties = (
+        ("compatible", fdt.strings("regulator-fixed")),
+        ("regulator-name", fdt.strings(f"bank-{name}")),
+        ("regulator-min-microvolt", fdt.cells(1_100_000)),
+        ("regulator-max-microvolt", fdt.cells(1_100_000)),
+        ("gpio", fdt.cells(gpio.u32s("phandle")[0], line, 0)),
+        ("enable-active-high", b""),
+        ("phandle", fdt.cells(phandle)),
+    )
+    return _with_node(tree, fdt.Node(f"regulator-bank-{name}", properties)), phandle
+
+
+def _with_node(tree: fdt.Tree, node: fdt.Node) -> fdt.Tree:
+    return replace(tree, root=fdt.edit(tree.root, [node.name], node))
+
+
+def _with_initrd(tree: fdt.Tree, initrd: Range) -> fdt.Tree:
+    chosen = tree.root.child("chosen") or fdt.Node("chosen")
+    for edge, value in (("start", initrd.start), ("end", initrd.end)):
+        chosen = chosen.with_property(f"linux,initrd-{edge}", fdt.cells(value >> 32, value & 0xFFFFFFFF))
+    return _with_node(tree, chosen)
+
+
+def _up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cross-builds our bank driver (kernel/bank) against the headers of a Debian kernel, and keeps what it built.
+
+Debian's header packages expect to lie in /usr: a tree of links that points into the unpacked packages stands in
+for that. A build is keyed by the driver's source and the kernel's package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from hotbank.boards_qemu.packages import Archive, Progress, host_architecture, quiet
+from hotbank.errors import MachineError
+
+NAME = "hotbank_bank"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An architecture by its three names: Debian's, the kernel's, and the compiler's prefix."""
+
+    debian: str
+    kernel: str
+    prefix: str
+
+
+ARM64 = Target("arm64", "arm64", "aarch64-linux-gnu-")
+ARMHF = Target("armhf", "arm", "arm-linux-gnueabihf-")
+
+
+def source_folder() -> Path:
+    """Where the driver's source is: in the installed package, or in the source tree beside it."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "kernel" / "bank", package.parents[1] / "kernel" / "bank"):
+        if folder.is_dir():
+            return folder
+    raise MachineError(
+        "the source of the bank driver is not installed", remedy="work in the source tree, or give --module"
+    )
+
+
+def build(kernel: str, target: Target, cache: Path, progress: Progress = quiet) -> Path:
+    """The driver for a Debian kernel package (``linux-image-…``), built if need be. Raises MachineError."""
+    source = source_folder()
+    key = hashlib.sha256(kernel.encode() + b"".join(path.read_bytes() for path in sorted(source.iterdir()))).hexdigest()
+    built = cache / "modules" / key[:16] / f"{NAME}.ko"
+    if not built.exists():
+        progress(f"building the bank driver for {kernel.removeprefix('linux-image-')}")
+        headers = kernel_headers(kernel, target, cache, progress)
+        make_module(source, headers, target, built)
+    return built
+
+
+def kernel_headers(kernel: str, target: Target, cache: Path, progress: Progress = quiet) -> Path:
+    """A folder to give to ``make -C``, for modules of a Debian kernel package."""
+    release = kernel.removeprefix("linux-image-")
+    common = release.rsplit("-", 1)[0] if target.debian == "arm64" else release.removesuffix("-lpae").rsplit("-", 1)[0]
+    own, shared = Archive.open(target.debian, progress).unpack(
+        f"linux-headers-{release}", f"linux-headers-{common}-common"
+    )
+    (tools,) = Archive.open(host_architecture(), progress).unpack(_kbuild(common))
+    tree = cache / "headers" / release
+    if not (tree / "Makefile").exists():
+        _link_tree(tree / "common", shared / "usr/src" / f"linux-headers-{common}-common", tools)
+        _link_tree(tree, own / "usr/src" / f"linux-headers-{release}", tools)
+        (tree / "Makefile").unlink()
+        (tree / "Makefile").write_text(f"include {tree / 'common' / 'Makefile'}\n", encoding="utf-8")
+    return tree
+
+
+def make_module(source: Path, headers: Path, target: Target, built: Path) -> None:
+    """Run the kernel's build in a copy of ``source`` and put the module at ``built``."""
+    work = built.parent / "build"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(source, work)
+    argv = ["make", "-C", str(headers), f"M={work}", f"ARCH={target.kernel}", f"CROSS_COMPILE={target.prefix}"]
+    argv += ["CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"]
+    if shutil.which(f"{target.prefix}gcc") is None:
+        package = f"gcc-{target.prefix.rstrip('-')}"
+        raise MachineError(f"{target.prefix}gcc is not installed", remedy=f"apt-get install make {package}")
+    done = subprocess.run(argv, capture_output=True, text=True)
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if "error" in line.lower() or "No such file" in line]
+        raise MachineError(f"the bank driver did not build: {(lines or done.stderr.splitlines() or ['?'])[0]}")
+    part = built.with_suffix(f".{os.getpid()}")
+    shutil.copy(work / f"{NAME}.ko", part)
+    part.replace(built)
+    shutil.rmtree(work)
+
+
+def _kbuild(common: str) -> str:
+    """``6.12.117+deb12`` has its tools in linux-kbuild-6.12.117+deb12, ``6.1.0-56`` in linux-kbuild-6.1."""
+    return f"linux-kbuild-{common if '+' in common else '.'.join(common.split('.')[:2])}"
+
+
+def _link_tree(tree: Path, own: Path, tools: Path) -> None:
+    tree.mkdir(parents=True, exist_ok=True)
+    (kbuild,) = (tools / "usr/lib").glob("linux-kbuild-*")
+    for entry in own.iterdir():
+        if entry.name not in ("vmlinux", "scripts", "tools"):
+            _link(tree / entry.name, entry)
+    _link(tree / "scripts", kbuild / "scripts")
+    _link(tree / "tools", kbuild / "tools")
+
+
+def _link(link: Path, target: Path) -> None:
+    if not link.is_symlink():
+        link.symlink_to(target)
