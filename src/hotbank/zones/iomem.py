@@ -8,10 +8,12 @@ Truth: request_standard_resources of arch/arm64/kernel/setup.c: top-level ``Syst
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 from hotbank.errors import FormatError
-from hotbank.memory import MemoryMap, MemoryRegion, Range, Reservation, merge
+from hotbank.memory import MemoryMap, MemoryRegion, Range, Reservation, format_size, merge
+from hotbank.zones.layout import Layout, Warning
 
 FORM = "iomem"
 _LINE = re.compile(r"( *)([0-9a-fA-F]{1,16})-([0-9a-fA-F]{1,16}) : (.*)")
@@ -61,3 +63,17 @@ def restrict(memory: MemoryMap, text: str) -> MemoryMap:
         regions += [MemoryRegion(part, None, False, "SRAT names no domain") for part in left]
     no_map = tuple(Reservation(r, "reserved", no_map=True) for r in unmapped)
     return replace(memory, regions=tuple(regions), reserved=(*memory.reserved, *no_map))
+
+
+def differences(layout: Layout, ram: tuple[Range, ...]) -> Iterator[Warning]:
+    """Where the machine's System RAM is not what was predicted: the rules here, or their input, miss something."""
+    predicted = merge(r.range for r in layout.ram)
+    for one, other, what in (
+        (predicted, ram, "predicted to be System RAM, but the machine does not use it"),
+        (ram, predicted, "System RAM on the machine, but no part of the description as this kernel takes it"),
+    ):
+        left = list(one)
+        for cut in other:
+            left = [part for r in left for part in r.minus(cut)]
+        for part in left:
+            yield Warning("IOMEM_DIFFERS", f"{part} ({format_size(part.size)}): {what}")

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hotbank decode``, ``encode`` and ``zones``: what firmware says about memory, and what a kernel makes of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hotbank import board as boards
+from hotbank import firmware
+from hotbank.board import Board
+from hotbank.errors import FormatError
+from hotbank.firmware import atags, devicetree, fdt
+from hotbank.memory import KIB, MIB, MemoryMap, MemoryRegion, Range, format_size, parse_size
+from hotbank.zones import KERNELS, STRATEGIES, Layout, Warning, iomem, predict
+
+SCHEMA = 1
+_MAX_FILE = 64 * MIB
+_BLOCK = {("arm", 4 * KIB): 64 * MIB, ("arm64", 4 * KIB): 128 * MIB, ("arm64", 16 * KIB): 128 * MIB}
+
+
+@click.command()
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.option("--vendor", type=click.Choice(sorted(atags.VENDORS)), help="Read this vendor's own ATAGs as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def decode(file: str, vendor: str | None, as_json: bool) -> None:
+    """Print what a firmware description says about memory.
+
+    FILE is an ATAG list, a device tree, an ACPI SRAT or a command line, recognised by itself; also gzipped, or a
+    zImage with a device tree appended. `-` reads standard input.
+    """
+    data = firmware.unwrap(_read(file))
+    form = firmware.recognise(data)
+    memory = firmware.memory_map(data, vendor=vendor)
+    banks = devicetree.banks(fdt.decode(data)) if form == "dtb" else ()
+    tags = atags.decode(data, vendor) if form == "atags" else ()
+    if as_json:
+        _print_json(_map_document(form, memory, banks, tags, vendor))
+    else:
+        click.echo("\n".join(_map_lines(form, memory, banks, tags, vendor)))
+
+
+@click.command()
+@click.argument("board")
+@click.option("--atags", "form", flag_value="atags", help="A list of ATAGs, for 32-bit ARM.")
+@click.option("--dtb", "form", flag_value="dtb", help="A flattened device tree.")
+@click.option("--srat", "form", flag_value="srat", help="An ACPI SRAT.")
+@click.option("--cmdline", "form", flag_value="cmdline", help="Kernel command line words.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write to this file, not to standard output.")
+@click.option("--base", type=click.Path(), help="With --dtb: put the board's memory into this device tree.")
+@click.option(
+    "--appended",
+    type=click.Choice(["1", "2"]),
+    help="With --atags: for a zImage with an appended tree of this #size-cells.",
+)
+def encode(board: str, form: str | None, output: str | None, base: str | None, appended: str | None) -> None:
+    """Write a board as a boot loader would describe it, and say what the format can't carry.
+
+    BOARD is a TOML file or the name of a shipped board. Without a format, the board's own is used.
+    """
+    known = boards.load(board)
+    form = form or known.describe
+    if appended and form != "atags":
+        raise click.UsageError("--appended goes with --atags")
+    description = firmware.describe(known, form, base=_read(base) if base else None)
+    if appended:
+        tags = atags.decode(description.data)
+        atags.check_appended(tags, int(appended))
+    _write(description.data, output, binary=form != "cmdline")
+    for lost in description.lost:
+        click.echo(f"not carried: {lost}", err=True)
+
+
+@click.command()
+@click.option("--dtb", type=click.Path(allow_dash=True), help="A device tree, such as /sys/firmware/fdt.")
+@click.option("--atags", "atag_list", type=click.Path(allow_dash=True), help="A list of ATAGs.")
+@click.option("--srat", type=click.Path(allow_dash=True), help="An ACPI SRAT; give --iomem too, it says what is there.")
+@click.option("--board", help="A board, described in its own format.")
+@click.option("--cmdline", help="Kernel command line, instead of the description's own.")
+@click.option("--kernel", type=click.Choice(list(KERNELS)), default="6.12", show_default=True)
+@click.option("--iomem", "iomem_file", type=click.Path(), help="/proc/iomem of the machine, read as root.")
+@click.option("--strategy", type=click.Choice(STRATEGIES), default="mainline", show_default=True)
+@click.option("--arch", type=click.Choice(["arm", "arm64"]), help="Default: arm for ATAGs, else arm64.")
+@click.option("--page-size", type=click.Choice(["4K", "16K", "64K"]), help="Default: 4K.")
+@click.option("--block-size", metavar="SIZE", help="Default: 64M on arm, 128M on arm64 (512M with 64K pages).")
+@click.option("--dma-size", metavar="SIZE", help="On arm: the machine's DMA zone. Default: no such zone.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def zones(**options: Any) -> None:
+    """Predict the zones and memory blocks that a kernel will make of a description."""
+    request = _request(options)
+    layout = _predict(request, options)
+    if options["as_json"]:
+        _print_json(_layout_document(layout))
+    else:
+        click.echo("\n".join(_layout_lines(layout, request.page_size)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A description and the machine it is for. ``board`` is None for a description that came as a file."""
+
+    memory: MemoryMap
+    arch: str
+    page_size: int
+    block_size: int
+    board: Board | None = None
+
+
+def _request(options: dict[str, Any]) -> _Request:
+    sources = {name: options[name] for name in ("dtb", "atag_list", "srat", "board") if options[name] is not None}
+    if len(sources) != 1:
+        raise click.UsageError("give exactly one of --dtb, --atags, --srat and --board")
+    if options["board"] is not None:
+        board = boards.load(options["board"])
+        data = firmware.describe(board, board.describe).data
+        arch = board.arch if board.arch != "any" else "arm64"
+        request = _Request(firmware.memory_map(data), arch, board.page_size, board.block_size, board)
+    else:
+        ((source, path),) = sources.items()
+        request = _from_file(_read(path), source, "arm" if source == "atag_list" else "arm64")
+    page_size = _size(options["page_size"], "--page-size") or request.page_size
+    arch = options["arch"] or request.arch
+    default = request.block_size if request.board else _BLOCK.get((arch, page_size), 512 * MIB)
+    block_size = _size(options["block_size"], "--block-size") or default
+    return replace(request, arch=arch, page_size=page_size, block_size=block_size)
+
+
+def _from_file(data: bytes, source: str, arch: str) -> _Request:
+    data = firmware.unwrap(data)
+    wanted, found = source.replace("atag_list", "atags"), firmware.recognise(data)
+    if found != wanted:
+        raise FormatError("file", 0, "magic", f"this is {found}, not {wanted}")
+    return _Request(firmware.memory_map(data), arch, 4 * KIB, 128 * MIB)
+
+
+def _predict(request: _Request, options: dict[str, Any]) -> Layout:
+    memory, ram = request.memory, None
+    if options["iomem_file"]:
+        text = _read(options["iomem_file"]).decode("utf-8", "replace")
+        ram = iomem.system_ram(text)
+        if options["srat"]:
+            memory = iomem.restrict(memory, text)
+    layout = predict(
+        memory,
+        arch=request.arch,
+        page_size=request.page_size,
+        block_size=request.block_size,
+        cmdline=options["cmdline"],
+        kernel=options["kernel"],
+        strategy=options["strategy"],
+        dma_size=_size(options["dma_size"], "--dma-size"),
+    )
+    found = (*_later_banks(request.board), *(iomem.differences(layout, ram) if ram is not None else ()))
+    return replace(layout, warnings=(*layout.warnings, *found))
+
+
+def _later_banks(board: Board | None) -> Iterable[Warning]:
+    for bank in board.banks if board else ():
+        if not bank.at_boot:
+            yield Warning("NOT_AT_BOOT", f"bank {bank.name} ({bank.range}) is added later, by route {bank.route}")
+
+
+def _size(text: str | None, option: str) -> int | None:
+    try:
+        return None if text is None else parse_size(text)
+    except ValueError as e:
+        raise click.BadParameter(str(e), param_hint=option) from e
+
+
+def _read(path: str) -> bytes:
+    with sys.stdin.buffer if path == "-" else Path(path).open("rb") as file:
+        data = file.read(_MAX_FILE + 1)
+    if len(data) > _MAX_FILE:
+        raise FormatError("file", _MAX_FILE, "size", f"{path} is larger than {format_size(_MAX_FILE)}")
+    return data
+
+
+def _write(data: bytes, path: str | None, *, binary: bool) -> None:
+    if path is not None:
+        Path(path).write_bytes(data)
+        return
+    if binary and sys.stdout.isatty():
+        raise click.UsageError("this is binary: name a file with -o, or send standard output elsewhere")
+    sys.stdout.buffer.write(data)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    click.echo(json.dumps(document, indent=2))
+
+
+def _map_document(
+    form: str, memory: MemoryMap, banks: Sequence[MemoryRegion], tags: Sequence[atags.Tag], vendor: str | None
+) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "format": form,
+        "regions": [_region_document(r) for r in memory.regions],
+        "reserved": [
+            {**_range_document(r.range), "name": r.name, "no_map": r.no_map, "reusable": r.reusable}
+            for r in memory.reserved
+        ],
+        "pmem": [_region_document(r) for r in memory.pmem],
+        "banks": [{"bank": b.source, **_range_document(b.range), "node": b.node} for b in banks],
+        "dma_limit": memory.dma_limit,
+        "cmdline": memory.cmdline,
+        "initrd": _range_document(memory.initrd) if memory.initrd else None,
+        "cpu_nodes": list(memory.cpu_nodes),
+        "tags": [{"tag": t.tag, "name": t.name(vendor), "fields": t.fields(vendor)} for t in tags],
+    }
+
+
+def _region_document(region: MemoryRegion) -> dict[str, Any]:
+    more = {"node": region.node, "hotpluggable": region.hotpluggable, "source": region.source}
+    return {**_range_document(region.range), **more}
+
+
+def _range_document(range_: Range) -> dict[str, int]:
+    return {"start": range_.start, "size": range_.size}
+
+
+def _map_lines(
+    form: str, memory: MemoryMap, banks: Sequence[MemoryRegion], tags: Sequence[atags.Tag], vendor: str | None
+) -> Iterable[str]:
+    yield f"format: {form}"
+    rows = [(r.range, "hot-pluggable" if r.hotpluggable else "memory", r.node, r.source) for r in memory.regions]
+    rows += [(r.range, "persistent", r.node, r.source) for r in memory.pmem]
+    rows += [(b.range, "not at boot", b.node, f"bank {b.source}") for b in banks]
+    for r in memory.reserved:
+        rows.append((r.range, "no-map" if r.no_map else "reusable" if r.reusable else "reserved", None, r.name))
+    header = ("START", "LAST", "SIZE", "KIND", "NODE", "SOURCE")
+    yield from _table(header, [(*_edges(r), kind, _dash(node), source) for r, kind, node, source in rows])
+    if memory.initrd:
+        yield f"initrd: {memory.initrd}"
+    if memory.dma_limit is not None:
+        yield f"DMA reaches below: {memory.dma_limit:#x}"
+    if memory.cpu_nodes:
+        yield "nodes with processors: " + ", ".join(map(str, memory.cpu_nodes))
+    if memory.cmdline is not None:
+        yield f"command line: {memory.cmdline}"
+    for tag in tags:
+        fields = " ".join(f"{k}={v:#x}" if isinstance(v, int) else f"{k}={v!r}" for k, v in tag.fields(vendor).items())
+        yield f"tag {tag.name(vendor)} {fields or tag.payload.hex(' ', 4)}".rstrip()
+
+
+def _layout_document(layout: Layout) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "zones": [
+            {
+                "node": z.node,
+                "zone": z.zone,
+                "start_pfn": z.start_pfn,
+                "spanned": z.spanned,
+                "present": z.present,
+            }
+            for z in layout.zones
+        ],
+        "blocks": [{"block": b.block, "valid_zones": list(b.valid_zones)} for b in layout.blocks],
+        "warnings": [{"code": w.code, "message": w.message} for w in layout.warnings],
+    }
+
+
+def _layout_lines(layout: Layout, page_size: int) -> Iterable[str]:
+    rows = []
+    for z in layout.zones:
+        span = Range(z.start_pfn * page_size, z.end_pfn * page_size)
+        numbers = (str(z.start_pfn), str(z.spanned), str(z.present))
+        rows.append((str(z.node), z.zone, *_edges(span), format_size(z.present * page_size), *numbers))
+    header = ("NODE", "ZONE", "START", "LAST", "SPAN", "PRESENT", "START_PFN", "SPANNED", "PRESENT_PAGES")
+    yield from _table(header, rows)
+    yield ""
+    yield from _table(("BLOCKS", "VALID_ZONES"), list(_block_runs(layout)))
+    for warning in layout.warnings:
+        yield f"{warning.code}: {warning.message}"
+
+
+def _block_runs(layout: Layout) -> Iterable[tuple[str, str]]:
+    """Neighbouring blocks of the same zones as one row."""
+    numbered = enumerate(layout.blocks)
+    for (_, valid_zones), run in groupby(numbered, lambda pair: (pair[1].block - pair[0], pair[1].valid_zones)):
+        numbers = [block.block for _, block in run]
+        name = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
+        yield name, " ".join(valid_zones)
+
+
+def _edges(range_: Range) -> tuple[str, str, str]:
+    return f"{range_.start:#x}", f"{max(range_.start, range_.end - 1):#x}", format_size(range_.size)
+
+
+def _dash(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for row in (header, *rows):
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
