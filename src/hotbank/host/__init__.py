@@ -7,6 +7,7 @@ pages.py     kpageflags, kpagecount: what a page is, and what its references sho
 kcore.py     reference counts through /proc/kcore
 owners.py    who maps a page, whose cgroup pays for it
 survey.py    all of these for one block
+routes.py    how a bank enters and leaves: probe, driver, kmem
 writer.py    writes that can block for ever, in a child that dies with its parent
 switch.py    power switches
 """

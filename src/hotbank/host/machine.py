@@ -15,6 +15,7 @@ from hotbank import board as boards
 from hotbank.board import Bank, Board
 from hotbank.errors import CancelPending, Code, KernelError, Refusal, SwitchError
 from hotbank.host import tree as files
+from hotbank.host.routes import Route, route_for
 from hotbank.host.survey import survey
 from hotbank.host.switch import Switch, switch_for
 from hotbank.host.tree import MEMORY, Ram, Tree
@@ -62,6 +63,7 @@ class Host:
         domains = self._board.domains if self._board else ()
         self._switches = {d.name: switch_for(d, self._tree) for d in domains} | dict(switches or {})
         self._under_way: int | None = None
+        self._writing: Writer | None = None
         self._held: list[Writer] = []
 
     @property
@@ -108,26 +110,27 @@ class Host:
         name = f"{MEMORY}/memory{self._existing(block)}/state"
         self._under_way = block
         try:
-            writer = Writer(self._tree.path(name), "offline")
+            writer = self._writing = Writer(self._tree.path(name), "offline")
             if writer.wait(self._clock, deadline) or not self._cancelled(writer, block):
                 _raise_for(writer.errno, f"offline of memory{block}", "")
         finally:
-            self._under_way = None
+            self._under_way = self._writing = None
 
     def add(self, bank: str) -> None:
-        """By route ``probe``: write the address of each block that is not there. Other routes: EOPNOTSUPP."""
-        found, route = self._bank(bank)
-        if route != "probe":
-            raise _unsupported(f"add of {bank}", route)
-        present = set(files.block_numbers(self._tree))
-        for address in range(found.start, found.end, self._block_size):
-            if address // self._block_size not in present:
-                self._write(f"{MEMORY}/probe", f"{address:#x}", f"add of {bank} at {address:#x}")
+        """Bring the bank into the kernel by its route (routes.py). EOPNOTSUPP where this host can't."""
+        span, route = self._bank(bank)
+        self._route(route).add(bank, span)
 
     def remove(self, bank: str) -> None:
-        """No route that a bare host has can take a block out: EOPNOTSUPP."""
-        _, route = self._bank(bank)
-        raise _unsupported(f"remove of {bank}", route)
+        """Take the bank out of the kernel by its route (routes.py). EOPNOTSUPP where this host can't."""
+        span, route = self._bank(bank)
+        self._route(route).remove(bank, span)
+
+    def cancel(self) -> None:
+        """End the offline that is under way, from another thread; it answers EINTR. Nothing where none is."""
+        writer = self._writing
+        if writer is not None:
+            writer.cancel()
 
     def power(self, domain: str) -> Power:
         """Ask the domain's switch."""
@@ -190,6 +193,9 @@ class Host:
             raise Refusal(Code.NO_SUCH_BANK, f"this host has no bank {name}")
         return bank.range, bank.route
 
+    def _route(self, name: str) -> Route:
+        return route_for(name, self._tree, self._write)
+
     def _switch(self, domain: str) -> Switch:
         switch = self._switches.get(domain)
         if switch is None:
@@ -240,7 +246,7 @@ class Host:
         return BankStatus(
             name=bank.name,
             range=bank.range,
-            kernel=_kernel_state(own, bank.range),
+            kernel=KernelState.STUCK if self._route(bank.route).stuck(bank.range) else _kernel_state(own, bank.range),
             power=powers.get(bank.domain or "", Power.ON),
             blocks=tuple(b.number for b in own),
             at_boot=bank.at_boot,
@@ -270,8 +276,3 @@ def _own_board(tree: Tree) -> Board | None:
 def _raise_for(number: int, what: str, detail: str) -> None:
     if number:
         raise KernelError(number, what, detail=detail)
-
-
-def _unsupported(what: str, route: str) -> KernelError:
-    detail = f"a bare host has no route {route} for it" if route != "none" else "the bank has no route"
-    return KernelError(errno.EOPNOTSUPP, what, detail=detail)

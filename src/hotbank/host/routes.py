@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Routes: how a bank enters and leaves this kernel, and how one finds out whether it really did.
+
+``probe``    drivers/base/memory.c, ``probe_store``: adds one block; nothing removes it
+``driver``   our own module, kernel/bank/hotbank_bank.c: ``/sys/class/hotbank/BANK/state``
+``kmem``     drivers/dax/kmem.c: a pmem region as a dax device, bound to ``kmem``. Its unbind reports success also when
+             blocks could not be removed ("removing memory fails"), and then nothing but a reboot helps: STUCK
+"""
+
+from __future__ import annotations
+
+import errno
+import uuid
+from collections.abc import Callable
+from typing import Protocol
+
+from hotbank.errors import Code, KernelError
+from hotbank.host import tree as files
+from hotbank.host.tree import MEMORY, Tree
+from hotbank.memory import MIB, Range
+
+Write = Callable[[str, str, str], None]
+"""``write(file, word, what)``: write the word, or raise KernelError about ``what``."""
+
+DRIVER_CLASS = "sys/class/hotbank"
+_ND, _DAX = "sys/bus/nd", "sys/bus/dax"
+_ALIGN = 2 * MIB  # of a dax device on 4K pages
+
+
+class Route(Protocol):
+    """One way in and out. Errors are KernelError; what ``add`` and ``remove`` return from, has happened."""
+
+    def add(self, bank: str, span: Range) -> None:
+        """Bring the bank's blocks into the kernel."""
+        ...
+
+    def remove(self, bank: str, span: Range) -> None:
+        """Take the bank's blocks out of the kernel; every one of them is offline."""
+        ...
+
+    def stuck(self, span: Range) -> bool:
+        """True if some of the bank is still there although its driver has let go of it."""
+        ...
+
+
+def route_for(name: str, tree: Tree, write: Write) -> Route:
+    """The route of that name on this machine."""
+    if name == "driver":
+        return Driver(tree, write)
+    if name == "kmem":
+        return Kmem(tree, write)
+    return Probe(tree, write) if name == "probe" else Closed(name)
+
+
+class Closed:
+    """A route that this machine can't go by itself."""
+
+    def __init__(self, name: str) -> None:
+        self._detail = "the bank has no route" if name == "none" else f"a bare host has no route {name} for it"
+
+    def add(self, bank: str, span: Range) -> None:  # noqa: ARG002  # the protocol's arguments
+        """Raises KernelError(EOPNOTSUPP)."""
+        raise KernelError(errno.EOPNOTSUPP, f"add of {bank}", detail=self._detail)
+
+    def remove(self, bank: str, span: Range) -> None:  # noqa: ARG002
+        """Raises KernelError(EOPNOTSUPP)."""
+        raise KernelError(errno.EOPNOTSUPP, f"remove of {bank}", detail=self._detail)
+
+    def stuck(self, span: Range) -> bool:  # noqa: ARG002
+        """Never: nothing was begun."""
+        return False
+
+
+class Probe(Closed):
+    """Writes the address of each block that is missing to ``probe``. There is no way back."""
+
+    def __init__(self, tree: Tree, write: Write) -> None:
+        super().__init__("probe")
+        self._tree, self._write = tree, write
+
+    def add(self, bank: str, span: Range) -> None:
+        """Add the blocks that are not there."""
+        size, present = files.block_size(self._tree), set(files.block_numbers(self._tree))
+        for address in range(span.start, span.end, size):
+            if address // size not in present:
+                self._write(f"{MEMORY}/probe", f"{address:#x}", f"add of {bank} at {address:#x}")
+
+
+class Driver:
+    """Our bank driver."""
+
+    def __init__(self, tree: Tree, write: Write) -> None:
+        self._tree, self._write = tree, write
+
+    def add(self, bank: str, span: Range) -> None:
+        """Tell the driver to add it."""
+        self._control(bank, span, "add")
+
+    def remove(self, bank: str, span: Range) -> None:
+        """Tell the driver to remove it, and see that no block is left."""
+        self._control(bank, span, "remove")
+        _check_gone(self._tree, f"remove of {bank}", span)
+
+    def stuck(self, span: Range) -> bool:
+        """Never: the driver's remove is all or nothing (``try_remove_memory``)."""
+        del span
+        return False
+
+    def _control(self, bank: str, span: Range, word: str) -> None:
+        folder, what = f"{DRIVER_CLASS}/{bank}", f"{word} of {bank}"
+        found = self._tree.read(f"{folder}/range")
+        if found is None:
+            raise KernelError(errno.ENODEV, what, detail=f"{self._tree.path(folder)} is missing: load hotbank_bank")
+        if _range(found) != span:
+            raise KernelError(errno.EINVAL, what, detail=f"the driver's bank is {found}, the board's {span}")
+        self._write(f"{folder}/state", word, what)
+
+
+class Kmem:
+    """A pmem region that begins a little below the bank and is bound to ``kmem`` as one dax device."""
+
+    def __init__(self, tree: Tree, write: Write) -> None:
+        self._tree, self._write = tree, write
+
+    def add(self, bank: str, span: Range) -> None:
+        """Make the region's dax device if need be, and bind it to ``kmem``."""
+        what = f"add of {bank}"
+        if self.stuck(span):
+            raise KernelError(errno.EBUSY, what, detail="a removal left half of it behind", code=Code.STUCK)
+        region = self._region(span, what)
+        device = self._device(region) or self._awake(region, what)
+        driver = self._driver(device)
+        if driver == "device_dax":
+            self._write(f"{_DAX}/drivers/device_dax/unbind", device, what)
+        if driver != "kmem":
+            self._bind(device, what)
+        if not _left(self._tree, span):
+            raise KernelError(errno.EIO, what, detail=f"{device} is bound to kmem and no block came")
+
+    def remove(self, bank: str, span: Range) -> None:
+        """Unbind it from ``kmem``, see that no block is left, and unbind it from ``dax_pmem`` too: a dark
+        device that is still there could be bound to ``device_dax`` by anyone."""
+        what = f"remove of {bank}"
+        region = self._region(span, what)
+        device = self._device(region)
+        if device is not None and self._driver(device) == "kmem":
+            self._write(f"{_DAX}/drivers/kmem/unbind", device, what)
+        _check_gone(self._tree, what, span)
+        for asleep in self._bound(region, "dax_pmem"):
+            self._write(f"{_ND}/drivers/dax_pmem/unbind", asleep, what)
+
+    def stuck(self, span: Range) -> bool:
+        """True if blocks are there and no dax device that is bound to ``kmem`` stands behind them."""
+        return _left(self._tree, span) and not any(
+            self._driver(device) == "kmem" and span.overlaps(self._extent(device))
+            for device in self._tree.names(f"{_DAX}/devices")
+        )
+
+    def _region(self, span: Range, what: str) -> str:
+        for region in self._tree.names(f"{_ND}/devices"):
+            folder = f"{_ND}/devices/{region}"
+            start, size = (self._tree.read(f"{folder}/{name}") for name in ("resource", "size"))
+            if region.startswith("region") and start and size:
+                whole = Range.sized(int(start, 0), int(size, 0))
+                if whole.contains(span):
+                    return region
+        raise KernelError(errno.ENODEV, what, detail=f"no pmem region holds {span}: is of_pmem loaded?")
+
+    def _device(self, region: str) -> str | None:
+        """The dax device on top of the region, if there is one now."""
+        number = region.removeprefix("region")
+        return next((d for d in self._tree.names(f"{_DAX}/devices") if d.startswith(f"dax{number}.")), None)
+
+    def _awake(self, region: str, what: str) -> str:
+        """Bind the region's namespace to ``dax_pmem``, which makes its dax device."""
+        seed = self._holder(region)
+        if seed is None:
+            seed = self._configured(region, what)
+        self._write(f"{_ND}/drivers/dax_pmem/bind", seed, what)
+        device = self._device(region)
+        if device is None:
+            raise KernelError(errno.EIO, what, detail=f"{seed} is bound to dax_pmem and made no dax device")
+        return device
+
+    def _holder(self, region: str) -> str | None:
+        """The region's ``daxN.M`` of the nd bus that has the namespace already, from before or from an info block
+        that an earlier boot left."""
+        number = region.removeprefix("region")
+        for name in self._tree.names(f"{_ND}/devices"):
+            if name.startswith(f"dax{number}.") and self._tree.read(f"{_ND}/devices/{name}/namespace"):
+                return name
+        return None
+
+    def _configured(self, region: str, what: str) -> str:
+        """The region's dax seed, given the namespace. A fresh uuid replaces whatever info block is there."""
+        namespace = f"namespace{region.removeprefix('region')}.0"
+        for driver in ("nd_pmem", "nd_btt"):
+            if namespace in self._tree.names(f"{_ND}/drivers/{driver}"):
+                self._write(f"{_ND}/drivers/{driver}/unbind", namespace, what)
+        seed = self._tree.read(f"{_ND}/devices/{region}/dax_seed")
+        if not seed:
+            raise KernelError(errno.ENODEV, what, detail=f"{region} has no dax seed: is dax_pmem loaded?")
+        settings = {"uuid": str(uuid.uuid4()), "align": str(_ALIGN), "mode": "ram", "namespace": namespace}
+        for name, value in settings.items():
+            self._write(f"{_ND}/devices/{seed}/{name}", value, what)
+        return seed
+
+    def _bind(self, device: str, what: str) -> None:
+        """``bind`` where ``kmem`` knows the device, else ``new_id``, which binds it as well."""
+        try:
+            self._write(f"{_DAX}/drivers/kmem/bind", device, what)
+        except KernelError as e:
+            if e.errno != errno.ENODEV:
+                raise
+            self._write(f"{_DAX}/drivers/kmem/new_id", device, what)
+
+    def _driver(self, device: str) -> str | None:
+        drivers = self._tree.names(f"{_DAX}/drivers")
+        return next((d for d in drivers if device in self._tree.names(f"{_DAX}/drivers/{d}")), None)
+
+    def _bound(self, region: str, driver: str) -> list[str]:
+        number = region.removeprefix("region")
+        return [d for d in self._tree.names(f"{_ND}/drivers/{driver}") if d.startswith(f"dax{number}.")]
+
+    def _extent(self, device: str) -> Range:
+        start, size = (self._tree.read(f"{_DAX}/devices/{device}/{name}") for name in ("resource", "size"))
+        return Range.sized(int(start or "0", 0), int(size or "0", 0))
+
+
+def _left(tree: Tree, span: Range) -> bool:
+    size = files.block_size(tree)
+    return any(span.overlaps(Range.sized(number * size, size)) for number in files.block_numbers(tree))
+
+
+def _check_gone(tree: Tree, what: str, span: Range) -> None:
+    if _left(tree, span):
+        raise KernelError(errno.EBUSY, what, detail="it was removed, and blocks of it are still there", code=Code.STUCK)
+
+
+def _range(text: str) -> Range | None:
+    """``0x60000000-0x7fffffff``, the last byte included."""
+    first, dash, last = text.partition("-")
+    return Range(int(first, 16), int(last, 16) + 1) if dash else None
