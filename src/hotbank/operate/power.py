@@ -7,6 +7,8 @@ again; on confirmed before the first block returns. A switch is believed by its 
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from hotbank.errors import Code, HotbankError, KernelError, Refusal, SwitchError
 from hotbank.machine import DomainStatus, Machine, Snapshot
 from hotbank.memory import KernelState, Power
@@ -58,8 +60,15 @@ def turn(machine: Machine, domain: str, want: Power) -> None:
         code = Code.POWER_UNKNOWN
         raise Refusal(code, f"domain {domain} was switched {want} and can't say whether it is", remedy=remedy(code))
     if power is not want:
+        _turn_back(machine, domain)
         help_ = remedy(Code.SWITCH_FAILED)
         raise SwitchError(f"domain {domain} was switched {want} and says {power}", remedy=help_)
+
+
+def _turn_back(machine: Machine, domain: str) -> None:
+    """Either the switch or its status lied. Whichever it was, on is what does no harm."""
+    with suppress(SwitchError, KernelError):
+        machine.set_power(domain, Power.ON)
 
 
 def switch_on(machine: Machine, domain: str) -> None:
@@ -78,8 +87,8 @@ def darken(machine: Machine, domain: str, want: Power) -> Power:
     Refusal(DOMAIN_IN_USE) when something of it is in the kernel, Refusal(RACED) when it came in meanwhile,
     SwitchError or Refusal(POWER_UNKNOWN) when no state was reached.
     """
-    status = confirm_out(machine, domain)
-    reached = _first_that_works(machine, status, want)
+    rungs: list[Power] = [p for p in (Power.OFF, Power.SELF_REFRESH) if p in confirm_out(machine, domain).states]
+    reached = _first_that_works(machine, domain, rungs[rungs.index(want) :])
     try:
         confirm_out(machine, domain)
     except Refusal as e:
@@ -88,16 +97,16 @@ def darken(machine: Machine, domain: str, want: Power) -> Power:
     return reached
 
 
-def _first_that_works(machine: Machine, domain: DomainStatus, want: Power) -> Power:
-    rungs: list[Power] = [p for p in (Power.OFF, Power.SELF_REFRESH) if p in domain.states]
+def _first_that_works(machine: Machine, domain: str, rungs: list[Power]) -> Power:
     failed: HotbankError | None = None
-    for rung in rungs[rungs.index(want) :]:
+    for rung in rungs:
+        confirm_out(machine, domain)
         try:
-            turn(machine, domain.name, rung)
+            turn(machine, domain, rung)
             return rung
         except (SwitchError, Refusal) as e:
             failed = failed or e
-            if ask(machine, domain.name) is not Power.ON:
+            if ask(machine, domain) is not Power.ON:
                 break
     assert failed is not None
     raise failed

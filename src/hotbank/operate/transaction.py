@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,7 +150,7 @@ class Transaction:
         self._moved = 0
         self._touched: set[int] = set()
         self._note, self._fact = Code.OK, ""
-        self._began = machine.clock.now()
+        self._began = self._latest = machine.clock.now()
         self._deadline = self._block_deadline = self._began + self._limits.total
         self._carry_out: Mapping[Action, Callable[[Step], None]] = {
             Action.OFFLINE: self._offline,
@@ -323,7 +324,7 @@ class Transaction:
         return code_of(error)
 
     def _why_cancelled(self) -> Code:
-        over = self._machine.clock.now() >= self._block_deadline
+        over = self._now() >= self._block_deadline
         return Code.DEADLINE if over and not self._interrupted() else Code.INTERRUPTED
 
     def _look(self, step: Step) -> Verdict | None:
@@ -403,7 +404,7 @@ class Transaction:
             fact,
             pages=self._moved,
             freed=bank.range.size if bank is not None and out else 0,
-            seconds=self._machine.clock.now() - self._began,
+            seconds=self._now() - self._began,
             kernel=bank.kernel if bank is not None else None,
             power=bank.power if bank is not None else None,
             **more,
@@ -416,6 +417,12 @@ class Transaction:
             return None
 
     # Bookkeeping.
+
+    def _now(self) -> float:
+        """Seconds on the machine's clock; of a machine that is silent, the last that it said."""
+        with suppress(HotbankError):
+            self._latest = self._machine.clock.now()
+        return self._latest
 
     def _bank_is_out(self) -> bool:
         status = self._machine.snapshot().bank(self._plan.banks[0])
@@ -438,7 +445,7 @@ class Transaction:
         """Give the observer an event. An observer that fails must not stop a transaction in its middle."""
         if self._observer_failed is not None:
             return
-        t = self._machine.clock.now() - self._began
+        t = self._now() - self._began
         total = {"total": self._plan.pages, "moved": self._moved}
         try:
             self._on_event(Event(t, self._seq, event, **{**total, **what}))

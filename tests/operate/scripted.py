@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine simple enough to be obviously right, a wrapper that makes calls fail, and one that watches power.
+
+``Scripted`` is a dict of blocks with pages to move; ``Faulty`` and ``Watched`` wrap any Machine.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hotbank.errors import CancelPending, Code, KernelError, SwitchError
+from hotbank.machine import (
+    BankStatus,
+    Block,
+    DomainStatus,
+    Evidence,
+    Machine,
+    Owner,
+    Snapshot,
+    Survey,
+    ZoneInfo,
+)
+from hotbank.memory import MIB, BlockState, KernelState, Kind, Online, Power, Range
+
+BLOCK, PAGE = 64 * MIB, 4096
+PAGES = BLOCK // PAGE
+CALLS = ("snapshot", "survey", "online", "offline", "add", "remove", "power", "set_power")
+
+
+class ManualClock:
+    """Seconds that pass only when someone sleeps, or ``per_look`` at a time when someone looks."""
+
+    def __init__(self, per_look: float = 0.0) -> None:
+        self.time, self.per_look = 0.0, per_look
+
+    def now(self) -> float:
+        self.time += self.per_look
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+@dataclass
+class Slot:
+    """One block: where it is, how many pages of it move, and what speaks against moving them."""
+
+    number: int
+    bank: str
+    state: BlockState = BlockState.ONLINE
+    zone: str = "Movable"
+    pages: int = 100
+    why: Code | None = None
+    boot: bool = True
+    holes: bool = False
+    unknown: tuple[str, ...] = ()
+    pending: bool = False
+
+
+@dataclass
+class Scripted:
+    """Banks ``low`` (4 blocks, Normal, stays), ``high`` (4 blocks, Movable), ``mate`` (1 block, in high's domain).
+
+    ``lost``: banks that were in the kernel when their power went off; a test that sees one has found a breach.
+    """
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    states: tuple[Power, ...] = (Power.ON, Power.SELF_REFRESH, Power.OFF)
+    mate: bool = False
+    free: int = 10_000
+    auto_online: str = "offline"
+    boot_memory_leaves: bool | None = True
+    route: str = "driver"
+    movable: bool = True
+    boot_id: str = "boot-1"
+
+    def __post_init__(self) -> None:
+        self.ranges = {"low": Range.sized(0x40000000, 4 * BLOCK), "high": Range.sized(0x50000000, 4 * BLOCK)}
+        if self.mate:
+            self.ranges["mate"] = Range.sized(0x60000000, BLOCK)
+        self.slots = {n: slot for bank in self.ranges for n, slot in self._fresh(bank, BlockState.ONLINE)}
+        self.level = Power.ON
+        self.lost: list[str] = []
+        self.held: int | None = None
+
+    def _fresh(self, bank: str, state: BlockState) -> Iterator[tuple[int, Slot]]:
+        area = self.ranges[bank]
+        for number in range(area.start // BLOCK, area.end // BLOCK):
+            yield number, Slot(number, bank, state, "Normal" if bank == "low" else "Movable")
+
+    # Machine.
+
+    def snapshot(self) -> Snapshot:
+        banks = tuple(self._bank(name) for name in self.ranges)
+        names = tuple(b.name for b in banks if b.domain)
+        domain = DomainStatus("ddr", self.level, self.states, names, "machine")
+        blocks = tuple(self._block(slot) for slot in sorted(self.slots.values(), key=lambda s: s.number))
+        zones = (
+            ZoneInfo(0, "Normal", 0x40000, 4 * PAGES, 4 * PAGES, 4 * PAGES, free=self.free + 50, min=50),
+            ZoneInfo(0, "Movable", 0x50000, 4 * PAGES, 4 * PAGES, 4 * PAGES, free=4 * (PAGES - 100), min=10),
+        )
+        return Snapshot(
+            "scripted",
+            "arm",
+            PAGE,
+            BLOCK,
+            self.boot_id,
+            blocks,
+            zones,
+            banks,
+            (domain,),
+            self.auto_online,
+            self.boot_memory_leaves,
+            pending=self.held,
+        )
+
+    def _block(self, slot: Slot) -> Block:
+        zones = (slot.zone,) if slot.state is BlockState.ONLINE else ("Normal", "Movable")
+        state = BlockState.GOING_OFFLINE if slot.number == self.held else slot.state
+        return Block(slot.number, Range.sized(slot.number * BLOCK, BLOCK), state, zones, 0, slot.pages)
+
+    def _bank(self, name: str) -> BankStatus:
+        states = {s.state for s in self.slots.values() if s.bank == name}
+        kernel = KernelState.ABSENT if not states else KernelState.PARTIAL
+        if len(states) == 1:
+            kernel = KernelState.ONLINE if BlockState.ONLINE in states else KernelState.OFFLINE
+        if name == "low":
+            return BankStatus(name, self.ranges[name], kernel, Power.ON)
+        return BankStatus(
+            name,
+            self.ranges[name],
+            kernel,
+            self.level,
+            movable=self.movable,
+            route=self.route,
+            domain="ddr",
+        )
+
+    def survey(self, block: int) -> Survey:
+        slot = self._slot(block)
+        kinds = {Kind.ANON: slot.pages, Kind.FREE: PAGES - slot.pages}
+        blocking = (
+            (Evidence(block * PAGES + 7, Kind.ANON, slot.why, Owner(42, "stubborn")),) if slot.why is not None else ()
+        )
+        return Survey(block, kinds, blocking, len(blocking), slot.unknown, slot.boot, slot.holes)
+
+    def online(self, block: int, how: Online) -> None:
+        slot = self._slot(block)
+        if slot.state is BlockState.ONLINE:
+            raise KernelError(errno.EINVAL, f"memory{block}")
+        slot.state, slot.zone = BlockState.ONLINE, "Movable" if how is Online.MOVABLE else "Normal"
+
+    def offline(self, block: int, deadline: float) -> None:
+        slot = self._slot(block)
+        if slot.state is BlockState.OFFLINE or slot.holes:
+            raise KernelError(errno.EINVAL, f"memory{block}")
+        if slot.why is Code.UNMOVABLE:
+            raise KernelError(errno.EBUSY, f"memory{block}")
+        if self.boot_memory_leaves is False and slot.boot:
+            raise KernelError(errno.EPERM, f"memory{block}")
+        self.clock.time += 0.01
+        if slot.why is Code.PINNED or slot.pending:
+            self.clock.time = max(self.clock.time, deadline)
+            if slot.pending:
+                self.held = block
+                raise CancelPending(f"memory{block}")
+            raise KernelError(errno.EINTR, f"memory{block}")
+        slot.state = BlockState.OFFLINE
+
+    def let_go(self) -> None:
+        """The kernel lets go of the block whose cancelled offline it held."""
+        assert self.held is not None
+        self.slots[self.held].pending = False
+        self.held = None
+
+    def add(self, bank: str) -> None:
+        if any(s.bank == bank for s in self.slots.values()):
+            raise KernelError(errno.EEXIST, bank)
+        if self.level is not Power.ON:
+            self.lost.append(f"{bank} added in the dark")
+        state = BlockState.OFFLINE if self.auto_online == "offline" else BlockState.ONLINE
+        self.slots.update(self._fresh(bank, state))
+        for slot in self.slots.values():
+            if slot.bank == bank and self.auto_online in ("online", "online_kernel"):
+                slot.zone = "Normal"
+
+    def remove(self, bank: str) -> None:
+        if any(s.bank == bank and s.state is BlockState.ONLINE for s in self.slots.values()):
+            raise KernelError(errno.EBUSY, bank)
+        self.slots = {n: s for n, s in self.slots.items() if s.bank != bank}
+
+    def power(self, domain: str) -> Power:
+        return self.level
+
+    def set_power(self, domain: str, want: Power) -> None:
+        if want is not Power.ON:
+            self.lost += sorted({s.bank for s in self.slots.values() if s.bank != "low"})
+        self.level = want
+
+    def _slot(self, block: int) -> Slot:
+        if block not in self.slots:
+            raise KernelError(errno.ENOENT, f"memory{block}")
+        return self.slots[block]
+
+
+Fault = Callable[[], None]
+
+
+def raising(error: Exception) -> Fault:
+    """A fault that raises the error."""
+
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+class Faulty:
+    """Any machine, some of whose calls go wrong.
+
+    ``fail(call, nth, fault)``: before the nth ``call`` (0 is the next one), ``fault`` runs and may raise; with
+    ``forever`` before each one from there on. ``lie(call, answer)``: the call is not made, and answers that.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.calls: list[str] = []
+        self._faults: list[tuple[str, int, bool, Fault]] = []
+        self._lies: dict[str, Any] = {}
+
+    @property
+    def clock(self) -> Any:
+        return self.machine.clock
+
+    def fail(self, call: str, nth: int, fault: Fault, *, forever: bool = False) -> None:
+        self._faults.append((call, self.calls.count(call) + nth, forever, fault))
+
+    def lie(self, call: str, answer: Any) -> None:
+        self._lies[call] = answer
+
+    def heal(self) -> None:
+        """From here on everything works."""
+        self._faults.clear()
+        self._lies.clear()
+
+    def _do(self, call: str, *args: Any) -> Any:
+        nth = self.calls.count(call)
+        self.calls.append(call)
+        for name, at, forever, fault in self._faults:
+            if name == call and (nth == at or (forever and nth > at)):
+                fault()
+        if call in self._lies:
+            return self._lies[call]
+        return getattr(self.machine, call)(*args)
+
+    def snapshot(self) -> Snapshot:
+        return self._do("snapshot")  # type: ignore[no-any-return]
+
+    def survey(self, block: int) -> Survey:
+        return self._do("survey", block)  # type: ignore[no-any-return]
+
+    def online(self, block: int, how: Online) -> None:
+        self._do("online", block, how)
+
+    def offline(self, block: int, deadline: float) -> None:
+        self._do("offline", block, deadline)
+
+    def add(self, bank: str) -> None:
+        self._do("add", bank)
+
+    def remove(self, bank: str) -> None:
+        self._do("remove", bank)
+
+    def power(self, domain: str) -> Power:
+        return self._do("power", domain)  # type: ignore[no-any-return]
+
+    def set_power(self, domain: str, want: Power) -> None:
+        self._do("set_power", domain, want)
+
+
+class Watched(Faulty):
+    """A machine whose owner looks on: every order against invariant 1 is written into ``breaches``."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine)
+        self.breaches: list[str] = []
+        self._asked_since_change = False
+
+    def _do(self, call: str, *args: Any) -> Any:
+        if call == "set_power" and args[1] is not Power.ON:
+            self._check_dark(args[0])
+        if call == "add":
+            self._check_lit(args[0])
+        if call in ("snapshot", "survey"):
+            self._asked_since_change |= call == "snapshot"
+        elif call != "power":
+            self._asked_since_change = False
+        return super()._do(call, *args)
+
+    def _check_dark(self, domain: str) -> None:
+        snapshot = self.machine.snapshot()
+        status = snapshot.domain(domain)
+        banks = [snapshot.bank(name) for name in status.banks] if status is not None else []
+        self.breaches += [f"{b.name} in the kernel" for b in banks if b and b.kernel is not KernelState.ABSENT]
+        if not self._asked_since_change:
+            self.breaches.append("power off without asking again")
+
+    def _check_lit(self, bank: str) -> None:
+        status = self.machine.snapshot().bank(bank)
+        if status is not None and status.domain is not None and self.machine.power(status.domain) is not Power.ON:
+            self.breaches.append(f"{bank} added in the dark")
+
+
+def places(machine: Machine) -> dict[int, tuple[str, tuple[str, ...]]]:
+    """Each block's state and zone: what invariant 2 is about."""
+    return {
+        b.number: (b.state.value, b.valid_zones if b.state is BlockState.ONLINE else ())
+        for b in machine.snapshot().blocks
+    }
+
+
+def switch_error(what: str = "ddr") -> SwitchError:
+    """What a machine raises when its switch does not do it."""
+    return SwitchError(f"{what}: the switch did not answer")
