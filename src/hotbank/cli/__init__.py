@@ -28,7 +28,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Try": {"demo": "demo", "up": "current", "down": "current"},
     "Describe": {"decode": "describe", "encode": "describe", "zones": "describe"},
-    "Serve": {"serve": "current", "doctor": "doctor"},
+    "Serve": {"doctor": "doctor"},
 }
 _MODULES = {name: module for section in SECTIONS.values() for name, module in section.items()}
 

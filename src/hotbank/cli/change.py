@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hotbank plan``, ``remove`` and ``add``: what would be done, and doing it.
+
+A served machine's owner carries the transaction out, so it survives this process; Ctrl-C asks for a rollback.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import click
+
+from hotbank import operate
+from hotbank.cli.context import Context
+from hotbank.cli.progress import Show, outcome_lines, watching
+from hotbank.machine import Machine
+from hotbank.operate import Limits, Outcome, Plan, reasons
+from hotbank.remote import Remote
+
+
+@click.command("plan")
+@click.argument("target", metavar="BANK|BLOCK")
+@click.option("--add", "adding", is_flag=True, help="Plan an addition instead of a removal.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def plan(context: Context, target: str, adding: bool, as_json: bool) -> None:
+    """Print the steps that remove (or add) would take, with their expected cost. Changes nothing."""
+    machine = context.machine(changing=False)
+    made = operate.plan_add(machine, target) if adding else operate.plan_remove(machine, target)
+    lines = [json.dumps(made.document())] if as_json else plan_lines(made)
+    for line in lines:
+        click.echo(line)
+
+
+def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that remove and add share."""
+    options = (
+        click.argument("target", metavar="BANK|BLOCK"),
+        click.option(
+            "--deadline",
+            type=click.FloatRange(min=0, min_open=True),
+            default=Limits().total,
+            show_default=True,
+            metavar="SECONDS",
+            help="Give up and roll back after this long.",
+        ),
+        click.option("--keep-partial", is_flag=True, help="On failure keep what was done (exit status 64)."),
+        click.option("--dry-run", is_flag=True, help="Print the plan and stop."),
+        click.option("--json", "as_json", is_flag=True, help='Events as JSON, one a line; the last is "done".'),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command("remove")
+@_limits
+@click.option("--force", is_flag=True, help="Try although a survey says no; the deadline still holds.")
+@click.pass_obj
+def remove(
+    context: Context, target: str, deadline: float, keep_partial: bool, dry_run: bool, as_json: bool, force: bool
+) -> int:
+    """Evacuate a bank, take it out of the kernel, and switch its power off.
+
+    A removal that fails puts every block back into the state and zone it was in.
+    """
+    machine = context.machine(changing=True)
+    if dry_run:
+        return _print_plan(operate.plan_remove(machine, target), as_json)
+    options = {"limits": _seconds(deadline), "force": force, "keep_partial": keep_partial}
+    return _carry_out(machine, "remove", target, options, as_json)
+
+
+@click.command("add")
+@_limits
+@click.pass_obj
+def add(context: Context, target: str, deadline: float, keep_partial: bool, dry_run: bool, as_json: bool) -> int:
+    """Switch a bank's power on, bring it into the kernel, and online it as Movable."""
+    machine = context.machine(changing=True)
+    if dry_run:
+        return _print_plan(operate.plan_add(machine, target), as_json)
+    return _carry_out(machine, "add", target, {"limits": _seconds(deadline), "keep_partial": keep_partial}, as_json)
+
+
+def plan_lines(made: Plan) -> Iterator[str]:
+    """A plan for people: machine, verdict, steps with their cost."""
+    yield f"machine   {made.machine}"
+    yield f"{made.verb:<10}{made.target}: {made.code}" + (f": {made.fact}" if made.fact else "")
+    for number, step in enumerate(made.steps, 1):
+        pages = f"{step.pages:>8} pages" if step.pages else ""
+        yield f"{number:>4}  {step.action:<14}{step.target:<16}{step.seconds:>8.2f} s{pages}".rstrip()
+    yield f"total     {made.pages} pages to move, about {made.seconds:.2f} s"
+    if made.remedy and made.impossible:
+        yield f"remedy    {made.remedy}"
+
+
+def _print_plan(made: Plan, as_json: bool) -> int:
+    for line in [json.dumps(made.document())] if as_json else plan_lines(made):
+        click.echo(line)
+    return reasons.EXIT_FAILED if made.impossible else reasons.EXIT_DONE
+
+
+def _seconds(deadline: float) -> Limits:
+    """The total; one block may take all of it."""
+    return Limits(total=deadline, block=deadline)
+
+
+def _carry_out(machine: Machine, verb: str, target: str, options: dict[str, Any], as_json: bool) -> int:
+    name = machine.snapshot().machine
+    if not as_json:
+        click.echo(f"machine {name}")
+    with watching(f"{verb} {target}", as_json) as show:
+        outcome = _transact(machine, verb, target, options, show)
+    if not as_json:
+        for line in outcome_lines(outcome):
+            click.echo(line, err=outcome.exit != reasons.EXIT_DONE)
+    return outcome.exit
+
+
+def _transact(machine: Machine, verb: str, target: str, options: dict[str, Any], show: Show) -> Outcome:
+    if isinstance(machine, Remote):
+        from hotbank import serve
+
+        with _interrupts(machine.cancel):
+            order = serve.remove if verb == "remove" else serve.add
+            return order(machine, target, on_event=show, **options)
+    stopped: list[bool] = []
+    with _interrupts(lambda: stopped.append(True)):
+        act = operate.remove if verb == "remove" else operate.add
+        return act(machine, target, on_event=show, interrupted=lambda: bool(stopped), **options)
+
+
+@contextmanager
+def _interrupts(stop: Callable[[], object]) -> Iterator[None]:
+    """While this runs, Ctrl-C and SIGTERM ask for a rollback instead of ending the process."""
+
+    def handle(_signal: int, _frame: FrameType | None) -> None:
+        click.echo("hotbank: interrupted, rolling back", err=True)
+        stop()
+
+    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

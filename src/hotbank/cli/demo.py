@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hotbank demo``: the main job and its contrasts, with a live map on a terminal and plain lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from hotbank.cli import bankmap, scenes
+from hotbank.cli.explain import evidence_line, kinds_line
+from hotbank.cli.progress import event_line
+from hotbank.cli.scenes import Audience, Scene
+from hotbank.firmware import atags, memory_map
+from hotbank.memory import format_size
+from hotbank.model import Model
+from hotbank.operate import Event, Verdict
+from hotbank.operate.reasons import EXIT_DONE, EXIT_FAILED
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.text import Text
+
+_FRAME = 0.12  # seconds of wall time that the live map shows each event
+
+
+@click.command("demo")
+@click.option("--seed", type=int, default=2009, show_default=True, help="Seed of everything random.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def demo(seed: int, as_json: bool) -> int:
+    """Watch a bank leave, go dark and come back, and see what stops one.
+
+    Boots a model of the 2009 board (32-bit ARM, 512 MiB, 256 MiB of it movable) from its ATAG list, with a
+    workload running all the time. Time is simulated. Nothing of this host is touched.
+    """
+    if as_json:
+        quiet = Audience(_nothing, _nothing, _nothing)
+        told = [scene.document() for scene in scenes.play(seed, quiet)]
+        ok = all(scene["ok"] for scene in told)
+        click.echo(json.dumps({"schema": scenes.SCHEMA, "board": "arm-2009", "seed": seed, "ok": ok, "scenes": told}))
+        return EXIT_DONE if ok else EXIT_FAILED
+    with _show() as audience:
+        told_scenes = []
+        for scene in scenes.play(seed, audience):
+            told_scenes.append(scene)
+            for line in _scene_lines(scene):
+                click.echo(line)
+    for line in _table(told_scenes):
+        click.echo(line)
+    return EXIT_DONE if all(scene.ok for scene in told_scenes) else EXIT_FAILED
+
+
+@contextmanager
+def _show() -> Iterator[Audience]:
+    if not sys.stdout.isatty():
+        yield Audience(_boot_lines, _verdict_lines, _plain_event)
+        return
+    from rich.live import Live
+
+    with Live(auto_refresh=False, transient=True) as live:
+        yield Audience(_boot_lines, _verdict_lines, lambda model, event: _draw(live, model, event))
+
+
+def _nothing(*_: object) -> None:
+    """Nobody watches."""
+
+
+def _boot_lines(title: str, model: Model, tags: bytes) -> None:
+    click.echo(f"\n== {title}")
+    listed = ", ".join(f"{r.source} {r.range}" for r in memory_map(tags).regions)
+    click.echo(f"boot      {len(tags)} bytes, {len(atags.decode(tags))} tags: {listed}")
+    zones = ", ".join(f"{z.zone} {format_size(z.present * 4096)}" for z in model.snapshot().zones)
+    click.echo(f"zones     {zones}")
+    _map_lines(model)
+
+
+def _map_lines(model: Model) -> None:
+    for label, cells in bankmap.rows(model, model.snapshot()):
+        click.echo(f"{label}  {cells}")
+
+
+def _verdict_lines(verdict: Verdict) -> None:
+    click.echo(f"explain   {verdict.code}: {verdict.fact}")
+    click.echo(f"          {kinds_line(verdict)}")
+    for evidence in verdict.evidence[:2]:
+        click.echo(f"          {evidence_line(evidence)}")
+
+
+def _plain_event(model: Model, event: Event) -> None:
+    line = event_line(event)
+    if line is not None:
+        click.echo(line)
+    if event.event == "done" and event.exit == EXIT_DONE:
+        _map_lines(model)
+
+
+def _draw(live: Live, model: Model, event: Event) -> None:
+    from rich.text import Text
+
+    picture = Text()
+    for label, cells in bankmap.rows(model, model.snapshot()):
+        picture.append(f"{label}  ").append_text(_coloured(cells)).append("\n")
+    picture.append(f"{bankmap.LEGEND}\n", style="dim")
+    picture.append(event_line(event) or f"{event.t:8.3f}  {event.moved} of {event.total} pages moved")
+    live.update(picture, refresh=True)
+    time.sleep(_FRAME)
+    if event.event == "done":
+        live.console.print(picture)
+
+
+def _coloured(cells: str) -> Text:
+    from rich.text import Text
+
+    text = Text(cells)
+    for sign, colour, _, _ in bankmap.SIGNS:
+        text.highlight_regex(f"[{sign}]", colour)
+    return text
+
+
+def _scene_lines(scene: Scene) -> Iterator[str]:
+    for outcome in scene.outcomes:
+        yield f"{outcome.verb:<10}{outcome.code}: {outcome.fact}"
+    if scene.note:
+        yield f"note      {scene.note}"
+    if scene.as_found is not None:
+        yield f"blocks    {'all in the state and zone they were in' if scene.as_found else 'NOT AS THEY WERE'}"
+    yield f"content   {scene.pages} pages compared, {scene.damaged} damaged"
+
+
+def _table(told: list[Scene]) -> Iterator[str]:
+    yield f"\n{'SCENE':<10}{'RESULT':<14}{'MOVED':>7}{'FREED':>7}{'SECONDS':>9}  {'KERNEL':<8}{'POWER':<7}AS EXPECTED"
+    for s in told:
+        freed = format_size(s.freed) if s.freed else "-"
+        result = s.outcomes[-1].code
+        ok = "yes" if s.ok else f"NO, {s.expected} was"
+        yield f"{s.name:<10}{result:<14}{s.moved:>7}{freed:>7}{s.seconds:>9.2f}  {s.kernel:<8}{s.power:<7}{ok}"
+    yield "MOVED in pages of 4 KiB; SECONDS simulated. Next: hotbank up arm-2009, hotbank list, hotbank explain high"

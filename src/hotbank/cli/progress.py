@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a transaction looks while it runs: JSON events, plain lines, or a bar on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from hotbank.errors import Code
+from hotbank.operate import Event, Outcome
+from hotbank.operate.reasons import EXIT_DONE
+
+GO = (Code.OK, Code.PINS_UNKNOWN, Code.DOMAIN_IN_USE)  # plans that are carried out without force
+Show = Callable[[Event], None]
+
+
+@contextmanager
+def watching(title: str, as_json: bool) -> Iterator[Show]:
+    """A listener for events: one JSON document a line, a bar when standard error is a terminal, else plain lines."""
+    if as_json:
+        yield _json_line
+    elif sys.stderr.isatty():
+        with _bar(title) as show:
+            yield show
+    else:
+        yield _plain_line
+
+
+def outcome_lines(outcome: Outcome) -> Iterator[str]:
+    """How it ended, in words; of a failure the first line is the error with its remedy, as everywhere."""
+    if outcome.exit == EXIT_DONE:
+        yield f"{outcome.code}: {outcome.fact}"
+    else:
+        yield f"hotbank: {outcome.code}: {outcome.fact}" + (f"; {outcome.remedy}" if outcome.remedy else "")
+    if outcome.pages or outcome.freed:
+        yield f"  {outcome.pages} pages moved in {outcome.seconds:.2f} s; {outcome.freed >> 20} MiB out of the kernel"
+    if outcome.kernel is not None and (outcome.exit == EXIT_DONE or outcome.seconds):
+        power = f", power {outcome.power}" if outcome.power is not None else ""
+        yield f"  {outcome.target}: kernel {outcome.kernel}{power}"
+    if outcome.unrestored:
+        yield "  could not be put back: " + ", ".join(f"memory{n}" for n in outcome.unrestored)
+
+
+def event_line(event: Event) -> str | None:
+    """One event as a line for people, None for those that say nothing new."""
+    where = f" memory{event.block}" if event.block is not None else ""
+    if event.event == "plan":
+        return f"{event.t:8.3f}  plan: {event.total} pages to move" if event.code in GO else None
+    if event.event == "step":
+        return f"{event.t:8.3f}  {event.step}{where}"
+    if event.event == "rollback":
+        return f"{event.t:8.3f}  rolling back: {event.step}{where} {event.code or ''}".rstrip()
+    return None
+
+
+def _json_line(event: Event) -> None:
+    click.echo(json.dumps(event.document()))
+
+
+def _plain_line(event: Event) -> None:
+    line = event_line(event)
+    if line is not None:
+        click.echo(line)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Show]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns: tuple[Any, ...] = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} pages"),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(title, total=None, rate="")
+
+        def show(event: Event) -> None:
+            where = f" memory{event.block}" if event.block is not None else ""
+            rate = f"{event.moved / event.t:.0f} pages/s" if event.t > 0 and event.moved else ""
+            doing = f"{title}: {event.event if event.step is None else event.step}{where}"
+            progress.update(bar, total=max(event.total, 1), completed=event.moved, description=doing, rate=rate)
+
+        yield show
