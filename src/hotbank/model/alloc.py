@@ -23,12 +23,14 @@ SWAP_CLUSTER_MAX = 32  # include/linux/swap.h: pages that reclaim looks for at a
 class Gfp:
     """A class of allocation: the pageblock type it asks for and the highest zone it may use.
 
-    ``patient``: kill a process rather than fail (``__GFP_RETRY_MAYFAIL`` and CMA don't).
+    ``patient``: kill a process rather than fail (``__GFP_RETRY_MAYFAIL`` and hot-add don't). ``node``: where to look
+    first.
     """
 
     migratetype: MigrateType
     highest: Zone
     patient: bool = True
+    node: int = 0
 
 
 GFP_KERNEL = Gfp(MigrateType.UNMOVABLE, Zone.NORMAL)
@@ -122,7 +124,7 @@ class PageAllocator:
         self.zones: list[ZoneState] = []
         self.reclaim: Callable[[frozenset[int], int], int] = lambda _zones, _pages: 0
         self.kill: Callable[[], bool] = lambda: False
-        self._zonelists: dict[Zone, list[ZoneState]] = {}
+        self._zonelists: dict[tuple[Zone, int], list[ZoneState]] = {}
 
     def zone(self, node: int, name: Zone) -> ZoneState:
         """The zone, made empty if the node had none of that name."""
@@ -134,16 +136,18 @@ class PageAllocator:
         self._zonelists.clear()
         return zone
 
-    def zonelist(self, highest: Zone) -> list[ZoneState]:
-        """Where node 0's processors look: node by node, from the highest allowed zone down."""
-        if highest not in self._zonelists:
-            allowed = [zone for zone in self.zones if _RANK[zone.name] <= _RANK[highest]]
-            self._zonelists[highest] = sorted(allowed, key=lambda zone: (zone.node, -_RANK[zone.name]))
-        return self._zonelists[highest]
+    def zonelist(self, gfp: Gfp) -> list[ZoneState]:
+        """Where a request looks: its node, then the others in order; in each from the highest allowed zone down."""
+        key = gfp.highest, gfp.node
+        if key not in self._zonelists:
+            allowed = [zone for zone in self.zones if _RANK[zone.name] <= _RANK[gfp.highest]]
+            by_distance = sorted(allowed, key=lambda z: (z.node != gfp.node, z.node, -_RANK[z.name]))
+            self._zonelists[key] = by_distance
+        return self._zonelists[key]
 
     def room(self, gfp: Gfp) -> int:
         """Pages that the class could get now without reclaim: what lies above the min watermarks."""
-        return sum(max(0, self._usable(zone, gfp) - zone.min) for zone in self.zonelist(gfp.highest))
+        return sum(max(0, self._usable(zone, gfp) - zone.min) for zone in self.zonelist(gfp))
 
     def alloc(self, gfp: Gfp, kind: Kind, count: int, order: int = 0) -> list[int]:
         """First frames of ``count`` blocks of ``order``. Raises OutOfMemoryError."""
@@ -168,20 +172,20 @@ class PageAllocator:
     def _above(self, gfp: Gfp, kind: Kind, count: int, order: int, mark: str) -> list[int]:
         """``get_page_from_freelist``: down to the watermark, zone by zone."""
         got: list[int] = []
-        for zone in self.zonelist(gfp.highest):
+        for zone in self.zonelist(gfp):
             if len(got) < count:
                 floor = int(getattr(zone, mark))
                 got += self.frames.alloc(zone.number, order, gfp.migratetype, count - len(got), kind, floor)
         return got
 
     def _direct_reclaim(self, gfp: Gfp, pages: int) -> int:
-        zones = frozenset(zone.number for zone in self.zonelist(gfp.highest))
-        deficit = sum(max(0, zone.min - self._usable(zone, gfp)) for zone in self.zonelist(gfp.highest))
+        zones = frozenset(zone.number for zone in self.zonelist(gfp))
+        deficit = sum(max(0, zone.min - self._usable(zone, gfp)) for zone in self.zonelist(gfp))
         return self.reclaim(zones, max(pages + deficit, SWAP_CLUSTER_MAX))
 
     def _kswapd(self, gfp: Gfp) -> None:
         """``balance_pgdat``: a zone below low is brought up to high, while clean cache lasts."""
-        for zone in self.zonelist(gfp.highest):
+        for zone in self.zonelist(gfp):
             free = self.frames.free_pages(zone.number)
             if zone.managed and free < zone.low:
                 self.reclaim(frozenset({zone.number}), zone.high - free)

@@ -10,14 +10,14 @@ those of Debian's arm64 kernels and of the small arm kernel of our port (docs/mo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hotbank import zones
 from hotbank.board import Board
 from hotbank.errors import Code, Refusal
 from hotbank.firmware.cmdline import decode
-from hotbank.memory import KIB, MIB, BlockState, Kind, MemoryMap, Range, Zone, merge, parse_size
-from hotbank.model.alloc import GFP_RECLAIMABLE, PageAllocator, ZoneState
+from hotbank.memory import KIB, MIB, BlockState, Kind, MemoryMap, Range, Reservation, Zone, merge, parse_size
+from hotbank.model.alloc import GFP_KERNEL, GFP_RECLAIMABLE, PageAllocator, ZoneState
 from hotbank.model.frames import CODE, OFFLINE, MigrateType
 from hotbank.model.geometry import Geometry
 from hotbank.model.hotplug import MemoryBlock, Rules
@@ -29,18 +29,37 @@ _ARM_LOWMEM = 760 * MIB  # PAGE_OFFSET 0xc0000000 and 240 MiB of vmalloc space l
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a kernel takes for itself. ``image_offset``, ``image``: bytes from the start of RAM; the rest in pages."""
+    """What a kernel takes for itself.
+
+    ``image_offset`` (from the start of RAM), ``image``, ``early`` (page tables and the unflattened device tree),
+    ``cma`` and ``bounce`` (SWIOTLB where masters can't reach all RAM) in bytes; the rest in pages, ``per_node`` for
+    each node beyond the first.
+    """
 
     image_offset: int
     image: int
+    early: int
     slab: int
     slab_reclaimable: int
     other: int
+    per_node: int = 0
+    cma: int = 0
+    bounce: int = 0
 
 
 _FOOTPRINTS = {
-    "arm": Footprint(32 * KIB, 8 * MIB - 32 * KIB, slab=600, slab_reclaimable=150, other=350),
-    "arm64": Footprint(2 * MIB, 43 * MIB, slab=2014, slab_reclaimable=174, other=1100),
+    "arm": Footprint(32 * KIB, 8 * MIB - 32 * KIB, 256 * KIB, slab=600, slab_reclaimable=150, other=350),
+    "arm64": Footprint(
+        2 * MIB,
+        43 * MIB,
+        2 * MIB,
+        slab=2014,
+        slab_reclaimable=174,
+        other=1100,
+        per_node=300,
+        cma=64 * MIB,
+        bounce=64 * MIB,
+    ),
 }
 
 
@@ -54,6 +73,17 @@ class BootMemory:
     geometry: Geometry
     rules: Rules
     cmdline: str
+    per_node_cma: bool
+
+    @property
+    def footprint(self) -> Footprint:
+        """What this kernel takes for itself."""
+        return _FOOTPRINTS[self.arch]
+
+    @property
+    def nodes(self) -> list[int]:
+        """Nodes with memory, ascending."""
+        return sorted({region.node or 0 for region in self.layout.ram})
 
 
 def prepare(board: Board, firmware: MemoryMap, cmdline: str, kernel: str) -> BootMemory:
@@ -73,7 +103,9 @@ def prepare(board: Board, firmware: MemoryMap, cmdline: str, kernel: str) -> Boo
     for bank in board.banks:
         numbers.update(board.blocks(bank))
     geometry = Geometry(tuple(sorted(numbers)), arch=arch, page_size=board.page_size, block_size=board.block_size)
-    return BootMemory(arch, layout, firmware, geometry, _rules(arch, layout, cmdline, board.page_size), cmdline)
+    rules = _rules(arch, layout, cmdline, board.page_size)
+    per_node_cma = arch == "arm64" and not kernel.startswith("6.")
+    return BootMemory(arch, layout, firmware, geometry, rules, cmdline, per_node_cma)
 
 
 def _rules(arch: str, layout: Layout, cmdline: str, page_size: int) -> Rules:
@@ -105,15 +137,15 @@ class Memblock:
             left = [piece for part in left for piece in part.minus(taken)]
         return tuple(sorted(left))
 
-    def alloc(self, size: int, align: int, within: Iterable[Range]) -> Range:
-        """``memblock_alloc`` top-down inside ``within``. Raises Refusal: the kernel would panic."""
-        places = [place for part in self.free() for limit in within if (place := part.intersection(limit))]
-        for place in sorted(places, reverse=True):
-            start = (place.end - size) // align * align
-            if start >= place.start:
-                found = Range.sized(start, size)
-                self.reserve(found)
-                return found
+    def alloc(self, size: int, align: int, *places: Iterable[Range]) -> Range:
+        """``memblock_alloc`` top-down, in the first of ``places`` that has room. Raises Refusal: a kernel panics."""
+        for within in places:
+            free = [part for space in self.free() for limit in within if (part := space.intersection(limit))]
+            for space in sorted(free, reverse=True):
+                start = (space.end - size) // align * align
+                if start >= space.start:
+                    self.reserve(Range.sized(start, size))
+                    return self.taken[-1]
         raise Refusal(Code.NO_CAPACITY, f"the kernel does not fit: {size} bytes of boot memory are not to be had")
 
 
@@ -153,48 +185,81 @@ def _attach(boot: BootMemory, allocator: PageAllocator, span: zones.ZoneSpan) ->
     return state
 
 
-def _memory_of(boot: BootMemory, node: int, span: Range) -> list[Range]:
-    """System RAM of the node inside the span, and no-map memory, which counts as present all the same."""
-    nomap = [r.range for r in boot.firmware.reserved if r.no_map]
-    described = [part for r in nomap for m in boot.firmware.regions if (part := r.intersection(m.range))]
+def _memory_of(boot: BootMemory, node: int, span: Range) -> tuple[Range, ...]:
+    """System RAM of the node inside the span, and no-map memory, which is present all the same (``mem=`` spares it)."""
     ram = [region.range for region in boot.layout.ram if (region.node or 0) == node]
-    lost = [part for hidden in boot.layout.hidden for d in described if (part := d.intersection(hidden.range))]
-    parts = merge(part for r in [*ram, *described] if (part := r.intersection(span)))
-    for gone in lost:
-        parts = tuple(piece for part in parts for piece in part.minus(gone))
-    return list(parts)
+    nomap = [r.range for r in boot.firmware.reserved if r.no_map]
+    ram += [part for r in nomap for m in boot.firmware.regions if (part := r.intersection(m.range))]
+    return merge(part for r in ram if (part := r.intersection(span)))
 
 
 def _take_boot_memory(boot: BootMemory, memblock: Memblock) -> list[Range]:
     """Everything that memblock gives away before the buddy allocator starts. Returns the CMA areas."""
-    firmware, page = boot.firmware, boot.geometry.page_size
-    kernel = _FOOTPRINTS[boot.arch]
+    kernel, page = boot.footprint, boot.geometry.page_size
     memblock.reserve(Range.sized(memblock.memory[0].start + kernel.image_offset, kernel.image))
-    if firmware.initrd:
-        memblock.reserve(_outward(firmware.initrd, page))
-    cma = []
-    for reservation in firmware.reserved:
-        unit = page << boot.geometry.shape.pageblock_order
-        lent = reservation.reusable and reservation.range.aligned(unit)
-        memblock.reserve(_outward(reservation.range, page))
-        cma += [reservation.range] if lent and _in_ram(boot, reservation.range) else []
-    within = _boot_places(boot)
+    if boot.firmware.initrd:
+        memblock.reserve(_outward(boot.firmware.initrd, page))
+    cma = [area for reservation in boot.firmware.reserved if (area := _reserve(boot, memblock, reservation))]
+    memblock.alloc(kernel.early, page, _early_places(boot), _boot_places(boot))
+    for node in boot.nodes:
+        pages = sum(region.range.size // page for region in boot.layout.ram if (region.node or 0) == node)
+        memmap = _up(pages * boot.rules.page_struct, page)
+        memblock.alloc(memmap, min(2 * MIB, memmap), _boot_places(boot, node), _boot_places(boot))
     total = sum(part.size for part in memblock.memory)
-    memblock.alloc(_up(total // page * boot.rules.page_struct, page), 2 * MIB, within)  # memmap
-    memblock.alloc(_up(total // 1024 + total // 2048, page), page, within)  # dentry and inode hash tables
-    return cma + _default_cma(boot, memblock, within)
+    memblock.alloc(_up(total // 1024 + total // 2048, page), page, _boot_places(boot))  # dentry and inode hashes
+    cma += _cma_areas(boot, memblock)
+    if kernel.bounce:
+        reached = memblock.memory[-1].end <= _dma_end(boot)
+        memblock.alloc(MIB if reached else kernel.bounce, page, _dma_places(boot))
+    return cma
 
 
-def _default_cma(boot: BootMemory, memblock: Memblock, within: list[Range]) -> list[Range]:
-    """``cma=`` on the command line; the area is aligned to the largest buddy."""
-    size = parse_size((decode(boot.cmdline).last("cma") or "0").split("@")[0])
+def _reserve(boot: BootMemory, memblock: Memblock, reservation: Reservation) -> Range | None:
+    """/reserved-memory. Returns the range if CMA lends it out."""
+    memblock.reserve(_outward(reservation.range, boot.geometry.page_size))
+    unit = boot.geometry.page_size << boot.geometry.shape.pageblock_order
+    lent = reservation.reusable and reservation.range.aligned(unit) and _in_ram(boot, reservation.range)
+    return reservation.range if lent else None
+
+
+def _cma_areas(boot: BootMemory, memblock: Memblock) -> list[Range]:
+    """``cma=`` or the default, within reach of all DMA masters; since 7.0 one more for each of several nodes."""
+    asked = decode(boot.cmdline).last("cma")
+    size = boot.footprint.cma if asked is None else parse_size(asked.split("@")[0])
     unit = boot.geometry.page_size << boot.geometry.shape.max_order
-    return [memblock.alloc(_up(size, unit), unit, within)] if size else []
+    if not size:
+        return []
+    areas = [memblock.alloc(_up(size, unit), unit, _dma_places(boot))]
+    if boot.per_node_cma and len(boot.nodes) > 1:
+        areas += [memblock.alloc(_up(size, unit), unit, _boot_places(boot, node)) for node in boot.nodes]
+    return areas
 
 
-def _boot_places(boot: BootMemory) -> list[Range]:
+def _dma_end(boot: BootMemory) -> int:
+    """Where the zones for DMA end, or the end of memory if there are none."""
+    dma = [z.end_pfn for z in boot.layout.zones if z.zone in (Zone.DMA, Zone.DMA32)]
+    movable = [z.start_pfn for z in boot.layout.zones if z.zone == Zone.NORMAL]
+    end = max(region.range.end for region in boot.layout.ram)
+    return max(dma) * boot.geometry.page_size if dma and movable else end
+
+
+def _dma_places(boot: BootMemory) -> list[Range]:
+    reach = Range(0, _dma_end(boot))
+    return [part for place in _boot_places(boot) if (part := place.intersection(reach))]
+
+
+def _early_places(boot: BootMemory) -> list[Range]:
+    """With movable_node, paging_init keeps out of what the tree calls hotpluggable, even where NUMA code forgets it."""
+    places = _boot_places(boot)
+    for avoided in (r.range for r in boot.firmware.regions if r.hotpluggable and boot.rules.movable_node):
+        places = [part for place in places for part in place.minus(avoided)]
+    return places
+
+
+def _boot_places(boot: BootMemory, node: int | None = None) -> list[Range]:
     """Where boot allocations may go: not into banks that may leave, and on arm not above lowmem."""
-    places = [r.range for r in boot.layout.ram if not (boot.rules.movable_node and r.hotpluggable)]
+    ram = [r for r in boot.layout.ram if node is None or (r.node or 0) == node]
+    places = [r.range for r in ram if not (boot.rules.movable_node and r.hotpluggable)]
     if boot.arch != "arm" or boot.rules.high_pfn is None:
         return places
     lowmem = Range(0, boot.rules.high_pfn * boot.geometry.page_size)
@@ -206,10 +271,14 @@ def _in_ram(boot: BootMemory, wanted: Range) -> bool:
 
 
 def _start_caches(boot: BootMemory, tasks: Tasks) -> None:
-    kernel = _FOOTPRINTS[boot.arch]
+    kernel = boot.footprint
     tasks.kernel_alloc("kernel", kernel.other)
     tasks.kernel_alloc("kmalloc", kernel.slab, kind=Kind.SLAB)
     tasks.kernel_alloc("dentry", kernel.slab_reclaimable, kind=Kind.SLAB, gfp=GFP_RECLAIMABLE)
+    for node in boot.nodes[1:]:
+        tasks.kernel_alloc(
+            f"kmalloc of node {node}", kernel.per_node, kind=Kind.SLAB, gfp=replace(GFP_KERNEL, node=node)
+        )
 
 
 def _blocks(boot: BootMemory, states: list[ZoneState], allocator: PageAllocator) -> dict[int, MemoryBlock]:
