@@ -137,13 +137,12 @@ class Frames(Protocol):
         held: array[int] | memoryview,
         orders: Buffer,
         picks: Buffer,
-        owner: int = 0,
     ) -> int:
         """A long batch of single allocations and frees in any mixture. Returns how many allocations failed.
 
         ``held`` (32-bit words) has a slot for each block: its first frame, or NO_FRAME; ``orders`` (bytes) the slots'
-        orders. For each slot named by ``picks`` (32-bit words), in turn: an empty slot gets a block, whose frames are
-        ``owner``'s and have content 0, or stays empty; the block of a filled slot is freed.
+        orders. For each slot named by ``picks`` (32-bit words), in turn: an empty slot gets a block, or stays empty;
+        the block of a filled slot is freed.
         """
         ...
 

@@ -271,7 +271,6 @@ class ReferenceFrames:
         held: array[int] | memoryview,
         orders: Buffer,
         picks: Buffer,
-        owner: int = 0,
     ) -> int:
         failed = 0
         for slot in picks:
@@ -279,12 +278,9 @@ class ReferenceFrames:
             if frame == NO_FRAME:
                 got = self.alloc(zone, order, migratetype, 1, kind)
                 failed += not got
-                for first in got:
-                    held[slot] = first
-                    pages = range(first, first + (1 << order))
-                    self.own(pages, [owner] * len(pages), [0] * len(pages))
+                if got:
+                    held[slot] = got[0]
             else:
-                self.disown(range(frame, frame + (1 << order)))
                 self.free([frame], order)
                 held[slot] = NO_FRAME
         return failed
