@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands as a user meets them: a machine that lasts, help, exit codes, and bad input that changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hotbank import board
+from hotbank.errors import Code
+from hotbank.firmware import describe
+
+Hotbank = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    env = {**os.environ, "XDG_RUNTIME_DIR": str(runtime), "NO_COLOR": "1"}
+    env.pop("HOTBANK_MACHINE", None)
+    return env
+
+
+@pytest.fixture
+def hotbank(environment: dict[str, str], tmp_path: Path) -> Iterator[Hotbank]:
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "hotbank", *arguments],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    yield call
+    call("down")
+
+
+def state(hotbank: Hotbank) -> object:
+    """All that ``list`` knows of the current machine, the use of each block apart, which a workload changes."""
+    return json.loads(hotbank("list", "--json").stdout)
+
+
+def refused(done: subprocess.CompletedProcess[str], code: Code, status: int = 1) -> None:
+    """One line on standard error with the reason code, no traceback, the exit status."""
+    assert done.returncode == status, done
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith(f"hotbank: {code}: ")
+
+
+@pytest.mark.long
+def test_a_machine_lasts_and_its_bank_leaves_and_returns(hotbank: Hotbank) -> None:
+    assert hotbank("up", "arm-2009").returncode == 0
+    assert "high can leave" in hotbank("explain", "high").stdout
+    assert "power-off" in hotbank("plan", "high").stdout
+    removed = hotbank("remove", "high")
+    assert (removed.returncode, removed.stderr) == (0, "")
+    assert removed.stdout.startswith("machine model:arm-2009\n")
+    banks = {b["bank"]: b for b in json.loads(hotbank("list", "--json").stdout)["banks"]}
+    assert (banks["high"]["kernel"], banks["high"]["power"], banks["high"]["blocks"]) == ("absent", "off", [])
+    added = hotbank("add", "high", "--json")
+    events = [json.loads(line) for line in added.stdout.splitlines()]
+    assert events[0]["event"] == "plan"
+    assert (events[-1]["event"], events[-1]["code"], events[-1]["exit"]) == ("done", "OK", 0)
+    assert [e["seq"] for e in events] == list(range(len(events)))
+    assert hotbank("down").returncode == 0
+
+
+@pytest.mark.long
+def test_bad_input_is_one_line_and_changes_nothing(hotbank: Hotbank) -> None:
+    hotbank("up", "arm-2009")
+    before = state(hotbank)
+    refused(hotbank("remove", "nope"), Code.NO_SUCH_BANK)
+    refused(hotbank("explain", "memory9999"), Code.NO_SUCH_BANK)
+    refused(hotbank("add", "nope"), Code.NO_SUCH_BANK)
+    not_movable = hotbank("remove", "low")
+    assert not_movable.returncode == 1
+    assert not_movable.stderr.splitlines()[0].startswith("hotbank: UNMOVABLE: memory16: ")
+    again = hotbank("up", "virt-arm64")
+    assert again.returncode == 1
+    assert "already" in again.stderr
+    assert state(hotbank) == before
+
+
+@pytest.mark.long
+def test_a_dead_machine_of_an_earlier_up_is_an_error_until_down(hotbank: Hotbank) -> None:
+    pid = int(hotbank("up", "arm-2009").stdout.split("pid ")[1].split(")")[0])
+    os.kill(pid, signal.SIGKILL)
+    for verb in (["list"], ["explain", "high"], ["remove", "high"], ["add", "high"]):
+        refused(hotbank(*verb), Code.NO_MACHINE)
+    assert hotbank("down").returncode == 0
+    refused(hotbank("remove", "high"), Code.NO_MACHINE)
+
+
+@pytest.mark.long
+def test_dry_run_prints_the_plan_and_changes_nothing(hotbank: Hotbank) -> None:
+    hotbank("up", "arm-2009")
+    before = state(hotbank)
+    planned = hotbank("remove", "high", "--dry-run", "--json")
+    assert planned.returncode == 0
+    assert [s["step"] for s in json.loads(planned.stdout)["steps"]][-2:] == ["remove", "power-off"]
+    assert hotbank("remove", "low", "--dry-run").returncode == 1
+    assert state(hotbank) == before
+
+
+@pytest.mark.long
+def test_up_boots_from_real_bytes_and_refuses_broken_ones(hotbank: Hotbank, tmp_path: Path) -> None:
+    tags = tmp_path / "tags"
+    assert hotbank("encode", "arm-2009", "--atags", "-o", str(tags)).returncode == 0
+    cut = tmp_path / "cut"
+    cut.write_bytes(tags.read_bytes()[:30])
+    refused(hotbank("up", "arm-2009", "--description", str(cut)), Code.BAD_FORMAT)
+    refused(hotbank("decode", str(cut)), Code.BAD_FORMAT)
+    assert hotbank("up", "arm-2009", "--description", str(tags)).returncode == 0
+    assert "Movable" in hotbank("list").stdout
+
+
+BAD_BOARDS = {
+    "overlap": ("start = 0x50000000", "start = 0x48000000", Code.OVERLAP),
+    "unaligned": ("start = 0x50000000", "start = 0x50001000", Code.NOT_ALIGNED),
+    "word": ('arch = "arm"', 'arch = "z80"', Code.BAD_BOARD),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BOARDS)
+def test_a_wrong_board_starts_nothing(case: str, hotbank: Hotbank, tmp_path: Path) -> None:
+    old, new, code = BAD_BOARDS[case]
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(board.find("arm-2009").read_text().replace(old, new))
+    refused(hotbank("up", str(wrong)), code)
+    assert not (tmp_path / "runtime" / "hotbank" / "current").exists()
+
+
+@pytest.mark.long
+def test_a_dtb_cut_anywhere_is_refused_with_its_place(hotbank: Hotbank, tmp_path: Path) -> None:
+    blob = describe(board.load("virt-arm64"), "dtb").data
+    cut = tmp_path / "cut.dtb"
+    for length in (0, 3, 39, 40, len(blob) // 2, len(blob) - 1):
+        cut.write_bytes(blob[:length])
+        refused(hotbank("decode", str(cut)), Code.BAD_FORMAT)
+
+
+def test_usage_errors_exit_2(hotbank: Hotbank) -> None:
+    for wrong in (["remove"], ["frobnicate"], ["list", "--no-such-option"], ["remove", "high", "--deadline", "-1"]):
+        assert hotbank(*wrong).returncode == 2
+
+
+def test_nothing_is_changed_without_a_named_machine(hotbank: Hotbank) -> None:
+    refused(hotbank("remove", "memory0"), Code.NO_MACHINE)
+    refused(hotbank("-m", "nowhere", "list"), Code.NO_MACHINE)
+
+
+def test_help_is_grouped_and_every_command_has_one(hotbank: Hotbank) -> None:
+    from hotbank.cli import SECTIONS
+
+    text = hotbank("--help").stdout
+    places = [text.index(f"{section}:") for section in SECTIONS]
+    assert places == sorted(places)
+    for names in SECTIONS.values():
+        for name in names:
+            assert hotbank(name, "--help").returncode == 0
+
+
+@pytest.mark.long
+def test_ctrl_c_rolls_back_and_exits_130(hotbank: Hotbank, environment: dict[str, str]) -> None:
+    hotbank("up", "arm-2009", "--pages", "50000")
+    before = json.loads(hotbank("list", "--json").stdout)["blocks"]
+    command = [sys.executable, "-m", "hotbank", "remove", "high", "--json"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+        assert job.stdout is not None
+        next(line for line in job.stdout if '"offline"' in line)
+        time.sleep(0.1)
+        job.send_signal(signal.SIGINT)
+        rest, _ = job.communicate(timeout=30)
+    assert job.returncode == 130
+    assert json.loads(rest.splitlines()[-1])["code"] == "INTERRUPTED"
+    after = json.loads(hotbank("list", "--json").stdout)["blocks"]
+    same = ("block", "state", "valid_zones")
+    assert [[b[k] for k in same] for b in after] == [[b[k] for k in same] for b in before]
