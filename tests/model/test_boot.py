@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Booting from real bytes: every captured boot, compared with what the kernel made of it."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from hotbank import board
+from hotbank.errors import FormatError, HotbankError, KernelError, Refusal
+from hotbank.firmware import describe
+from hotbank.memory import GIB, Kind, Zone
+from hotbank.model import Model
+from zones import captured_boots as captured
+
+OFFLINE_RESULTS = captured.DATA.parent / "offline"
+FOREVER = 3600.0
+
+
+def boot(name: str) -> Model:
+    case = captured.load(name)
+    return Model.from_description(case.dtb, case.cmdline, block_size=case.block_size, kernel=case.kernel)
+
+
+def zoneinfo(name: str) -> dict[tuple[int, str], dict[str, int]]:
+    """Node and zone → the numbers that the captured /proc/zoneinfo has for them."""
+    text = (captured.DATA / name / "zoneinfo").read_text()
+    found = {}
+    for part in re.split(r"^(?=Node \d+, zone)", text, flags=re.MULTILINE)[1:]:
+        head = re.match(r"Node (\d+), zone\s+(\w+)", part)
+        assert head
+        pairs = re.findall(r"^\s+(?:pages )?(free|min|managed|present)\s+(\d+)$", part, re.MULTILINE)
+        values = {key: int(n) for key, n in reversed(pairs)}
+        if values["present"]:
+            found[int(head[1]), head[2]] = values
+    return found
+
+
+def refused(model: Model, block: int) -> int:
+    try:
+        model.offline(block, model.clock.now() + FOREVER)
+    except KernelError as e:
+        return e.errno
+    return 0
+
+
+@pytest.mark.parametrize("name", captured.cases())
+def test_captured_zones_and_blocks(name: str) -> None:
+    case, model = captured.load(name), boot(name)
+    model.validate()
+    snapshot = model.snapshot()
+    spans = [(z.node, z.zone, z.start_pfn, z.spanned, z.present) for z in snapshot.zones]
+    assert sorted(spans) == sorted((z.node, z.zone, z.start_pfn, z.spanned, z.present) for z in case.zones)
+    assert [(b.number, b.valid_zones) for b in snapshot.blocks] == [(b.block, b.valid_zones) for b in case.blocks]
+
+
+@pytest.mark.parametrize("name", captured.cases())
+def test_every_block_refuses_as_it_did_on_the_kernel(name: str) -> None:
+    """Errno for errno: unmovable boot pages, CMA, no-map holes, and the veto that comes after them."""
+    model = boot(name)
+    lines = [line.split(" ") for line in (OFFLINE_RESULTS / name).read_text().splitlines()]
+    expected = {block: int(errno or 0) for block, errno in lines}
+    assert expected, "no captured results"
+    assert {block: refused(model, int(block.removeprefix("memory"))) for block in expected} == expected
+    model.validate()
+
+
+@pytest.mark.parametrize("name", captured.cases())
+def test_watermarks_and_managed_pages_are_close_to_the_kernels(name: str) -> None:
+    """Managed pages within 5 % (the image sizes are typical, not exact), min watermarks within 2 %."""
+    real = zoneinfo(name)
+    for zone in boot(name).snapshot().zones:
+        there = real[zone.node, zone.zone]
+        assert zone.managed == pytest.approx(there["managed"], rel=0.051)
+        assert zone.free == pytest.approx(there["free"], rel=0.07)
+        assert zone.min == pytest.approx(there["min"], rel=0.02, abs=1)
+
+
+@pytest.mark.parametrize("form", ["atags", "dtb", "cmdline"])
+def test_the_2009_board_boots_from_every_description(form: str) -> None:
+    arm = board.load("arm-2009")
+    model = Model.boot(arm, description=describe(arm, form).data, cmdline=_line(form))
+    zones = {z.zone: z for z in model.snapshot().zones}
+    assert zones.keys() == {Zone.NORMAL, Zone.MOVABLE}
+    assert (zones[Zone.MOVABLE].start_pfn, zones[Zone.MOVABLE].managed) == (0x50000, 65536), (
+        "nothing of the kernel in it"
+    )
+    model.validate()
+
+
+def _line(form: str) -> str | None:
+    """The device tree's ``hotpluggable`` counts only with movable_node; the other forms bring it with them."""
+    return "movable_node" if form == "dtb" else None
+
+
+def test_without_the_tag_the_kernel_settles_in_the_bank() -> None:
+    arm = board.load("arm-2009")
+    plain = describe(arm, "atags").data.replace((0x5441004D).to_bytes(4, "little"), (0x54410002).to_bytes(4, "little"))
+    model = Model.boot(arm, description=plain)
+    assert [z.zone for z in model.snapshot().zones] == [Zone.NORMAL]
+    assert model.survey(23).kinds[Kind.RESERVED] > 0
+    assert model.survey(23).blocked > 0
+
+
+def test_a_hidden_bank_is_absent() -> None:
+    model = Model.boot(board.load("virt-arm64"))
+    bank = model.snapshot().bank("high")
+    assert bank is not None
+    assert (bank.kernel, bank.blocks, bank.used) == ("absent", (), 0)
+
+
+def test_boot_is_quick() -> None:
+    """6 GiB are 1.5 million frames; nothing may be done frame by frame."""
+    start = time.perf_counter()
+    model = boot("6.12.95/plain-6g")
+    assert sum(z.present for z in model.snapshot().zones) * 4096 == 6 * GIB
+    assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize("size", range(0, 48, 5))
+def test_a_cut_description_is_an_error(size: int) -> None:
+    arm = board.load("arm-2009")
+    with pytest.raises(HotbankError) as caught:
+        Model.boot(arm, description=describe(arm, "atags").data[:size])
+    assert isinstance(caught.value, FormatError | Refusal)
+
+
+def test_a_kernel_that_does_not_fit_is_refused() -> None:
+    tiny = board.loads('name="t"\narch="arm"\nblock_size="4M"\ndescribe="atags"\n[bank.a]\nstart=0x40000000\nsize="4M"')
+    with pytest.raises(Refusal):
+        Model.boot(tiny)
+
+
+def test_cma_area_from_the_command_line() -> None:
+    case = captured.load("6.12.95/plain-1g")
+    model = Model.from_description(case.dtb, "cma=32M", block_size=case.block_size)
+    assert [z.cma_free for z in model.snapshot().zones] == [8192]
+    none = Model.from_description(case.dtb, "cma=0", block_size=case.block_size)
+    assert [z.cma_free for z in none.snapshot().zones] == [0]
