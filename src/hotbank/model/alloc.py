@@ -2,8 +2,9 @@
 """Zones, and which of them serves a request: GFP classes, zonelists, watermarks, reclaim, OOM.
 
 Models mm/page_alloc.c: ``gfp_zone``, ``build_zonelists``, ``get_page_from_freelist``, ``__alloc_pages_slowpath``,
-``__setup_per_zone_wmarks``, ``calculate_min_free_kbytes`` (6.12). Left out: ``lowmem_reserve``, watermark boosting and
-atomic reserves; docs/model.md gives the resulting arithmetic of room in full.
+``__setup_per_zone_wmarks``, ``calculate_min_free_kbytes``, and mm/khugepaged.c: ``set_recommended_min_free_kbytes``.
+Left out: ``lowmem_reserve``, watermark boosting and atomic reserves; docs/model.md gives the resulting arithmetic of
+room in full.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hotbank.memory import Kind, Zone
 from hotbank.model.frames import Frames, MigrateType
 
 _RANK = {zone: rank for rank, zone in enumerate(Zone)}
+_PCPTYPES = 3  # include/linux/mmzone.h, MIGRATE_PCPTYPES
 SWAP_CLUSTER_MAX = 32  # include/linux/swap.h: pages that reclaim looks for at a time
 
 
@@ -103,6 +105,19 @@ class ZoneState:
             self.spanned = self.present[-1][1] - self.start_pfn
 
 
+@dataclass(frozen=True, slots=True)
+class WatermarkRules:
+    """What the watermarks of a kernel depend on besides the zones.
+
+    ``huge_pages``: khugepaged runs (transparent huge pages, 512 MiB or more at boot) and wants a reserve of whole
+    pageblocks; ``movable_shares``: Movable takes part in the distribution (before 6.12), else it keeps little.
+    """
+
+    page_size: int = 4096
+    huge_pages: bool = False
+    movable_shares: bool = False
+
+
 class OutOfMemoryError(Exception):
     """A request could not be met; ``got`` holds the frames that were there, allocated."""
 
@@ -122,6 +137,7 @@ class PageAllocator:
     def __init__(self, frames: Frames) -> None:
         self.frames = frames
         self.zones: list[ZoneState] = []
+        self.watermark_rules = WatermarkRules()
         self.reclaim: Callable[[frozenset[int], int], int] = lambda _zones, _pages: 0
         self.kill: Callable[[], bool] = lambda: False
         self._zonelists: dict[tuple[Zone, int], list[ZoneState]] = {}
@@ -194,17 +210,29 @@ class PageAllocator:
         free = self.frames.free_pages(zone.number)
         return free if gfp.migratetype is MigrateType.MOVABLE else free - self.frames.free_cma(zone.number)
 
-    def set_watermarks(self, page_size: int) -> None:
-        """``init_per_zone_wmark_min`` after the managed pages changed."""
-        lowmem = sum(zone.managed for zone in self.zones if zone.lowmem)
-        min_free_kib = max(128, min(262144, isqrt(lowmem * (page_size >> 10) * 16)))
-        min_pages = min_free_kib // (page_size >> 10)
+    def set_watermarks(self) -> None:
+        """``init_per_zone_wmark_min`` and ``khugepaged_min_free_kbytes_update`` after the managed pages changed."""
+        rules = self.watermark_rules
+        lowmem = [zone for zone in self.zones if zone.lowmem]
+        kib = rules.page_size >> 10
+        buffers = sum(zone.managed for zone in lowmem)
+        min_pages = max(128, min(262144, isqrt(buffers * kib * 16))) // kib
+        if rules.huge_pages:
+            populated = sum(1 for zone in lowmem if zone.managed)
+            recommended = self._pageblock * populated * (2 + _PCPTYPES * _PCPTYPES)
+            min_pages = max(min_pages, min(recommended, buffers // 20))
+        sharing = [zone for zone in self.zones if zone.lowmem or (zone.movable_only and rules.movable_shares)]
+        total = sum(zone.managed for zone in sharing)
         for zone in self.zones:
-            share = min_pages * zone.managed // lowmem if lowmem else 0
-            zone.min = share if zone.lowmem else min(128, max(SWAP_CLUSTER_MAX, zone.managed // 1024))
-            zone.min = zone.min if zone.managed else 0
+            share = min_pages * zone.managed // total if total else 0
+            small = min(128, max(SWAP_CLUSTER_MAX, zone.managed // 1024)) if zone.managed else 0
+            zone.min = share if zone in sharing else small
             step = max(share >> 2, zone.managed * 10 // 10000)
             zone.low, zone.high = zone.min + step, zone.min + 2 * step
+
+    @property
+    def _pageblock(self) -> int:
+        return 1 << self.frames.shape.pageblock_order
 
 
 def _joined(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ from hotbank.board import Board
 from hotbank.errors import Code, Refusal
 from hotbank.firmware.cmdline import decode
 from hotbank.memory import KIB, MIB, BlockState, Kind, MemoryMap, Range, Reservation, Zone, merge, parse_size
-from hotbank.model.alloc import GFP_KERNEL, GFP_RECLAIMABLE, PageAllocator, ZoneState
+from hotbank.model.alloc import GFP_KERNEL, GFP_RECLAIMABLE, PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.frames import CODE, OFFLINE, MigrateType
 from hotbank.model.geometry import Geometry
 from hotbank.model.hotplug import MemoryBlock, Rules
@@ -73,7 +73,7 @@ class BootMemory:
     geometry: Geometry
     rules: Rules
     cmdline: str
-    per_node_cma: bool
+    release: tuple[int, ...]
 
     @property
     def footprint(self) -> Footprint:
@@ -104,8 +104,12 @@ def prepare(board: Board, firmware: MemoryMap, cmdline: str, kernel: str) -> Boo
         numbers.update(board.blocks(bank))
     geometry = Geometry(tuple(sorted(numbers)), arch=arch, page_size=board.page_size, block_size=board.block_size)
     rules = _rules(arch, layout, cmdline, board.page_size)
-    per_node_cma = arch == "arm64" and not kernel.startswith("6.")
-    return BootMemory(arch, layout, firmware, geometry, rules, cmdline, per_node_cma)
+    return BootMemory(arch, layout, firmware, geometry, rules, cmdline, release(kernel))
+
+
+def release(kernel: str) -> tuple[int, ...]:
+    """``6.12.95`` as numbers to compare."""
+    return tuple(int(part) for part in kernel.split(".") if part.isdecimal())
 
 
 def _rules(arch: str, layout: Layout, cmdline: str, page_size: int) -> Rules:
@@ -162,7 +166,8 @@ def populate(boot: BootMemory, allocator: PageAllocator, tasks: Tasks) -> dict[i
             allocator.frames.release(start, end)
     for state in states:
         state.managed = allocator.frames.free_pages(state.number)
-    allocator.set_watermarks(boot.geometry.page_size)
+    allocator.watermark_rules = _watermark_rules(boot, sum(state.managed for state in states))
+    allocator.set_watermarks()
     _start_caches(boot, tasks)
     return _blocks(boot, states, allocator)
 
@@ -230,7 +235,7 @@ def _cma_areas(boot: BootMemory, memblock: Memblock) -> list[Range]:
     if not size:
         return []
     areas = [memblock.alloc(_up(size, unit), unit, _dma_places(boot))]
-    if boot.per_node_cma and len(boot.nodes) > 1:
+    if boot.release >= (7, 0) and len(boot.nodes) > 1:
         areas += [memblock.alloc(_up(size, unit), unit, _boot_places(boot, node)) for node in boot.nodes]
     return areas
 
@@ -268,6 +273,16 @@ def _boot_places(boot: BootMemory, node: int | None = None) -> list[Range]:
 
 def _in_ram(boot: BootMemory, wanted: Range) -> bool:
     return any(part.contains(wanted) for part in merge(region.range for region in boot.layout.ram))
+
+
+def _watermark_rules(boot: BootMemory, managed: int) -> WatermarkRules:
+    """``hugepage_init`` leaves transparent huge pages off below 512 MiB; the small arm kernel has none."""
+    large = managed * boot.geometry.page_size >= 512 * MIB
+    return WatermarkRules(
+        page_size=boot.geometry.page_size,
+        huge_pages=boot.arch == "arm64" and large,
+        movable_shares=boot.release < (6, 12),
+    )
 
 
 def _start_caches(boot: BootMemory, tasks: Tasks) -> None:

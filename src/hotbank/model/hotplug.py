@@ -123,7 +123,7 @@ class MemoryHotplug:
         zone.grow(*self._pfns(number))
         zone.managed += end - start
         block.zone, block.state = zone, BlockState.ONLINE
-        self._allocator.set_watermarks(self._geometry.page_size)
+        self._allocator.set_watermarks()
 
     # Offline
 
@@ -243,7 +243,7 @@ class MemoryHotplug:
         zone.managed -= end - start
         zone.shrink(*self._pfns(block.number))
         block.zone, block.state = None, BlockState.OFFLINE
-        self._allocator.set_watermarks(self._geometry.page_size)
+        self._allocator.set_watermarks()
 
     def _back_online(self, block: MemoryBlock) -> None:
         self._frames.unisolate(*self._geometry.frames(block.number))

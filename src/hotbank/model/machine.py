@@ -59,7 +59,7 @@ class Model:
         boot = prepare(board, firmware, cmdline, kernel)
         self.board, self.arch = board, boot.arch
         self.kcore = kcore
-        self.auto_online = "online" if _release(kernel) >= (7, 0) else "offline"
+        self.auto_online = "online" if boot.release >= (7, 0) else "offline"
         self.switch_faults: dict[str, str] = {}
         self.costs = costs or Costs()
         self._clock: ModelClock = clock or SimClock()
@@ -513,7 +513,3 @@ def _kernel_state(present: list[Block], expected: int) -> KernelState:
     if len(present) == expected and states == {BlockState.ONLINE}:
         return KernelState.ONLINE
     return KernelState.OFFLINE if states == {BlockState.OFFLINE} else KernelState.PARTIAL
-
-
-def _release(kernel: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in kernel.split(".") if part.isdecimal())
