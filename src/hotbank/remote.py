@@ -150,6 +150,11 @@ class Remote:
         """Ask the owner to interrupt the transaction that runs; from any thread, or from a signal handler."""
         self._send({"cancel": True})
 
+    @property
+    def closed(self) -> bool:
+        """True once it was hung up, at either end or because of nonsense."""
+        return self._broken
+
     def close(self) -> None:
         """Hang up. A transaction that the owner carries out goes on."""
         self._broken = True

@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -85,6 +86,7 @@ class Qemu:
         self.folder = folder
         self._changed = threading.Condition()
         self._open_ports: set[str] = set()
+        self._streams: dict[str, socket.socket] = {}
         self._ended = False
         self._process = _start(command.argv(), folder)
         try:
@@ -112,7 +114,9 @@ class Qemu:
         return self._process.poll() is None
 
     def connect(self, port: str, timeout: float = 10.0) -> socket.socket:
-        """The host's end of a virtio-serial port, or of ``console``. One connection at a time."""
+        """The host's end of a virtio-serial port, or of ``console``; it ends when the program in the guest closes
+        its end. One connection at a time.
+        """
         stream = socket.socket(socket.AF_UNIX)
         stream.settimeout(timeout)
         try:
@@ -122,6 +126,7 @@ class Qemu:
                 f"QEMU's port {port} can't be reached: {e.strerror or e}", remedy=self._last_words()
             ) from e
         stream.settimeout(None)
+        self._streams[port] = stream
         return stream
 
     def wait_open(self, port: str, timeout: float, *, opened: bool = True) -> None:
@@ -164,11 +169,20 @@ class Qemu:
     def _on_event(self, event: Event) -> None:
         with self._changed:
             if event["event"] == "VSERPORT_CHANGE":
-                name = str(event["data"]["id"]).removeprefix("port-")
-                (self._open_ports.add if event["data"]["open"] else self._open_ports.discard)(name)
+                self._port_changed(str(event["data"]["id"]).removeprefix("port-"), bool(event["data"]["open"]))
             elif event["event"] == "SHUTDOWN":
                 self._ended = True
             self._changed.notify_all()
+
+    def _port_changed(self, port: str, opened: bool) -> None:
+        if opened:
+            self._open_ports.add(port)
+            return
+        self._open_ports.discard(port)
+        stream = self._streams.pop(port, None)
+        if stream is not None:
+            with suppress(OSError):  # its user may have closed it already
+                stream.shutdown(socket.SHUT_RDWR)
 
 
 def _start(argv: list[str], folder: Path) -> subprocess.Popen[bytes]:

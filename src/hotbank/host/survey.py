@@ -27,6 +27,7 @@ EVIDENCE = 16  # pages named for each reason; all of them are counted
 SETTLE = 0.02  # seconds between two samples of reference counts: most references live shorter
 OWNERS_BUDGET = 0.2  # seconds spent on finding who maps the evidence
 
+_KERNEL = pages.KINDS.index(Kind.KERNEL)
 _WHY = dict.fromkeys(pages.IMMOVABLE, Code.UNMOVABLE) | {Kind.POISONED: Code.POISONED}
 
 
@@ -107,19 +108,30 @@ def _look_at_all(tree: Tree, views: _Views, block: Block, span: range, finds: _F
 
 
 def _look(views: _Views, span: range, finds: _Finds, clock: Clock) -> None:
-    """Collect what one chunk of the block holds. Pages count as pinned when two samples say so."""
+    """Collect what one chunk of the block holds. Pages count as pinned or the kernel's when two samples say so."""
     kinds, pins = _sample(views, span)
     if pins is None:
         finds.unseen.add("pins")
-    elif pins:
+    if pins or _KERNEL in kinds:
         clock.sleep(SETTLE)
-        pins &= _sample(views, span)[1] or set()
+        again, still = _sample(views, span)
+        pins = None if pins is None else pins & (still or set())
+        _withdraw(kinds, again)
     for code, kind in enumerate(pages.KINDS):
         finds.kinds[kind] += kinds.count(code)
         if kind in _WHY and code in kinds:
             finds.add(_WHY[kind], kind, [pfn for pfn, found in zip(span, kinds, strict=True) if found == code])
     for pfn in sorted(pins or ()):
         finds.add(Code.PINNED, pages.KINDS[kinds[pfn - span.start]], [pfn])
+
+
+def _withdraw(kinds: bytearray, again: bytearray) -> None:
+    """Believe the second sample about pages that looked like the kernel's: flags and reference counts are read one
+    after the other, and a page that was allocated in between has a reference but had no flags yet."""
+    at = kinds.find(_KERNEL)
+    while at >= 0:
+        kinds[at] = again[at]
+        at = kinds.find(_KERNEL, at + 1)
 
 
 def _sample(views: _Views, span: range) -> tuple[bytearray, set[int] | None]:

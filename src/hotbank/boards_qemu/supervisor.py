@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine that is a guest: its agent's answers, QEMU's monitor, and the power of its banks.
+
+The guest's kernel does what it can do by itself (online, offline, the routes ``driver`` and ``kmem``), through two
+``Remote``s, so that reads stay instant during a change. What is outside of it happens here: the size of a
+virtio-mem device, and the power of a bank. Deadlines count on this host's clock.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+
+from hotbank.board import Board
+from hotbank.boards_qemu.banks import BankFile, BankSwitch
+from hotbank.boards_qemu.guest import Runner
+from hotbank.boards_qemu.initramfs import CHANGE_PORT, READ_PORT, RUNNER_PORT
+from hotbank.boards_qemu.qemu import Qemu
+from hotbank.errors import Code, KernelError, MachineError, Refusal, SwitchError
+from hotbank.host import WallClock
+from hotbank.machine import Clock, Snapshot, Survey
+from hotbank.memory import KernelState, Online, Power
+from hotbank.remote import Remote, SocketStream
+
+PATIENCE = 60.0  # seconds for a boot, and for an agent to be back
+_PLUG_LIMIT, _POLL = 60.0, 0.02  # seconds
+
+
+class Link:
+    """One of the agent's ports: a Remote that is made again after the agent was."""
+
+    def __init__(self, qemu: Qemu, port: str) -> None:
+        self._qemu, self._port = qemu, port
+        self._turn = threading.Lock()
+        self._remote: Remote | None = None
+
+    def machine(self) -> Remote:
+        """The connected agent. Raises MachineError when there is none in ``PATIENCE`` seconds."""
+        with self._turn:
+            if self._remote is None or self._remote.closed:
+                self._qemu.wait_open(self._port, PATIENCE)
+                self._remote = Remote(SocketStream(self._qemu.connect(self._port)), timeout=PATIENCE)
+            return self._remote
+
+
+class Emulated:
+    """A board in QEMU as a Machine.
+
+    ``files``: the file behind each bank. ``power`` and ``set_power`` act on these. ``close`` ends QEMU and takes the
+    files away.
+    """
+
+    def __init__(self, board: Board, qemu: Qemu, files: Mapping[str, BankFile]) -> None:
+        self.board, self.qemu, self.files = board, qemu, files
+        self._clock = WallClock()
+        self._changes, self._reads = Link(qemu, CHANGE_PORT), Link(qemu, READ_PORT)
+        self._switches = {
+            domain.name: BankSwitch(domain.name, (files[b.name] for b in board.banks if b.domain == domain.name))
+            for domain in board.domains
+        }
+        self._runner_stream = qemu.connect(RUNNER_PORT)
+        self._runner: Runner | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """This host's clock."""
+        return self._clock
+
+    @property
+    def runner(self) -> Runner:
+        """Shell commands in the guest."""
+        if self._runner is None:
+            self.qemu.wait_open(RUNNER_PORT, PATIENCE)
+            self._runner = Runner(self._runner_stream)
+        return self._runner
+
+    def snapshot(self) -> Snapshot:
+        """The guest's, with the power that its banks really have."""
+        seen = self._reads.machine().snapshot()
+        powers = {name: self._power_now(name) for name in self._switches}
+        return replace(
+            seen,
+            machine=self.board.name,
+            banks=tuple(replace(b, power=powers.get(b.domain or "", Power.ON)) for b in seen.banks),
+            domains=tuple(replace(d, power=powers[d.name]) for d in seen.domains),
+        )
+
+    def survey(self, block: int) -> Survey:
+        """See Machine."""
+        return self._reads.machine().survey(block)
+
+    def online(self, block: int, how: Online) -> None:
+        """See Machine."""
+        self._changes.machine().online(block, how)
+
+    def offline(self, block: int, deadline: float) -> None:
+        """See Machine; the guest gets the time that is left, on its own clock."""
+        guest = self._changes.machine()
+        guest.offline(block, guest.clock.now() + max(0.0, deadline - self._clock.now()))
+
+    def cancel(self) -> None:
+        """End the offline that is under way, from another thread."""
+        self._reads.machine().cancel()
+
+    def add(self, bank: str) -> None:
+        """By virtio-mem through QEMU, by any other route in the guest."""
+        if self._is_plugged(bank):
+            self._resize(bank, self.files[bank].size, f"add of {bank}")
+        else:
+            self._changes.machine().add(bank)
+
+    def remove(self, bank: str) -> None:
+        """By virtio-mem through QEMU, by any other route in the guest."""
+        if self._is_plugged(bank):
+            self._resize(bank, 0, f"remove of {bank}")
+            status = self.snapshot().bank(bank)
+            if status is None or status.kernel is not KernelState.ABSENT:
+                raise KernelError(errno.EBUSY, f"remove of {bank}", detail="blocks are still there", code=Code.STUCK)
+        else:
+            self._changes.machine().remove(bank)
+
+    def power(self, domain: str) -> Power:
+        """Whether the domain's banks have content; SwitchError when a dark one was touched."""
+        return self._switch(domain).status()
+
+    def set_power(self, domain: str, want: Power) -> None:
+        """Destroy the content of the domain's banks, or give them random content."""
+        self._switch(domain).turn(want)
+
+    def close(self) -> None:
+        """End QEMU and drop the banks."""
+        self.qemu.stop()
+        for file in self.files.values():
+            file.close()
+
+    def __enter__(self) -> Emulated:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _switch(self, domain: str) -> BankSwitch:
+        if domain not in self._switches:
+            raise SwitchError(f"there is no power domain {domain}")
+        return self._switches[domain]
+
+    def _power_now(self, domain: str) -> Power:
+        try:
+            return self.power(domain)
+        except SwitchError:
+            return Power.UNKNOWN
+
+    def _is_plugged(self, name: str) -> bool:
+        bank = self.board.bank(name)
+        if bank is None:
+            raise Refusal(Code.NO_SUCH_BANK, f"{self.board.name} has no bank {name}")
+        return bank.route == "virtio-mem"
+
+    def _resize(self, bank: str, size: int, what: str) -> None:
+        """Ask the guest for a size and wait until it has it. The guest never says no: at the limit the wish is
+        taken back (Documentation: qemu virtio-mem, ``requested-size`` and ``size``)."""
+        before = self._plugged_size(bank)
+        self._request(bank, size)
+        until = self._clock.now() + _PLUG_LIMIT
+        while self._plugged_size(bank) != size:
+            if self._clock.now() >= until:
+                self._request(bank, before)
+                raise KernelError(
+                    errno.EAGAIN, what, detail=f"the guest did not reach {size} bytes in {_PLUG_LIMIT:g} s"
+                )
+            self._clock.sleep(_POLL)
+
+    def _plugged_size(self, bank: str) -> int:
+        return int(self.qemu.qmp.execute("qom-get", path=f"/machine/peripheral/bank-{bank}", property="size"))
+
+    def _request(self, bank: str, size: int) -> None:
+        path = f"/machine/peripheral/bank-{bank}"
+        self.qemu.qmp.execute("qom-set", path=path, property="requested-size", value=size)
+
+
+def wait_until_up(machine: Emulated) -> None:
+    """Return when the guest's agent has answered. Raises MachineError with the guest's last words."""
+    try:
+        machine.snapshot()
+    except MachineError as e:
+        lines = [line for line in machine.qemu.console_log().splitlines() if line.strip()]
+        raise MachineError(f"{machine.board.name} did not come up: {e}", remedy="\n".join(lines[-5:])) from e
