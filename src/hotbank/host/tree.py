@@ -91,14 +91,16 @@ class Ram:
 
     def at_boot(self, part: Range) -> bool | None:
         """True for memory from boot, False for memory that a driver added, None when nothing here tells."""
-        touching = [ram for ram in self.resources or () if ram.range.overlaps(part)]
+        if self.resources is None:
+            return None
+        touching = [ram for ram in self.resources if ram.range.overlaps(part)]
         if any(ram.driver for ram in touching):
             return False
-        if not touching or self.acpi_memory:
+        if self.acpi_memory:
             return None
         if self.arch == "arm64":
-            return True
-        return None if self.firmware is None else any(ram.overlaps(part) for ram in self.firmware)
+            return True  # even where firmware keeps all of a block for itself (no-map)
+        return any(ram.overlaps(part) for ram in self.firmware) if touching and self.firmware else None
 
 
 def block_size(tree: Tree) -> int:

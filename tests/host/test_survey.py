@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Surveys of made-up pages: a generator that knows what each page is, against a survey that sees only files."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from host import captured_trees as trees
+from host.captured_trees import MEMORY, Made, MadeBlock, words, write
+from hotbank.errors import Code
+from hotbank.host import Host, pages
+from hotbank.host.kcore import RefCounts
+from hotbank.host.tree import Tree
+from hotbank.machine import Owner
+from hotbank.memory import KIB, Kind
+
+BLOCK = 1024 * KIB  # 256 pages: the files do not care how large a block is
+PAGES = BLOCK // (4 * KIB)
+LRU_PAGE = pages.LRU | pages.UPTODATE
+ANON_PAGE = LRU_PAGE | pages.ANON | pages.SWAPBACKED | pages.MMAP
+
+
+@dataclass
+class Folio:
+    """Pages that belong together, and the truth about them."""
+
+    kind: Kind
+    flags: list[int]
+    counts: list[int]
+    refs: int
+    pinned: bool = False
+
+
+@dataclass
+class Machine:
+    """Folios in a row, as the files show them."""
+
+    folios: list[Folio] = field(default_factory=list)
+    first: int = PAGES  # the block's first pfn: block 1
+
+    @property
+    def pinned(self) -> set[int]:
+        at, found = self.first, set[int]()
+        for folio in self.folios:
+            if folio.pinned:
+                found |= set(range(at, at + len(folio.flags)))
+            at += len(folio.flags)
+        return found
+
+    def files(self) -> dict[str, bytes]:
+        flags = [word for folio in self.folios for word in folio.flags]
+        counts = [count for folio in self.folios for count in folio.counts]
+        refs, at = dict[int, int](), self.first
+        for folio in self.folios:
+            refs[at] = folio.refs
+            at += len(folio.flags)
+        pad = [pages.NOPAGE] * self.first
+        return {
+            "proc/kpageflags": words(pad + flags),
+            "proc/kpagecount": words([0] * self.first + counts),
+            "proc/kcore": trees.kcore(refs, pages=self.first + PAGES),
+        }
+
+
+def host_of(root: Path, machine: Machine, clock: object = None) -> Host:
+    made = Made((MadeBlock(1),), BLOCK, {**machine.files(), "proc/iomem": "00000000-1fffffff : System RAM\n"})
+    return Host(made.at(root), clock=clock)  # type: ignore[arg-type]
+
+
+def single(kind: Kind, flags: int, refs: int = 1, count: int = 0, pinned: bool = False) -> Folio:
+    return Folio(kind, [flags], [count], refs, pinned)
+
+
+@st.composite
+def lru_pages(draw: st.DrawFn) -> Folio:
+    kind = draw(st.sampled_from([Kind.ANON, Kind.SHMEM, Kind.FILE]))
+    flags = {Kind.ANON: ANON_PAGE, Kind.SHMEM: LRU_PAGE | pages.SWAPBACKED, Kind.FILE: LRU_PAGE}[kind]
+    mapped, pins = draw(st.integers(0, 3)), draw(st.sampled_from([0, 0, 0, 1, 2, 1024]))
+    swapped, private = draw(st.booleans()), draw(st.booleans())
+    if kind is Kind.ANON:
+        mapped, private, cached = mapped or 1, False, swapped
+        flags |= pages.SWAPCACHE * swapped
+    else:
+        cached = True
+        flags |= pages.PRIVATE * private
+    return single(kind, flags, mapped + cached + private + pins, mapped, pinned=pins > 0)
+
+
+@st.composite
+def large_folios(draw: st.DrawFn) -> Folio:
+    size = 1 << draw(st.integers(3, 5))
+    kind = draw(st.sampled_from([Kind.ANON, Kind.SHMEM, Kind.FILE]))
+    whole, pins = draw(st.integers(0, 2)), draw(st.sampled_from([0, 0, 1, 3]))
+    each = [draw(st.integers(0, 2)) for _ in range(size)]
+    cached = 0 if kind is Kind.ANON else size
+    flags = {Kind.ANON: ANON_PAGE, Kind.SHMEM: LRU_PAGE | pages.SWAPBACKED, Kind.FILE: LRU_PAGE}[kind] | pages.THP
+    tail = pages.COMPOUND_TAIL | (flags if draw(st.booleans()) else pages.THP | (flags & pages.ANON))
+    counts = [whole + n for n in each]
+    refs = whole + sum(each) + cached + pins
+    return Folio(kind, [flags | pages.COMPOUND_HEAD] + [tail] * (size - 1), counts, refs, pins > 0)
+
+
+OTHERS = st.sampled_from(
+    [
+        single(Kind.FREE, pages.BUDDY, 0),
+        single(Kind.FREE, 0, 0),  # in a per-CPU list
+        single(Kind.KERNEL, 0, 1),
+        single(Kind.KERNEL, pages.MMAP, 3, 1),  # a driver's page, mapped into a process
+        single(Kind.KERNEL, pages.ZERO_PAGE, 7),
+        single(Kind.SLAB, pages.SLAB, 1),
+        single(Kind.SLAB, pages.SLAB | pages.ANON, 1),
+        single(Kind.PAGE_TABLE, pages.PGTABLE | pages.MMAP, 1),
+        single(Kind.RESERVED, pages.RESERVED, 1),
+        single(Kind.POISONED, pages.HWPOISON | LRU_PAGE, 2),
+        single(Kind.BALLOON, pages.OFFLINE, 1),
+        single(Kind.HOLE, pages.NOPAGE, 0),
+        Folio(Kind.HUGETLB, [pages.HUGE | pages.COMPOUND_HEAD] + [pages.HUGE | pages.COMPOUND_TAIL] * 7, [1] * 8, 9),
+        Folio(Kind.KERNEL, [pages.COMPOUND_HEAD] + [pages.COMPOUND_TAIL] * 3, [0] * 4, 1),
+        Folio(Kind.SLAB, [pages.SLAB | pages.COMPOUND_HEAD] + [pages.SLAB | pages.COMPOUND_TAIL] * 3, [0] * 4, 1),
+    ]
+)
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> Machine:
+    machine, left = Machine(), PAGES
+    for folio in draw(st.lists(lru_pages() | large_folios() | OTHERS, max_size=40)):
+        if len(folio.flags) <= left:
+            machine.folios.append(folio)
+            left -= len(folio.flags)
+    machine.folios += [single(Kind.FREE, pages.BUDDY, 0)] * left
+    return machine
+
+
+@settings(max_examples=150, deadline=None)
+@given(machines())
+def test_the_survey_finds_what_was_made(tmp_path_factory: pytest.TempPathFactory, machine: Machine) -> None:
+    survey = host_of(tmp_path_factory.mktemp("tree"), machine).survey(1)
+    truth = Counter[Kind]()
+    for folio in machine.folios:
+        truth[folio.kind] += len(folio.flags)
+    assert survey.kinds == truth
+    blocked = [Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL, Kind.RESERVED, Kind.POISONED]
+    assert survey.blocked == sum(truth[k] for k in blocked) + len(machine.pinned)
+    named = [e.pfn for e in survey.blocking if e.why is Code.PINNED]
+    assert named == sorted(machine.pinned)[: len(named)]
+    assert len(named) == min(16, len(machine.pinned))
+    assert survey.unknown == (("owners",) if named else ())
+    assert survey.holes is False  # by iomem, which says that all of it is RAM
+
+
+@pytest.mark.parametrize(
+    "breach",
+    [
+        lambda table: table.update({ANON_PAGE | pages.SWAPCACHE: 0}),  # the swap cache's reference forgotten
+        lambda table: table.update({ANON_PAGE: 1}),  # one pin forgiven
+    ],
+)
+def test_planted_breaches_are_caught(
+    breach: Callable[[dict[int, int]], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine([single(Kind.ANON, ANON_PAGE | pages.SWAPCACHE, 2, 1), single(Kind.ANON, ANON_PAGE, 2, 1, True)])
+    machine.folios += [single(Kind.FREE, pages.BUDDY, 0)] * (PAGES - 2)
+
+    def named() -> set[int]:
+        return {e.pfn for e in host_of(tmp_path / str(os.urandom(4).hex()), machine).survey(1).blocking}
+
+    assert named() == machine.pinned
+    table = type(pages._EXTRA_TABLE)()
+    breach(table)
+    monkeypatch.setattr(pages, "_EXTRA_TABLE", table)
+    assert named() != machine.pinned
+
+
+class Meddling:
+    """A clock that changes the machine whenever somebody waits."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act, self._now = act, 0.0
+
+    def now(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+        self._act()
+
+
+def test_a_reference_that_goes_away_is_no_pin(tmp_path: Path) -> None:
+    fill = [single(Kind.FREE, pages.BUDDY, 0)] * (PAGES - 2)
+    short = Machine([single(Kind.ANON, ANON_PAGE, 2, 1, True), single(Kind.ANON, ANON_PAGE, 2, 1, True), *fill])
+    later = Machine([single(Kind.ANON, ANON_PAGE, 1, 1), single(Kind.ANON, ANON_PAGE, 2, 1, True), *fill])
+    clock = Meddling(lambda: (tmp_path / "proc/kcore").write_bytes(later.files()["proc/kcore"]))
+    survey = host_of(tmp_path, short, clock).survey(1)
+    assert [e.pfn for e in survey.blocking] == [PAGES + 1]
+
+
+def test_without_kcore_pins_are_unknown_and_unflagged_pages_stay_so(tmp_path: Path) -> None:
+    machine = Machine([single(Kind.ANON, ANON_PAGE, 9, 1, True), *[single(Kind.UNKNOWN, 0, 1)] * (PAGES - 1)])
+    host = host_of(tmp_path, machine)
+    (tmp_path / "proc/kcore").unlink()
+    survey = host.survey(1)
+    assert survey.unknown == ("pins",)
+    assert survey.blocked == 0
+    assert survey.kinds == {Kind.ANON: 1, Kind.UNKNOWN: PAGES - 1}
+
+
+def test_without_any_view(tmp_path: Path) -> None:
+    survey = Host(Made((MadeBlock(1),), BLOCK).at(tmp_path)).survey(1)
+    assert survey.kinds == {Kind.UNKNOWN: PAGES}
+    assert survey.unknown == ("holes", "kinds", "pins")
+    assert survey.boot is None
+
+
+def test_an_offline_block_holds_nothing(tmp_path: Path) -> None:
+    content = {"proc/kpageflags": words([pages.NOPAGE] * 2 * PAGES), "proc/iomem": "00000000-1fffffff : System RAM\n"}
+    survey = Host(Made((MadeBlock(1, "offline", "Movable Normal"),), BLOCK, content).at(tmp_path)).survey(1)
+    assert (survey.kinds, survey.blocked, survey.holes, survey.to_move) == ({Kind.HOLE: PAGES}, 0, False, 0)
+
+
+def test_cma_areas_by_debugfs_and_unknown_without(tmp_path: Path) -> None:
+    zone = "Node 0, zone Normal\n  pages free 5\n        min 1\n        low 1\n        high 1\n"
+    zone += "        spanned 512\n        present 512\n        managed 500\n        cma 64\n  start_pfn: 0\n"
+    content = {"proc/kpageflags": words([pages.BUDDY] * 2 * PAGES), "proc/zoneinfo": zone}
+    host = Host(Made((MadeBlock(1),), BLOCK, content).at(tmp_path))
+    assert "cma" in host.survey(1).unknown
+    area = "sys/kernel/debug/cma/linux,cma"
+    write(tmp_path, {f"{area}/base_pfn": f"{PAGES - 4}\n", f"{area}/count": "10\n"})
+    survey = host.survey(1)
+    assert "cma" not in survey.unknown
+    assert {(e.why, e.pfn) for e in survey.blocking} == {(Code.CMA, PAGES + n) for n in range(6)}
+    assert survey.blocked == 6
+
+
+def test_owners_by_pagemap_and_cgroup(tmp_path: Path) -> None:
+    machine = Machine([single(Kind.ANON, ANON_PAGE, 2, 1, True), *[single(Kind.FREE, pages.BUDDY, 0)] * (PAGES - 1)])
+    host = host_of(tmp_path, machine)
+    group = tmp_path / "sys/fs/cgroup/system.slice/db.service"
+    group.mkdir(parents=True)
+    present, file_page = 1 << 63, 1 << 61
+    content: dict[str, str | bytes] = {
+        "sys/fs/cgroup/cgroup.controllers": "memory\n",
+        "proc/kpagecgroup": words([0] * PAGES + [group.stat().st_ino] + [0] * (PAGES - 1)),
+        "proc/7/statm": "9 9 0 0 0 0 0\n",
+        "proc/7/maps": "00002000-00004000 rw-p 00000000 00:00 0 [heap]\n",
+        "proc/7/pagemap": words([0, 0, present | file_page | 17, (1 << 62) | PAGES]),  # a swap entry looks alike
+        "proc/7/comm": "bystander\n",
+        "proc/42/statm": "5 3 0 0 0 0 0\n",
+        "proc/42/maps": "00001000-00002000 r--p 00000000 00:00 0\n00003000-00005000 rw-p 00000000 00:00 0\n",
+        "proc/42/pagemap": words([0, 0, 0, 0, present | 1 << 55 | 1 << 56 | PAGES]),
+        "proc/42/comm": "postgres\n",
+    }
+    write(tmp_path, content)
+    survey = host.survey(1)
+    assert [e.owner for e in survey.blocking] == [Owner(42, "postgres", "/system.slice/db.service")]
+    assert survey.unknown == ()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, (1 << 64) - 1), min_size=PAGES, max_size=PAGES))
+def test_any_flags_give_kinds_that_sum_up(tmp_path_factory: pytest.TempPathFactory, flags: list[int]) -> None:
+    content = {"proc/kpageflags": words([0] * PAGES + flags)}
+    survey = Host(Made((MadeBlock(1),), BLOCK, content).at(tmp_path_factory.mktemp("tree"))).survey(1)
+    assert sum(survey.kinds.values()) == PAGES
+
+
+@settings(max_examples=200, deadline=None)
+@given(cut=st.integers(0, 700), at=st.integers(0, 500), byte=st.integers(0, 255))
+def test_a_broken_kcore_is_no_view_or_an_honest_one(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, at: int, byte: int
+) -> None:
+    raw = bytearray(trees.kcore({3: 1}, pages=8))
+    raw[at] = byte
+    root = write(tmp_path_factory.mktemp("tree"), {"proc/kcore": bytes(raw[:cut])})
+    refs = RefCounts.open(Tree(root))
+    if refs is not None:
+        with refs:
+            counts = refs.read(0, 8)
+            assert counts is None or len(counts) == 8
+
+
+@pytest.mark.parametrize(("size", "offset"), [(64, 52), (56, 52), (80, 28), (128, 52)])
+def test_reference_counts_by_the_kernels_own_layout(size: int, offset: int, tmp_path: Path) -> None:
+    truth = {0: 1, 3: 7, 4: 1025, 9: 2}
+    root = write(tmp_path, {"proc/kcore": trees.kcore(truth, pages=10, size=size, offset=offset)})
+    refs = RefCounts.open(Tree(root))
+    assert refs is not None
+    with refs:
+        assert refs.read(0, 10) == [truth.get(n, 0) for n in range(10)]
+        assert refs.read(3, 2) == [7, 1025]
+        assert refs.read(5, 6) is None
+
+
+def test_block_folders_stay_as_they_were(tmp_path: Path) -> None:
+    """A survey writes nothing."""
+    host = host_of(tmp_path, Machine([single(Kind.FREE, pages.BUDDY, 0)] * PAGES))
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    host.snapshot()
+    host.survey(1)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert (tmp_path / MEMORY / "memory1/state").read_text() == "online\n"

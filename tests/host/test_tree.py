@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What sysfs and procfs say, read from captured and made-up trees."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from host import captured_trees as trees
+from host.captured_trees import MEMORY, Made, MadeBlock, write
+from hotbank import board as boards
+from hotbank.errors import KernelError, MachineError
+from hotbank.host import Host
+from hotbank.host import tree as files
+from hotbank.host.tree import Tree
+from hotbank.machine import ZoneInfo
+from hotbank.memory import MIB, BlockState, KernelState, Power, Range
+
+BOARD = """
+name = "made"
+arch = "arm64"
+block_size = "128M"
+[bank.low]
+start = 0x40000000
+size = "256M"
+[bank.high]
+start = 0x50000000
+size = "256M"
+movable = true
+domain = "ddr"
+[bank.away]
+start = 0x80000000
+size = "128M"
+at_boot = false
+route = "kmem"
+domain = "ddr"
+[domain.ddr]
+states = ["on", "off"]
+switch = "command"
+on = ["true"]
+off = ["true"]
+status = ["echo", "on"]
+"""
+
+
+def test_a_dump_of_a_real_kernel(tmp_path: Path) -> None:
+    dump = next(d for d in trees.DUMPS if d.stem == "6.12.95")
+    snapshot = Host(trees.from_dump(dump, tmp_path)).snapshot()
+    assert [b.number for b in snapshot.blocks] == list(range(8, 16))
+    assert {(b.state, b.valid_zones, b.node) for b in snapshot.blocks} == {(BlockState.ONLINE, ("DMA",), 0)}
+    assert snapshot.blocks[0].range == Range(0x40000000, 0x48000000)
+    assert (snapshot.arch, snapshot.page_size, snapshot.block_size) == ("arm64", 4096, 128 * MIB)
+    assert (snapshot.boot_memory_leaves, snapshot.auto_online, snapshot.pending) == (False, "offline", None)
+    expected = ZoneInfo(0, "DMA", 262144, 262144, 262144, 247905, 234702, 5632, 7040, 8448, 16288, 0)
+    assert snapshot.zones == (expected,)
+    bank = snapshot.bank("memory8")
+    assert bank is not None
+    assert (bank.kernel, bank.power, bank.route, bank.zone, bank.at_boot) == ("online", "on", "none", "DMA", True)
+
+
+def _twin(text: str) -> list[tuple[str, ...]]:
+    """Zones by a line-by-line reader that knows nothing of the other one."""
+    zones, words = [], dict[str, str]()
+    for line in [*text.splitlines(), "Node 0, zone end"]:
+        parts = line.replace("pages free", "free").split()
+        if parts[0] == "Node" and parts[2] == "zone":
+            if words.get("present", "0") != "0":
+                zones.append(
+                    tuple(words[k] for k in ("node", "zone", "start_pfn:", "spanned", "managed", "free", "high"))
+                )
+            words = {"node": parts[1].rstrip(","), "zone": parts[3]}
+        elif (len(parts) == 2 and parts[0] not in words) or parts[0] == "start_pfn:":
+            words[parts[0]] = parts[1]
+    return zones
+
+
+@pytest.mark.parametrize("blocks", trees.BOOTS, ids=lambda path: "/".join(path.parts[-3:-1]))
+def test_zones_of_captured_boots(blocks: Path, tmp_path: Path) -> None:
+    root = trees.from_boot(blocks, tmp_path)
+    found = [
+        tuple(str(v) for v in (z.node, z.zone, z.start_pfn, z.spanned, z.managed, z.free, z.high))
+        for z in files.zones(Tree(root))
+    ]
+    assert found
+    assert found == _twin((root / "proc/zoneinfo").read_text())
+    assert files.page_size(Tree(root)) == 4096
+    assert all(files.ram(Tree(root)).at_boot(b.range) for b in files.blocks(Tree(root), 128 * MIB))
+
+
+def test_gaps_missing_links_and_other_names(tmp_path: Path) -> None:
+    snapshot = Host(trees.gaps().at(tmp_path)).snapshot()
+    by_number = {b.number: b for b in snapshot.blocks}
+    assert list(by_number) == [0, *range(8, 23), 24, 25, 26, 8192]
+    assert (by_number[0].node, by_number[0].valid_zones) == (None, ("none",))
+    assert (by_number[17].node, by_number[18].node) == (None, 1)
+    assert by_number[22].valid_zones == ()
+    assert by_number[8192].range.start == 8192 * 128 * MIB
+    assert snapshot.pending == 13
+    offline = snapshot.bank("memory11")
+    assert offline is not None
+    assert (offline.kernel, offline.zone) == (KernelState.OFFLINE, None)
+
+
+@pytest.mark.parametrize("unit", files.PAGE_SIZES)
+@pytest.mark.parametrize("with_meminfo", [True, False])
+def test_page_size_of_a_captured_tree(unit: int, with_meminfo: bool, tmp_path: Path) -> None:
+    size = 512 * MIB
+    rng = random.Random(unit)
+    for case in range(20):
+        online = [n for n in range(1, 9) if rng.random() < 0.7] or [1]
+        present = int(size * len(online) / unit * rng.uniform(0.6, 1))
+        managed = int(present * rng.uniform(0.9, 1))
+        zone = f"Node 0, zone Normal\n  pages free {managed // 2}\n        min 1\n        low 2\n        high 3\n"
+        zone += f"        spanned {present}\n        present {present}\n        managed {managed}\n  start_pfn: 9\n"
+        content = {"proc/zoneinfo": zone}
+        if with_meminfo:
+            content["proc/meminfo"] = f"MemTotal:  {managed * unit // 1024} kB\n"
+        blocks = tuple(MadeBlock(n, "online" if n in online else "offline") for n in range(1, 9))
+        root = Made(blocks, size, content).at(tmp_path / str(case))
+        assert Host(root).snapshot().page_size == unit
+
+
+def test_banks_of_a_board(tmp_path: Path) -> None:
+    blocks = (MadeBlock(8), MadeBlock(9), MadeBlock(10, zones="Movable"), MadeBlock(11, "offline", "Movable Normal"))
+    snapshot = Host(Made(blocks).at(tmp_path), boards.loads(BOARD)).snapshot()
+    assert [(b.name, b.kernel, b.blocks, b.zone) for b in snapshot.banks] == [
+        ("low", KernelState.ONLINE, (8, 9), "Normal"),
+        ("high", KernelState.PARTIAL, (10, 11), "Movable"),
+        ("away", KernelState.ABSENT, (), None),
+    ]
+    domain = snapshot.domain("ddr")
+    assert domain is not None
+    # The board's status command must not run for a machine that is not this one.
+    assert (domain.power, domain.banks) == (Power.UNKNOWN, ("high", "away"))
+
+
+def test_a_bank_is_partial_when_a_block_of_it_is_missing(tmp_path: Path) -> None:
+    snapshot = Host(Made((MadeBlock(8),)).at(tmp_path), boards.loads(BOARD)).snapshot()
+    low = snapshot.bank("low")
+    assert low is not None
+    assert low.kernel is KernelState.PARTIAL
+
+
+def test_board_below_the_root(tmp_path: Path) -> None:
+    root = Made((MadeBlock(8),)).at(tmp_path)
+    write(root, {"etc/hotbank/board.toml": BOARD})
+    assert [b.name for b in Host(root).snapshot().banks] == ["low", "high", "away"]
+
+
+IOMEM = """00000000-00000fff : Reserved
+40000000-47ffffff : System RAM
+  40200000-41eeffff : Kernel code
+50000000-57ffffff : System RAM (kmem)
+150000000-15fffffff : CXL Window 0
+  150000000-157ffffff : dax0.0
+    150000000-157ffffff : System RAM (kmem)
+60000000-67fffffe : System RAM
+"""
+
+
+def test_iomem_tells_boot_memory_and_holes(tmp_path: Path) -> None:
+    tree = Tree(write(tmp_path, {"proc/iomem": IOMEM, "proc/sys/kernel/arch": "aarch64\n"}))
+    ram = files.ram(tree)
+    parts = [Range.sized(start, 128 * MIB) for start in (0x40000000, 0x50000000, 0x150000000, 0x60000000, 0x70000000)]
+    assert [ram.at_boot(p) for p in parts] == [True, False, False, True, True]
+    assert [ram.covers(p) for p in parts] == [True, True, True, False, False]
+    write(tmp_path, {"sys/bus/acpi/devices/PNP0C80:00/status": "15\n"})
+    assert [files.ram(tree).at_boot(p) for p in parts] == [None, False, False, None, None]
+
+
+def test_hidden_addresses_are_unknown(tmp_path: Path) -> None:
+    hidden = (
+        "00000000-00000000 : System RAM\n  00000000-00000000 : Kernel code\n00000000-00000000 : System RAM (kmem)\n"
+    )
+    ram = files.ram(Tree(write(tmp_path, {"proc/iomem": hidden})))
+    assert ram.resources is None
+    assert ram.covers(Range(0, 4096)) is None
+    assert ram.at_boot(Range(0, 4096)) is None
+
+
+def test_firmware_map_tells_boot_memory_on_x86(tmp_path: Path) -> None:
+    content = {
+        "proc/sys/kernel/arch": "x86_64\n",
+        "proc/iomem": "00001000-bfffffff : System RAM\n100000000-13fffffff : System RAM\n",
+        "sys/firmware/memmap/0/start": "0x1000\n",
+        "sys/firmware/memmap/0/end": "0xbfffffff\n",
+        "sys/firmware/memmap/0/type": "System RAM\n",
+        "sys/firmware/memmap/1/start": "0x100000000\n",
+        "sys/firmware/memmap/1/end": "0x13fffffff\n",
+        "sys/firmware/memmap/1/type": "Reserved\n",
+    }
+    ram = files.ram(Tree(write(tmp_path, content)))
+    assert ram.at_boot(Range(0x8000000, 0x10000000)) is True
+    assert ram.at_boot(Range(0x100000000, 0x108000000)) is False
+
+
+def test_no_memory_blocks(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="shows no memory blocks"):
+        Host(tmp_path)
+
+
+def test_unknown_state_is_an_error_and_not_a_guess(tmp_path: Path) -> None:
+    root = Made((MadeBlock(8, state="strange"),)).at(tmp_path)
+    with pytest.raises(MachineError, match="'strange'"):
+        Host(root).snapshot()
+
+
+def test_survey_of_no_block(tmp_path: Path) -> None:
+    host = Host(Made((MadeBlock(8),)).at(tmp_path))
+    with pytest.raises(KernelError, match="memory7: ENOENT"):
+        host.survey(7)
+    assert not (tmp_path / MEMORY / "memory7").exists()
