@@ -1,2 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machines that are a real kernel in QEMU."""
+"""Machines that are a real kernel in QEMU.
+
+    record = up(Wanted("virt-arm64"), progress=print)     hotbank up virt-arm64 --qemu
+    with console() as stream: ...                         hotbank console
+
+packages.py     Debian packages of another architecture, through apt, without touching this machine's own
+bank_module.py  our driver, cross-built against the headers of a Debian kernel
+initramfs.py    BusyBox, Python, this package; kmodules.py and elf.py for kernel modules
+arm64.py        a board as QEMU's virt machine, with our own device tree
+qemu.py         one QEMU process; qmp.py its monitor
+banks.py        a file for each bank: its content and its power
+agent.py        in the guest: its kernel as a Machine; runner.py: shell commands, whose other end is guest.py
+supervisor.py   all of that as one Machine
+launch.py       from a board to a running guest; daemon.py keeps it
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from hotbank import serve
+from hotbank.boards_qemu.launch import Prepared, Wanted, prepare, start
+from hotbank.boards_qemu.packages import Progress, quiet
+from hotbank.boards_qemu.supervisor import PATIENCE
+from hotbank.errors import MachineError
+from hotbank.wire import encode
+
+__all__ = ["Prepared", "Wanted", "console", "prepare", "start", "up"]
+
+
+def up(wanted: Wanted, progress: Progress = quiet) -> serve.Record:
+    """Fetch and build what is missing, start the board in QEMU in the background, and make it the current machine.
+
+    ``progress`` hears one line for each step that takes a while. Raises BoardError and MachineError: a board that
+    QEMU can't be, a missing program, package, network or space, a guest that does not come up.
+    """
+    serve.check_free()
+    folder = Path(tempfile.mkdtemp(dir=serve.runtime_folder(), prefix="qemu-"))
+    try:
+        prepared = prepare(wanted, folder, progress)
+        progress("starting the guest")
+        return serve.start_in_background("hotbank.boards_qemu.daemon", encode(prepared), patience=PATIENCE * 2)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def console(record: serve.Record) -> socket.socket:
+    """The serial line of the current machine's guest, a shell. Raises MachineError when it is no guest.
+
+    One connection at a time: a second one hears nothing until the first one ends.
+    """
+    path = Path(record.socket).with_suffix(".console")
+    stream = socket.socket(socket.AF_UNIX)
+    try:
+        stream.connect(str(path))
+    except OSError as e:
+        stream.close()
+        raise MachineError(
+            f"{record.machine} has no console", remedy="only a board in QEMU has one: hotbank up --qemu"
+        ) from e
+    return stream

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from hotbank.board import Board
@@ -72,6 +73,15 @@ def create(board: Board, folder: Path) -> dict[str, BankFile]:
             remedy="free some, or give a folder with --banks",
         )
     return {bank.name: BankFile(folder / bank.name, bank.range.size) for bank in board.banks}
+
+
+def discard(files: Mapping[str, BankFile]) -> None:
+    """Close and remove the files, and their folder."""
+    for file in files.values():
+        file.close()
+    for folder in {file.path.parent for file in files.values()}:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 class BankSwitch:

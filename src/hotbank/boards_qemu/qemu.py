@@ -14,9 +14,9 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -45,6 +45,10 @@ class Command:
     loaded: tuple[Loaded, ...] = ()
     ports: tuple[str, ...] = ()
     transport: str = "pci"
+
+    def with_arguments(self, more: Sequence[str]) -> Command:
+        """The command with more of QEMU's own arguments."""
+        return replace(self, arguments=(*self.arguments, *more))
 
     def argv(self) -> list[str]:
         """The command line, with paths relative to the machine's folder."""
@@ -76,14 +80,18 @@ def memory_arguments(files: Sequence[tuple[Path, Range]], cpus: int) -> tuple[st
 
 
 class Qemu:
-    """A running QEMU. Start it on a thread that lives as long as the machine should."""
+    """A running QEMU. Start it on a thread that lives as long as the machine should.
 
-    def __init__(self, command: Command, folder: Path) -> None:
+    ``on_end`` is called, on another thread, when the guest ends by itself.
+    """
+
+    def __init__(self, command: Command, folder: Path, on_end: Callable[[], None] = lambda: None) -> None:
         if len(os.fsencode(folder)) > _PATH_MAX - max(map(len, [*command.ports, "console"])):
             raise MachineError(f"{folder}: too long for a Unix socket", remedy="choose a shorter TMPDIR")
         if shutil.which(command.program) is None:
             raise MachineError(f"{command.program} is not installed", remedy="apt-get install qemu-system-arm")
         self.folder = folder
+        self._on_end = on_end
         self._changed = threading.Condition()
         self._open_ports: set[str] = set()
         self._streams: dict[str, socket.socket] = {}
@@ -172,6 +180,7 @@ class Qemu:
                 self._port_changed(str(event["data"]["id"]).removeprefix("port-"), bool(event["data"]["open"]))
             elif event["event"] == "SHUTDOWN":
                 self._ended = True
+                self._on_end()
             self._changed.notify_all()
 
     def _port_changed(self, port: str, opened: bool) -> None:

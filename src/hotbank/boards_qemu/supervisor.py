@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from hotbank.board import Board
-from hotbank.boards_qemu.banks import BankFile, BankSwitch
+from hotbank.boards_qemu.banks import BankFile, BankSwitch, discard
 from hotbank.boards_qemu.guest import Runner
 from hotbank.boards_qemu.initramfs import CHANGE_PORT, READ_PORT, RUNNER_PORT
 from hotbank.boards_qemu.qemu import Qemu
@@ -132,8 +132,7 @@ class Emulated:
     def close(self) -> None:
         """End QEMU and drop the banks."""
         self.qemu.stop()
-        for file in self.files.values():
-            file.close()
+        discard(self.files)
 
     def __enter__(self) -> Emulated:
         return self

@@ -19,7 +19,7 @@ import signal
 import socket
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,10 +155,18 @@ def serve_in_background(spec: ModelSpec, *, patience: float = 60.0) -> Record:
     Raises MachineError when a current machine answers already, and what the boot raised when it failed.
     ``patience``: seconds of wall time for the boot.
     """
+    return start_in_background("hotbank.serve.daemon", encode(_absolute(spec)), patience=patience)
+
+
+def start_in_background(module: str, spec: Mapping[str, Any], *, patience: float) -> Record:
+    """Start a daemon (``python -m MODULE FOLDER SPEC``, see serve.daemon) and make its machine current.
+
+    Raises MachineError when a current machine answers already, and what the boot raised when it failed.
+    """
     folder = runtime_folder()
     with _one_at_a_time(folder):
-        _check_free()
-        return _start(_absolute(spec), folder, patience)
+        check_free()
+        return _start(module, spec, folder, patience)
 
 
 def down(record: Record) -> bool:
@@ -197,7 +205,8 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         yield
 
 
-def _check_free() -> None:
+def check_free() -> None:
+    """Raise MachineError when a current machine answers."""
     record = current()
     if record is None:
         return
@@ -215,12 +224,12 @@ def _absolute(spec: ModelSpec) -> ModelSpec:
     return replace(spec, board=board, description=description)
 
 
-def _start(spec: ModelSpec, folder: Path, patience: float) -> Record:
+def _start(module: str, spec: Mapping[str, Any], folder: Path, patience: float) -> Record:
     with open(folder / "log", "wb") as log:
         daemon = start_module(
-            "hotbank.serve.daemon",
+            module,
             str(folder),
-            json.dumps(encode(spec)),
+            json.dumps(spec),
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,
@@ -246,10 +255,10 @@ def _first_words(daemon: subprocess.Popen[bytes], folder: Path, patience: float)
         try:
             answer = Lines(FileStream(words, words), MAX_ANSWER).receive(patience)  # type: ignore[arg-type]
         except TimeoutError as e:
-            raise MachineError(f"the model did not boot in {patience:g} s", remedy=f"see {folder / 'log'}") from e
+            raise MachineError(f"the machine did not boot in {patience:g} s", remedy=f"see {folder / 'log'}") from e
     if answer is None:
         lines = (folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise MachineError("the model's process ended: " + (lines[-1] if lines else "without a word"))
+        raise MachineError("the machine's process ended: " + (lines[-1] if lines else "without a word"))
     if "error" in answer:
         raise decode_error(answer["error"])
     return decode(Record, answer, "record")  # type: ignore[no-any-return]

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,15 @@ from hotbank.wire import decode, encode, encode_error
 
 
 def main(folder: Path, spec: ModelSpec) -> int:
-    """Boot, listen, say so, serve; the exit status."""
+    """Serve the model of the spec; the exit status."""
+    return run(folder, lambda: boot(spec))
+
+
+def run(folder: Path, boot: Callable[[], Machine]) -> int:
+    """Boot, listen, say so, serve; the exit status. For any daemon that owns a machine."""
     path = folder / f"{os.getpid()}.sock"
     try:
-        machine = boot(spec)
+        machine = boot()
         owner = Owner(machine)
         listener = listen(path)
     except Exception as e:

@@ -163,9 +163,11 @@ class Owner:
             job.publish()  # only now: who hears of the end may send the next order at once
 
     def _cancel(self) -> None:
+        """Interrupt the transaction; without one, the primitive that runs, where the machine can."""
         job = self._job
-        if job is not None:
-            job.cancel()
+        cancel = job.cancel if job is not None else getattr(self._machine, "cancel", None)
+        if cancel is not None:
+            cancel()
 
     def _stop_if_idle(self) -> None:
         if not self._changing.acquire(blocking=False):

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a board to a running guest: what is needed is fetched and built (``prepare``), then QEMU is started (``start``).
+
+The two are apart because they run in different processes: ``hotbank up`` prepares and shows its progress, the
+daemon starts QEMU and owns it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hotbank import board as boards
+from hotbank.board import Board
+from hotbank.boards_qemu import arm64, bank_module, banks, initramfs
+from hotbank.boards_qemu.packages import Archive, Progress, cache_folder, quiet
+from hotbank.boards_qemu.qemu import Qemu
+from hotbank.boards_qemu.supervisor import Emulated, wait_until_up
+from hotbank.errors import BoardError, MachineError
+
+SERIES = "6.12"
+PROGRAMS = ("busybox-static", "python3-minimal", "libpython3-stdlib")
+ROUTE_MODULES = {
+    "driver": (bank_module.NAME,),
+    "kmem": ("nd_pmem", "of_pmem", "device_dax", "dax_pmem", "kmem"),
+    "virtio-mem": ("virtio_mem",),
+    "none": (),
+    "probe": (),
+}
+# There for whoever wants to try something: a file system, block devices, swap, injected errors, a supply.
+CARRIED = ("ext4", "virtio_blk", "zram", "memory_notifier_error_inject", "fixed")
+# New memory stays offline until hotbank puts it online: else it could land in a kernel zone.
+POLICY = "memhp_default_state=offline"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to run. ``board``: a shipped board or a file. ``series``: of Debian's kernel, unless ``kernel`` (an Image)
+    is given, with ``modules`` (its ``lib/modules/VERSION``) and ``initrd`` or without.
+
+    ``cmdline`` comes last on the kernel's command line. ``default_on``: banks that the driver adds by itself.
+    ``supplies``: GPIO lines that feed banks. ``files``: more files in the guest.
+    """
+
+    board: str
+    series: str = SERIES
+    kernel: str | None = None
+    modules: str | None = None
+    initrd: str | None = None
+    cmdline: str = ""
+    cpus: int = 2
+    default_on: tuple[str, ...] = ()
+    supplies: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    carried: tuple[str, ...] = CARRIED
+    qemu_arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that starting needs, as paths and words that cross to another process. ``folder`` is the guest's own."""
+
+    board: str
+    folder: str
+    kernel: str
+    initrd: str
+    cmdline: str
+    cpus: int
+    default_on: tuple[str, ...] = ()
+    supplies: Mapping[str, int] = field(default_factory=dict)
+    qemu_arguments: tuple[str, ...] = ()
+
+
+def prepare(wanted: Wanted, folder: Path, progress: Progress = quiet) -> Prepared:
+    """Fetch and build what is missing. ``folder``: short, private, empty. Raises BoardError, MachineError."""
+    path = boards.find(wanted.board)
+    board = boards.load(path)
+    if board.arch != "arm64":
+        raise BoardError("arch", board.arch, "must be arm64 to run in QEMU")
+    arm64.check(board)
+    for program in (arm64.PROGRAM, "setpriv"):
+        if shutil.which(program) is None:
+            raise MachineError(f"{program} is not installed", remedy="apt-get install qemu-system-arm util-linux")
+    kernel, modules, extra = _kernel(wanted, board, progress)
+    initrd = Path(wanted.initrd) if wanted.initrd else _initrd(wanted, path, board, modules, extra, folder, progress)
+    return Prepared(
+        board=str(path.resolve()),
+        folder=str(folder),
+        kernel=str(kernel),
+        initrd=str(initrd),
+        cmdline=" ".join(filter(None, ("quiet", POLICY, wanted.cmdline))),
+        cpus=wanted.cpus,
+        default_on=wanted.default_on,
+        supplies=dict(wanted.supplies),
+        qemu_arguments=wanted.qemu_arguments,
+    )
+
+
+def start(prepared: Prepared, on_end: Callable[[], None] = lambda: None) -> Emulated:
+    """Start QEMU and return when the guest answers; the calling thread has to outlive the machine.
+
+    ``on_end`` is called when the guest ends by itself. Raises MachineError.
+    """
+    board, folder = boards.load(prepared.board), Path(prepared.folder)
+    files = banks.create(board, _bank_folder())
+    try:
+        boot = arm64.Boot(
+            Path(prepared.kernel),
+            Path(prepared.initrd),
+            prepared.cmdline,
+            prepared.cpus,
+            prepared.default_on,
+            prepared.supplies,
+        )
+        command = arm64.command(board, boot, folder, {name: file.path for name, file in files.items()})
+        command = command.with_arguments(prepared.qemu_arguments)
+        machine = Emulated(board, Qemu(command, folder, on_end), files)
+    except BaseException:
+        banks.discard(files)
+        raise
+    try:
+        wait_until_up(machine)
+    except BaseException:
+        machine.close()
+        raise
+    return machine
+
+
+def _kernel(wanted: Wanted, board: Board, progress: Progress) -> tuple[Path, Path | None, tuple[Path, ...]]:
+    """The kernel, the folder of its modules, and our driver where the board needs it."""
+    drives = any(bank.route == "driver" for bank in board.banks)
+    if wanted.kernel is not None:
+        if drives and not wanted.initrd:
+            raise MachineError(
+                "the bank driver is built for Debian's kernels only", remedy="give --initrd with it inside"
+            )
+        return Path(wanted.kernel), Path(wanted.modules) if wanted.modules else None, ()
+    archive = Archive.open("arm64", progress)
+    package = archive.kernel(wanted.series, "arm64")
+    (unpacked,) = archive.unpack(package)
+    driver = (bank_module.build(package, bank_module.ARM64, cache_folder(), progress),) if drives else ()
+    return _one(unpacked, "boot/vmlinuz-*"), _one(unpacked, "**/lib/modules/*"), driver
+
+
+def _one(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise MachineError(f"{folder.name} has no {pattern}")
+    return found[0]
+
+
+def _initrd(
+    wanted: Wanted,
+    path: Path,
+    board: Board,
+    modules: Path | None,
+    extra: tuple[Path, ...],
+    folder: Path,
+    progress: Progress,
+) -> Path:
+    load = tuple(dict.fromkeys(name for bank in board.banks for name in ROUTE_MODULES[bank.route])) if modules else ()
+    programs = Archive.open("arm64", progress).unpack(*PROGRAMS, depends=True)
+    contents = initramfs.Contents(
+        name=board.name,
+        programs=programs,
+        modules=modules,
+        load=load,
+        carry=wanted.carried if modules else (),
+        extra_modules=extra,
+        files={"etc/hotbank/board.toml": path.read_bytes(), **wanted.files},
+    )
+    return initramfs.build(contents, folder, cache_folder())
+
+
+def _bank_folder() -> Path:
+    """A folder for this process's banks, in memory where there is room for that. Those of dead processes go."""
+    shared = Path("/dev/shm")
+    base = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    ours = f"hotbank-banks-{os.getuid()}-"
+    for old in base.glob(f"{ours}*"):
+        if not Path("/proc", old.name.removeprefix(ours).partition(".")[0]).exists():
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(dir=base, prefix=f"{ours}{os.getpid()}."))
