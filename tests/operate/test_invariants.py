@@ -37,15 +37,14 @@ FAULTS |= {"switch": switch_error(), "machine": MachineError("gone")}
 LIMITS = Limits(total=10, block=5, grace=1)
 
 
-def order(verb: str, machine: Machine, **options: bool) -> Outcome:
-    if verb == "remove":
-        return operate.remove(machine, "high", limits=LIMITS, **options)
-    return operate.add(machine, "high", limits=LIMITS, **options)
+def order(verb: str, machine: Machine) -> Outcome:
+    act = operate.remove if verb == "remove" else operate.add
+    return act(machine, "high", limits=LIMITS)
 
 
-def prepared(verb: str, **settings: bool) -> Scripted:
+def prepared(verb: str) -> Scripted:
     """A machine on which the verb has everything to do."""
-    machine = Scripted(**settings)  # type: ignore[arg-type]
+    machine = Scripted()
     if verb == "add":
         assert operate.remove(machine, "high").exit == 0
     return machine

@@ -1,0 +1,434 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans and transactions on a scripted machine: order, deadlines, domains, partial success, events, recovery."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+from hotbank import operate
+from hotbank.errors import Code, KernelError, Refusal
+from hotbank.memory import BlockState, KernelState, Power
+from hotbank.operate import Event, Limits, MemoryJournal, Outcome
+from hotbank.operate.restore import Restorer
+from operate.scripted import Scripted, Watched, places, raising, switch_error
+
+T = TypeVar("T")
+
+
+def state(machine: Scripted, bank: str = "high") -> KernelState:
+    found = machine.snapshot().bank(bank)
+    assert found is not None
+    return found.kernel
+
+
+def test_a_bank_leaves_and_returns() -> None:
+    machine = Scripted()
+    before = places(machine)
+    out = operate.remove(machine, "high")
+    assert (out.code, out.exit, out.kernel, out.power) == (Code.OK, 0, KernelState.ABSENT, Power.OFF)
+    assert out.freed == 256 << 20
+    assert out.pages == 400
+    back = operate.add(machine, "high")
+    assert (back.code, back.exit, back.kernel, back.power) == (Code.OK, 0, KernelState.ONLINE, Power.ON)
+    assert places(machine) == before
+    assert not machine.lost
+
+
+@pytest.mark.parametrize("verb", ["remove", "add"])
+def test_a_second_time_there_is_nothing_to_do(verb: str) -> None:
+    machine = Scripted()
+    act = operate.remove if verb == "remove" else operate.add
+    act(machine, "high")
+    watched = Watched(machine)
+    outcome = act(watched, "high")
+    assert (outcome.code, outcome.exit) == (Code.OK, 0)
+    assert "nothing to do" in outcome.fact
+    assert set(watched.calls) <= {"snapshot", "survey"}
+
+
+def test_the_plan_is_the_json_that_interfaces_pins() -> None:
+    machine = Scripted()
+    machine.slots[20].pages = 5000
+    plan = operate.plan_remove(machine, "high")
+    document = json.loads(json.dumps(plan.document()))
+    assert list(document) == ["schema", "machine", "banks", "blocks", "pages", "seconds", "steps", "code"]
+    assert document["pages"] == 5300
+    assert document["seconds"] > 0
+    assert [s["target"] for s in document["steps"]] == ["memory21", "memory22", "memory23", "memory20", "high", "ddr"]
+    assert all(list(s) == ["step", "target"] for s in document["steps"])
+
+
+def test_events_are_numbered_and_the_last_is_done() -> None:
+    events: list[Event] = []
+    operate.remove(Scripted(), "high", on_event=events.append)
+    documents = [json.loads(json.dumps(e.document())) for e in events]
+    keys = ["schema", "t", "seq", "event", "step", "block", "moved", "total", "code", "errno"]
+    assert all(list(d) == keys for d in documents[:-1])
+    assert list(documents[-1]) == [*keys, "exit"]
+    assert [d["seq"] for d in documents] == list(range(len(documents)))
+    assert [d["event"] for d in documents] == ["plan", *["step", "progress"] * 6, "done"]
+    assert [d["moved"] for d in documents if d["event"] == "progress"] == [100, 200, 300, 400, 400, 400]
+    assert documents[-1]["exit"] == 0
+
+
+def test_an_observer_that_fails_stops_nothing() -> None:
+    machine = Scripted()
+
+    def broken_pipe(event: Event) -> None:
+        if event.event == "progress":
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        operate.remove(machine, "high", on_event=broken_pipe)
+    assert state(machine) is KernelState.ABSENT
+    assert machine.level is Power.OFF
+
+
+def test_force_meets_its_deadline_and_everything_is_back() -> None:
+    machine = Scripted()
+    machine.slots[23].why = Code.PINNED
+    before = places(machine)
+    outcome = operate.remove(machine, "high", force=True, limits=Limits(total=20, block=3))
+    assert (outcome.code, outcome.exit) == (Code.DEADLINE, 1)
+    assert outcome.evidence[0].why is Code.PINNED
+    assert outcome.seconds == pytest.approx(3.03, abs=0.1)
+    assert places(machine) == before
+
+
+def test_the_total_deadline_cuts_the_blocks_short() -> None:
+    machine = Scripted()
+    machine.slots[21].why = Code.PINNED
+    outcome = operate.remove(machine, "high", force=True, limits=Limits(total=2, block=30))
+    assert outcome.code is Code.DEADLINE
+    assert outcome.seconds == pytest.approx(2, abs=0.1)
+
+
+def test_a_signal_of_somebody_else_is_no_deadline() -> None:
+    watched = Watched(Scripted())
+    watched.fail("offline", 1, raising(KernelError(4, "offline")))
+    outcome = operate.remove(watched, "high")
+    assert (outcome.code, outcome.exit) == (Code.INTERRUPTED, 1)
+
+
+@pytest.mark.parametrize(
+    ("errno", "before", "after", "code"),
+    [
+        (16, None, Code.UNMOVABLE, Code.UNMOVABLE),
+        (16, None, None, Code.RACED),
+        (1, None, None, Code.VETO),
+        (5, None, None, Code.VETO),
+        (12, None, None, Code.NO_CAPACITY),
+        (22, None, None, Code.RACED),
+    ],
+)
+def test_a_second_look_explains_the_errno(errno: int, before: Code | None, after: Code | None, code: Code) -> None:
+    machine = Scripted()
+    machine.slots[21].why = before
+    watched = Watched(machine)
+
+    def fail() -> None:
+        machine.slots[21].why = after
+        raise KernelError(errno, "offline memory21")
+
+    watched.fail("offline", 1, fail)
+    outcome = operate.remove(watched, "high")
+    assert (outcome.code, outcome.exit, outcome.errno) == (code, 1, errno)
+
+
+def test_boot_memory_is_a_veto_by_name() -> None:
+    machine = Scripted(boot_memory_leaves=False)
+    assert operate.remove(machine, "high").code is Code.BOOT_MEMORY
+    forced = operate.remove(machine, "high", force=True)
+    assert (forced.code, forced.errno) == (Code.BOOT_MEMORY, 1)
+
+
+# Power domains.
+
+
+def test_a_shared_domain_stays_on_until_its_last_bank_is_out() -> None:
+    machine = Scripted(mate=True)
+    first = operate.remove(machine, "high")
+    assert (first.code, first.exit, first.power) == (Code.DOMAIN_IN_USE, 0, Power.ON)
+    assert state(machine) is KernelState.ABSENT
+    last = operate.remove(machine, "mate")
+    assert (last.code, last.exit, last.power) == (Code.OK, 0, Power.OFF)
+    assert not machine.lost
+
+
+def test_a_domain_kept_on_goes_dark_when_asked_again() -> None:
+    machine = Scripted(mate=True)
+    operate.remove(machine, "high")
+    machine.slots = {n: s for n, s in machine.slots.items() if s.bank != "mate"}
+    assert machine.level is Power.ON
+    assert operate.remove(machine, "high").power is Power.OFF
+
+
+@pytest.mark.parametrize(
+    ("states", "reached"),
+    [
+        ((Power.ON, Power.SELF_REFRESH, Power.OFF), Power.OFF),
+        ((Power.ON, Power.SELF_REFRESH), Power.SELF_REFRESH),
+        ((Power.ON,), Power.ON),
+    ],
+)
+def test_the_ladder_as_the_board_allows(states: tuple[Power, ...], reached: Power) -> None:
+    machine = Scripted(states=states)
+    outcome = operate.remove(machine, "high")
+    assert (outcome.exit, outcome.power) == (0, reached)
+    assert operate.add(machine, "high").exit == 0
+    assert machine.level is Power.ON
+
+
+def test_self_refresh_where_off_fails() -> None:
+    watched = Watched(Scripted())
+    watched.fail("set_power", 0, raising(switch_error()))
+    outcome = operate.remove(watched, "high")
+    assert (outcome.exit, outcome.power) == (0, Power.SELF_REFRESH)
+    assert "would not go off" in outcome.fact
+
+
+def test_no_memory_under_unknown_power() -> None:
+    machine = Scripted()
+    operate.remove(machine, "high")
+    watched = Watched(machine)
+    watched.fail("power", 0, raising(switch_error()), forever=True)
+    outcome = operate.add(watched, "high")
+    assert (outcome.code, outcome.exit) == (Code.POWER_UNKNOWN, 1)
+    assert "add" not in watched.calls
+
+
+# Adding.
+
+
+@pytest.mark.parametrize("policy", ["online", "online_kernel"])
+def test_a_policy_that_onlines_into_a_kernel_zone_is_refused(policy: str) -> None:
+    machine = Scripted()
+    operate.remove(machine, "high")
+    machine.auto_online = policy
+    watched = Watched(machine)
+    outcome = operate.add(watched, "high")
+    assert (outcome.code, outcome.exit) == (Code.AUTO_ONLINE, 1)
+    assert not {"add", "set_power"} & set(watched.calls)
+
+
+def test_the_policy_is_looked_at_again_right_before_adding() -> None:
+    machine = Scripted()
+    operate.remove(machine, "high")
+    watched = Watched(machine)
+    watched.fail("set_power", 0, lambda: setattr(machine, "auto_online", "online"))
+    outcome = operate.add(watched, "high")
+    assert (outcome.code, outcome.exit) == (Code.AUTO_ONLINE, 1)
+    assert "add" not in watched.calls
+    assert machine.level is Power.OFF
+
+
+def test_a_policy_of_online_movable_is_fine() -> None:
+    machine = Scripted()
+    operate.remove(machine, "high")
+    machine.auto_online = "online_movable"
+    assert operate.add(machine, "high").exit == 0
+
+
+def test_a_block_that_comes_up_in_a_kernel_zone_is_taken_out_again() -> None:
+    machine = Scripted()
+    operate.remove(machine, "high")
+    before, watched = places(machine), Watched(machine)
+
+    def udev() -> None:
+        machine.slots[22].state, machine.slots[22].zone = BlockState.ONLINE, "Normal"
+
+    watched.fail("online", 1, udev)
+    outcome = operate.add(watched, "high")
+    assert (outcome.code, outcome.exit) == (Code.NOT_MOVABLE_ZONE, 1)
+    assert places(machine) == before
+    assert machine.level is Power.OFF
+
+
+# Partly done.
+
+
+def test_keep_partial_leaves_out_what_is_out() -> None:
+    machine = Scripted()
+    watched = Watched(machine)
+    watched.fail("offline", 2, raising(KernelError(16, "offline")))
+    outcome = operate.remove(watched, "high", keep_partial=True)
+    assert (outcome.code, outcome.exit, outcome.kernel) == (Code.RACED, 64, KernelState.PARTIAL)
+    assert not outcome.unrestored
+    assert operate.remove(machine, "high").exit == 0, "and the rest can follow later"
+
+
+def test_keep_partial_of_nothing_is_a_failure() -> None:
+    watched = Watched(Scripted())
+    watched.fail("offline", 0, raising(KernelError(16, "offline")))
+    assert operate.remove(watched, "high", keep_partial=True).exit == 1
+
+
+def test_keep_partial_keeps_no_block_in_a_kernel_zone() -> None:
+    machine = Scripted()
+    operate.remove(machine, "high")
+    watched = Watched(machine)
+
+    def udev() -> None:
+        machine.slots[22].state, machine.slots[22].zone = BlockState.ONLINE, "Normal"
+
+    watched.fail("online", 1, udev)
+    outcome = operate.add(watched, "high", keep_partial=True)
+    assert outcome.exit == 64
+    zones = {s.zone for s in machine.slots.values() if s.bank == "high" and s.state is BlockState.ONLINE}
+    assert zones == {"Movable"}
+
+
+# One block, and banks without a route.
+
+
+def test_a_single_block_goes_offline_and_stays_in_the_kernel() -> None:
+    machine = Scripted()
+    outcome = operate.remove(machine, "memory21")
+    assert (outcome.exit, outcome.kernel, outcome.power) == (0, KernelState.PARTIAL, Power.ON)
+    assert operate.add(machine, 21).exit == 0
+    assert state(machine) is KernelState.ONLINE
+
+
+def test_without_a_route_removal_ends_at_offline() -> None:
+    machine = Scripted(route="none", movable=False)
+    outcome = operate.remove(machine, "high")
+    assert (outcome.exit, outcome.kernel, outcome.power) == (0, KernelState.OFFLINE, Power.ON)
+
+
+def test_an_unknown_bank_is_named() -> None:
+    for verb in (operate.remove, operate.add, operate.explain, operate.plan_remove, operate.plan_add):
+        with pytest.raises(Refusal, match="no bank or block 'hgih'; banks: low, high") as caught:
+            verb(Scripted(), "hgih")
+        assert caught.value.code is Code.NO_SUCH_BANK
+
+
+def test_a_bank_that_is_not_movable_is_refused() -> None:
+    outcome = operate.remove(Scripted(), "low")
+    assert (outcome.code, outcome.exit) == (Code.NOT_MOVABLE_ZONE, 1)
+
+
+# A kernel that does not let go.
+
+
+def pending() -> tuple[Scripted, MemoryJournal, Outcome]:
+    machine, journal = Scripted(), MemoryJournal()
+    machine.slots[22].pending = True
+    return machine, journal, operate.remove(machine, "high", journal=journal, limits=Limits(total=9, block=4))
+
+
+def test_cancel_pending_leaves_the_transaction_open_and_the_power_on() -> None:
+    machine, journal, outcome = pending()
+    assert (outcome.code, outcome.exit, outcome.open, outcome.power) == (Code.CANCEL_PENDING, 1, True, Power.ON)
+    assert journal.unfinished() is not None
+    for verb in (operate.remove, operate.add):
+        assert verb(machine, "high").code is Code.CANCEL_PENDING
+    assert operate.explain(machine, 22).code is Code.CANCEL_PENDING
+
+
+def test_cancel_pending_is_settled_when_the_kernel_lets_go() -> None:
+    machine, journal, _ = pending()
+    still = operate.recover(machine, journal, patience=2)
+    assert still is not None
+    assert still.open
+    machine.let_go()
+    settled = operate.recover(machine, journal)
+    assert settled is not None
+    assert (settled.exit, settled.open, settled.unrestored) == (1, False, ())
+    assert places(machine) == places(Scripted())
+    assert journal.unfinished() is None
+    assert operate.remove(machine, "high", journal=journal).exit == 0
+
+
+def test_one_transaction_at_a_time() -> None:
+    machine, journal, _ = pending()
+    machine.held = None  # as a client with an old view would have it
+    with pytest.raises(Refusal, match=f"pid {journal.pid}") as caught:
+        operate.remove(machine, "high", journal=journal)
+    assert caught.value.code is Code.BUSY_TRANSACTION
+
+
+# Crashes, at every point of every act.
+
+
+class CrashError(BaseException):
+    """The process is gone; nothing of it runs any more."""
+
+
+class Mortal(MemoryJournal):
+    """A journal whose process dies at the nth write: before an intent, after it, or after the act."""
+
+    def __init__(self, at: int, *, after_writing: bool) -> None:
+        super().__init__()
+        self.at, self.after_writing, self.writes = at, after_writing, 0
+
+    def intend(self, entry: int, step: str, target: str) -> int:
+        return self._dying(lambda: MemoryJournal.intend(self, entry, step, target))
+
+    def result(self, entry: int, row: int, code: Code, errno: int | None) -> None:
+        self._dying(lambda: MemoryJournal.result(self, entry, row, code, errno))
+
+    def _dying(self, write: Callable[[], T]) -> T:
+        mine, self.writes = self.writes, self.writes + 1
+        if mine == self.at and not self.after_writing:
+            raise CrashError
+        done = write()
+        if mine == self.at:
+            raise CrashError
+        return done
+
+
+ACTS = 6  # of a removal and of an addition of four blocks: each writes an intent and a result
+
+
+def test_the_crash_points_are_all_of_them() -> None:
+    machine, journal = Scripted(), Mortal(10**6, after_writing=False)
+    for act in (operate.remove, operate.add):
+        journal.writes = 0
+        assert act(machine, "high", journal=journal).exit == 0
+        assert journal.writes == 2 * ACTS
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", range(2 * ACTS))
+@pytest.mark.parametrize("verb", ["remove", "add"])
+def test_recovery_after_a_crash(verb: str, at: int, after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Scripted()
+    if verb == "add":
+        operate.remove(machine, "high")
+    before, level = places(machine), machine.level
+    journal = Mortal(at, after_writing=after)
+    act = operate.remove if verb == "remove" else operate.add
+    with monkeypatch.context() as dead:
+        dead.setattr(Restorer, "run", lambda self: ())  # the dead roll nothing back
+        dead.setattr(MemoryJournal, "close", lambda *args: None)
+        with pytest.raises(CrashError):
+            act(machine, "high", journal=journal)
+    watched = Watched(machine)
+    outcome = operate.recover(watched, journal)
+    assert outcome is not None
+    assert not outcome.open
+    assert not watched.breaches
+    assert not machine.lost
+    assert journal.unfinished() is None
+    forward = verb == "remove" and state(machine) is KernelState.ABSENT
+    if forward:
+        assert machine.level is Power.OFF
+    else:
+        assert places(machine) == before
+        assert machine.level is level
+    assert operate.recover(machine, journal) is None
+
+
+def test_rows_of_an_earlier_boot_are_superseded() -> None:
+    machine, journal, _ = pending()
+    machine = Scripted(boot_id="boot-2")
+    watched = Watched(machine)
+    outcome = operate.recover(watched, journal)
+    assert outcome is not None
+    assert (outcome.code, outcome.exit) == (Code.SUPERSEDED, 0)
+    assert set(watched.calls) == {"snapshot"}
+    assert journal.unfinished() is None
