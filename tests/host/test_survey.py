@@ -24,6 +24,7 @@ from hotbank.memory import KIB, Kind
 
 BLOCK = 1024 * KIB  # 256 pages: the files do not care how large a block is
 PAGES = BLOCK // (4 * KIB)
+RAM = "00000000-1fffffff : System RAM\n"
 LRU_PAGE = pages.LRU | pages.UPTODATE
 ANON_PAGE = LRU_PAGE | pages.ANON | pages.SWAPBACKED | pages.MMAP
 
@@ -71,7 +72,7 @@ class Machine:
 
 
 def host_of(root: Path, machine: Machine, clock: object = None) -> Host:
-    made = Made((MadeBlock(1),), BLOCK, {**machine.files(), "proc/iomem": "00000000-1fffffff : System RAM\n"})
+    made = Made((MadeBlock(1),), BLOCK, {**machine.files(), "proc/iomem": RAM})
     return Host(made.at(root), clock=clock)  # type: ignore[arg-type]
 
 
@@ -221,7 +222,7 @@ def test_without_any_view(tmp_path: Path) -> None:
 
 
 def test_an_offline_block_holds_nothing(tmp_path: Path) -> None:
-    content = {"proc/kpageflags": words([pages.NOPAGE] * 2 * PAGES), "proc/iomem": "00000000-1fffffff : System RAM\n"}
+    content: dict[str, str | bytes] = {"proc/kpageflags": words([pages.NOPAGE] * 2 * PAGES), "proc/iomem": RAM}
     survey = Host(Made((MadeBlock(1, "offline", "Movable Normal"),), BLOCK, content).at(tmp_path)).survey(1)
     assert (survey.kinds, survey.blocked, survey.holes, survey.to_move) == ({Kind.HOLE: PAGES}, 0, False, 0)
 
@@ -229,7 +230,7 @@ def test_an_offline_block_holds_nothing(tmp_path: Path) -> None:
 def test_cma_areas_by_debugfs_and_unknown_without(tmp_path: Path) -> None:
     zone = "Node 0, zone Normal\n  pages free 5\n        min 1\n        low 1\n        high 1\n"
     zone += "        spanned 512\n        present 512\n        managed 500\n        cma 64\n  start_pfn: 0\n"
-    content = {"proc/kpageflags": words([pages.BUDDY] * 2 * PAGES), "proc/zoneinfo": zone}
+    content: dict[str, str | bytes] = {"proc/kpageflags": words([pages.BUDDY] * 2 * PAGES), "proc/zoneinfo": zone}
     host = Host(Made((MadeBlock(1),), BLOCK, content).at(tmp_path))
     assert "cma" in host.survey(1).unknown
     area = "sys/kernel/debug/cma/linux,cma"

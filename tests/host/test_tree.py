@@ -212,3 +212,8 @@ def test_survey_of_no_block(tmp_path: Path) -> None:
     with pytest.raises(KernelError, match="memory7: ENOENT"):
         host.survey(7)
     assert not (tmp_path / MEMORY / "memory7").exists()
+
+
+def test_an_endless_file_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    assert Tree(tmp_path).read("zeros") is None

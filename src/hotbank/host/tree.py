@@ -16,10 +16,11 @@ from itertools import zip_longest
 
 from hotbank.errors import MachineError
 from hotbank.machine import Block, ZoneInfo
-from hotbank.memory import KIB, BlockState, Range, merge
+from hotbank.memory import KIB, MIB, BlockState, Range, merge
 
 MEMORY = "sys/devices/system/memory"
 PAGE_SIZES = (4 * KIB, 16 * KIB, 64 * KIB)
+_READ, _LONGEST = 64 * KIB, 16 * MIB
 
 _BLOCK = re.compile(r"memory([0-9]+)")
 _NODE = re.compile(r"node([0-9]+)")
@@ -46,12 +47,17 @@ class Tree:
         return os.path.join(self.root, name)
 
     def read(self, name: str) -> str | None:
-        """The file's text without surrounding white space; None where it is missing or not readable."""
+        """The file's text without surrounding white space; None where it is missing, not readable or endless."""
+        raw = b""
         try:
             with open(self.path(name), "rb", buffering=0) as file:
-                return file.readall().decode("utf-8", "replace").strip()
+                while part := file.read(_READ):
+                    raw += part
+                    if len(raw) > _LONGEST:
+                        return None
         except OSError:
             return None
+        return raw.decode("utf-8", "replace").strip()
 
     def names(self, name: str) -> list[str]:
         """What is in a folder, sorted; nothing where there is no such folder."""

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Power switches: what the status says counts, and nothing hangs."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from host.captured_trees import Made, MadeBlock, write
+from hotbank import board as boards
+from hotbank.board import Domain
+from hotbank.errors import SwitchError
+from hotbank.host import Host
+from hotbank.host.switch import Absent, AlwaysOn, Command, Regulator, switch_for
+from hotbank.host.tree import Tree
+from hotbank.memory import Power
+
+ON, OFF, RESTING = Power.ON, Power.OFF, Power.SELF_REFRESH
+
+
+@pytest.fixture
+def rail(tmp_path: Path) -> Path:
+    path = tmp_path / "rail"
+    path.write_text("on")
+    return path
+
+
+def domain(rail: Path, **changes: object) -> Domain:
+    def put(word: str) -> tuple[str, ...]:
+        return ("sh", "-c", f"printf {word} > {rail}")
+
+    made = Domain("ddr", (ON, RESTING, OFF), "command", status=("cat", str(rail)), timeout=5)
+    made = replace(made, on=put("on"), off=put("off"), self_refresh=put("self-refresh"))
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def test_a_command_switch_goes_everywhere_and_back(rail: Path) -> None:
+    switch = Command(domain(rail))
+    for want in (OFF, ON, RESTING, OFF, RESTING, ON):
+        switch.turn(want)
+        assert switch.status() is want
+
+
+def test_the_status_is_believed_over_the_exit_code(rail: Path) -> None:
+    fails_but_works = ("sh", "-c", f"printf off > {rail}; exit 3")
+    Command(domain(rail, off=fails_but_works)).turn(OFF)
+    rail.write_text("on")
+    with pytest.raises(SwitchError, match="exited with 0, and domain ddr is on"):
+        Command(domain(rail, off=("true",))).turn(OFF)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [("echo", "maybe"), ("echo", "unknown"), ("false",), ("sh", "-c", "echo on; exit 1"), ("/nonexistent/ddrctl",)],
+)
+def test_a_status_that_is_none(rail: Path, status: tuple[str, ...]) -> None:
+    with pytest.raises(SwitchError):
+        Command(domain(rail, status=status)).status()
+
+
+def test_a_hanging_command_is_ended_with_its_children(rail: Path, tmp_path: Path) -> None:
+    late = tmp_path / "late"
+    hangs = ("sh", "-c", f"(sleep 2; touch {late}) & sleep 60")
+    started = time.monotonic()
+    with pytest.raises(SwitchError, match="did not end within"):
+        Command(domain(rail, off=hangs, timeout=0.2)).turn(OFF)
+    assert time.monotonic() - started < 2
+    time.sleep(2.1 - (time.monotonic() - started))
+    assert not late.exists()
+
+
+def test_a_domain_without_a_switch() -> None:
+    switch = AlwaysOn("ddr")
+    switch.turn(ON)
+    assert switch.status() is ON
+    with pytest.raises(SwitchError, match="can't go off"):
+        switch.turn(OFF)
+
+
+class TestRegulator:
+    CLASS, CONSUMER = "sys/class/regulator/regulator.5", "sys/bus/platform/drivers/reg-userspace-consumer/bank1"
+
+    @pytest.fixture
+    def tree(self, tmp_path: Path) -> Tree:
+        content = {f"{self.CLASS}/name": "vdd-ddr1\n", "sys/class/regulator/regulator.4/name": "other\n"}
+        content |= {f"{self.CONSUMER}/name": "vdd-ddr1\n"}
+        write(tmp_path, content)
+        (tmp_path / self.CLASS / "state").write_text("enabled\n")
+        os.symlink(tmp_path / self.CLASS / "state", tmp_path / self.CONSUMER / "state")
+        return Tree(tmp_path)
+
+    def test_goes_off_and_on(self, tree: Tree) -> None:
+        switch = Regulator(Domain("ddr", regulator="vdd-ddr1"), tree)
+        assert switch.status() is ON
+        switch.turn(OFF)
+        assert switch.status() is OFF
+        switch.turn(ON)
+        assert switch.status() is ON
+
+    def test_another_consumer_keeps_it_on(self, tree: Tree) -> None:
+        os.unlink(tree.path(f"{self.CONSUMER}/state"))
+        write(Path(tree.root), {f"{self.CONSUMER}/state": "enabled\n"})
+        with pytest.raises(SwitchError, match="was told disabled and is on"):
+            Regulator(Domain("ddr", regulator="vdd-ddr1"), tree).turn(OFF)
+
+    def test_unknown_names_and_states(self, tree: Tree) -> None:
+        with pytest.raises(SwitchError, match="no regulator vdd-9"):
+            Regulator(Domain("ddr", regulator="vdd-9"), tree).status()
+        with pytest.raises(SwitchError, match="no reg-userspace-consumer"):
+            Regulator(Domain("ddr", regulator="other"), tree).turn(OFF)
+        with pytest.raises(SwitchError, match="can't go self-refresh"):
+            Regulator(Domain("ddr", regulator="vdd-ddr1"), tree).turn(RESTING)
+        write(Path(tree.root), {f"{self.CLASS}/state": "unknown\n"})
+        with pytest.raises(SwitchError, match="'unknown'"):
+            Regulator(Domain("ddr", regulator="vdd-ddr1"), tree).status()
+
+
+def test_each_kind_of_switch_on_this_host_and_in_a_tree(rail: Path, tmp_path: Path) -> None:
+    here, captured = Tree("/"), Tree(tmp_path)
+    made = {kind: replace(domain(rail), switch=kind) for kind in ("none", "command", "regulator", "machine")}
+    assert [type(switch_for(d, here)) for d in made.values()] == [AlwaysOn, Command, Regulator, Absent]
+    assert [type(switch_for(d, captured)) for d in made.values()] == [AlwaysOn, Absent, Regulator, Absent]
+
+
+def test_an_injected_switch_is_asked_and_turned(rail: Path, tmp_path: Path) -> None:
+    text = 'name = "b"\nblock_size = "128M"\n[bank.a]\nstart = 0x40000000\nsize = "128M"\nmovable = true\n'
+    text += 'domain = "ddr"\n[domain.ddr]\nstates = ["on", "off"]\nswitch = "machine"\n'
+    tree = Made((MadeBlock(8, zones="Movable"),)).at(tmp_path / "tree")
+    host = Host(tree, boards.loads(text), switches={"ddr": Command(domain(rail))})
+    host.set_power("ddr", OFF)
+    assert rail.read_text() == "off"
+    assert host.power("ddr") is OFF
+    status = host.snapshot().bank("a")
+    assert status is not None
+    assert status.power is OFF
+    with pytest.raises(SwitchError, match="no power domain"):
+        host.power("other")

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes to a block's state: in trees of plain files only, with a file lease in the part of a kernel that hangs.
+
+A write lease makes an open for writing wait in the kernel until the holder lets go, while reading goes on: just
+what an offline that never returns looks like from outside.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from host import captured_trees as trees
+from host.captured_trees import MEMORY, Made, MadeBlock, write
+from hotbank import board as boards
+from hotbank.errors import CancelPending, KernelError, Refusal
+from hotbank.host import Host, WallClock
+from hotbank.host.writer import Writer
+from hotbank.memory import BlockState, Online
+
+BOARD = """
+name = "x86"
+block_size = "128M"
+[bank.spare]
+start = 0x50000000
+size = "256M"
+movable = true
+at_boot = false
+route = "probe"
+[bank.other]
+start = 0x60000000
+size = "128M"
+at_boot = false
+route = "virtio-mem"
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return Made((MadeBlock(8), MadeBlock(9), MadeBlock(10, "offline", "Movable Normal"))).at(tmp_path)
+
+
+@contextmanager
+def hanging(path: Path) -> Iterator[int]:
+    """Whoever opens the file for writing waits until the block ends; readers do not."""
+    old = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    file = os.open(path, os.O_RDONLY)
+    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    try:
+        yield file
+    finally:
+        os.close(file)
+        signal.signal(signal.SIGIO, old)
+
+
+def state(root: Path, block: int) -> str:
+    return (root / MEMORY / f"memory{block}/state").read_text()
+
+
+def test_the_words_reach_the_file(root: Path) -> None:
+    host = Host(root)
+    host.offline(8, host.clock.now() + 10)
+    assert state(root, 8) == "offline"
+    host.online(10, Online.MOVABLE)
+    assert state(root, 10) == "online_movable"
+    assert state(root, 9) == "online\n"
+
+
+@pytest.mark.parametrize("block", [7, 11, 12345])
+def test_no_such_block(root: Path, block: int) -> None:
+    host = Host(root)
+    with pytest.raises(KernelError) as e:
+        host.offline(block, host.clock.now() + 1)
+    assert e.value.errno == errno.ENOENT
+
+
+def test_the_errno_of_the_write(root: Path) -> None:
+    host, path = Host(root), root / MEMORY / "memory9/state"
+    path.unlink()
+    path.symlink_to("/dev/full")
+    with pytest.raises(KernelError, match=r"online_movable of memory9: ENOSPC"):
+        host.online(9, Online.MOVABLE)
+
+
+def test_a_deadline_gives_the_block_back(root: Path) -> None:
+    host = Host(root)
+    with hanging(root / MEMORY / "memory8/state"):
+        started = time.monotonic()
+        with pytest.raises(KernelError, match=r"EINTR.*back online") as e:
+            host.offline(8, host.clock.now() + 0.3)
+        assert time.monotonic() - started < 1.3
+        assert not isinstance(e.value, CancelPending)
+        assert e.value.errno == errno.EINTR
+    assert state(root, 8) == "online\n"
+    assert host.snapshot().pending is None
+
+
+def test_a_kernel_that_does_not_let_go(root: Path) -> None:
+    host = Host(root)
+    path = root / MEMORY / "memory8/state"
+    path.write_text("going-offline\n")
+    with hanging(path):
+        started = time.monotonic()
+        with pytest.raises(CancelPending):
+            host.offline(8, host.clock.now() + 0.2)
+        assert time.monotonic() - started < 0.2 + 1.5
+        assert host.snapshot().pending == 8
+    path.write_text("online\n")
+    assert host.snapshot().pending is None
+
+
+def test_an_offline_that_wins_the_race_with_its_deadline(root: Path) -> None:
+    """The block went offline, and only the writer that was to tell so has been ended."""
+    host = Host(root)
+    path = root / MEMORY / "memory8/state"
+    with hanging(path):
+        swap = threading.Timer(0.25, lambda: _replace(path, "offline\n"))
+        swap.start()
+        host.offline(8, host.clock.now() + 0.5)
+        swap.join()
+    assert host.snapshot().blocks[0].state is BlockState.OFFLINE
+
+
+def _replace(path: Path, text: str) -> None:
+    """Change what readers see without opening the leased file for writing."""
+    new = path.with_name("new")
+    new.write_text(text)
+    new.rename(path)
+
+
+def test_reads_stay_instant_while_an_offline_hangs(root: Path) -> None:
+    host = Host(root)
+    with hanging(root / MEMORY / "memory8/state"):
+        errors: list[KernelError] = []
+
+        def attempt() -> None:
+            try:
+                host.offline(8, host.clock.now() + 1)
+            except KernelError as e:
+                errors.append(e)
+
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        started, looks = time.monotonic(), 0
+        while thread.is_alive():
+            host.snapshot()
+            looks += 1
+        thread.join()
+        assert looks > 20 * (time.monotonic() - started)
+        assert [e.errno for e in errors] == [errno.EINTR]
+
+
+_PARENT = """
+import os, sys, time
+from hotbank.host.writer import Writer
+writer = Writer(sys.argv[1], "offline")
+print(writer._child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_writer_dies_with_its_parent(root: Path) -> None:
+    path = root / MEMORY / "memory8/state"
+    with hanging(path):
+        parent = subprocess.Popen([sys.executable, "-c", _PARENT, str(path)], stdout=subprocess.PIPE, text=True)
+        assert parent.stdout is not None
+        writer = int(parent.stdout.readline())
+        _wait_for(lambda: "break" in _lock_holders(writer) or _sleeps_in_open(writer))
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+        _wait_for(lambda: not _alive(writer))
+    assert state(root, 8) == "online\n"
+
+
+def _wait_for(condition: object, seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def _lock_holders(pid: int) -> str:
+    return Path("/proc/locks").read_text().lower() if _alive(pid) else ""
+
+
+def _sleeps_in_open(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/wchan").read_text().startswith("__break_lease")
+    except OSError:
+        return False
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_cancelled_writer_is_interrupted(root: Path) -> None:
+    path = root / MEMORY / "memory8/state"
+    with hanging(path):
+        writer = Writer(str(path), "offline")
+        assert not writer.wait(WallClock(), time.monotonic() + 0.2)
+        writer.cancel()
+        assert writer.wait(WallClock(), time.monotonic() + 5)
+        assert writer.errno == errno.EINTR
+
+
+def test_probe_gets_the_address_of_each_missing_block(root: Path) -> None:
+    write(root, {f"{MEMORY}/probe": ""})
+    written: list[str] = []
+
+    class Watched(Host):
+        """Notes what reaches ``probe``, where the kernel would make a block of it."""
+
+        def _write(self, name: str, word: str, what: str) -> None:
+            super()._write(name, word, what)
+            written.append((root / MEMORY / "probe").read_text())
+
+    host = Watched(root, boards.loads(BOARD))
+    host.add("spare")
+    assert written == ["0x58000000"]  # memory10 is there already
+    for call in (host.remove, host.add):
+        with pytest.raises(KernelError) as e:
+            call("other")
+        assert e.value.errno == errno.EOPNOTSUPP
+    with pytest.raises(Refusal, match="no bank nothing"):
+        host.add("nothing")
+
+
+def test_a_bank_without_a_route(root: Path) -> None:
+    with pytest.raises(KernelError, match="the bank has no route"):
+        Host(root).remove("memory8")
+    with pytest.raises(Refusal):
+        Host(root).remove("memory77")
+
+
+def test_no_test_points_a_writer_at_this_host() -> None:
+    """Every Host made in this file has a root of its own."""
+    text = Path(__file__).read_text()
+    assert "Host()" not in text.replace('"Host()"', "")
+    assert trees.MEMORY == MEMORY
