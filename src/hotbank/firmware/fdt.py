@@ -3,7 +3,7 @@
 
 Truth: the Devicetree Specification, chapter 5, and libfdt. Kept: every node and property in its order, memory
 reservations, header fields, the strings block (so that names keep their offsets) and the padding behind the
-last block. Not kept: FDT_NOP, which means "nothing", and gaps between blocks.
+last block. FDT_NOP, which means "nothing", and gaps between blocks become padding: the total size stays.
 A name is Latin-1 text, one character for each byte.
 """
 
@@ -116,9 +116,11 @@ def decode(data: bytes) -> Tree:
     total, off_struct, off_strings, off_reserve, version, last_compatible, boot_cpu, size_strings, size_struct = header
     names = bytes(data[off_strings : off_strings + size_strings])
     reservations, end_reserve = _reservations(data, off_reserve, total)
-    root, used = _structure(data, off_struct, size_struct, _Names(names, off_strings))
+    root, used, nops = _structure(data, off_struct, size_struct, _Names(names, off_strings))
     end = max(off_strings + size_strings, off_struct + (size_struct if version >= 17 else used), end_reserve)
-    return Tree(root, reservations, boot_cpu, version, last_compatible, bytes(data[end:total]), names)
+    encoded = _HEADER.size + _RESERVE.size * (len(reservations) + 1) + used - 4 * nops + size_strings
+    padding = data[end:total] + bytes(max(0, end - encoded))
+    return Tree(root, reservations, boot_cpu, version, last_compatible, padding, names)
 
 
 def encode(tree: Tree) -> bytes:
@@ -201,8 +203,8 @@ class _Names:
         return name
 
 
-def _structure(data: bytes, base: int, size: int, names: _Names) -> tuple[Node, int]:
-    """The root node and how many bytes of the structure block were read.
+def _structure(data: bytes, base: int, size: int, names: _Names) -> tuple[Node, int, int]:
+    """The root node, how many bytes of the structure block were read, and how many FDT_NOP were among them.
 
     One loop over tokens with an explicit stack: it is the speed of the decoder, and no input can exhaust
     Python's own stack.
@@ -215,7 +217,7 @@ def _structure(data: bytes, base: int, size: int, names: _Names) -> tuple[Node, 
     siblings: list[Node] = []
     properties: list[Property] = []
     name = ""
-    at, count = 0, len(words)
+    at, nops, count = 0, 0, len(words)
     while at < count:
         token = words[at]
         at += 1
@@ -245,8 +247,10 @@ def _structure(data: bytes, base: int, size: int, names: _Names) -> tuple[Node, 
         elif token == _END:
             if stack or not siblings:
                 raise FormatError(FORM, base + 4 * at - 4, "FDT_END", "a node is still open, or there is none")
-            return siblings[0], 4 * at
-        elif token != _NOP:
+            return siblings[0], 4 * at, nops
+        elif token == _NOP:
+            nops += 1
+        else:
             raise FormatError(FORM, base + 4 * at - 4, "token", f"{token:#x} is none")
     raise FormatError(FORM, base + 4 * at, "FDT_END", "missing at the end of the structure block")
 
