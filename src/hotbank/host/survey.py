@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -20,7 +20,7 @@ from hotbank.host import owners, pages
 from hotbank.host.kcore import RefCounts
 from hotbank.host.tree import Ram, Tree, zone_fields
 from hotbank.machine import Block, Clock, Evidence, Owner, Survey
-from hotbank.memory import BlockState, Kind
+from hotbank.memory import BlockState, Kind, Zone
 
 CHUNK = 1 << 15  # pages looked at together: no folio is larger, and 4 MiB is all the memory it takes
 EVIDENCE = 16  # pages named for each reason; all of them are counted
@@ -28,7 +28,10 @@ SETTLE = 0.02  # seconds between two samples of reference counts: most reference
 OWNERS_BUDGET = 0.2  # seconds spent on finding who maps the evidence
 
 _KERNEL = pages.KINDS.index(Kind.KERNEL)
-_WHY = dict.fromkeys(pages.IMMOVABLE, Code.UNMOVABLE) | {Kind.POISONED: Code.POISONED}
+_WHY: Mapping[Kind, Code] = dict.fromkeys(pages.IMMOVABLE, Code.UNMOVABLE) | {Kind.POISONED: Code.POISONED}
+# In ZONE_MOVABLE every allocation was made movable, and the kernel says no to reserved pages only
+# (``has_unmovable_pages``): a page without flags is on its way into or out of use.
+_WHY_MOVABLE: Mapping[Kind, Code] = {kind: code for kind, code in _WHY.items() if kind is not Kind.KERNEL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +105,13 @@ def _has_gaps(block: Block, finds: _Finds) -> bool:
 
 
 def _look_at_all(tree: Tree, views: _Views, block: Block, span: range, finds: _Finds, clock: Clock) -> None:
+    why = _WHY_MOVABLE if block.valid_zones[:1] == (Zone.MOVABLE,) else _WHY
     for at in range(0, len(span), CHUNK):
-        _look(views, span[at : at + CHUNK], finds, clock)
+        _look(views, span[at : at + CHUNK], finds, why, clock)
     _look_for_cma(tree, views, block, span, finds)
 
 
-def _look(views: _Views, span: range, finds: _Finds, clock: Clock) -> None:
+def _look(views: _Views, span: range, finds: _Finds, why: Mapping[Kind, Code], clock: Clock) -> None:
     """Collect what one chunk of the block holds. Pages count as pinned or the kernel's when two samples say so."""
     kinds, pins = _sample(views, span)
     if pins is None:
@@ -119,8 +123,8 @@ def _look(views: _Views, span: range, finds: _Finds, clock: Clock) -> None:
         _withdraw(kinds, again)
     for code, kind in enumerate(pages.KINDS):
         finds.kinds[kind] += kinds.count(code)
-        if kind in _WHY and code in kinds:
-            finds.add(_WHY[kind], kind, [pfn for pfn, found in zip(span, kinds, strict=True) if found == code])
+        if kind in why and code in kinds:
+            finds.add(why[kind], kind, [pfn for pfn, found in zip(span, kinds, strict=True) if found == code])
     for pfn in sorted(pins or ()):
         finds.add(Code.PINNED, pages.KINDS[kinds[pfn - span.start]], [pfn])
 
