@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -117,6 +116,8 @@ def load(name: str | os.PathLike[str]) -> Board:
 
 def loads(text: str) -> Board:
     """A board from TOML text. Raises BoardError."""
+    import tomllib  # hosts without a board file start sooner without it
+
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
