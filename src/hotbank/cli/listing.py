@@ -65,8 +65,18 @@ def look(machine: Machine, *, used: bool) -> Listing:
     online = [b.number for b in snapshot.blocks if b.state is not BlockState.OFFLINE]
     surveys = surveys_of(machine, snapshot, online) if used else {n: _not_looked_at(n) for n in online}
     blocks = {b.number: _row(snapshot, surveys, b, f"memory{b.number}", (b.number,)) for b in snapshot.blocks}
-    banks = tuple(_row(snapshot, surveys, b, b.name, b.blocks) for b in snapshot.banks)
-    return Listing(snapshot, banks, tuple(blocks.values()))
+    banks = (_bank_row(snapshot, surveys, bank, blocks) for bank in snapshot.banks)
+    return Listing(snapshot, tuple(banks), tuple(blocks.values()))
+
+
+def _bank_row(
+    snapshot: Snapshot, surveys: Mapping[int, Survey], bank: BankStatus, blocks: Mapping[int, Row[Block]]
+) -> Row[BankStatus]:
+    """A bank that is one block under its own name, as on every host without a board, has the block's verdict."""
+    if len(bank.blocks) == 1 and bank.name == f"memory{bank.blocks[0]}":
+        block = blocks[bank.blocks[0]]
+        return Row(bank, block.used, block.share, block.code)
+    return _row(snapshot, surveys, bank, bank.name, bank.blocks)
 
 
 def _not_looked_at(block: int) -> Survey:

@@ -16,7 +16,6 @@ from hotbank.board import Bank, Board
 from hotbank.errors import CancelPending, Code, KernelError, Refusal, SwitchError
 from hotbank.host import tree as files
 from hotbank.host.routes import Route, route_for
-from hotbank.host.survey import survey
 from hotbank.host.switch import Switch, switch_for
 from hotbank.host.tree import MEMORY, Ram, Tree
 from hotbank.host.writer import Writer
@@ -97,6 +96,8 @@ class Host:
 
     def survey(self, block: int) -> Survey:
         """Look at every page of a block, as far as this process may."""
+        from hotbank.host.survey import survey  # most commands never look at a page, and start sooner without
+
         found = files.block(self._tree, self._existing(block), self._block_size)
         return survey(self._tree, found, page_size=self._page_size, clock=self._clock, ram=files.ram(self._tree))
 
