@@ -452,6 +452,11 @@ class Model:
         """Drop a long pin. Raises KernelError(EINVAL)."""
         self._unpin(handle, long=True)
 
+    def poison(self, pid: int, vpage: int) -> int:
+        """A memory error hits a virtual page: ``memory_failure`` kills who maps it. Returns the pfn."""
+        with self._lock:
+            return self._geometry.pfn(self.tasks.poison(pid, vpage))
+
     def interrupt(self) -> None:
         """A signal for whoever writes to a block's state: an offline under way ends with EINTR."""
         with self._lock:

@@ -16,7 +16,7 @@ from hotbank.errors import KernelError
 from hotbank.memory import Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp, OutOfMemoryError, PageAllocator
 from hotbank.model.folios import Folios, Holder
-from hotbank.model.frames import MigrateType
+from hotbank.model.frames import CODE, MigrateType
 
 # Objects a page holds: an in-memory inode of 1 KiB (no shrinker frees it while the file exists), a dentry of 192 bytes.
 INODES_PER_PAGE, DENTRIES_PER_PAGE = 4, 21
@@ -87,6 +87,7 @@ class Tasks:
         self.oom_killed: list[int] = []
         self._clean: OrderedDict[int, File] = OrderedDict()  # oldest first
         self._doomed: set[int] = set()  # folios whose last user left while they were pinned
+        self._poisoned = False
         self._next_pid = 100
         allocator.reclaim, allocator.kill = self._reclaim, self._kill
 
@@ -294,6 +295,22 @@ class Tasks:
             self._doomed.discard(handle)
             self._release([handle])
 
+    def poison(self, pid: int, vpage: int) -> int:
+        """``memory_failure`` on an anonymous page: every process that maps it dies, the frame is never used again.
+
+        Returns the frame. Raises KernelError(EBUSY) for a pinned page, which this model does not poison.
+        """
+        handle = self.folio(pid, vpage)
+        if handle in self._folios.pins:
+            raise KernelError(errno.EBUSY, f"process {pid}, virtual page {vpage}", detail="pinned")
+        frame = self._folios.frame(handle)
+        self._frames.set_kind(frame, frame + 1, Kind.POISONED)
+        self._poisoned = True
+        users = [p.pid for p in self.processes.values() if handle in p.pages or _maps(p, handle)]
+        for user in users:
+            self.exit(user)
+        return frame
+
     def folio(self, pid: int, vpage: int) -> int:
         """The folio behind a virtual page. Raises KernelError(ESRCH, EFAULT)."""
         try:
@@ -316,7 +333,10 @@ class Tasks:
         if pins:
             self._doomed.update(handle for handle in handles if handle in pins)
             handles = [handle for handle in handles if handle not in pins]
-        self._frames.free(self._folios.end(handles))
+        frames, poisoned = self._folios.end(handles), CODE[Kind.POISONED]
+        if self._poisoned:
+            frames = [frame for frame in frames if self._frames.kind(frame) != poisoned]
+        self._frames.free(frames)
 
     def _forget(self, handles: list[int], file: File) -> None:
         for handle in handles:
@@ -376,3 +396,7 @@ class Tasks:
             for handle in pages:
                 held[handle] = held.get(handle, 0) + 1
         return held
+
+
+def _maps(process: Process, handle: int) -> bool:
+    return any(handle in segment.pages for segment in process.segments)

@@ -1,0 +1,447 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory blocks: every refusal's errno and order, zones of every way to come online, passes, deadlines, power."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+
+import pytest
+
+from hotbank import board
+from hotbank.errors import EHWPOISON, CancelPending, KernelError, SwitchError
+from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Zone
+from hotbank.model import Model, WallClock, Workload
+from hotbank.model.hotplug import GOING_OFFLINE, GOING_ONLINE
+from model.small_boards import FOREVER, HIGH, LOW, errno_of, small_board, small_model
+
+
+def state(model: Model, number: int) -> BlockState:
+    block = model.snapshot().block(number)
+    assert block is not None
+    return block.state
+
+
+def valid_zones(model: Model, number: int) -> tuple[str, ...]:
+    block = model.snapshot().block(number)
+    assert block is not None
+    return block.valid_zones
+
+
+def leave(model: Model) -> None:
+    """Bank high out of the kernel and dark."""
+    for number in HIGH:
+        model.offline(number, model.clock.now() + FOREVER)
+    model.remove("high")
+    model.set_power("dram", Power.OFF)
+
+
+def come_back(model: Model) -> None:
+    model.set_power("dram", Power.ON)
+    model.add("high")
+    for number in HIGH:
+        model.online(number, Online.MOVABLE)
+
+
+def refusal(call: object, *args: object) -> int:
+    with pytest.raises(KernelError) as caught:
+        call(*args)  # type: ignore[operator]
+    return caught.value.errno
+
+
+# States and zones
+
+
+def test_a_bank_leaves_goes_dark_and_returns() -> None:
+    model = small_model()
+    pid = model.spawn("data", anon_pages=3000)
+    model.read_file("file", 500)
+    moved_at_least = sum(model.survey(n).to_move for n in HIGH)
+    assert moved_at_least > 3000
+    leave(model)
+    model.validate()
+    bank = model.snapshot().bank("high")
+    assert bank is not None
+    assert (bank.kernel, bank.power, bank.blocks) == (KernelState.ABSENT, Power.OFF, ())
+    assert not model.check_contents()
+    assert model.hotplug.migration.success >= moved_at_least
+    come_back(model)
+    model.validate()
+    assert [z.zone for z in model.snapshot().zones] == [Zone.NORMAL, Zone.MOVABLE]
+    model.grow(pid, 1000)
+    model.validate()
+
+
+def test_free_memory_is_constant_once_the_boot_memmap_is_replaced() -> None:
+    """A removal does not give boot's struct pages back, once; from then on every cycle costs nothing."""
+    model = small_model()
+    before = model.free()
+    frees = []
+    for _ in range(5):
+        leave(model)
+        come_back(model)
+        frees.append(model.free())
+    assert len(set(frees)) == 1
+    assert before - frees[0] == 4 * 1024 * 32 // 4096
+
+
+def test_same_state_writes_are_einval() -> None:
+    model = small_model()
+    assert refusal(model.online, HIGH[0], Online.MOVABLE) == errno.EINVAL
+    assert refusal(model.online, HIGH[0], Online.KERNEL) == errno.EINVAL
+    model.offline(HIGH[0], FOREVER)
+    assert errno_of(model, HIGH[0]) == errno.EINVAL
+    assert refusal(model.survey, 999) == errno.ENOENT
+    assert refusal(model.online, 999, Online.ONLINE) == errno.ENOENT
+
+
+def test_zones_of_every_way_to_come_online() -> None:
+    model = small_model()
+    for number in HIGH:
+        assert valid_zones(model, number) == ("Movable",)
+        model.offline(number, FOREVER)
+    # Movable is empty now, and the port's boot has movable_node on: plain online prefers Movable.
+    assert valid_zones(model, HIGH[1]) == ("Movable", "Normal")
+    model.online(HIGH[1], Online.KERNEL)
+    assert valid_zones(model, HIGH[1]) == ("Normal",)
+    # memory264 now lies inside Normal's span, memory267 beyond it.
+    assert valid_zones(model, HIGH[0]) == ("Normal", "Movable")
+    assert valid_zones(model, HIGH[3]) == ("Movable", "Normal")
+    model.online(HIGH[0], Online.ONLINE)
+    assert valid_zones(model, HIGH[0]) == ("Normal",)
+    model.online(HIGH[3], Online.MOVABLE)
+    assert valid_zones(model, HIGH[3]) == ("Movable",)
+    model.validate()
+
+
+def test_zone_spans_grow_and_shrink_at_the_edges_only() -> None:
+    model = small_model()
+
+    def span() -> tuple[int, int, int]:
+        zone = next(z for z in model.snapshot().zones if z.zone == Zone.MOVABLE)
+        return zone.start_pfn, zone.spanned, zone.present
+
+    assert span() == (0x42000, 4096, 4096)
+    model.offline(HIGH[1], FOREVER)
+    assert span() == (0x42000, 4096, 3072), "a hole in the middle"
+    model.offline(HIGH[0], FOREVER)
+    assert span() == (0x42800, 2048, 2048), "the edge moves over the hole"
+    model.offline(HIGH[3], FOREVER)
+    assert span() == (0x42800, 1024, 1024)
+    model.online(HIGH[3], Online.MOVABLE)
+    model.online(HIGH[0], Online.MOVABLE)
+    assert span() == (0x42000, 4096, 3072)
+    model.validate()
+
+
+def test_arm64_zones_of_hot_added_memory() -> None:
+    """kernel-abi.md: beyond the end `Normal Movable`, in a hole of DMA `DMA Movable`."""
+    text = """
+name="holes"
+arch="arm64"
+block_size="128M"
+[bank.a]
+start=0x40000000
+size="256M"
+[bank.hole]
+start=0x50000000
+size="128M"
+at_boot=false
+route="driver"
+[bank.b]
+start=0x58000000
+size="128M"
+[bank.end]
+start=0x60000000
+size="128M"
+at_boot=false
+route="driver"
+"""
+    model = Model.boot(board.loads(text))
+    model.add("hole")
+    model.add("end")
+    assert valid_zones(model, 10) == ("DMA", "Movable")
+    assert valid_zones(model, 12) == ("Normal", "Movable")
+    model.online(10, Online.ONLINE)
+    assert valid_zones(model, 10) == ("DMA",)
+    model.online(12, Online.ONLINE)
+    assert valid_zones(model, 12) == ("Normal",)
+    model.validate()
+
+
+# Refusals and their order
+
+
+def test_an_unmovable_page_is_ebusy_and_leaves_no_trace() -> None:
+    model = small_model()
+    before = model.snapshot()
+    assert errno_of(model, LOW[0]) == errno.EBUSY
+    assert model.snapshot() == before
+    model.validate()
+
+
+def test_isolation_comes_before_the_notifiers() -> None:
+    model = small_model()
+    model.hotplug.notifiers.append(lambda action, _block: errno.EPERM if action == GOING_OFFLINE else 0)
+    assert errno_of(model, LOW[0]) == errno.EBUSY, "the kernel image is in it"
+    assert errno_of(model, HIGH[0]) == errno.EPERM
+    assert state(model, HIGH[0]) is BlockState.ONLINE
+    model.validate()
+
+
+@pytest.mark.parametrize("error", [errno.ENOMEM, errno.EPERM, errno.EAGAIN])
+def test_a_notifiers_errno_is_the_answer(error: int) -> None:
+    model = small_model()
+    model.hotplug.notifiers.append(lambda _action, block: error if block == HIGH[0] else 0)
+    assert errno_of(model, HIGH[0]) == error
+    assert errno_of(model, HIGH[1]) == 0
+
+
+def test_an_online_veto_leaves_the_block_offline() -> None:
+    model = small_model()
+    model.offline(HIGH[0], FOREVER)
+    model.hotplug.notifiers.append(lambda action, _block: errno.ENOMEM if action == GOING_ONLINE else 0)
+    assert refusal(model.online, HIGH[0], Online.MOVABLE) == errno.ENOMEM
+    assert state(model, HIGH[0]) is BlockState.OFFLINE
+    model.validate()
+
+
+def test_boot_memory_never_leaves_on_arm64_and_leaves_here() -> None:
+    model = Model.boot(board.load("virt-arm64"))
+    assert errno_of(model, 10) == errno.EPERM
+    assert model.snapshot().boot_memory_leaves is False
+    assert model.survey(10).boot is True
+    assert errno_of(small_model(), HIGH[0]) == 0
+
+
+def test_remove_wants_every_block_offline() -> None:
+    model = small_model()
+    for number in HIGH[:3]:
+        model.offline(number, FOREVER)
+    assert refusal(model.remove, "high") == errno.EBUSY
+    bank = model.snapshot().bank("high")
+    assert bank is not None
+    assert (bank.kernel, len(bank.blocks)) == (KernelState.PARTIAL, 4)
+    model.validate()
+
+
+def test_kmem_unbinds_all_the_same_and_is_stuck() -> None:
+    model = small_model(driver="kmem")
+    assert refusal(model.remove, "high") == errno.EBUSY
+    bank = model.snapshot().bank("high")
+    assert bank is not None
+    assert bank.kernel is KernelState.STUCK
+    assert refusal(model.add, "high") == errno.EBUSY
+
+
+def test_adding_what_is_there_or_has_no_route() -> None:
+    model = small_model()
+    assert refusal(model.add, "high") == errno.EEXIST
+    assert refusal(model.add, "low") == errno.EOPNOTSUPP
+    assert refusal(model.remove, "low") == errno.EOPNOTSUPP
+    assert refusal(model.add, "nowhere") == errno.ENODEV
+
+
+def test_adding_needs_memory_for_the_memmap() -> None:
+    model = small_model()
+    leave(model)
+    model.kernel_alloc("driver", model.free() - model.snapshot().zones[0].min)
+    model.set_power("dram", Power.ON)
+    assert refusal(model.add, "high") == errno.ENOMEM
+    bank = model.snapshot().bank("high")
+    assert bank is not None
+    assert bank.kernel is KernelState.ABSENT
+    model.validate()
+    model.kernel_free("driver")
+    come_back(model)
+    model.validate()
+
+
+def test_auto_online_policy() -> None:
+    model = small_model()
+    leave(model)
+    model.set_power("dram", Power.ON)
+    model.auto_online = "online_kernel"
+    model.add("high")
+    assert valid_zones(model, HIGH[0]) == ("Normal",)
+    assert Model.boot(small_board(), kernel="7.3").auto_online == "online"
+
+
+def test_a_poisoned_page_lets_go_and_bars_the_way_back() -> None:
+    model = small_model()
+    pid = model.spawn("victim", anon_pages=100)
+    block = next(n for n in HIGH if model.place(pid, n))
+    pfn = model.poison(pid, model.place(pid, block)[0])
+    model.validate()
+    assert pid not in model.tasks.processes, "memory_failure kills whoever maps the page"
+    assert [(e.pfn, e.kind) for e in model.survey(block).blocking] == [(pfn, Kind.POISONED)]
+    assert errno_of(model, block) == 0
+    assert refusal(model.online, block, Online.MOVABLE) == EHWPOISON
+    for number in HIGH:
+        if number != block:
+            model.offline(number, FOREVER)
+    model.remove("high")
+    model.add("high")
+    model.online(block, Online.MOVABLE)
+    model.validate()
+    assert Kind.POISONED not in model.survey(block).kinds, "forgotten by remove and add, as on the kernel"
+
+
+# Endless loops, deadlines, signals
+
+
+def test_a_pin_holds_a_block_until_the_deadline() -> None:
+    model = small_model()
+    pid = model.spawn("vmsplicer", anon_pages=2000)
+    block = next(n for n in HIGH if model.place(pid, n))
+    handle = model.pin(pid, model.place(pid, block)[0])
+    survey = model.survey(block)
+    assert [(e.why, e.owner.pid if e.owner else None) for e in survey.blocking] == [("PINNED", pid)]
+    start, fails = model.clock.now(), model.hotplug.migration.fail
+    assert errno_of(model, block, 2.0) == errno.EINTR
+    assert 2.0 <= model.clock.now() - start < 2.1
+    assert model.hotplug.migration.fail > fails + 10, "pgmigrate_fail climbs"
+    assert state(model, block) is BlockState.ONLINE
+    model.validate()
+    model.unpin(handle)
+    assert errno_of(model, block) == 0
+
+
+def test_a_short_pin_only_delays() -> None:
+    model = small_model()
+    pid = model.spawn("io", anon_pages=2000)
+    block = next(n for n in HIGH if model.place(pid, n))
+    model.pin(pid, model.place(pid, block)[0], seconds=0.5)
+    assert model.survey(block).blocking == ()
+    start = model.clock.now()
+    assert errno_of(model, block) == 0
+    assert model.clock.now() - start > 0.4
+
+
+def test_pins_can_be_invisible() -> None:
+    model = small_model()
+    model.kcore = False
+    pid = model.spawn("vmsplicer", anon_pages=2000)
+    block = next(n for n in HIGH if model.place(pid, n))
+    model.pin(pid, model.place(pid, block)[0])
+    assert (model.survey(block).blocking, model.survey(block).unknown) == ((), ("pins",))
+
+
+def test_no_room_loops_until_the_deadline() -> None:
+    model = small_model()
+    model.fill_until(600)
+    assert errno_of(model, HIGH[0], 1.0) == errno.EINTR
+    model.validate()
+
+
+def test_the_deadline_may_have_passed_already() -> None:
+    model = small_model()
+    assert errno_of(model, HIGH[0], 0.0) == errno.EINTR
+    assert state(model, HIGH[0]) is BlockState.ONLINE
+    model.validate()
+
+
+def stalled_model() -> tuple[Model, int]:
+    model = small_model()
+    model.write_file("log", 1000)
+    model.stall_writeback("log")
+    frame = model.folios.frame(next(iter(model.folios.writeback)))
+    return model, LOW[0] + frame // 1024
+
+
+def test_stalled_writeback_leaves_the_cancel_pending() -> None:
+    model, block = stalled_model()
+    with pytest.raises(CancelPending):
+        model.offline(block, model.clock.now() + 1.0)
+    snapshot = model.snapshot()
+    assert (snapshot.pending, state(model, block)) == (block, BlockState.GOING_OFFLINE)
+    other = next(n for n in HIGH if n != block)
+    assert errno_of(model, other, 1.0) == errno.EINTR, "one operation at a time"
+    assert refusal(model.add, "high") == errno.EBUSY
+    model.validate()
+    model.end_writeback("log")
+    assert (model.snapshot().pending, state(model, block)) == (None, BlockState.ONLINE)
+    model.validate()
+    assert errno_of(model, block) == 0
+
+
+def test_writeback_that_ends_in_time_only_delays() -> None:
+    model, block = stalled_model()
+    model.clock.call_later(0.5, lambda: model.end_writeback("log"))
+    assert errno_of(model, block, 5.0) == 0
+    model.validate()
+
+
+def test_a_hotplug_call_from_inside_another_is_refused() -> None:
+    model = small_model()
+    model.fill_until(600)
+    answers: list[int] = []
+    model.clock.call_later(0.1, lambda: answers.append(refusal(model.offline, HIGH[1], model.clock.now() + 9)))
+    assert errno_of(model, HIGH[0], 1.0) == errno.EINTR
+    assert answers == [errno.EBUSY]
+    model.validate()
+
+
+def test_others_can_look_and_interrupt_while_an_offline_loops() -> None:
+    model = Model.boot(small_board(), clock=WallClock())
+    pid = model.spawn("vmsplicer", anon_pages=2000)
+    block = next(n for n in HIGH if model.place(pid, n))
+    model.pin(pid, model.place(pid, block)[0])
+    answers: list[int] = []
+    worker = threading.Thread(target=lambda: answers.append(errno_of(model, block, 30.0)))
+    worker.start()
+    time.sleep(0.1)
+    start = time.perf_counter()
+    assert state(model, block) is BlockState.GOING_OFFLINE
+    model.survey(block)
+    assert time.perf_counter() - start < 1.0
+    model.interrupt()
+    worker.join(5.0)
+    assert answers == [errno.EINTR]
+    model.validate()
+
+
+def test_the_workload_goes_on_between_passes() -> None:
+    model = small_model()
+    workload = Workload(model, 3, pages=4000).fill().start(0.002)
+    steps = workload.steps
+    for number in HIGH:
+        assert errno_of(model, number) == 0
+    assert workload.steps > steps + 10
+    model.validate()
+
+
+# Power
+
+
+def test_power_off_under_a_running_kernel_is_found() -> None:
+    model = small_model()
+    pid = model.spawn("data", anon_pages=2000)
+    model.set_power("dram", Power.OFF)
+    assert len(model.check_contents()) == 2000
+    with pytest.raises(AssertionError, match="lost their content"):
+        model.validate()
+    assert refusal(model.read, pid, 0) == errno.EIO
+    model.grow(pid, 10)
+    assert len(model.check_contents()) == 2010, "what is written to a dark bank is lost"
+
+
+def test_self_refresh_keeps_the_content() -> None:
+    model = small_model()
+    model.spawn("data", anon_pages=2000)
+    model.set_power("dram", Power.SELF_REFRESH)
+    assert model.check_contents() == ()
+    assert model.power("dram") is Power.SELF_REFRESH
+
+
+def test_switches_fail_and_lie() -> None:
+    model = small_model()
+    model.switch_faults["dram"] = "fails"
+    with pytest.raises(SwitchError):
+        model.set_power("dram", Power.OFF)
+    model.switch_faults["dram"] = "lies"
+    model.set_power("dram", Power.OFF)
+    assert model.power("dram") is Power.ON
+    with pytest.raises(SwitchError):
+        model.power("nowhere")
