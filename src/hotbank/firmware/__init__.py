@@ -39,7 +39,7 @@ def recognise(data: bytes) -> str:
     if data[4:8] == struct.pack("<I", atags.CORE):
         return "atags"
     text = data.rstrip(b"\0\n")
-    if text and len(text) <= 1 << 16 and all(byte >= 0x20 or byte in b"\t\n" for byte in text):
+    if text and len(text) <= 1 << 16 and all((byte >= 0x20 and byte != 0x7F) or byte in b"\t\n" for byte in text):
         return "cmdline"
     what = "device tree, ATAG list (CORE first), SRAT, command line, gzip, zImage with appended device tree"
     raise FormatError("file", 0, "magic", f"{data[:8].hex(' ') or 'empty'}: none of {what}")

@@ -33,6 +33,8 @@ class Parameter:
     def make(cls, key: str, value: str | None = None) -> Parameter:
         """A word that reads back as this key and value. Raises FormatError when no quoting can do that."""
         wanted = cls(key, value)
+        if wanted == cls("--", None):
+            raise FormatError(FORM, 0, "--", "ends the kernel's part of the line and is no parameter")
         bare = key if value is None else f"{key}={value}"
         quoted = f'"{key}"' if value is None else f'{key}="{value}"'
         for text in (bare, quoted):
@@ -70,7 +72,8 @@ def decode(text: str | bytes) -> CommandLine:
     line = (text.decode("latin-1") if isinstance(text, bytes) else text).rstrip("\0")
     if (nul := line.find("\0")) >= 0:
         raise FormatError(FORM, nul, "character", "NUL inside the line")
-    if wide := next((i for i, c in enumerate(line) if ord(c) > 0xFF), None):
+    wide = next((i for i, c in enumerate(line) if ord(c) > 0xFF), None)
+    if wide is not None:
         raise FormatError(FORM, wide, "character", f"{line[wide]!r} is not a byte")
     parameters: list[Parameter] = []
     for word, end in _spans(line):

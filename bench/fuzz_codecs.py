@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mutated inputs through every codec: python bench/fuzz_codecs.py [COUNT], 200,000 for each without COUNT.
+
+Exits with 1 when anything but a value or FormatError came out, or an input took over 1 s or 64 MiB.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+sys.path.insert(0, str(TESTS))
+
+from codec import fuzzing  # noqa: E402
+
+
+def main(arguments: list[str]) -> int:
+    """One process for each codec, one after the other: each measures its own memory."""
+    count = int(arguments[0]) if arguments else 200_000
+    if len(arguments) > 1:
+        return _one(arguments[1], count)
+    failed = [
+        c for c in fuzzing.CODECS if subprocess.run([sys.executable, __file__, str(count), c], check=False).returncode
+    ]
+    return 1 if failed else 0
+
+
+def _one(codec: str, count: int) -> int:
+    begin = time.perf_counter()
+    report = fuzzing.run(codec, count)
+    print(
+        f"{codec:8} {report.inputs:7} inputs, {report.decoded} decoded, {len(report.findings)} findings, "
+        f"slowest {report.slowest * 1000:.1f} ms, {time.perf_counter() - begin:.0f} s"
+    )
+    for finding in report.findings:
+        print(f"  {finding.what}: {finding.data[:64].hex()}")
+    return 1 if report.findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
