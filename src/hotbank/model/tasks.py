@@ -106,8 +106,7 @@ class Tasks:
     def grow(self, pid: int, pages: int) -> None:
         """Touch ``pages`` new anonymous pages. ENOMEM if even killing others gave no room; ESRCH if it killed this."""
         process = self.process(pid)
-        process.pages += self._charge(process, GFP_HIGHUSER_MOVABLE, process.holder, pages)
-        self._map_tables(process)
+        process.pages += self._fault_in(process, process.holder, pages)
 
     def shrink(self, pid: int, pages: int) -> None:
         """Unmap the last ``pages`` anonymous pages (all, if there are fewer)."""
@@ -141,8 +140,7 @@ class Tasks:
         """Map a new shared memory segment; ``fork`` shares it."""
         process = self.process(pid)
         holder = Holder(Kind.SHMEM, process.holder.comm, pid)
-        process.segments.append(Segment(holder, self._charge(process, GFP_HIGHUSER_MOVABLE, holder, pages)))
-        self._map_tables(process)
+        process.segments.append(Segment(holder, self._fault_in(process, holder, pages)))
 
     def write(self, pid: int, first: int, pages: int = 1) -> None:
         """Write to virtual pages: their content changes."""
@@ -163,9 +161,19 @@ class Tasks:
             raise KernelError(errno.ESRCH, f"process {process.pid}", detail="killed by the OOM killer")
         return handles
 
-    def _map_tables(self, process: Process) -> None:
-        """A top-level table and one page for every 512 entries."""
-        missing = 1 + -(-process.rss // _PTES_PER_TABLE) - len(process.tables)
+    def _fault_in(self, process: Process, holder: Holder, pages: int) -> list[int]:
+        """Pages and, before them, the page tables that map them: a fault needs its table first."""
+        self._map_tables(process, pages)
+        try:
+            return self._charge(process, GFP_HIGHUSER_MOVABLE, holder, pages)
+        except KernelError:
+            if process.pid in self.processes:
+                self._unmap_tables(process)
+            raise
+
+    def _map_tables(self, process: Process, more: int = 0) -> None:
+        """A top-level table and one page for every 512 entries, with ``more`` pages to come."""
+        missing = 1 + -(-(process.rss + more) // _PTES_PER_TABLE) - len(process.tables)
         if missing > 0:
             process.tables += self._charge(process, GFP_KERNEL, process.table_holder, missing)
 
