@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -13,6 +15,7 @@ from hotbank.errors import FormatError, HotbankError, KernelError, Refusal
 from hotbank.firmware import describe
 from hotbank.memory import GIB, Kind, Zone
 from hotbank.model import Model
+from hotbank.model.hotplug import MemoryBlock
 from zones import captured_boots as captured
 
 OFFLINE_RESULTS = captured.DATA.parent / "offline"
@@ -56,15 +59,64 @@ def test_captured_zones_and_blocks(name: str) -> None:
     assert [(b.number, b.valid_zones) for b in snapshot.blocks] == [(b.block, b.valid_zones) for b in case.blocks]
 
 
+def answers(model: Model, name: str) -> tuple[dict[str, int], dict[str, int]]:
+    """The errno of every block: what the model says, and what the kernel said."""
+    lines = [line.split(" ") for line in (OFFLINE_RESULTS / name).read_text().splitlines()]
+    expected = {block: int(answer or 0) for block, answer in lines}
+    return {block: refused(model, int(block.removeprefix("memory"))) for block in expected}, expected
+
+
 @pytest.mark.parametrize("name", captured.cases())
 def test_every_block_refuses_as_it_did_on_the_kernel(name: str) -> None:
     """Errno for errno: unmovable boot pages, CMA, no-map holes, and the veto that comes after them."""
     model = boot(name)
-    lines = [line.split(" ") for line in (OFFLINE_RESULTS / name).read_text().splitlines()]
-    expected = {block: int(errno or 0) for block, errno in lines}
-    assert expected, "no captured results"
-    assert {block: refused(model, int(block.removeprefix("memory"))) for block in expected} == expected
+    got, expected = answers(model, name)
+    assert len(expected) == len(model.snapshot().blocks)
+    assert got == expected
     model.validate()
+
+
+def a_wrong_errno(model: Model, patch: pytest.MonkeyPatch) -> None:
+    model.hotplug.notifiers[:] = [lambda _action, _block: errno.EACCES]
+
+
+def a_veto_before_isolation(model: Model, patch: pytest.MonkeyPatch) -> None:
+    isolate = model.hotplug._isolate
+
+    def after_the_veto(block: MemoryBlock, start: int, end: int, what: str) -> None:
+        model.hotplug._notify("going-offline", block.number, what)
+        isolate(block, start, end, what)
+
+    patch.setattr(model.hotplug, "_isolate", after_the_veto)
+
+
+def no_veto(model: Model, patch: pytest.MonkeyPatch) -> None:
+    model.hotplug.notifiers.clear()
+
+
+def blindness_for_holes(model: Model, patch: pytest.MonkeyPatch) -> None:
+    for block in model.hotplug.blocks.values():
+        block.holes = False
+
+
+def boot_memory_elsewhere(model: Model, patch: pytest.MonkeyPatch) -> None:
+    for block in model.hotplug.blocks.values():
+        start, end = model.hotplug._geometry.frames(block.number)
+        if Kind.RESERVED in model.survey(block.number).kinds:
+            model.frames.set_kind(start, end, Kind.ANON)
+
+
+@pytest.mark.parametrize(
+    "breach", [a_wrong_errno, a_veto_before_isolation, no_veto, blindness_for_holes, boot_memory_elsewhere]
+)
+def test_the_captured_answers_catch(
+    breach: Callable[[Model, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "6.12.95/dt-rsv-nomap-1g"
+    model = boot(name)
+    breach(model, monkeypatch)
+    got, expected = answers(model, name)
+    assert got != expected
 
 
 @pytest.mark.parametrize("name", captured.cases())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from hotbank import board
 from hotbank.errors import KernelError
 from hotbank.memory import BlockState, Kind, Online, Power, Zone
-from hotbank.model import Model, SimClock, Workload
+from hotbank.model import Model, SimClock, WallClock, Workload
 from hotbank.model.frames import MigrateType
 from model.small_boards import FOREVER, HIGH, LOW, small_board, small_model
 
@@ -384,3 +385,17 @@ def test_simulated_time_runs_what_is_due_in_order() -> None:
     clock.sleep(10.0)
     assert seen == [("a", 1.5), ("b", 2.0)]
     assert clock.now() == 10.0
+
+
+def test_a_workload_on_wall_time() -> None:
+    """Steps come from timer threads while another thread takes a block away; nothing breaks, stop stops."""
+    model = Model.boot(small_board(), clock=WallClock())
+    workload = Workload(model, 4, pages=2000).fill().start(0.001)
+    for number in HIGH:
+        model.offline(number, model.clock.now() + 30)
+    workload.stop()
+    steps = workload.steps
+    time.sleep(0.02)
+    assert workload.steps == steps > 5
+    time.sleep(0.05)  # short pins end
+    model.validate()

@@ -144,8 +144,7 @@ class Tasks:
 
     def write(self, pid: int, first: int, pages: int = 1) -> None:
         """Write to virtual pages: their content changes."""
-        process = self.process(pid)
-        self._folios.write([process.folio(vpage) for vpage in range(first, first + pages)])
+        self._folios.write([self.folio(pid, vpage) for vpage in range(first, first + pages)])
 
     def process(self, pid: int) -> Process:
         """The process. Raises KernelError(ESRCH)."""

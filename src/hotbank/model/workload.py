@@ -8,6 +8,7 @@ sleep: also between two migration passes of an offline.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 
 from hotbank.errors import KernelError
@@ -26,19 +27,22 @@ class Workload:
         self._files: list[str] = []
         self._made = 0
         self._alarm: Alarm | None = None
+        self._turn = threading.Lock()  # on wall time steps are made by timer threads
         self.steps = 0
 
     def start(self, period: float = 0.1) -> Workload:
         """Make a step every ``period`` seconds of the model's clock, until ``stop``."""
         self.stop()
-        self._alarm = self._model.clock.call_later(period, lambda: self._tick(period))
+        with self._turn:
+            self._alarm = self._model.clock.call_later(period, lambda: self._tick(period))
         return self
 
     def stop(self) -> None:
-        """Make no further steps of its own accord."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        """Make no further steps of its own accord; a step that another thread is making is waited for."""
+        with self._turn:
+            if self._alarm is not None:
+                self._alarm.cancel()
+                self._alarm = None
 
     def fill(self) -> Workload:
         """Make steps until the pages aimed at are in use, or nothing more fits."""
@@ -58,7 +62,9 @@ class Workload:
         self._attempt(act)
 
     def _tick(self, period: float) -> None:
-        if self._alarm is not None:
+        with self._turn:
+            if self._alarm is None:
+                return
             self.step()
             self._alarm = self._model.clock.call_later(period, lambda: self._tick(period))
 
