@@ -47,7 +47,7 @@ class RefCounts:
             segments, note = _layout(file)
             values = _vmcoreinfo(note)
             return cls(file, segments, values["vmemmap"], values["page"], values["page._refcount"])
-        except (OSError, KeyError, ValueError, struct.error):
+        except (OSError, KeyError, ValueError, OverflowError, struct.error):
             os.close(file)
             return None
 
@@ -118,7 +118,7 @@ def _read(file: int, size: int, offset: int) -> bytes:
     while size:
         try:
             part = os.pread(file, size, offset)
-        except OSError:
+        except (OSError, OverflowError):
             break
         if not part:
             break

@@ -116,10 +116,10 @@ def _look(views: _Views, span: range, finds: _Finds, why: Mapping[Kind, Code], c
     kinds, pins = _sample(views, span)
     if pins is None:
         finds.unseen.add("pins")
-    if pins or _KERNEL in kinds:
+    elif pins or _KERNEL in kinds:
         clock.sleep(SETTLE)
         again, still = _sample(views, span)
-        pins = None if pins is None else pins & (still or set())
+        pins &= still or set()
         _withdraw(kinds, again)
     for code, kind in enumerate(pages.KINDS):
         finds.kinds[kind] += kinds.count(code)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hotbank list`` in its own words: columns, JSON by the agreed schema, and verdicts with and without a look."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from host import captured_trees as trees
+from host.captured_trees import Made, MadeBlock, words, write
+from host.test_tree import BOARD
+from hotbank.cli.listing import ALL_COLUMNS, BANK_COLUMNS, BLOCK_COLUMNS, list_
+from hotbank.host import pages
+
+MIB_128 = 128 << 20
+BLOCKS = (MadeBlock(8), MadeBlock(9), MadeBlock(10, zones="Movable"), MadeBlock(11, "offline", "Movable Normal"))
+RAM = "40000000-5fffffff : System RAM\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = Made(BLOCKS, files={"proc/iomem": RAM, "proc/sys/kernel/arch": "x86_64\n"}).at(tmp_path)
+    return write(root, {"etc/hotbank/board.toml": BOARD.replace('arch = "arm64"', 'arch = "any"')})
+
+
+def run(root: Path, *options: str) -> str:
+    done = CliRunner().invoke(list_, ["--sysroot", str(root), *options])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_banks_then_blocks(root: Path) -> None:
+    assert run(root).splitlines() == [
+        "BANK  RANGE                  SIZE  KERNEL   POWER    ZONE     NODE  VERDICT",
+        "low   0x40000000-0x4fffffff  256M  online   on       Normal      0  NOT_MOVABLE_ZONE",
+        "high  0x50000000-0x5fffffff  256M  partial  unknown  Movable     0  -",
+        "away  0x80000000-0x87ffffff  128M  absent   unknown  -           -  OK",
+        "",
+        "BLOCK  BANK  RANGE                  SIZE  STATE    ZONES           NODE  VERDICT",
+        "    8  low   0x40000000-0x47ffffff  128M  online   Normal             0  NOT_MOVABLE_ZONE",
+        "    9  low   0x48000000-0x4fffffff  128M  online   Normal             0  NOT_MOVABLE_ZONE",
+        "   10  high  0x50000000-0x57ffffff  128M  online   Movable            0  -",
+        "   11  high  0x58000000-0x5fffffff  128M  offline  Movable/Normal     0  OK",
+    ]
+
+
+def test_without_a_board_the_blocks_are_listed_once(tmp_path: Path) -> None:
+    lines = run(Made(BLOCKS).at(tmp_path)).splitlines()
+    assert len(lines) == 1 + len(BLOCKS)
+    assert "BANK" not in lines[0]
+
+
+def test_json_by_the_agreed_schema(root: Path) -> None:
+    document = json.loads(run(root, "--json"))
+    assert list(document) == ["schema", "machine", "banks", "blocks"]
+    assert (document["schema"], document["machine"]) == (1, str(root))
+    assert document["banks"][1] == {
+        "bank": "high",
+        "start": 0x50000000,
+        "size": 2 * MIB_128,
+        "kernel": "partial",
+        "power": "unknown",
+        "at_boot": True,
+        "movable": True,
+        "route": "none",
+        "domain": "ddr",
+        "zone": "Movable",
+        "node": 0,
+        "used": None,
+        "blocks": [10, 11],
+        "code": None,
+    }
+    assert document["blocks"][3] == {
+        "block": 11,
+        "start": 0x58000000,
+        "size": MIB_128,
+        "state": "offline",
+        "valid_zones": ["Movable", "Normal"],
+        "node": 0,
+        "bank": "high",
+        "used": 0,
+    }
+
+
+def test_used_looks_at_every_page(root: Path) -> None:
+    anon, slab, free = pages.LRU | pages.ANON | pages.MMAP, pages.SLAB, pages.BUDDY
+    per_block = MIB_128 // 4096
+    movable = [anon] * 3000 + [free] * (per_block - 3000)
+    mixed = [anon] * 500 + [slab] * 1500 + [free] * (per_block - 2000)
+    flags = words([pages.NOPAGE] * 8 * per_block) + words(mixed) + words([free] * per_block) + words(movable)
+    write(root, {"proc/kpageflags": flags})
+    rows = [line.split() for line in run(root, "--used", "-n", "-o", "block,used,movable,verdict").splitlines()]
+    assert rows == [
+        ["7.8M", "25%", "UNMOVABLE"],
+        ["11.7M", "100%", "NO_CAPACITY"],  # no zone of this tree has room
+        ["0B", "-", "OK"],
+        [],
+        ["8", "7.8M", "25%", "UNMOVABLE"],
+        ["9", "0B", "-", "NOT_MOVABLE_ZONE"],
+        ["10", "11.7M", "100%", "NO_CAPACITY"],
+        ["11", "0B", "-", "OK"],
+    ]
+    used = {b["block"]: b["used"] for b in json.loads(run(root, "--used", "--json"))["blocks"]}
+    assert (used[8], used[9], used[10]) == (2000, 0, 3000)
+
+
+@pytest.mark.parametrize("column", ALL_COLUMNS)
+def test_each_column_alone(root: Path, column: str) -> None:
+    text = run(root, "-o", column.lower())
+    tables = [table.splitlines() for table in text.split("\n\n")]
+    assert [table[0].strip() for table in tables] == [column] * ((column in BANK_COLUMNS) + (column in BLOCK_COLUMNS))
+    assert all(cell.strip() for table in tables for cell in table)
+
+
+def test_more_columns_bytes_and_no_headings(root: Path) -> None:
+    assert "268435456" in run(root, "-b")
+    assert run(root, "-n", "-o", "BANK,ROUTE").splitlines()[2] == "away  kmem"
+    assert run(root, "-o", "+route").splitlines()[0].split()[-2:] == ["VERDICT", "ROUTE"]
+
+
+@pytest.mark.parametrize("options", [["-o", "NOTHING"], ["-P"], ["-r"], ["-a"], ["-S", "none"], ["--summary"]])
+def test_usage_errors(root: Path, options: list[str]) -> None:
+    done = CliRunner().invoke(list_, ["--sysroot", str(root), *options])
+    assert done.exit_code == 2
+
+
+@pytest.mark.parametrize("dump", trees.DUMPS, ids=lambda path: path.stem)
+def test_dumps_say_that_boot_memory_stays(dump: Path, tmp_path: Path) -> None:
+    document = json.loads(run(trees.from_dump(dump, tmp_path), "--json"))
+    assert {bank["code"] for bank in document["banks"]} == {"BOOT_MEMORY"}
