@@ -131,6 +131,8 @@ def gaps() -> Made:
         MadeBlock(25, zones="Weird Movable"),
         MadeBlock(26, zones="Normal Movable DMA DMA32 Device HighMem none Normal DMA"),
         MadeBlock(8192, zones="Device DMA32"),
+        MadeBlock(8193, zones="Weird"),
+        MadeBlock(8194, zones="Weird"),
     )
     return Made(
         (MadeBlock(0, zones="none", node=None), *rest),

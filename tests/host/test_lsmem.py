@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -131,6 +133,28 @@ def test_equal_bytes_on_this_host() -> None:
 def test_same_refusals(options: str, tmp_path: Path) -> None:
     root = trees.gaps().at(tmp_path)
     assert ours(root, options)[1] == theirs(root, options)[1] == 1
+
+
+@referee
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("_MOST_ZONES", 9),
+        ("_NO_NODE", 0),
+        ("_STATES", {"online": "online", "offline": "offline"}),
+        ("_ZONES", {}),
+        ("human", lambda size: f"{size >> 20}M"),
+        ("_width", lambda name, texts: max(map(len, [name, *texts]))),
+        ("_zones_or_itself", lambda span: span.zones),
+    ],
+)
+def test_planted_breaches_are_caught(name: str, wrong: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = with_nodes_and_zones(tmp_path)
+    monkeypatch.setattr(lsmem, name, wrong)
+    if name == "_zones_or_itself":
+        column = dataclasses.replace(lsmem._COLUMNS["ZONES"], attribute=wrong)
+        monkeypatch.setitem(lsmem._COLUMNS, "ZONES", column)
+    assert any(ours(root, options) != theirs(root, options) for options in OPTIONS)
 
 
 BLOCK = st.builds(

@@ -206,7 +206,6 @@ _ORDER = "BLOCK BANK RANGE SIZE STATE KERNEL POWER ZONES ZONE NODE USED MOVABLE 
 ALL_COLUMNS = tuple(_ORDER.split())
 _RIGHT = frozenset({"SIZE", "NODE", "USED", "MOVABLE", "BLOCK"})
 _WHEN_ASKED = frozenset({"ROUTE", "DOMAIN", "BLOCKS"})
-_WHEN_LOOKED = frozenset({"USED", "MOVABLE"})
 
 
 def tables(listing: Listing, chosen: Sequence[str], *, in_bytes: bool = False, headings: bool = True) -> str:
@@ -267,11 +266,12 @@ def list_(sysroot: str | None, like_lsmem: bool, used: bool, **options: Any) -> 
         click.echo(lsmem.render(lsmem.blocks_of(_machine(sysroot)), form), nl=False)
         return
     _refuse_lsmem_options(options)
-    chosen = _chosen(options["columns"], used)
+    columns, named = options["columns"], _named(options["columns"])
     listing = look(_machine(sysroot), used=used)
     if options["as_json"]:
         click.echo(json.dumps(document(listing)))
     else:
+        chosen = named if columns and not columns.startswith("+") else _default(listing) + named
         text = tables(listing, chosen, in_bytes=options["in_bytes"], headings=not options["noheadings"])
         click.echo(text, nl=False)
 
@@ -283,16 +283,23 @@ def _machine(sysroot: str | None) -> Machine:
     return context.machine(changing=False)
 
 
-def _chosen(text: str | None, used: bool) -> tuple[str, ...]:
-    hidden = _WHEN_ASKED if used else _WHEN_ASKED | _WHEN_LOOKED
-    default = tuple(name for name in ALL_COLUMNS if name not in hidden)
-    if text is None:
-        return default
-    names = tuple(name.upper() for name in text.removeprefix("+").split(","))
+def _named(text: str | None) -> tuple[str, ...]:
+    """The columns named in ``-o``. Raises UsageError."""
+    names = tuple(name.upper() for name in text.removeprefix("+").split(",")) if text is not None else ()
     for name in names:
         if name not in ALL_COLUMNS:
             raise click.UsageError(f"no column {name}; columns: {', '.join(ALL_COLUMNS)}")
-    return default + names if text.startswith("+") else names
+    return names
+
+
+def _default(listing: Listing) -> tuple[str, ...]:
+    """The columns that say something about this machine."""
+    hidden = set(_WHEN_ASKED)
+    if any(row.used is None and row.item.used is None for row in listing.blocks):
+        hidden.add("USED")
+    if all(row.share is None for row in listing.blocks):
+        hidden.add("MOVABLE")
+    return tuple(name for name in ALL_COLUMNS if name not in hidden)
 
 
 def _refuse_lsmem_options(options: Mapping[str, Any]) -> None:

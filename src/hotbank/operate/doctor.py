@@ -126,9 +126,7 @@ def _boot_memory(patient: Patient) -> Iterator[Finding]:
     )
     if patient.board is None:
         if all(ram.at_boot(b.range) for b in patient.blocks):
-            message = (
-                f"all {len(patient.blocks)} blocks were there at boot, and {patient.arch} never lets such memory go"
-            )
+            message = f"all memory was there at boot, and {patient.arch} never lets such memory go"
             yield Finding("BOOT_MEMORY", Severity.BLOCKS, message, help_)
         return
     for bank in patient.board.banks:
