@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A kernel for a board in QEMU, built from Debian's source package with our port applied.
+
+The tree and its objects stay in the cache, one set for each source, so that a changed port compiles only what it
+touches. What comes out is kept by content: source, port, compiler and modules make the key, and the same key is
+answered without a compiler.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from hotbank.boards_qemu.kernel_port import Port, lines_of
+from hotbank.boards_qemu.packages import Archive, Progress, cache_folder, host_architecture, quiet
+from hotbank.errors import MachineError
+
+ARCHES = ("arm",)
+SERIES = "6.1"
+
+_CROSS = {"arm": "arm-linux-gnueabihf-"}
+_TOOLS = {  # program: Debian package
+    "make": "make",
+    "gcc": "gcc",
+    "flex": "flex",
+    "bison": "bison",
+    "bc": "bc",
+    "tar": "tar",
+    "xz": "xz-utils",
+    "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf",
+    "arm-linux-gnueabihf-ld": "binutils-arm-linux-gnueabihf",
+}
+_COMPILING = re.compile(r"^\s+(?:CC|AS|LD)\b(?: \[M\])?\s+(\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What was built, in a folder of the cache. ``release`` is what ``uname -r`` will print."""
+
+    folder: Path
+    release: str
+
+    @property
+    def image(self) -> Path:
+        """The zImage; a device tree may be appended to a copy of it."""
+        return self.folder / "zImage"
+
+    @property
+    def config(self) -> Path:
+        """The kernel's configuration."""
+        return self.folder / "config"
+
+    @property
+    def modules(self) -> tuple[Path, ...]:
+        """Modules of ours, built against this kernel."""
+        return tuple(sorted(self.folder.glob("*.ko")))
+
+
+def port_folder(arch: str) -> Path:
+    """Where the port for ``arch`` is: beside the installed package, or in the source tree."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "kernel" / arch, package.parents[1] / "kernel" / arch):
+        if (folder / "edits.toml").is_file():
+            return folder
+    raise MachineError(f"no kernel port for {arch} is installed", remedy=f"ports: {', '.join(ARCHES)}")
+
+
+def build(
+    arch: str,
+    *,
+    source: Path | None = None,
+    port: Path | None = None,
+    modules: Sequence[Path] = (),
+    cache: Path | None = None,
+    progress: Progress = quiet,
+) -> Kernel:
+    """The kernel of our port for ``arch``: from the cache, or compiled now (a few minutes).
+
+    ``source``: an unmodified kernel tree, which is copied; without it Debian's linux-source package is fetched.
+    ``port``: a port's folder instead of ours. ``modules``: folders of kernel modules to build with it.
+    ``progress`` hears one line for each step. Raises MachineError (a tool, the package or space is missing, or the compiler fails) and Refusal (the port does
+    not fit the source).
+    """
+    cache = cache or cache_folder()
+    ours = Port.load(port or port_folder(arch))
+    tree = _Tree.of(source, cache, progress)
+    kernel = cache / "kernels" / _key(arch, tree.name, ours, modules)
+    if not (kernel / "release").exists():
+        _check_tools()
+        with tree.locked():
+            tree.unpack()
+            progress(f"applying {len(ours.edits)} edits and {len(ours.files)} files")
+            ours.apply(tree.source, tree.originals)
+            _compile(tree, arch, ours, modules, kernel)
+    return Kernel(kernel, (kernel / "release").read_text(encoding="utf-8").strip())
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """One kernel source in the cache. ``origin``: the Debian package's file, or a folder to copy."""
+
+    folder: Path
+    origin: Path
+    progress: Progress
+
+    @classmethod
+    def of(cls, source: Path | None, cache: Path, progress: Progress) -> _Tree:
+        if source is None:
+            package = Archive.open(host_architecture(), progress).fetch(f"linux-source-{SERIES}")[0]
+            return cls(cache / "linux" / package.stem, package, progress)
+        if not (source / "arch/arm/Kconfig").is_file():
+            raise MachineError(f"{source} is no kernel source", remedy="give the folder that holds MAINTAINERS")
+        return cls(cache / "linux" / f"tree-{_fingerprint(source)}", source.resolve(), progress)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def source(self) -> Path:
+        return self.folder / "source"
+
+    @property
+    def originals(self) -> Path:
+        return self.folder / "originals"
+
+    @property
+    def objects(self) -> Path:
+        return self.folder / "objects"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One build at a time: others wait."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / "lock", "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def unpack(self) -> None:
+        """Have the source there. An unpacking that was cut short is begun anew."""
+        if self.source.is_dir():
+            return
+        self.progress(f"unpacking {self.origin.name}")
+        part = self.folder / "part"
+        shutil.rmtree(part, ignore_errors=True)
+        if self.origin.is_dir():
+            shutil.copytree(self.origin, part, symlinks=True)
+        else:
+            _unpack_package(self.origin, part)
+        part.rename(self.source)
+
+
+def _unpack_package(package: Path, part: Path) -> None:
+    part.mkdir()
+    _run(["dpkg-deb", "-x", str(package), str(part / "deb")])
+    archives = sorted((part / "deb").glob("usr/src/linux-source-*.tar.*"))
+    if not archives:
+        raise MachineError(f"{package.name} holds no kernel source")
+    _run(["tar", "-xf", str(archives[0]), "-C", str(part), "--strip-components=1"])
+    shutil.rmtree(part / "deb")
+
+
+def _fingerprint(source: Path) -> str:
+    """Names, sizes and times of a tree's files: enough to notice that it changed."""
+    digest = hashlib.sha256(str(source.resolve()).encode())
+    for folder, _, names in sorted(os.walk(source)):
+        for name in sorted(names):
+            status = os.lstat(os.path.join(folder, name))
+            digest.update(f"{folder}/{name} {status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _key(arch: str, source: str, port: Port, modules: Sequence[Path]) -> str:
+    digest = hashlib.sha256(f"{arch}\0{source}\0{_compiler(arch)}".encode())
+    for line in (*lines_of(port), *_module_sources(modules)):
+        digest.update(line.encode() + b"\0")
+    return f"{arch}-{digest.hexdigest()[:16]}"
+
+
+def _module_sources(modules: Sequence[Path]) -> Iterator[str]:
+    for folder in modules:
+        for path in sorted(p for p in folder.iterdir() if p.suffix in (".c", ".h") or p.name in ("Kbuild", "Makefile")):
+            yield f"{folder.name}/{path.name}\0{path.read_text(encoding='utf-8')}"
+
+
+def _compiler(arch: str) -> str:
+    try:
+        return _run([f"{_CROSS[arch]}gcc", "--version"]).splitlines()[0]
+    except MachineError:
+        return "any"  # none here: any kernel that was built before will do
+
+
+def _check_tools() -> None:
+    missing = {package for program, package in _TOOLS.items() if shutil.which(program) is None}
+    if missing:
+        names = " ".join(sorted(missing))
+        raise MachineError(f"building a kernel needs {names}", remedy=f"on Debian: apt-get install {names}")
+
+
+def _compile(tree: _Tree, arch: str, port: Port, modules: Sequence[Path], kernel: Path) -> None:
+    tree.objects.mkdir(exist_ok=True)
+    fragment = tree.folder / "config"
+    fragment.write_text(port.config, encoding="utf-8")
+    make = _Make(tree, arch)
+    make("configuring", f"KCONFIG_ALLCONFIG={fragment}", "allnoconfig")
+    _check_config(port.config, (tree.objects / ".config").read_text(encoding="utf-8"))
+    make("compiling", "zImage", "modules")
+    part = kernel.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for folder in modules:
+        _compile_module(make, tree, folder, part)
+    shutil.copy(tree.objects / "arch" / arch / "boot/zImage", part / "zImage")
+    shutil.copy(tree.objects / ".config", part / "config")
+    shutil.copy(tree.objects / "System.map", part / "System.map")
+    shutil.copy(tree.objects / "include/config/kernel.release", part / "release")
+    shutil.rmtree(kernel, ignore_errors=True)
+    part.rename(kernel)
+
+
+def _compile_module(make: _Make, tree: _Tree, folder: Path, into: Path) -> None:
+    """Build a module in a copy of its folder: objects don't belong into the source."""
+    copy = tree.folder / "modules" / folder.name
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder, copy)
+    make(f"compiling {folder.name}", f"M={copy}", "modules")
+    for module in copy.glob("*.ko"):
+        shutil.copy(module, into / module.name)
+
+
+def _check_config(fragment: str, config: str) -> None:
+    """Kconfig drops what depends on something that is not set, without a word."""
+    have = set(config.splitlines())
+    dropped = [line for line in fragment.splitlines() if line.startswith("CONFIG_") and line not in have]
+    if dropped:
+        raise MachineError(f"the kernel's configuration did not take {', '.join(dropped)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Make:
+    """``make`` for a tree, heard line by line; its whole output is in ``log``."""
+
+    tree: _Tree
+    arch: str
+
+    def __call__(self, what: str, *targets: str) -> None:
+        argv = ["make", "-C", str(self.tree.source), f"O={self.tree.objects}", f"-j{os.cpu_count() or 1}"]
+        argv += [f"ARCH={self.arch}", f"CROSS_COMPILE={_CROSS[self.arch]}", *targets]
+        self.tree.progress(what)
+        log = self.tree.folder / "log"
+        with open(log, "w", encoding="utf-8") as out:
+            child = subprocess.Popen(
+                argv, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            )
+            with child:
+                for count, line in enumerate(_compiled(child.stdout or (), out), start=1):
+                    if count % 100 == 0:
+                        self.tree.progress(f"{what}: {count} files, {line}")
+        if child.returncode:
+            raise MachineError(f"{what} failed: {_first_error(log)}", remedy=f"the whole output is in {log}")
+
+
+def _compiled(lines: Iterable[str], out: TextIO) -> Iterator[str]:
+    """The files that the compiler was busy with; every line goes into the log."""
+    for line in lines:
+        out.write(line)
+        if match := _COMPILING.match(line):
+            yield match[1]
+
+
+def _environment() -> dict[str, str]:
+    """Same source, same image: no date, no user, no host in it; no flags from outside."""
+    fixed = {"KBUILD_BUILD_TIMESTAMP": "1970-01-01", "KBUILD_BUILD_USER": "hotbank", "KBUILD_BUILD_HOST": "hotbank"}
+    left_out = ("MAKEFLAGS", "MFLAGS", "KCONFIG_CONFIG", "ARCH", "CROSS_COMPILE")
+    return {**{k: v for k, v in os.environ.items() if k not in left_out}, **fixed, "LC_ALL": "C"}
+
+
+def _first_error(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line for line in lines if re.search(r"\berror\b|\*\*\*|No space", line, re.IGNORECASE)]
+    return (errors or lines or ["no output"])[0].strip()
+
+
+def _run(argv: list[str]) -> str:
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    except FileNotFoundError as e:
+        raise MachineError(f"{argv[0]} is not installed") from e
+    except subprocess.CalledProcessError as e:
+        raise MachineError(f"{argv[0]} failed: {(e.stderr.strip().splitlines() or ['without a word'])[-1]}") from e

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our lines for a kernel's source: files of our own, and edits that insert our text into existing files.
+
+A port is a folder with ``edits.toml``, ``config`` (a fragment on top of allnoconfig) and ``files/`` (copied into the
+tree). The repository holds no text of the kernel but single lines, the anchors. Where an anchor is missing or not
+unique, or our text is there already, nothing is written: the tree is another one than the port was made for.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hotbank.errors import Code, FormatError, Refusal
+
+PLACES = ("before", "after", "replace")
+_REACH = 40  # lines behind ``within`` in which the anchor must come
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Put ``text`` ``before`` or ``after`` the line ``anchor`` of ``file``, or in its place (``replace``).
+
+    Lines are compared without leading and trailing blanks. ``within``: a line that comes once in the file; the
+    anchor is then the first such line behind it, at most 40 lines on. Without it, the anchor must come once.
+    """
+
+    file: str
+    place: str
+    anchor: str
+    text: str
+    within: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port's folder, read. ``files``: our own files by path in the tree. ``config``: the fragment's text."""
+
+    edits: tuple[Edit, ...]
+    files: dict[str, str]
+    config: str
+
+    @classmethod
+    def load(cls, folder: Path) -> Port:
+        """Read a port's folder. Raises FormatError, OSError."""
+        root = folder / "files"
+        own = {str(p.relative_to(root)): p.read_text(encoding="utf-8") for p in sorted(root.rglob("*")) if p.is_file()}
+        edits = read_edits((folder / "edits.toml").read_text(encoding="utf-8"))
+        return cls(edits, own, (folder / "config").read_text(encoding="utf-8"))
+
+    def apply(self, tree: Path, originals: Path) -> None:
+        """Make the tree this port's. Only files whose content changes are written, so that ``make`` has little to do.
+
+        ``originals`` keeps what the tree had before the first edit; applying another version of the port starts
+        from there. Raises Refusal, and then has written nothing.
+        """
+        wanted = {**self._edited(tree, originals), **self._own(tree, originals)}
+        for file in _previous(originals) - set(wanted):
+            _restore(tree, originals, file)
+        for file, text in wanted.items():
+            _keep(tree, originals, file)
+            _write(tree / file, text)
+        _write(originals / ".files", "".join(f"{file}\n" for file in sorted(wanted)))
+
+    def _edited(self, tree: Path, originals: Path) -> dict[str, str]:
+        texts: dict[str, str] = {}
+        for edit in self.edits:
+            before = texts.get(edit.file)
+            texts[edit.file] = applied(edit, _original(tree, originals, edit.file) if before is None else before)
+        return texts
+
+    def _own(self, tree: Path, originals: Path) -> dict[str, str]:
+        for file in self.files:
+            if (tree / file).exists() and file not in _previous(originals):
+                raise Refusal(Code.UNSUPPORTED, f"{file} is in the kernel's source already", remedy=_REMEDY)
+        return self.files
+
+
+def read_edits(text: str) -> tuple[Edit, ...]:
+    """The edits of an ``edits.toml``. Raises FormatError."""
+    try:
+        return tuple(_edit(n, table) for n, table in enumerate(tomllib.loads(text)["edit"]))
+    except (tomllib.TOMLDecodeError, KeyError) as e:
+        raise FormatError("edits.toml", 0, "edit", str(e)) from e
+
+
+def applied(edit: Edit, text: str) -> str:
+    """``text`` with the edit made. Raises Refusal when the anchor is missing or not unique, or the edit is there."""
+    done = {"before": f"{edit.text}{edit.anchor}", "after": f"{edit.anchor}\n{edit.text}"}.get(edit.place)
+    if done is not None and _contains(text, done):
+        raise Refusal(Code.UNSUPPORTED, f"{edit.file} is edited already, at {edit.anchor!r}", remedy=_REMEDY)
+    lines = text.splitlines(keepends=True)
+    at = _find(edit, [line.strip() for line in lines])
+    first, last = {"before": (at, at), "after": (at + 1, at + 1), "replace": (at, at + 1)}[edit.place]
+    return "".join(lines[:first]) + edit.text + "".join(lines[last:])
+
+
+_REMEDY = "start from an unmodified source of the version that the port names"
+
+
+def _find(edit: Edit, lines: list[str]) -> int:
+    if edit.within is None:
+        return _only(edit, edit.anchor, lines)
+    start = _only(edit, edit.within, lines) + 1
+    for at in range(start, min(start + _REACH, len(lines))):
+        if lines[at] == edit.anchor.strip():
+            return at
+    raise Refusal(Code.UNSUPPORTED, f"{edit.file}: no line {edit.anchor!r} behind {edit.within!r}", remedy=_REMEDY)
+
+
+def _only(edit: Edit, wanted: str, lines: list[str]) -> int:
+    found = [at for at, line in enumerate(lines) if line == wanted.strip()]
+    if len(found) != 1:
+        raise Refusal(Code.UNSUPPORTED, f"{edit.file} has {len(found)} lines {wanted!r}, not one", remedy=_REMEDY)
+    return found[0]
+
+
+def _contains(text: str, part: str) -> bool:
+    """True if the lines of ``part`` come in ``text``, one after the other, blank lines apart."""
+    have, want = ([line.strip() for line in t.splitlines() if line.strip()] for t in (text, part))
+    return any(have[at : at + len(want)] == want for at in range(len(have) - len(want) + 1))
+
+
+def _edit(number: int, table: dict[str, Any]) -> Edit:
+    known = {"file", "text", "within", *PLACES}
+    places = [place for place in PLACES if place in table]
+    if len(places) != 1 or set(table) - known or any(not isinstance(value, str) for value in table.values()):
+        problem = f"edit {number} needs file, text and one of {', '.join(PLACES)}; it may have within"
+        raise FormatError("edits.toml", 0, ", ".join(table), problem)
+    if "file" not in table or not table.get("text", "").strip():
+        raise FormatError("edits.toml", 0, "text", f"edit {number} has no file or no text")
+    return Edit(table["file"], places[0], table[places[0]], table["text"], table.get("within"))
+
+
+def _previous(originals: Path) -> set[str]:
+    listing = originals / ".files"
+    return set(listing.read_text(encoding="utf-8").split()) if listing.exists() else set()
+
+
+def _original(tree: Path, originals: Path, file: str) -> str:
+    for folder in (originals, tree):
+        if (folder / file).is_file():
+            return (folder / file).read_text(encoding="utf-8")
+    raise Refusal(Code.UNSUPPORTED, f"the kernel's source has no {file}", remedy=_REMEDY)
+
+
+def _keep(tree: Path, originals: Path, file: str) -> None:
+    """Keep what the tree had; for a file of our own that is nothing."""
+    if file not in _previous(originals) and (tree / file).exists() and not (originals / file).exists():
+        _write(originals / file, (tree / file).read_text(encoding="utf-8"))
+
+
+def _restore(tree: Path, originals: Path, file: str) -> None:
+    if (originals / file).exists():
+        _write(tree / file, (originals / file).read_text(encoding="utf-8"))
+    else:
+        (tree / file).unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str) -> None:
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def lines_of(port: Port) -> Iterator[str]:
+    """Everything that decides what the port makes of a tree, as text: what a cache keys on."""
+    yield from (repr(edit) for edit in port.edits)
+    yield from (f"{name}\0{text}" for name, text in sorted(port.files.items()))
+    yield port.config

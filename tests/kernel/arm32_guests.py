@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests of the 32-bit tests: the ported kernel, built once and kept by content, on boards in QEMU."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from hotbank import board as boards
+from hotbank.board import Board
+from hotbank.boards_qemu import arm32, bank_module, banks, initramfs, kernel_build
+from hotbank.boards_qemu.launch import PROGRAMS
+from hotbank.boards_qemu.packages import Archive, cache_folder
+from hotbank.boards_qemu.qemu import Qemu
+from hotbank.boards_qemu.supervisor import Emulated, wait_until_up
+from hotbank.firmware import atags
+from hotbank.memory import MIB, Range
+
+HERE = Path(__file__).parent
+RAM = arm32.RAM
+
+
+@cache
+def kernel() -> kernel_build.Kernel:
+    """Our kernel for 32-bit ARM, with the bank driver."""
+    return kernel_build.build("arm", modules=[bank_module.source_folder()])
+
+
+@cache
+def programs() -> tuple[Path, ...]:
+    """BusyBox and Python for the guest."""
+    return Archive.open("armhf").unpack(*PROGRAMS, depends=True)
+
+
+def initrd(folder: Path, board: Board, built: kernel_build.Kernel, files: Mapping[str, bytes | str]) -> Path:
+    """An initramfs with this package, the bank driver and the tests' own programs."""
+    drivers: dict[str, bytes | str] = {f"lib/{module.name}": module.read_bytes() for module in built.modules}
+    contents = initramfs.Contents(
+        name=board.name,
+        programs=programs(),
+        files={**drivers, **files},
+        setup="\n".join(f"insmod /lib/{module.name}" for module in built.modules),
+    )
+    return initramfs.build(contents, folder, cache_folder())
+
+
+@contextmanager
+def booted(
+    board: Board | str,
+    *,
+    tags: Sequence[atags.Tag] | None = None,
+    cmdline: str = "",
+    built: kernel_build.Kernel | None = None,
+    files: Mapping[str, bytes | str] | None = None,
+) -> Iterator[Emulated]:
+    """The board, up. ``tags``: what is said of memory instead of the board's own list, and any other tags."""
+    board = boards.load(board) if isinstance(board, str) else board
+    built = built or kernel()
+    with tempfile.TemporaryDirectory(prefix="hb32-") as name:
+        folder = Path(name)
+        boot = arm32.Boot(built.image, initrd(folder, board, built, files or {}), cmdline)
+        (folder / "banks").mkdir()
+        backing = banks.create(board, folder / "banks")
+        memory = [(backing[bank.name].path, bank.range) for bank in arm32.in_ram(board)]
+        tree = arm32.device_tree(arm32.base_tree(boot.cpus, folder), board)
+        said = arm32.tag_list(board, boot) if tags is None else with_boot(tags, boot)
+        with Emulated(board, Qemu(arm32.start(memory, said, tree, boot, folder), folder), backing) as machine:
+            wait_until_up(machine)
+            yield machine
+
+
+def with_boot(tags: Sequence[atags.Tag], boot: arm32.Boot) -> tuple[atags.Tag, ...]:
+    """A list about memory, with the initial RAM disk and the command line that a boot needs."""
+    line = " ".join(filter(None, ("console=ttyAMA0", boot.cmdline)))
+    return (atags.core(), *tags, arm32.initrd_tag(boot), atags.cmdline(line))
+
+
+def mib(start: int, size: int) -> Range:
+    """A range by its offset into RAM and its size, both in MiB."""
+    return Range.sized(RAM + start * MIB, size * MIB)
+
+
+def complaints(machine: Emulated) -> list[str]:
+    """Lines of the kernel's log that no run may have."""
+    words = ("WARNING:", "BUG:", "Oops", "Bad page", "Unable to handle", "Internal error", "INFO: task")
+    log = machine.runner.run("dmesg")
+    return [line for line in log.splitlines() if any(word in line for word in words)]
