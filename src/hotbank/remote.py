@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -73,6 +74,22 @@ class FileStream:
         self._reader.close()
 
 
+def dial(path: str | os.PathLike[str], timeout: float) -> socket.socket:
+    """A blocking Unix socket connected to ``path``; connecting and each write take ``timeout`` seconds at most.
+
+    Raises OSError. (unix(7): a non-blocking connect fails at once where others queue to be accepted.)
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        limit = struct.pack("@ll", int(timeout), int(timeout % 1 * 1e6))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        connection.connect(os.fspath(path))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 @dataclass(frozen=True, slots=True)
 class Hello:
     """An owner's first line: the version it speaks, its process, its machine."""
@@ -98,13 +115,9 @@ class Remote:
     @classmethod
     def unix(cls, path: str | os.PathLike[str], *, timeout: float = 30.0) -> Remote:
         """Connect to an owner's Unix socket. Raises MachineError when there is none."""
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.settimeout(timeout)
-            connection.connect(os.fspath(path))
-            connection.settimeout(None)
+            connection = dial(path, timeout)
         except OSError as e:
-            connection.close()
             raise MachineError(f"no machine answers at {path}: {e.strerror or e}", remedy=_GONE) from e
         return cls(SocketStream(connection), timeout=timeout)
 
@@ -196,6 +209,9 @@ class Remote:
 
     def _greet(self) -> Hello:
         hello = self._receive(self._timeout)
+        if "error" in hello:
+            self.close()
+            raise decode_error(hello["error"])
         if hello.get("hotbank") != VERSION:
             self.close()
             remedy = "install the same version of hotbank at both ends"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 import select
+import sys
 import time
 import types
 import typing
@@ -134,7 +134,7 @@ def _decode_plain(hint: Any, data: Any, where: str) -> Any:
             raise _wrong(where, f"one of {', '.join(str(m.value) for m in hint)}", data) from e
     if hint is type(None) and data is None:
         return None
-    if hint is float and type(data) in (int, float) and math.isfinite(data):
+    if hint is float and type(data) in (int, float) and abs(data) <= sys.float_info.max:
         return float(data)
     if hint in (bool, int, str) and type(data) is hint:
         return data
@@ -172,9 +172,9 @@ def encode_error(error: BaseException) -> dict[str, Any]:
 
 def decode_error(data: Any) -> HotbankError:
     """The error again. Raises ProtocolError when it is not one."""
-    if not isinstance(data, dict) or data.get("type") not in _ERRORS_BY_NAME:
+    cls = _ERRORS_BY_NAME.get(str(data.get("type"))) if isinstance(data, dict) else None
+    if cls is None:
         raise _wrong("error", "an error object", data)
-    cls = _ERRORS_BY_NAME[data["type"]]
     if data.keys() != {"type", *_ERRORS[cls]}:
         raise _wrong("error", f"the fields of {cls.__name__}", data)
     arguments = {name: _argument(name, data[name]) for name in _ERRORS[cls]}

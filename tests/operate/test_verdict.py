@@ -159,8 +159,8 @@ def test_the_verdict_comes_true(seed: int) -> None:
     _comes_true(seed)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("seed", range(30, 130))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(30, 330))
 def test_the_verdict_comes_true_more_often(seed: int) -> None:
     _comes_true(seed)
 

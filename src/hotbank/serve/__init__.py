@@ -28,7 +28,7 @@ from typing import Any
 from hotbank.errors import HotbankError, MachineError, ProtocolError
 from hotbank.operate import Entry, Event, Limits, Outcome
 from hotbank.operate.transaction import unheard
-from hotbank.remote import FileStream, Remote
+from hotbank.remote import FileStream, Remote, dial
 from hotbank.serve.owner import Order, peer_pid, start_module
 from hotbank.wire import MAX_ANSWER, Lines, decode, decode_error, encode
 
@@ -179,6 +179,7 @@ def down(record: Record) -> bool:
         there = _end(record)
         Path(record.socket).unlink(missing_ok=True)
         forget(folder, record.pid)
+        _lay_to_rest(record.pid)
         return there
 
 
@@ -248,6 +249,13 @@ def _start(module: str, spec: Mapping[str, Any], folder: Path, patience: float) 
 _ours: list[subprocess.Popen[bytes]] = []
 
 
+def _lay_to_rest(pid: int) -> None:
+    for daemon in [d for d in _ours if d.pid == pid]:
+        with suppress(subprocess.TimeoutExpired):
+            daemon.wait(_EXIT)
+            _ours.remove(daemon)
+
+
 def _first_words(daemon: subprocess.Popen[bytes], folder: Path, patience: float) -> Record:
     """What a daemon writes to its standard output: where it is, or why it could not be."""
     assert daemon.stdout is not None
@@ -266,22 +274,19 @@ def _first_words(daemon: subprocess.Popen[bytes], folder: Path, patience: float)
 
 def _end(record: Record) -> bool:
     """End the process behind the socket, if it is the recorded one; False when there is none."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection = dial(record.socket, _ANSWER)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    except OSError as e:
+        raise MachineError(f"{record.socket}: {e.strerror or e}", remedy=f"see what pid {record.pid} does") from e
     with connection:
-        connection.settimeout(_ANSWER)
-        try:
-            connection.connect(record.socket)
-        except OSError:
-            return False
         if peer_pid(connection) != record.pid:
             raise MachineError(f"{record.socket} belongs to pid {peer_pid(connection)}, not {record.pid}")
         _ask_to_stop(record)
         if not _is_over(connection):
             os.kill(record.pid, signal.SIGKILL)
             _is_over(connection)
-    for daemon in [d for d in _ours if d.pid == record.pid]:
-        daemon.wait()
-        _ours.remove(daemon)
     return True
 
 

@@ -78,7 +78,7 @@ def listen(path: Path) -> socket.socket:
         with suppress(FileNotFoundError):
             path.unlink()
         listener.bind(str(path))
-        listener.listen(16)
+        listener.listen(128)
     except OSError as e:
         listener.close()
         raise MachineError(f"{path}: {e.strerror or e}", remedy="set XDG_RUNTIME_DIR to a shorter path") from e

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the Machine protocol promises, over every machine that can be made anew and changed."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+
+from hotbank import board
+from hotbank.errors import CancelPending, Code, KernelError, SwitchError
+from hotbank.machine import Machine, Snapshot
+from hotbank.memory import BlockState, KernelState, Kind, Online, Power
+from hotbank.model import Model, Workload
+from hotbank.remote import Remote, SocketStream
+from hotbank.serve.owner import Owner
+
+GONE = 999
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A machine with the arm-2009 board, and the model behind it, on which a test can put things into the way."""
+
+    machine: Machine
+    model: Model
+
+
+def _direct(model: Model) -> Iterator[Machine]:
+    yield model
+
+
+def _remote(model: Model) -> Iterator[Machine]:
+    ours, theirs = socket.socketpair()
+    owner = threading.Thread(target=Owner(model).attend, args=(SocketStream(theirs),))
+    owner.start()
+    with Remote(SocketStream(ours)) as machine:
+        yield machine
+    owner.join(10)
+    assert not owner.is_alive()
+
+
+MACHINES: dict[str, Callable[[Model], Iterator[Machine]]] = {"model": _direct, "remote": _remote}
+
+
+@pytest.fixture(params=MACHINES)
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    model = Model.boot(board.load("arm-2009"), seed=1)
+    Workload(model, 1, pages=2000).fill()
+    for machine in MACHINES[request.param](model):
+        yield Bench(machine, model)
+    model.validate()
+
+
+@pytest.fixture
+def machine(bench: Bench) -> Machine:
+    return bench.machine
+
+
+def high(snapshot: Snapshot) -> tuple[int, ...]:
+    bank = snapshot.bank("high")
+    assert bank is not None
+    return bank.blocks
+
+
+def state(machine: Machine, block: int) -> tuple[BlockState, str]:
+    found = machine.snapshot().block(block)
+    assert found is not None
+    return found.state, found.valid_zones[0]
+
+
+def empty(machine: Machine) -> None:
+    """Take the bank out of the kernel."""
+    for block in high(machine.snapshot()):
+        machine.offline(block, machine.clock.now() + 60)
+    machine.remove("high")
+
+
+def refused(call: Callable[[], object], expected: int) -> KernelError:
+    with pytest.raises(KernelError) as caught:
+        call()
+    assert caught.value.errno == expected
+    return caught.value
+
+
+def test_a_snapshot_is_consistent_and_changes_nothing(machine: Machine) -> None:
+    snapshot = machine.snapshot()
+    assert snapshot == machine.snapshot()
+    assert [b.number for b in snapshot.blocks] == sorted({b.number for b in snapshot.blocks})
+    for block in snapshot.blocks:
+        assert block.range.size == snapshot.block_size
+        assert block.range.start == block.number * snapshot.block_size
+        assert block.valid_zones
+    for bank in snapshot.banks:
+        assert all(snapshot.block(n) is not None for n in bank.blocks)
+        assert bank.domain is None or snapshot.domain(bank.domain) is not None
+    for domain in snapshot.domains:
+        assert all(snapshot.bank(name) is not None for name in domain.banks)
+    spans = sorted((z.start_pfn, z.start_pfn + z.spanned) for z in snapshot.zones)
+    assert all(lower[1] <= upper[0] for lower, upper in pairwise(spans))
+    assert all(z.free <= z.managed <= z.present <= z.spanned for z in snapshot.zones)
+
+
+def test_a_survey_counts_every_page(machine: Machine) -> None:
+    snapshot = machine.snapshot()
+    for block in snapshot.blocks:
+        survey = machine.survey(block.number)
+        assert survey.block == block.number
+        assert sum(survey.kinds.values()) == snapshot.block_size // snapshot.page_size
+        assert len(survey.blocking) <= survey.blocked
+        used = sum(n for kind, n in survey.kinds.items() if kind not in (Kind.FREE, Kind.HOLE))
+        assert block.used in (None, used)
+    assert snapshot == machine.snapshot()
+
+
+def test_no_such_block(machine: Machine) -> None:
+    refused(lambda: machine.survey(GONE), errno.ENOENT)
+    with pytest.raises(KernelError):
+        machine.online(GONE, Online.MOVABLE)
+    with pytest.raises(KernelError):
+        machine.offline(GONE, machine.clock.now() + 1)
+
+
+def test_the_clock_goes_forward(machine: Machine) -> None:
+    began = machine.clock.now()
+    machine.clock.sleep(0.01)
+    assert machine.clock.now() >= began + 0.01
+
+
+def test_offline_and_online(machine: Machine) -> None:
+    block = high(machine.snapshot())[1]
+    machine.offline(block, machine.clock.now() + 60)
+    assert state(machine, block)[0] is BlockState.OFFLINE
+    refused(lambda: machine.offline(block, machine.clock.now() + 60), errno.EINVAL)
+    machine.online(block, Online.MOVABLE)
+    assert state(machine, block) == (BlockState.ONLINE, "Movable")
+    refused(lambda: machine.online(block, Online.KERNEL), errno.EINVAL)
+
+
+def test_an_unmovable_page_is_busy(machine: Machine) -> None:
+    low = machine.snapshot().bank("low")
+    assert low is not None
+    blocked = [n for n in low.blocks if machine.survey(n).blocked]
+    before = machine.snapshot()
+    refused(lambda: machine.offline(blocked[0], machine.clock.now() + 60), errno.EBUSY)
+    assert machine.snapshot() == before
+
+
+def _pinned_block(bench: Bench) -> tuple[int, int]:
+    """A block of the bank with a pinned page, and the pin."""
+    pid = bench.model.spawn("pinner", anon_pages=64)
+    number = next(n for n in high(bench.model.snapshot()) if bench.model.place(pid, n))
+    return number, bench.model.pin(pid, bench.model.place(pid, number)[0])
+
+
+def test_at_the_deadline_the_block_is_back(bench: Bench) -> None:
+    block, pin = _pinned_block(bench)
+    before = state(bench.machine, block)
+    began = bench.machine.clock.now()
+    refused(lambda: bench.machine.offline(block, began + 2), errno.EINTR)
+    assert began + 2 <= bench.machine.clock.now() <= began + 3
+    assert state(bench.machine, block) == before
+    assert Code.PINNED in {e.why for e in bench.machine.survey(block).blocking}
+    bench.model.unpin(pin)
+    bench.machine.offline(block, bench.machine.clock.now() + 60)
+
+
+def test_a_block_that_the_kernel_does_not_let_go(bench: Bench) -> None:
+    bench.model.write_file("disk", 5000)
+    bench.model.stall_writeback("disk", 5000)
+    surveys = {n: bench.machine.survey(n) for n in high(bench.machine.snapshot())}
+    block = max(surveys, key=lambda n: surveys[n].kinds.get(Kind.FILE, 0))
+    with pytest.raises(CancelPending) as caught:
+        bench.machine.offline(block, bench.machine.clock.now() + 1)
+    assert caught.value.code is Code.CANCEL_PENDING
+    snapshot = bench.machine.snapshot()
+    assert snapshot.pending == block
+    assert state(bench.machine, block)[0] is BlockState.GOING_OFFLINE
+    bench.model.end_writeback("disk")
+    assert bench.machine.snapshot().pending is None
+    assert state(bench.machine, block) == (BlockState.ONLINE, "Movable")
+
+
+def test_out_of_the_kernel_and_back(machine: Machine) -> None:
+    before = machine.snapshot()
+    refused(lambda: machine.remove("high"), errno.EBUSY)
+    refused(lambda: machine.add("high"), errno.EEXIST)
+    empty(machine)
+    out = machine.snapshot().bank("high")
+    assert out is not None
+    assert (out.kernel, out.blocks) == (KernelState.ABSENT, ())
+    machine.add("high")
+    back = machine.snapshot().bank("high")
+    assert back is not None
+    assert (back.kernel, back.blocks) == (KernelState.OFFLINE, high(before))
+
+
+def test_a_bank_without_a_route(machine: Machine) -> None:
+    refused(lambda: machine.remove("low"), errno.EOPNOTSUPP)
+
+
+def test_power(machine: Machine) -> None:
+    empty(machine)
+    for want in (Power.OFF, Power.ON, Power.SELF_REFRESH, Power.ON):
+        machine.set_power("ddr-high", want)
+        assert machine.power("ddr-high") is want
+        status = machine.snapshot().domain("ddr-high")
+        assert status is not None
+        assert status.power is want
+
+
+def test_an_unknown_domain(machine: Machine) -> None:
+    with pytest.raises(SwitchError):
+        machine.power("nowhere")
+    with pytest.raises(SwitchError):
+        machine.set_power("nowhere", Power.OFF)
+
+
+def test_a_switch_that_fails(bench: Bench) -> None:
+    bench.model.switch_faults["ddr-high"] = "fails"
+    with pytest.raises(SwitchError) as caught:
+        bench.machine.set_power("ddr-high", Power.SELF_REFRESH)
+    assert caught.value.code is Code.SWITCH_FAILED
+    assert bench.machine.power("ddr-high") is Power.ON

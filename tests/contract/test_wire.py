@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The wire: values and errors come back as they went, and nothing that arrives can do more than raise ProtocolError."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hotbank.errors import (
+    BoardError,
+    CancelPending,
+    Code,
+    FormatError,
+    HotbankError,
+    KernelError,
+    MachineError,
+    ProtocolError,
+    Refusal,
+    SwitchError,
+)
+from hotbank.machine import Snapshot, Survey
+from hotbank.memory import Range
+from hotbank.operate import Entry, Event, Outcome
+from hotbank.remote import Remote, SocketStream
+from hotbank.serve.owner import Order
+from hotbank.wire import MAX_REQUEST, VERSION, Lines, decode, decode_error, encode, encode_error
+
+st.register_type_strategy(Range, st.tuples(st.integers(0, 2**40), st.integers(0, 2**40)).map(lambda p: Range.sized(*p)))
+st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
+VALUES = (Snapshot, Survey, Outcome, Entry, Event, Order)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(st.text(max_size=5), part, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60)
+@given(st.one_of(*(st.from_type(cls) for cls in VALUES)))
+def test_values_come_back(value: object) -> None:
+    assert decode(type(value), json.loads(json.dumps(encode(value)))) == value
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(VALUES), JSON)
+def test_any_json_is_a_value_or_a_protocol_error(hint: type, data: Any) -> None:
+    with pytest.raises(ProtocolError):
+        decode(hint, data)
+
+
+def _paths(data: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    return [p for k, v in items for p in ((*here, k), *_paths(v, (*here, k)))]
+
+
+@settings(max_examples=100)
+@given(st.from_type(Snapshot), st.data(), JSON)
+def test_one_wrong_part_is_found_or_fits(value: Snapshot, data: st.DataObject, wrong: Any) -> None:
+    document = encode(value)
+    path = data.draw(st.sampled_from(_paths(document)))
+    part = document
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = wrong
+    try:
+        found = decode(Snapshot, document)
+    except ProtocolError:
+        return
+    assert json.dumps(encode(found)) == json.dumps(encode(decode(Snapshot, encode(found))))
+
+
+@pytest.mark.parametrize("change", ["unknown", "missing"])
+def test_fields_are_exactly_those_of_the_class(change: str) -> None:
+    document = encode(Survey(3))
+    if change == "unknown":
+        document["extra"] = 1
+    else:
+        del document["holes"]
+    with pytest.raises(ProtocolError, match=r"extra|holes"):
+        decode(Survey, document)
+
+
+@pytest.mark.parametrize(("hint", "data"), [(int, True), (int, 1.0), (bool, 1), (str, 1), (float, "1"), (float, 1e999)])
+def test_types_are_not_mixed(hint: type, data: Any) -> None:
+    with pytest.raises(ProtocolError):
+        decode(hint, data)
+
+
+ERRORS = (
+    BoardError("bank.a.start", 5, "must be even", code=Code.NOT_ALIGNED),
+    FormatError("dtb", 8, "totalsize", "too large"),
+    Refusal(Code.PINNED, "a page is pinned", remedy="wait"),
+    KernelError(16, "offline memory4", detail="unmovable page"),
+    KernelError(1, "offline memory4", code=Code.BOOT_MEMORY),
+    CancelPending("offline memory4", detail="writeback"),
+    SwitchError("ddr did not go off", remedy="look"),
+    MachineError("gone", remedy="hotbank down"),
+    ProtocolError("nonsense"),
+    HotbankError("something", code=Code.STUCK),
+)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
+def test_errors_come_back(error: HotbankError) -> None:
+    back = decode_error(json.loads(json.dumps(encode_error(error))))
+    assert type(back) is type(error)
+    assert {**vars(back), "code": back.code} == {**vars(error), "code": error.code}
+    assert str(back) == str(error)
+
+
+def test_an_error_that_hotbank_does_not_know_is_named() -> None:
+    back = decode_error(encode_error(ZeroDivisionError("division by zero")))
+    assert isinstance(back, MachineError)
+    assert "ZeroDivisionError: division by zero" in str(back)
+
+
+@settings(max_examples=100)
+@given(JSON | st.fixed_dictionaries({"type": JSON | st.sampled_from(["KernelError", "Refusal"])}))
+def test_any_json_is_an_error_or_a_protocol_error(data: Any) -> None:
+    with pytest.raises(ProtocolError):
+        decode_error(data)
+
+
+# Lines.
+
+
+def fed(data: bytes, limit: int = 1000) -> Lines:
+    """Lines whose other end sends the bytes and hangs up."""
+    ours, theirs = socket.socketpair()
+    theirs.sendall(data)
+    theirs.close()
+    return Lines(SocketStream(ours), limit)
+
+
+def test_documents_come_line_by_line() -> None:
+    lines = fed(b'{"a":1}\n{"b":2}\n')
+    assert [lines.receive(), lines.receive(), lines.receive()] == [{"a": 1}, {"b": 2}, None]
+    lines.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello\n",
+        b"\n",
+        b"[1]\n",
+        b'{"a":1',
+        b"\xff\xfe\n",
+        b"[" * 900 + b"\n",
+        b"x" * 2000,
+        b'"a"\n',
+        b"1" * 999 + b"\n",
+    ],
+)
+def test_what_is_no_document_is_a_protocol_error(data: bytes) -> None:
+    lines = fed(data)
+    with pytest.raises(ProtocolError):
+        lines.receive()
+    lines.close()
+
+
+def test_silence_is_a_timeout() -> None:
+    ours, theirs = socket.socketpair()
+    lines = Lines(SocketStream(ours), 1000)
+    theirs.sendall(b'{"half":')
+    with theirs, pytest.raises(TimeoutError):
+        lines.receive(0.05)
+    lines.close()
+
+
+# A Remote whose owner misbehaves.
+
+
+def misbehaving(*answers: bytes) -> Remote:
+    """Connected to an owner that greets well and then says that, whatever it is asked."""
+    ours, theirs = socket.socketpair()
+
+    def play() -> None:
+        with theirs:
+            theirs.sendall(json.dumps({"hotbank": VERSION, "pid": 1, "machine": "m"}).encode() + b"\n")
+            for answer in answers:
+                theirs.recv(1 << 16)
+                theirs.sendall(answer)
+            theirs.recv(1 << 16)
+
+    threading.Thread(target=play, daemon=True).start()
+    return Remote(SocketStream(ours), timeout=0.5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b'{"id":1,"result":"on"}\n', ProtocolError),  # a snapshot was asked for
+        (b'{"id":7,"result":null}\n', ProtocolError),
+        (b'{"id":1}\n', ProtocolError),
+        (b'{"id":1,"error":{"type":"OSError"}}\n', ProtocolError),
+        (b"no json\n", ProtocolError),
+        (b'{"id":1,"resu', MachineError),  # and no more
+    ],
+)
+def test_a_remote_survives_its_owner(answer: bytes, error: type[HotbankError]) -> None:
+    with misbehaving(answer) as machine, pytest.raises(error):
+        machine.snapshot()
+
+
+def test_a_silent_owner_is_an_error_with_a_remedy() -> None:
+    with misbehaving(b"") as machine:
+        with pytest.raises(MachineError, match=r"no answer in 0\.5 s") as caught:
+            machine.snapshot()
+        assert "hotbank down" in caught.value.remedy
+        with pytest.raises(MachineError, match="closed"):
+            machine.snapshot()
+
+
+def test_another_version_is_named() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b'{"hotbank":99,"pid":1,"machine":"m"}\n')
+    with theirs, pytest.raises(MachineError, match="protocol 99, not 1"):
+        Remote(SocketStream(ours))
+
+
+def test_a_request_over_the_limit_is_refused_by_the_owner() -> None:
+    assert MAX_REQUEST < 1 << 24
+    lines = fed(b"x" * 2000, limit=1500)
+    with pytest.raises(ProtocolError, match="longer than 1500 bytes"):
+        lines.receive()
+    lines.close()
