@@ -266,6 +266,7 @@ def test_auto_online_policy() -> None:
     model.add("high")
     assert valid_zones(model, HIGH[0]) == ("Normal",)
     assert Model.boot(small_board(), kernel="7.3").auto_online == "online"
+    assert Model.boot(small_board(), cmdline="memhp_default_state=online_movable").auto_online == "online_movable"
 
 
 def test_a_poisoned_page_lets_go_and_bars_the_way_back() -> None:
@@ -317,6 +318,28 @@ def test_a_short_pin_only_delays() -> None:
     start = model.clock.now()
     assert errno_of(model, block) == 0
     assert model.clock.now() - start > 0.4
+
+
+def test_long_term_pins_move_out_of_movable_first() -> None:
+    """kernel-abi.md: io_uring registered buffers were moved out of Movable when registered."""
+    model = small_model()
+    pid = model.spawn("io_uring", anon_pages=100)
+    before = [model.read(pid, page) for page in range(100)]
+    assert sum(len(model.place(pid, n)) for n in HIGH) == 100
+    handles = [model.register(pid, page) for page in range(100)]
+    assert [model.place(pid, n) for n in HIGH] == [[], [], [], []]
+    assert [model.read(pid, page) for page in range(100)] == before
+    assert [errno_of(model, n) for n in HIGH] == [0, 0, 0, 0]
+    model.validate()
+    for handle in handles:
+        model.unpin(handle)
+    pinned = model.spawn("vmsplicer", anon_pages=1)
+    model.online(HIGH[0], Online.MOVABLE)
+    other = model.spawn("other", anon_pages=1)
+    model.pin(other, 0)
+    assert refusal(model.register, other, 0) == errno.EAGAIN
+    model.register(pinned, 0)
+    model.validate()
 
 
 def test_pins_can_be_invisible() -> None:

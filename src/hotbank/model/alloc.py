@@ -40,6 +40,8 @@ GFP_RECLAIMABLE = Gfp(MigrateType.RECLAIMABLE, Zone.NORMAL)
 GFP_HIGHUSER = Gfp(MigrateType.UNMOVABLE, Zone.HIGHMEM)
 GFP_HIGHUSER_MOVABLE = Gfp(MigrateType.MOVABLE, Zone.MOVABLE)
 GFP_MEMMAP = Gfp(MigrateType.UNMOVABLE, Zone.NORMAL, patient=False)
+# check_and_migrate_movable_pages: where a folio goes before it is pinned for long.
+GFP_LONGTERM = Gfp(MigrateType.UNMOVABLE, Zone.NORMAL, patient=False)
 # alloc_migration_target: folios of a kernel zone may not climb into HighMem or Movable.
 GFP_MIGRATE_HIGH = Gfp(MigrateType.MOVABLE, Zone.MOVABLE, patient=False)
 GFP_MIGRATE_LOW = Gfp(MigrateType.MOVABLE, Zone.NORMAL, patient=False)
@@ -151,6 +153,10 @@ class PageAllocator:
         self.zones.append(zone)
         self._zonelists.clear()
         return zone
+
+    def zone_of(self, frame: int) -> ZoneState:
+        """The zone that the frame is in."""
+        return self.zones[self.frames.zone(frame)]
 
     def zonelist(self, gfp: Gfp) -> list[ZoneState]:
         """Where a request looks: its node, then the others in order; in each from the highest allowed zone down."""

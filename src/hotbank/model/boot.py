@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from hotbank import zones
 from hotbank.board import Board
 from hotbank.errors import Code, Refusal
-from hotbank.firmware.cmdline import decode
-from hotbank.memory import KIB, MIB, BlockState, Kind, MemoryMap, Range, Reservation, Zone, merge, parse_size
+from hotbank.firmware.cmdline import decode, memparse
+from hotbank.memory import KIB, MIB, BlockState, Kind, MemoryMap, Online, Range, Reservation, Zone, merge
 from hotbank.model.alloc import GFP_KERNEL, GFP_RECLAIMABLE, PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.frames import CODE, OFFLINE, MigrateType
 from hotbank.model.geometry import Geometry
@@ -81,6 +81,13 @@ class BootMemory:
         return _FOOTPRINTS[self.arch]
 
     @property
+    def auto_online(self) -> str:
+        """What ``auto_online_blocks`` reads after the boot: ``memhp_default_state=``, else the kernel's default."""
+        asked = decode(self.cmdline).last("memhp_default_state")
+        allowed = ("offline", *(how.value for how in Online))
+        return asked if asked in allowed else "online" if self.release >= (7, 0) else "offline"
+
+    @property
     def nodes(self) -> list[int]:
         """Nodes with memory, ascending."""
         return sorted({region.node or 0 for region in self.layout.ram})
@@ -117,9 +124,9 @@ def _rules(arch: str, layout: Layout, cmdline: str, page_size: int) -> Rules:
     if arch != "arm":
         return Rules(boot_memory_leaves=False, movable_node=movable_node)
     high = next((z.start_pfn for z in layout.zones if z.zone == Zone.HIGHMEM), None)
-    start = min(region.range.start for region in layout.ram)
+    start, end = min(r.range.start for r in layout.ram), max(r.range.end for r in layout.ram)
     movable_node |= any(region.hotpluggable for region in layout.ram)
-    high_pfn = high if high is not None else (start + _ARM_LOWMEM) // page_size
+    high_pfn = high if high is not None else min(end, start + _ARM_LOWMEM) // page_size
     return Rules(boot_memory_leaves=True, movable_node=movable_node, high_pfn=high_pfn, page_struct=32)
 
 
@@ -141,15 +148,22 @@ class Memblock:
             left = [piece for part in left for piece in part.minus(taken)]
         return tuple(sorted(left))
 
+    def take(self, size: int, align: int, within: Iterable[Range]) -> Range | None:
+        """The topmost free range inside ``within``, now taken, or None."""
+        free = [part for space in self.free() for limit in within if (part := space.intersection(limit))]
+        for space in sorted(free, reverse=True):
+            start = (space.end - size) // align * align
+            if start >= space.start:
+                self.reserve(Range.sized(start, size))
+                return self.taken[-1]
+        return None
+
     def alloc(self, size: int, align: int, *places: Iterable[Range]) -> Range:
         """``memblock_alloc`` top-down, in the first of ``places`` that has room. Raises Refusal: a kernel panics."""
         for within in places:
-            free = [part for space in self.free() for limit in within if (part := space.intersection(limit))]
-            for space in sorted(free, reverse=True):
-                start = (space.end - size) // align * align
-                if start >= space.start:
-                    self.reserve(Range.sized(start, size))
-                    return self.taken[-1]
+            found = self.take(size, align, within)
+            if found:
+                return found
         raise Refusal(Code.NO_CAPACITY, f"the kernel does not fit: {size} bytes of boot memory are not to be had")
 
 
@@ -228,16 +242,20 @@ def _reserve(boot: BootMemory, memblock: Memblock, reservation: Reservation) -> 
 
 
 def _cma_areas(boot: BootMemory, memblock: Memblock) -> list[Range]:
-    """``cma=`` or the default, within reach of all DMA masters; since 7.0 one more for each of several nodes."""
+    """``cma=`` or the default, within reach of all DMA masters; since 7.0 one more for each of several nodes.
+
+    A kernel that finds no place for an area boots without it.
+    """
     asked = decode(boot.cmdline).last("cma")
-    size = boot.footprint.cma if asked is None else parse_size(asked.split("@")[0])
+    size = boot.footprint.cma if asked is None else memparse(asked)[0]
     unit = boot.geometry.page_size << boot.geometry.shape.max_order
     if not size:
         return []
-    areas = [memblock.alloc(_up(size, unit), unit, _dma_places(boot))]
+    places = [_dma_places(boot)]
     if boot.release >= (7, 0) and len(boot.nodes) > 1:
-        areas += [memblock.alloc(_up(size, unit), unit, _boot_places(boot, node)) for node in boot.nodes]
-    return areas
+        places += [_boot_places(boot, node) for node in boot.nodes]
+    found = [memblock.take(_up(size, unit), unit, within) for within in places]
+    return [area for area in found if area]
 
 
 def _dma_end(boot: BootMemory) -> int:

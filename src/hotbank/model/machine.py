@@ -59,7 +59,7 @@ class Model:
         boot = prepare(board, firmware, cmdline, kernel)
         self.board, self.arch = board, boot.arch
         self.kcore = kcore
-        self.auto_online = "online" if boot.release >= (7, 0) else "offline"
+        self.auto_online = boot.auto_online
         self.switch_faults: dict[str, str] = {}
         self.costs = costs or Costs()
         self._clock: ModelClock = clock or SimClock()
@@ -447,6 +447,16 @@ class Model:
         if seconds is not None:
             self._clock.call_later(seconds, lambda: self._unpin(handle, long=False))
         return handle
+
+    def register(self, pid: int, vpage: int) -> int:
+        """Pin for long with ``FOLL_LONGTERM``, as io_uring does: the page first moves out of Movable and CMA.
+
+        Returns ``unpin``'s key. Raises KernelError(ENOMEM) when the kernel zones have no room, EAGAIN when it is
+        pinned in place already.
+        """
+        with self._lock:
+            self.hotplug.migration.leave_movable(self.tasks.folio(pid, vpage))
+            return self.tasks.pin(pid, vpage)
 
     def unpin(self, handle: int) -> None:
         """Drop a long pin. Raises KernelError(EINVAL)."""

@@ -7,12 +7,23 @@ Models mm/migrate.c (``migrate_pages_batch``, ``folio_ref_freeze`` failing on ex
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hotbank.errors import KernelError
 from hotbank.memory import Kind
-from hotbank.model.alloc import GFP_MIGRATE_HIGH, GFP_MIGRATE_LOW, Gfp, OutOfMemoryError, PageAllocator, ZoneState
+from hotbank.model.alloc import (
+    GFP_LONGTERM,
+    GFP_MIGRATE_HIGH,
+    GFP_MIGRATE_LOW,
+    Gfp,
+    OutOfMemoryError,
+    PageAllocator,
+    ZoneState,
+)
 from hotbank.model.folios import Folios
+from hotbank.model.frames import MigrateType
 
 MAX_BATCHED_MIGRATION = 512  # mm/migrate.c, NR_MAX_BATCHED_MIGRATION
 
@@ -57,6 +68,17 @@ class Migration:
         self.success += moved
         self.fail += outcome.failed
         return outcome
+
+    def leave_movable(self, handle: int) -> None:
+        """``check_and_migrate_movable_pages``: out of Movable and CMA. Raises KernelError(ENOMEM, EAGAIN)."""
+        frame = self._folios.frame(handle)
+        movable = self._allocator.zone_of(frame).movable_only
+        if not movable and self._frames.migratetype(frame) != MigrateType.CMA:
+            return
+        outcome = self.migrate([frame], GFP_LONGTERM)
+        if not outcome.moved:
+            error = errno.ENOMEM if outcome.no_room else errno.EAGAIN
+            raise KernelError(error, "pin for long", detail="the page can't leave Movable")
 
     def _move(self, handles: list[int], gfp: Gfp) -> int:
         try:
