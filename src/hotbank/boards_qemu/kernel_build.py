@@ -87,8 +87,8 @@ def build(
 
     ``source``: an unmodified kernel tree, which is copied; without it Debian's linux-source package is fetched.
     ``port``: a port's folder instead of ours. ``modules``: folders of kernel modules to build with it.
-    ``progress`` hears one line for each step. Raises MachineError (a tool, the package or space is missing, or the compiler fails) and Refusal (the port does
-    not fit the source).
+    ``progress`` hears one line for each step. Raises MachineError (a tool, the package or space is missing, or the
+    compiler fails) and Refusal (the port does not fit the source).
     """
     cache = cache or cache_folder()
     ours = Port.load(port or port_folder(arch))

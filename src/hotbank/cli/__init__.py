@@ -26,7 +26,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "remove": "change",
         "add": "change",
     },
-    "Try": {"demo": "demo", "up": "current", "down": "current"},
+    "Try": {"demo": "demo", "up": "current", "down": "current", "kernel": "kernel"},
     "Describe": {"decode": "describe", "encode": "describe", "zones": "describe"},
     "Serve": {"doctor": "doctor"},
 }

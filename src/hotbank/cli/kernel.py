@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hotbank kernel build``: the kernel of our 32-bit ARM port."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+
+@click.group("kernel")
+def kernel() -> None:
+    """Build the kernel that 32-bit ARM boards need: upstream has no memory hotplug there."""
+
+
+@kernel.command("build")
+@click.option("--arch", type=click.Choice(["arm"]), default="arm", show_default=True, help="Architecture of the port.")
+@click.option(
+    "--source",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="An unmodified kernel tree, which is copied; without it Debian's linux-source-6.1 is fetched.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document with the paths.")
+def build(arch: str, source: Path | None, as_json: bool) -> None:
+    """Fetch the source, apply the port, configure, cross-compile, and print where the image is.
+
+    The same source and port are answered from the cache. The first build takes a few minutes and 3 GB.
+    """
+    from hotbank.boards_qemu import bank_module, kernel_build
+
+    begun = time.monotonic()
+
+    def progress(text: str) -> None:
+        click.echo(f"{time.monotonic() - begun:7.1f} s  {text}", err=True)
+
+    built = kernel_build.build(arch, source=source, modules=[bank_module.source_folder()], progress=progress)
+    if as_json:
+        modules = [str(module) for module in built.modules]
+        document = {"schema": 1, "arch": arch, "release": built.release, "image": str(built.image), "modules": modules}
+        click.echo(json.dumps(document))
+        return
+    click.echo(f"Linux {built.release} for {arch}: {built.image}")
+    for module in built.modules:
+        click.echo(f"  {module}")
