@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -158,6 +159,15 @@ def test_the_survey_finds_what_was_made(tmp_path_factory: pytest.TempPathFactory
     assert survey.holes is False  # by iomem, which says that all of it is RAM
 
 
+@pytest.mark.parametrize(("zone", "blocked"), [("Normal", 3), ("Movable", 2)])
+def test_pages_without_flags_do_not_count_against_zone_movable(zone: str, blocked: int, tmp_path: Path) -> None:
+    machine = Machine([single(Kind.KERNEL, 0, 1), single(Kind.RESERVED, pages.RESERVED), single(Kind.SLAB, pages.SLAB)])
+    machine.folios += [single(Kind.FREE, pages.BUDDY, 0)] * (PAGES - 3)
+    survey = Host(Made((MadeBlock(1, zones=zone),), BLOCK, machine.files()).at(tmp_path)).survey(1)
+    assert survey.kinds[Kind.KERNEL] == 1
+    assert survey.blocked == blocked
+
+
 @pytest.mark.parametrize(
     "breach",
     [
@@ -227,18 +237,64 @@ def test_an_offline_block_holds_nothing(tmp_path: Path) -> None:
     assert (survey.kinds, survey.blocked, survey.holes, survey.to_move) == ({Kind.HOLE: PAGES}, 0, False, 0)
 
 
-def test_cma_areas_by_debugfs_and_unknown_without(tmp_path: Path) -> None:
-    zone = "Node 0, zone Normal\n  pages free 5\n        min 1\n        low 1\n        high 1\n"
-    zone += "        spanned 512\n        present 512\n        managed 500\n        cma 64\n  start_pfn: 0\n"
-    content: dict[str, str | bytes] = {"proc/kpageflags": words([pages.BUDDY] * 2 * PAGES), "proc/zoneinfo": zone}
-    host = Host(Made((MadeBlock(1),), BLOCK, content).at(tmp_path))
-    assert "cma" in host.survey(1).unknown
+ZONE_WITH_CMA = """Node 0, zone Normal
+  pages free 5
+        min 1
+        low 1
+        high 1
+        spanned 512
+        present 512
+        managed 500
+        cma 10
+  start_pfn: 0
+"""
+DTS = """/dts-v1/;
+/ { #address-cells = <1>; #size-cells = <1>;
+    memory@0 { device_type = "memory"; reg = <0 0x200000>; };
+    reserved-memory { #address-cells = <1>; #size-cells = <1>; ranges;
+        fixed@fc000 { compatible = "shared-dma-pool"; reusable; reg = <0xfc000 PAGES000>; };
+        kept@10000 { reg = <0x10000 0x4000>; }; }; };
+"""
+
+
+@pytest.fixture
+def lends_to_cma(tmp_path: Path) -> Host:
+    """Ten CMA pages somewhere; the areas of the tests are four pages before block 1, and in it."""
+    flags = words([pages.BUDDY] * 2 * PAGES)
+    content: dict[str, str | bytes] = {"proc/kpageflags": flags, "proc/zoneinfo": ZONE_WITH_CMA}
+    return Host(Made((MadeBlock(0), MadeBlock(1)), BLOCK, content).at(tmp_path))
+
+
+def cma_of(host: Host, block: int) -> tuple[set[int], bool]:
+    """pfns that are named as CMA, and whether some could not be located."""
+    survey = host.survey(block)
+    assert survey.blocked == len(survey.blocking)
+    return {e.pfn for e in survey.blocking if e.why is Code.CMA}, "cma" in survey.unknown
+
+
+def test_cma_areas_that_nothing_locates(lends_to_cma: Host) -> None:
+    assert cma_of(lends_to_cma, 1) == (set(), True)
+
+
+def test_cma_areas_by_debugfs(lends_to_cma: Host, tmp_path: Path) -> None:
     area = "sys/kernel/debug/cma/linux,cma"
     write(tmp_path, {f"{area}/base_pfn": f"{PAGES - 4}\n", f"{area}/count": "10\n"})
-    survey = host.survey(1)
-    assert "cma" not in survey.unknown
-    assert {(e.why, e.pfn) for e in survey.blocking} == {(Code.CMA, PAGES + n) for n in range(6)}
-    assert survey.blocked == 6
+    assert cma_of(lends_to_cma, 1) == ({PAGES + n for n in range(6)}, False)
+    assert cma_of(lends_to_cma, 0) == ({PAGES - 4 + n for n in range(4)}, False)
+
+
+@pytest.mark.referee
+@pytest.mark.parametrize(("count", "unlocated"), [(10, False), (7, True)])
+def test_cma_areas_by_device_tree(lends_to_cma: Host, tmp_path: Path, count: int, unlocated: bool) -> None:
+    source = DTS.replace("PAGES", f"0x{count:x}")
+    blob = subprocess.run(["dtc", "-q", "-O", "dtb"], input=source.encode(), capture_output=True, check=True).stdout
+    write(tmp_path, {"sys/firmware/fdt": blob})
+    assert cma_of(lends_to_cma, 1) == ({PAGES + n for n in range(count - 4)}, unlocated)
+
+
+def test_a_broken_device_tree_locates_nothing(lends_to_cma: Host, tmp_path: Path) -> None:
+    write(tmp_path, {"sys/firmware/fdt": b"\xd0\x0d\xfe\xed" + bytes(10)})
+    assert cma_of(lends_to_cma, 1) == (set(), True)
 
 
 def test_owners_by_pagemap_and_cgroup(tmp_path: Path) -> None:

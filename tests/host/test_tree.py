@@ -217,3 +217,9 @@ def test_survey_of_no_block(tmp_path: Path) -> None:
 def test_an_endless_file_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "zeros").symlink_to("/dev/zero")
     assert Tree(tmp_path).read("zeros") is None
+
+
+def test_a_block_that_leaves_while_we_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = Tree(Made((MadeBlock(8), MadeBlock(10))).at(tmp_path))
+    monkeypatch.setattr(files, "block_numbers", lambda _: [8, 9, 10])
+    assert [b.number for b in files.blocks(tree, 128 * MIB)] == [8, 10]

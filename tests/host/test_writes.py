@@ -165,7 +165,7 @@ _PARENT = """
 import os, sys, time
 from hotbank.host.writer import Writer
 writer = Writer(sys.argv[1], "offline")
-print(writer._child.pid, flush=True)
+print(writer.pid, flush=True)
 time.sleep(60)
 """
 

@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-from hotbank.errors import Code
+from hotbank.errors import Code, FormatError
 from hotbank.host import owners, pages
 from hotbank.host.kcore import RefCounts
 from hotbank.host.tree import Ram, Tree, zone_fields
 from hotbank.machine import Block, Clock, Evidence, Owner, Survey
-from hotbank.memory import BlockState, Kind, Zone
+from hotbank.memory import BlockState, Kind, Range, Zone
 
 CHUNK = 1 << 15  # pages looked at together: no folio is larger, and 4 MiB is all the memory it takes
 EVIDENCE = 16  # pages named for each reason; all of them are counted
@@ -77,7 +77,7 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) 
             finds.kinds[Kind.UNKNOWN] = len(span)
             finds.unseen |= {"kinds", "pins"}
         else:
-            _look_at_all(tree, views, block, span, finds, clock)
+            _look_at_all(tree, views, block, span, page_size, finds, clock)
         evidence = _with_owners(tree, views, finds, page_size, clock)
     kinds = {kind: finds.kinds[kind] for kind in Kind if finds.kinds[kind]}
     holes = not whole if whole is not None else _has_gaps(block, finds)
@@ -104,11 +104,13 @@ def _has_gaps(block: Block, finds: _Finds) -> bool:
     return block.state is not BlockState.OFFLINE and finds.kinds[Kind.HOLE] > 0
 
 
-def _look_at_all(tree: Tree, views: _Views, block: Block, span: range, finds: _Finds, clock: Clock) -> None:
+def _look_at_all(
+    tree: Tree, views: _Views, block: Block, span: range, page_size: int, finds: _Finds, clock: Clock
+) -> None:
     why = _WHY_MOVABLE if block.valid_zones[:1] == (Zone.MOVABLE,) else _WHY
     for at in range(0, len(span), CHUNK):
         _look(views, span[at : at + CHUNK], finds, why, clock)
-    _look_for_cma(tree, views, block, span, finds)
+    _look_for_cma(tree, views, block, span, page_size, finds)
 
 
 def _look(views: _Views, span: range, finds: _Finds, why: Mapping[Kind, Code], clock: Clock) -> None:
@@ -162,30 +164,42 @@ def _words(file: int | None, span: range) -> array[int]:
     return words
 
 
-def _look_for_cma(tree: Tree, views: _Views, block: Block, span: range, finds: _Finds) -> None:
-    """CMA areas by debugfs (CONFIG_CMA_DEBUGFS); the page flags do not show them."""
-    areas = list(_cma_areas(tree))
+def _look_for_cma(tree: Tree, views: _Views, block: Block, span: range, page_size: int, finds: _Finds) -> None:
+    """CMA areas, which page flags do not show. Where not all of them could be located, ``cma`` is unseen."""
+    lent = [(node, zone, fields["cma"]) for node, zone, fields in zone_fields(tree) if fields.get("cma")]
+    if not lent:
+        return
+    areas = list(_cma_areas(tree, page_size))
     for area in areas:
         inside = range(max(area.start, span.start), min(area.stop, span.stop))
         if inside:
             kind = pages.kind_of(_words(views.flags, inside[:1])[0])
             finds.add(Code.CMA, kind, inside)
-    if not areas and _zone_has_cma(tree, block):
+    concerned = any(zone in block.valid_zones[:1] and block.node in (None, node) for node, zone, _ in lent)
+    if concerned and sum(map(len, areas)) < sum(count for _, _, count in lent):
         finds.unseen.add("cma")
 
 
-def _cma_areas(tree: Tree) -> Iterator[range]:
+def _cma_areas(tree: Tree, page_size: int) -> Iterator[range]:
+    """By debugfs (CONFIG_CMA_DEBUGFS) all of them, else those that the device tree puts in a fixed place."""
     folder = "sys/kernel/debug/cma"
     for name in tree.names(folder):
         base, count = (tree.read(f"{folder}/{name}/{key}") for key in ("base_pfn", "count"))
         if base and count:
             yield range(int(base), int(base) + int(count))
+    if not tree.names(folder):
+        for part in _lent_by_device_tree(tree):
+            yield range(part.start // page_size, part.end // page_size)
 
 
-def _zone_has_cma(tree: Tree, block: Block) -> bool:
-    name = block.valid_zones[0] if block.valid_zones else None
-    fields = (f for node, zone, f in zone_fields(tree) if zone == name and block.node in (None, node))
-    return any(f.get("cma") for f in fields)
+def _lent_by_device_tree(tree: Tree) -> Iterator[Range]:
+    from hotbank.firmware import memory_map  # only machines with CMA pages need it
+
+    try:
+        told = memory_map(tree.read_bytes("sys/firmware/fdt") or b"")
+    except FormatError:
+        return
+    yield from (reserved.range for reserved in told.reserved if reserved.reusable)
 
 
 def _with_owners(tree: Tree, views: _Views, finds: _Finds, page_size: int, clock: Clock) -> tuple[Evidence, ...]:

@@ -48,6 +48,11 @@ class Tree:
 
     def read(self, name: str) -> str | None:
         """The file's text without surrounding white space; None where it is missing, not readable or endless."""
+        raw = self.read_bytes(name)
+        return None if raw is None else raw.decode("utf-8", "replace").strip()
+
+    def read_bytes(self, name: str) -> bytes | None:
+        """The file's content; None where it is missing, not readable or endless."""
         raw = b""
         try:
             with open(self.path(name), "rb", buffering=0) as file:
@@ -57,7 +62,7 @@ class Tree:
                         return None
         except OSError:
             return None
-        return raw.decode("utf-8", "replace").strip()
+        return raw
 
     def names(self, name: str) -> list[str]:
         """What is in a folder, sorted; nothing where there is no such folder."""
@@ -127,8 +132,15 @@ def block_numbers(tree: Tree) -> list[int]:
 
 
 def blocks(tree: Tree, size: int) -> tuple[Block, ...]:
-    """Every memory block, as sysfs describes it."""
-    return tuple(block(tree, number, size) for number in block_numbers(tree))
+    """Every memory block, as sysfs describes it. One that leaves while we look is left out."""
+    found = []
+    for number in block_numbers(tree):
+        try:
+            found.append(block(tree, number, size))
+        except MachineError:
+            if os.path.isdir(tree.path(f"{MEMORY}/memory{number}")):
+                raise
+    return tuple(found)
 
 
 def block(tree: Tree, number: int, size: int) -> Block:
