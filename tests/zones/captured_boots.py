@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
+import tarfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from hotbank.zones import BlockZones, ZoneSpan
@@ -14,11 +16,14 @@ DATA = Path(__file__).resolve().parents[1] / "data" / "zones"
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """One boot: the blob and command line that went in, zones, blocks and System RAM that came out."""
+    """One boot: the blob and command line that went in, zones, blocks and System RAM that came out.
+
+    ``cmdline`` None: the blob's own.
+    """
 
     kernel: str
     dtb: bytes
-    cmdline: str
+    cmdline: str | None
     zones: tuple[ZoneSpan, ...]
     blocks: tuple[BlockZones, ...]
     block_size: int
@@ -41,11 +46,34 @@ def load(name: str) -> Captured:
         zones=_zones((folder / "zoneinfo").read_text()),
         blocks=blocks,
         block_size=block_size,
-        ram=tuple(
-            (int(start, 16), int(end, 16) + 1)
-            for start, end in re.findall(r"^(\w+)-(\w+) : System RAM$", (folder / "iomem").read_text(), re.MULTILINE)
-        ),
+        ram=_ram((folder / "iomem").read_text()),
     )
+
+
+@cache
+def own() -> dict[str, Captured]:
+    """The boots of own-boots.tar.xz by name; their command lines are in the blobs."""
+    with tarfile.open(DATA / "own-boots.tar.xz") as tar:
+        files = {m.name: file.read() for m in tar if (file := tar.extractfile(m)) is not None}
+    return {name: _own(files, name) for name in sorted({path.rpartition("/")[0] for path in files})}
+
+
+def _own(files: dict[str, bytes], name: str) -> Captured:
+    block_size, blocks = _blocks(files[f"{name}/blocks"].decode())
+    return Captured(
+        kernel=name.split("/")[0],
+        dtb=files[f"{name}/guest.dtb"],
+        cmdline=None,
+        zones=_zones(files[f"{name}/zoneinfo"].decode()),
+        blocks=blocks,
+        block_size=block_size,
+        ram=_ram(files[f"{name}/iomem"].decode()),
+    )
+
+
+def _ram(text: str) -> tuple[tuple[int, int], ...]:
+    found = re.findall(r"^(\w+)-(\w+) : System RAM$", text, re.MULTILINE)
+    return tuple((int(start, 16), int(last, 16) + 1) for start, last in found)
 
 
 def _zones(text: str) -> tuple[ZoneSpan, ...]:

@@ -48,8 +48,15 @@ def test_prediction_equals_the_captured_boot(name: str) -> None:
     assert _differences(boot, _predicted(boot)) == []
 
 
+@pytest.mark.parametrize("name", captured_boots.own())
+def test_prediction_equals_further_boots(name: str) -> None:
+    boot = captured_boots.own()[name]
+    assert _differences(boot, _predicted(boot)) == []
+
+
 def test_all_captured_boots_are_here() -> None:
     assert len(captured_boots.cases()) == 26
+    assert len(captured_boots.own()) == 44
 
 
 @pytest.mark.parametrize("name", captured_boots.cases())

@@ -14,13 +14,13 @@ belongs to the zone below it, Movable starts on a boundary of the largest buddy 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hotbank.errors import Code, Refusal
 from hotbank.memory import Zone
 from hotbank.zones.boot import Boot
 from hotbank.zones.layout import BlockZones, ZoneSpan
-from hotbank.zones.mainline import largest_block, possible_zones
+from hotbank.zones.mainline import check_count, largest_block, possible_zones
 
 NR_BANKS = 8
 
@@ -65,59 +65,86 @@ class MemInfo:
 
 
 def register(boot: Boot, page_size: int) -> MemInfo:
-    """The banks of a booted machine: what firmware marked may leave is movable, whatever the kernel would honour.
-
-    As in mainline, pages below the first boundary of the largest buddy block at or above a node's lowest movable
-    bank are kernel memory.
-    """
-    unit, first = largest_block(page_size), dict[int, int]()
-    for region in boot.memory:
-        if region.hotplug:
-            first.setdefault(region.node or 0, -(-(region.range.start // page_size) // unit) * unit)
-    info, pieces = MemInfo(), list[MemBank]()
-    for region in boot.memory:
-        node, start, end = region.node or 0, -(-region.range.start // page_size), region.range.end // page_size
-        border = min(max(first.get(node, end), start), end) if region.hotplug else end
-        pieces += [MemBank(start, border, node), MemBank(border, end, node, movable=True)]
-    for bank in _joined(p for p in pieces if p.pages > 0):
-        info.add(bank)
-    return info
+    """The banks of a booted machine: what firmware marked may leave is movable, whatever the kernel would honour."""
+    regions = (
+        MemBank(-(-region.range.start // page_size), region.range.end // page_size, region.node or 0, region.hotplug)
+        for region in boot.memory
+    )
+    return MemInfo(_joined(regions))
 
 
 def adjust(boot: Boot, info: MemInfo, page_size: int) -> tuple[ZoneSpan, ...]:
     """Zones by ``arch_adjust_zones``: begin with one zone for all of a node, then redistribute spans and holes."""
-    return _each_node(info, lambda banks: _adjusted_node(banks, possible_zones(boot, page_size)))
+    limits = possible_zones(boot, page_size)
+    return _each_node(_split(info, page_size), lambda banks: _adjusted_node(banks, limits))
 
 
 def walk(boot: Boot, info: MemInfo, page_size: int) -> tuple[ZoneSpan, ...]:
     """Zones by walking the node's banks once for each zone."""
-    return _each_node(info, lambda banks: _walked_node(banks, possible_zones(boot, page_size)))
+    limits = possible_zones(boot, page_size)
+    return _each_node(_split(info, page_size), lambda banks: _walked_node(banks, limits))
 
 
 def blocks(
     boot: Boot, info: MemInfo, spans: Sequence[ZoneSpan], page_size: int, block_size: int
 ) -> tuple[BlockZones, ...]:
-    """Each block with the zone that owns its pages: spans may overlap here, pages have one owner."""
-    limits, pages_per_block = possible_zones(boot, page_size), block_size // page_size
-    owners: dict[int, set[tuple[int, str]]] = {}
-    for bank in info:
+    """Each block with its zone, or ``none``.
+
+    As in mainline a block is in every zone whose span touches it; but where spans overlap, only in those that own
+    one of its pages.
+    """
+    check_count(boot, block_size)
+    pages = block_size // page_size
+    owners = _owners(boot, info, spans, page_size, pages)
+    found = []
+    for number in sorted(owners):
+        first, behind = number * pages, (number + 1) * pages
+        touching = [s for s in spans if s.start_pfn < behind and first < s.end_pfn]
+        zones = [s for s in touching if s in owners[number] or not any(_overlap(s, o) for o in touching if o is not s)]
+        found.append(BlockZones(number, (zones[0].zone,) if len(zones) == 1 else ("none",)))
+    return tuple(found)
+
+
+def _owners(
+    boot: Boot, info: MemInfo, spans: Sequence[ZoneSpan], page_size: int, pages_per_block: int
+) -> dict[int, set[ZoneSpan]]:
+    """The zones that pages of each block belong to, by block number."""
+    limits = possible_zones(boot, page_size)
+    owners: dict[int, set[ZoneSpan]] = {}
+    for bank in _split(info, page_size):
         for span in spans:
             if span.node != bank.node or (span.zone == Zone.MOVABLE) != bank.movable:
                 continue
-            low, high = (0, 1 << 64) if bank.movable else limits[Zone(span.zone)]
+            low, high = (0, bank.end) if bank.movable else limits[Zone(span.zone)]
             start, end = max(bank.start, low), min(bank.end, high)
             for number in range(start // pages_per_block, -(-end // pages_per_block)) if start < end else ():
-                owners.setdefault(number, set()).add((span.node, span.zone))
-    return tuple(
-        BlockZones(n, (next(iter(owners[n]))[1],) if len(owners[n]) == 1 else ("none",)) for n in sorted(owners)
-    )
+                owners.setdefault(number, set()).add(span)
+    return owners
 
 
-def _each_node(info: MemInfo, make: Callable[[list[MemBank]], list[ZoneSpan]]) -> tuple[ZoneSpan, ...]:
+def _overlap(one: ZoneSpan, other: ZoneSpan) -> bool:
+    return one.start_pfn < other.end_pfn and other.start_pfn < one.end_pfn
+
+
+def _split(info: MemInfo, page_size: int) -> list[MemBank]:
+    """The banks with mainline's rounding: pages below the first boundary of the largest buddy block at or above a
+    node's lowest movable bank are kernel memory."""
+    unit, first = largest_block(page_size), dict[int, int]()
+    for bank in info:
+        if bank.movable:
+            first.setdefault(bank.node, -(-bank.start // unit) * unit)
+    pieces = []
+    for bank in info:
+        border = min(max(first[bank.node], bank.start), bank.end) if bank.movable else bank.end
+        pieces += [replace(bank, end=border, movable=False), replace(bank, start=border)]
+    return _joined(p for p in pieces if p.pages > 0)
+
+
+def _each_node(banks: list[MemBank], make: Callable[[list[MemBank]], list[ZoneSpan]]) -> tuple[ZoneSpan, ...]:
     return tuple(
         span
-        for node in sorted({bank.node for bank in info})
-        for span in sorted(make([bank for bank in info if bank.node == node]), key=lambda z: z.start_pfn)
+        for node in sorted({bank.node for bank in banks})
+        for span in sorted(make([bank for bank in banks if bank.node == node]), key=lambda z: z.start_pfn)
         if span.present
     )
 

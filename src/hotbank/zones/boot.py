@@ -71,7 +71,7 @@ def boot_arm64(memory: MemoryMap, options: MemoryOptions, kernel: Kernel, page_s
     acpi = any(_from_srat(r) for r in memory.regions)
     _add_regions(boot, memory, page_size)
     if boot.memory.end > _PHYS_END:
-        _remove(boot, Range(_PHYS_END, max(boot.memory.end, _PHYS_END)), "beyond 48 physical address bits")
+        _remove(boot, Range(_PHYS_END, 1 << 65), "beyond 48 physical address bits")
     _apply_cap(boot, memory, options, page_size)
     _reserve(boot, memory)
     if acpi:
@@ -86,6 +86,9 @@ def boot_arm(memory: MemoryMap, options: MemoryOptions, page_size: int, dma_size
     """Memory and zone limits as 32-bit arm sets them up. ``dma_size``: the machine's dma_zone_size, None without."""
     boot = Boot(Memblock(), movable_node=options.movable_node)
     _add_regions(boot, memory, page_size)
+    # Without LPAE the last page is lost too: arm_add_memory computes with ULONG_MAX.
+    beyond = Range(_U32_MAX // page_size * page_size, 1 << 65)
+    _remove(boot, beyond, "outside the 32-bit address space")
     phys_offset = boot.memory.start
     _apply_arm_words(boot, options, phys_offset, page_size)
     _reserve(boot, memory)

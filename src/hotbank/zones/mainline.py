@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hotbank.errors import Code, Refusal
 from hotbank.firmware.cmdline import MemoryOptions, Share
 from hotbank.memory import Zone
 from hotbank.zones.boot import Boot, Kernel
@@ -18,6 +19,7 @@ from hotbank.zones.memblock import Region
 
 _ORDER = (Zone.DMA, Zone.DMA32, Zone.NORMAL, Zone.HIGHMEM, Zone.MOVABLE)
 _FOUR_GIB = 1 << 32
+MAX_BLOCKS = 1 << 18  # 32 TiB in blocks of 128 MiB
 
 
 def largest_block(page_size: int) -> int:
@@ -54,11 +56,19 @@ def zones(boot: Boot, options: MemoryOptions, kernel: Kernel, page_size: int) ->
 def blocks(boot: Boot, spans: tuple[ZoneSpan, ...], page_size: int, block_size: int) -> tuple[BlockZones, ...]:
     """Each memory block that has memory, with the one zone that it lies in, or ``none``."""
     pages = block_size // page_size
+    check_count(boot, block_size)
     nodes: dict[int, set[int]] = {}
     for start, end, node in boot.memory.pfns(page_size):
         for number in range(start // pages, (end - 1) // pages + 1):
             nodes.setdefault(number, set()).add(node or 0)
     return tuple(BlockZones(n, _valid_zones(n * pages, pages, nodes[n], spans)) for n in sorted(nodes))
+
+
+def check_count(boot: Boot, block_size: int) -> None:
+    """Raises Refusal for more blocks than anybody wants to read."""
+    count = sum(r.range.size for r in boot.memory) // block_size
+    if count > MAX_BLOCKS:
+        raise Refusal(Code.UNSUPPORTED, f"{count} memory blocks, more than {MAX_BLOCKS}", remedy="use larger blocks")
 
 
 def _valid_zones(start: int, pages: int, nodes: set[int], spans: tuple[ZoneSpan, ...]) -> tuple[str, ...]:
