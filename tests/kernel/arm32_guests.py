@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -16,7 +20,7 @@ from hotbank.boards_qemu.launch import PROGRAMS
 from hotbank.boards_qemu.packages import Archive, cache_folder
 from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.supervisor import Emulated, wait_until_up
-from hotbank.firmware import atags
+from hotbank.firmware import atags, devicetree
 from hotbank.memory import MIB, Range
 
 HERE = Path(__file__).parent
@@ -66,16 +70,18 @@ def booted(
         backing = banks.create(board, folder / "banks")
         memory = [(backing[bank.name].path, bank.range) for bank in arm32.in_ram(board)]
         tree = arm32.device_tree(arm32.base_tree(boot.cpus, folder), board)
-        said = arm32.tag_list(board, boot) if tags is None else with_boot(tags, boot)
+        said = arm32.tag_list(board, boot) if tags is None else tags_of(tags, boot)
         with Emulated(board, Qemu(arm32.start(memory, said, tree, boot, folder), folder), backing) as machine:
             wait_until_up(machine)
             yield machine
 
 
-def with_boot(tags: Sequence[atags.Tag], boot: arm32.Boot) -> tuple[atags.Tag, ...]:
-    """A list about memory, with the initial RAM disk and the command line that a boot needs."""
-    line = " ".join(filter(None, ("console=ttyAMA0", boot.cmdline)))
-    return (atags.core(), *tags, arm32.initrd_tag(boot), atags.cmdline(line))
+def tags_of(tags: Sequence[atags.Tag], boot: arm32.Boot) -> tuple[atags.Tag, ...]:
+    """A list behind CORE, with the initial RAM disk and the command line that a boot needs; its own CMDLINE stays."""
+    own = [str(tag.fields()["cmdline"]) for tag in tags if tag.tag == atags.CMDLINE]
+    line = " ".join(filter(None, ("console=ttyAMA0", *own, boot.cmdline)))
+    rest = [tag for tag in tags if tag.tag != atags.CMDLINE]
+    return (atags.core(), *rest, arm32.initrd_tag(boot), atags.cmdline(line))
 
 
 def mib(start: int, size: int) -> Range:
@@ -88,3 +94,46 @@ def complaints(machine: Emulated) -> list[str]:
     words = ("WARNING:", "BUG:", "Oops", "Bad page", "Unable to handle", "Internal error", "INFO: task")
     log = machine.runner.run("dmesg")
     return [line for line in log.splitlines() if any(word in line for word in words)]
+
+
+def printed(
+    folder: Path, tags: Sequence[atags.Tag], commands: Mapping[str, str], *, size: Range, image: Path | None = None
+) -> dict[str, str]:
+    """Boot with a list of tags, run a command each, switch off; what they printed, by name.
+
+    No Python and no agent in this guest: it lives for a second or two. ``size``: QEMU's memory. ``image``: another
+    zImage than ours.
+    """
+    (folder / "initrd").write_bytes(_printing_initrd(commands))
+    boot = arm32.Boot(image or kernel().image, folder / "initrd")
+    bank = folder / "bank"
+    bank.touch()
+    os.truncate(bank, size.size)
+    tree = devicetree.add_memory(devicetree.set_memory(arm32.base_tree(boot.cpus, folder)), size)
+    with Qemu(arm32.start([(bank, size)], tags_of(tags, boot), tree, boot, folder), folder) as guest:
+        until = time.monotonic() + 120
+        while guest.running and time.monotonic() < until:
+            time.sleep(0.05)
+        log = guest.console_log().replace("\r", "")
+    marked = dict(re.findall(r"^@@ (\S+)\n(.*?)^@@ end\n", log, re.DOTALL | re.MULTILINE))
+    assert set(marked) == set(commands), log[-3000:]
+    return marked
+
+
+def _printing_initrd(commands: Mapping[str, str]) -> bytes:
+    archive = initramfs.Cpio()
+    archive.node("dev/console", stat.S_IFCHR | 0o600, 5, 1)
+    archive.file("bin/busybox", next(p for f in programs() for p in f.glob("bin/busybox")).read_bytes(), 0o755)
+    parts = "\n".join(f"echo @@ {name}\n{command}\necho @@ end" for name, command in commands.items())
+    archive.file("init", f"{_PRINTING_INIT}{parts}\nsync; poweroff -f\n", 0o755)
+    return archive.finished()
+
+
+_PRINTING_INIT = """#!/bin/busybox sh
+/bin/busybox mkdir -p /bin /proc /sys
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+echo 1 > /proc/sys/kernel/printk
+"""
