@@ -3,7 +3,7 @@
 
 A fenced block tagged ``console`` holds commands after ``$ `` and their output; ``...`` stands for anything.
 The blocks of one page run in order, in one empty folder, with a runtime folder of their own. Standard error
-is part of the output. A command that fails is written with ``; echo $?`` behind it, so its status shows.
+is part of the output, ``$REPO`` is this checkout. A command that fails is written with ``; echo $?`` behind it, so its status shows.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def test_examples_of_page_print_what_it_says(page: Path, tmp_path: Path) -> None
     folder.mkdir()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "XDG_RUNTIME_DIR": str(runtime), "COLUMNS": "110", "NO_COLOR": "1"}
+    env["REPO"] = str(ROOT)
     env.pop("HOTBANK_MACHINE", None)
     try:
         for command, expected in examples(page.read_text(encoding="utf-8")):
