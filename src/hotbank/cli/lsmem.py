@@ -94,9 +94,8 @@ def split(text: str | None) -> tuple[str, ...] | None:
 
 def render(blocks: Blocks, form: Format) -> str:
     """All that lsmem prints, to the byte."""
-    spans = (
-        blocks.spans if form.every_block else _merged(blocks.spans, form.columns if form.split is None else form.split)
-    )
+    by = form.columns if form.split is None else form.split
+    spans = blocks.spans if form.every_block else _merged(blocks.spans, by)
     rows = [[_COLUMNS[name].value(span, blocks.size, form.in_bytes) for name in form.columns] for span in spans]
     if form.kind != "table":
         return _KINDS[form.kind](form, rows)
