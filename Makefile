@@ -1,45 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
-# make demo: the main job on a model.  make test: everything CI runs.  make check: the quick part.
+# make demo: the main job on a model.  make test: everything CI runs.  make check: the quick part.  make bench: speed.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+USE    := $(VENV)/.for-use
+DEV    := $(VENV)/.for-development
 
-.PHONY: demo test check lint types layers format bench clean
+.PHONY: demo test check lint types layers format bench referees kernels clean
 
-demo: $(STAMP)
-	$(BIN)/hotbank demo
+demo: $(USE)
+	@$(BIN)/hotbank demo
 
-test: lint types layers referees $(STAMP)
+test: lint types layers referees kernels $(DEV)
 	$(BIN)/pytest
 
-check: lint types layers $(STAMP)
-	$(BIN)/pytest -m "not slow and not long"
+check: lint types layers $(DEV)
+	$(BIN)/pytest -m "not slow and not long and not kernel"
 
-lint: $(STAMP)
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP)
+types: $(DEV)
 	$(BIN)/mypy
 
-layers: $(STAMP)
+layers: $(DEV)
 	$(BIN)/lint-imports
 
-format: $(STAMP)
+format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Programs that judge the codecs and that pip does not have. Root on Debian gets them; others are told.
-.PHONY: referees
+bench: $(DEV)
+	$(BIN)/python bench/run.py
+	$(BIN)/python bench/fdt_decode.py
+
+# Programs that judge the codecs, and what boots kernels. pip has neither. Root on Debian gets them; others are told.
 referees:
 	@sh tests/referees.sh
 
-$(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hotbank needs Python 3.11 or newer; $(PYTHON) is older. Try make PYTHON=python3.11" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "no venv in $(PYTHON): install python3-venv, or make PYTHON=..." >&2; rm -rf $(VENV); exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+kernels:
+	@sh tests/kernel/packages.sh
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hotbank needs Python 3.11 or newer and $(PYTHON) is older: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) has no venv: install python3-venv, or make PYTHON=another" >&2; rm -rf $(VENV); exit 1; }
+
+$(USE): pyproject.toml | $(BIN)/python
+	@$(PIP) -e .
 	@touch $@
+
+$(DEV): pyproject.toml | $(BIN)/python
+	@$(PIP) -e '.[dev]'
+	@touch $@ $(USE)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
