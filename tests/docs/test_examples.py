@@ -3,7 +3,8 @@
 
 A fenced block tagged ``console`` holds commands after ``$ `` and their output; ``...`` stands for anything.
 The blocks of one page run in order, in one empty folder, with a runtime folder of their own. Standard error
-is part of the output, ``$REPO`` is this checkout. A command that fails is written with ``; echo $?`` behind it, so its status shows.
+is part of the output, ``$REPO`` is this checkout. A command that fails is written with ``; echo $?`` behind it, so
+its status shows.
 """
 
 from __future__ import annotations
