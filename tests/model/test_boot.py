@@ -15,7 +15,7 @@ from hotbank.errors import FormatError, HotbankError, KernelError, Refusal
 from hotbank.firmware import describe
 from hotbank.memory import GIB, Kind, Zone
 from hotbank.model import Model
-from hotbank.model.hotplug import MemoryBlock
+from hotbank.model.zoning import MemoryBlock
 from zones import captured_boots as captured
 
 OFFLINE_RESULTS = captured.DATA.parent / "offline"

@@ -49,7 +49,10 @@ GFP_MIGRATE_LOW = Gfp(MigrateType.MOVABLE, Zone.NORMAL, patient=False)
 
 @dataclass(slots=True, eq=False)
 class ZoneState:
-    """One zone of one node. Everything in pages; ``present`` holds its memory as sorted, disjoint pfn ranges."""
+    """One zone of one node. Everything in pages; ``present`` holds its memory as sorted, disjoint pfn ranges.
+
+    ``early``: present since boot; ``cma``: in CMA areas.
+    """
 
     number: int
     node: int
@@ -57,6 +60,8 @@ class ZoneState:
     start_pfn: int = 0
     spanned: int = 0
     managed: int = 0
+    early: int = 0
+    cma: int = 0
     present: list[tuple[int, int]] = field(default_factory=list)
     min: int = 0
     low: int = 0

@@ -20,8 +20,8 @@ from hotbank.memory import KIB, MIB, BlockState, Kind, MemoryMap, Online, Range,
 from hotbank.model.alloc import GFP_KERNEL, GFP_RECLAIMABLE, PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.frames import CODE, OFFLINE, MigrateType
 from hotbank.model.geometry import Geometry
-from hotbank.model.hotplug import MemoryBlock, Rules
 from hotbank.model.tasks import Tasks
+from hotbank.model.zoning import MemoryBlock, Rules
 from hotbank.zones.layout import Layout
 
 _ARM_LOWMEM = 760 * MIB  # PAGE_OFFSET 0xc0000000 and 240 MiB of vmalloc space leave this much linear map
@@ -120,14 +120,17 @@ def release(kernel: str) -> tuple[int, ...]:
 
 
 def _rules(arch: str, layout: Layout, cmdline: str, page_size: int) -> Rules:
-    movable_node = bool(decode(cmdline).all("movable_node"))
+    words = decode(cmdline)
+    movable_node = bool(words.all("movable_node"))
+    auto_movable = words.last("memory_hotplug.online_policy") == "auto-movable"
+    ratio = memparse(words.last("memory_hotplug.auto_movable_ratio") or "301")[0]
     if arch != "arm":
-        return Rules(boot_memory_leaves=False, movable_node=movable_node)
+        return Rules(False, movable_node, auto_movable=auto_movable, ratio=ratio)
     high = next((z.start_pfn for z in layout.zones if z.zone == Zone.HIGHMEM), None)
     start, end = min(r.range.start for r in layout.ram), max(r.range.end for r in layout.ram)
     movable_node |= any(region.hotpluggable for region in layout.ram)
     high_pfn = high if high is not None else min(end, start + _ARM_LOWMEM) // page_size
-    return Rules(boot_memory_leaves=True, movable_node=movable_node, high_pfn=high_pfn, page_struct=32)
+    return Rules(True, movable_node, high_pfn, page_struct=32, auto_movable=auto_movable, ratio=ratio)
 
 
 class Memblock:
@@ -180,6 +183,7 @@ def populate(boot: BootMemory, allocator: PageAllocator, tasks: Tasks) -> dict[i
             allocator.frames.release(start, end)
     for state in states:
         state.managed = allocator.frames.free_pages(state.number)
+        state.early, state.cma = state.present_pages, allocator.frames.free_cma(state.number)
     allocator.watermark_rules = _watermark_rules(boot, sum(state.managed for state in states))
     allocator.set_watermarks()
     _start_caches(boot, tasks)
@@ -324,7 +328,7 @@ def _blocks(boot: BootMemory, states: list[ZoneState], allocator: PageAllocator)
         zone = touching[0] if entry.valid_zones == (touching[0].name.value,) else None
         held = allocator.frames.count(start, end)
         holes = bool(held.keys() & {CODE[Kind.HOLE], OFFLINE}) or not _system_ram(boot, entry.block)
-        block = MemoryBlock(entry.block, BlockState.ONLINE, touching[0].node, zone, boot=True, holes=holes)
+        block = MemoryBlock(entry.block, BlockState.ONLINE, touching[0].node, zone, early=True, holes=holes)
         blocks[entry.block] = block
     return blocks
 

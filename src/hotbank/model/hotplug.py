@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Memory blocks: online, offline, add, remove, with every refusal's errno and order.
 
-Models mm/memory_hotplug.c (``online_pages``, ``offline_pages``, ``zone_for_pfn_range``, ``default_zone_for_pfn``),
-mm/page_isolation.c (``has_unmovable_pages``) and drivers/base/memory.c (``memory_block_change_state``,
-``valid_zones_show``), 6.12. Isolation comes before the notifiers; the loop that moves pages away has no end of its own
-and looks at signals between passes only; one operation at a time, system wide.
+Models mm/memory_hotplug.c (``online_pages``, ``offline_pages``, ``add_memory_resource``), mm/page_isolation.c
+(``has_unmovable_pages``) and drivers/base/memory.c (``memory_block_change_state``, ``valid_zones_show``), 6.12.
+Isolation comes before the notifiers; the loop that moves pages away has no end of its own and looks at signals between
+passes only; one operation at a time, system wide.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import errno
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 
 from hotbank.errors import EHWPOISON, CancelPending, KernelError
-from hotbank.memory import BlockState, Kind, Online, Zone
-from hotbank.model.alloc import GFP_MEMMAP, PageAllocator, ZoneState
+from hotbank.memory import BlockState, Kind, Online
+from hotbank.model.alloc import GFP_MEMMAP, PageAllocator
 from hotbank.model.clock import Costs, ModelClock
 from hotbank.model.folios import Folios
 from hotbank.model.frames import CODE, FREE, KINDS, MOVABLE_CODES, MigrateType
 from hotbank.model.geometry import Geometry
 from hotbank.model.migrate import MAX_BATCHED_MIGRATION, Migration, target_class
 from hotbank.model.tasks import Tasks
+from hotbank.model.zoning import Group, MemoryBlock, Rules, Zoning
 
 _RESERVED = bytes([CODE[Kind.RESERVED]])
 _UNMOVABLE = bytes(CODE[kind] for kind in (Kind.RESERVED, Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL, Kind.UNKNOWN))
@@ -32,38 +32,6 @@ _POLL = 0.005  # seconds; lock_device_hotplug_sysfs and folio_wait_writeback are
 # A notifier is told what is about to happen to which block and answers 0, or an errno that stops it.
 GOING_ONLINE, GOING_OFFLINE = "going-online", "going-offline"
 Notifier = Callable[[str, int], int]
-
-
-@dataclass(slots=True, eq=False)
-class MemoryBlock:
-    """One memory block. ``zone``: None while not online, and where it spans zones or has holes.
-
-    ``boot``: its memory was there at boot; ``memmap``: the kernel cache that holds its ``struct page``s, None for
-    those that were made at boot, which a removal does not give back.
-    """
-
-    number: int
-    state: BlockState
-    node: int = 0
-    zone: ZoneState | None = None
-    boot: bool = False
-    holes: bool = False
-    memmap: str | None = None
-    poisoned: set[int] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What differs between kernels and boots.
-
-    ``boot_memory_leaves``: False on arm64, whose notifier vetoes it; ``movable_node``: plain ``online`` prefers
-    Movable; ``high_pfn``: where HighMem starts, or None; ``page_struct``: bytes of one ``struct page``.
-    """
-
-    boot_memory_leaves: bool
-    movable_node: bool = False
-    high_pfn: int | None = None
-    page_struct: int = 64
 
 
 class MemoryHotplug:
@@ -86,6 +54,7 @@ class MemoryHotplug:
         lock: AbstractContextManager[bool],
     ) -> None:
         self.blocks: dict[int, MemoryBlock] = {}
+        self.zoning = Zoning(allocator, self.blocks, rules, geometry.pages_per_block)
         self.notifiers: list[Notifier] = [] if rules.boot_memory_leaves else [self._veto_boot_memory]
         self.migration = Migration(allocator, folios)
         self.pending: int | None = None
@@ -115,13 +84,14 @@ class MemoryHotplug:
             raise KernelError(errno.EINVAL, what, detail=f"it is {block.state}")
         if block.poisoned:
             raise KernelError(EHWPOISON, what, detail=f"{len(block.poisoned)} poisoned pages")
-        zone = self._zone_for(block, how)
+        zone = self._allocator.zone(block.node, self.zoning.zone(block, how))
         self._notify(GOING_ONLINE, number, what)
         start, end = self._geometry.frames(number)
         self._frames.attach(zone.number, start, end)
         self._frames.release(start, end)
         zone.grow(*self._pfns(number))
         zone.managed += end - start
+        zone.early += end - start if block.early else 0
         block.zone, block.state = zone, BlockState.ONLINE
         self._allocator.set_watermarks()
 
@@ -241,6 +211,7 @@ class MemoryHotplug:
         zone = block.zone
         assert zone is not None, "an online block without a zone never gets here"
         zone.managed -= end - start
+        zone.early -= end - start if block.early else 0
         zone.shrink(*self._pfns(block.number))
         block.zone, block.state = None, BlockState.OFFLINE
         self._allocator.set_watermarks()
@@ -263,7 +234,7 @@ class MemoryHotplug:
 
     # Add and remove
 
-    def add(self, numbers: Iterable[int], *, node: int, boot: bool, policy: str) -> None:
+    def add(self, numbers: Iterable[int], *, node: int, group: Group | None, policy: str) -> None:
         """``add_memory_resource``: EEXIST, ENOMEM for the memmap; blocks then come online by ``policy``."""
         wanted = tuple(numbers)
         self._begin("add memory")
@@ -272,20 +243,20 @@ class MemoryHotplug:
                 present = [number for number in wanted if number in self.blocks]
                 if present:
                     raise KernelError(errno.EEXIST, "add memory", detail=f"memory{present[0]} exists")
-                self._add(wanted, node, boot)
+                self._add(wanted, node, group)
         finally:
             self._finish()
         if policy != BlockState.OFFLINE:
             for number in wanted:
                 self.online(number, Online(policy))
 
-    def _add(self, numbers: tuple[int, ...], node: int, boot: bool) -> None:
+    def _add(self, numbers: tuple[int, ...], node: int, group: Group | None) -> None:
         added: list[int] = []
         try:
             for number in numbers:
                 name = f"memmap of memory{number}"
                 self._tasks.kernel_alloc(name, self.memmap_pages, gfp=GFP_MEMMAP)
-                self.blocks[number] = MemoryBlock(number, BlockState.OFFLINE, node, boot=boot, memmap=name)
+                self.blocks[number] = MemoryBlock(number, BlockState.OFFLINE, node, group=group, memmap=name)
                 added.append(number)
         except KernelError:
             self._remove(added)
@@ -321,33 +292,8 @@ class MemoryHotplug:
         """``valid_zones_show``: the zone of an online block; for others what plain ``online`` gives, then the rest."""
         if block.state is not BlockState.OFFLINE:
             return (block.zone.name.value,) if block.zone else ("none",)
-        names = [self._zone_name(block, how).value for how in (Online.ONLINE, Online.KERNEL, Online.MOVABLE)]
+        names = [self.zoning.zone(block, how).value for how in (Online.ONLINE, Online.KERNEL, Online.MOVABLE)]
         return tuple(dict.fromkeys(names))
-
-    def _zone_for(self, block: MemoryBlock, how: Online) -> ZoneState:
-        return self._allocator.zone(block.node, self._zone_name(block, how))
-
-    def _zone_name(self, block: MemoryBlock, how: Online) -> Zone:
-        """``zone_for_pfn_range`` under the policy contig-zones."""
-        kernel = self._kernel_zone(block)
-        if how is Online.KERNEL:
-            return kernel
-        if how is Online.MOVABLE:
-            return Zone.MOVABLE
-        in_kernel, in_movable = self._touches(block, kernel), self._touches(block, Zone.MOVABLE)
-        if in_kernel != in_movable:
-            return kernel if in_kernel else Zone.MOVABLE
-        return Zone.MOVABLE if self._rules.movable_node else kernel
-
-    def _kernel_zone(self, block: MemoryBlock) -> Zone:
-        """``default_kernel_zone_for_pfn``; above lowmem it is HighMem (our 32-bit port)."""
-        if self._rules.high_pfn is not None and self._pfns(block.number)[0] >= self._rules.high_pfn:
-            return Zone.HIGHMEM
-        return next((z for z in (Zone.DMA, Zone.DMA32) if self._touches(block, z)), Zone.NORMAL)
-
-    def _touches(self, block: MemoryBlock, name: Zone) -> bool:
-        pfns = self._pfns(block.number)
-        return any(z.intersects(*pfns) for z in self._allocator.zones if (z.node, z.name) == (block.node, name))
 
     # One at a time
 
@@ -373,7 +319,7 @@ class MemoryHotplug:
 
     def _veto_boot_memory(self, action: str, number: int) -> int:
         """arch/arm64/mm/mmu.c, ``prevent_bootmem_remove_notifier``."""
-        return errno.EPERM if action == GOING_OFFLINE and self.blocks[number].boot else 0
+        return errno.EPERM if action == GOING_OFFLINE and self.blocks[number].early else 0
 
     def block(self, number: int) -> MemoryBlock:
         """The block. Raises KernelError(ENOENT)."""

@@ -19,14 +19,15 @@ from hotbank.firmware import describe, memory_map
 from hotbank.machine import BankStatus, Block, DomainStatus, Evidence, Owner, Snapshot, Survey, ZoneInfo
 from hotbank.memory import BlockState, KernelState, Kind, MemoryMap, Online, Power, Range
 from hotbank.model.alloc import PageAllocator
+from hotbank.model.backend import new_frames
 from hotbank.model.boot import populate, prepare
 from hotbank.model.clock import Costs, ModelClock, SimClock
 from hotbank.model.folios import Folios
 from hotbank.model.frames import CODE, DARK, FREE, KINDS, OFFLINE, Frames, MigrateType
-from hotbank.model.hotplug import MemoryBlock, MemoryHotplug
-from hotbank.model.reference import ReferenceFrames
+from hotbank.model.hotplug import MemoryHotplug
 from hotbank.model.tasks import Tasks
 from hotbank.model.validate import validate
+from hotbank.model.zoning import Group, MemoryBlock
 
 EVIDENCE = 16  # pages that a survey names; it counts all
 _UNMOVABLE = bytes(CODE[kind] for kind in (Kind.RESERVED, Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL, Kind.UNKNOWN))
@@ -40,7 +41,7 @@ class Model:
     ``tasks`` is everything that uses memory, ``hotplug`` the memory blocks, ``allocator`` the zones, ``frames`` the
     page frames. ``auto_online``: the content of ``auto_online_blocks``. ``kcore``: False hides pins from surveys, as
     on a machine whose reference counts can't be read. ``switch_faults``: domain → ``fails`` or ``lies``.
-    Public methods may be called from any thread.
+    ``backend``: who keeps the frames (backend.py). Public methods may be called from any thread.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Model:
         seed: int = 0,
         boot_id: str | None = None,
         kcore: bool = True,
+        backend: str | None = None,
     ) -> None:
         boot = prepare(board, firmware, cmdline, kernel)
         self.board, self.arch = board, boot.arch
@@ -68,7 +70,7 @@ class Model:
         self._boot_id = boot_id or str(uuid.UUID(int=random.Random(seed).getrandbits(128), version=4))
         self._power = {domain.name: Power.ON for domain in board.domains}
         self._stuck: set[str] = set()
-        self.frames: Frames = ReferenceFrames(boot.geometry.shape)
+        self.frames: Frames = new_frames(boot.geometry.shape, backend)
         self.allocator = PageAllocator(self.frames)
         self.folios = Folios(self.frames)
         self.tasks = Tasks(self.allocator, self.folios)
@@ -97,6 +99,7 @@ class Model:
         seed: int = 0,
         boot_id: str | None = None,
         kcore: bool = True,
+        backend: str | None = None,
     ) -> Model:
         """Boot a board from what its firmware says; ``description`` None: what the board file would have it say.
 
@@ -117,6 +120,7 @@ class Model:
             seed=seed,
             boot_id=boot_id,
             kcore=kcore,
+            backend=backend,
         )
 
     @classmethod
@@ -132,6 +136,7 @@ class Model:
         name: str = "captured",
         clock: ModelClock | None = None,
         seed: int = 0,
+        backend: str | None = None,
     ) -> Model:
         """Boot from a description alone: each memory block that comes up is a bank ``memoryN`` without a route."""
         firmware = memory_map(data)
@@ -140,7 +145,7 @@ class Model:
         blocks = prepare(bare, firmware, line, kernel).layout.blocks
         banks = tuple(Bank(f"memory{b.block}", Range.sized(b.block * block_size, block_size)) for b in blocks)
         board = Board(name, arch, page_size, block_size, banks=banks)
-        return cls(board, firmware, cmdline=line, kernel=kernel, clock=clock, seed=seed)
+        return cls(board, firmware, cmdline=line, kernel=kernel, clock=clock, seed=seed, backend=backend)
 
     # Machine
 
@@ -185,7 +190,7 @@ class Model:
                 blocking=tuple(self._evidence(against)),
                 blocked=sum(len(frames) for frames in against.values()),
                 unknown=() if self.kcore else ("pins",),
-                boot=found.boot,
+                boot=found.early,
                 holes=found.holes,
             )
 
@@ -202,7 +207,9 @@ class Model:
         found = self._route(bank, "add")
         if bank in self._stuck:
             raise KernelError(errno.EBUSY, f"add {bank}", detail="kmem holds it until the next boot")
-        self.hotplug.add(self.board.blocks(found), node=found.node or 0, boot=False, policy=self.auto_online)
+        numbers = self.board.blocks(found)
+        group = Group(bank, len(numbers), dynamic=found.route == "virtio-mem")
+        self.hotplug.add(numbers, node=found.node or 0, group=group, policy=self.auto_online)
         self._clock.sleep(self.costs.add_bank)
 
     def remove(self, bank: str) -> None:

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory blocks, and the zone that each way of onlining gives them.
+
+Models mm/memory_hotplug.c (6.12): ``zone_for_pfn_range``, ``default_zone_for_pfn`` (contig-zones),
+``auto_movable_zone_for_pfn`` and ``auto_movable_can_online_movable`` (auto-movable), with the memory groups of
+drivers/base/memory.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hotbank.memory import BlockState, Online, Zone
+from hotbank.model.alloc import PageAllocator, ZoneState
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A memory group: what one device added. ``blocks``: how many there are to be; ``dynamic``: virtio-mem's kind."""
+
+    name: str
+    blocks: int
+    dynamic: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class MemoryBlock:
+    """One memory block. ``zone``: None while not online, and where it spans zones or has holes.
+
+    ``early``: its memory is there since boot; ``group``: what it was added with; ``memmap``: the kernel cache that
+    holds its ``struct page``s, None for those that were made at boot, which a removal does not give back.
+    """
+
+    number: int
+    state: BlockState
+    node: int = 0
+    zone: ZoneState | None = None
+    early: bool = False
+    group: Group | None = None
+    holes: bool = False
+    memmap: str | None = None
+    poisoned: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What differs between kernels and boots.
+
+    ``boot_memory_leaves``: False on arm64, whose notifier vetoes it; ``movable_node``: plain ``online`` prefers
+    Movable; ``high_pfn``: where HighMem starts, or None; ``page_struct``: bytes of one ``struct page``;
+    ``auto_movable``: the online policy is auto-movable, with ``ratio`` in percent, else contig-zones.
+    """
+
+    boot_memory_leaves: bool
+    movable_node: bool = False
+    high_pfn: int | None = None
+    page_struct: int = 64
+    auto_movable: bool = False
+    ratio: int = 301
+
+
+class Zoning:
+    """Chooses zones for the memory blocks of one machine. ``rules`` may be replaced (sysfs allows it)."""
+
+    def __init__(
+        self, allocator: PageAllocator, blocks: Mapping[int, MemoryBlock], rules: Rules, pages_per_block: int
+    ) -> None:
+        self.rules = rules
+        self._allocator, self._blocks, self._pages = allocator, blocks, pages_per_block
+
+    def zone(self, block: MemoryBlock, how: Online) -> Zone:
+        """``zone_for_pfn_range``."""
+        if how is Online.KERNEL:
+            return self._kernel_zone(block)
+        if how is Online.MOVABLE:
+            return Zone.MOVABLE
+        return self._auto_movable(block) if self.rules.auto_movable else self._contiguous(block)
+
+    def _contiguous(self, block: MemoryBlock) -> Zone:
+        """``default_zone_for_pfn``: the zone that the block touches, if it is one."""
+        kernel = self._kernel_zone(block)
+        in_kernel, in_movable = self._touches(block, kernel), self._touches(block, Zone.MOVABLE)
+        if in_kernel != in_movable:
+            return kernel if in_kernel else Zone.MOVABLE
+        return Zone.MOVABLE if self.rules.movable_node else kernel
+
+    def _auto_movable(self, block: MemoryBlock) -> Zone:
+        """``auto_movable_zone_for_pfn``: a static group counts as a whole and stays in one kind of zone."""
+        group, wanted = block.group, self._pages
+        if group is not None and not group.dynamic:
+            movable, kernel = self._present(group)
+            if kernel:
+                return self._kernel_zone(block)
+            wanted = group.blocks * self._pages - movable
+        nodes = (None, block.node)
+        fits = self.rules.ratio and all(self._in_ratio(group, wanted, node) for node in nodes)
+        return Zone.MOVABLE if fits else self._kernel_zone(block)
+
+    def _in_ratio(self, group: Group | None, wanted: int, node: int | None) -> bool:
+        """``auto_movable_can_online_movable``, for one node or (None) for all. CMA inside Movable is not looked at."""
+        zones = [zone for zone in self._allocator.zones if node is None or zone.node == node]
+        kernel = sum(zone.early - zone.cma for zone in zones if not zone.movable_only)
+        movable = sum(zone.present_pages if zone.movable_only else zone.cma for zone in zones)
+        for other in self._dynamic_groups():
+            if other != group:
+                present, own = self._present(other)
+                kernel -= max(0, present * 100 // self.rules.ratio - own)
+                movable -= present
+        if kernel <= 0:
+            return False
+        if group is not None and group.dynamic:
+            kernel += self._present(group)[1]
+        return movable + wanted <= self.rules.ratio * kernel // 100
+
+    def _dynamic_groups(self) -> set[Group]:
+        return {block.group for block in self._blocks.values() if block.group and block.group.dynamic}
+
+    def _present(self, group: Group) -> tuple[int, int]:
+        """Online pages of a group in Movable and in kernel zones."""
+        zones: list[ZoneState] = [b.zone for b in self._blocks.values() if b.group == group and b.zone]
+        movable = sum(1 for zone in zones if zone.movable_only)
+        return movable * self._pages, (len(zones) - movable) * self._pages
+
+    def _kernel_zone(self, block: MemoryBlock) -> Zone:
+        """``default_kernel_zone_for_pfn``; above lowmem it is HighMem (our 32-bit port)."""
+        if self.rules.high_pfn is not None and block.number * self._pages >= self.rules.high_pfn:
+            return Zone.HIGHMEM
+        return next((z for z in (Zone.DMA, Zone.DMA32) if self._touches(block, z)), Zone.NORMAL)
+
+    def _touches(self, block: MemoryBlock, name: Zone) -> bool:
+        start, end = block.number * self._pages, (block.number + 1) * self._pages
+        return any(z.intersects(start, end) for z in self._allocator.zones if (z.node, z.name) == (block.node, name))
