@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hotbank.errors import CancelPending, Code, HotbankError
 from hotbank.machine import Block, Machine, Snapshot
@@ -25,22 +25,44 @@ _PASSES = 2  # a refusal that was only a moment's is healed by asking once more
 
 @dataclass(frozen=True, slots=True)
 class Hand:
-    """Does one thing at a time to a machine: intent into the journal, the act, its result into the journal."""
+    """Does one thing at a time to a machine: intent into the journal, the act, its result into the journal.
+
+    ``regardless``: act although the journal can't be written. For putting things back that is right: the entry stays
+    open, and whoever finds it trusts the machine.
+    """
 
     machine: Machine
     journal: Journal
     entry: int
+    regardless: bool = False
 
     @contextmanager
     def act(self, step: str, target: str) -> Iterator[Machine]:
         """The machine, between the written intent and the written result."""
-        row = self.journal.intend(self.entry, step, target)
+        row = self._intend(step, target)
         try:
             yield self.machine
         except HotbankError as e:
-            self.journal.result(self.entry, row, code_of(e), errno_of(e))
+            self._result(row, code_of(e), errno_of(e))
             raise
-        self.journal.result(self.entry, row, Code.OK, None)
+        self._result(row, Code.OK, None)
+
+    def _intend(self, step: str, target: str) -> int | None:
+        try:
+            return self.journal.intend(self.entry, step, target)
+        except HotbankError:
+            if not self.regardless:
+                raise
+            return None
+
+    def _result(self, row: int | None, code: Code, errno: int | None) -> None:
+        if row is None:
+            return
+        try:
+            self.journal.result(self.entry, row, code, errno)
+        except HotbankError:
+            if not self.regardless:
+                raise
 
 
 def find(
@@ -78,7 +100,7 @@ class Restorer:
         grace: float = 10.0,
         on_act: Callable[[str, int | None, HotbankError | None], None] | None = None,
     ) -> None:
-        self._hand, self._machine, self._before = hand, hand.machine, before
+        self._hand, self._machine, self._before = replace(hand, regardless=True), hand.machine, before
         self._touched, self._grace, self._on_act = touched, grace, on_act
         self._before_of = {b.number: b for b in before.blocks}
 

@@ -310,7 +310,7 @@ class Transaction:
     def _explained(self, step: Step, error: KernelError) -> _Failure:
         """The reason behind a kernel's errno: by the clock for EINTR, else by a second look at the block."""
         look = self._look(step) if step.action is Action.OFFLINE else None
-        code = self._cause(error, look)
+        code = Code.STUCK if step.action is Action.REMOVE and self._is_stuck() else self._cause(error, look)
         fact, evidence = str(error), tuple[Evidence, ...]()
         if look is not None and look.impossible:
             fact, evidence = f"{error}; {look.fact}", look.evidence
@@ -322,6 +322,11 @@ class Transaction:
         if look is not None and look.code in _BY_SURVEY.get(error.errno, ()):
             return look.code
         return code_of(error)
+
+    def _is_stuck(self) -> bool:
+        snapshot = self._ask_snapshot()
+        bank = snapshot.bank(self._plan.banks[0]) if snapshot is not None else None
+        return bank is not None and bank.kernel is KernelState.STUCK
 
     def _why_cancelled(self) -> Code:
         over = self._now() >= self._block_deadline

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both journals under one suite; the one in a file also across processes, deaths and full disks."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hotbank import operate
+from hotbank.errors import Code, MachineError, Refusal
+from hotbank.memory import BlockState, KernelState, Power
+from hotbank.operate import Before, BlockBefore, Entry, Journal, MemoryJournal, Row
+from hotbank.operate.sqlite_journal import SqliteJournal
+from operate.scripted import Scripted, Watched, places
+
+BEFORE = Before(
+    "remove",
+    "high",
+    "boot-1",
+    "high",
+    "ddr",
+    KernelState.ONLINE,
+    Power.ON,
+    (BlockBefore(20, BlockState.ONLINE, "Movable"), BlockBefore(21, BlockState.OFFLINE)),
+)
+
+
+def in_memory(folder: Path, now: Callable[[], float]) -> Iterator[Journal]:
+    yield MemoryJournal(now=now)
+
+
+def in_file(folder: Path, now: Callable[[], float]) -> Iterator[Journal]:
+    journal = SqliteJournal(folder / "journal", now=now)
+    yield journal
+    journal.close_file()
+
+
+@pytest.fixture(params=[in_memory, in_file], ids=["memory", "sqlite"])
+def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
+    ticks = itertools.count(100)
+    yield from request.param(tmp_path, lambda: float(next(ticks)))
+
+
+def test_a_transaction_is_written_down(journal: Journal) -> None:
+    entry = journal.begin(BEFORE)
+    first = journal.intend(entry, "offline", "memory20")
+    journal.result(entry, first, Code.OK, None)
+    second = journal.intend(entry, "offline", "memory21")
+    journal.result(entry, second, Code.UNMOVABLE, 16)
+    journal.intend(entry, "online", "memory20")
+    rows = (
+        Row("offline", "memory20", Code.OK, None, 101, 102),
+        Row("offline", "memory21", Code.UNMOVABLE, 16, 103, 104),
+        Row("online", "memory20", None, None, 105, None),
+    )
+    assert journal.unfinished() == Entry(entry, os.getpid(), BEFORE, 100, rows)
+    journal.close(entry, Code.UNMOVABLE, 7)
+    assert journal.unfinished() is None
+    assert journal.entries() == (Entry(entry, os.getpid(), BEFORE, 100, rows, Code.UNMOVABLE, 7, 106),)
+
+
+def test_only_one_is_open(journal: Journal) -> None:
+    first = journal.begin(BEFORE)
+    with pytest.raises(Refusal, match=f"remove high of pid {os.getpid()}") as caught:
+        journal.begin(BEFORE)
+    assert caught.value.code is Code.BUSY_TRANSACTION
+    journal.close(first, Code.OK, 0)
+    second = journal.begin(BEFORE)
+    assert [e.id for e in journal.entries()] == [first, second]
+
+
+def test_a_whole_transaction(journal: Journal) -> None:
+    machine = Scripted()
+    assert operate.remove(machine, "high", journal=journal).exit == 0
+    assert operate.add(machine, "high", journal=journal).exit == 0
+    entries = journal.entries()
+    assert [(e.before.verb, e.code, e.pages) for e in entries] == [("remove", Code.OK, 400), ("add", Code.OK, 0)]
+    assert all(row.code is Code.OK for e in entries for row in e.rows)
+    assert [row.step for row in entries[0].rows] == [*["offline"] * 4, "remove", "power-off"]
+
+
+DIES = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from operate.scripted import Scripted
+from hotbank import operate
+from hotbank.operate.sqlite_journal import SqliteJournal
+
+class Mortal(SqliteJournal):
+    writes = 0
+    def _write(self, statement, *values):
+        if Mortal.writes == int(sys.argv[3]) and sys.argv[4] == "before":
+            os.kill(os.getpid(), 9)
+        done = super()._write(statement, *values)
+        if Mortal.writes == int(sys.argv[3]):
+            os.kill(os.getpid(), 9)
+        Mortal.writes += 1
+        return done
+
+operate.remove(Scripted(), "high", journal=Mortal(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("at", [1, 6, pytest.param(12, marks=pytest.mark.long)])
+def test_what_a_killed_process_wrote_is_there(tmp_path: Path, at: int, when: str) -> None:
+    path = tmp_path / "journal"
+    tests = str(Path(__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", DIES, tests, str(path), str(at), when], check=False, timeout=30)
+    assert done.returncode == -9
+    journal = SqliteJournal(path)
+    entry = journal.unfinished()
+    assert entry is not None
+    assert entry.pid != os.getpid()
+    written = at + (when == "after")  # the first write began the entry, then intents and results take turns
+    assert len(entry.rows) == written // 2
+    assert sum(row.code is not None for row in entry.rows) == (written - 1) // 2
+    with pytest.raises(Refusal, match=f"pid {entry.pid}"):
+        operate.remove(Scripted(), "high", journal=journal)
+    machine = Scripted()  # it was the dead process's own: this one was never touched
+    outcome = operate.recover(machine, journal)
+    assert outcome is not None
+    assert places(machine) == places(Scripted())
+    assert journal.unfinished() is None
+    journal.close_file()
+
+
+@pytest.mark.parametrize("verb", ["remove", "add"])
+def test_a_full_disk_stops_forward_and_not_back(tmp_path: Path, verb: str) -> None:
+    """From the nth write on nothing can be written; the blocks come back all the same."""
+
+    class Full(SqliteJournal):
+        left = 10**6
+
+        def _write(self, statement: str, *values: object) -> int:
+            self.left -= 1
+            if self.left < 0:
+                raise MachineError("journal: database or disk is full")
+            return super()._write(statement, *values)
+
+    for left in (1, 2, 7, 12):  # begun; first intent; midway; only the last result is missing
+        machine, journal = Scripted(), Full(tmp_path / f"journal{left}")
+        if verb == "add":
+            operate.remove(machine, "high")
+        before, watched = places(machine), Watched(machine)
+        journal.left = left
+        with pytest.raises(MachineError, match="full"):
+            (operate.remove if verb == "remove" else operate.add)(watched, "high", journal=journal)
+        assert not watched.breaches
+        assert not machine.lost
+        assert places(machine) == before
+        journal.left = 10**6
+        assert operate.recover(machine, journal) is not None
+        assert journal.unfinished() is None
+        journal.close_file()
+
+
+def test_the_file_is_its_users_alone(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "journal")
+    assert stat.S_IMODE((tmp_path / "journal").stat().st_mode) == 0o600
+    journal.close_file()
+
+
+def test_a_file_that_is_no_journal_is_named(tmp_path: Path) -> None:
+    (tmp_path / "journal").write_bytes(b"this is no database, and long enough to be none" * 99)
+    with pytest.raises(MachineError, match=r"journal .*not a database"):
+        SqliteJournal(tmp_path / "journal")
+    with pytest.raises(MachineError, match="nowhere"):
+        SqliteJournal(tmp_path / "nowhere" / "journal")
