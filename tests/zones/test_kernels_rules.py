@@ -97,6 +97,11 @@ def test_numa_needs_a_node_everywhere() -> None:
     layout = arm64(memory(region(1024, 1024, node=0), region(2048, 1024)))
     assert {z.node for z in layout.zones} == {0}
     assert "NUMA_IGNORED" in codes(layout)
+    # Between memory of one node, kernels since 6.12 count it to that node; unless the last has none.
+    gap = (region(1024, 512, node=1), region(1536, 512), region(2048, 512, node=1), region(2560, 512, node=0))
+    assert {z.node for z in arm64(memory(*gap), kernel="6.1").zones} == {0}
+    assert [s[:4] for s in spans(arm64(memory(*gap)))] == [(0, "DMA", 2560, 512), (1, "DMA", 1024, 1536)]
+    assert {z.node for z in arm64(memory(*gap, region(4096, 512))).zones} == {0}
     off = arm64(memory(region(1024, 1024, node=0), region(2048, 1024, node=1)), "numa=off")
     assert {z.node for z in off.zones} == {0}
 

@@ -192,12 +192,18 @@ def _with_parents(tree: Tree) -> Iterator[tuple[Node, Node]]:
         stack.extend(reversed(parent.children))
 
 
-def _cell_counts(node: Node) -> tuple[int, int]:
-    """#address-cells and #size-cells that ``node`` sets for its children (defaults 2 and 1)."""
-    address = next(iter(node.u32s("#address-cells")), 2)
-    size = next(iter(node.u32s("#size-cells")), 1)
+def _cell_counts(*nodes: Node) -> tuple[int, int]:
+    """#address-cells and #size-cells for the children of the last node.
+
+    As in the kernel (of_bus_n_addr_cells), a node without them has its parent's; the root has 1 and 1, not the
+    specification's 2 and 1. ``nodes``: the path from the root, or as much of it as is known.
+    """
+    address, size = (
+        next((values[0] for node in reversed(nodes) if (values := node.u32s(name))), 1)
+        for name in ("#address-cells", "#size-cells")
+    )
     if address > 4 or size > 4:
-        raise FormatError(FORM, 0, f"{node.name or '/'} #address-cells", f"{address} and {size}: at most 4")
+        raise FormatError(FORM, 0, f"{nodes[-1].name or '/'} #address-cells", f"{address} and {size}: at most 4")
     return address, size
 
 
@@ -294,8 +300,8 @@ def _dma_ends(node: Node, ancestors: tuple[Node, ...]) -> Iterator[int]:
 
 
 def _dma_ranges(node: Node, ancestors: tuple[Node, ...]) -> Iterator[int]:
-    child_address, size = _cell_counts(node)
-    parent_address = _cell_counts(ancestors[-1])[0] if ancestors else _cell_counts(node)[0]
+    child_address, size = _cell_counts(*ancestors, node)
+    parent_address = _cell_counts(*(ancestors or (node,)))[0]
     step = child_address + parent_address + size
     words = node.u32s("dma-ranges")
     for at in range(0, len(words) - step + 1, step or 1):
@@ -313,8 +319,8 @@ def _to_cpu(address: int, ancestors: tuple[Node, ...]) -> int | None:
         words = bus.u32s("dma-ranges")
         if not words:
             continue  # missing or empty: one to one
-        child_cells, size_cells = _cell_counts(bus)
-        parent_cells = _cell_counts(parents[-1])[0]
+        child_cells, size_cells = _cell_counts(*parents, bus)
+        parent_cells = _cell_counts(*parents)[0]
         step = child_cells + parent_cells + size_cells
         for at in range(0, len(words) - step + 1, step or 1):
             child = _join(words[at : at + child_cells])

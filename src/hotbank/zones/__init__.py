@@ -55,10 +55,20 @@ def predict(
         info = banks.register(boot, page_size)
         zones = (banks.adjust if strategy == "adjust" else banks.walk)(boot, info, page_size)
         blocks = banks.blocks(boot, info, zones, page_size, block_size)
-    known = "arm" if arch == "arm" else "arm64"
     found = surprises.warnings(
         surprises.Case(
-            *(memory, options, line, known, kernel, traits, page_size, block_size, boot, zones, blocks, hidden)
+            memory=memory,
+            options=options,
+            line=line,
+            arch="arm" if arch == "arm" else "arm64",
+            kernel_name=kernel,
+            kernel=traits,
+            page_size=page_size,
+            block_size=block_size,
+            boot=boot,
+            zones=zones,
+            blocks=blocks,
+            hidden=hidden,
         )
     )
     differs = _strategies_differ(boot, options, traits, page_size, zones, strategy)

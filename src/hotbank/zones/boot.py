@@ -33,17 +33,20 @@ class Kernel:
     ``tree_hotplug``: the device tree's ``hotpluggable`` survives NUMA setup (numa_memblks_init, which arm64 uses
     since 6.12, clears it). ``dma_bits``: the DMA limit is rounded up to a power of two (zone_dma_bits, before
     zone_dma_limit). ``mirror_blind``: kernelcore=mirror is obeyed although no memory is mirrored.
+    ``joins_nodes``: memory without a node that lies between memory of one node belongs to it
+    (numa_cleanup_meminfo).
     """
 
     tree_hotplug: bool = False
     dma_bits: bool = False
     mirror_blind: bool = False
+    joins_nodes: bool = False
 
 
 KERNELS: Mapping[str, Kernel] = {
     "6.1": Kernel(tree_hotplug=True, dma_bits=True, mirror_blind=True),
-    "6.12": Kernel(),
-    "7.3": Kernel(),
+    "6.12": Kernel(joins_nodes=True),
+    "7.3": Kernel(joins_nodes=True),
 }
 
 
@@ -165,24 +168,37 @@ def _numa_tree(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Ke
     everything = Range(0, 1 << 64)
     if not kernel.tree_hotplug:
         boot.memory.clear_hotplug(everything)
-    if options.numa_off or any(r.node is None for r in memory.regions):
+    named = [(r.range, r.node) for r in memory.regions if r.node is not None]
+    if kernel.joins_nodes:
+        # of_numa_parse_memory_nodes gives up when the last memory node has no number.
+        named = _joined_nodes(named) if memory.regions and memory.regions[-1].node is not None else []
+    for range_, node in named:
+        boot.memory.set_node(range_, node)
+    if options.numa_off or any(r.node is None for r in boot.memory):
         boot.memory.set_node(everything, 0)
-        return
-    for region in memory.regions:
-        boot.memory.set_node(region.range, region.node)
-    if any(r.node is None for r in boot.memory):
-        boot.memory.set_node(everything, 0)
+
+
+def _joined_nodes(named: list[tuple[Range, int]]) -> list[tuple[Range, int]]:
+    """numa_cleanup_meminfo: ranges of one node become one where no other node lies between them."""
+    joined: list[tuple[Range, int]] = []
+    for range_, node in sorted(named):
+        if joined and joined[-1][1] == node:
+            joined[-1] = (Range(joined[-1][0].start, max(joined[-1][0].end, range_.end)), node)
+        else:
+            joined.append((range_, node))
+    return joined
 
 
 def _numa_acpi(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Kernel) -> None:
     """Nodes from SRAT domains, and its hot-pluggable flag; since 6.12 a node with kernel memory loses the flag."""
-    everything = Range(0, 1 << 64)
-    if options.numa_off or any(r.node is None for r in memory.regions):
-        boot.memory.set_node(everything, 0)
-        return
     nodes = domains_in_order(memory.regions, memory.cpu_nodes)
+    named = [(r.range, nodes[r.node]) for r in memory.regions if r.node is not None]
+    for range_, node in _joined_nodes(named) if kernel.joins_nodes else named:
+        boot.memory.set_node(range_, node)
+    if options.numa_off or any(r.node is None for r in boot.memory):
+        boot.memory.set_node(Range(0, 1 << 64), 0)
+        return
     for region in memory.regions:
-        boot.memory.set_node(region.range, None if region.node is None else nodes[region.node])
         if region.hotpluggable:
             boot.memory.mark_hotplug(region.range)
     if kernel.tree_hotplug:

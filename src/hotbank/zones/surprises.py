@@ -169,7 +169,10 @@ def _short(case: Case) -> Iterator[Warning]:
 def _numa(case: Case) -> Iterator[Warning]:
     named = {r.node is not None for r in case.memory.regions}
     if named == {True, False} and case.arch == "arm64":
-        yield Warning("NUMA_IGNORED", "some memory has a NUMA node and some has none: the kernel puts all into node 0")
+        nodes = ", ".join(str(n) for n in sorted({z.node for z in case.zones}))
+        yield Warning(
+            "NUMA_IGNORED", f"some memory has a NUMA node and some has none: the kernel makes node {nodes} of it"
+        )
 
 
 def _line(case: Case) -> Iterator[Warning]:
