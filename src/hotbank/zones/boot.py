@@ -203,10 +203,10 @@ def _numa_acpi(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Ke
             boot.memory.mark_hotplug(region.range)
     if kernel.tree_hotplug:
         return
-    for node in _kernel_nodes(boot, memory):
-        for r in boot.memory:
-            if r.node == node:
-                boot.memory.clear_hotplug(r.range)
+    taken = _kernel_nodes(boot, memory)
+    for r in boot.memory:
+        if r.node in taken:
+            boot.memory.clear_hotplug(r.range)
 
 
 def _kernel_nodes(boot: Boot, memory: MemoryMap) -> set[int | None]:
