@@ -50,7 +50,7 @@ MACHINES: dict[str, Callable[[Model], Iterator[Machine]]] = {"model": _direct, "
 
 @pytest.fixture(params=MACHINES)
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    model = Model.boot(board.load("arm-2009"), seed=1)
+    model = Model.boot(board.load("arm-2009"), backend="reference", seed=1)
     Workload(model, 1, pages=2000).fill()
     for machine in MACHINES[request.param](model):
         yield Bench(machine, model)

@@ -68,7 +68,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def served(folder: Path) -> Iterator[Served]:
-    model = Model.boot(board.load("arm-2009"), clock=WallClock())
+    model = Model.boot(board.load("arm-2009"), backend="reference", clock=WallClock())
     Workload(model, 1, pages=2000).fill()
     listener = listen(folder / "sock")
     owner = Owner(model)

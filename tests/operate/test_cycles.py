@@ -12,7 +12,7 @@ from operate.scripted import Watched
 
 
 def cycle(times: int, *, check_every: int) -> None:
-    model = Model.boot(board.load("arm-2009"), seed=1)
+    model = Model.boot(board.load("arm-2009"), backend="reference", seed=1)
     operate.remove(model, "high")
     operate.add(model, "high")  # the memmap that the boot took stays taken: from here on it comes and goes
     free_when_empty = model.free()

@@ -122,7 +122,7 @@ def _random_model(dice: random.Random) -> Model:
     plan = board.load("arm-2009")
     if dice.random() < 0.3:
         plan = replace(plan, banks=tuple(replace(b, movable=False) for b in plan.banks))
-    model = Model.boot(plan, seed=dice.randrange(1000))
+    model = Model.boot(plan, backend="reference", seed=dice.randrange(1000))
     Workload(model, dice.randrange(1000), pages=dice.choice([100, 4000, 20_000])).fill()
     pages = dice.randint(1, 3000)
     pid = model.spawn("victim", anon_pages=pages)

@@ -21,9 +21,13 @@ from typing import Any
 from hotbank import board
 from hotbank.errors import MachineError
 from hotbank.machine import Machine
+from hotbank.memory import GIB
+from hotbank.model.backend import VARIABLE
 from hotbank.serve import ModelSpec, Record, forget, remember
 from hotbank.serve.owner import Owner
 from hotbank.wire import decode, encode, encode_error
+
+_SMALL = 4 * GIB
 
 
 def main(folder: Path, spec: ModelSpec) -> int:
@@ -64,10 +68,17 @@ def boot(spec: ModelSpec) -> Machine:
         except OSError as e:
             raise MachineError(f"{spec.description}: {e.strerror}") from e
     options |= {"description": description, "cmdline": spec.cmdline, "seed": spec.seed}
-    model = Model.boot(board.load(spec.board), clock=WallClock(), **options)
+    plan = board.load(spec.board)
+    model = Model.boot(plan, clock=WallClock(), backend=_backend(plan), **options)
     if spec.pages:
         Workload(model, spec.seed, pages=spec.pages).fill()
     return model
+
+
+def _backend(plan: board.Board) -> str | None:
+    """Plain Python where the board is small: it starts at once and stays small. Else what the model chooses."""
+    small = sum(bank.range.size for bank in plan.banks) <= _SMALL
+    return "reference" if small and not os.environ.get(VARIABLE) else None
 
 
 def listen(path: Path) -> socket.socket:
