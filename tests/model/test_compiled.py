@@ -6,15 +6,18 @@ The walk below is seeded; a failure names the seed and the call, and a run with 
 
 from __future__ import annotations
 
+import os
 import random
 from array import array
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-pytest.importorskip("numba", reason="the compiled backend needs hotbank[fast]")
-
+from hotbank.errors import BoardError, MachineError
 from hotbank.memory import Kind
+from hotbank.model.backend import new_frames
 from hotbank.model.compiled import CompiledFrames
 from hotbank.model.frames import CODE, DARK, FREE, NO_FRAME, OFFLINE, Frames, MigrateType, Shape
 from hotbank.model.reference import ReferenceFrames
@@ -39,6 +42,7 @@ class Walk:
         self.owned: dict[int, tuple[int, int]] = {}
         self.orders = bytes(self.random.choice((0, 0, 0, 1, 2, shape.max_order)) for _ in range(SLOTS))
         self.held = [array("I", [NO_FRAME]) * SLOTS for _ in range(2)]
+        self.last = "start"
         self.calls: tuple[Callable[[], None], ...] = (
             *[self.alloc] * 6,
             *[self.free] * 5,
@@ -51,11 +55,11 @@ class Walk:
         for _ in self.chunks[:-1]:
             self.come()
 
-    def step(self) -> str:
-        """One random call. Returns its name."""
+    def step(self) -> None:
+        """One random call."""
         call = self.random.choice(self.calls)
+        self.last = call.__name__
         call()
-        return call.__name__
 
     def both(self, call: Callable[[Frames], object]) -> object:
         """Make the call on both and compare the answers."""
@@ -81,6 +85,7 @@ class Walk:
             [(frames.zone(frame), frames.migratetype(frame)) for frame in blocks],
             (frames.count(0, end), list(frames.free_in(self.chunk)), frames.owned()),
             [(frames.owner(frame), frames.content(frame)) for frame in self.owned],
+            frames.holds(list(self.owned)),
         )
 
     # Calls
@@ -248,12 +253,16 @@ class Walk:
 def walk(shape: Shape, seed: int, steps: int, compiled: type[CompiledFrames] = CompiledFrames) -> None:
     pair = Walk(shape, seed, ReferenceFrames(shape), compiled(shape))
     for step in range(steps):
-        name = "nothing"
         try:
-            name = pair.step()
+            pair.step()
             pair.compare()
         except AssertionError as e:
-            raise AssertionError(f"{shape}, seed {seed}, step {step}, {name}: {e}") from e
+            raise AssertionError(f"{shape}, seed {seed}, step {step}, {pair.last}: {e}") from e
+
+
+def walks(shape: Shape, seeds: range, steps: int, compiled: type[CompiledFrames] = CompiledFrames) -> None:
+    for seed in seeds:
+        walk(shape, seed, steps, compiled)
 
 
 @pytest.mark.long
@@ -272,5 +281,176 @@ def test_both_backends_agree(shape: Shape) -> None:
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_both_backends_agree_over_a_million_calls(shape: Shape) -> None:
-    for seed in range(1000, 1167):
-        walk(shape, seed, steps=2000)
+    walks(shape, range(1000, 1167), steps=2000)
+
+
+# The oracle, tried: backends that are wrong in one small thing
+
+
+class FreesBackwards(CompiledFrames):
+    """Frees a batch from its end."""
+
+    def free(self, frames: Sequence[int], order: int = 0) -> None:
+        super().free(list(reversed(frames)), order)
+
+
+class ForgetsFloor(CompiledFrames):
+    """Hands out the reserve."""
+
+    def alloc(self, zone: int, order: int, migratetype: int, count: int, kind: Kind, floor: int = 0) -> list[int]:
+        return super().alloc(zone, order, migratetype, count, kind)
+
+
+class LosesContent(CompiledFrames):
+    """Power goes, and one frame keeps what it had."""
+
+    def fill(self, start: int, end: int, content: int) -> None:
+        super().fill(start + 1 if start < end else start, end, content)
+
+
+class UnisolatesBackwards(CompiledFrames):
+    """Gives the upper pageblocks back first, so that their free blocks come first in the lists."""
+
+    def unisolate(self, start: int, end: int) -> None:
+        for block in reversed(range(start, end, 1 << self.shape.pageblock_order)):
+            super().unisolate(block, block + (1 << self.shape.pageblock_order))
+
+
+@pytest.mark.parametrize("wrong", [FreesBackwards, ForgetsFloor, LosesContent, UnisolatesBackwards])
+def test_the_walk_catches(wrong: type[CompiledFrames]) -> None:
+    with pytest.raises(AssertionError, match="seed"):
+        walks(SHAPES[0], range(6), 500, wrong)
+
+
+def worn() -> CompiledFrames:
+    """Frames of one zone, some of them in use."""
+    frames = CompiledFrames(SHAPES[0])
+    frames.add_zone()
+    frames.attach(0, 0, 256)
+    frames.release(0, 256)
+    got = frames.alloc(0, 0, MigrateType.MOVABLE, 100, Kind.ANON)
+    frames.free(got[::2])
+    frames.validate()
+    return frames
+
+
+def lose_a_block(frames: CompiledFrames) -> None:
+    head = int(frames._a.lists) + (MigrateType.MOVABLE << 4)
+    after = frames._a.links[2 * head]
+    frames._a.links[2 * head] = frames._a.links[2 * after]
+    frames._a.links[2 * frames._a.links[2 * after] + 1] = head
+    frames._a.pages[MigrateType.MOVABLE] -= 1
+
+
+def use_a_free_block(frames: CompiledFrames) -> None:
+    frames._a.state[frames.free_blocks(0)[0].frame] = CODE[Kind.ANON]
+
+
+def use_the_inside_of_a_free_block(frames: CompiledFrames) -> None:
+    block = next(block for block in frames.free_blocks(0) if 1 < block.order < SHAPES[0].max_order)
+    frames._a.state[block.frame + 1] = CODE[Kind.ANON]
+
+
+def break_a_link(frames: CompiledFrames) -> None:
+    frames._a.links[2 * frames.free_blocks(0)[3].frame + 1] = 0
+
+
+def retype_a_pageblock(frames: CompiledFrames) -> None:
+    frames._a.group[0] = MigrateType.UNMOVABLE
+
+
+def miscount(frames: CompiledFrames) -> None:
+    frames._a.pages[MigrateType.MOVABLE] += 1
+
+
+def forget_that_an_order_is_filled(frames: CompiledFrames) -> None:
+    frames._a.orders[MigrateType.MOVABLE] &= ~np.uint32(1)
+
+
+def say_nothing(frames: CompiledFrames) -> None:
+    frames._a.state[int(frames._a.tops)] = 0x7F
+    frames._a.state[0] = 0
+
+
+def leave_buddies_apart(frames: CompiledFrames) -> None:
+    """Two single frames that were freed while something was between them and their merging."""
+    frames.alloc(0, 0, MigrateType.MOVABLE, 60, Kind.ANON)
+    first, second = 10, 11
+    frames.free([first])
+    frames._a.state[first] = CODE[Kind.ANON]
+    frames.free([second])
+    frames._a.state[first] = 0x80
+
+
+@pytest.mark.parametrize(
+    "breach",
+    [
+        lose_a_block,
+        use_a_free_block,
+        use_the_inside_of_a_free_block,
+        break_a_link,
+        retype_a_pageblock,
+        miscount,
+        forget_that_an_order_is_filled,
+        say_nothing,
+        leave_buddies_apart,
+    ],
+)
+def test_validate_catches(breach: Callable[[CompiledFrames], None]) -> None:
+    frames = worn()
+    breach(frames)
+    with pytest.raises(AssertionError):
+        frames.validate()
+
+
+def test_misuse_is_caught() -> None:
+    frames = worn()
+    got = frames.alloc(0, 0, MigrateType.MOVABLE, 1, Kind.ANON)
+    frames.free(got)
+    with pytest.raises(AssertionError, match="freed twice"):
+        frames.free(got)
+    with pytest.raises(AssertionError, match="owned while free"):
+        frames.own(got, [1], [1])
+    with pytest.raises(AssertionError, match="no such slot"):
+        frames.play(0, MigrateType.MOVABLE, Kind.ANON, array("I", [NO_FRAME]), b"\0", array("I", [1]))
+    with pytest.raises(AssertionError, match="not in use"):
+        frames.play(0, MigrateType.MOVABLE, Kind.ANON, array("I", [1 << 20]), b"\0", array("I", [0]))
+    frames.validate()
+
+
+def test_a_tebibyte_of_free_memory_costs_next_to_nothing() -> None:
+    before = resident()
+    frames = CompiledFrames(Shape((1 << 40) // 4096))
+    zone = frames.add_zone()
+    frames.attach(zone, 0, frames.shape.frames)
+    frames.release(0, frames.shape.frames)
+    held = frames.alloc(zone, 0, MigrateType.MOVABLE, 100_000, Kind.ANON)
+    frames.own(held, range(1, len(held) + 1), range(len(held)))
+    assert frames.free_pages(zone) == frames.shape.frames - len(held)
+    assert frames.owner(held[-1]) == len(held)
+    assert resident() - before < 64 << 20
+    assert 9 * frames.shape.frames < frames._a.links.nbytes + frames._a.state.nbytes < 9.1 * frames.shape.frames
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_the_fast_backend_is_chosen_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOTBANK_BACKEND", raising=False)
+    assert isinstance(new_frames(SHAPES[0]), CompiledFrames)
+    monkeypatch.setenv("HOTBANK_BACKEND", "reference")
+    assert isinstance(new_frames(SHAPES[0]), ReferenceFrames)
+    assert isinstance(new_frames(SHAPES[0], "compiled"), CompiledFrames)
+    with pytest.raises(BoardError, match="must be one of reference, compiled"):
+        new_frames(SHAPES[0], "quick")
+
+
+def test_without_the_extra_the_reference_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOTBANK_BACKEND", raising=False)
+    monkeypatch.setattr("hotbank.model.backend.find_spec", lambda package: None if package == "numba" else object())
+    assert isinstance(new_frames(SHAPES[0]), ReferenceFrames)
+    with pytest.raises(MachineError) as caught:
+        new_frames(SHAPES[0], "compiled")
+    assert caught.value.remedy == "pip install 'hotbank[fast]'"

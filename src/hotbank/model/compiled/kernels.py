@@ -47,7 +47,6 @@ MIXED = _BYTE(0x7F)
 _INSIDE = _BYTE(0)
 _ORDER = U(0x0F)
 _OFFLINE = _BYTE(OFFLINE)
-_FREE = U(CODE[Kind.FREE])
 
 _UNMOVABLE, _MOVABLE, _RECLAIMABLE = U(MigrateType.UNMOVABLE), U(MigrateType.MOVABLE), U(MigrateType.RECLAIMABLE)
 _CMA, _ISOLATE, _TYPES = U(MigrateType.CMA), U(MigrateType.ISOLATE), U(len(MigrateType))
@@ -383,8 +382,8 @@ def _take(a, zone, order, migratetype):
     return frame
 
 
-@_kernel
-def zone_pages(a, zone):
+@_leaf
+def _zone_pages(a, zone):
     """Free pages of a zone, the isolated ones left out. ``zone``: its first group."""
     pages = _ZERO
     for migratetype in range(_TYPES):
@@ -397,7 +396,7 @@ def zone_pages(a, zone):
 def _take_beside_cma(a, zone, order):
     """A movable request in a zone that has free CMA pages: those first while they are more than half."""
     frame = NONE
-    if a.pages[zone + _CMA] > zone_pages(a, zone) >> _ONE:
+    if a.pages[zone + _CMA] > _zone_pages(a, zone) >> _ONE:
         frame = _take_smallest(a, zone + _CMA, order)
     if frame == NONE:
         frame = _take_smallest(a, zone + _MOVABLE, order)
@@ -676,14 +675,17 @@ def move(a, sources, targets, poison):
 
 
 @_kernel
-def holds(a, frame):
-    """(kind code, owner, content) of one frame; owner and content of a free one are 0."""
-    code, entry = _code(a, frame), a.tops + (frame >> a.top)
-    if code >= HEAD:
-        return _FREE, _ZERO, _ZERO
-    if a.state[entry] == MIXED:
-        entry = frame
-    return U(code), U(a.links[entry << _ONE]), U(a.links[(entry << _ONE) + _ONE])
+def holds_each(a, frames, codes, owners, contents):
+    """Write what each frame says: kind code, owner, content. Those of a free one are 0."""
+    for i in range(U(frames.size)):
+        frame = U(frames[i])
+        code, entry = _code(a, frame), a.tops + (frame >> a.top)
+        if a.state[entry] == MIXED:
+            entry = frame
+        free = code >= HEAD
+        codes[i] = _ZERO if free else U(code)
+        owners[i] = _ZERO if free else U(a.links[entry << _ONE])
+        contents[i] = _ZERO if free else U(a.links[(entry << _ONE) + _ONE])
 
 
 @_kernel
@@ -782,34 +784,75 @@ def walk(a, group, order, frames):
         entry = U(a.links[entry << _ONE])
 
 
+OK, BROKEN, MISPLACED, UNMARKED, USED, FOREIGN, UNMERGED, MISCOUNTED, UNFILLED, STRAY, UNSPOKEN = range(11)
+
+
 @_kernel
-def first_used(a, frame, order):
-    """The first frame of a free block, after its first, that says it is something else; or NONE."""
+def check(a, groups):
+    """Every rule that the arrays obey, lists first. Returns (OK or what is wrong, frame or group)."""
+    listed = _ZERO
+    for group in range(groups):
+        pages, filled = _ZERO, _ZERO
+        for order in range(a.top + _ONE):
+            head = a.lists + (group << _LIST_BITS) + order
+            before, entry = head, U(a.links[head << _ONE])
+            while entry < a.lists:
+                listed += _ONE
+                pages += _ONE << order
+                filled |= _ONE << order
+                frame = entry
+                if order == a.top:
+                    frame = (entry - a.tops) << a.top
+                if U(a.links[(entry << _ONE) + _ONE]) != before or listed > a.lists:
+                    return BROKEN, group
+                wrong = _check_block(a, entry, frame, order, group)
+                if wrong != OK:
+                    return wrong, frame
+                before, entry = entry, U(a.links[entry << _ONE])
+            if entry != head or U(a.links[(head << _ONE) + _ONE]) != before:
+                return BROKEN, group
+        if pages != a.pages[group]:
+            return MISCOUNTED, group
+        if filled != a.orders[group]:
+            return UNFILLED, group
+    return _check_frames(a, listed)
+
+
+@_kernel
+def _check_block(a, entry, frame, order, group):
+    if frame & ((_ONE << order) - _ONE) != _ZERO or (entry >= a.tops) != (order == a.top):
+        return MISPLACED
+    if a.state[entry] != HEAD | _BYTE(order):
+        return UNMARKED
     for each in range(frame + U(order < a.top), frame + (_ONE << order)):
         if a.state[each] != _INSIDE:
-            return each
-    return NONE
+            return USED
+    if a.group[frame >> a.pageblock] != group:
+        return FOREIGN
+    buddy = frame ^ (_ONE << order)
+    if order < a.top and a.state[buddy] == HEAD | _BYTE(order):
+        other = U(a.group[buddy >> a.pageblock])
+        fall_back = (other & _TYPE) <= _RECLAIMABLE and (group & _TYPE) <= _RECLAIMABLE
+        if other == group or (other >> _ZONE == group >> _ZONE and fall_back):
+            return UNMERGED
+    return OK
 
 
 @_kernel
-def unspoken(a):
-    """The first frame that nothing speaks for, or of an undivided top that speaks for itself; or NONE."""
+def _check_frames(a, listed):
+    """Are as many blocks marked as are listed, and does something speak for each frame?"""
+    marked = _ZERO
+    for entry in range(a.lists):
+        marked += U(a.state[entry] >= HEAD)
+    if marked != listed:
+        return STRAY, marked
     for top in range(a.lists - a.tops):
         first = top << a.top
         if a.state[a.tops + top] == MIXED:
             if a.state[first] == _INSIDE:
-                return first
+                return UNSPOKEN, first
         else:
             for frame in range(first, first + (_ONE << a.top)):
                 if a.state[frame] != _INSIDE:
-                    return frame
-    return NONE
-
-
-@_kernel
-def heads(a):
-    """How many blocks are marked as free."""
-    found = _ZERO
-    for entry in range(a.lists):
-        found += U(a.state[entry] >= HEAD)
-    return found
+                    return UNSPOKEN, frame
+    return OK, _ZERO
