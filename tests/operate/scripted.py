@@ -76,6 +76,7 @@ class Scripted:
     route: str = "driver"
     movable: bool = True
     boot_id: str = "boot-1"
+    stuck: bool = False
 
     def __post_init__(self) -> None:
         self.ranges = {"low": Range.sized(0x40000000, 4 * BLOCK), "high": Range.sized(0x50000000, 4 * BLOCK)}
@@ -127,6 +128,8 @@ class Scripted:
         kernel = KernelState.ABSENT if not states else KernelState.PARTIAL
         if len(states) == 1:
             kernel = KernelState.ONLINE if BlockState.ONLINE in states else KernelState.OFFLINE
+        if self.stuck and name == "high":
+            kernel = KernelState.STUCK
         if name == "low":
             return BankStatus(name, self.ranges[name], kernel, Power.ON)
         return BankStatus(

@@ -282,6 +282,22 @@ def test_keep_partial_keeps_no_block_in_a_kernel_zone() -> None:
     assert zones == {"Movable"}
 
 
+def test_a_route_that_lets_go_halfway_leaves_usable_memory() -> None:
+    machine = Scripted()
+    before, watched = places(machine), Watched(machine)
+
+    def kmem() -> None:
+        machine.stuck = True
+        raise KernelError(16, "remove high")
+
+    watched.fail("remove", 0, kmem)
+    outcome = operate.remove(watched, "high")
+    assert (outcome.code, outcome.exit, outcome.kernel) == (Code.STUCK, 1, KernelState.STUCK)
+    assert places(machine) == before
+    assert operate.remove(machine, "high", force=True).code is Code.STUCK
+    assert operate.add(machine, "high").code is Code.STUCK
+
+
 # One block, and banks without a route.
 
 
