@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from hotbank import board
 from hotbank.errors import KernelError
@@ -115,6 +115,11 @@ class Life(RuleBasedStateMachine):
 
 Life.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 TestLife = Life.TestCase
+
+
+@pytest.mark.slow
+def test_many_lives() -> None:
+    run_state_machine_as_test(Life, settings=settings(max_examples=200, stateful_step_count=60, deadline=None))
 
 
 # Planted breaches

@@ -172,10 +172,6 @@ class PageAllocator:
             self._zonelists[key] = by_distance
         return self._zonelists[key]
 
-    def room(self, gfp: Gfp) -> int:
-        """Pages that the class could get now without reclaim: what lies above the min watermarks."""
-        return sum(max(0, self._usable(zone, gfp) - zone.min) for zone in self.zonelist(gfp))
-
     def alloc(self, gfp: Gfp, kind: Kind, count: int, order: int = 0) -> list[int]:
         """First frames of ``count`` blocks of ``order``. Raises OutOfMemoryError."""
         got = self._above(gfp, kind, count, order, "low")

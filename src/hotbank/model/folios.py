@@ -8,7 +8,7 @@ content; the frame must always read as that token.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hotbank.memory import Kind
@@ -89,6 +89,11 @@ class Folios:
         """Where the folio lies."""
         return self._frame[handle]
 
+    def frames(self, handles: Iterable[int]) -> list[int]:
+        """Where many folios lie."""
+        frame = self._frame
+        return [frame[handle] for handle in handles]
+
     def token(self, handle: int) -> int:
         """What the folio's frame should read as."""
         return self._token[handle]
@@ -118,12 +123,10 @@ class Folios:
 
     def damaged(self) -> list[int]:
         """Handles whose frame does not read as it should, or does not know them."""
-        return [
-            handle
-            for handle in self.live()
-            if self._frames.content(self._frame[handle]) != self._token[handle]
-            or self._frames.owner(self._frame[handle]) != handle
-        ]
+        handles = list(self.live())
+        _, owners, contents = self._frames.holds(self.frames(handles))
+        found = zip(handles, owners, contents, strict=True)
+        return [handle for handle, owner, content in found if (owner, content) != (handle, self._token[handle])]
 
     def _lose(self, written: Sequence[int]) -> None:
         for start, end in self.dark:

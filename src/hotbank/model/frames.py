@@ -198,6 +198,10 @@ class Frames(Protocol):
         """Carry kind, owner and content over; the sources keep their kind, lose the owner and read as POISON."""
         ...
 
+    def holds(self, frames: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+        """Kind codes, owners and contents of the frames; what free ones say of owner and content is not defined."""
+        ...
+
     def owner(self, frame: int) -> int:
         """The frame's owner, 0 for none."""
         ...

@@ -352,10 +352,10 @@ class Model:
 
     # What a workload does
 
-    def spawn(self, comm: str, *, anon_pages: int = 0, mlocked: bool = False) -> int:
+    def spawn(self, comm: str, *, anon_pages: int = 0) -> int:
         """Start a process with that many touched pages; returns its pid. Raises KernelError(ENOMEM, ESRCH)."""
         with self._lock:
-            return self.tasks.spawn(comm, anon_pages=anon_pages, mlocked=mlocked)
+            return self.tasks.spawn(comm, anon_pages=anon_pages)
 
     def grow(self, pid: int, pages: int) -> None:
         """A process touches new anonymous pages. Raises KernelError(ENOMEM, ESRCH)."""

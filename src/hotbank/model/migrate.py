@@ -59,7 +59,7 @@ class Migration:
     def migrate(self, sources: Sequence[int], gfp: Gfp) -> Pass:
         """Try to move the folios in these frames once."""
         folios = self._folios
-        handles = [handle for handle in map(self._frames.owner, sources) if handle]
+        handles = [handle for handle in self._frames.holds(sources)[1] if handle]
         stalled = tuple(handle for handle in handles if handle in folios.writeback) if folios.writeback else ()
         held = folios.pins.keys() | folios.writeback
         ready = [handle for handle in handles if handle not in held] if held else handles

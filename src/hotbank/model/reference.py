@@ -358,6 +358,10 @@ class ReferenceFrames:
             owner[target], owner[source] = owner[source], 0
             content[target], content[source] = content[source], POISON
 
+    def holds(self, frames: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+        kind, owner, content = self._kind, self._owner, self._content
+        return [kind[f] for f in frames], [owner[f] for f in frames], [content[f] for f in frames]
+
     def owner(self, frame: int) -> int:
         return self._owner[frame]
 

@@ -9,7 +9,7 @@ each page asks for, who holds it, what can make it go. Reclaim drops clean, unpi
 from __future__ import annotations
 
 import errno
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
 from hotbank.errors import KernelError
@@ -42,7 +42,6 @@ class Process:
     pages: list[int] = field(default_factory=list)
     tables: list[int] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
-    mlocked: bool = False
 
     def folio(self, vpage: int) -> int:
         """The folio behind a virtual page: anonymous pages first, then each segment's. Raises IndexError."""
@@ -93,11 +92,11 @@ class Tasks:
 
     # Processes
 
-    def spawn(self, comm: str, *, anon_pages: int = 0, mlocked: bool = False) -> int:
+    def spawn(self, comm: str, *, anon_pages: int = 0) -> int:
         """Start a process; returns its pid."""
         pid = self._next_pid
         self._next_pid += 1
-        process = Process(pid, Holder(Kind.ANON, comm, pid), Holder(Kind.PAGE_TABLE, comm, pid), mlocked=mlocked)
+        process = Process(pid, Holder(Kind.ANON, comm, pid), Holder(Kind.PAGE_TABLE, comm, pid))
         self.processes[pid] = process
         self._map_tables(process)
         self.grow(pid, anon_pages)
@@ -241,13 +240,12 @@ class Tasks:
 
     def clean_pages(self) -> dict[int, int]:
         """Zone number → pages that reclaim could drop."""
-        counts: dict[int, int] = {}
-        frames, folios = self._frames, self._folios
-        for handle in self._clean:
-            if handle not in folios.pins:
-                zone = frames.zone(folios.frame(handle))
-                counts[zone] = counts.get(zone, 0) + 1
-        return counts
+        pins, shift = self._folios.pins, self._frames.shape.pageblock_order
+        counts: Counter[int] = Counter()
+        pageblocks = Counter(frame >> shift for frame in self._folios.frames(h for h in self._clean if h not in pins))
+        for pageblock, pages in pageblocks.items():
+            counts[self._frames.zone(pageblock << shift)] += pages
+        return dict(counts)
 
     def is_clean(self, handle: int) -> bool:
         """True for a page of the cache that need not be written before it can go."""

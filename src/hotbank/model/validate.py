@@ -37,14 +37,15 @@ def validate(
 
 def _check_mappings(frames: Frames, folios: Folios) -> None:
     """Invariant 7: every folio lies in exactly one frame, which knows it and holds what it should."""
-    places: dict[int, int] = {}
-    for handle in folios.live():
-        frame = folios.frame(handle)
-        assert frame not in places, f"folios {places[frame]} and {handle} lie in the same frame {frame:#x}"
-        places[frame] = handle
-        assert frames.owner(frame) == handle, f"frame {frame:#x} does not know folio {handle}"
-        assert frames.kind(frame) not in _OWNERLESS, f"folio {handle} lies in a frame that is not allocated"
-        assert frames.kind(frame) == CODE[folios.holder(handle).kind], f"frame {frame:#x} forgot what it holds"
+    handles = list(folios.live())
+    places = folios.frames(handles)
+    assert len(set(places)) == len(places), "two folios lie in the same frame"
+    found, owners, _ = frames.holds(places)
+    strangers = [handle for handle, owner in zip(handles, owners, strict=True) if handle != owner]
+    assert not strangers, f"{len(strangers)} folios lie in frames that don't know them, first {strangers[0]}"
+    expected = [CODE[folios.holder(handle).kind] for handle in handles]
+    assert not set(found) & set(_OWNERLESS), "a folio lies in a frame that is not allocated"
+    assert found == expected, "a frame forgot what it holds"
     assert frames.owned() == len(places), f"{frames.owned()} frames have an owner, {len(places)} folios live"
     counts = frames.count(0, frames.shape.frames)
     allocated = sum(pages for code, pages in counts.items() if code not in _OWNERLESS)
