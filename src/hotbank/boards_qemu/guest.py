@@ -7,6 +7,7 @@ import itertools
 import json
 import socket
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,8 @@ class Runner:
         self._writing = threading.Lock()
         self._numbers = itertools.count(1)
         self._jobs: dict[int, Job] = {}
-        threading.Thread(target=self._read, daemon=True, name="runner").start()
+        self._reader = threading.Thread(target=self._read, daemon=True, name="runner")
+        self._reader.start()
 
     def start(self, text: str = "", *, input: str = "", kill: int | None = None) -> Job:
         """Start a shell command with ``input`` as its standard input; it runs until it ends."""
@@ -80,13 +82,20 @@ class Runner:
             raise MachineError(f"{text!r} in the guest ended with {result.status}: {result.out.strip()[-500:]}")
         return result.out
 
+    def close(self) -> None:
+        """Hang up; whoever waits for a job hears that the guest is gone."""
+        with suppress(OSError):  # the guest may be gone already
+            self._stream.shutdown(socket.SHUT_RDWR)
+        self._reader.join()
+
     def _read(self) -> None:
         try:
-            for line in self._stream.makefile("r", encoding="utf-8", errors="replace"):
-                answer = json.loads(line)
-                job = self._jobs.pop(answer["id"], None)
-                if job is not None:
-                    job.finish(Result(answer["status"], answer["out"]))
+            with self._stream.makefile("r", encoding="utf-8", errors="replace") as lines:
+                for line in lines:
+                    answer = json.loads(line)
+                    job = self._jobs.pop(answer["id"], None)
+                    if job is not None:
+                        job.finish(Result(answer["status"], answer["out"]))
         except (OSError, ValueError):
             pass  # the stream broke: every waiting job hears so below
         for job in list(self._jobs.values()):

@@ -49,7 +49,7 @@ mount -t tmpfs -o mode=700 run /run
 ip link set lo up 2>/dev/null
 hostname @NAME@
 echo /bin/modprobe > /proc/sys/kernel/modprobe
-for module in @MODULES@; do modprobe "$module" || echo "no module $module"; done
+for module in @MODULES@; do modprobe "$module"; done
 @SETUP@
 exec init
 """
@@ -191,10 +191,10 @@ def _own(contents: Contents, python: Path) -> Cpio:
     archive = Cpio()
     for path, data in contents.files.items():
         archive.file(path, data, 0o755 if data[:2] in (b"#!", "#!") else 0o644)
-    _add_scripts(archive, contents)
+    modules = () if contents.modules is None else _add_modules(archive, contents, contents.modules)
+    _add_scripts(archive, contents, [name for name in contents.load if name in modules])
     for path, source in package_files():
         _add_source(archive, f"{HOME}/{path}", source, python.name)
-    _add_modules(archive, contents)
     return archive
 
 
@@ -210,10 +210,10 @@ def _base(programs: Sequence[Path], python: Path, cache: Path) -> Path:
     return path
 
 
-def _add_scripts(archive: Cpio, contents: Contents) -> None:
+def _add_scripts(archive: Cpio, contents: Contents, load: Sequence[str]) -> None:
     words = {
         "NAME": contents.name,
-        "MODULES": " ".join(contents.load),
+        "MODULES": " ".join(load),
         "SETUP": contents.setup,
         "CHANGE_PORT": CHANGE_PORT,
         "READ_PORT": READ_PORT,
@@ -296,14 +296,13 @@ def _add_libraries(archive: Cpio, folders: Sequence[Path], binaries: list[bytes]
         wanted += elf.needed(data)
 
 
-def _add_modules(archive: Cpio, contents: Contents) -> None:
-    if contents.modules is None:
-        return
-    wanted = [*contents.load, *contents.carry]
-    modules = kmodules.collect(contents.modules, wanted, contents.extra_modules)
-    at = f"lib/modules/{contents.modules.name}"
+def _add_modules(archive: Cpio, contents: Contents, folder: Path) -> set[str]:
+    """The modules and their tables; their names, without those that the kernel has built in."""
+    modules = kmodules.collect(folder, [*contents.load, *contents.carry], contents.extra_modules)
+    at = f"lib/modules/{folder.name}"
     archive.directory(at)
     for module in modules:
         archive.file(f"{at}/{module.name}.ko", module.data)
     for name, text in kmodules.tables(modules).items():
         archive.file(f"{at}/{name}", text)
+    return {module.name for module in modules}

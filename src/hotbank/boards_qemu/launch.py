@@ -24,6 +24,7 @@ from hotbank.errors import BoardError, MachineError
 
 SERIES = "6.12"
 PROGRAMS = ("busybox-static", "python3-minimal", "libpython3-stdlib")
+PORT_MODULES = ("virtio_pci", "virtio_console")  # built in or not, by the kernel's version
 ROUTE_MODULES = {
     "driver": (bank_module.NAME,),
     "kmem": ("nd_pmem", "of_pmem", "device_dax", "dax_pmem", "kmem"),
@@ -32,7 +33,7 @@ ROUTE_MODULES = {
     "probe": (),
 }
 # There for whoever wants to try something: a file system, block devices, swap, injected errors, a supply.
-CARRIED = ("ext4", "virtio_blk", "zram", "memory_notifier_error_inject", "fixed")
+CARRIED = ("ext4", "crc32c_generic", "virtio_blk", "zram", "memory_notifier_error_inject", "fixed")
 # New memory stays offline until hotbank puts it online: else it could land in a kernel zone.
 POLICY = "memhp_default_state=offline"
 
@@ -162,13 +163,13 @@ def _initrd(
     folder: Path,
     progress: Progress,
 ) -> Path:
-    load = tuple(dict.fromkeys(name for bank in board.banks for name in ROUTE_MODULES[bank.route])) if modules else ()
+    wished = [*PORT_MODULES, *(name for bank in board.banks for name in ROUTE_MODULES[bank.route])]
     programs = Archive.open("arm64", progress).unpack(*PROGRAMS, depends=True)
     contents = initramfs.Contents(
         name=board.name,
         programs=programs,
         modules=modules,
-        load=load,
+        load=tuple(dict.fromkeys(wished)) if modules else (),
         carry=wanted.carried if modules else (),
         extra_modules=extra,
         files={"etc/hotbank/board.toml": path.read_bytes(), **wanted.files},

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from hotbank.boards_qemu.qmp import Event, Qmp
+from hotbank.boards_qemu.qmp import Event, Qmp, connected
 from hotbank.errors import MachineError
 from hotbank.memory import Range
 
@@ -97,8 +97,9 @@ class Qemu:
         self._streams: dict[str, socket.socket] = {}
         self._ended = False
         self._process = _start(command.argv(), folder)
+        self._qmp: Qmp | None = None
         try:
-            self.qmp = Qmp(self._socket("qmp"), self._on_event)
+            self._qmp = Qmp(self._socket("qmp"), self._on_event)
         except BaseException:
             self.stop()
             raise
@@ -117,6 +118,12 @@ class Qemu:
         return self._process.pid
 
     @property
+    def qmp(self) -> Qmp:
+        """QEMU's monitor."""
+        assert self._qmp is not None
+        return self._qmp
+
+    @property
     def running(self) -> bool:
         """True while the process lives."""
         return self._process.poll() is None
@@ -125,15 +132,7 @@ class Qemu:
         """The host's end of a virtio-serial port, or of ``console``; it ends when the program in the guest closes
         its end. One connection at a time.
         """
-        stream = socket.socket(socket.AF_UNIX)
-        stream.settimeout(timeout)
-        try:
-            stream.connect(str(self._socket(port)))
-        except OSError as e:
-            raise MachineError(
-                f"QEMU's port {port} can't be reached: {e.strerror or e}", remedy=self._last_words()
-            ) from e
-        stream.settimeout(None)
+        stream = connected(self._socket(port), timeout)
         self._streams[port] = stream
         return stream
 
@@ -150,9 +149,12 @@ class Qemu:
 
     def stop(self) -> None:
         """End the process, and wait until it is gone."""
+        self._on_end = lambda: None
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        if self._qmp is not None:
+            self._qmp.close()
 
     def console_log(self) -> str:
         """Everything the guest printed on its serial line so far."""

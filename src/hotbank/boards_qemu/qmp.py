@@ -12,13 +12,31 @@ import json
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hotbank.errors import MachineError, ProtocolError
 
 Event = dict[str, Any]
+
+
+def connected(path: Path, patience: float = 10.0) -> socket.socket:
+    """A connection to a Unix socket that its owner is about to make. Raises MachineError after ``patience`` seconds."""
+    until = time.monotonic() + patience
+    while True:
+        stream = socket.socket(socket.AF_UNIX)
+        try:
+            stream.connect(str(path))
+        except OSError as e:
+            stream.close()
+            if time.monotonic() > until:
+                raise MachineError(f"QEMU's port {path.name} can't be reached: {e.strerror}") from e
+            time.sleep(0.01)
+        else:
+            return stream
 
 
 class Qmp:
@@ -31,12 +49,12 @@ class Qmp:
         self._listen = listen
         self._turn = threading.Lock()
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
+        self._socket = connected(path)
         self._lines = self._socket.makefile("r", encoding="utf-8")
         if "QMP" not in json.loads(self._lines.readline() or "{}"):
             raise ProtocolError(f"{path}: no QMP greeting")
-        threading.Thread(target=self._read, daemon=True, name="qmp").start()
+        self._reader = threading.Thread(target=self._read, daemon=True, name="qmp")
+        self._reader.start()
         self.execute("qmp_capabilities")
 
     def execute(self, command: str, timeout: float = 30.0, **arguments: object) -> Any:
@@ -60,6 +78,10 @@ class Qmp:
 
     def close(self) -> None:
         """End the session; the machine runs on."""
+        with suppress(OSError):  # QEMU may be gone already
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._reader.join()
+        self._lines.close()
         self._socket.close()
 
     def _read(self) -> None:

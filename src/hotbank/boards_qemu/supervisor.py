@@ -44,6 +44,11 @@ class Link:
                 self._remote = Remote(SocketStream(self._qemu.connect(self._port)), timeout=PATIENCE)
             return self._remote
 
+    def close(self) -> None:
+        """Hang up."""
+        if self._remote is not None:
+            self._remote.close()
+
 
 class Emulated:
     """A board in QEMU as a Machine.
@@ -132,6 +137,11 @@ class Emulated:
     def close(self) -> None:
         """End QEMU and drop the banks."""
         self.qemu.stop()
+        for link in (self._changes, self._reads):
+            link.close()
+        if self._runner is not None:
+            self._runner.close()
+        self._runner_stream.close()
         discard(self.files)
 
     def __enter__(self) -> Emulated:

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bank leaves an unmodified Debian kernel and returns, by each route, with data in it and its power really off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import fmean
+
+import pytest
+
+from hotbank.boards_qemu import Wanted
+from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.errors import Code, SwitchError
+from hotbank.memory import KIB, MIB, KernelState, Power, Range, Zone
+from kernel.kernel_kit import Holder, add, complaints, guest, host_memory, intact, remove, span_of
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
+
+ROUTES = {
+    "driver, 6.12": Wanted("virt-arm64"),
+    "driver, 6.1": Wanted("virt-arm64", series="6.1"),
+    "kmem, 6.12": Wanted("virt-arm64-kmem"),
+    "virtio-mem, 6.12": Wanted("virt-arm64-virtio-mem"),
+    "virtio-mem, 6.1": Wanted("virt-arm64-virtio-mem", series="6.1"),
+}
+CYCLES = {"6.12": 20, "6.1": 3}
+
+
+@pytest.fixture(scope="module", params=ROUTES)
+def machine(request: pytest.FixtureRequest) -> Iterator[Emulated]:
+    """The guest of one route; its bank is in the kernel, online and Movable."""
+    with guest(ROUTES[request.param]) as booted:
+        assert add(booted).exit == 0
+        yield booted
+        assert complaints(booted) == []
+
+
+def test_data_survives_a_bank_that_leaves_and_returns(machine: Emulated) -> None:
+    """380 MiB of four kinds are carried out of the bank, and what is written to the returned bank stays."""
+    span = span_of(machine)
+    with Holder(machine, anon=120, shared=100, tmpfs=80, file=80) as holder:
+        inside = holder.where(span)
+        assert sum(inside.values()) > 0.9 * 380 * MIB / 4096, inside
+        assert min(inside.values()) > 0, inside
+        assert machine.files["high"].resident >= 380 * MIB
+        outcome = remove(machine)
+        assert (outcome.code, outcome.exit) == (Code.OK, 0), outcome
+        assert (outcome.kernel, outcome.power) == (KernelState.ABSENT, Power.OFF)
+        assert is_gone(machine)
+        assert machine.files["high"].resident == 0
+        assert sum(holder.where(span).values()) == 0
+        assert intact(holder.damage())
+        assert machine.files["high"].resident == 0  # nothing touched the dark bank meanwhile
+        assert add(machine).exit == 0
+        status = machine.snapshot().bank("high")
+        assert status is not None
+        assert (status.kernel, status.zone, status.power) == (KernelState.ONLINE, Zone.MOVABLE, Power.ON)
+        assert intact(holder.damage())
+    with Holder(machine, anon=200, shared=100) as holder:
+        assert sum(holder.where(span).values()) > 200 * 256
+        assert intact(holder.rewrite())
+
+
+def test_cycles_lose_nothing(machine: Emulated, request: pytest.FixtureRequest) -> None:
+    """Each time the host gets its memory back; at the end the guest has as much free memory as at the beginning."""
+    free = []
+    cycles = CYCLES[request.node.callspec.params["machine"].split()[-1]]
+    with Holder(machine, anon=16, shared=16, tmpfs=16, file=16) as holder:
+        for _ in range(cycles):
+            full = host_memory()["Shmem"]
+            assert remove(machine).exit == 0
+            assert machine.files["high"].resident == 0
+            assert full - host_memory()["Shmem"] > 0.9 * span_of(machine).size - 64 * MIB
+            assert add(machine).exit == 0
+            free.append(settled_free(machine))
+        assert intact(holder.damage())
+    first, last = fmean(free[: cycles // 3]), fmean(free[-(cycles // 3) :])
+    assert abs(last - first) <= 0.01 * first, free
+
+
+def settled_free(machine: Emulated) -> int:
+    """MemFree in bytes without caches, the most of a few looks: short-lived processes hold some."""
+    machine.runner.run("echo 3 > /proc/sys/vm/drop_caches")
+    looks = machine.runner.run("for i in 1 2 3 4; do grep MemFree /proc/meminfo; sleep 0.1; done")
+    return max(int(line.split()[1]) for line in looks.splitlines()) * KIB
+
+
+def test_a_touch_of_the_dark_bank_is_found(machine: Emulated) -> None:
+    """The detector itself: one read of a dark bank, which no kernel does by itself, makes the power unknown."""
+    assert remove(machine).exit == 0
+    assert machine.power("ddr-high") is Power.OFF
+    machine.runner.run(f"devmem {span_of(machine).start + 4 * MIB:#x} 32")
+    with pytest.raises(SwitchError, match="touched while dark"):
+        machine.power("ddr-high")
+
+
+def is_gone(machine: Emulated) -> bool:
+    """True if neither sysfs nor /proc/iomem knows the bank as memory."""
+    span = span_of(machine)
+    size = machine.snapshot().block_size
+    names = [f"memory{number}" for number in range(span.start // size, span.end // size)]
+    there = set(machine.runner.run("ls /sys/devices/system/memory").split())
+    rams = [
+        line.split()[0].split("-")
+        for line in machine.runner.run("cat /proc/iomem").splitlines()
+        if "System RAM" in line
+    ]
+    return not there.intersection(names) and not any(span.overlaps(Range(int(a, 16), int(b, 16) + 1)) for a, b in rams)

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests on real kernels share: a guest with a disk, memory held in it, and a few things to ask it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from hotbank import operate
+from hotbank.boards_qemu import Wanted, prepare, start
+from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.memory import KIB, MIB, Range
+from hotbank.operate import Limits, Outcome
+
+HOLDER = Path(__file__).with_name("guest_holder.py")
+LIMITS = Limits(total=240.0, block=120.0)  # an emulated CPU on a busy host is slow
+DISK_SIZE = 192 * MIB
+
+
+@contextlib.contextmanager
+def guest(wanted: Wanted) -> Iterator[Emulated]:
+    """The board of ``wanted``, booted, with an ext4 disk on /mnt and the holder in /root; ended afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="hb-"))
+    disk = folder / "disk"
+    with open(disk, "wb") as file:
+        file.truncate(DISK_SIZE)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-O", "^has_journal,^metadata_csum", str(disk)], check=True)
+    drive = (
+        "-drive",
+        f"file={disk},if=none,id=disk,format=raw,cache=writeback",
+        "-device",
+        "virtio-blk-pci,drive=disk",
+    )
+    files = {**wanted.files, "root/holder.py": HOLDER.read_text(encoding="utf-8")}
+    complete = replace(wanted, files=files, qemu_arguments=(*wanted.qemu_arguments, *drive))
+    try:
+        with start(prepare(complete, folder)) as machine:
+            wait = "until [ -e /dev/vda ]; do sleep 0.1; done"
+            machine.runner.run(f"modprobe virtio_blk; modprobe ext4; {wait}; mount -t ext4 /dev/vda /mnt")
+            yield machine
+    finally:
+        shutil.rmtree(folder)
+
+
+class Holder:
+    """Memory held in a guest, see guest_holder.py. Kinds in MiB."""
+
+    def __init__(self, machine: Emulated, **kinds: int) -> None:
+        self._runner = machine.runner
+        words = " ".join(f"{kind}={size}" for kind, size in kinds.items())
+        self._runner.run("rm -rf /run/holder; mkdir -p /run/holder; mkfifo /run/holder/in /run/holder/out")
+        self._job = self._runner.start(f"exec python3 -S /root/holder.py /run/holder {words}")
+
+    def ask(self, command: str) -> dict[str, int]:
+        """One command, one answer."""
+        talk = f"echo {command} > /run/holder/in; cat /run/holder/out"
+        answer: dict[str, int] = json.loads(self._runner.run(talk, timeout=180))
+        return answer
+
+    def where(self, span: Range) -> dict[str, int]:
+        """Pages of each kind that lie in ``span``."""
+        return self.ask(f"where {span.start:x} {span.end:x}")
+
+    def damage(self) -> dict[str, int]:
+        """Pages of each kind whose content is not what was written."""
+        return self.ask("verify")
+
+    def rewrite(self) -> dict[str, int]:
+        """New content for every page; the damage right afterwards."""
+        return self.ask("write")
+
+    def end(self) -> None:
+        """Let go of everything."""
+        self.ask("end")
+        self._job.wait(30)
+
+    def __enter__(self) -> Holder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._job.running:
+            self._job.kill()
+            self._job.wait(30)
+        self._runner.run("rm -f /tmp/held /mnt/held")
+
+
+def intact(damage: dict[str, int]) -> bool:
+    """True if no page of any kind is damaged."""
+    return not any(damage.values())
+
+
+def add(machine: Emulated, bank: str = "high") -> Outcome:
+    """Bring a bank in, under generous limits."""
+    return operate.add(machine, bank, limits=LIMITS)
+
+
+def remove(machine: Emulated, bank: str = "high") -> Outcome:
+    """Take a bank out, under generous limits."""
+    return operate.remove(machine, bank, limits=LIMITS)
+
+
+def span_of(machine: Emulated, bank: str = "high") -> Range:
+    """Where a bank lies."""
+    found = machine.board.bank(bank)
+    assert found is not None
+    return found.range
+
+
+def guest_memory(machine: Emulated) -> dict[str, int]:
+    """The guest's /proc/meminfo, in bytes."""
+    return _meminfo(machine.runner.run("cat /proc/meminfo"))
+
+
+def host_memory() -> dict[str, int]:
+    """This host's /proc/meminfo, in bytes."""
+    return _meminfo(Path("/proc/meminfo").read_text(encoding="ascii"))
+
+
+def complaints(machine: Emulated) -> list[str]:
+    """Lines of the guest's kernel log that no healthy run has."""
+    log = machine.runner.run("dmesg")
+    words = ("WARNING:", "BUG:", "Oops", "Call trace", "Out of memory", "oom-kill", "Kernel panic")
+    return [line for line in log.splitlines() if any(word in line for word in words)]
+
+
+def _meminfo(text: str) -> dict[str, int]:
+    rows = (line.split() for line in text.splitlines())
+    return {row[0].rstrip(":"): int(row[1]) * KIB for row in rows if len(row) > 1}
