@@ -25,8 +25,10 @@ SECTIONS: dict[str, dict[str, str]] = {
         "plan": "change",
         "remove": "change",
         "add": "change",
+        "recover": "journal",
+        "history": "journal",
     },
-    "Try": {"demo": "demo", "up": "current", "down": "current", "kernel": "kernel"},
+    "Try": {"demo": "demo", "up": "current", "down": "current", "console": "current", "kernel": "kernel"},
     "Describe": {"decode": "describe", "encode": "describe", "zones": "describe"},
     "Serve": {"doctor": "doctor"},
 }

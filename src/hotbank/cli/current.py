@@ -1,41 +1,136 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``hotbank up`` and ``down``: a machine that lasts between commands, and is the current one for all shells."""
+"""``hotbank up``, ``down`` and ``console``: a machine that lasts between commands, and is current for all shells."""
 
 from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hotbank import board, serve
 from hotbank.errors import MachineError
 
+if TYPE_CHECKING:
+    import socket
+
+_LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
+
 
 @click.command("up")
 @click.argument("board_name", metavar="BOARD")
-@click.option("--description", type=click.Path(dir_okay=False), help="Boot from these firmware bytes (hotbank encode).")
-@click.option("--cmdline", metavar="TEXT", help="The kernel's command line, in place of the board's.")
-@click.option("--kernel", metavar="VERSION", help="Behave as this kernel does: 6.1, 6.12 or 7.3.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
+@click.option("--qemu", is_flag=True, help="A real kernel in QEMU instead of a model.")
+@click.option("--cmdline", metavar="TEXT", help="Kernel command line: in place of the board's, with --qemu after it.")
 @click.option(
-    "--pages", type=click.IntRange(min=0), default=4000, show_default=True, help="Pages that processes and files use."
+    "--kernel",
+    metavar="VERSION|IMAGE",
+    help="Model: behave as 6.1, 6.12 or 7.3 does. --qemu: that series of Debian's kernel, or an Image file.",
 )
+@click.option("--description", type=click.Path(), help="Model: boot from these firmware bytes (hotbank encode).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Model: seed of everything random.")
+@click.option(
+    "--pages", type=click.IntRange(min=0), default=4000, show_default=True, help="Model: pages that processes use."
+)
+@click.option("--modules", type=click.Path(file_okay=False), help="--qemu: lib/modules/VERSION of the Image.")
+@click.option("--initrd", type=click.Path(dir_okay=False), help="--qemu: this initramfs instead of ours.")
 def up(
-    board_name: str, description: str | None, cmdline: str | None, kernel: str | None, seed: int, pages: int
+    board_name: str,
+    qemu: bool,
+    cmdline: str | None,
+    kernel: str | None,
+    modules: str | None,
+    initrd: str | None,
+    **of_model: Any,
 ) -> None:
     """Start a machine in the background and make it the current one.
 
-    BOARD is a TOML file or the name of a shipped board: arm-2009, virt-arm64.
+    BOARD is a TOML file or the name of a shipped board, such as arm-2009 or virt-arm64. With --qemu what is missing
+    (kernel, BusyBox, Python for the guest) is fetched through apt into a cache folder; this host's packages stay
+    as they are.
     """
     board.load(board_name)
-    spec = serve.ModelSpec(board_name, description, cmdline, kernel, seed, pages)
-    record = serve.serve_in_background(spec)
+    if qemu:
+        record = _in_qemu(board_name, cmdline, kernel, modules, initrd)
+    else:
+        spec = serve.ModelSpec(
+            board_name, of_model["description"], cmdline, kernel, of_model["seed"], of_model["pages"]
+        )
+        record = serve.serve_in_background(spec)
     click.echo(f"{record.machine} is up (pid {record.pid}); next: hotbank list, hotbank explain BANK")
+
+
+def _in_qemu(
+    board_name: str, cmdline: str | None, kernel: str | None, modules: str | None, initrd: str | None
+) -> serve.Record:
+    from hotbank import boards_qemu
+
+    options: dict[str, Any] = {"cmdline": cmdline or "", "modules": modules, "initrd": initrd}
+    if kernel is not None:
+        options["kernel" if Path(kernel).is_file() else "series"] = kernel
+    wanted = boards_qemu.Wanted(board_name, **options)
+    return boards_qemu.up(wanted, progress=lambda line: click.echo(line, err=True))
 
 
 @click.command("down")
 def down() -> None:
     """End the current machine. What it held is gone."""
+    record = _current()
+    ended = serve.down(record)
+    click.echo(f"{record.machine} is down" if ended else f"{record.machine} was gone already; its record is cleared")
+
+
+@click.command("console")
+def console() -> None:
+    """Open a shell in the current machine's guest (a board in QEMU). Ctrl-] leaves it."""
+    from hotbank import boards_qemu
+
+    with boards_qemu.console(_current()) as stream, _raw_terminal():
+        click.echo("connected; Ctrl-] leaves\r", err=True)
+        stream.sendall(b"\n")
+        _relay(stream)
+
+
+def _current() -> serve.Record:
     record = serve.current()
     if record is None:
         raise MachineError("no machine is up", remedy="hotbank up BOARD starts one")
-    ended = serve.down(record)
-    click.echo(f"{record.machine} is down" if ended else f"{record.machine} was gone already; its record is cleared")
+    return record
+
+
+def _relay(stream: socket.socket) -> None:
+    """Between the terminal and the guest, until either ends or Ctrl-] is typed."""
+    keyboard = sys.stdin.fileno()
+    while True:
+        ready, _, _ = select.select([stream, keyboard], [], [])
+        if stream in ready:
+            data = stream.recv(4096)
+            if not data:
+                return
+            os.write(sys.stdout.fileno(), data)
+        if keyboard in ready:
+            typed = os.read(keyboard, 4096)
+            stream.sendall(typed.partition(_LEAVE)[0])
+            if not typed or _LEAVE in typed:
+                return
+
+
+@contextmanager
+def _raw_terminal() -> Iterator[None]:
+    """Keys go to the guest one by one; the terminal is put back afterwards."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    import termios
+    import tty
+
+    old = termios.tcgetattr(sys.stdin)
+    tty.setraw(sys.stdin)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, old)
