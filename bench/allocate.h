@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Zeroed memory for frame metadata, on huge pages where the system has them: the kernel maps its
- * memmap that way, and numpy asks for huge pages too, so that no side wins by its page tables.
+ * Zeroed memory for frame metadata, on huge pages where the process may have them (run.py --huge): numpy
+ * asks for them as well, and the kernel maps its memmap that way. So no side wins by its page tables.
  */
 #ifndef BENCH_ALLOCATE_H
 #define BENCH_ALLOCATE_H

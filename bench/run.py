@@ -5,9 +5,9 @@ The baseline is a buddy allocator with the kernel's own data layout (buddy_kerne
 ``cc -O2``; buddy_compact.c is the same allocator as a structure of arrays, so that a slowed baseline would show.
 All allocators carry out the same operations on 4 GiB of frames and must answer with the same pfns. Each row is run
 in alternating pairs on one pinned core and timed by the thread's CPU clock; the ratio is the median over the pairs,
-with the lowest and the highest beside it.
+with the lowest and the highest beside it. All sides use small pages, or with ``--huge`` all use huge ones.
 
-    python bench/run.py [--pairs N] [--cpu N] [--check]
+    python bench/run.py [--pairs N] [--cpu N] [--huge] [--check]
 
 ``--check`` exits with 1 when a median misses its goal.
 """
@@ -37,9 +37,10 @@ from hotbank.model.frames import NO_FRAME, MigrateType, Shape
 PAGE = 4 * KIB
 FRAMES = 4 * GIB // PAGE
 OPERATIONS = 1_000_000  # pairs of one free and one allocation
-BATCH = 4096
+BATCH = 16384
 RANKED = 16 * GIB // PAGE
 BLOCK = 128 * MIB // PAGE
+PR_SET_THP_DISABLE = 41  # include/uapi/linux/prctl.h
 HERE = Path(__file__).resolve().parent
 
 Bytes = npt.NDArray[np.uint8]
@@ -305,9 +306,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=7, help="pairs of runs for each row (default 7)")
     parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)), help="the core to run on")
+    parser.add_argument("--huge", action="store_true", help="let all sides use huge pages")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a goal is missed")
     options = parser.parse_args()
     os.sched_setaffinity(0, {options.cpu})
+    if not options.huge and ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0):
+        raise SystemExit("this kernel can't keep huge pages from a process; try --huge")
     met = []
     with tempfile.TemporaryDirectory() as folder:
         kernel, compact = C("buddy_kernel_layout", Path(folder)), C("buddy_compact", Path(folder))

@@ -141,10 +141,9 @@ class CompiledFrames:
         slots, sizes, chosen = _view(held), np.frombuffer(orders, np.uint8), _view(picks)
         assert sizes.size == slots.size, "each slot has an order"
         assert not chosen.size or chosen.max() < slots.size, "no such slot"
-        assert not sizes.size or sizes.max() <= self.shape.max_order, "no such order"
         group, code = U(zone << GROUP_BITS), np.uint8(CODE[kind])
         done, failed = kernels.play(self._a, group, U(migratetype), code, slots, sizes, chosen)
-        self._all_in_use(done, chosen, "the slot's block is not in use")
+        self._all_in_use(done, chosen, "no such order, or the block is not in use, of slot")
         return int(failed)
 
     # Isolation

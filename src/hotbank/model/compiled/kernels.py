@@ -78,7 +78,8 @@ class Arrays(NamedTuple):
 _njit: Any = numba.njit  # its types know nothing of _nrt
 _intrinsic: Any = intrinsic
 _leaf = _njit(inline="always", _nrt=False, error_model="numpy")
-_kernel = _njit(_nrt=False, error_model="numpy", cache=True)
+_kernel = _njit(_nrt=False, error_model="numpy", cache=True, no_cfunc_wrapper=True)
+_inner = _njit(_nrt=False, error_model="numpy", cache=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
 
 
 @_intrinsic
@@ -160,7 +161,7 @@ def _entry(a, frame, order):
 # Frames in use
 
 
-@_kernel
+@_inner
 def _mix(a, entry):
     """Let the frames of a top speak for themselves."""
     first, last = (entry - a.tops) << a.top, (entry - a.tops + _ONE) << a.top
@@ -210,7 +211,7 @@ def _vacate(a, frame, order):
     return done
 
 
-@_kernel
+@_inner
 def _vacate_part(a, frame, order):
     """The same where the block is part of a larger one, consists of smaller ones, is a top or ends with one."""
     if not _in_use(_code(a, frame)):
@@ -220,7 +221,7 @@ def _vacate_part(a, frame, order):
     return True
 
 
-@_kernel
+@_inner
 def _write(a, start, end, code):
     """Write each state byte of frames of one top; what is left of the block that they end in gets its own bytes, too.
 
@@ -241,7 +242,7 @@ def _write(a, start, end, code):
 # Freeing, by __free_one_page
 
 
-@_kernel
+@_inner
 def _merge_across(a, frame, order, group):
     """From pageblock order up, only pages of one zone and of types that have fallbacks merge. Returns the order."""
     while a.pageblock <= order and order < a.top:
@@ -287,13 +288,13 @@ def _free_one(a, frame, order):
         _enter_large(a, frame, order, group)
 
 
-@_kernel
+@_inner
 def _enter_large(a, frame, order, group):
     order = _merge_across(a, frame, order, group)
     _enter(a, _entry(a, frame & ~((_ONE << order) - _ONE), order), order, group)
 
 
-@_kernel
+@_inner
 def _free_one_tail(a, frame, order):
     """The same, to the tail."""
     group = U(a.group[frame >> a.pageblock])
@@ -392,7 +393,7 @@ def _zone_pages(a, zone):
     return pages
 
 
-@_kernel
+@_inner
 def _take_beside_cma(a, zone, order):
     """A movable request in a zone that has free CMA pages: those first while they are more than half."""
     frame = NONE
@@ -407,7 +408,7 @@ def _take_beside_cma(a, zone, order):
     return frame
 
 
-@_kernel
+@_inner
 def _suitable_fallback(a, zone, order, migratetype):
     """find_suitable_fallback: the first fallback group with a free block of this order, or NONE."""
     if migratetype <= _RECLAIMABLE:
@@ -418,7 +419,7 @@ def _suitable_fallback(a, zone, order, migratetype):
     return NONE
 
 
-@_kernel
+@_inner
 def _take_fallback(a, zone, order, migratetype):
     """__rmqueue_fallback: the largest block of another type; sometimes, for movable requests, the smallest."""
     current = a.top + _ONE
@@ -437,7 +438,7 @@ def _take_fallback(a, zone, order, migratetype):
     return NONE
 
 
-@_kernel
+@_inner
 def _steal(a, zone, current, order, group, migratetype):
     """steal_suitable_fallback: take over the pageblock if it suits, else just one block from it."""
     entry = U(a.links[(a.lists + (group << _LIST_BITS) + current) << _ONE])
@@ -454,7 +455,7 @@ def _steal(a, zone, current, order, group, migratetype):
     return frame
 
 
-@_kernel
+@_inner
 def _claim(a, frame, group, migratetype):
     """Turn a whole pageblock over if at least half of it is free or of a compatible kind."""
     size = _ONE << a.pageblock
@@ -493,7 +494,7 @@ def alloc(a, zone, order, migratetype, code, frames):
 def play(a, zone, migratetype, code, held, orders, picks):
     """Allocate into each picked slot that is empty, free each that is not. Returns (picks done, requests failed).
 
-    Stops at a slot whose frame is not in use. What the picks to come will touch is fetched ahead, slots first and
+    Stops at a slot whose frame is not in use, or that has no such order. What the picks to come will touch is fetched ahead, slots first and
     then their frames: otherwise most of the time goes into waiting for memory. A slot that is picked twice in a row
     is freed and filled in one go.
     """
@@ -509,6 +510,8 @@ def play(a, zone, migratetype, code, held, orders, picks):
         slot = U(picks[i])
         order = U(orders[slot])
         frame = U(held[slot])
+        if order > a.top:
+            break
         if frame != NONE:
             if not _vacate(a, frame, order):
                 break
@@ -818,7 +821,7 @@ def check(a, groups):
     return _check_frames(a, listed)
 
 
-@_kernel
+@_inner
 def _check_block(a, entry, frame, order, group):
     if frame & ((_ONE << order) - _ONE) != _ZERO or (entry >= a.tops) != (order == a.top):
         return MISPLACED
@@ -838,7 +841,7 @@ def _check_block(a, entry, frame, order, group):
     return OK
 
 
-@_kernel
+@_inner
 def _check_frames(a, listed):
     """Are as many blocks marked as are listed, and does something speak for each frame?"""
     marked = _ZERO
