@@ -40,8 +40,8 @@ def test_banks_then_blocks(root: Path) -> None:
         "away  0x80000000-0x87ffffff  128M  absent   unknown  -           -  OK",
         "",
         "BLOCK  BANK  RANGE                  SIZE  STATE    ZONES           NODE  VERDICT",
-        "    8  low   0x40000000-0x47ffffff  128M  online   Normal             0  NOT_MOVABLE_ZONE",
-        "    9  low   0x48000000-0x4fffffff  128M  online   Normal             0  NOT_MOVABLE_ZONE",
+        "    8  low   0x40000000-0x47ffffff  128M  online   Normal             0  -",
+        "    9  low   0x48000000-0x4fffffff  128M  online   Normal             0  -",
         "   10  high  0x50000000-0x57ffffff  128M  online   Movable            0  -",
         "   11  high  0x58000000-0x5fffffff  128M  offline  Movable/Normal     0  OK",
     ]
@@ -99,7 +99,7 @@ def test_used_looks_at_every_page(root: Path) -> None:
         ["0B", "-", "OK"],
         [],
         ["8", "7.8M", "25%", "UNMOVABLE"],
-        ["9", "0B", "-", "NOT_MOVABLE_ZONE"],
+        ["9", "0B", "-", "PINS_UNKNOWN"],
         ["10", "11.7M", "100%", "NO_CAPACITY"],
         ["11", "0B", "-", "OK"],
     ]

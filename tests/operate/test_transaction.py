@@ -310,7 +310,7 @@ def test_a_single_block_goes_offline_and_stays_in_the_kernel() -> None:
 
 
 def test_without_a_route_removal_ends_at_offline() -> None:
-    machine = Scripted(route="none", movable=False)
+    machine = Scripted(route="none")
     outcome = operate.remove(machine, "high")
     assert (outcome.exit, outcome.kernel, outcome.power) == (0, KernelState.OFFLINE, Power.ON)
 

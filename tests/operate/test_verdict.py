@@ -115,6 +115,14 @@ def test_the_board_has_the_last_word_on_what_is_movable() -> None:
     assert operate.explain(Scripted(), "low").code is Code.NOT_MOVABLE_ZONE
 
 
+def test_a_block_of_a_kernel_zone_may_go_while_its_pages_can() -> None:
+    machine = Scripted()
+    answer = operate.explain(machine, "memory16")
+    assert (answer.code, "zone Normal" in answer.fact) == (Code.OK, True)
+    machine.slots[16].why = Code.UNMOVABLE
+    assert operate.explain(machine, "memory16").code is Code.UNMOVABLE
+
+
 # On models: what the verdict said is what then happens.
 
 

@@ -164,13 +164,13 @@ def _reason(
         _shape(snapshot, surveys),
         _pages(surveys, _AT_ISOLATION),
         _boot(snapshot, surveys, target),
-        _zone(snapshot, surveys, target),
+        _board(target),
         _pages(surveys, _AT_MIGRATION),
         _room(needs, room),
         _pins(unknown),
     )
     first = next((answer for answer in checks if answer is not None), None)
-    return first or (Code.OK, f"{target.name} can leave: {needs} pages to move, room for {room}", ())
+    return first or _can_leave(snapshot, target, needs, room)
 
 
 def _held(snapshot: Snapshot, target: Target) -> _Answer | None:
@@ -184,8 +184,7 @@ def _held(snapshot: Snapshot, target: Target) -> _Answer | None:
 def _shape(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> _Answer | None:
     for number, survey in surveys.items():
         if survey.holes:
-            pages = survey.kinds.get(Kind.HOLE, 0)
-            return Code.HOLES, f"memory{number} has holes: {pages} pages of it are no memory", ()
+            return Code.HOLES, f"memory{number} has holes: part of it is no memory", ()
     for number in surveys:
         block = snapshot.block(number)
         if block is not None and block.valid_zones == ("none",):
@@ -229,17 +228,25 @@ def _boot(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> 
     return None
 
 
-def _zone(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> _Answer | None:
-    code = Code.NOT_MOVABLE_ZONE
-    for number in surveys:
-        block = snapshot.block(number)
-        if block is not None and block.valid_zones[:1] != (Zone.MOVABLE,):
-            zone = block.valid_zones[0] if block.valid_zones else "unknown"
-            return code, f"memory{number} is in zone {zone}, where the kernel puts pages that can't move", ()
+def _board(target: Target) -> _Answer | None:
+    """The board's word on a whole bank. A single block, in whatever zone, may go if its pages can."""
     bank = target.bank
-    if bank is not None and bank.route != "none" and not bank.movable:
-        return code, f"the board does not call {bank.name} movable", ()
-    return None
+    if bank is None or bank.movable or target.name != bank.name or _is_a_block(bank):
+        return None
+    return Code.NOT_MOVABLE_ZONE, f"the board does not call {bank.name} movable", ()
+
+
+def _is_a_block(bank: BankStatus) -> bool:
+    """True for the banks of a machine without a board: each is one block under the block's own name."""
+    return len(bank.blocks) == 1 and bank.name == f"memory{bank.blocks[0]}"
+
+
+def _can_leave(snapshot: Snapshot, target: Target, needs: int, room: int) -> _Answer:
+    zones = {b.valid_zones[0] for n in target.blocks if (b := snapshot.block(n)) and b.valid_zones}
+    fact = f"{target.name} can leave: {needs} pages to move, room for {room}"
+    if zones - {Zone.MOVABLE}:
+        fact += f"; zone {sorted(zones)[0]} may give it pages that can't move at any time"
+    return Code.OK, fact, ()
 
 
 def _room(needs: int, room: int) -> _Answer | None:
