@@ -24,7 +24,7 @@ _ZONES = 63
 _NO_ZONE = _ZONES << GROUP_BITS  # the zone of frames that are in none; its lists stay empty
 _GROUPS = (_ZONES + 1) << GROUP_BITS
 _ORDERS = 16
-HEAD, MIXED = int(kernels.HEAD), int(kernels.MIXED)
+_HEAD, _MIXED = int(kernels.HEAD), int(kernels.MIXED)
 _LARGEST_FRAMES = 1 << 30
 _PLAIN_CONTENT = 1 << 31  # contents from here on, 64 bits wide, are kept as numbers in a table
 
@@ -87,6 +87,7 @@ class CompiledFrames:
 
     def attach(self, zone: int, start: int, end: int, migratetype: int = MigrateType.MOVABLE) -> None:
         groups = self._groups(start, end)
+        assert zone < self._zones, f"no zone {zone}"
         assert (groups >> GROUP_BITS == _ZONES).all(), "frames are in a zone already"
         groups[:] = self._group(zone, migratetype)
         self.set_kind(start, end, Kind.RESERVED)
@@ -114,7 +115,8 @@ class CompiledFrames:
 
     def release(self, start: int, end: int) -> None:
         self._check_range(start, end)
-        assert kernels.release(self._a, U(start), U(end)), f"[{start:#x}, {end:#x}) is not reserved"
+        done = kernels.release(self._a, U(start), U(end))
+        assert done, f"[{start:#x}, {end:#x}) is not reserved"
 
     def alloc(self, zone: int, order: int, migratetype: int, count: int, kind: Kind, floor: int = 0) -> list[int]:
         usable = self.free_pages(zone) - (0 if migratetype == MigrateType.MOVABLE else self.free_cma(zone))
@@ -126,6 +128,7 @@ class CompiledFrames:
 
     def free(self, frames: Sequence[int], order: int = 0) -> None:
         blocks = _words(frames)
+        assert 0 <= order <= self.shape.max_order, f"no blocks of order {order}"
         assert not blocks.size or not np.bitwise_or.reduce(blocks) & ((1 << order) - 1), "blocks are not aligned"
         self._all_in_use(kernels.free(self._a, blocks, U(order)), blocks, "freed twice")
 
@@ -139,6 +142,7 @@ class CompiledFrames:
         picks: Buffer,
     ) -> int:
         slots, sizes, chosen = _view(held), np.frombuffer(orders, np.uint8), _view(picks)
+        assert zone < self._zones, f"no zone {zone}"
         assert sizes.size == slots.size, "each slot has an order"
         assert not chosen.size or chosen.max() < slots.size, "no such slot"
         group, code = U(zone << GROUP_BITS), np.uint8(CODE[kind])
@@ -181,7 +185,7 @@ class CompiledFrames:
         counts = self._count(start, end)
         wanted = np.zeros(256, np.uint8)
         wanted[list(codes)] = 1
-        wanted[HEAD:] = FREE in codes
+        wanted[_HEAD:] = FREE in codes
         there = int(counts[wanted[: len(counts)].nonzero()[0]].sum())
         found = np.empty(there if limit is None else min(there, limit), np.uint32)
         kernels.find(self._a, U(start), U(end), wanted, found)
@@ -191,7 +195,7 @@ class CompiledFrames:
     def kind(self, frame: int) -> int:
         self._check_range(frame, frame + 1)
         code = self._state[self._speaker(frame)]
-        return FREE if code >= HEAD else code
+        return FREE if code >= _HEAD else code
 
     def migratetype(self, frame: int) -> int:
         return self._group_of[frame >> self.shape.pageblock_order] & 7
@@ -283,13 +287,13 @@ class CompiledFrames:
         self._check_range(start, end)
         counts = np.zeros(256, np.uint64)
         kernels.count(self._a, U(start), U(end), counts)
-        counts[FREE] += counts[HEAD:].sum()
+        counts[FREE] += counts[_HEAD:].sum()
         return counts[: len(KINDS) + 1]
 
     def _speaker(self, frame: int) -> int:
         """Where it says what a frame holds: the byte before it that is not 0, if its top does not speak for it."""
         top = self.shape.frames + (frame >> self.shape.max_order)
-        if self._state[top] != MIXED:
+        if self._state[top] != _MIXED:
             return top
         order = 0
         while not self._state[frame >> order << order]:
@@ -300,7 +304,7 @@ class CompiledFrames:
         """One of the words of a frame that is not free: 0 its owner, 1 its content. 0 for a free frame."""
         self._check_range(frame, frame + 1)
         speaker = self._speaker(frame)
-        if self._state[speaker] >= HEAD:
+        if self._state[speaker] >= _HEAD:
             return 0
         return self._links[2 * (speaker if speaker >= self.shape.frames else frame) + word]
 

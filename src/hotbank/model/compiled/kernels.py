@@ -15,8 +15,9 @@ Takes the steps of mm/page_alloc.c (6.12) that frames.py pins, in a layout of it
 * Behind the tops come the list heads, one for each zone, migratetype and order. Lists are circular, so that entering
   and leaving need no test for the ends.
 
-Speed hangs on three things (docs/speed.md): no reference counting of the arrays (``_nrt=False``), leaves inlined
-by numba itself, and unsigned numbers throughout, because a signed index is first tested for being negative.
+Speed hangs on four things (docs/speed.md): no reference counting of the arrays (``_nrt=False``), leaves inlined
+by numba itself, unsigned numbers throughout, because a signed index is first tested for being negative, and memory
+that is asked for before it is needed (``play``).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _LIST_BITS = U(4)  # orders fit into 4 bits: 0..15
 GROUP_BITS = 3  # migratetypes fit into 3
 _ZONE = U(GROUP_BITS)
 
-_AHEAD = U(24)  # how many operations ahead memory is fetched: 12 are too few here, 48 no better
+_AHEAD = U(24)  # how many operations ahead memory is fetched; with 12, an order-0 churn took half as long again
 NONE = U(NO_FRAME)
 HEAD = _BYTE(0x80)
 MIXED = _BYTE(0x7F)
@@ -48,7 +49,7 @@ _INSIDE = _BYTE(0)
 _ORDER = U(0x0F)
 _OFFLINE = _BYTE(OFFLINE)
 
-_UNMOVABLE, _MOVABLE, _RECLAIMABLE = U(MigrateType.UNMOVABLE), U(MigrateType.MOVABLE), U(MigrateType.RECLAIMABLE)
+_MOVABLE, _RECLAIMABLE = U(MigrateType.MOVABLE), U(MigrateType.RECLAIMABLE)
 _CMA, _ISOLATE, _TYPES = U(MigrateType.CMA), U(MigrateType.ISOLATE), U(len(MigrateType))
 _TYPE = (_ONE << _ZONE) - _ONE
 _FALLBACKS = np.array([FALLBACKS[kind] for kind in sorted(FALLBACKS)], np.uint64)
@@ -494,9 +495,9 @@ def alloc(a, zone, order, migratetype, code, frames):
 def play(a, zone, migratetype, code, held, orders, picks):
     """Allocate into each picked slot that is empty, free each that is not. Returns (picks done, requests failed).
 
-    Stops at a slot whose frame is not in use, or that has no such order. What the picks to come will touch is fetched ahead, slots first and
-    then their frames: otherwise most of the time goes into waiting for memory. A slot that is picked twice in a row
-    is freed and filled in one go.
+    Stops at a slot whose frame is not in use, or that has no such order. What the picks to come will touch is fetched
+    ahead, slots first and then their frames: otherwise most of the time goes into waiting for memory. A slot that is
+    picked twice in a row is freed and filled in one go.
     """
     failed, i, end = _ZERO, _ZERO, U(picks.size)
     while i < end:
