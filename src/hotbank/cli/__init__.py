@@ -22,7 +22,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Operate": {
         "list": "listing",
         "explain": "explain",
-        "plan": "change",
+        "plan": "plan",
         "remove": "change",
         "add": "change",
         "recover": "journal",

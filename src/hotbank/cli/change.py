@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``hotbank plan``, ``remove`` and ``add``: what would be done, and doing it.
+"""``hotbank remove`` and ``add``: doing it.
 
 A served machine's owner carries the transaction out, so it survives this process; Ctrl-C asks for a rollback.
 """
@@ -17,24 +17,11 @@ import click
 
 from hotbank import operate
 from hotbank.cli.context import Context
+from hotbank.cli.plan import plan_lines
 from hotbank.cli.progress import Show, outcome_lines, watching
 from hotbank.machine import Machine
 from hotbank.operate import Limits, Outcome, Plan, reasons
 from hotbank.remote import Remote
-
-
-@click.command("plan")
-@click.argument("target", metavar="BANK|BLOCK")
-@click.option("--add", "adding", is_flag=True, help="Plan an addition instead of a removal.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.pass_obj
-def plan(context: Context, target: str, adding: bool, as_json: bool) -> None:
-    """Print the steps that remove (or add) would take, with their expected cost. Changes nothing."""
-    machine = context.machine(changing=False)
-    made = operate.plan_add(machine, target) if adding else operate.plan_remove(machine, target)
-    lines = [json.dumps(made.document())] if as_json else plan_lines(made)
-    for line in lines:
-        click.echo(line)
 
 
 def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,18 +72,6 @@ def add(context: Context, target: str, deadline: float, keep_partial: bool, dry_
     if dry_run:
         return _print_plan(operate.plan_add(machine, target), as_json)
     return _carry_out(machine, "add", target, {"limits": _seconds(deadline), "keep_partial": keep_partial}, as_json)
-
-
-def plan_lines(made: Plan) -> Iterator[str]:
-    """A plan for people: machine, verdict, steps with their cost."""
-    yield f"machine   {made.machine}"
-    yield f"{made.verb:<10}{made.target}: {made.code}" + (f": {made.fact}" if made.fact else "")
-    for number, step in enumerate(made.steps, 1):
-        pages = f"{step.pages:>8} pages" if step.pages else ""
-        yield f"{number:>4}  {step.action:<14}{step.target:<16}{step.seconds:>8.2f} s{pages}".rstrip()
-    yield f"total     {made.pages} pages to move, about {made.seconds:.2f} s"
-    if made.remedy and made.impossible:
-        yield f"remedy    {made.remedy}"
 
 
 def _print_plan(made: Plan, as_json: bool) -> int:
