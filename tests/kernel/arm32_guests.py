@@ -53,19 +53,21 @@ def initrd(folder: Path, board: Board, built: kernel_build.Kernel, files: Mappin
 
 @contextmanager
 def booted(
-    board: Board | str,
+    name: str,
     *,
     tags: Sequence[atags.Tag] | None = None,
     cmdline: str = "",
     built: kernel_build.Kernel | None = None,
     files: Mapping[str, bytes | str] | None = None,
 ) -> Iterator[Emulated]:
-    """The board, up. ``tags``: what is said of memory instead of the board's own list, and any other tags."""
-    board = boards.load(board) if isinstance(board, str) else board
+    """The board of that name, up. ``tags``: what is said instead of the board's own list."""
+    path = boards.find(name)
+    board = boards.load(path)
+    own = {"etc/hotbank/board.toml": path.read_bytes(), **(files or {})}
     built = built or kernel()
-    with tempfile.TemporaryDirectory(prefix="hb32-") as name:
-        folder = Path(name)
-        boot = arm32.Boot(built.image, initrd(folder, board, built, files or {}), cmdline)
+    with tempfile.TemporaryDirectory(prefix="hb32-") as temporary:
+        folder = Path(temporary)
+        boot = arm32.Boot(built.image, initrd(folder, board, built, own), cmdline)
         (folder / "banks").mkdir()
         backing = banks.create(board, folder / "banks")
         memory = [(backing[bank.name].path, bank.range) for bank in arm32.in_ram(board)]
