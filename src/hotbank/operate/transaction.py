@@ -309,12 +309,19 @@ class Transaction:
 
     def _explained(self, step: Step, error: KernelError) -> _Failure:
         """The reason behind a kernel's errno: by the clock for EINTR, else by a second look at the block."""
-        look = self._look(step) if step.action is Action.OFFLINE else None
+        look = self._look(step) if step.action is Action.OFFLINE and not self._was_told(error) else None
         code = Code.STUCK if step.action is Action.REMOVE and self._is_stuck() else self._cause(error, look)
         fact, evidence = str(error), tuple[Evidence, ...]()
         if look is not None and look.impossible:
             fact, evidence = f"{error}; {look.fact}", look.evidence
+        if self._was_told(error) and self._plan.verdict is not None:
+            evidence = self._plan.verdict.evidence
         return _Failure(code, fact, remedy(code), error.errno, evidence)
+
+    def _was_told(self, error: KernelError) -> bool:
+        """True for a forced attempt that hit its deadline: its reason was known before, and a second look at the
+        block would only put off the answer."""
+        return self._force and error.errno == errno.EINTR
 
     def _cause(self, error: KernelError, look: Verdict | None) -> Code:
         if error.errno == errno.EINTR:
