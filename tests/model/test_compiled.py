@@ -18,7 +18,8 @@ import pytest
 from hotbank.errors import BoardError, MachineError
 from hotbank.memory import Kind
 from hotbank.model.backend import new_frames
-from hotbank.model.compiled import CompiledFrames
+from hotbank.model.compiled import CompiledFrames, kernels
+from hotbank.model.compiled.__main__ import compile_all
 from hotbank.model.frames import CODE, DARK, FREE, NO_FRAME, OFFLINE, Frames, MigrateType, Shape
 from hotbank.model.reference import ReferenceFrames
 
@@ -454,3 +455,21 @@ def test_without_the_extra_the_reference_serves(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MachineError) as caught:
         new_frames(SHAPES[0], "compiled")
     assert caught.value.remedy == "pip install 'hotbank[fast]'"
+
+
+def test_what_is_compiled_in_advance_is_all_there_is() -> None:
+    compile_all()
+    before = compiled_versions()
+    assert all(before.values()), "something is not compiled in advance"
+    walk(SHAPES[0], seed=5, steps=300)
+    frames = worn()
+    held, orders, picks = (memoryview(a) for a in (array("I", [NO_FRAME]), bytearray(1), array("I", [0])))
+    frames.play(0, MigrateType.MOVABLE, Kind.ANON, held, orders, picks)
+    frames.free(array("I", held))
+    assert compiled_versions() == before
+
+
+def compiled_versions() -> dict[str, int]:
+    """How often numba compiled each kernel that Python calls."""
+    names = (name for name in vars(kernels) if not name.startswith("_"))
+    return {name: len(vars(kernels)[name].signatures) for name in names if hasattr(vars(kernels)[name], "signatures")}

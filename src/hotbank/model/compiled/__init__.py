@@ -142,6 +142,7 @@ class CompiledFrames:
         picks: Buffer,
     ) -> int:
         slots, sizes, chosen = _view(held), np.frombuffer(orders, np.uint8), _view(picks)
+        sizes.flags.writeable = chosen.flags.writeable = False  # else each mixture would be compiled by itself
         assert zone < self._zones, f"no zone {zone}"
         assert sizes.size == slots.size, "each slot has an order"
         assert not chosen.size or chosen.max() < slots.size, "no such slot"
