@@ -41,12 +41,8 @@ def programs() -> tuple[Path, ...]:
 
 def initrd(folder: Path, board: Board, built: kernel_build.Kernel, files: Mapping[str, bytes | str]) -> Path:
     """An initramfs with this package, the bank driver and the tests' own programs."""
-    drivers: dict[str, bytes | str] = {f"lib/{module.name}": module.read_bytes() for module in built.modules}
     contents = initramfs.Contents(
-        name=board.name,
-        programs=programs(),
-        files={**drivers, **files},
-        setup="\n".join(f"insmod /lib/{module.name}" for module in built.modules),
+        name=board.name, programs=programs(), modules=built.modules, load=(bank_module.NAME,), files=dict(files)
     )
     return initramfs.build(contents, folder, cache_folder())
 

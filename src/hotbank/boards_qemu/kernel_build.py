@@ -60,9 +60,9 @@ class Kernel:
         return self.folder / "config"
 
     @property
-    def modules(self) -> tuple[Path, ...]:
-        """Modules of ours, built against this kernel."""
-        return tuple(sorted(self.folder.glob("*.ko")))
+    def modules(self) -> Path:
+        """``lib/modules/RELEASE``, with the modules that were built with it and the list of what is built in."""
+        return self.folder / "lib/modules" / self.release
 
 
 def port_folder(arch: str) -> Path:
@@ -216,9 +216,11 @@ def _compile(tree: _Tree, arch: str, port: Port, modules: Sequence[Path], kernel
     make("compiling", "zImage", "modules")
     part = kernel.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    release = (tree.objects / "include/config/kernel.release").read_text(encoding="utf-8").strip()
+    (part / "lib/modules" / release).mkdir(parents=True)
     for folder in modules:
-        _compile_module(make, tree, folder, part)
+        _compile_module(make, tree, folder, part / "lib/modules" / release)
+    shutil.copy(tree.objects / "modules.builtin", part / "lib/modules" / release)
     shutil.copy(tree.objects / "arch" / arch / "boot/zImage", part / "zImage")
     shutil.copy(tree.objects / ".config", part / "config")
     shutil.copy(tree.objects / "System.map", part / "System.map")

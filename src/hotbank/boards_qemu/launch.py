@@ -16,15 +16,16 @@ from pathlib import Path
 
 from hotbank import board as boards
 from hotbank.board import Board
-from hotbank.boards_qemu import arm64, bank_module, banks, initramfs
+from hotbank.boards_qemu import arm32, arm64, bank_module, banks, initramfs, kernel_build
 from hotbank.boards_qemu.packages import Archive, Progress, cache_folder, quiet
-from hotbank.boards_qemu.qemu import Qemu
+from hotbank.boards_qemu.qemu import Command, Qemu
 from hotbank.boards_qemu.supervisor import Emulated, wait_until_up
 from hotbank.errors import BoardError, MachineError
 
 SERIES = "6.12"
 PROGRAMS = ("busybox-static", "python3-minimal", "libpython3-stdlib")
-PORT_MODULES = ("virtio_pci", "virtio_console")  # built in or not, by the kernel's version
+# Built in or not, by the kernel's version; our own kernel has them built in.
+PORT_MODULES = {"arm64": ("virtio_pci", "virtio_console"), "arm": ()}
 ROUTE_MODULES = {
     "driver": (bank_module.NAME,),
     "kmem": ("nd_pmem", "of_pmem", "device_dax", "dax_pmem", "kmem"),
@@ -32,6 +33,8 @@ ROUTE_MODULES = {
     "none": (),
     "probe": (),
 }
+MACHINES = {"arm64": arm64, "arm": arm32}
+DEBIAN = {"arm64": "arm64", "arm": "armhf"}
 # There for whoever wants to try something: a file system, block devices, swap, injected errors, a supply.
 CARRIED = ("ext4", "crc32c_generic", "virtio_blk", "zram", "memory_notifier_error_inject", "fixed")
 # New memory stays offline until hotbank puts it online: else it could land in a kernel zone.
@@ -80,10 +83,10 @@ def prepare(wanted: Wanted, folder: Path, progress: Progress = quiet) -> Prepare
     """Fetch and build what is missing. ``folder``: short, private, empty. Raises BoardError, MachineError."""
     path = boards.find(wanted.board)
     board = boards.load(path)
-    if board.arch != "arm64":
-        raise BoardError("arch", board.arch, "must be arm64 to run in QEMU")
-    arm64.check(board)
-    for program in (arm64.PROGRAM, "setpriv"):
+    if board.arch not in MACHINES:
+        raise BoardError("arch", board.arch, f"must be {' or '.join(MACHINES)} to run in QEMU")
+    MACHINES[board.arch].check(board)
+    for program in (MACHINES[board.arch].PROGRAM, "setpriv"):
         if shutil.which(program) is None:
             raise MachineError(f"{program} is not installed", remedy="apt-get install qemu-system-arm util-linux")
     kernel, modules, extra = _kernel(wanted, board, progress)
@@ -109,15 +112,7 @@ def start(prepared: Prepared, on_end: Callable[[], None] = lambda: None) -> Emul
     board, folder = boards.load(prepared.board), Path(prepared.folder)
     files = banks.create(board, _bank_folder())
     try:
-        boot = arm64.Boot(
-            Path(prepared.kernel),
-            Path(prepared.initrd),
-            prepared.cmdline,
-            prepared.cpus,
-            prepared.default_on,
-            prepared.supplies,
-        )
-        command = arm64.command(board, boot, folder, {name: file.path for name, file in files.items()})
+        command = _command(board, prepared, folder, {name: file.path for name, file in files.items()})
         command = command.with_arguments(prepared.qemu_arguments)
         machine = Emulated(board, Qemu(command, folder, on_end), files)
     except BaseException:
@@ -131,6 +126,14 @@ def start(prepared: Prepared, on_end: Callable[[], None] = lambda: None) -> Emul
     return machine
 
 
+def _command(board: Board, prepared: Prepared, folder: Path, files: Mapping[str, Path]) -> Command:
+    kernel, initrd = Path(prepared.kernel), Path(prepared.initrd)
+    if board.arch == "arm":
+        return arm32.command(board, arm32.Boot(kernel, initrd, prepared.cmdline, prepared.cpus), folder, files)
+    boot = arm64.Boot(kernel, initrd, prepared.cmdline, prepared.cpus, prepared.default_on, prepared.supplies)
+    return arm64.command(board, boot, folder, files)
+
+
 def _kernel(wanted: Wanted, board: Board, progress: Progress) -> tuple[Path, Path | None, tuple[Path, ...]]:
     """The kernel, the folder of its modules, and our driver where the board needs it."""
     drives = any(bank.route == "driver" for bank in board.banks)
@@ -140,6 +143,9 @@ def _kernel(wanted: Wanted, board: Board, progress: Progress) -> tuple[Path, Pat
                 "the bank driver is built for Debian's kernels only", remedy="give --initrd with it inside"
             )
         return Path(wanted.kernel), Path(wanted.modules) if wanted.modules else None, ()
+    if board.arch == "arm":
+        built = kernel_build.build("arm", modules=[bank_module.source_folder()], progress=progress)
+        return built.image, built.modules, ()
     archive = Archive.open("arm64", progress)
     package = archive.kernel(wanted.series, "arm64")
     (unpacked,) = archive.unpack(package)
@@ -163,14 +169,14 @@ def _initrd(
     folder: Path,
     progress: Progress,
 ) -> Path:
-    wished = [*PORT_MODULES, *(name for bank in board.banks for name in ROUTE_MODULES[bank.route])]
-    programs = Archive.open("arm64", progress).unpack(*PROGRAMS, depends=True)
+    wished = [*PORT_MODULES[board.arch], *(name for bank in board.banks for name in ROUTE_MODULES[bank.route])]
+    programs = Archive.open(DEBIAN[board.arch], progress).unpack(*PROGRAMS, depends=True)
     contents = initramfs.Contents(
         name=board.name,
         programs=programs,
         modules=modules,
         load=tuple(dict.fromkeys(wished)) if modules else (),
-        carry=wanted.carried if modules else (),
+        carry=wanted.carried if modules and board.arch == "arm64" else (),
         extra_modules=extra,
         files={"etc/hotbank/board.toml": path.read_bytes(), **wanted.files},
     )

@@ -37,10 +37,7 @@ def build(arch: str, source: Path | None, as_json: bool) -> None:
 
     built = kernel_build.build(arch, source=source, modules=[bank_module.source_folder()], progress=progress)
     if as_json:
-        modules = [str(module) for module in built.modules]
-        document = {"schema": 1, "arch": arch, "release": built.release, "image": str(built.image), "modules": modules}
-        click.echo(json.dumps(document))
-        return
-    click.echo(f"Linux {built.release} for {arch}: {built.image}")
-    for module in built.modules:
-        click.echo(f"  {module}")
+        paths = {"image": str(built.image), "modules": str(built.modules), "config": str(built.config)}
+        click.echo(json.dumps({"schema": 1, "arch": arch, "release": built.release, **paths}))
+    else:
+        click.echo(f"Linux {built.release} for {arch}\n  image    {built.image}\n  modules  {built.modules}")
