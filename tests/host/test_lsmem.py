@@ -172,7 +172,7 @@ COLUMNS = st.lists(st.sampled_from(lsmem.ALL_COLUMNS), min_size=1, max_size=5).m
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     blocks=st.dictionaries(st.integers(0, 12) | st.sampled_from([99, 100, 8192]), BLOCK, min_size=1, max_size=14),
-    size=st.integers(1, 1 << 44),
+    size=st.integers(1, 64 << 30),
     output=COLUMNS,
     split=st.none() | COLUMNS | st.just("none"),
     flags=st.sets(st.sampled_from(["-b", "-n"])),

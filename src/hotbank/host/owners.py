@@ -67,7 +67,7 @@ def _by_resident_size(tree: Tree) -> list[int]:
     for name in tree.names("proc"):
         if name.isascii() and name.isdigit():
             statm = (tree.read(f"proc/{name}/statm") or "").split()
-            if len(statm) > 1 and statm[1] != "0":
+            if len(statm) > 1 and statm[1].isascii() and statm[1].isdigit() and statm[1] != "0":
                 sizes[int(name)] = int(statm[1])
     return sorted(sizes, key=lambda pid: (-sizes[pid], pid))
 
@@ -87,7 +87,7 @@ def _mapped(
                 count = min(_CHUNK, int(end, 16) // page_size - page)
                 entries = array("Q", _whole_entries(os.pread(pagemap, count * 8, page * 8)))
                 yield from (wanted[entry] for entry in wanted.keys() & set(entries))
-    except OSError:
+    except (OSError, OverflowError):
         return
     finally:
         os.close(pagemap)

@@ -160,7 +160,7 @@ def _words(file: int | None, span: range) -> array[int]:
     if file is not None:
         raw = os.pread(file, len(span) * 8, span.start * 8)
         words.frombytes(raw[: len(raw) // 8 * 8])
-    words.extend([pages.NOPAGE] * (len(span) - len(words)))
+    words.extend(array("Q", [pages.NOPAGE]) * (len(span) - len(words)))
     return words
 
 
@@ -184,9 +184,9 @@ def _cma_areas(tree: Tree, page_size: int) -> Iterator[range]:
     """By debugfs (CONFIG_CMA_DEBUGFS) all of them, else those that the device tree puts in a fixed place."""
     folder = "sys/kernel/debug/cma"
     for name in tree.names(folder):
-        base, count = (tree.read(f"{folder}/{name}/{key}") for key in ("base_pfn", "count"))
-        if base and count:
-            yield range(int(base), int(base) + int(count))
+        base, count = (tree.number(f"{folder}/{name}/{key}") for key in ("base_pfn", "count"))
+        if base is not None and count is not None:
+            yield range(base, base + count)
     if not tree.names(folder):
         for part in _lent_by_device_tree(tree):
             yield range(part.start // page_size, part.end // page_size)

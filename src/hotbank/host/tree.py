@@ -16,11 +16,14 @@ from itertools import zip_longest
 
 from hotbank.errors import MachineError
 from hotbank.machine import Block, ZoneInfo
-from hotbank.memory import KIB, MIB, BlockState, Range, merge
+from hotbank.memory import GIB, KIB, MIB, BlockState, Range, merge
 
 MEMORY = "sys/devices/system/memory"
 PAGE_SIZES = (4 * KIB, 16 * KIB, 64 * KIB)
 _READ, _LONGEST = 64 * KIB, 16 * MIB
+_LARGEST_BLOCK = 64 * GIB
+_DIGITS = {10: frozenset("0123456789"), 16: frozenset("0123456789abcdef")}
+_ZONE_NEEDS = frozenset({"spanned", "present", "managed", "free", "min", "low", "high"})
 
 _BLOCK = re.compile(r"memory([0-9]+)")
 _NODE = re.compile(r"node([0-9]+)")
@@ -63,6 +66,12 @@ class Tree:
         except OSError:
             return None
         return raw
+
+    def number(self, name: str, base: int = 10) -> int | None:
+        """The file's number, as a kernel prints one of 63 bits; None where there is none."""
+        text = (self.read(name) or "").lower().removeprefix("0x" if base == 16 else "")
+        value = int(text, base) if text.isascii() and text.isalnum() and _DIGITS[base].issuperset(text) else -1
+        return value if 0 <= value < 1 << 63 else None
 
     def names(self, name: str) -> list[str]:
         """What is in a folder, sorted; nothing where there is no such folder."""
@@ -116,13 +125,12 @@ class Ram:
 
 def block_size(tree: Tree) -> int:
     """Bytes in a memory block. Raises MachineError where the kernel shows no memory blocks."""
-    text = tree.read(f"{MEMORY}/block_size_bytes")
-    try:
-        return int(text or "", 16)
-    except ValueError:
+    size = tree.number(f"{MEMORY}/block_size_bytes", 16)
+    if not size or size > _LARGEST_BLOCK:
         where = tree.path(MEMORY)
         help_ = "the kernel needs CONFIG_MEMORY_HOTPLUG=y, and sysfs must be mounted"
-        raise MachineError(f"{where} shows no memory blocks", remedy=help_) from None
+        raise MachineError(f"{where} shows no memory blocks", remedy=help_)
+    return size
 
 
 def block_numbers(tree: Tree) -> list[int]:
@@ -168,7 +176,8 @@ def node(tree: Tree, number: int) -> int | None:
 
 def zones(tree: Tree) -> tuple[ZoneInfo, ...]:
     """The populated zones of /proc/zoneinfo; nothing where it can't be read."""
-    return tuple(_zone(node, name, fields) for node, name, fields in zone_fields(tree) if fields.get("present"))
+    whole = ((node, name, fields) for node, name, fields in zone_fields(tree) if fields.keys() >= _ZONE_NEEDS)
+    return tuple(_zone(node, name, fields) for node, name, fields in whole if fields["present"])
 
 
 def zone_fields(tree: Tree) -> Iterator[tuple[int, str, dict[str, int]]]:
@@ -212,7 +221,8 @@ def ram(tree: Tree) -> Ram:
 def _resources(tree: Tree) -> tuple[SystemRam, ...] | None:
     """The RAM of /proc/iomem, at any depth; without CAP_SYS_ADMIN all addresses read as 0."""
     found = _RESOURCE.findall(tree.read("proc/iomem") or "")
-    rams = [SystemRam(Range(int(start, 16), int(end, 16) + 1), driver or None) for start, end, _, driver in found]
+    spans = [(int(start, 16), int(end, 16) + 1, driver or None) for start, end, _, driver in found]
+    rams = [SystemRam(Range(start, end), driver) for start, end, driver in spans if start < end]
     return tuple(rams) if any(ram.range.size > 1 for ram in rams) else None
 
 
@@ -221,8 +231,9 @@ def _firmware_ram(tree: Tree) -> tuple[Range, ...] | None:
     ranges = []
     for name in tree.names(folder):
         if tree.read(f"{folder}/{name}/type") == "System RAM":
-            start, end = (tree.read(f"{folder}/{name}/{key}") or "0" for key in ("start", "end"))
-            ranges.append(Range(int(start, 16), int(end, 16) + 1))
+            start, end = (tree.number(f"{folder}/{name}/{key}", 16) for key in ("start", "end"))
+            if start is not None and end is not None and start <= end:
+                ranges.append(Range(start, end + 1))
     return merge(ranges) or None
 
 
