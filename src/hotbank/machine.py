@@ -156,7 +156,8 @@ class Survey:
     ``kinds``: pages by kind, summing to the block's pages. ``blocking``: pages that can't move, the first ones
     as evidence; ``blocked`` counts all of them. ``unknown``: the views that were missing ("pins", "kinds", …):
     what could not be seen is named, never assumed good. ``boot``: memory that was there at boot, or None when
-    unknown. ``holes``: the block has pages that are no memory.
+    unknown. ``holes``: the block has pages that are no memory. ``clean``: pages of clean page cache, which reclaim
+    could drop once they lie elsewhere; None when unknown.
     """
 
     block: int
@@ -166,6 +167,7 @@ class Survey:
     unknown: tuple[str, ...] = ()
     boot: bool | None = None
     holes: bool = False
+    clean: int | None = None
 
     @property
     def to_move(self) -> int:

@@ -12,6 +12,7 @@ from hotbank.errors import KernelError
 from hotbank.machine import Snapshot, Survey
 from hotbank.memory import Kind
 from hotbank.model import Model
+from hotbank.operate.verdict import must_fit, room_for
 from model.small_boards import HIGH, LOW, errno_of, small_model
 
 USES = st.lists(
@@ -66,6 +67,8 @@ def test_blocks_leave_if_and_only_if_there_is_room(
     must_stay = sum(survey.to_move for survey in surveys) - sum(clean.values())
     passing = 1 if any(clean.values()) else 0
     fits = must_stay + passing <= room_outside(model.snapshot(), surveys, clean)
+    seen = {survey.block: survey for survey in surveys}
+    assert (must_fit(seen) <= room_for(model.snapshot(), seen)) == fits, "the verdict's arithmetic is another one"
     answers = [errno_of(model, block, 2.0) for block in sorted(blocks, key=lambda b: model.survey(b).to_move)]
     assert answers == [0] * len(blocks) if fits else errno.EINTR in answers
     model.validate()

@@ -31,6 +31,7 @@ from hotbank.model.zoning import Group, MemoryBlock
 
 EVIDENCE = 16  # pages that a survey names; it counts all
 _UNMOVABLE = bytes(CODE[kind] for kind in (Kind.RESERVED, Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL, Kind.UNKNOWN))
+_FILE = bytes([CODE[Kind.FILE]])
 _POISONED = bytes([CODE[Kind.POISONED]])
 _NOT_USED = (FREE, CODE[Kind.HOLE], OFFLINE)
 
@@ -192,6 +193,7 @@ class Model:
                 unknown=() if self.kcore else ("pins",),
                 boot=found.early,
                 holes=found.holes,
+                clean=sum(self.tasks.is_clean(self.frames.owner(f)) for f in self.frames.find(start, end, _FILE)),
             )
 
     def online(self, block: int, how: Online) -> None:

@@ -23,6 +23,9 @@ from hotbank.operate.reasons import remedy
 SCHEMA = 1
 _BLOCK_NAME = re.compile(r"(?:memory)?([0-9]+)")
 _EVIDENCE = 16
+_KERNEL = frozenset({Zone.DMA, Zone.DMA32, Zone.NORMAL})
+_HIGH = frozenset({Zone.HIGHMEM, Zone.MOVABLE})
+_MIGRATABLE = _KERNEL | _HIGH
 _AT_ISOLATION = (Code.UNMOVABLE, Code.CMA, Code.HUGETLB)
 _AT_MIGRATION = (Code.PINNED, Code.POISONED)
 
@@ -117,19 +120,32 @@ def verdict(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -
 
 
 def room_for(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> int:
-    """Pages that the memory which stays can take: down to each zone's min watermark, plus what reclaim would free.
+    """Pages that the memory which stays can take: down to each zone's min watermark, once its clean cache is dropped.
 
-    A zone gives ``max(0, free - free pages of its leaving blocks - min)``, plus its reclaimable pages outside
-    those blocks (all file pages inside are taken for reclaimable ones, so the sum is never too high).
+    A zone gives ``max(0, free - min + clean page cache)``, each without what lies in the leaving blocks (mm/vmscan.c
+    reclaims for ``__GFP_RETRY_MAYFAIL``). Pages of a kernel zone can only go to kernel zones
+    (mm/memory_hotplug.c, ``do_migrate_range``), so one such block leaves Movable out of the sum.
     """
-    return sum(_room_in(zone, snapshot, surveys) for zone in snapshot.zones if zone.zone != Zone.DEVICE)
+    highest = _MIGRATABLE if all(_zone(snapshot, n) in _HIGH for n in surveys) else _KERNEL
+    return sum(_room_in(zone, snapshot, surveys) for zone in snapshot.zones if zone.zone in highest)
+
+
+def must_fit(surveys: Mapping[int, Survey]) -> int:
+    """Pages that need a place elsewhere for good. Clean page cache passes through one page: it is dropped there."""
+    clean = sum(s.clean or 0 for s in surveys.values())
+    return sum(s.to_move for s in surveys.values()) - clean + (1 if clean else 0)
 
 
 def _room_in(zone: ZoneInfo, snapshot: Snapshot, surveys: Mapping[int, Survey]) -> int:
     leaving = [s for n, s in surveys.items() if (b := snapshot.block(n)) and _lies_in(b, zone)]
-    free = zone.free - sum(s.kinds.get(Kind.FREE, 0) for s in leaving) - zone.min
-    reclaimable = zone.reclaimable - sum(s.kinds.get(Kind.FILE, 0) for s in leaving)
-    return max(0, free) + max(0, reclaimable)
+    free = zone.free - sum(s.kinds.get(Kind.FREE, 0) for s in leaving)
+    clean = zone.reclaimable - sum(s.clean if s.clean is not None else s.kinds.get(Kind.FILE, 0) for s in leaving)
+    return max(0, free - zone.min + max(0, clean))
+
+
+def _zone(snapshot: Snapshot, number: int) -> str | None:
+    block = snapshot.block(number)
+    return block.valid_zones[0] if block is not None and block.valid_zones else None
 
 
 def _lies_in(block: Block, zone: ZoneInfo) -> bool:
@@ -166,7 +182,7 @@ def _reason(
         _boot(snapshot, surveys, target),
         _board(target),
         _pages(surveys, _AT_MIGRATION),
-        _room(needs, room),
+        _room(must_fit(surveys), room),
         _pins(unknown),
     )
     first = next((answer for answer in checks if answer is not None), None)
@@ -249,10 +265,10 @@ def _can_leave(snapshot: Snapshot, target: Target, needs: int, room: int) -> _An
     return Code.OK, fact, ()
 
 
-def _room(needs: int, room: int) -> _Answer | None:
-    if needs <= room:
+def _room(pages: int, room: int) -> _Answer | None:
+    if pages <= room:
         return None
-    return Code.NO_CAPACITY, f"{needs} pages have to move and the memory that stays has room for {room}", ()
+    return Code.NO_CAPACITY, f"{pages} pages have to move and the memory that stays has room for {room}", ()
 
 
 def _pins(unknown: tuple[str, ...]) -> _Answer | None:
