@@ -8,6 +8,7 @@ crosses a wire as JSON (wire.py), so fields are plain: integers, strings, enums,
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -96,7 +97,7 @@ class DomainStatus:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A machine at one moment. ``page_size`` and ``block_size`` in bytes.
+    """A machine at one moment. ``page_size`` and ``block_size`` in bytes; ``blocks`` ascend by number.
 
     ``auto_online``: the content of ``auto_online_blocks``. ``boot_memory_leaves``: False where the kernel vetoes
     it (arm64), None when unknown. ``memmap_per_page``: bytes of ``struct page`` that adding one page costs.
@@ -119,7 +120,8 @@ class Snapshot:
 
     def block(self, number: int) -> Block | None:
         """The block of that number, or None where the kernel has no such block."""
-        return next((b for b in self.blocks if b.number == number), None)
+        at = bisect_left(self.blocks, number, key=lambda b: b.number)
+        return self.blocks[at] if at < len(self.blocks) and self.blocks[at].number == number else None
 
     def bank(self, name: str) -> BankStatus | None:
         """The bank of that name, or None when the board has no such bank."""

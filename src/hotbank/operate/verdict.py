@@ -123,11 +123,19 @@ def room_for(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> int:
     """Pages that the memory which stays can take: down to each zone's min watermark, once its clean cache is dropped.
 
     A zone gives ``max(0, free - min + clean page cache)``, each without what lies in the leaving blocks (mm/vmscan.c
-    reclaims for ``__GFP_RETRY_MAYFAIL``). Pages of a kernel zone can only go to kernel zones
-    (mm/memory_hotplug.c, ``do_migrate_range``), so one such block leaves Movable out of the sum.
+    reclaims for ``__GFP_RETRY_MAYFAIL``).
     """
-    highest = _MIGRATABLE if all(_zone(snapshot, n) in _HIGH for n in surveys) else _KERNEL
-    return sum(_room_in(zone, snapshot, surveys) for zone in snapshot.zones if zone.zone in highest)
+    allowed = zones_for(snapshot, surveys)
+    return sum(_room_in(zone, snapshot, surveys) for zone in snapshot.zones if zone.zone in allowed)
+
+
+def zones_for(snapshot: Snapshot, blocks: Iterable[int]) -> frozenset[Zone]:
+    """Zones that take the pages of all these blocks.
+
+    Pages of a kernel zone can only go to kernel zones (mm/memory_hotplug.c, ``do_migrate_range``), so one such block
+    leaves Movable and HighMem out.
+    """
+    return _MIGRATABLE if all(_zone(snapshot, n) in _HIGH for n in blocks) else _KERNEL
 
 
 def must_fit(surveys: Mapping[int, Survey]) -> int:
@@ -137,7 +145,7 @@ def must_fit(surveys: Mapping[int, Survey]) -> int:
 
 
 def _room_in(zone: ZoneInfo, snapshot: Snapshot, surveys: Mapping[int, Survey]) -> int:
-    leaving = [s for n, s in surveys.items() if (b := snapshot.block(n)) and _lies_in(b, zone)]
+    leaving = [s for n, s in surveys.items() if (b := snapshot.block(n)) and lies_in(b, zone)]
     free = zone.free - sum(s.kinds.get(Kind.FREE, 0) for s in leaving)
     clean = zone.reclaimable - sum(s.clean if s.clean is not None else s.kinds.get(Kind.FILE, 0) for s in leaving)
     return max(0, free - zone.min + max(0, clean))
@@ -148,7 +156,8 @@ def _zone(snapshot: Snapshot, number: int) -> str | None:
     return block.valid_zones[0] if block is not None and block.valid_zones else None
 
 
-def _lies_in(block: Block, zone: ZoneInfo) -> bool:
+def lies_in(block: Block, zone: ZoneInfo) -> bool:
+    """True if an online block is in the zone, as far as its node is known."""
     return zone.zone in block.valid_zones[:1] and (block.node is None or block.node == zone.node)
 
 
