@@ -10,17 +10,19 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from hotbank.errors import MachineError, ProtocolError
 from hotbank.machine import Clock, Snapshot, Survey
 from hotbank.memory import Online, Power
 from hotbank.wire import MAX_ANSWER, VERSION, Lines, Stream, decode, decode_error, encode
 
+_FAREWELL = 2.0  # seconds of wall time for ssh to end by itself
 _GONE = "the machine's owner is gone: hotbank down, then hotbank up again"
 
 
@@ -52,7 +54,7 @@ class SocketStream:
 class FileStream:
     """Two files, such as the pipes of ``ssh HOST hotbank serve --stdio``."""
 
-    def __init__(self, reader: BinaryIO, writer: BinaryIO) -> None:
+    def __init__(self, reader: IO[bytes], writer: IO[bytes]) -> None:
         self._reader, self._writer = reader, writer
 
     def fileno(self) -> int:
@@ -72,6 +74,27 @@ class FileStream:
         """Close both files."""
         self._writer.close()
         self._reader.close()
+
+
+class SshStream(FileStream):
+    """``ssh HOST hotbank serve --stdio``. A Ctrl-C is not for ssh: the order it interrupts is told over the link."""
+
+    def __init__(self, host: str) -> None:
+        argv = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", "ssh", "-T", "--", host, "hotbank serve --stdio"]
+        self._ssh = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._ssh.stdin is not None
+        assert self._ssh.stdout is not None
+        super().__init__(self._ssh.stdout, self._ssh.stdin)
+
+    def close(self) -> None:
+        """Hang up, and let ssh end."""
+        with suppress(OSError):  # what was not sent yet has nowhere to go
+            super().close()
+        try:
+            self._ssh.wait(_FAREWELL)
+        except subprocess.TimeoutExpired:
+            self._ssh.terminate()
+            self._ssh.wait()
 
 
 def dial(path: str | os.PathLike[str], timeout: float) -> socket.socket:
@@ -102,7 +125,7 @@ class Hello:
 class Remote:
     """A Machine over a stream. ``timeout``: seconds of wall time for an answer; an offline may take its deadline more.
 
-    One call at a time; calls from several threads wait for each other. ``cancel`` may be called at any time.
+    One call at a time; calls from several threads wait for each other. ``interrupt`` may be called at any time.
     """
 
     def __init__(self, stream: Stream, *, timeout: float = 30.0) -> None:
@@ -120,6 +143,14 @@ class Remote:
         except OSError as e:
             raise MachineError(f"no machine answers at {path}: {e.strerror or e}", remedy=_GONE) from e
         return cls(SocketStream(connection), timeout=timeout)
+
+    @classmethod
+    def ssh(cls, host: str, *, timeout: float = 30.0) -> Remote:
+        """The machine that ``hotbank serve --stdio`` owns at the far end of an ssh connection.
+
+        ``ssh`` may ask for a passphrase on the terminal, and gets time for it. Raises MachineError.
+        """
+        return cls(SshStream(host), timeout=timeout)
 
     @property
     def clock(self) -> Clock:
@@ -159,7 +190,7 @@ class Remote:
         """See Machine."""
         self.call(None, "machine.set_power", domain=domain, want=want)
 
-    def cancel(self) -> None:
+    def interrupt(self) -> None:
         """Ask the owner to interrupt the transaction that runs; from any thread, or from a signal handler."""
         self._send({"cancel": True})
 

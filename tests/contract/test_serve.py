@@ -189,7 +189,7 @@ def test_two_clients_at_once(served: Served) -> None:
         assert pid != os.getpid()
         with pytest.raises(Refusal, match=f"pid {pid}"):
             other.set_power("ddr-high", Power.OFF)
-        other.cancel()
+        other.interrupt()
     assert running.end().exit == 130
 
 
@@ -198,7 +198,7 @@ def test_an_interruption_rolls_back(served: Served) -> None:
     with stuck_removal(served) as running:
         time.sleep(0.2)
         asked = time.monotonic()
-        running.client.cancel()
+        running.client.interrupt()
     outcome = running.end()
     assert time.monotonic() - asked < 1
     assert (outcome.code, outcome.exit) == (Code.INTERRUPTED, 130)
@@ -425,7 +425,8 @@ def test_a_machine_lasts_across_processes(runtime: Path) -> None:
     assert serve.down(record) is True
     assert serve.current() is None
     assert gone(record.pid)
-    assert sorted(p.name for p in runtime.iterdir()) == ["lock", "log"]
+    journal = "model%3Aarm-2009.journal"
+    assert sorted(p.name for p in runtime.iterdir()) == ["lock", "log", journal, f"{journal}.lock"]
 
 
 def test_a_boot_that_fails_says_why(runtime: Path) -> None:

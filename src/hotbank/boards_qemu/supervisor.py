@@ -105,9 +105,9 @@ class Emulated:
         guest = self._changes.machine()
         guest.offline(block, guest.clock.now() + max(0.0, deadline - self._clock.now()))
 
-    def cancel(self) -> None:
+    def interrupt(self) -> None:
         """End the offline that is under way, from another thread."""
-        self._reads.machine().cancel()
+        self._reads.machine().interrupt()
 
     def add(self, bank: str) -> None:
         """By virtio-mem through QEMU, by any other route in the guest."""

@@ -30,7 +30,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Try": {"demo": "demo", "up": "current", "down": "current", "console": "current", "kernel": "kernel"},
     "Describe": {"decode": "describe", "encode": "describe", "zones": "describe"},
-    "Serve": {"doctor": "doctor"},
+    "Serve": {"serve": "serve", "doctor": "doctor"},
 }
 _MODULES = {name: module for section in SECTIONS.values() for name, module in section.items()}
 
@@ -68,7 +68,7 @@ class Sections(click.Group):
     "--machine",
     metavar="MACHINE",
     envvar="HOTBANK_MACHINE",
-    help="host, model:BOARD or unix:PATH. Without it: the machine of `hotbank up`; "
+    help="host, model:BOARD, ssh:HOST or unix:PATH. Without it: the machine of `hotbank up`; "
     "if there is none, this host, for reading only.",
 )
 @click.pass_context

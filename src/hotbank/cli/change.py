@@ -101,7 +101,7 @@ def _transact(machine: Machine, verb: str, target: str, options: dict[str, Any],
     if isinstance(machine, Remote):
         from hotbank import serve
 
-        with _interrupts(machine.cancel):
+        with _interrupts(machine.interrupt):
             order = serve.remove if verb == "remove" else serve.add
             return order(machine, target, on_event=show, **options)
     stopped: list[bool] = []

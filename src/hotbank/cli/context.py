@@ -25,7 +25,7 @@ class Context:
     def machine(self, *, changing: bool) -> Machine:
         """The machine this command works on, connected. Raises MachineError or Refusal."""
         if self.machine_name is not None:
-            return _named(self.machine_name)
+            return _named(self.machine_name, changing)
         from hotbank import serve
 
         record = serve.current()
@@ -42,19 +42,30 @@ class Context:
         return Host()
 
 
-def _named(name: str) -> Machine:
+def _named(name: str, changing: bool) -> Machine:
     kind, _, rest = name.partition(":")
     if name == "host":
-        from hotbank.host import Host
-
-        return Host()
+        return _host(changing)
     if kind == "model" and rest:
         from hotbank import board
         from hotbank.model import Model
 
         return Model.boot(board.load(rest))
-    if kind == "unix" and rest:
+    if kind in ("unix", "ssh") and rest:
         from hotbank.remote import Remote
 
-        return Remote.unix(rest)
-    raise MachineError(f"no machine is called {name!r}", remedy="use host, model:BOARD or unix:PATH")
+        return Remote.unix(rest) if kind == "unix" else Remote.ssh(rest)
+    raise MachineError(f"no machine is called {name!r}", remedy="use host, model:BOARD, ssh:HOST or unix:PATH")
+
+
+def _host(changing: bool) -> Machine:
+    """This host: to read, its files; to change, its owner, which is this process where nobody serves it."""
+    from hotbank.host import Host
+
+    if not changing:
+        return Host()
+    from hotbank.remote import Remote, SocketStream
+    from hotbank.serve import local
+
+    served = local.served_host()
+    return Remote(SocketStream(served)) if served is not None else local.attached(local.owner_of(Host()))

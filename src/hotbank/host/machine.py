@@ -127,7 +127,7 @@ class Host:
         span, route = self._bank(bank)
         self._route(route).remove(bank, span)
 
-    def cancel(self) -> None:
+    def interrupt(self) -> None:
         """End the offline that is under way, from another thread; it answers EINTR. Nothing where none is."""
         writer = self._writing
         if writer is not None:

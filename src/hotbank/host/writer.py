@@ -106,6 +106,7 @@ class _Helper:
         self._turn = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
+        self.keep: set[int] = set()
 
     def fork(self, path: str, word: str) -> tuple[int, int]:
         """A new writer: its process id, and the pipe on which it says one byte, its errno."""
@@ -143,7 +144,9 @@ class _Helper:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             argv = [sys.executable, "-I", "-S", "-c", _HELPER]
-            self._process = subprocess.Popen(argv, stdin=theirs.fileno(), start_new_session=True)
+            self._process = subprocess.Popen(
+                argv, stdin=theirs.fileno(), start_new_session=True, pass_fds=tuple(self.keep)
+            )
         return ours
 
     def _end(self) -> None:
@@ -153,6 +156,12 @@ class _Helper:
         if self._process is not None:
             self._process.wait()
             self._process = None
+
+
+def writers_keep(file: int) -> None:
+    """Have every process that writes for us hold that descriptor open: a lock on it outlives us as long as they do."""
+    _helper.close()
+    _helper.keep.add(file)
 
 
 _helper = _Helper()

@@ -78,11 +78,13 @@ def remove(
     keep_partial: bool = False,
     interrupted: Callable[[], bool] = never,
     on_event: Callable[[Event], None] = unheard,
+    began: float | None = None,
 ) -> Outcome:
     """Take the bank out of the kernel and its domain as dark as the board allows, or put everything back.
 
     ``force``: try although the verdict says no, under the same deadlines. ``keep_partial``: on failure leave
-    out what is out (exit status 64). Raises Refusal(NO_SUCH_BANK) and Refusal(BUSY_TRANSACTION).
+    out what is out (exit status 64). ``began``: when it was ordered, on the machine's clock.
+    Raises Refusal(NO_SUCH_BANK) and Refusal(BUSY_TRANSACTION).
     """
     return Transaction(
         machine,
@@ -93,6 +95,7 @@ def remove(
         keep_partial=keep_partial,
         interrupted=interrupted,
         on_event=on_event,
+        began=began,
     ).run()
 
 
@@ -105,6 +108,7 @@ def add(
     keep_partial: bool = False,
     interrupted: Callable[[], bool] = never,
     on_event: Callable[[Event], None] = unheard,
+    began: float | None = None,
 ) -> Outcome:
     """Bring the bank back: power on, into the kernel, every block Movable; or put everything back.
 
@@ -118,4 +122,5 @@ def add(
         keep_partial=keep_partial,
         interrupted=interrupted,
         on_event=on_event,
+        began=began,
     ).run()

@@ -91,6 +91,10 @@ class Journal(Protocol):
         """The open transaction, or None."""
         ...
 
+    def claim(self) -> bool:
+        """Take over the open transaction; False while its own process, or one that writes for it, lives."""
+        ...
+
     def entries(self) -> tuple[Entry, ...]:
         """All transactions, oldest first."""
         ...
@@ -137,6 +141,10 @@ class MemoryJournal:
         """The open transaction, or None."""
         with self._lock:
             return self._entries[-1] if self._entries and self._entries[-1].code is None else None
+
+    def claim(self) -> bool:
+        """Its process is this one."""
+        return True
 
     def entries(self) -> tuple[Entry, ...]:
         """All transactions, oldest first."""

@@ -7,10 +7,12 @@ dark; everything else goes back to where it was. Rows of an earlier boot say not
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hotbank.errors import CancelPending, Code, HotbankError, Refusal
 from hotbank.machine import Machine, Snapshot
-from hotbank.memory import KernelState, Power
-from hotbank.operate.journal import Entry, Journal
+from hotbank.memory import BlockState, KernelState, Power
+from hotbank.operate.journal import Entry, Journal, busy
 from hotbank.operate.plan import Action, domain_of, lowest_power
 from hotbank.operate.power import darken
 from hotbank.operate.reasons import EXIT_DONE, EXIT_FAILED, EXIT_PARTLY, remedy
@@ -21,13 +23,19 @@ _ASK_EVERY = 0.25
 
 
 def recover(machine: Machine, journal: Journal, *, patience: float | None = None) -> Outcome | None:
-    """Settle the open transaction; None when there is none. The caller has made sure that its process is gone.
+    """Settle the open transaction; None when there is none.
 
-    ``patience``: seconds on the machine's clock to wait for a block that the kernel still holds, None for ever.
-    Afterwards the entry is closed, except with code CANCEL_PENDING (``open`` in the outcome).
+    ``patience``: seconds on the machine's clock to wait for a block that the kernel still holds, and for a process
+    that can still write to it, None for ever. Afterwards the entry is closed, except with code CANCEL_PENDING
+    (``open`` in the outcome). Raises Refusal(BUSY_TRANSACTION) when whoever has it open goes on with it.
     """
+    left = journal.unfinished()
+    if left is None:
+        return None
+    if not _wait(machine, patience, journal.claim):
+        raise busy(left)
     entry = journal.unfinished()
-    if entry is None:
+    if entry is None:  # whoever had it open has ended it
         return None
     outcome = _settled(machine, journal, entry, patience)
     if not outcome.open:
@@ -40,7 +48,7 @@ def _settled(machine: Machine, journal: Journal, entry: Entry, patience: float |
     if snapshot.boot_id != entry.before.boot_id:
         return _end(entry, Code.SUPERSEDED, EXIT_DONE, "the machine has booted since", snapshot)
     if not _let_go(machine, patience):
-        fact = f"memory{snapshot.pending} is still held by a cancelled offline"
+        fact = f"memory{_held(machine.snapshot())} is still held by an offline"
         return _end(entry, Code.CANCEL_PENDING, EXIT_FAILED, fact, snapshot, open_=True)
     hand = Hand(machine, journal, entry.id)
     try:
@@ -50,9 +58,20 @@ def _settled(machine: Machine, journal: Journal, entry: Entry, patience: float |
 
 
 def _let_go(machine: Machine, patience: float | None) -> bool:
-    """Wait until no cancelled offline is pending; False when patience is over."""
+    """Wait until nobody's offline is under way; False when patience is over."""
+    return _wait(machine, patience, lambda: _held(machine.snapshot()) is None)
+
+
+def _held(snapshot: Snapshot) -> int | None:
+    """A block that the kernel has not let go of: of a cancelled offline, or of a writer that was left behind."""
+    going = (b.number for b in snapshot.blocks if b.state is BlockState.GOING_OFFLINE)
+    return snapshot.pending if snapshot.pending is not None else next(going, None)
+
+
+def _wait(machine: Machine, patience: float | None, done: Callable[[], bool]) -> bool:
+    """Ask until it is so; False when patience is over."""
     began = machine.clock.now()
-    while machine.snapshot().pending is not None:
+    while not done():
         if patience is not None and machine.clock.now() - began >= patience:
             return False
         machine.clock.sleep(_ASK_EVERY)

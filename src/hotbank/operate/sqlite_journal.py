@@ -2,11 +2,15 @@
 """The journal in a SQLite file: it outlives its process, and the boot.
 
 Each write is on the disk before the call returns (``synchronous`` is FULL), and a unique index lets only one
-transaction be open, whatever processes share the file. A module of its own, so that reading needs no sqlite3.
+transaction be open, whatever processes share the file. While one is open, a file beside it is locked (flock(2)). The
+lock belongs to the open file, which processes that write to sysfs for us inherit (``writers_keep``): so nobody can take
+over a transaction before the last process is gone that can still do something to the machine. A process id would not
+tell that, nor would it survive being given to another. A module of its own, so that reading needs no sqlite3.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sqlite3
@@ -35,7 +39,7 @@ CREATE TABLE IF NOT EXISTS act (
 );
 COMMIT;
 """
-_PATIENCE = 5.0  # seconds of wall time for another process's write
+_PATIENCE, _ASK_EVERY = 5.0, 0.01  # seconds of wall time: for another process's write, and for its last breath
 
 
 class SqliteJournal:
@@ -50,20 +54,54 @@ class SqliteJournal:
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
             self._db = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
             self._db.executescript(_TABLES)
+            self._held = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+    @property
+    def writers_keep(self) -> int:
+        """The descriptor that every process which writes to the machine must hold open."""
+        return self._held
 
     def close_file(self) -> None:
-        """Let go of the file."""
+        """Let go of the files."""
         self._db.close()
+        os.close(self._held)
 
     def begin(self, before: Before) -> int:
         """Open a transaction; its id. Raises Refusal(BUSY_TRANSACTION) while another one is open."""
         values = (os.getpid(), before.boot_id, json.dumps(encode(before)), self._now())
-        with suppress(sqlite3.IntegrityError):
+        while not self._lock_file():
+            self._refuse_if_open()
+            time.sleep(_ASK_EVERY)  # it has just ended: its process is about to let go
+        try:
             return self._write("INSERT INTO entry (pid, boot_id, before, began) VALUES (?, ?, ?, ?)", *values)
+        except sqlite3.IntegrityError:
+            self._refuse_if_open()
+            raise
+
+    def _refuse_if_open(self) -> None:
         open_one = self.unfinished()
-        if open_one is None:  # it ended just now
-            return self.begin(before)
-        raise busy(open_one)
+        if open_one is not None:
+            if open_one.pid != os.getpid():
+                self._unlock_file()
+            raise busy(open_one)
+
+    def claim(self) -> bool:
+        """Take over the open transaction; False while its own process, or one that writes for it, lives."""
+        if not self._lock_file():
+            return False
+        if self.unfinished() is None:
+            self._unlock_file()
+        return True
+
+    def _lock_file(self) -> bool:
+        with self._file(), suppress(BlockingIOError):
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
+    def _unlock_file(self) -> None:
+        with self._file():
+            fcntl.flock(self._held, fcntl.LOCK_UN)
 
     def intend(self, entry: int, step: str, target: str) -> int:
         """Write down an act before it is done; the row's number."""
@@ -81,6 +119,7 @@ class SqliteJournal:
         """End the transaction."""
         values = (code.value, pages, self._now(), entry)
         self._write("UPDATE entry SET code = ?, pages = ?, ended = ? WHERE id = ?", *values)
+        self._unlock_file()
 
     def unfinished(self) -> Entry | None:
         """The open transaction, or None."""

@@ -126,7 +126,8 @@ class Transaction:
     """Carries one plan out, once.
 
     ``interrupted`` is asked before each step and after a cancelled offline. ``on_event`` hears every event; if it
-    raises, it hears no more, the transaction goes on, and the error is raised when all is done.
+    raises, it hears no more, the transaction goes on, and the error is raised when all is done. ``began``: when it was
+    ordered, on the machine's clock, if that was earlier: limits count from there.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Transaction:
         keep_partial: bool = False,
         interrupted: Callable[[], bool] = never,
         on_event: Callable[[Event], None] = unheard,
+        began: float | None = None,
     ) -> None:
         self._machine, self._plan, self._journal = machine, plan, journal
         self._limits = limits or Limits()
@@ -150,7 +152,8 @@ class Transaction:
         self._moved = 0
         self._touched: set[int] = set()
         self._note, self._fact = Code.OK, ""
-        self._began = self._latest = machine.clock.now()
+        self._latest = machine.clock.now()
+        self._began = self._latest if began is None else began
         self._deadline = self._block_deadline = self._began + self._limits.total
         self._carry_out: Mapping[Action, Callable[[Step], None]] = {
             Action.OFFLINE: self._offline,

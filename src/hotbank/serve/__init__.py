@@ -17,7 +17,6 @@ import json
 import os
 import signal
 import socket
-import stat
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,6 +29,7 @@ from hotbank.operate import Entry, Event, Limits, Outcome
 from hotbank.operate.transaction import unheard
 from hotbank.remote import FileStream, Remote, dial
 from hotbank.serve.owner import Order, peer_pid, start_module
+from hotbank.serve.state import runtime_folder
 from hotbank.wire import MAX_ANSWER, Lines, decode, decode_error, encode
 
 _DOWN = "hotbank down clears the record"
@@ -60,22 +60,6 @@ class Record:
     pid: int
     machine: str
     started: float
-
-
-def runtime_folder() -> Path:
-    """The folder for sockets and the record, made if need be: of this user, closed to all others.
-
-    Raises MachineError when someone else got there first.
-    """
-    base = os.environ.get("XDG_RUNTIME_DIR", "")
-    folder = Path(base) / "hotbank" if base and os.path.isdir(base) else Path(f"/tmp/hotbank-{os.getuid()}")
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        remedy = "remove it, or make it a folder of yours with mode 0700, or set XDG_RUNTIME_DIR"
-        raise MachineError(f"{folder} is not a folder that is yours alone", remedy=remedy)
-    return folder
 
 
 def current() -> Record | None:
@@ -110,7 +94,7 @@ def remove(
     keep_partial: bool = False,
     on_event: Callable[[Event], None] = unheard,
 ) -> Outcome:
-    """Have the owner take a bank out, see ``operate.remove``. ``machine.cancel()`` interrupts it."""
+    """Have the owner take a bank out, see ``operate.remove``. ``machine.interrupt()`` interrupts it."""
     order = Order("remove", str(target), limits or Limits(), force, keep_partial)
     outcome = _order(machine, order, on_event)
     assert outcome is not None
@@ -125,7 +109,7 @@ def add(
     keep_partial: bool = False,
     on_event: Callable[[Event], None] = unheard,
 ) -> Outcome:
-    """Have the owner bring a bank in, see ``operate.add``. ``machine.cancel()`` interrupts it."""
+    """Have the owner bring a bank in, see ``operate.add``. ``machine.interrupt()`` interrupts it."""
     order = Order("add", str(target), limits or Limits(), False, keep_partial)
     outcome = _order(machine, order, on_event)
     assert outcome is not None
@@ -261,7 +245,7 @@ def _first_words(daemon: subprocess.Popen[bytes], folder: Path, patience: float)
     assert daemon.stdout is not None
     with daemon.stdout as words:
         try:
-            answer = Lines(FileStream(words, words), MAX_ANSWER).receive(patience)  # type: ignore[arg-type]
+            answer = Lines(FileStream(words, words), MAX_ANSWER).receive(patience)
         except TimeoutError as e:
             raise MachineError(f"the machine did not boot in {patience:g} s", remedy=f"see {folder / 'log'}") from e
     if answer is None:

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,11 +24,14 @@ from hotbank.errors import MachineError
 from hotbank.machine import Machine
 from hotbank.memory import GIB
 from hotbank.model.backend import VARIABLE
+from hotbank.remote import dial
 from hotbank.serve import ModelSpec, Record, forget, remember
-from hotbank.serve.owner import Owner
+from hotbank.serve.owner import Owner, peer_pid
+from hotbank.serve.state import journal_in
 from hotbank.wire import decode, encode, encode_error
 
 _SMALL = 4 * GIB
+_LAST_WORDS = 4.0  # seconds of wall time for a transaction to roll back before the end
 
 
 def main(folder: Path, spec: ModelSpec) -> int:
@@ -40,17 +44,20 @@ def run(folder: Path, boot: Callable[[], Machine]) -> int:
     path = folder / f"{os.getpid()}.sock"
     try:
         machine = boot()
-        owner = Owner(machine)
+        name = machine.snapshot().machine
+        owner = Owner(machine, journal=journal_in(folder, name))
         listener = listen(path)
     except Exception as e:
         _say({"error": encode_error(e)})
         return 1
-    record = Record(str(path), os.getpid(), machine.snapshot().machine, time.time())
+    record = Record(str(path), os.getpid(), name, time.time())
     signal.signal(signal.SIGTERM, lambda *_: owner.stop())
+    owner.settle()
     with listener:
         remember(folder, record)
         _say(encode(record))
         owner.serve(listener)
+    owner.finish(_LAST_WORDS)
     path.unlink(missing_ok=True)
     forget(folder, record.pid)
     return 0
@@ -68,6 +75,7 @@ def boot(spec: ModelSpec) -> Machine:
         except OSError as e:
             raise MachineError(f"{spec.description}: {e.strerror}") from e
     options |= {"description": description, "cmdline": spec.cmdline, "seed": spec.seed}
+    options["boot_id"] = str(uuid.uuid4())  # what an earlier one's journal says is not about this one
     plan = board.load(spec.board)
     model = Model.boot(plan, clock=WallClock(), backend=_backend(plan), **options)
     if spec.pages:
@@ -81,14 +89,21 @@ def _backend(plan: board.Board) -> str | None:
     return "reference" if small and not os.environ.get(VARIABLE) else None
 
 
-def listen(path: Path) -> socket.socket:
-    """A listening socket that only this user can connect to."""
+def listen(path: Path, readers: int | None = None) -> socket.socket:
+    """A listening socket that only this user can connect to, and the members of the group of that id.
+
+    Raises MachineError when somebody answers there already.
+    """
+    _check_silent(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     old = os.umask(0o177)
     try:
         with suppress(FileNotFoundError):
             path.unlink()
         listener.bind(str(path))
+        if readers is not None:
+            os.chown(path, -1, readers)
+            path.chmod(0o660)
         listener.listen(128)
     except OSError as e:
         listener.close()
@@ -96,6 +111,11 @@ def listen(path: Path) -> socket.socket:
     finally:
         os.umask(old)
     return listener
+
+
+def _check_silent(path: Path) -> None:
+    with suppress(OSError), dial(path, _LAST_WORDS) as somebody:
+        raise MachineError(f"pid {peer_pid(somebody)} answers at {path} already", remedy="end it first")
 
 
 def _say(document: dict[str, Any]) -> None:

@@ -16,24 +16,27 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hotbank.errors import Code, HotbankError, KernelError, MachineError, ProtocolError, Refusal
-from hotbank.machine import Interruptible, Machine
+from hotbank.machine import Interruptible, Machine, Survey
 from hotbank.operate import Entry, Event, Journal, Limits, MemoryJournal, Outcome, recover, remedy
 from hotbank.remote import Hello, SocketStream
 from hotbank.wire import MAX_REQUEST, VERSION, Lines, Stream, decode, encode, encode_error
 
 _READS = ("snapshot", "survey", "power")
 _CHANGES = ("online", "offline", "add", "remove", "set_power")
-_JOURNAL = ("begin", "intend", "result", "close", "unfinished", "entries")
+_JOURNAL = ("begin", "intend", "result", "close", "unfinished", "claim", "entries")
 _MAX_CLIENTS = 64
 _CANCEL_EVERY, _CANCEL_TRIES = 0.05, 20
+_LOOK_EVERY = 0.5  # seconds of wall time between two looks at a block that goes offline
+_SO_PEERGROUPS, _MOST_GROUPS = 59, 1024
 
 Calls = Mapping[str, Callable[..., Any]]
 
@@ -50,10 +53,13 @@ class Order:
 
 
 class Owner:
-    """Owns a machine. ``serve`` a listening socket, or ``attend`` single streams; both from any thread."""
+    """Owns a machine. ``serve`` a listening socket, or ``attend`` single streams; both from any thread.
 
-    def __init__(self, machine: Machine, *, journal: Journal | None = None) -> None:
-        self._machine = machine
+    ``readers``: the id of a group whose members may read, beside this user and root, who may do everything.
+    """
+
+    def __init__(self, machine: Machine, *, journal: Journal | None = None, readers: int | None = None) -> None:
+        self._machine, self._readers = machine, readers
         self._journal = journal or MemoryJournal()
         self._name = machine.snapshot().machine
         self._changing = threading.Lock()
@@ -62,7 +68,7 @@ class Owner:
         self._listener: socket.socket | None = None
 
     def serve(self, listener: socket.socket) -> None:
-        """Answer clients of this user (or root) until ``stop``."""
+        """Answer clients that may until ``stop``."""
         self._listener = listener
         while True:
             try:
@@ -82,20 +88,44 @@ class Owner:
                 self._listener.shutdown(socket.SHUT_RDWR)
 
     def attend(self, stream: Stream) -> None:
-        """Answer one client until it hangs up."""
+        """Answer one client, who may do everything, until it hangs up."""
         _Client(stream, self._hello(), self._client_calls(), self._cancel).run()
 
+    def settle(self) -> None:
+        """Begin to settle what an owner before this one left open; clients can follow it as any transaction."""
+        if self._journal.unfinished() is not None:
+            self._order(Order("recover", "", Limits()))
+
+    def finish(self, patience: float) -> None:
+        """Interrupt a transaction that runs, and return when it is over, or ``patience`` seconds of wall time are."""
+        until = time.monotonic() + patience
+        while not self._changing.acquire(timeout=_CANCEL_EVERY):
+            if time.monotonic() >= until:
+                return
+            self._cancel()
+        self._changing.release()
+
+    def wait(self) -> None:
+        """Return when no transaction runs."""
+        with self._changing:
+            return
+
     def _admit(self, connection: socket.socket) -> None:
-        stream = SocketStream(connection)
-        if peer_uid(connection) not in (os.getuid(), 0):
+        stream, uid = SocketStream(connection), peer_uid(connection)
+        may_change = uid in (os.getuid(), 0)
+        if not may_change and self._readers not in peer_groups(connection):
             _turn_away(stream, MachineError("this machine belongs to another user", remedy="ask its owner"))
         elif not self._slots.acquire(blocking=False):
             _turn_away(stream, MachineError(f"{_MAX_CLIENTS} clients are connected", remedy="close some of them"))
         else:
             try:
-                self.attend(stream)
+                self.attend(stream) if may_change else self._let_read(stream)
             finally:
                 self._slots.release()
+
+    def _let_read(self, stream: Stream) -> None:
+        refused = {name: _only_for_the_owner(call) for name, call in self._client_calls().items()}
+        _Client(stream, self._hello(), refused | self._reading_calls(), _nothing).run()
 
     def _hello(self) -> Hello:
         return Hello(VERSION, os.getpid(), self._name)
@@ -103,11 +133,16 @@ class Owner:
     # What a client may call.
 
     def _client_calls(self) -> Calls:
+        calls: dict[str, Callable[..., Any]] = {
+            f"machine.{n}": self._alone(getattr(self._machine, n)) for n in _CHANGES
+        }
+        calls |= {"owner.order": self._order, "owner.stop": self._stop_if_idle}
+        return self._reading_calls() | calls
+
+    def _reading_calls(self) -> dict[str, Callable[..., Any]]:
         calls: dict[str, Callable[..., Any]] = {f"machine.{n}": getattr(self._machine, n) for n in _READS}
-        calls |= {f"machine.{n}": self._alone(getattr(self._machine, n)) for n in _CHANGES}
         clock = self._machine.clock
-        calls |= {"clock.now": clock.now, "clock.sleep": clock.sleep}
-        return calls | {"owner.history": self._history, "owner.order": self._order, "owner.stop": self._stop_if_idle}
+        return calls | {"clock.now": clock.now, "clock.sleep": clock.sleep, "owner.history": self._history}
 
     def _alone(self, change: Callable[..., None]) -> Callable[..., None]:
         """A changing primitive, refused while a transaction or another one runs."""
@@ -165,9 +200,10 @@ class Owner:
     def _cancel(self) -> None:
         """Interrupt the transaction; without one, the primitive that runs, where the machine can."""
         job = self._job
-        cancel = job.cancel if job is not None else getattr(self._machine, "cancel", None)
-        if cancel is not None:
-            cancel()
+        if job is not None:
+            job.cancel()
+        elif isinstance(self._machine, Interruptible):
+            self._machine.interrupt()
 
     def _stop_if_idle(self) -> None:
         if not self._changing.acquire(blocking=False):
@@ -180,6 +216,8 @@ class Job:
 
     def __init__(self, order: Order, machine: Machine, journal: Journal) -> None:
         self.order, self._machine, self._journal = order, machine, journal
+        self._began = machine.clock.now()
+        self._to_move: dict[int, int] = {}
         self.pid = os.getpid()
         self._news = threading.Condition()
         self._events: list[Event] = []
@@ -250,20 +288,31 @@ class Job:
         calls = {f"machine.{n}": getattr(machine, n) for n in (*_READS, *_CHANGES)}
         calls |= {f"journal.{n}": getattr(journal, n) for n in _JOURNAL}
         calls |= {"clock.now": machine.clock.now, "clock.sleep": machine.clock.sleep}
-        calls |= {"job.order": self._tell_order, "job.event": self._event, "job.interrupted": self._interrupted}
-        return calls | {"job.done": self._done, "job.failed": self._failed, "machine.offline": self._offline}
+        calls |= {"job.order": self._tell_order, "job.began": self._tell_began, "job.event": self._event}
+        calls |= {"job.interrupted": self._interrupted}
+        calls |= {"machine.survey": self._survey, "machine.offline": self._offline}
+        return calls | {"job.done": self._done, "job.failed": self._failed}
 
     def _tell_order(self) -> Order:
         return self.order
 
+    def _tell_began(self) -> float:
+        return self._began
+
     def _event(self, event: Event) -> None:
+        """Publish an event, numbered anew: some are not the worker's."""
         with self._news:
-            self._events.append(event)
+            self._events.append(replace(event, seq=len(self._events)))
             self._news.notify_all()
 
     def _interrupted(self) -> bool:
         self._worker_knows = self._worker_knows or self._cancelled
         return self._cancelled
+
+    def _survey(self, block: int) -> Survey:
+        survey = self._machine.survey(block)
+        self._to_move[block] = survey.to_move
+        return survey
 
     def _offline(self, block: int, deadline: float) -> None:
         """An offline that does not even begin when the order to stop has overtaken it.
@@ -274,9 +323,36 @@ class Job:
         try:
             if self._cancelled and not self._worker_knows:
                 raise KernelError(errno.EINTR, f"offline memory{block}")
-            self._machine.offline(block, deadline)
+            with self._watching(block):
+                self._machine.offline(block, deadline)
         finally:
             self._offlining = False
+
+    @contextmanager
+    def _watching(self, block: int) -> Iterator[None]:
+        """Tell now and then how much of the block is left while it goes offline; the kernel itself tells nothing."""
+        over = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(block, over), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+
+    def _watch(self, block: int, over: threading.Event) -> None:
+        began = self._machine.clock.now()
+        while not over.wait(_LOOK_EVERY):
+            with suppress(HotbankError):  # it may be gone by now
+                left = self._machine.survey(block).to_move
+                if not over.is_set():
+                    self._tell_progress(block, left, self._machine.clock.now() - began)
+
+    def _tell_progress(self, block: int, left: int, seconds: float) -> None:
+        last = next((e for e in reversed(self._events) if e.event == "step" and e.block == block), None)
+        if last is not None:
+            moved = last.moved + max(0, self._to_move.get(block, left) - left)
+            self._event(replace(last, event="progress", t=last.t + seconds, moved=moved))
 
     def _done(self, outcome: Outcome | None) -> None:
         self._report = outcome if outcome is not None else _NOTHING
@@ -302,7 +378,15 @@ _NOTHING = Outcome("recover", "", Code.OK, 0)
 
 
 def _nothing() -> None:
-    """A worker does not cancel itself."""
+    """Neither a worker nor a reader cancels anything."""
+
+
+def _only_for_the_owner(call: Callable[..., Any]) -> Callable[..., Any]:
+    def refuse(**_: Any) -> None:
+        raise MachineError("only root and the machine's owner may change it", remedy="become one of them")
+
+    refuse.__wrapped__ = inspect.unwrap(call)  # type: ignore[attr-defined]  # so that its hints are found
+    return refuse
 
 
 class _Client:
@@ -379,6 +463,13 @@ def _turn_away(stream: SocketStream, error: HotbankError) -> None:
 def peer_uid(connection: socket.socket) -> int:
     """The user at the other end of a Unix socket, when it was made."""
     return _peer(connection)[1]
+
+
+def peer_groups(connection: socket.socket) -> tuple[int, ...]:
+    """The ids of the groups that the process at the other end was in (unix(7), SO_PEERCRED, SO_PEERGROUPS)."""
+    size = struct.calcsize("i")
+    more = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * size)
+    return (_peer(connection)[2], *struct.unpack(f"{len(more) // size}i", more))
 
 
 def peer_pid(connection: socket.socket) -> int:

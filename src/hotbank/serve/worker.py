@@ -11,6 +11,7 @@ import ctypes
 import signal
 import socket
 import sys
+from typing import Any
 
 from hotbank.errors import Code, HotbankError
 from hotbank.operate import Before, Entry, Event, Outcome, add, recover, remove
@@ -36,8 +37,10 @@ def main(fd: int) -> None:
 
 
 def carry_out(owner: Remote, order: Order) -> Outcome | None:
-    """The verb itself, on the owner's machine and with the owner's journal."""
+    """The verb itself, on the owner's machine and with the owner's journal. Its deadline counts from the order."""
     journal = RemoteJournal(owner)
+    if order.verb == "recover":
+        return recover(owner, journal, patience=order.limits.total)
 
     def tell(event: Event) -> None:
         owner.call(None, "job.event", event=event)
@@ -45,28 +48,11 @@ def carry_out(owner: Remote, order: Order) -> Outcome | None:
     def interrupted() -> bool:
         return bool(owner.call(bool, "job.interrupted"))
 
-    if order.verb == "recover":
-        return recover(owner, journal, patience=order.limits.total)
+    options: dict[str, Any] = {"journal": journal, "limits": order.limits, "keep_partial": order.keep_partial}
+    options |= {"interrupted": interrupted, "on_event": tell, "began": owner.call(float, "job.began")}
     if order.verb == "add":
-        return add(
-            owner,
-            order.target,
-            journal=journal,
-            limits=order.limits,
-            keep_partial=order.keep_partial,
-            interrupted=interrupted,
-            on_event=tell,
-        )
-    return remove(
-        owner,
-        order.target,
-        journal=journal,
-        limits=order.limits,
-        force=order.force,
-        keep_partial=order.keep_partial,
-        interrupted=interrupted,
-        on_event=tell,
-    )
+        return add(owner, order.target, **options)
+    return remove(owner, order.target, force=order.force, **options)
 
 
 class RemoteJournal:
@@ -94,6 +80,10 @@ class RemoteJournal:
     def unfinished(self) -> Entry | None:
         """See Journal."""
         return self._owner.call(Entry | None, "journal.unfinished")  # type: ignore[no-any-return]
+
+    def claim(self) -> bool:
+        """See Journal."""
+        return bool(self._owner.call(bool, "journal.claim"))
 
     def entries(self) -> tuple[Entry, ...]:
         """See Journal."""

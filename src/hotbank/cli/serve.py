@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hotbank serve``: own a machine and let others at it, over a Unix socket or over this process's own pipes."""
+
+from __future__ import annotations
+
+import grp
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from hotbank.cli.context import Context
+from hotbank.errors import MachineError
+from hotbank.host import Host
+from hotbank.machine import Machine
+from hotbank.operate.sqlite_journal import SqliteJournal
+from hotbank.remote import FileStream
+from hotbank.serve import ModelSpec, local
+from hotbank.serve.daemon import listen
+from hotbank.serve.owner import Owner
+
+_LAST_WORDS = 60.0  # seconds of wall time for a transaction to roll back before the end
+
+
+@click.command("serve")
+@click.option("--socket", "path", type=click.Path(dir_okay=False, path_type=Path), help="Where to listen.")
+@click.option("--group", metavar="NAME", help="Members of this group may read; change is for root and this user.")
+@click.option("--stdio", is_flag=True, help="Answer on standard input and output, for `-m ssh:HOST`.")
+@click.pass_obj
+def serve(context: Context, path: Path | None, group: str | None, stdio: bool) -> None:
+    """Own this host (or the machine of -m): keep its lock and its journal, and carry out what clients order.
+
+    Listens on /run/hotbank/socket when root, else in the user's runtime folder. What an owner before this one left
+    open is settled first. With --stdio a host that is served already is handed on to whoever serves it.
+    """
+    if stdio:
+        _answer_on_pipes(context)
+        return
+    readers = _group_id(group) if group is not None else None
+    place = path or local.host_socket()
+    machine = _machine(context)
+    if isinstance(machine, Host):
+        owner = local.owner_of(machine, readers=readers)
+    else:
+        owner = Owner(machine, journal=SqliteJournal(f"{place}.journal"), readers=readers)
+    _listen(owner, machine.snapshot().machine, place, readers)
+
+
+def _listen(owner: Owner, name: str, path: Path, readers: int | None) -> None:
+    with listen(path, readers) as listener:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: owner.stop())
+        owner.settle()
+        click.echo(f"{name} is served at {path}; next: hotbank -m unix:{path} list", err=True)
+        owner.serve(listener)
+    owner.finish(_LAST_WORDS)
+    path.unlink(missing_ok=True)
+
+
+def _answer_on_pipes(context: Context) -> None:
+    """A client that hangs up stops nothing: this process stays until its transaction is over."""
+    served = local.served_host() if context.machine_name is None else None
+    if served is not None:
+        local.hand_on(served, sys.stdin.fileno(), sys.stdout.fileno())
+        return
+    machine = _machine(context)
+    owner = local.owner_of(machine) if isinstance(machine, Host) else Owner(machine)
+    owner.attend(FileStream(sys.stdin.buffer, sys.stdout.buffer))
+    owner.wait()
+
+
+def _machine(context: Context) -> Machine:
+    """What is to be owned: something that nobody owns yet."""
+    kind, _, board = (context.machine_name or "host").partition(":")
+    if kind == "host":
+        return Host()
+    if kind == "model":
+        from hotbank.serve.daemon import boot
+
+        return boot(ModelSpec(board))
+    raise MachineError(f"{context.machine_name} has an owner already", remedy="serve host or model:BOARD")
+
+
+def _group_id(name: str) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise MachineError(f"there is no group {name}", remedy=f"groupadd --system {name}") from None

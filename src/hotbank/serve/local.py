@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The owner of this host: ``hotbank serve`` where one runs, else the command itself (``-m host``).
+
+Two commands at once are told apart by the journal, of which they share the file.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from hotbank.errors import MachineError
+from hotbank.host import Host
+from hotbank.host.writer import writers_keep
+from hotbank.remote import Remote, SocketStream, dial
+from hotbank.serve.owner import Owner
+from hotbank.serve.state import journal_in, runtime_folder, state_folder
+
+_SERVED = Path("/run/hotbank/socket")
+_PATIENCE, _CHUNK = 10.0, 1 << 16  # seconds of wall time; bytes
+
+
+def host_socket() -> Path:
+    """Where this host is served: the system's socket for root, else one in the user's runtime folder."""
+    return _SERVED if os.getuid() == 0 else runtime_folder() / "socket"
+
+
+def served_host() -> socket.socket | None:
+    """A connection to the ``hotbank serve`` that owns this host, None where none runs.
+
+    Raises MachineError when one is there and can't be reached.
+    """
+    for path in dict.fromkeys((_SERVED, host_socket())):
+        try:
+            return dial(path, _PATIENCE)
+        except (FileNotFoundError, ConnectionRefusedError):
+            continue
+        except OSError as e:
+            raise MachineError(f"{path}: {e.strerror}", remedy="ask its owner, or root") from e
+    return None
+
+
+def owner_of(host: Host, folder: Path | None = None, *, readers: int | None = None) -> Owner:
+    """The owner of a host, with a journal that outlives it. ``folder``: of the journal.
+
+    Whoever opens the journal next waits for the last of this process's writers (host/writer.py).
+    """
+    journal = journal_in(folder or state_folder(), "host")
+    writers_keep(journal.writers_keep)
+    return Owner(host, journal=journal, readers=readers)
+
+
+def hand_on(owner: socket.socket, reader: int, writer: int) -> None:
+    """Pass bytes between an owner and two descriptors, until either side ends."""
+    threading.Thread(target=_pour, args=(reader, owner), daemon=True).start()
+    with suppress(OSError):
+        while data := owner.recv(_CHUNK):
+            os.write(writer, data)
+
+
+def _pour(reader: int, owner: socket.socket) -> None:
+    with suppress(OSError):
+        while data := os.read(reader, _CHUNK):
+            owner.sendall(data)
+        owner.shutdown(socket.SHUT_WR)
+
+
+def attached(owner: Owner) -> Remote:
+    """A connection to an owner within this process."""
+    ours, theirs = socket.socketpair()
+    threading.Thread(target=owner.attend, args=(SocketStream(theirs),), daemon=True).start()
+    return Remote(SocketStream(ours))

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where owners keep their sockets and their journals.
+
+A model's journal lies in the runtime folder: its content dies with its process anyway. This host's lies in
+``$STATE_DIRECTORY`` (systemd), else ``/var/lib/hotbank`` for root and ``$XDG_STATE_HOME/hotbank`` for everybody else.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from hotbank.errors import MachineError
+from hotbank.operate.sqlite_journal import SqliteJournal
+
+
+def runtime_folder() -> Path:
+    """The folder for sockets and the record, made if need be: of this user, closed to all others.
+
+    Raises MachineError when someone else got there first.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    folder = Path(base) / "hotbank" if base and os.path.isdir(base) else Path(f"/tmp/hotbank-{os.getuid()}")
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        remedy = "remove it, or make it a folder of yours with mode 0700, or set XDG_RUNTIME_DIR"
+        raise MachineError(f"{folder} is not a folder that is yours alone", remedy=remedy)
+    return folder
+
+
+def journal_in(folder: Path, machine: str) -> SqliteJournal:
+    """The journal of the machine of that name, made if need be. Raises MachineError."""
+    return SqliteJournal(folder / f"{quote(machine, safe='')}.journal")
+
+
+def state_folder() -> Path:
+    """The folder that outlives a boot, made if need be. Raises MachineError."""
+    folder = Path(os.environ.get("STATE_DIRECTORY") or _state_base() / "hotbank")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as e:
+        raise MachineError(f"{folder}: {e.strerror}", remedy="set STATE_DIRECTORY to a folder of yours") from e
+    return folder
+
+
+def _state_base() -> Path:
+    if os.getuid() == 0:
+        return Path("/var/lib")
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
