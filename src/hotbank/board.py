@@ -122,7 +122,7 @@ def loads(text: str) -> Board:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
         raise BoardError("board", "TOML", str(e)) from e
-    board = _board(_Keys("", table))
+    board = _board(Keys("", table))
     _check_banks(board)
     return board
 
@@ -132,12 +132,15 @@ def _shipped_folders() -> tuple[Path, ...]:
     return tuple(p for p in (package / "boards", package.parents[1] / "boards") if p.is_dir())
 
 
-class _Keys:
-    """One TOML table; every key must be taken, or ``done`` names the one that is not known."""
+class Keys:
+    """One TOML table; every key must be taken, or ``done`` names the one that is not known.
+
+    ``where``: what comes before a key's name in errors, such as ``bank.low.``. Raises BoardError.
+    """
 
     def __init__(self, where: str, table: object) -> None:
         if not isinstance(table, Mapping):
-            raise BoardError(where.rstrip(".") or "board", table, "must be a table")
+            raise BoardError(where.rstrip(".") or "file", table, "must be a table")
         self._where, self._table, self._known = where, dict(table), set[str]()
 
     def take(self, key: str, parse: Callable[[Any], _T], default: _T | None = None) -> _T:
@@ -154,15 +157,24 @@ class _Keys:
         self._known.add(key)
         return self._parse(key, parse) if key in self._table else None
 
-    def tables(self, key: str) -> list[tuple[str, _Keys]]:
+    def tables(self, key: str) -> list[tuple[str, Keys]]:
         """The named tables below ``key``, in the file's order."""
         self._known.add(key)
         group = self._table.get(key, {})
         if not isinstance(group, Mapping):
             raise BoardError(self._where + key, group, "must be tables such as [bank.low]")
-        return [(_name(f"{self._where}{key}.{n}", n), _Keys(f"{self._where}{key}.{n}.", t)) for n, t in group.items()]
+        return [(_name(f"{self._where}{key}.{n}", n), Keys(f"{self._where}{key}.{n}.", t)) for n, t in group.items()]
+
+    def arrays(self, key: str) -> list[Keys]:
+        """The tables of the array ``[[key]]``, in the file's order."""
+        self._known.add(key)
+        entries = self._table.get(key, [])
+        if not isinstance(entries, list):
+            raise BoardError(self._where + key, entries, f"must be tables such as [[{key}]]")
+        return [Keys(f"{self._where}{key}[{n}].", entry) for n, entry in enumerate(entries)]
 
     def done(self) -> None:
+        """Raise BoardError if a key is left that nobody took."""
         for key in self._table:
             if key not in self._known:
                 allowed = "unknown key; known here: " + ", ".join(sorted(self._known))
@@ -176,15 +188,15 @@ class _Keys:
             raise BoardError(self._where + key, value, str(e)) from e
 
 
-def _board(keys: _Keys) -> Board:
+def _board(keys: Keys) -> Board:
     page_size = keys.take("page_size", _power_of_two, 4 * KIB)
     board = Board(
-        name=keys.take("name", _text),
+        name=keys.take("name", text),
         arch=keys.take("arch", _one_of(ARCHES), "any"),
         page_size=page_size,
         block_size=keys.take("block_size", _power_of_two),
         describe=keys.take("describe", _one_of(DESCRIPTIONS), "dtb"),
-        cmdline=keys.take("cmdline", _text, ""),
+        cmdline=keys.take("cmdline", text, ""),
         domains=tuple(_domain(name, table) for name, table in keys.tables("domain")),
         banks=tuple(_bank(name, table) for name, table in keys.tables("bank")),
     )
@@ -195,16 +207,16 @@ def _board(keys: _Keys) -> Board:
     return board
 
 
-def _bank(name: str, keys: _Keys) -> Bank:
+def _bank(name: str, keys: Keys) -> Bank:
     start, size = keys.take("start", parse_size), keys.take("size", parse_size)
     bank = Bank(
         name=name,
         range=Range.sized(start, size),
-        movable=keys.take("movable", _boolean, False),
-        at_boot=keys.take("at_boot", _boolean, True),
+        movable=keys.take("movable", boolean, False),
+        at_boot=keys.take("at_boot", boolean, True),
         route=keys.take("route", _one_of(ROUTES), "none"),
-        domain=keys.maybe("domain", _text),
-        node=keys.maybe("node", _whole),
+        domain=keys.maybe("domain", text),
+        node=keys.maybe("node", whole),
     )
     keys.done()
     if size == 0:
@@ -212,18 +224,18 @@ def _bank(name: str, keys: _Keys) -> Bank:
     return bank
 
 
-def _domain(name: str, keys: _Keys) -> Domain:
+def _domain(name: str, keys: Keys) -> Domain:
     domain = Domain(
         name=name,
         states=keys.take("states", _states, (Power.ON,)),
         switch=keys.take("switch", _one_of(SWITCHES), "none"),
-        interleaved=keys.take("interleaved", _boolean, False),
+        interleaved=keys.take("interleaved", boolean, False),
         off=keys.take("off", _argv, ()),
         self_refresh=keys.take("self-refresh", _argv, ()),
         on=keys.take("on", _argv, ()),
         status=keys.take("status", _argv, ()),
-        timeout=keys.take("timeout", _seconds, 10.0),
-        regulator=keys.maybe("regulator", _text),
+        timeout=keys.take("timeout", seconds, 10.0),
+        regulator=keys.maybe("regulator", text),
     )
     keys.done()
     _check_switch(domain)
@@ -276,25 +288,29 @@ def _name(where: str, name: str) -> str:
     return name
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """A string. Raises ValueError."""
     if not isinstance(value, str):
         raise ValueError("must be a string")
     return value
 
 
-def _boolean(value: object) -> bool:
+def boolean(value: object) -> bool:
+    """``true`` or ``false``. Raises ValueError."""
     if not isinstance(value, bool):
         raise ValueError("must be true or false")
     return value
 
 
-def _whole(value: object) -> int:
+def whole(value: object) -> int:
+    """A whole number, 0 or more. Raises ValueError."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError("must be a whole number, 0 or more")
     return value
 
 
-def _seconds(value: object) -> float:
+def seconds(value: object) -> float:
+    """Seconds above 0. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         raise ValueError("must be a number of seconds above 0")
     return float(value)
