@@ -11,10 +11,13 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from hotbank.errors import MachineError
-from hotbank.operate.sqlite_journal import SqliteJournal
+
+if TYPE_CHECKING:
+    from hotbank.operate.sqlite_journal import SqliteJournal
 
 
 def runtime_folder() -> Path:
@@ -35,6 +38,8 @@ def runtime_folder() -> Path:
 
 def journal_in(folder: Path, machine: str) -> SqliteJournal:
     """The journal of the machine of that name, made if need be. Raises MachineError."""
+    from hotbank.operate.sqlite_journal import SqliteJournal  # the Python of a guest has no sqlite3
+
     return SqliteJournal(folder / f"{quote(machine, safe='')}.journal")
 
 
