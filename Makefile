@@ -34,7 +34,7 @@ format: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python bench/run.py
-	$(BIN)/python bench/fdt_decode.py
+	$(BIN)/python bench/fdt_decode.py --check
 
 # Programs that judge the codecs, and what boots kernels. pip has neither. Root on Debian gets them; others are told.
 referees:
@@ -53,6 +53,8 @@ $(USE): pyproject.toml | $(BIN)/python
 
 $(DEV): pyproject.toml | $(BIN)/python
 	@$(PIP) -e '.[dev]'
+	@echo "compiling the model's fast backend, once"
+	@$(BIN)/python -m hotbank.model.compiled
 	@touch $@ $(USE)
 
 clean:

@@ -118,7 +118,7 @@ class _Stage:
         banks = tuple(replace(b, movable=movable) if b.name == BANK else b for b in self.board.banks)
         its_board = replace(self.board, banks=banks)
         tags = describe(its_board, "atags").data
-        model = Model.boot(its_board, description=tags, seed=self._seed)
+        model = Model.boot(its_board, description=tags, seed=self._seed, backend="reference")
         work = Workload(model, self._seed, pages=_BUSY).fill().start(period=0.01)
         self._audience.boots(title, model, tags)
         return model, work
