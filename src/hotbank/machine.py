@@ -177,6 +177,20 @@ class Survey:
         return sum(pages for kind, pages in self.kinds.items() if kind.movable)
 
 
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What the pages of one block are, page by page.
+
+    ``runs``: kind and number of adjacent pages, from the block's start, summing to the block's pages. ``pinned``: pfns
+    that something holds where they are, as far as that can be seen. ``cma``: first pfn and number of pages lent to CMA.
+    """
+
+    block: int
+    runs: tuple[tuple[Kind, int], ...]
+    pinned: tuple[int, ...] = ()
+    cma: tuple[tuple[int, int], ...] = ()
+
+
 class Machine(Protocol):
     """Primitives of one machine. A kernel's refusal raises KernelError with its errno."""
 
@@ -228,4 +242,13 @@ class Interruptible(Protocol):
 
     def interrupt(self) -> None:
         """End the offline under way: it raises KernelError(EINTR), or CancelPending. Nothing happens without one."""
+        ...
+
+
+@runtime_checkable
+class PageByPage(Protocol):
+    """A machine that can tell what every single page is; a survey counts them."""
+
+    def pages(self, block: int) -> Pages:
+        """Look at every page of a block. Raises KernelError(ENOENT) when there is no such block."""
         ...

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from hotbank.errors import MachineError, ProtocolError
-from hotbank.machine import Clock, Snapshot, Survey
+from hotbank.machine import Clock, Pages, Snapshot, Survey
 from hotbank.memory import Online, Power
 from hotbank.wire import MAX_ANSWER, VERSION, Lines, Stream, decode, decode_error, encode
 
@@ -164,6 +164,10 @@ class Remote:
     def survey(self, block: int) -> Survey:
         """See Machine."""
         return self.call(Survey, "machine.survey", block=block)  # type: ignore[no-any-return]
+
+    def pages(self, block: int) -> Pages:
+        """See PageByPage. Raises ProtocolError when the owner's machine can't tell."""
+        return self.call(Pages, "machine.pages", block=block)  # type: ignore[no-any-return]
 
     def online(self, block: int, how: Online) -> None:
         """See Machine."""

@@ -14,12 +14,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from hotbank.errors import Code, FormatError
 from hotbank.host import owners, pages
 from hotbank.host.kcore import RefCounts
 from hotbank.host.tree import Ram, Tree, zone_fields
-from hotbank.machine import Block, Clock, Evidence, Owner, Survey
+from hotbank.machine import Block, Clock, Evidence, Owner, Pages, Survey
 from hotbank.memory import BlockState, Kind, Range, Zone
 
 CHUNK = 1 << 15  # pages looked at together: no folio is larger, and 4 MiB is all the memory it takes
@@ -83,6 +84,25 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) 
     holes = not whole if whole is not None else _has_gaps(block, finds)
     boot = ram.at_boot(block.range)
     return Survey(block.number, kinds, evidence, finds.blocked, tuple(sorted(finds.unseen)), boot, holes)
+
+
+def page_by_page(tree: Tree, block: Block, *, page_size: int) -> Pages:
+    """One look at every page of the block. Kinds are ``unknown`` where the kernel does not show them to us."""
+    span = range(block.range.start // page_size, block.range.end // page_size)
+    if block.state is BlockState.OFFLINE:
+        return Pages(block.number, ((Kind.HOLE, len(span)),))
+    kinds, pins = bytearray(), set[int]()
+    with ExitStack() as stack:
+        views = _open(tree, stack)
+        if views.flags is None:
+            return Pages(block.number, ((Kind.UNKNOWN, len(span)),))
+        for at in range(0, len(span), CHUNK):
+            seen, held = _sample(views, span[at : at + CHUNK])
+            kinds += seen
+            pins |= held or set()
+    runs = tuple((pages.KINDS[code], len(list(run))) for code, run in groupby(kinds))
+    lent = [range(max(area.start, span.start), min(area.stop, span.stop)) for area in _cma_areas(tree, page_size)]
+    return Pages(block.number, runs, tuple(sorted(pins)), tuple((part.start, len(part)) for part in lent if part))
 
 
 def _open(tree: Tree, stack: ExitStack) -> _Views:

@@ -12,11 +12,12 @@ import random
 import threading
 import uuid
 from collections.abc import Iterator
+from itertools import groupby
 
 from hotbank.board import Bank, Board, Domain
 from hotbank.errors import Code, KernelError, SwitchError
 from hotbank.firmware import describe, memory_map
-from hotbank.machine import BankStatus, Block, DomainStatus, Evidence, Owner, Snapshot, Survey, ZoneInfo
+from hotbank.machine import BankStatus, Block, DomainStatus, Evidence, Owner, Pages, Snapshot, Survey, ZoneInfo
 from hotbank.memory import BlockState, KernelState, Kind, MemoryMap, Online, Power, Range
 from hotbank.model.alloc import PageAllocator
 from hotbank.model.backend import new_frames
@@ -195,6 +196,20 @@ class Model:
                 holes=found.holes,
                 clean=sum(self.tasks.is_clean(self.frames.owner(f)) for f in self.frames.find(start, end, _FILE)),
             )
+
+    def pages(self, block: int) -> Pages:
+        """What every page of the block is. Raises KernelError(ENOENT)."""
+        with self._lock:
+            self.hotplug.block(block)
+            start, end = self._geometry.frames(block)
+            codes = self.frames.holds(range(start, end))[0]
+            kinds = (Kind.HOLE if code == OFFLINE else KINDS[code] for code in codes)
+            runs = tuple((kind, sum(1 for _ in run)) for kind, run in groupby(kinds))
+            size = 1 << self.frames.shape.pageblock_order
+            cma = [f for f in range(start, end, size) if self.frames.migratetype(f) == MigrateType.CMA]
+            held = sorted(f for f in map(self.folios.frame, self.folios.long_pins) if start <= f < end)
+            pinned = tuple(map(self._geometry.pfn, held if self.kcore else ()))
+            return Pages(block, runs, pinned, tuple((self._geometry.pfn(frame), size) for frame in cma))
 
     def online(self, block: int, how: Online) -> None:
         """Put a block online. Raises KernelError."""

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from hotbank.errors import Code, HotbankError, KernelError, MachineError, ProtocolError, Refusal
-from hotbank.machine import Interruptible, Machine, Survey
+from hotbank.machine import Interruptible, Machine, PageByPage, Survey
 from hotbank.operate import Entry, Event, Journal, Limits, MemoryJournal, Outcome, recover, remedy
 from hotbank.remote import Hello, SocketStream
 from hotbank.wire import MAX_REQUEST, VERSION, Lines, Stream, decode, encode, encode_error
@@ -141,6 +141,8 @@ class Owner:
 
     def _reading_calls(self) -> dict[str, Callable[..., Any]]:
         calls: dict[str, Callable[..., Any]] = {f"machine.{n}": getattr(self._machine, n) for n in _READS}
+        if isinstance(self._machine, PageByPage):
+            calls["machine.pages"] = self._machine.pages
         clock = self._machine.clock
         return calls | {"clock.now": clock.now, "clock.sleep": clock.sleep, "owner.history": self._history}
 
