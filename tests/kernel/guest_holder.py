@@ -93,7 +93,7 @@ class Held:
         while done < self.size:
             reader, writer = os.pipe()
             self.pipes.append((reader, writer))
-            vector = struct.pack("<QQ", start + done, min(self.size - done, 16 * PAGE))
+            vector = struct.pack("PN", start + done, min(self.size - done, 16 * PAGE))
             moved = libc.vmsplice(writer, vector, 1, 0)
             if moved <= 0:
                 raise OSError(ctypes.get_errno(), "vmsplice")

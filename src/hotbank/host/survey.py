@@ -18,6 +18,7 @@ from itertools import groupby
 
 from hotbank.errors import Code, FormatError
 from hotbank.host import owners, pages
+from hotbank.host.bankrefs import BankRefs
 from hotbank.host.kcore import RefCounts
 from hotbank.host.tree import Ram, Tree, zone_fields
 from hotbank.machine import Block, Clock, Evidence, Owner, Pages, Survey
@@ -42,7 +43,7 @@ class _Views:
     flags: int | None
     counts: int | None
     cgroups: int | None
-    refs: RefCounts | None
+    refs: RefCounts | BankRefs | None
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) 
     whole = ram.covers(block.range)
     finds = _Finds(unseen=set() if whole is not None else {"holes"})
     with ExitStack() as stack:
-        views = _open(tree, stack)
+        views = _open(tree, stack, page_size)
         if block.state is BlockState.OFFLINE:
             finds.kinds[Kind.HOLE] = len(span)
         elif views.flags is None:
@@ -93,7 +94,7 @@ def page_by_page(tree: Tree, block: Block, *, page_size: int) -> Pages:
         return Pages(block.number, ((Kind.HOLE, len(span)),))
     kinds, pins = bytearray(), set[int]()
     with ExitStack() as stack:
-        views = _open(tree, stack)
+        views = _open(tree, stack, page_size)
         if views.flags is None:
             return Pages(block.number, ((Kind.UNKNOWN, len(span)),))
         for at in range(0, len(span), CHUNK):
@@ -105,7 +106,7 @@ def page_by_page(tree: Tree, block: Block, *, page_size: int) -> Pages:
     return Pages(block.number, runs, tuple(sorted(pins)), tuple((part.start, len(part)) for part in lent if part))
 
 
-def _open(tree: Tree, stack: ExitStack) -> _Views:
+def _open(tree: Tree, stack: ExitStack, page_size: int) -> _Views:
     def one(name: str) -> int | None:
         try:
             file = os.open(tree.path(f"proc/{name}"), os.O_RDONLY | os.O_CLOEXEC)
@@ -114,7 +115,7 @@ def _open(tree: Tree, stack: ExitStack) -> _Views:
         stack.callback(os.close, file)
         return file
 
-    refs = RefCounts.open(tree)
+    refs = RefCounts.open(tree) or BankRefs.open(tree, page_size)
     if refs is not None:
         stack.callback(refs.close)
     return _Views(one("kpageflags"), one("kpagecount"), one("kpagecgroup"), refs)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reference counts of a bank's page frames, as our bank driver shows them where there is no /proc/kcore.
+
+Truth: kernel/bank/hotbank_bank.c (``range``, ``refcounts``). 32-bit ARM has no kcore at all (fs/proc/Kconfig), and
+elsewhere lockdown takes it away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hotbank.host.tree import Tree
+
+_CLASS = "sys/class/hotbank"
+_RANGE = re.compile(r"0x([0-9a-f]+)-0x([0-9a-f]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class BankRefs:
+    """``_refcount`` of the frames of every bank that the driver attends to. ``banks``: frames, and the file."""
+
+    banks: tuple[tuple[range, str], ...]
+
+    @classmethod
+    def open(cls, tree: Tree, page_size: int) -> BankRefs | None:
+        """The reference counts of that machine's banks, or None where there is no such driver."""
+        banks = []
+        for name in tree.names(_CLASS):
+            span = _RANGE.fullmatch((tree.read(f"{_CLASS}/{name}/range") or "").strip())
+            if span is not None:
+                frames = range(int(span[1], 16) // page_size, (int(span[2], 16) + 1) // page_size)
+                banks.append((frames, tree.path(f"{_CLASS}/{name}/refcounts")))
+        return cls(tuple(banks)) if banks else None
+
+    def close(self) -> None:
+        """Nothing stays open between two looks."""
+
+    def read(self, pfn: int, pages: int) -> Sequence[int] | None:
+        """Reference counts of ``pages`` frames from ``pfn`` on; None where they are not all in one bank."""
+        for frames, path in self.banks:
+            if frames.start <= pfn and pfn + pages <= frames.stop:
+                return _read(path, (pfn - frames.start) * 4, pages)
+        return None
+
+
+def _read(path: str, offset: int, pages: int) -> Sequence[int] | None:
+    """The driver answers no more than a page of its own at once."""
+    parts, size = [], pages * 4
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(offset)
+            while size:
+                part = file.read(size)
+                if not part or len(part) % 4:
+                    return None
+                parts.append(part)
+                size -= len(part)
+    except OSError:
+        return None
+    return memoryview(b"".join(parts)).cast("i").tolist()
