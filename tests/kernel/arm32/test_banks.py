@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hotbank import operate
 from hotbank.boards_qemu.supervisor import Emulated
 from hotbank.errors import Code
 from hotbank.memory import KIB, MIB, KernelState, Power, Zone
@@ -106,6 +107,41 @@ def test_the_memory_map_of_a_bank_is_given_back(machine: Emulated) -> None:
     back = guest_memory(machine)
     assert back["MemTotal"] == there["MemTotal"]
     assert back["HighTotal"] == there["HighTotal"]
+
+
+def test_a_pinned_page_is_named_and_holds_the_bank(machine: Emulated) -> None:
+    """Its reference count comes from the bank driver: 32-bit ARM has no /proc/kcore."""
+    with Holder(machine, pinned=2) as holder:
+        assert holder.where(span_of(machine))["pinned"] == 2 * MIB / 4096
+        verdict = operate.explain(machine, "high")
+        assert verdict.code is Code.PINNED
+        assert verdict.unknown == ()
+        refused(machine, remove(machine), Code.PINNED)
+        begun = machine.clock.now()
+        forced = operate.remove(machine, "high", force=True, limits=operate.Limits(total=12.0, block=6.0))
+        assert machine.clock.now() - begun < 12.0 + 1.0
+        refused(machine, forced, Code.DEADLINE)
+    assert operate.explain(machine, "high").code is Code.OK
+    assert remove(machine).exit == 0
+    assert add(machine).exit == 0
+
+
+def test_without_room_nothing_is_tried(machine: Emulated) -> None:
+    """And nobody is killed for it."""
+    size = guest_memory(machine)["MemAvailable"] // MIB - 100
+    with Holder(machine, anon=size) as holder:
+        assert intact(holder.damage())
+        assert operate.explain(machine, "high").code is Code.NO_CAPACITY
+        refused(machine, remove(machine), Code.NO_CAPACITY)
+        assert intact(holder.damage())
+
+
+def refused(machine: Emulated, outcome: operate.Outcome, code: Code) -> None:
+    """The bank is as it was: every block online and Movable, power on."""
+    assert (outcome.code, outcome.exit) == (code, 1), outcome
+    status = machine.snapshot().bank("high")
+    assert status is not None
+    assert (status.kernel, status.zone, status.power) == (KernelState.ONLINE, Zone.MOVABLE, Power.ON)
 
 
 @contextmanager
