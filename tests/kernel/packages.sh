@@ -3,7 +3,8 @@
 # Make sure that what the tests marked 'kernel' need is here: QEMU, cross compilers, a file system maker.
 missing=
 for pair in qemu-system-aarch64:qemu-system-arm aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu make:make \
-            mkfs.ext4:e2fsprogs setpriv:util-linux zstd:zstd; do
+            mkfs.ext4:e2fsprogs setpriv:util-linux zstd:zstd \
+            arm-linux-gnueabihf-gcc:gcc-arm-linux-gnueabihf gcc:gcc flex:flex bison:bison bc:bc xz:xz-utils; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 [ -z "$missing" ] && exit 0
