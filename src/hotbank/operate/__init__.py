@@ -3,6 +3,7 @@
 
     explain(machine, "high")            why it can or can't leave; changes nothing
     plan_remove(machine, "high")        the steps and their cost; changes nothing
+    plan_free(machine, 256 << 20)       the banks that free so much by moving the fewest pages; changes nothing
     remove(machine, "high", ...)        carry it out; an Outcome with the exit status
     recover(machine, journal)           settle what a crash or a stubborn kernel left open
 
@@ -11,9 +12,10 @@ A target is a bank's name or a block (``memory4``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from hotbank.machine import Machine
+from hotbank.machine import Machine, Snapshot, Survey
+from hotbank.operate.choice import Choice, GivenUp, choose, together
 from hotbank.operate.journal import Before, BlockBefore, Entry, Journal, MemoryJournal, Row
 from hotbank.operate.plan import Action, Plan, Step, addition, removal
 from hotbank.operate.reasons import remedy
@@ -25,8 +27,10 @@ __all__ = [
     "Action",
     "Before",
     "BlockBefore",
+    "Choice",
     "Entry",
     "Event",
+    "GivenUp",
     "Journal",
     "Limits",
     "MemoryJournal",
@@ -40,7 +44,9 @@ __all__ = [
     "add",
     "explain",
     "plan_add",
+    "plan_free",
     "plan_remove",
+    "plan_remove_all",
     "recover",
     "remedy",
     "remove",
@@ -60,6 +66,25 @@ def plan_remove(machine: Machine, target: str | int) -> Plan:
     snapshot = machine.snapshot()
     what = resolve(snapshot, target)
     return removal(snapshot, surveys_of(machine, snapshot, what.blocks), what)
+
+
+Look = Callable[[Machine, Snapshot, Iterable[int]], Mapping[int, Survey]]
+
+
+def plan_remove_all(machine: Machine, targets: Sequence[str | int], *, look: Look = surveys_of) -> Plan:
+    """One plan that takes all of these banks and blocks out. Raises Refusal(NO_SUCH_BANK)."""
+    snapshot = machine.snapshot()
+    what = [resolve(snapshot, target) for target in targets]
+    return together(snapshot, look(machine, snapshot, dict.fromkeys(n for t in what for n in t.blocks)), what)
+
+
+def plan_free(machine: Machine, size: int, *, look: Look = surveys_of) -> Choice:
+    """The banks, or blocks where no board names banks, that free ``size`` bytes by moving the fewest pages.
+
+    ``look``: surveys the blocks, one by one; every block of the machine is looked at.
+    """
+    snapshot = machine.snapshot()
+    return choose(snapshot, look(machine, snapshot, [b.number for b in snapshot.blocks]), size)
 
 
 def plan_add(machine: Machine, target: str | int) -> Plan:

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small boards as values, a snapshot and its surveys, and the plainest way to choose from them: try every set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from hotbank.errors import Code
+from hotbank.machine import BankStatus, Block, DomainStatus, Evidence, Snapshot, Survey, ZoneInfo
+from hotbank.memory import BlockState, KernelState, Kind, Power, Range
+from hotbank.operate.verdict import must_fit, resolve, room_for, verdict
+
+PAGE, PAGES = 4096, 40  # 40 pages to a block: small numbers shrink well
+BLOCK = PAGE * PAGES
+
+
+@dataclass(frozen=True)
+class Made:
+    """A board with what its blocks hold, and how many bytes to free of it."""
+
+    snapshot: Snapshot
+    surveys: Mapping[int, Survey]
+    size: int
+
+
+@st.composite
+def made(draw: st.DrawFn, most: int = 12, *, domains: bool = True) -> Made:
+    """A board of up to ``most`` banks of one to three blocks (with ``domains``), or blocks that are banks."""
+    spans = draw(
+        st.lists(
+            st.integers(1, 3 if domains else 1), min_size=draw(st.sampled_from([1, most // 2, most])), max_size=most
+        )
+    )
+    nodes = draw(st.integers(1, 2))
+    names = [f"d{n}" for n in range(draw(st.integers(0, 4)))] if domains else []
+    banks, blocks, surveys, number = [], [], {}, 8
+    for span in spans:
+        node = draw(st.sampled_from([*range(nodes), None]))
+        zone = draw(st.sampled_from(["Movable", "Movable", "Movable", "Normal", "DMA"]))
+        absent = domains and draw(st.integers(0, 9)) == 0
+        bank = f"b{number}" if domains else f"memory{number}"
+        domain = draw(st.sampled_from([None, *names])) if domains else None
+        route = "driver" if domains and draw(st.integers(0, 19)) else "none"
+        numbers = tuple(range(number, number + span))
+        if not absent:
+            for n in numbers:
+                state = BlockState.ONLINE if draw(st.integers(0, 9)) else BlockState.OFFLINE
+                blocks.append(Block(n, Range.sized(n * BLOCK, BLOCK), state, (zone,), node))
+                if state is BlockState.ONLINE:
+                    surveys[n] = draw(_surveys(n))
+        kernel = KernelState.ABSENT if absent else KernelState.ONLINE
+        area = Range.sized(number * BLOCK, span * BLOCK)
+        movable = draw(st.integers(0, 19)) > 0
+        banks.append(
+            BankStatus(bank, area, kernel, Power.ON, numbers, movable=movable, route=route, domain=domain, node=node)
+        )
+        number += span + draw(st.integers(0, 1))
+    found = tuple(draw(_domain(name, banks)) for name in names)
+    zones = tuple(draw(_zones(nodes)))
+    snapshot = Snapshot("made", "arm", PAGE, BLOCK, "boot", tuple(blocks), zones, tuple(banks), found)
+    return Made(snapshot, surveys, BLOCK * draw(st.integers(1, max(1, len(surveys) * 2 // 3))))
+
+
+@st.composite
+def _surveys(draw: st.DrawFn, number: int) -> Survey:
+    anon = draw(st.integers(0, PAGES))
+    file = draw(st.integers(0, PAGES - anon))
+    other = draw(st.sampled_from([0, 0, 0, 1, 5]))
+    kinds = {Kind.ANON: anon, Kind.FILE: file, Kind.UNKNOWN: min(other, PAGES - anon - file)}
+    kinds[Kind.FREE] = PAGES - sum(kinds.values())
+    clean = draw(st.one_of(st.none(), st.integers(0, file)))
+    why = draw(st.sampled_from([None] * 30 + [Code.UNMOVABLE, Code.PINNED]))
+    blocking = (Evidence(number * PAGES, Kind.SLAB, why),) if why else ()
+    return Survey(number, kinds, blocking, len(blocking), boot=True, clean=clean)
+
+
+@st.composite
+def _domain(draw: st.DrawFn, name: str, banks: list[BankStatus]) -> DomainStatus:
+    states = draw(
+        st.sampled_from(
+            [(Power.ON, Power.OFF)] * 3
+            + [(Power.ON, Power.SELF_REFRESH, Power.OFF), (Power.ON, Power.SELF_REFRESH), (Power.ON,)]
+        )
+    )
+    mine = tuple(b.name for b in banks if b.domain == name)
+    out = all(b.kernel is KernelState.ABSENT for b in banks if b.domain == name)
+    power = draw(st.sampled_from([Power.ON, Power.OFF])) if out and Power.OFF in states else Power.ON
+    return DomainStatus(name, power, states, mine, "machine", interleaved=draw(st.integers(0, 9)) == 0)
+
+
+@st.composite
+def _zones(draw: st.DrawFn, nodes: int) -> list[ZoneInfo]:
+    """Zones whose counters need not agree with the surveys: so they are on a machine that is at work."""
+    found = []
+    for node in range(nodes):
+        for zone in ("DMA", "Normal", "Movable"):
+            free = draw(st.integers(0, draw(st.sampled_from([8 * PAGES, PAGES]))))
+            low, clean = draw(st.sampled_from([0, 7])), draw(st.integers(0, draw(st.sampled_from([0, PAGES]))))
+            found.append(
+                ZoneInfo(node, zone, 0, PAGES, PAGES, PAGES, free=free, min=low, low=low, high=low, reclaimable=clean)
+            )
+    return found
+
+
+def fewest_pages(made: Made) -> int | None:
+    """The fewest pages to move that free ``made.size`` bytes, over every set of banks; None when no set does."""
+    best: int | None = None
+    able = [bank for bank in made.snapshot.banks if _may_leave(made, bank)]
+    for mask in range(1 << len(able)):
+        leaving = [bank for i, bank in enumerate(able) if mask >> i & 1]
+        surveys = {n: s for bank in leaving for n, s in _own(made, bank)}
+        cost = sum(s.to_move for s in surveys.values())
+        if (best is None or cost < best) and sum(_freed(made, leaving)) >= made.size and _fits(made, surveys):
+            best = cost
+    return best
+
+
+def _may_leave(made: Made, bank: BankStatus) -> bool:
+    own = dict(_own(made, bank))
+    return not verdict(made.snapshot, own, resolve(made.snapshot, bank.name)).impossible
+
+
+def _own(made: Made, bank: BankStatus) -> Iterator[tuple[int, Survey]]:
+    first, last = bank.range.start // BLOCK, bank.range.end // BLOCK
+    return ((n, s) for n, s in made.surveys.items() if first <= n < last)
+
+
+def _fits(made: Made, surveys: Mapping[int, Survey]) -> bool:
+    return must_fit(surveys) <= room_for(made.snapshot, surveys)
+
+
+def _freed(made: Made, leaving: list[BankStatus]) -> Iterator[int]:
+    """Bytes that go dark: domains none of whose banks stays; and what leaves without having a domain."""
+    names = {bank.name for bank in leaving}
+    yield from (BLOCK * sum(1 for _ in _own(made, bank)) for bank in leaving if bank.domain is None)
+    for domain in made.snapshot.domains:
+        banks = [bank for bank in made.snapshot.banks if bank.domain == domain.name]
+        out = all(b.kernel is KernelState.ABSENT or (b.name in names and b.route != "none") for b in banks)
+        if out and Power.OFF in domain.states and domain.power is not Power.OFF and not domain.interleaved:
+            yield sum(bank.range.size for bank in banks)

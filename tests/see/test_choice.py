@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``plan --free``: the choice is the cheapest there is, by trying them all; and it is quick where there are many."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import Phase, find, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
+
+from hotbank import operate
+from hotbank.errors import Code
+from hotbank.machine import BankStatus, Block, Snapshot, Survey, ZoneInfo
+from hotbank.memory import BlockState, KernelState, Kind, Power, Range, parse_size
+from hotbank.operate import Action, Target, choice
+from hotbank.operate.choice import Choice, choose
+from hotbank.operate.verdict import must_fit, room_for
+from operate.scripted import Scripted
+from see.made_boards import PAGE, Made, fewest_pages, made
+
+_ONCE = (Phase.generate,)
+
+
+def agrees(board: Made) -> bool:
+    """The choice costs what the cheapest of all sets costs, or both say that there is none."""
+    found = choose(board.snapshot, board.surveys, board.size)
+    best = fewest_pages(board)
+    if best is None:
+        return found.plan.impossible and not found.plan.steps
+    return (
+        not found.plan.impossible and found.plan.pages == best and found.size >= board.size and found.at_least == best
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(made())
+def test_equals_brute_force_with_banks_and_domains(board: Made) -> None:
+    assert agrees(board)
+
+
+@settings(max_examples=100, deadline=None)
+@given(made(domains=False))
+def test_equals_brute_force_with_blocks(board: Made) -> None:
+    assert agrees(board)
+
+
+# The oracle finds each of these faults.
+
+
+def _ignore_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_fits", lambda *_: True)
+
+
+def _give_up_when_the_cheapest_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_under_limits", lambda *_: choice._Found(None, 0, 0))
+
+
+def _take_one_maximum_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = choice._ZoneRoom.ways
+    monkeypatch.setattr(choice._ZoneRoom, "ways", lambda self: list(ways(self))[:1])
+
+
+def _forget_the_page_that_cache_passes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "must_fit", lambda s: must_fit(s) - any(x.clean for x in s.values()))
+
+
+def _believe_a_bound_that_is_too_high(monkeypatch: pytest.MonkeyPatch) -> None:
+    least = choice._Priced.least
+    monkeypatch.setattr(
+        choice._Priced, "least", lambda self, at, need: None if (b := least(self, at, need)) is None else b * 3 // 2
+    )
+
+
+def _count_half_a_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_saves_nothing", lambda *_: None)
+    offer = choice._offer
+
+    def halved(snapshot: Snapshot, surveys: dict[int, Survey], name: str, group: list[Target]) -> object:
+        return offer(snapshot, surveys, name, group[:1])
+
+    monkeypatch.setattr(choice, "_offer", halved)
+
+
+BREACHES = (
+    _ignore_room,
+    _give_up_when_the_cheapest_does_not_fit,
+    _take_one_maximum_only,
+    _forget_the_page_that_cache_passes_through,
+    _believe_a_bound_that_is_too_high,
+    _count_half_a_domain,
+)
+
+
+@pytest.mark.parametrize("breach", BREACHES, ids=lambda b: b.__name__.strip("_"))
+def test_brute_force_notices(breach: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    breach(monkeypatch)
+    boards = st.one_of(made(), made(domains=False))
+    try:
+        find(boards, lambda board: not agrees(board), settings=settings(max_examples=2000, deadline=None, phases=_ONCE))
+    except NoSuchExample:
+        pytest.fail("the oracle did not see the breach")
+
+
+# Many blocks
+
+
+def host(blocks: int, seed: int, *, room: int | None = None) -> tuple[Snapshot, dict[int, Survey]]:
+    """A machine without a board, some of whose blocks can't leave; ``room``: free pages beyond its blocks' own."""
+    dice = random.Random(seed)
+    pages = 32768
+    surveys = {n: _busy_block(dice, n, pages) for n in range(blocks)}
+    size = pages * PAGE
+    listed = tuple(Block(n, Range.sized(n * size, size), BlockState.ONLINE, (_zone_of(n, blocks),), 0) for n in surveys)
+    free = {z: sum(surveys[b.number].kinds[Kind.FREE] for b in listed if b.valid_zones == (z,)) for z in ZONES}
+    extra = 10 * blocks * pages if room is None else room
+    zones = tuple(ZoneInfo(0, z, 0, pages, pages, pages, free=max(0, free[z] + extra), min=500) for z in ZONES)
+    names = ((f"memory{b.number}", b) for b in listed)
+    banks = tuple(BankStatus(n, b.range, KernelState.ONLINE, Power.ON, (b.number,), movable=True) for n, b in names)
+    return Snapshot("many", "any", PAGE, size, "boot", listed, zones, banks), surveys
+
+
+ZONES = ("Normal", "Movable")
+
+
+def _zone_of(number: int, blocks: int) -> str:
+    return ZONES[number * 3 > blocks]
+
+
+def _busy_block(dice: random.Random, number: int, pages: int) -> Survey:
+    anon = dice.randrange(pages // 2)
+    file = dice.randrange(pages - anon)
+    kinds = {Kind.ANON: anon, Kind.FILE: file, Kind.FREE: pages - anon - file}
+    return Survey(number, kinds, boot=True, clean=dice.randrange(file + 1))
+
+
+@pytest.mark.parametrize("room", [None, 0, 3000 * 8192])
+def test_eight_thousand_blocks_take_seconds(room: int | None) -> None:
+    snapshot, surveys = host(8192, 1, room=room)
+    begun = time.process_time()
+    found = choose(snapshot, surveys, 4096 * snapshot.block_size)
+    assert time.process_time() - begun < 10
+    cheapest = sum(sorted(s.to_move for s in surveys.values())[:4096])
+    if room is None:
+        assert found.plan.pages == found.at_least == cheapest
+    elif room:
+        assert found.plan.pages == found.at_least > cheapest, "the cheapest do not fit; others do"
+        assert must_fit(_leaving(found, surveys)) <= room_for(snapshot, _leaving(found, surveys))
+    else:
+        assert found.plan.code is Code.NO_CAPACITY
+
+
+def _leaving(found: Choice, surveys: dict[int, Survey]) -> dict[int, Survey]:
+    return {n: surveys[n] for n in found.plan.blocks}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_fits_at_most_is_exact(seed: int) -> None:
+    """The refusal names a size; that much can leave, and one block more can't."""
+    snapshot, surveys = host(64, seed, room=0)
+    refused = choose(snapshot, surveys, 60 * snapshot.block_size)
+    assert refused.plan.code is Code.NO_CAPACITY
+    most = parse_size(refused.plan.fact.split(" at most")[0].split()[-1])
+    assert not choose(snapshot, surveys, most).plan.impossible
+    assert choose(snapshot, surveys, most + 1).plan.impossible
+
+
+def test_what_was_given_up_is_named_with_its_reason() -> None:
+    machine = Scripted(mate=True)
+    machine.slots[24].why = Code.PINNED
+    found = look(machine, 1)
+    assert {g.name: g.code for g in found.given_up} == {
+        "domain ddr": Code.PINNED,
+        "low": Code.NOT_MOVABLE_ZONE,
+    }
+    assert (found.plan.code, found.plan.steps) == (Code.PINNED, ())
+    sleeping = Scripted(states=(Power.ON, Power.SELF_REFRESH))
+    assert "self-refresh only" in next(g.why for g in look(sleeping, 1).given_up if g.name == "domain ddr")
+
+
+def test_a_domain_leaves_as_one_plan_emptiest_block_first() -> None:
+    machine = Scripted(mate=True)
+    machine.slots[22].pages, machine.slots[24].pages = 3, 50
+    plan = look(machine, 1).plan
+    assert plan.banks == ("high", "mate")
+    assert [s.target for s in plan.steps] == [
+        *("memory22", "memory24", "memory20", "memory21", "memory23"),
+        *("high", "mate", "ddr"),
+    ]
+    assert [s.action for s in plan.steps[-3:]] == [Action.REMOVE, Action.REMOVE, Action.POWER_OFF]
+    assert plan == operate.plan_remove_all(machine, ["high", "mate"])
+    half = operate.plan_remove_all(machine, ["high"])
+    assert (half.code, half.steps[-1].action) == (Code.DOMAIN_IN_USE, Action.KEEP_POWER)
+
+
+def look(machine: Scripted, size: int) -> Choice:
+    return operate.plan_free(machine, size)
