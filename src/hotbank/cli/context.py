@@ -47,15 +47,23 @@ def _named(name: str, changing: bool) -> Machine:
     if name == "host":
         return _host(changing)
     if kind == "model" and rest:
-        from hotbank import board
-        from hotbank.model import Model
-
-        return Model.boot(board.load(rest))
+        return _model(rest)
     if kind in ("unix", "ssh") and rest:
         from hotbank.remote import Remote
 
         return Remote.unix(rest) if kind == "unix" else Remote.ssh(rest)
-    raise MachineError(f"no machine is called {name!r}", remedy="use host, model:BOARD, ssh:HOST or unix:PATH")
+    raise MachineError(
+        f"no machine is called {name!r}", remedy="use host, model:BOARD, model:CAPTURE, ssh:HOST or unix:PATH"
+    )
+
+
+def _model(name: str) -> Machine:
+    """A fresh model: of a board, or in the state of a machine that ``hotbank capture`` looked at."""
+    from hotbank import board
+    from hotbank.model import Model, capture
+
+    path = board.find(name)
+    return Model.restore(capture.load(path)) if capture.is_capture(path) else Model.boot(board.load(path))
 
 
 def _host(changing: bool) -> Machine:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from hotbank import zones
 from hotbank.board import Board
@@ -18,6 +19,7 @@ from hotbank.errors import Code, Refusal
 from hotbank.firmware.cmdline import decode, memparse
 from hotbank.memory import KIB, MIB, BlockState, Kind, MemoryMap, Online, Range, Reservation, Zone, merge
 from hotbank.model.alloc import GFP_KERNEL, GFP_RECLAIMABLE, PageAllocator, WatermarkRules, ZoneState
+from hotbank.model.backend import check_room
 from hotbank.model.frames import CODE, OFFLINE, MigrateType
 from hotbank.model.geometry import Geometry
 from hotbank.model.tasks import Tasks
@@ -63,6 +65,34 @@ _FOOTPRINTS = {
 }
 
 
+class Start(Protocol):
+    """What a model starts from: a boot, or a captured machine (restore.py)."""
+
+    @property
+    def arch(self) -> str:
+        """``arm``, ``arm64``, or what a captured machine says."""
+        ...
+
+    @property
+    def geometry(self) -> Geometry:
+        """The memory blocks there are and may be."""
+        ...
+
+    @property
+    def rules(self) -> Rules:
+        """How the kernel behaves."""
+        ...
+
+    @property
+    def auto_online(self) -> str:
+        """The content of ``auto_online_blocks``."""
+        ...
+
+    def populate(self, allocator: PageAllocator, tasks: Tasks) -> dict[int, MemoryBlock]:
+        """Fill an empty allocator; the memory blocks that are there."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BootMemory:
     """What boot code knows before there is an allocator: the zones to be, and how this kernel behaves."""
@@ -92,9 +122,18 @@ class BootMemory:
         """Nodes with memory, ascending."""
         return sorted({region.node or 0 for region in self.layout.ram})
 
+    def populate(self, allocator: PageAllocator, tasks: Tasks) -> dict[int, MemoryBlock]:
+        """Boot."""
+        return populate(self, allocator, tasks)
+
 
 def prepare(board: Board, firmware: MemoryMap, cmdline: str, kernel: str) -> BootMemory:
-    """Predict the zones and lay the frames out. Raises Refusal when there is no memory to boot from."""
+    """Predict the zones and lay the frames out.
+
+    Raises Refusal when there is no memory to boot from, or more than a model could have here.
+    """
+    described = [region.range for region in firmware.regions] + [bank.range for bank in board.banks]
+    check_room(sum(part.size for part in merge(described)) // board.page_size)
     arch = board.arch if board.arch in _FOOTPRINTS else "arm64"
     layout = zones.predict(
         firmware,

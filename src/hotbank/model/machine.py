@@ -20,12 +20,14 @@ from hotbank.firmware import describe, memory_map
 from hotbank.machine import BankStatus, Block, DomainStatus, Evidence, Owner, Pages, Snapshot, Survey, ZoneInfo
 from hotbank.memory import BlockState, KernelState, Kind, MemoryMap, Online, Power, Range
 from hotbank.model.alloc import PageAllocator
-from hotbank.model.backend import new_frames
-from hotbank.model.boot import populate, prepare
+from hotbank.model.backend import check_room, new_frames
+from hotbank.model.boot import Start, prepare
+from hotbank.model.capture import Capture
 from hotbank.model.clock import Costs, ModelClock, SimClock
 from hotbank.model.folios import Folios
 from hotbank.model.frames import CODE, DARK, FREE, KINDS, OFFLINE, Frames, MigrateType
 from hotbank.model.hotplug import MemoryHotplug
+from hotbank.model.restore import Restored, captured_board, captured_numbers
 from hotbank.model.tasks import Tasks
 from hotbank.model.validate import validate
 from hotbank.model.zoning import Group, MemoryBlock
@@ -38,7 +40,7 @@ _NOT_USED = (FREE, CODE[Kind.HOLE], OFFLINE)
 
 
 class Model:
-    """A running simulated machine; make one with ``boot`` or ``from_description``.
+    """A running simulated machine; make one with ``boot``, ``from_description`` or ``restore``.
 
     ``tasks`` is everything that uses memory, ``hotplug`` the memory blocks, ``allocator`` the zones, ``frames`` the
     page frames. ``auto_online``: the content of ``auto_online_blocks``. ``kcore``: False hides pins from surveys, as
@@ -49,10 +51,8 @@ class Model:
     def __init__(
         self,
         board: Board,
-        firmware: MemoryMap,
+        start: Start,
         *,
-        cmdline: str = "",
-        kernel: str = "6.12",
         clock: ModelClock | None = None,
         costs: Costs | None = None,
         seed: int = 0,
@@ -60,33 +60,32 @@ class Model:
         kcore: bool = True,
         backend: str | None = None,
     ) -> None:
-        boot = prepare(board, firmware, cmdline, kernel)
-        self.board, self.arch = board, boot.arch
+        self.board, self.arch = board, start.arch
         self.kcore = kcore
-        self.auto_online = boot.auto_online
+        self.auto_online = start.auto_online
         self.switch_faults: dict[str, str] = {}
         self.costs = costs or Costs()
         self._clock: ModelClock = clock or SimClock()
         self._lock = threading.RLock()
-        self._rules, self._geometry = boot.rules, boot.geometry
+        self._rules, self._geometry = start.rules, start.geometry
         self._boot_id = boot_id or str(uuid.UUID(int=random.Random(seed).getrandbits(128), version=4))
         self._power = {domain.name: Power.ON for domain in board.domains}
         self._stuck: set[str] = set()
-        self.frames: Frames = new_frames(boot.geometry.shape, backend)
+        self.frames: Frames = new_frames(start.geometry.shape, backend)
         self.allocator = PageAllocator(self.frames)
         self.folios = Folios(self.frames)
         self.tasks = Tasks(self.allocator, self.folios)
         self.hotplug = MemoryHotplug(
-            boot.geometry,
+            start.geometry,
             self.allocator,
             self.folios,
             self.tasks,
-            boot.rules,
+            start.rules,
             clock=self._clock,
             costs=self.costs,
             lock=self._lock,
         )
-        self.hotplug.blocks.update(populate(boot, self.allocator, self.tasks))
+        self.hotplug.blocks.update(start.populate(self.allocator, self.tasks))
 
     @classmethod
     def boot(
@@ -114,9 +113,7 @@ class Model:
         line = cmdline if cmdline is not None else firmware.cmdline or board.cmdline
         return cls(
             board,
-            firmware,
-            cmdline=line,
-            kernel=kernel,
+            prepare(board, firmware, line, kernel),
             clock=clock,
             costs=costs,
             seed=seed,
@@ -147,7 +144,27 @@ class Model:
         blocks = prepare(bare, firmware, line, kernel).layout.blocks
         banks = tuple(Bank(f"memory{b.block}", Range.sized(b.block * block_size, block_size)) for b in blocks)
         board = Board(name, arch, page_size, block_size, banks=banks)
-        return cls(board, firmware, cmdline=line, kernel=kernel, clock=clock, seed=seed, backend=backend)
+        return cls(board, prepare(board, firmware, line, kernel), clock=clock, seed=seed, backend=backend)
+
+    @classmethod
+    def restore(
+        cls,
+        capture: Capture,
+        *,
+        clock: ModelClock | None = None,
+        costs: Costs | None = None,
+        backend: str | None = None,
+    ) -> Model:
+        """A model in the state of a captured machine (capture.py): the same blocks, zones, banks, power and pages."""
+        snapshot = capture.snapshot
+        board = captured_board(snapshot)
+        check_room(len(captured_numbers(board, snapshot)) * snapshot.block_size // snapshot.page_size, backend)
+        model = cls(board, Restored(capture), clock=clock, costs=costs, boot_id=snapshot.boot_id, backend=backend)
+        model._stuck.update(bank.name for bank in snapshot.banks if bank.kernel is KernelState.STUCK)
+        for domain in snapshot.domains:
+            if domain.power is not Power.UNKNOWN:
+                model._turn(domain.name, domain.power)
+        return model
 
     # Machine
 

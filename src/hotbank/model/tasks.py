@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from hotbank.errors import KernelError
@@ -322,6 +323,40 @@ class Tasks:
             return self.process(pid).folio(vpage)
         except IndexError as e:
             raise KernelError(errno.EFAULT, f"process {pid}, virtual page {vpage}") from e
+
+    # What was there already
+
+    def adopt(self, kind: Kind, frames: Sequence[int], *, dirty: Iterable[int] = ()) -> None:
+        """Give allocated frames of one kind, found on a captured machine, to one user named after it.
+
+        Anonymous and shared memory belongs to a process, page cache (``dirty``: frames of it) to a file, the rest to a
+        kernel cache of that name.
+        """
+        name = f"captured {kind.value}"
+        if kind in (Kind.ANON, Kind.SHMEM):
+            pid = self._next_pid
+            self._next_pid += 1
+            holder = Holder(kind, name, pid)
+            process = self.processes[pid] = Process(pid, holder, Holder(Kind.PAGE_TABLE, name, pid))
+            process.segments.append(Segment(holder, self._folios.create(frames, holder)))
+            return
+        holder = Holder(kind, name)
+        handles = self._folios.create(frames, holder)
+        if kind is not Kind.FILE:
+            self.caches[name] = Cache(holder, GFP_KERNEL, handles)
+            return
+        unclean = set(dirty)
+        file = self.files[name] = File(holder, OrderedDict.fromkeys(handles))
+        for handle, frame in zip(handles, frames, strict=True):
+            if frame in unclean:
+                file.dirty.add(handle)
+            else:
+                self._clean[handle] = file
+
+    def hold(self, handles: Iterable[int]) -> None:
+        """Pin folios for long: what held them on a captured machine is not known."""
+        for handle in handles:
+            self._folios.pin(handle, long=True)
 
     # Frames in and out
 

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Captures: a machine's snapshot with the kind of every page, as a file that a model starts from (restore.py).
+
+The file is one JSON document, gzipped if its name ends in ``.gz``: ``{"hotbank": "capture", "version": 1, "kinds":
+[names], "snapshot": {...}, "blocks": [...]}`` with one entry per memory block, whose ``runs`` alternate between an
+index into ``kinds`` and a number of pages. A machine that runs on while it is looked at is not caught at one moment.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hotbank.errors import Code, FormatError, ProtocolError, Refusal
+from hotbank.machine import Machine, PageByPage, Pages, Snapshot, Survey
+from hotbank.memory import BlockState, Kind
+from hotbank.wire import decode, encode
+
+FORM, VERSION = "capture", 1
+ARCHES = ("arm", "arm64", "x86_64", "any")  # whose buddy and pageblock orders the model knows
+_LARGEST = 1 << 30  # bytes of JSON: more than 16 TiB of memory in long runs
+_NO_PAGES = (Kind.HOLE, Kind.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCapture:
+    """One memory block: its pages, and what a survey says beside them (see Survey)."""
+
+    pages: Pages
+    boot: bool | None = None
+    holes: bool = False
+    clean: int | None = None
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A machine as it was. ``blocks`` in the order of the snapshot's."""
+
+    snapshot: Snapshot
+    blocks: tuple[BlockCapture, ...]
+
+
+def take(machine: Machine) -> Capture:
+    """Look at every page of the machine; changes nothing.
+
+    Raises Refusal(UNSUPPORTED) where the kinds of pages can't be seen, as on a host for users other than root.
+    """
+    snapshot = machine.snapshot()
+    capture = Capture(snapshot, tuple(_look(machine, snapshot, block.number) for block in snapshot.blocks))
+    online = {block.number for block in snapshot.blocks if block.state is not BlockState.OFFLINE}
+    seen = {kind for b in capture.blocks if b.pages.block in online for kind, _ in b.pages.runs}
+    if seen <= set(_NO_PAGES):
+        raise Refusal(
+            Code.UNSUPPORTED,
+            f"what the pages of {snapshot.machine} are can't be seen",
+            remedy="capture as root, on a kernel that has /proc/kpageflags",
+        )
+    return capture
+
+
+def save(capture: Capture, path: str | os.PathLike[str]) -> int:
+    """Write the file, in one step: it is there whole or not at all. Returns its size in bytes. Raises OSError."""
+    target = Path(path)
+    data = json.dumps(_document(capture), separators=(",", ":")).encode()
+    if target.suffix == ".gz":
+        data = gzip.compress(data, mtime=0)
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        fresh.write_bytes(data)
+        fresh.replace(target)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return len(data)
+
+
+def load(path: str | os.PathLike[str]) -> Capture:
+    """Read such a file. Raises FormatError for anything but a whole capture of a known version; OSError."""
+    return loads(Path(path).read_bytes())
+
+
+def loads(data: bytes) -> Capture:
+    """A capture from the bytes of its file. Raises FormatError."""
+    try:
+        document = json.loads(_unpacked(data))
+    except (ValueError, RecursionError) as e:
+        at = e.pos if isinstance(e, json.JSONDecodeError) else 0
+        raise FormatError(FORM, at, "document", f"no JSON, or cut short: {e}") from e
+    _check_head(document)
+    try:
+        capture = Capture(decode(Snapshot, document["snapshot"], "snapshot"), tuple(_blocks(document)))
+    except ProtocolError as e:
+        raise FormatError(FORM, 0, "document", str(e)) from e
+    _check(capture)
+    return capture
+
+
+def is_capture(path: str | os.PathLike[str]) -> bool:
+    """True if the file looks like one: JSON or gzip, where a board is TOML. Raises OSError."""
+    with open(path, "rb") as file:
+        return file.read(2) in (b'{"', b"\x1f\x8b")
+
+
+# Looking
+
+
+def _look(machine: Machine, snapshot: Snapshot, number: int) -> BlockCapture:
+    survey = machine.survey(number)
+    facts = BlockCapture(_counted(survey, snapshot), survey.boot, survey.holes, survey.clean, survey.unknown)
+    if isinstance(machine, PageByPage):
+        try:
+            return replace(facts, pages=machine.pages(number))
+        except ProtocolError:  # the far end's machine can only count
+            pass
+    return replace(facts, unknown=(*survey.unknown, "positions"))
+
+
+def _counted(survey: Survey, snapshot: Snapshot) -> Pages:
+    """Pages laid out kind by kind; the pins that were seen are put onto the first movable ones."""
+    runs = tuple((kind, pages) for kind, pages in survey.kinds.items() if pages)
+    pins = sum(1 for evidence in survey.blocking if evidence.why is Code.PINNED)
+    pfn, pinned = survey.block * (snapshot.block_size // snapshot.page_size), list[int]()
+    for kind, pages in runs:
+        if kind.movable:
+            pinned += range(pfn, pfn + min(pages, pins - len(pinned)))
+        pfn += pages
+    cma = tuple((evidence.pfn, 1) for evidence in survey.blocking if evidence.why is Code.CMA)
+    return Pages(survey.block, runs, tuple(pinned), cma)
+
+
+# The file
+
+
+def _document(capture: Capture) -> dict[str, Any]:
+    kinds = list(Kind)
+    index = {kind: number for number, kind in enumerate(kinds)}
+    blocks = [
+        encode(block)
+        | {
+            "pages": encode(block.pages)
+            | {"runs": [word for kind, pages in block.pages.runs for word in (index[kind], pages)]}
+        }
+        for block in capture.blocks
+    ]
+    return {
+        "hotbank": FORM,
+        "version": VERSION,
+        "kinds": [kind.value for kind in kinds],
+        "snapshot": encode(capture.snapshot),
+        "blocks": blocks,
+    }
+
+
+def _unpacked(data: bytes) -> bytes:
+    if data[:2] != b"\x1f\x8b":
+        return data
+    unpack = zlib.decompressobj(wbits=31)
+    try:
+        plain = unpack.decompress(data, _LARGEST)
+    except zlib.error as e:
+        raise FormatError(FORM, 0, "gzip", str(e)) from e
+    if not unpack.eof:
+        problem = f"more than {_LARGEST} bytes" if unpack.unconsumed_tail else "cut short"
+        raise FormatError(FORM, len(data), "gzip", problem)
+    return plain
+
+
+def _check_head(document: object) -> None:
+    if not isinstance(document, dict) or document.get("hotbank") != FORM:
+        raise FormatError(FORM, 0, "hotbank", "this is no capture (hotbank capture -o FILE writes one)")
+    if document.get("version") != VERSION:
+        raise FormatError(FORM, 0, "version", f"{document.get('version')!r}; this hotbank reads version {VERSION}")
+    fields = {"hotbank", "version", "kinds", "snapshot", "blocks"}
+    if document.keys() != fields:
+        raise FormatError(FORM, 0, "document", f"fields {sorted(document)}, not {sorted(fields)}")
+
+
+def _blocks(document: dict[str, Any]) -> Iterator[BlockCapture]:
+    kinds = decode(tuple[Kind, ...], document["kinds"], "kinds")
+    for at, entry in enumerate(document["blocks"] if isinstance(document["blocks"], list) else [None]):
+        where = f"blocks[{at}]"
+        pages = entry.get("pages") if isinstance(entry, dict) else None
+        if not isinstance(pages, dict):
+            raise ProtocolError(f"{where}: expected an object with pages")
+        words = decode(tuple[int, ...], pages.get("runs"), f"{where}.runs")
+        if len(words) % 2 or any(not 0 <= code < len(kinds) for code in words[::2]):
+            raise ProtocolError(f"{where}.runs: expected pairs of a kind's index and a number of pages")
+        runs = [[kinds[code].value, count] for code, count in zip(words[::2], words[1::2], strict=True)]
+        yield decode(BlockCapture, entry | {"pages": pages | {"runs": runs}}, where)
+
+
+def _check(capture: Capture) -> None:
+    """What JSON can't say: sizes that fit together, and an architecture whose rules the model knows."""
+    snapshot = capture.snapshot
+    if snapshot.arch not in ARCHES:
+        raise FormatError(FORM, 0, "arch", f"{snapshot.arch!r}: the model knows {', '.join(ARCHES)}")
+    for name, size in (("page_size", snapshot.page_size), ("block_size", snapshot.block_size)):
+        if size <= 0 or size & (size - 1):
+            raise FormatError(FORM, 0, name, f"{size} is no power of two")
+    pages = snapshot.block_size // snapshot.page_size
+    if [block.number for block in snapshot.blocks] != [block.pages.block for block in capture.blocks]:
+        raise FormatError(FORM, 0, "blocks", f"{len(capture.blocks)} blocks, the snapshot has {len(snapshot.blocks)}")
+    for block in capture.blocks:
+        counts = [count for _, count in block.pages.runs]
+        if sum(counts) != pages or min(counts, default=0) <= 0:
+            where = f"memory{block.pages.block}"
+            raise FormatError(FORM, 0, "runs", f"{where} has {sum(counts)} pages, a block has {pages}")

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A board larger than this host's memory is refused before anything is laid out."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from hotbank import board
+from hotbank.errors import Code, Refusal
+from hotbank.memory import GIB, TIB
+from hotbank.model import Model, backend
+from hotbank.model.frames import Shape
+
+BOARD = 'name = "large"\narch = "arm64"\nblock_size = "128M"\n[bank.all]\nstart = "1G"\nsize = "SIZE"\n'
+
+
+@pytest.mark.parametrize("size", ["5T", "1P", "1E"])
+def test_a_board_that_no_model_can_have(size: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(Refusal) as caught:
+        Model.boot(board.loads(BOARD.replace("SIZE", size)))
+    assert caught.value.code is Code.NO_CAPACITY
+    assert time.perf_counter() - start < 1
+
+
+def test_the_estimate_is_held_against_available_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "_available", lambda: 1 * GIB)
+    backend.check_room(GIB // 9, "compiled")
+    with pytest.raises(Refusal, match="are available here"):
+        backend.check_room(GIB // 9 + 1, "compiled")
+    with pytest.raises(Refusal) as caught:
+        backend.check_room(GIB // 18 + 1, "reference")
+    assert "hotbank[fast]" in caught.value.remedy
+
+
+def test_available_memory_is_read_from_the_kernel() -> None:
+    assert 64 << 20 < backend._available() < 1024 * TIB
+
+
+def test_the_estimate_is_what_the_backend_takes() -> None:
+    """Arrays of the compiled backend, for frames of 4 KiB; at most 12 bytes a frame were allowed."""
+    frames = 64 << 20 >> 2
+    made = backend.new_frames(Shape(frames), "compiled")
+    arrays = [a for a in made._a if hasattr(a, "nbytes") and hasattr(a, "shape") and a.shape]  # type: ignore[attr-defined]
+    taken = sum(a.nbytes for a in arrays) / frames
+    assert taken == pytest.approx(backend.BYTES_PER_FRAME["compiled"], rel=0.02)
