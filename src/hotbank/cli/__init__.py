@@ -28,7 +28,14 @@ SECTIONS: dict[str, dict[str, str]] = {
         "recover": "journal",
         "history": "journal",
     },
-    "Try": {"demo": "demo", "up": "current", "down": "current", "console": "current", "kernel": "kernel"},
+    "Try": {
+        "demo": "demo",
+        "up": "current",
+        "down": "current",
+        "console": "current",
+        "kernel": "kernel",
+        "capture": "capture",
+    },
     "Describe": {"decode": "describe", "encode": "describe", "zones": "describe"},
     "Serve": {"serve": "serve", "doctor": "doctor"},
 }
