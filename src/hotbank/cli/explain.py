@@ -4,23 +4,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 import click
 
 from hotbank.cli.context import Context
-from hotbank.machine import Evidence, Snapshot
+from hotbank.cli.looking import look, machine_of, not_seen, sysroot_option
+from hotbank.errors import Code
+from hotbank.machine import Evidence, Machine, Snapshot
 from hotbank.memory import Kind, format_size
-from hotbank.operate import Verdict, resolve
-from hotbank.operate import explain as judge
+from hotbank.operate.verdict import Target, Verdict, block_numbers, resolve, verdict
 
 
 @click.command("explain")
 @click.argument("target", metavar="BANK|BLOCK", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every block, the cheapest to take away first.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document (with --all: one a line).")
+@click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document (with --all: one a line).")
+@sysroot_option
 @click.pass_obj
-def explain(context: Context, target: str | None, everything: bool, as_json: bool) -> None:
+def explain(context: Context, target: str | None, everything: bool, as_json: bool, sysroot: str | None) -> None:
     """Say whether a bank or block can leave, and what stops it.
 
     Looks at every page and changes nothing. A "no" is an answer: the exit status is 0.
@@ -28,26 +31,58 @@ def explain(context: Context, target: str | None, everything: bool, as_json: boo
     """
     if (target is None) is not everything:
         raise click.UsageError("name a bank or block, or give --all")
-    machine = context.machine(changing=False)
+    machine = machine_of(context, sysroot)
     snapshot = machine.snapshot()
-    if target is not None:
-        answer = judge(machine, target)
-        lines = [json.dumps(answer.document(snapshot.machine))] if as_json else _page(snapshot, answer)
-    else:
-        answers = sorted((judge(machine, b.number) for b in snapshot.blocks), key=_cost)
-        lines = _documents(snapshot, answers) if as_json else _ranking(answers)
-    for line in lines:
+    answers = _ranked(machine, snapshot) if target is None else [_judged(machine, snapshot, target)]
+    for line in _documents(snapshot, answers) if as_json else _text(snapshot, answers, everything):
         click.echo(line)
 
 
-def evidence_line(evidence: Evidence) -> str:
-    """One page that stands in the way: ``pfn 0x51234  slab  UNMOVABLE  pid 12 (worker)``."""
+def _documents(snapshot: Snapshot, answers: list[Verdict]) -> Iterator[str]:
+    return (json.dumps(answer.document(snapshot.machine)) for answer in answers)
+
+
+def _text(snapshot: Snapshot, answers: list[Verdict], everything: bool) -> Iterator[str]:
+    return _ranking(snapshot, answers) if everything else _page(snapshot, answers[0])
+
+
+def _judged(machine: Machine, snapshot: Snapshot, name: str) -> Verdict:
+    target = resolve(snapshot, name)
+    return verdict(snapshot, look(machine, snapshot, target.blocks), target)
+
+
+def _ranked(machine: Machine, snapshot: Snapshot) -> list[Verdict]:
+    """Every block by what it costs to take it away: first those that can leave, the fewest pages to move first."""
+    surveys = look(machine, snapshot, [b.number for b in snapshot.blocks])
+    banks = {n: bank for bank in reversed(snapshot.banks) for n in block_numbers(snapshot, bank)}
+    answers = []
+    for number in (b.number for b in snapshot.blocks):
+        own = {number: surveys[number]} if number in surveys else {}
+        answers.append(verdict(snapshot, own, Target(f"memory{number}", banks.get(number), (number,))))
+    return sorted(answers, key=lambda a: (a.impossible, a.needs))
+
+
+def evidence_lines(evidence: Iterable[Evidence]) -> Iterator[str]:
+    """What stands in the way, neighbours that are alike in one line: ``pfn 0x51234-0x51237  slab  UNMOVABLE``."""
+    runs = groupby(enumerate(evidence), key=lambda e: (e[1].pfn - e[0], e[1].kind, e[1].why, e[1].owner))
+    for _, run in runs:
+        pages = [page for _, page in run]
+        yield evidence_line(pages[0], pages[-1].pfn)
+
+
+def evidence_line(evidence: Evidence, last: int | None = None) -> str:
+    """Pages up to ``last`` that stand in the way: ``pfn 0x51234  slab  UNMOVABLE  pid 12 (worker) in /user.slice``."""
     owner = evidence.owner
-    who = ""
+    words = []
     if owner is not None:
-        name = f" ({owner.comm})" if owner.comm else ""
-        who = f"  pid {owner.pid}{name}" if owner.pid is not None else f"  {owner.comm or owner.cgroup or ''}"
-    return f"pfn {evidence.pfn:#x}  {evidence.kind}  {evidence.why}{who}"
+        if owner.pid is not None:
+            words.append(f"pid {owner.pid}" + (f" ({owner.comm})" if owner.comm else ""))
+        elif owner.comm:
+            words.append(owner.comm)
+        if owner.cgroup:
+            words.append(f"in {owner.cgroup}")
+    pages = f"{evidence.pfn:#x}" if last in (None, evidence.pfn) else f"{evidence.pfn:#x}-{last:#x}"
+    return f"pfn {pages}  {evidence.kind}  {evidence.why}" + ("  " + " ".join(words) if words else "")
 
 
 def kinds_line(answer: Verdict) -> str:
@@ -56,21 +91,17 @@ def kinds_line(answer: Verdict) -> str:
     return ", ".join(f"{pages} {kind}" for pages, kind in counts) or "none online"
 
 
-def _cost(answer: Verdict) -> tuple[bool, int, str]:
-    return answer.impossible, answer.needs, answer.target
-
-
 def _page(snapshot: Snapshot, answer: Verdict) -> Iterator[str]:
     yield f"machine   {snapshot.machine}"
     yield f"target    {_whereabouts(snapshot, answer.target)}"
     yield f"verdict   {answer.code}: {answer.fact}"
     yield f"pages     {kinds_line(answer)}"
-    for evidence in answer.evidence:
-        yield f"evidence  {evidence_line(evidence)}"
+    for line in evidence_lines(answer.evidence):
+        yield f"evidence  {line}"
     if answer.blocked > len(answer.evidence):
         yield f"          and {answer.blocked - len(answer.evidence)} pages more"
-    if answer.unknown:
-        yield f"unknown   {', '.join(answer.unknown)}"
+    for line in not_seen(answer.unknown, snapshot.machine):
+        yield f"unknown   {line}"
     if answer.remedy:
         yield f"remedy    {answer.remedy}"
 
@@ -85,15 +116,15 @@ def _whereabouts(snapshot: Snapshot, name: str) -> str:
     return f"{name}  {place}  {format_size(place.size)}  {state}  {' '.join(zones)}".rstrip()
 
 
-def _ranking(answers: list[Verdict]) -> Iterator[str]:
+def _ranking(snapshot: Snapshot, answers: list[Verdict]) -> Iterator[str]:
     yield f"{'BLOCK':<12}{'VERDICT':<18}{'TO MOVE':>9}{'BLOCKED':>9}  WHY"
     for a in answers:
-        yield f"{a.target:<12}{a.code:<18}{a.needs:>9}{a.blocked:>9}  {a.fact}"
+        yield f"{a.target:<12}{a.code:<18}{a.needs:>9}{a.blocked:>9}  {a.fact.removeprefix(a.target + ': ')}"
     pages = sum(sum(a.kinds.values()) for a in answers)
     free = sum(a.kinds.get(Kind.FREE, 0) for a in answers)
-    leave = sum(not a.impossible for a in answers)
-    yield f"{leave} of {len(answers)} blocks can leave; {pages} pages seen, {free} of them free"
-
-
-def _documents(snapshot: Snapshot, answers: list[Verdict]) -> Iterator[str]:
-    return (json.dumps(a.document(snapshot.machine)) for a in answers)
+    codes = [a.code for a in answers]
+    doubtful = codes.count(Code.PINS_UNKNOWN)
+    perhaps = f", {doubtful} more perhaps" if doubtful else ""
+    yield f"{codes.count(Code.OK)} of {len(answers)} blocks can leave{perhaps}; {pages} pages seen, {free} of them free"
+    for line in not_seen(sorted({view for a in answers for view in a.unknown}), snapshot.machine):
+        yield f"unknown   {line}"

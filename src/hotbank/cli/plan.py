@@ -1,39 +1,120 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``hotbank plan``: which steps would be taken, in which order, at what cost. Touches nothing."""
+"""``hotbank plan``: which banks to take, in which order, at what cost. Touches nothing."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from hotbank import operate
 from hotbank.cli.context import Context
-from hotbank.operate import Plan
+from hotbank.cli.looking import look, machine_of, sysroot_option
+from hotbank.errors import Code
+from hotbank.memory import format_size, parse_size
+from hotbank.operate import Choice, GivenUp, Plan
+
+_FEW = 4  # parts that are named one by one
 
 
-@click.command("plan")
-@click.argument("target", metavar="BANK|BLOCK")
+def _size(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    try:
+        size = None if text is None else parse_size(text)
+    except ValueError as e:
+        raise click.BadParameter(str(e)) from e
+    if size == 0:
+        raise click.BadParameter("0 is nothing to free")
+    return size
+
+
+@click.command("plan", short_help="Which banks to take, in which order, at what cost; touches nothing.")
+@click.argument("targets", metavar="[BANK|BLOCK]...", nargs=-1)
+@click.option("--free", "size", metavar="SIZE", callback=_size, help="Choose the banks: so much is to be freed.")
 @click.option("--add", "adding", is_flag=True, help="Plan an addition instead of a removal.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
+@sysroot_option
 @click.pass_obj
-def plan(context: Context, target: str, adding: bool, as_json: bool) -> None:
-    """Print the steps that remove (or add) would take, with their expected cost. Changes nothing."""
-    machine = context.machine(changing=False)
-    made = operate.plan_add(machine, target) if adding else operate.plan_remove(machine, target)
-    lines = [json.dumps(made.document())] if as_json else plan_lines(made)
-    for line in lines:
+def plan(
+    context: Context, targets: tuple[str, ...], size: int | None, adding: bool, as_json: bool, sysroot: str | None
+) -> None:
+    """Print the steps that remove (or add) would take, with their expected cost. Changes nothing.
+
+    Several banks make one plan. With --free SIZE (such as 256M) the banks are chosen: those that free so much by
+    moving the fewest pages. A power domain counts when all of it leaves; half of one saves nothing. Where no board
+    names banks, blocks are chosen. A plan that can't be carried out is an answer: the exit status is 0.
+    """
+    if (size is None) is not bool(targets):
+        raise click.UsageError("name banks or blocks, or give --free SIZE")
+    if size is not None and adding:
+        raise click.UsageError("--free plans a removal, --add an addition")
+    machine = machine_of(context, sysroot)
+    if size is not None:
+        _print_choice(operate.plan_free(machine, size, look=look), size, as_json)
+        return
+    made = operate.plan_add_all(machine, targets) if adding else operate.plan_remove_all(machine, targets, look=look)
+    for line in [json.dumps(made.document())] if as_json else plan_lines(made):
         click.echo(line)
 
 
 def plan_lines(made: Plan) -> Iterator[str]:
     """A plan for people: machine, verdict, steps with their cost."""
     yield f"machine   {made.machine}"
-    yield f"{made.verb:<10}{made.target}: {made.code}" + (f": {made.fact}" if made.fact else "")
+    yield f"{made.verb:<10}{_names(made.target)}: {made.code}" + (f": {made.fact}" if made.fact else "")
     for number, step in enumerate(made.steps, 1):
         pages = f"{step.pages:>8} pages" if step.pages else ""
         yield f"{number:>4}  {step.action:<14}{step.target:<16}{step.seconds:>8.2f} s{pages}".rstrip()
-    yield f"total     {made.pages} pages to move, about {made.seconds:.2f} s"
+    if made.steps or made.code is Code.OK:
+        yield f"total     {made.pages} pages to move, about {made.seconds:.2f} s"
     if made.remedy and made.impossible:
         yield f"remedy    {made.remedy}"
+
+
+def _names(target: str) -> str:
+    """Many names, which the steps list anyway, as the first, the last and how many."""
+    names = target.split(", ")
+    return target if len(names) <= _FEW else f"{names[0]} … {names[-1]} ({len(names)} in all)"
+
+
+def _print_choice(found: Choice, size: int, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_document(found)))
+        return
+    for line in _choice_lines(found, size):
+        click.echo(line)
+
+
+def _document(found: Choice) -> dict[str, Any]:
+    """The document of a plan; ``freed`` in bytes, ``at_least`` in pages, and what was given up."""
+    given_up = [{"name": g.name, "size": g.size, "code": g.code.value, "why": g.why} for g in found.given_up]
+    return found.plan.document() | {"freed": found.size, "at_least": found.at_least, "given_up": given_up}
+
+
+def _choice_lines(found: Choice, size: int) -> Iterator[str]:
+    head, *rest = plan_lines(found.plan)
+    yield head
+    yield f"free      {format_size(size)}" + (
+        f": this plan frees {format_size(found.size)}" if found.plan.steps else ""
+    )
+    yield from rest
+    if found.plan.steps and found.at_least < found.plan.pages:
+        yield f"          found in the time allowed; no choice moves fewer than {found.at_least} pages"
+    yield from _given_up_lines(found.given_up)
+
+
+def _given_up_lines(given_up: tuple[GivenUp, ...]) -> Iterator[str]:
+    """What can't leave or saves nothing. Blocks that stay for one reason are one line."""
+    alike: dict[Code, list[GivenUp]] = {}
+    for part in given_up:
+        alike.setdefault(part.code, []).append(part)
+    for code, parts in alike.items():
+        if len(parts) > _FEW:
+            size = format_size(sum(p.size for p in parts))
+            yield f"given up  {len(parts)} of {size}: {code}, such as {parts[0].why}"
+        else:
+            yield from (f"given up  {p.name} of {format_size(p.size)}: {p.code}: {_short(p)}" for p in parts)
+
+
+def _short(part: GivenUp) -> str:
+    return part.why.removeprefix(f"{part.name}: ")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from hotbank.machine import Machine, Snapshot, Survey
-from hotbank.operate.choice import Choice, GivenUp, choose, together
+from hotbank.operate.choice import Choice, GivenUp, choose, joined, together
 from hotbank.operate.journal import Before, BlockBefore, Entry, Journal, MemoryJournal, Row
 from hotbank.operate.plan import Action, Plan, Step, addition, removal
 from hotbank.operate.reasons import remedy
@@ -44,6 +44,7 @@ __all__ = [
     "add",
     "explain",
     "plan_add",
+    "plan_add_all",
     "plan_free",
     "plan_remove",
     "plan_remove_all",
@@ -85,6 +86,12 @@ def plan_free(machine: Machine, size: int, *, look: Look = surveys_of) -> Choice
     """
     snapshot = machine.snapshot()
     return choose(snapshot, look(machine, snapshot, [b.number for b in snapshot.blocks]), size)
+
+
+def plan_add_all(machine: Machine, targets: Sequence[str | int]) -> Plan:
+    """One plan that brings all of these banks and blocks in. Raises Refusal(NO_SUCH_BANK)."""
+    snapshot = machine.snapshot()
+    return joined([addition(snapshot, resolve(snapshot, target)) for target in targets])
 
 
 def plan_add(machine: Machine, target: str | int) -> Plan:

@@ -12,6 +12,7 @@ bound (``_Search``); offers of one size, as blocks are, make that bound exact, a
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice, product
@@ -88,31 +89,37 @@ def together(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: Sequenc
     banks = (replace(b, kernel=KernelState.ABSENT) if b.name in taken else b for b in snapshot.banks)
     after = replace(snapshot, banks=tuple(banks))
     parts = [removal(after, {n: surveys[n] for n in t.blocks if n in surveys}, t) for t in targets]
-    plan = Plan(
-        machine=snapshot.machine,
-        verb="remove",
-        target=", ".join(dict.fromkeys(part.target for part in parts)),
-        banks=tuple(dict.fromkeys(name for part in parts for name in part.banks)),
-        blocks=tuple(dict.fromkeys(n for part in parts for n in part.blocks)),
-        steps=_in_order(step for part in parts for step in part.steps),
-        code=Code.OK,
-    )
+    plan = joined(parts)
+    plan = replace(plan, steps=_in_order(plan.steps))
     return _judged(snapshot, {n: surveys[n] for n in plan.blocks if n in surveys}, plan, parts)
 
 
+def joined(parts: Sequence[Plan]) -> Plan:
+    """One plan of several, in their order, each step once; its reason is the first that any of them has."""
+    doubtful = [part for part in parts if part.code is not Code.OK]
+    first = min(doubtful or parts, key=lambda part: not part.impossible)
+    return replace(
+        first,
+        target=", ".join(dict.fromkeys(part.target for part in parts)),
+        banks=tuple(dict.fromkeys(name for part in parts for name in part.banks)),
+        blocks=tuple(dict.fromkeys(n for part in parts for n in part.blocks)),
+        steps=tuple(dict.fromkeys(step for part in parts for step in part.steps)),
+        verdict=first.verdict if len(parts) == 1 else None,
+    )
+
+
 def _judged(snapshot: Snapshot, leaving: Mapping[int, Survey], plan: Plan, parts: Sequence[Plan]) -> Plan:
-    """With the first reason why a part can't leave, else whether all of it fits into what stays."""
-    first = next((part for part in parts if part.impossible), None)
+    """Parts that can leave one by one must fit into what stays together."""
     needs, room = must_fit(leaving), room_for(snapshot, leaving)
-    code, fact = Code.OK, f"{plan.pages} pages to move, room for {room}"
-    doubts = next((part for part in parts if part.code is not Code.OK), None)
-    if first is not None:
-        code, fact = first.code, first.fact
-    elif needs > room:
-        code, fact = Code.NO_CAPACITY, f"{needs} pages have to move and the memory that stays has room for {room}"
-    elif doubts is not None:
-        code, fact = doubts.code, doubts.fact
-    return replace(plan, code=code, fact=fact, remedy=remedy(code))
+    if plan.impossible or len(parts) == 1:
+        return plan
+    if needs > room:
+        return replace(plan, code=Code.NO_CAPACITY, fact=_no_room(needs, room), remedy=remedy(Code.NO_CAPACITY))
+    return replace(plan, fact=f"{plan.pages} pages to move, room for {room}") if plan.code is Code.OK else plan
+
+
+def _no_room(needs: int, room: int) -> str:
+    return f"{needs} pages have to move and the memory that stays has room for {room}"
 
 
 _ORDER = {Action.OFFLINE: 0, Action.REMOVE: 1}
@@ -194,9 +201,11 @@ def _stays(snapshot: Snapshot, surveys: Mapping[int, Survey], inside: Sequence[T
         answer = verdict(snapshot, own, target)
         if answer.impossible:
             return answer.code, answer.fact
+    if any("kinds" in s.unknown for s in surveys.values()):
+        return Code.PINS_UNKNOWN, "what its pages hold can't be seen here, and so not what it costs"
     needs, room = must_fit(surveys), room_for(snapshot, surveys)
     if needs > room:
-        return Code.NO_CAPACITY, f"{needs} pages have to move and the memory that stays has room for {room}"
+        return Code.NO_CAPACITY, _no_room(needs, room)
     return None
 
 
@@ -206,9 +215,18 @@ def _no_way(snapshot: Snapshot, offers: Sequence[Offer], given_up: Sequence[Give
         most = format_size(_most(snapshot, offers))
         code, fact = Code.NO_CAPACITY, f"the memory that stays has room for the pages of {most} at most"
     else:
-        code = max(given_up, key=lambda g: g.size).code if given_up else Code.UNSUPPORTED
+        code = _most_of(given_up)
         fact = f"only {format_size(able)} can leave" if able else "nothing here can leave"
+        fact += ", as far as can be seen" if code is Code.PINS_UNKNOWN else ""
     return Plan(snapshot.machine, "remove", format_size(size), (), (), (), code, fact, remedy(code))
+
+
+def _most_of(given_up: Sequence[GivenUp]) -> Code:
+    """The reason that keeps the most bytes."""
+    sizes = Counter[Code]()
+    for part in given_up:
+        sizes[part.code] += part.size
+    return sizes.most_common(1)[0][0] if sizes else Code.UNSUPPORTED
 
 
 # The fewest pages

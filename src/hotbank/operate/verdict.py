@@ -283,6 +283,8 @@ def _room(pages: int, room: int) -> _Answer | None:
 def _pins(unknown: tuple[str, ...]) -> _Answer | None:
     if Code.PINS_UNKNOWN.value not in unknown:
         return None
+    if "kinds" in unknown:
+        return Code.PINS_UNKNOWN, "neither what its pages hold nor their pins can be seen here", ()
     return Code.PINS_UNKNOWN, "nothing seen speaks against it, but pins can't be seen here", ()
 
 
