@@ -37,7 +37,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "capture": "capture",
     },
     "Describe": {"decode": "describe", "encode": "describe", "zones": "describe"},
-    "Serve": {"serve": "serve", "doctor": "doctor"},
+    "Serve": {"serve": "serve", "mount": "mount", "doctor": "doctor"},
 }
 _MODULES = {name: module for section in SECTIONS.values() for name, module in section.items()}
 

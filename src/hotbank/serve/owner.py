@@ -258,6 +258,11 @@ class Job:
                 self._machine.interrupt()
                 self._news.wait(_CANCEL_EVERY)
 
+    def _interrupt(self) -> None:
+        """End the offline of a worker that is gone."""
+        if isinstance(self._machine, Interruptible):
+            self._machine.interrupt()
+
     def run(self, hello: Hello) -> None:
         """Start the worker and answer it until it is gone; clean up after one that died.
 
@@ -273,7 +278,7 @@ class Job:
             return
         with worker:
             self.pid = worker.pid
-            _Client(SocketStream(ours), hello, self._worker_calls(), _nothing).run()
+            _Client(SocketStream(ours), hello, self._worker_calls(), self._interrupt).run()
             assert worker.stderr is not None
             last_words = worker.stderr.read().decode(errors="replace").strip().splitlines()
         if self._report is None:
@@ -380,7 +385,7 @@ _NOTHING = Outcome("recover", "", Code.OK, 0)
 
 
 def _nothing() -> None:
-    """Neither a worker nor a reader cancels anything."""
+    """A reader cancels nothing."""
 
 
 def _only_for_the_owner(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -397,9 +402,10 @@ class _Client:
     def __init__(self, stream: Stream, hello: Hello, calls: Calls, cancel: Callable[[], None]) -> None:
         self._lines, self._hello, self._calls, self._cancel = Lines(stream, MAX_REQUEST), hello, calls, cancel
         self._writing = threading.Lock()
+        self._offline: threading.Thread | None = None
 
     def run(self) -> None:
-        """Until the client hangs up, or sends something that is no request."""
+        """Until the client hangs up, or sends something that is no request. An offline of its own ends with it."""
         with suppress(OSError):
             self._send(encode(self._hello))
             try:
@@ -408,12 +414,26 @@ class _Client:
             except ProtocolError as e:
                 self._send({"id": None, "error": encode_error(e)})
         self._lines.close()
+        while self._offline is not None and self._offline.is_alive():
+            self._cancel()
+            self._offline.join(_CANCEL_EVERY)
 
     def _answer(self, request: dict[str, Any]) -> None:
         if request == {"cancel": True}:
             self._cancel()
             return
         number, function, arguments = self._understood(request)
+        if request["call"] == "machine.offline":  # it may take long, and only who goes on listening hears a cancel
+            self._offline = threading.Thread(target=self._carry_out, args=(number, function, arguments), daemon=True)
+            self._offline.start()
+        else:
+            self._carry_out(number, function, arguments)
+
+    def _carry_out(self, number: int, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        with suppress(OSError):  # the client hung up
+            self._reply(number, function, arguments)
+
+    def _reply(self, number: int, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
         try:
             result = function(**arguments)
         except Exception as e:  # whatever went wrong is the client's to know

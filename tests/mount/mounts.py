@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine of this process, mounted by another one, and the switch that a mounted bank has."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hotbank.errors import SwitchError
+from hotbank.machine import Machine
+from hotbank.memory import Power
+from hotbank.serve.daemon import listen
+from hotbank.serve.owner import Owner
+
+MEMORY = "sys/devices/system/memory"
+needs_fuse = pytest.mark.skipif(
+    not os.access("/dev/fuse", os.R_OK | os.W_OK) or os.getuid() != 0, reason="only root can mount through /dev/fuse"
+)
+
+
+@contextmanager
+def mounted(machine: Machine) -> Iterator[Path]:
+    """The folder where the machine is, served by a thread of this process, mounted by a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="hb") as name, listen(Path(name, "socket")) as listener:
+        owner = Owner(machine)
+        thread = threading.Thread(target=owner.serve, args=(listener,))
+        thread.start()
+        folder = Path(name, "mounted")
+        folder.mkdir()
+        argv = [sys.executable, "-m", "hotbank", "-m", f"unix:{name}/socket", "mount", str(folder)]
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            assert process.stdout is not None
+            assert b"is mounted at" in process.stdout.readline()
+            yield folder
+        finally:
+            process.terminate()
+            process.communicate(timeout=10)
+            owner.stop()
+            thread.join(5)
+    assert not thread.is_alive()
+
+
+@dataclass(frozen=True)
+class Supply:
+    """The switch of a bank's domain, through the bank's ``supply``."""
+
+    root: Path
+    bank: str
+
+    @property
+    def _file(self) -> Path:
+        return self.root / "sys/class/hotbank" / self.bank / "supply"
+
+    def status(self) -> Power:
+        """``on`` or ``off``."""
+        return Power(self._file.read_text().strip())
+
+    def turn(self, want: Power) -> None:
+        """Write it."""
+        try:
+            self._file.write_text(want.value)
+        except OSError as e:
+            raise SwitchError(f"{self._file}: {e.strerror}") from e

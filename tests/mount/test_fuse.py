@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs that nobody here wrote, on a mounted model: lsmem, chmem, the kernel's own selftest, plain shells.
+
+They run in a mount namespace of their own, in which the model's /sys stands in for this host's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hotbank import board, operate
+from hotbank.boards_qemu.packages import Archive, cache_folder, host_architecture
+from hotbank.errors import Code, KernelError
+from hotbank.host import Host
+from hotbank.machine import Block, Machine
+from hotbank.memory import BlockState, Kind, Power
+from hotbank.model import Model, WallClock, Workload
+from mount.mounts import MEMORY, Supply, mounted, needs_fuse
+
+pytestmark = [pytest.mark.referee, needs_fuse]
+ZERO = Path(__file__).with_name("zero.toml")
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A model and where it is mounted."""
+
+    model: Model
+    folder: Path
+
+    def run(self, script: str) -> tuple[str, int]:
+        """A shell script with the model's /sys; what it said on both outputs, and its status."""
+        script = f"mount --bind {self.folder}/sys /sys && exec sh -c '{script}'"
+        argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+        done = subprocess.run(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False
+        )
+        return done.stdout, done.returncode
+
+    def states(self) -> str:
+        """A letter for each block: o online in a kernel zone, M Movable, - offline."""
+        return "".join(map(_letter, self.model.snapshot().blocks))
+
+    def path(self, block: int, name: str = "state") -> Path:
+        return self.folder / MEMORY / f"memory{block}" / name
+
+
+def _letter(block: Block) -> str:
+    return "-" if block.state is BlockState.OFFLINE else "M" if block.valid_zones == ("Movable",) else "o"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Mounted]:
+    """One mount for the tests that leave the model as they found it."""
+    model = _model(seed=1)
+    with mounted(model) as folder:
+        yield Mounted(model, folder)
+
+
+@pytest.fixture
+def zero(shared: Mounted) -> Iterator[Mounted]:
+    before = shared.model.snapshot().blocks
+    yield shared
+    now = shared.model.snapshot().blocks
+    assert [(b.number, b.state, b.valid_zones) for b in now] == [(b.number, b.state, b.valid_zones) for b in before]
+    shared.model.validate()
+
+
+def _model(seed: int) -> Model:
+    model = Model.boot(board.load(str(ZERO)), backend="reference", seed=seed, clock=WallClock())
+    Workload(model, seed, pages=1500).fill()
+    return model
+
+
+LSMEM = (
+    "-a -o RANGE,SIZE,STATE,REMOVABLE,BLOCK,NODE,ZONES",
+    "-b -n -o SIZE,STATE",
+    "-J --output-all",
+    "-P -S ZONES -o RANGE,ZONES",
+    "-r --output-all",
+    "--summary=only -b",
+)
+
+
+@pytest.mark.parametrize("options", LSMEM)
+def test_lsmem(zero: Mounted, options: str, tmp_path: Path) -> None:
+    """What it says in place of this host's /sys, and of a copy in plain files that Host was made for, is the same."""
+    seen, status = zero.run(f"lsmem {options}")
+    assert status == 0, seen
+    subprocess.run(["cp", "-a", str(zero.folder), str(tmp_path / "copy")], check=True)
+    argv = ["lsmem", "--sysroot", str(tmp_path / "copy"), *options.split()]
+    assert seen == subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def test_lsmem_says_what_is_so(zero: Mounted) -> None:
+    said, _ = zero.run("lsmem -n -a -o BLOCK,STATE,ZONES --summary=never")
+    rows = [tuple(line.split()) for line in said.splitlines()]
+    assert rows == [(str(b.number), b.state.value, b.valid_zones[0]) for b in zero.model.snapshot().blocks]
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "status", "after"),
+    [
+        ("-d 128M -z Movable", "", 0, "ooooMM--"),
+        ("-d 0x10000000-0x17ffffff", "", 0, "oooo--MM"),
+        ("-d -b 5", "", 0, "ooooM-MM"),
+        ("-d -b 4-6", "", 0, "oooo---M"),
+        ("-d -v -b 7", "Memory Block 7 (0x000000001c000000-0x000000001fffffff) disabled", 0, "ooooMMM-"),
+        ("-d -b 0", "chmem: Memory Block 0 (0x0000000000000000-0x0000000003ffffff) disable failed", 1, "ooooMMMM"),
+        ("-d 512M -z Movable", "Could only disable", 64, "oooo----"),
+        ("-e -b 4", "", 0, "ooooMMMM"),
+    ],
+)
+def test_chmem(zero: Mounted, options: str, words: str, status: int, after: str) -> None:
+    said, exited = zero.run(f"chmem {options}")
+    assert words in said
+    assert exited == status, said
+    assert zero.states() == after
+    gone = after.count("-")
+    if gone:
+        said, exited = zero.run(f"chmem -e {64 * gone}M -z Movable")
+        assert exited == 0, said
+
+
+def test_chmem_says_why(zero: Mounted) -> None:
+    said, status = zero.run("chmem -d -b 0")
+    assert "disable failed: Device or resource busy" in said
+    assert status == 1
+
+
+def _selftest() -> Path:
+    """The kernel's memory-hotplug selftest, from Debian's source package; kept in the cache."""
+    package = Archive.open(host_architecture()).fetch("linux-source-6.1")[0]
+    folder = cache_folder() / "selftests" / package.stem
+    name = "tools/testing/selftests/memory-hotplug/mem-on-off-test.sh"
+    script = folder / Path(name).name
+    if not script.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = script.with_suffix(f".{os.getpid()}")
+        take = (
+            f"dpkg-deb --fsys-tarfile {package} | tar -xO ./usr/src/linux-source-6.1.tar.xz"
+            f" | tar -xJO --occurrence=1 linux-source-6.1/{name} > {part}"
+        )
+        subprocess.run(["sh", "-c", take], check=False)  # the first tar hears that the second has enough
+        assert part.read_text().startswith("#!/bin/bash")
+        part.rename(script)
+    return script
+
+
+@pytest.mark.long
+@pytest.mark.kernel
+@pytest.mark.parametrize(("ratio", "gone"), [(2, 1), (50, 4)])
+def test_the_kernels_selftest(zero: Mounted, ratio: int, gone: int) -> None:
+    said, status = zero.run(f"bash {_selftest()} -r {ratio}")
+    assert status == 0, said
+    assert f"trying to offline {gone} out of 8" in said
+    assert said.count("-> Success") == gone
+    assert said.count("offline->online") == gone
+    assert "unexpected" not in said
+
+
+@pytest.mark.long
+@pytest.mark.kernel
+def test_the_kernels_selftest_fails_where_it_must(zero: Mounted) -> None:
+    """All blocks at once can't leave: low ones hold unmovable pages."""
+    said, status = zero.run(f"bash {_selftest()} -r 100")
+    assert status == 1, said
+    assert "FAILED - unable to offline some memory blocks, device busy?" in said
+
+
+def test_the_errno_reaches_the_writer(zero: Mounted) -> None:
+    for block, word, expected in (
+        (4, "nonsense", errno.EINVAL),
+        (4, "online", errno.EINVAL),
+        (0, "offline", errno.EBUSY),
+    ):
+        with pytest.raises(OSError) as caught:
+            zero.path(block).write_text(word)
+        assert caught.value.errno == expected
+    with pytest.raises(OSError) as caught:
+        zero.path(4, "valid_zones").write_text("Normal")
+    assert caught.value.errno == errno.EACCES
+    assert not zero.path(77).exists()
+    with pytest.raises(IsADirectoryError):
+        zero.path(4).parent.read_text()
+
+
+def test_modes_and_links(zero: Mounted) -> None:
+    assert {n: oct(zero.path(4, n).stat().st_mode) for n in ("state", "valid_zones")} == {
+        "state": "0o100644",
+        "valid_zones": "0o100444",
+    }
+    assert os.readlink(zero.path(4, "node0")) == "../../node/node0"
+    assert zero.path(4, "node0").is_dir()
+    assert (zero.folder / "sys/devices/system/node/node0/memory4/state").read_text() == "online\n"
+
+
+# Offlines that do not come to an end by themselves.
+
+
+@pytest.fixture
+def own() -> Iterator[Mounted]:
+    model = _model(seed=2)
+    with mounted(model) as folder:
+        yield Mounted(model, folder)
+
+
+def _pin(model: Model) -> int:
+    pid = model.spawn("pinner", anon_pages=64)
+    block = next(b.number for b in model.snapshot().blocks if model.place(pid, b.number))
+    model.pin(pid, model.place(pid, block)[0])
+    return block
+
+
+def test_a_signal_reaches_the_machine(own: Mounted) -> None:
+    """A shell that is killed while it writes leaves the kernel soon, and the block is back; reads went on meanwhile."""
+    block = _pin(own.model)
+    shell = subprocess.Popen(["sh", "-c", f"echo offline > {own.path(block)}"])
+    until = time.monotonic() + 5
+    while own.path(block).read_text() != "going-offline\n":
+        assert time.monotonic() < until
+    shell.kill()
+    began = time.monotonic()
+    assert shell.wait(5) == -signal.SIGKILL
+    assert time.monotonic() - began < 1
+    assert own.path(block).read_text() == "online\n"
+    own.model.validate()
+
+
+def _host(own: Mounted) -> Host:
+    return Host(own.folder, board.load(str(ZERO)), switches={"ddr-high": Supply(own.folder, "high")})
+
+
+def test_a_host_on_a_mounted_model(own: Mounted) -> None:
+    """The code for real kernels removes and adds a bank of a model, end to end."""
+    host: Machine = _host(own)
+    out = operate.remove(host, "high")
+    assert (out.code, out.exit, out.power) == (Code.OK, 0, Power.OFF), out.fact
+    assert own.model.power("ddr-high") is Power.OFF
+    assert own.states() == "oooo"
+    back = operate.add(host, "high")
+    assert (back.code, back.exit, back.power) == (Code.OK, 0, Power.ON), back.fact
+    assert own.states() == "ooooMMMM"
+    assert not own.model.check_contents()
+
+
+def test_deadlines_and_interruptions_of_a_host_on_a_mounted_model(own: Mounted) -> None:
+    host, block = _host(own), _pin(own.model)
+    began = time.monotonic()
+    with pytest.raises(KernelError, match="EINTR"):
+        host.offline(block, host.clock.now() + 0.5)
+    assert 0.5 <= time.monotonic() - began < 1.5
+    assert own.path(block).read_text() == "online\n"
+    threading.Timer(0.3, host.interrupt).start()
+    began = time.monotonic()
+    with pytest.raises(KernelError, match="EINTR"):
+        host.offline(block, host.clock.now() + 30)
+    assert time.monotonic() - began < 1.3
+    assert own.path(block).read_text() == "online\n"
+
+
+def test_stalled_writeback_is_pending_until_the_model_lets_go(own: Mounted) -> None:
+    host, model = _host(own), own.model
+    model.write_file("disk", 5000)
+    model.stall_writeback("disk", 5000)
+    surveys = {n: model.survey(n) for n in (4, 5, 6, 7)}
+    block = max(surveys, key=lambda n: surveys[n].kinds.get(Kind.FILE, 0))
+    with pytest.raises(KernelError) as caught:
+        host.offline(block, host.clock.now() + 0.3)
+    assert caught.value.code is Code.CANCEL_PENDING
+    assert host.snapshot().pending == block
+    model.end_writeback("disk")
+    until = time.monotonic() + 5
+    while host.snapshot().pending is not None:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert own.path(block).read_text() == "online\n"
+
+
+def test_unmounting_ends_it(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "hotbank", "-m", f"model:{ZERO}", "mount", "--read-only", str(tmp_path)]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert re.match(r"model:zero is mounted at ", process.stdout.readline())
+    with pytest.raises(PermissionError):
+        (tmp_path / MEMORY / "memory4/state").write_text("offline")
+    subprocess.run(["umount", str(tmp_path)], check=True)
+    process.communicate(timeout=5)
+    assert process.returncode == 0
+    missing = subprocess.run([*argv[:-1], "/nowhere"], capture_output=True, text=True, timeout=20, check=False)
+    assert missing.returncode == 1
+    assert "/nowhere is no folder" in missing.stderr
