@@ -208,6 +208,8 @@ class MemoryMap:
 
     ``dma_limit``: exclusive upper physical address that every DMA master reaches (``dma-ranges``), or None
     when nothing limits it. ``pmem``: ranges behind a ``pmem-region`` node, which the kernel does not take as RAM.
+    ``usable``: the only memory that a crash kernel may take (``linux,usable-memory-range``), empty without that word.
+    ``domains``: proximity domains (SRAT) in the order in which Linux gives them node numbers.
     """
 
     regions: tuple[MemoryRegion, ...] = ()
@@ -216,4 +218,6 @@ class MemoryMap:
     dma_limit: int | None = None
     cmdline: str | None = None
     initrd: Range | None = None
+    usable: tuple[Range, ...] = ()
     cpu_nodes: tuple[int, ...] = ()
+    domains: tuple[int, ...] = ()

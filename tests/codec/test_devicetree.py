@@ -57,6 +57,29 @@ def test_cell_sizes(address: int, size: int) -> None:
     assert _ram(memory) == [Range.sized(0x40000000, 128 * MIB)]
 
 
+@pytest.mark.parametrize(
+    ("cells_of_it", "reg", "wanted"),
+    [
+        ("#address-cells = <2>; #size-cells = <2>; ranges;", "<0 0x50000000 0 0x1000>", 1),
+        ("#address-cells = <2>; #size-cells = <2>;", "<0 0x50000000 0 0x1000>", 0),
+        ("#address-cells = <1>; #size-cells = <1>; ranges;", "<0x50000000 0x1000>", 0),
+        ("ranges;", "<0 0x50000000 0 0x1000>", 0),
+        ("#address-cells = <2>; #size-cells = <2>; ranges;", "<0 0x50000000 0 0x1000 0>", 0),
+    ],
+)
+@pytest.mark.referee
+def test_reserved_memory_that_the_kernel_does_not_understand_is_none(cells_of_it: str, reg: str, wanted: int) -> None:
+    memory = _map(f"reserved-memory {{ {cells_of_it} fw@50000000 {{ reg = {reg}; no-map; }}; }};")
+    assert len(memory.reserved) == wanted
+
+
+@pytest.mark.referee
+def test_a_crash_kernels_memory() -> None:
+    ranges = "<0 0x50000000 0 0x1000>, <0 0x60000000 0 0x1000>, <0 0x70000000 0 0x1000>"
+    memory = _map(f"chosen {{ linux,usable-memory-range = {ranges}; }};")
+    assert memory.usable == (Range.sized(0x50000000, 0x1000), Range.sized(0x60000000, 0x1000))
+
+
 @pytest.mark.referee
 def test_reservations_chosen_pmem_and_processors() -> None:
     memory = _map(

@@ -70,7 +70,7 @@ def test_memory_map() -> None:
     memory = srat.memory_map(TABLE)
     assert memory.regions == (MemoryRegion(LOW, 2, False, "SRAT[2]"), MemoryRegion(HIGH, 5, True, "SRAT[3]"))
     assert memory.cpu_nodes == (5, 2)
-    assert srat.domains_in_order(memory.regions, memory.cpu_nodes) == {5: 0, 2: 1}
+    assert srat.domains_in_order(memory) == {5: 0, 2: 1}
 
 
 def test_disabled_and_persistent_memory_is_no_ram() -> None:
@@ -78,6 +78,17 @@ def test_disabled_and_persistent_memory_is_no_ram() -> None:
     persistent = Structure(srat.MEMORY, srat.memory(0, HIGH).body[:26] + b"\5\0\0\0" + bytes(8))
     memory = srat.memory_map(Table((off, persistent)))
     assert (memory.regions, [r.range for r in memory.pmem]) == ((), [HIGH])
+
+
+def test_domains_in_the_kernels_order() -> None:
+    """Processors and generic initiators as they come, then memory, also what is no RAM."""
+    persistent = Structure(srat.MEMORY, srat.memory(9, HIGH).body[:26] + b"\5\0\0\0" + bytes(8))
+    nothing = srat.memory(8, Range.sized(0, 0))
+    initiators = [Structure(5, bytes((0, 0, d, 0, 0, 0, *bytes(16), on, *bytes(7)))) for d, on in ((3, 0), (4, 1))]
+    memory = srat.memory_map(Table((persistent, nothing, srat.memory(7, LOW), *initiators, srat.gicc(1, 0))))
+    assert memory.domains == (4, 1, 9, 8, 7)
+    assert memory.cpu_nodes == (1,)
+    assert srat.domains_in_order(memory)[7] == 4
 
 
 def test_revision_1_has_8_bit_domains() -> None:

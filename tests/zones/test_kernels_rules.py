@@ -113,12 +113,58 @@ def test_srat_domains_become_nodes_in_order_of_appearance() -> None:
     assert [(node, start) for node, _, start, _, _ in spans(arm64(board))] == [(0, 2048), (1, 1024)]
 
 
-def test_srats_hot_pluggable_survives_on_every_kernel_but_not_with_the_kernel_in_the_node() -> None:
-    two = memory(region(1024, 1024, node=0, source="SRAT[0]"), region(2048, 1024, node=1, hot=True, source="SRAT[1]"))
+def test_srat_domains_of_what_is_no_ram_take_node_numbers_too() -> None:
+    board = memory(region(1024, 1024, node=7, source="SRAT[2]"), cpu_nodes=(3,), domains=(3, 9, 5, 7))
+    assert [node for node, *_ in spans(arm64(board))] == [3]
+
+
+def test_nodes_that_overlap_are_refused_since_6_12() -> None:
+    for source in ("/memory", "SRAT[0]"):
+        board = memory(region(1024, 1024, node=0, source=source), region(1536, 1024, node=1, source=source))
+        assert spans(arm64(board)) == [(0, "DMA", 1024, 1536, 1536)]
+        assert "overlaps that of node 1" in next(w.message for w in arm64(board).warnings if w.code == "NUMA_IGNORED")
+        assert [s[:4] for s in spans(arm64(board, kernel="6.1"))] == [(0, "DMA", 1024, 512), (1, "DMA", 1536, 1024)]
+    same = memory(region(1024, 1024, node=1), region(1536, 1024, node=1), region(2560, 64, node=0))
+    assert {z.node for z in arm64(same).zones} == {0, 1}
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12", "7.3"])
+def test_more_nodes_than_the_kernel_knows_are_refused(kernel: str) -> None:
+    far = arm64(memory(region(1024, 1024, node=0), region(2048, 1024, node=16)), kernel=kernel)
+    assert {z.node for z in far.zones} == {0}
+    assert "NUMA_IGNORED" in codes(far)
+    domains = (region(1024 + 64 * n, 64, node=n, source=f"SRAT[{n}]") for n in range(17))
+    assert {z.node for z in arm64(memory(*domains), kernel=kernel).zones} == {0}
+    far = arm64(memory(region(1024, 64, node=1000, source="SRAT[0]")), kernel=kernel)
+    assert "NUMA_IGNORED" in codes(far)
+
+
+def test_marks_of_a_srat_that_misses_memory_stay_on_6_1_only() -> None:
+    board = memory(region(1024, 1024), region(2048, 1024, node=1, hot=True, source="SRAT[1]"))
+    assert spans(arm64(board, "movable_node", "6.1"))[-1] == (0, "Movable", 2048, 1024, 1024)
+    for line, kernel in (("movable_node", "6.12"), ("movable_node numa=off", "6.1")):
+        assert spans(arm64(board, line, kernel)) == [(0, "DMA", 1024, 2048, 2048)]
+
+
+def test_mirror_beside_movable_node_leaves_the_kernels_zones_as_long_as_they_were() -> None:
+    board = memory(region(1024, 1024), region(2048, 1024, hot=True))
+    layout = arm64(board, "movable_node kernelcore=mirror", "6.1")
+    assert spans(layout) == [(0, "DMA", 1024, 2048, 2048), (0, "Movable", 2048, 1024, 1024)]
+    assert {b.valid_zones for b in layout.blocks if b.block >= 16} == {("none",)}
+    assert "OPTION_IGNORED" in codes(layout)
+
+
+def test_srats_hot_pluggable_survives_except_in_a_node_with_kernel_memory() -> None:
+    """The kernel's image is in the lowest node, its first page tables are in the topmost."""
+    hot = region(2048, 1024, node=1, hot=True, source="SRAT[1]")
+    two = memory(region(1024, 1024, node=0, source="SRAT[0]"), hot)
+    three = memory(*two.regions, region(3072, 1024, node=2, source="SRAT[2]"))
     one = memory(region(1024, 1024, node=0, source="SRAT[0]"), region(2048, 1024, node=0, hot=True, source="SRAT[1]"))
     for kernel in ("6.1", "6.12", "7.3"):
-        assert (1, "Movable", 2048, 1024, 1024) in spans(arm64(two, "movable_node", kernel))
-        assert "Movable" not in [s[1] for s in spans(arm64(two, "", kernel))]
+        assert (1, "Movable", 2048, 1024, 1024) in spans(arm64(three, "movable_node", kernel))
+        assert "Movable" not in [s[1] for s in spans(arm64(three, "", kernel))]
+        movable = "Movable" in [s[1] for s in spans(arm64(two, "movable_node", kernel))]
+        assert movable is (kernel == "6.1")
     assert (0, "Movable", 2048, 1024, 1024) in spans(arm64(one, "movable_node", "6.1"))
     kept = arm64(one, "movable_node")
     assert "Movable" not in [s[1] for s in spans(kept)]
@@ -169,6 +215,8 @@ def test_arm_takes_no_memory_beyond_32_bits() -> None:
     layout = arm(memory(region(2048, 1024), region(4096, 1024)))
     assert [r.range for r in layout.ram] == [Range(2048 * MIB, 3072 * MIB)]
     assert [h.why for h in layout.hidden] == ["outside the 32-bit address space"]
+    for word in ("mem=1M@0x200000000", "mem=1M@0xffffffffffffffff", "movablemem=16E@0x100000000"):
+        assert arm(memory(region(2048, 1024)), f"mem=1G {word}").zones == arm(memory(region(2048, 1024))).zones
 
 
 def test_what_cannot_be_predicted_is_refused() -> None:
@@ -177,8 +225,9 @@ def test_what_cannot_be_predicted_is_refused() -> None:
         arm64(board, kernel="5.10")
     with pytest.raises(Refusal, match="no zone rules for 'x86'"):
         predict(board, arch="x86", page_size=4096, block_size=128 * MIB)
-    with pytest.raises(Refusal, match="no multiple of the largest buddy block"):
-        predict(board, arch="arm64", page_size=4096, block_size=3 * MIB)
+    for block_size in (0, 2 * MIB, 3 * MIB, 12 * MIB):
+        with pytest.raises(Refusal, match="no power of two, or less than a largest buddy block"):
+            predict(board, arch="arm64", page_size=4096, block_size=block_size)
     with pytest.raises(Refusal, match="memory blocks"):
         arm64(memory(region(1024, 1 << 27)))
     assert arm64(memory()) == Layout()

@@ -47,8 +47,17 @@ def test_ratio_and_memmap() -> None:
     assert "MOVABLE_RATIO" in codes(arm64(board, "movablecore=12500M"))
     assert "MOVABLE_RATIO" not in codes(arm64(board, "movablecore=12200M"))
     assert "MOVABLE_RATIO" in codes(arm64(board, "movablecore=10G memory_hotplug.auto_movable_ratio=100"))
+    absurd = "memory_hotplug.auto_movable_ratio=" + "9" * 5000
+    assert "MOVABLE_RATIO" in codes(arm64(board, f"movablecore=12500M {absurd}"))
     assert "MEMMAP_COST" not in codes(arm64(board, "movablecore=10G"))
     assert "the memmap takes 256M" in _message(arm64(memory(region(32768, 16384)), "kernelcore=1G"), "MEMMAP_COST")
+
+
+def test_a_crash_kernel_keeps_to_its_own_memory() -> None:
+    usable = (Range(1200 * MIB, 1456 * MIB), Range(1800 * MIB, 1864 * MIB))
+    for layout in (arm64(memory(region(1024, 1024), usable=usable)), arm(memory(region(1024, 1024), usable=usable))):
+        assert [r.range for r in layout.ram] == [*usable]
+        assert "outside linux,usable-memory-range" in _message(layout, "NOT_USED")
 
 
 def test_options_without_effect() -> None:

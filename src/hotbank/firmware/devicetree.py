@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a device tree says about memory, and the edits that make a bank movable or hide it.
 
-Truth: drivers/of/fdt.c (early_init_dt_scan_memory, __reserved_mem_reserve_reg), drivers/of/address.c
+Truth: drivers/of/fdt.c (early_init_dt_scan_memory, early_init_dt_check_for_usable_mem_range), drivers/of/fdt.c and
+of_reserved_mem.c (__reserved_mem_check_root, __reserved_mem_reserve_reg), drivers/of/address.c
 (of_dma_get_max_cpu_address), drivers/of/of_numa.c; bindings memory.yaml, reserved-memory.yaml, pmem-region.
 A bank that is not in the kernel at boot is in no /memory node; a node ``compatible = "hotbank,bank"`` tells a
 driver where it is.
@@ -19,6 +20,7 @@ from hotbank.memory import MemoryMap, MemoryRegion, Range, Reservation
 
 BANK_COMPATIBLE = "hotbank,bank"
 _U64 = 1 << 64
+_USABLE_RANGES = 2  # MAX_USABLE_RANGES
 
 
 def memory_map(tree: Tree) -> MemoryMap:
@@ -32,6 +34,7 @@ def memory_map(tree: Tree) -> MemoryMap:
         dma_limit=_dma_limit(tree.root),
         cmdline=None if line is None else line.partition(b"\0")[0].decode("latin-1"),
         initrd=_initrd(chosen),
+        usable=tuple(_reg(chosen, tree.root, "linux,usable-memory-range"))[:_USABLE_RANGES],
         cpu_nodes=_cpu_nodes(tree.root),
     )
 
@@ -100,8 +103,10 @@ def hide(tree: Tree, range_: Range, name: str = "bank") -> Tree:
 
 
 def set_memory(tree: Tree) -> Tree:
-    """The tree without any memory node: the base on which a board's banks are put."""
-    children = tuple(c for c in tree.root.children if not _is_memory(c))
+    """The tree without any memory node or ``hotbank,bank``: the base on which a board's banks are put."""
+    children = tuple(
+        c for c in tree.root.children if not _is_memory(c) and BANK_COMPATIBLE not in c.strings("compatible")
+    )
     return replace(tree, root=replace(tree.root, children=children))
 
 
@@ -150,11 +155,17 @@ def _reserved(tree: Tree) -> Iterator[Reservation]:
         if size and address + size <= _U64:
             yield Reservation(Range.sized(address, size), "memreserve")
     parent = tree.root.child("reserved-memory")
-    for node in parent.children if parent else ():
-        if available(node):
+    for node in parent.children if parent and _is_understood(parent, tree.root) else ():
+        if available(node) and len(node.get("reg") or b"") % (4 * sum(_cell_counts(tree.root)) or 1) == 0:
             no_map, reusable = node.get("no-map") is not None, node.get("reusable") is not None
             for range_ in _reg(node, tree.root):
                 yield Reservation(range_, node.name, no_map, reusable)
+
+
+def _is_understood(parent: Node, root: Node) -> bool:
+    """__reserved_mem_check_root: the kernel ignores all of a /reserved-memory without ranges or with other cells."""
+    counts = tuple(parent.u32s(f"#{kind}-cells")[:1] for kind in ("address", "size"))
+    return parent.get("ranges") is not None and counts == tuple((count,) for count in _cell_counts(root))
 
 
 def _pmem(tree: Tree) -> Iterator[MemoryRegion]:

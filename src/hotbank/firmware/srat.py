@@ -8,17 +8,16 @@ kept whole, so reserved fields and unknown types survive; ``memory`` and ``proce
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hotbank.errors import FormatError
 from hotbank.memory import MemoryMap, MemoryRegion, Range
 
 FORM = "SRAT"
-MEMORY, APIC, X2APIC, GICC = 1, 0, 2, 3
+MEMORY, APIC, X2APIC, GICC, INITIATOR = 1, 0, 2, 3, 5
 ENABLED, HOT_PLUGGABLE, NON_VOLATILE = 1, 2, 4
 # Size in bytes of the structures that the specification fixes, by type.
-_SIZES = {APIC: 16, MEMORY: 40, X2APIC: 24, GICC: 18, 4: 12, 5: 32, 6: 32}
+_SIZES = {APIC: 16, MEMORY: 40, X2APIC: 24, GICC: 18, 4: 12, INITIATOR: 32, 6: 32}
 _TABLE = struct.Struct("<4sIBB6s8sI4sI")
 _PREFIX = 48  # table header, table revision (1), 8 reserved bytes
 
@@ -68,6 +67,13 @@ class Structure:
             domain, uid, flags = struct.unpack_from("<III", self.body)
             return ProcessorAffinity(GICC, domain, uid, flags)
         return None
+
+    def initiator(self) -> int | None:
+        """The domain of an enabled generic initiator (an accelerator, say), or None."""
+        if self.kind != INITIATOR:
+            return None
+        domain, flags = struct.unpack_from("<2xI16xI", self.body)
+        return domain if flags & ENABLED else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +132,22 @@ def encode(table: Table) -> bytes:
 def memory_map(table: Table) -> MemoryMap:
     """Enabled memory with its proximity domains, in the table's order; non-volatile memory is no RAM."""
     regions, pmem = list[MemoryRegion](), list[MemoryRegion]()
-    domains = dict[int, None]()
+    processors, initiators, memories = dict[int, None](), dict[int, None](), dict[int, None]()
     mask = 0xFF if table.revision <= 1 else 0xFFFFFFFF  # acpi_numa_memory_affinity_init
     for at, structure in enumerate(table.structures):
         affinity, processor = structure.memory(), structure.processor()
+        if affinity and affinity.flags & ENABLED:
+            memories[affinity.domain & mask] = None
         if affinity and affinity.flags & ENABLED and affinity.range.size:
             hot = bool(affinity.flags & HOT_PLUGGABLE)
             region = MemoryRegion(affinity.range, affinity.domain & mask, hot, f"SRAT[{at}]")
             (pmem if affinity.flags & NON_VOLATILE else regions).append(region)
         if processor and processor.flags & ENABLED:
-            domains[processor.domain] = None
-    return MemoryMap(regions=tuple(regions), pmem=tuple(pmem), cpu_nodes=tuple(domains))
+            processors[processor.domain] = initiators[processor.domain] = None
+        if (domain := structure.initiator()) is not None:
+            initiators[domain] = None
+    order = tuple({**initiators, **memories})
+    return MemoryMap(regions=tuple(regions), pmem=tuple(pmem), cpu_nodes=tuple(processors), domains=order)
 
 
 def _structures(data: bytes) -> tuple[Structure, ...]:
@@ -168,9 +179,10 @@ def _checked(structure: Structure, at: int) -> Structure:
     return structure
 
 
-def domains_in_order(regions: Sequence[MemoryRegion], cpu_domains: Sequence[int]) -> dict[int, int]:
-    """Linux's node number of each proximity domain: by first appearance, processors first (acpi_map_pxm_to_node)."""
+def domains_in_order(memory: MemoryMap) -> dict[int, int]:
+    """Linux's node number of each proximity domain: by first appearance (acpi_map_pxm_to_node), processors and generic
+    initiators before memory; memory that is no RAM, or of no size, takes a number too (acpi_numa_init)."""
     order: dict[int, int] = {}
-    for domain in (*cpu_domains, *(r.node for r in regions if r.node is not None)):
+    for domain in (*memory.domains, *memory.cpu_nodes, *(r.node for r in memory.regions if r.node is not None)):
         order.setdefault(domain, len(order))
     return order

@@ -81,9 +81,9 @@ def _check(arch: str, page_size: int, block_size: int, strategy: str) -> None:
     if strategy not in STRATEGIES:
         raise Refusal(Code.UNSUPPORTED, f"no strategy {strategy!r}", remedy="known: " + ", ".join(STRATEGIES))
     largest = mainline.largest_block(page_size) * page_size
-    if block_size < largest or block_size % largest:
-        message = f"a memory block of {format_size(block_size)} is no multiple of the largest buddy block"
-        raise Refusal(Code.NOT_ALIGNED, message, remedy=f"a multiple of {format_size(largest)}")
+    if block_size < largest or block_size & (block_size - 1):
+        message = f"a memory block of {format_size(block_size)} is no power of two, or less than a largest buddy block"
+        raise Refusal(Code.NOT_ALIGNED, message, remedy=f"{format_size(largest)} or a larger power of two")
 
 
 def _strategies_differ(

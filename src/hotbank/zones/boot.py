@@ -23,6 +23,9 @@ from hotbank.zones.memblock import Memblock
 _U32_MAX = (1 << 32) - 1
 _PHYS_END = 1 << 48  # PHYS_MASK_SHIFT of Debian's arm64 kernels
 _ARM_PMD = 2 * MIB
+_MAX_NODES = 16  # CONFIG_NODES_SHIFT of Debian's arm64 kernels is 4
+_MAX_DOMAINS = 256  # MAX_PXM_DOMAINS
+_EVERYTHING = Range(0, 1 << 64)
 _VMALLOC_END, _VMALLOC_OFFSET, _PAGE_OFFSET = 0xFF800000, 8 * MIB, 0xC0000000
 
 
@@ -60,12 +63,16 @@ def kernel_traits(name: str) -> Kernel:
 
 @dataclass(slots=True)
 class Boot:
-    """Where early boot stands: memory, zone limits (exclusive pfns, the architecture's zones in order), decisions."""
+    """Where early boot stands: memory, zone limits (exclusive pfns, the architecture's zones in order), decisions.
+
+    ``no_numa``: why the kernel finds firmware's node numbers wrong and puts everything into node 0, or empty.
+    """
 
     memory: Memblock
     limits: dict[Zone, int] = field(default_factory=dict)
     movable_node: bool = False
     hidden: list[Hidden] = field(default_factory=list)
+    no_numa: str = ""
 
 
 def boot_arm64(memory: MemoryMap, options: MemoryOptions, kernel: Kernel, page_size: int) -> Boot:
@@ -95,7 +102,7 @@ def boot_arm(memory: MemoryMap, options: MemoryOptions, page_size: int, dma_size
     phys_offset = boot.memory.start
     _apply_arm_words(boot, options, phys_offset, page_size)
     _reserve(boot, memory)
-    boot.memory.set_node(Range(0, 1 << 64), 0)
+    boot.memory.set_node(_EVERYTHING, 0)
     _arm_limits(boot, options, phys_offset, page_size, dma_size)
     boot.movable_node |= any(r.hotpluggable and r.source == "ATAG_MEM_MOVABLE" for r in memory.regions)
     boot.movable_node |= any(r.key == "movablemem" for r in options.ranges)
@@ -115,6 +122,15 @@ def _add_regions(boot: Boot, memory: MemoryMap, page_size: int) -> None:
         boot.memory.add(whole)
         if region.hotpluggable and not _from_srat(region):
             boot.memory.mark_hotplug(whole)
+    if memory.usable:
+        known = merge(r.range for r in boot.memory)
+        first, *others = memory.usable
+        boot.memory.remove(Range(0, first.start))
+        boot.memory.remove(Range(first.end, 1 << 65))
+        for other in others:
+            boot.memory.add(other)
+        gone = _difference(known, merge(r.range for r in boot.memory))
+        boot.hidden += [Hidden(part, "outside linux,usable-memory-range") for part in gone]
 
 
 def _whole_pages(range_: Range, page_size: int) -> Range | None:
@@ -165,17 +181,40 @@ def _reserve(boot: Boot, memory: MemoryMap) -> None:
 
 
 def _numa_tree(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Kernel) -> None:
-    everything = Range(0, 1 << 64)
     if not kernel.tree_hotplug:
-        boot.memory.clear_hotplug(everything)
+        boot.memory.clear_hotplug(_EVERYTHING)
     named = [(r.range, r.node) for r in memory.regions if r.node is not None]
-    if kernel.joins_nodes:
-        # of_numa_parse_memory_nodes gives up when the last memory node has no number.
-        named = _joined_nodes(named) if memory.regions and memory.regions[-1].node is not None else []
-    for range_, node in named:
+    if kernel.joins_nodes and memory.regions and memory.regions[-1].node is None:
+        named = []  # of_numa_parse_memory_nodes gives up when the last memory node has no number
+    wrong = next((f"node {node} is above {_MAX_NODES - 1}" for _, node in named if node >= _MAX_NODES), "")
+    _set_nodes(boot, options, kernel, named, wrong)
+
+
+def _set_nodes(
+    boot: Boot, options: MemoryOptions, kernel: Kernel, named: list[tuple[Range, int]], wrong: str = ""
+) -> bool:
+    """Memory gets its nodes, or, where the kernel finds them ``wrong`` or incomplete, node 0; True for the former."""
+    if kernel.joins_nodes and not wrong:
+        present = [(range_, node) for range_, node in named if boot.memory.overlaps(range_)]
+        wrong, named = _overlapping(present), _joined_nodes(present)
+    for range_, node in named if not wrong else ():
         boot.memory.set_node(range_, node)
-    if options.numa_off or any(r.node is None for r in boot.memory):
-        boot.memory.set_node(everything, 0)
+    if options.numa_off or wrong or any(r.node is None for r in boot.memory):
+        boot.memory.set_node(_EVERYTHING, 0)
+        boot.no_numa = wrong
+        return False
+    return True
+
+
+def _overlapping(named: list[tuple[Range, int]]) -> str:
+    """numa_cleanup_meminfo refuses memory of two nodes that overlaps; of one node it may."""
+    last, owner = Range(0, 0), 0
+    for range_, node in sorted(named):
+        if range_.overlaps(last) and node != owner:
+            return f"memory of node {owner} ({last}) overlaps that of node {node} ({range_})"
+        if range_.end > last.end:
+            last, owner = range_, node
+    return ""
 
 
 def _joined_nodes(named: list[tuple[Range, int]]) -> list[tuple[Range, int]]:
@@ -191,16 +230,17 @@ def _joined_nodes(named: list[tuple[Range, int]]) -> list[tuple[Range, int]]:
 
 def _numa_acpi(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Kernel) -> None:
     """Nodes from SRAT domains, and its hot-pluggable flag; since 6.12 a node with kernel memory loses the flag."""
-    nodes = domains_in_order(memory.regions, memory.cpu_nodes)
+    nodes = domains_in_order(memory)
     named = [(r.range, nodes[r.node]) for r in memory.regions if r.node is not None]
-    for range_, node in _joined_nodes(named) if kernel.joins_nodes else named:
-        boot.memory.set_node(range_, node)
-    if options.numa_off or any(r.node is None for r in boot.memory):
-        boot.memory.set_node(Range(0, 1 << 64), 0)
-        return
-    for region in memory.regions:
-        if region.hotpluggable:
-            boot.memory.mark_hotplug(region.range)
+    wrong = next((f"domain {d} is above {_MAX_DOMAINS - 1}" for d in nodes if d >= _MAX_DOMAINS), "")
+    if len(nodes) > _MAX_NODES:
+        wrong = wrong or f"{len(nodes)} domains, more than {_MAX_NODES} nodes"
+    accepted = _set_nodes(boot, options, kernel, named, wrong)
+    # Before numa_memblks the marks stay although the nodes are refused; numa=off never looks at SRAT.
+    if accepted or (kernel.tree_hotplug and not options.numa_off and not wrong):
+        for region in memory.regions:
+            if region.hotpluggable:
+                boot.memory.mark_hotplug(region.range)
     if kernel.tree_hotplug:
         return
     taken = _kernel_nodes(boot, memory)
@@ -210,10 +250,15 @@ def _numa_acpi(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Ke
 
 
 def _kernel_nodes(boot: Boot, memory: MemoryMap) -> set[int | None]:
-    """Nodes with memory that is reserved at boot. The kernel itself is taken to be in the lowest node."""
+    """Nodes with memory that is reserved before SRAT is read.
+
+    The kernel itself is taken to be in the lowest node. Page tables of the linear mapping are allocated from the top of
+    all memory (early_pgtable_alloc; arm64 has no bottom-up allocation for movable_node, as x86 has).
+    """
     taken = [*([memory.initrd] if memory.initrd else []), *(r.range for r in memory.reserved if not r.no_map)]
     nodes = {r.node for r in boot.memory if any(r.range.overlaps(t) for t in taken)}
-    return nodes | {r.node for r in list(boot.memory)[:1]}
+    mapped = [r.node for r in boot.memory if not r.nomap]
+    return nodes | set(mapped[:1]) | set(mapped[-1:])
 
 
 def _arm64_limits(boot: Boot, memory: MemoryMap, kernel: Kernel, page_size: int) -> None:
@@ -248,10 +293,10 @@ def _apply_arm_words(boot: Boot, options: MemoryOptions, phys_offset: int, page_
     first = True
     for word in options.ranges:
         if word.key == "mem" and first:
-            boot.memory.remove(Range(0, 1 << 64))
+            boot.memory.remove(_EVERYTHING)
             first = False
         start = phys_offset if word.start is None else word.start
-        whole = _whole_pages(Range(start, min(start + word.size, _U32_MAX)), page_size)
+        whole = _whole_pages(Range(start, max(start, min(start + word.size, _U32_MAX))), page_size)
         if whole is None or whole.end <= phys_offset:
             continue
         whole = Range(max(whole.start, phys_offset), whole.end)

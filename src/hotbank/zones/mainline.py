@@ -35,7 +35,8 @@ def zones(boot: Boot, options: MemoryOptions, kernel: Kernel, page_size: int) ->
     possible = possible_zones(boot, page_size)
     movable_zone = [zone for zone, (low, high) in possible.items() if high > low][-1]
     movable = _movable_starts(boot, options, kernel, page_size, possible[movable_zone])
-    mirror = options.kernelcore_mirror and not boot.movable_node
+    # movable_node decides where Movable begins, but the mirror's rules for the kernel's zones stay on.
+    mirror = options.kernelcore_mirror
     found = []
     for node in sorted({n for _, _, n in pfns if n is not None}):
         mine = [(start, end) for start, end, n in pfns if n == node]

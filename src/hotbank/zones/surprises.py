@@ -109,7 +109,7 @@ def _block_range(case: Case, block: BlockZones) -> Range:
 def _ratio(case: Case) -> Iterator[Warning]:
     movable, kernel = _present(case)
     given = dict(case.options.memory_hotplug).get("auto_movable_ratio") or ""
-    ratio = int(given) if given.isdecimal() else _AUTO_MOVABLE_RATIO
+    ratio = int(given) if given.isdecimal() and len(given) <= 10 else _AUTO_MOVABLE_RATIO  # the kernel keeps a uint
     if movable * 100 > kernel * ratio:
         message = f"Movable has {format_size(movable)}, the kernel's zones {format_size(kernel)}: more than {ratio} %"
         yield Warning("MOVABLE_RATIO", f"{message}; the kernel may run out of memory while much is free")
@@ -131,9 +131,12 @@ def _present(case: Case) -> tuple[int, int]:
 
 def _options(case: Case) -> Iterator[Warning]:
     options, sized = case.options, [n for n in ("kernelcore", "movablecore") if _asked(case.options, n)]
-    if case.boot.movable_node and (sized or options.kernelcore_mirror):
-        names = ", ".join(f"{n}=" for n in sized) or "kernelcore=mirror"
+    if case.boot.movable_node and sized:
+        names = ", ".join(f"{n}=" for n in sized)
         yield Warning("OPTION_IGNORED", f"movable_node is on, so {names} has no effect")
+    if case.boot.movable_node and options.kernelcore_mirror:
+        effect = "the kernel's zones keep their spans across Movable" if _movable(case) else "it has no effect"
+        yield Warning("OPTION_IGNORED", f"movable_node is on, so kernelcore=mirror moves nothing; {effect}")
     elif options.kernelcore_mirror:
         yield Warning("OPTION_IGNORED", "kernelcore=mirror without mirrored memory" + _mirror_effect(case))
     if case.arch == "arm64":
@@ -168,7 +171,11 @@ def _short(case: Case) -> Iterator[Warning]:
 
 def _numa(case: Case) -> Iterator[Warning]:
     named = {r.node is not None for r in case.memory.regions}
-    if named == {True, False} and case.arch == "arm64":
+    if case.boot.no_numa:
+        yield Warning(
+            "NUMA_IGNORED", f"{case.boot.no_numa}: the kernel refuses all node numbers and makes node 0 of it"
+        )
+    elif named == {True, False} and case.arch == "arm64":
         nodes = ", ".join(str(n) for n in sorted({z.node for z in case.zones}))
         yield Warning(
             "NUMA_IGNORED", f"some memory has a NUMA node and some has none: the kernel makes node {nodes} of it"
