@@ -7,6 +7,7 @@ value and what is allowed; nothing is guessed and no unknown key is passed over.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -24,6 +25,8 @@ ROUTES = ("none", "kmem", "virtio-mem", "driver", "probe")
 SWITCHES = ("none", "command", "regulator", "machine")
 SYSTEM_BOARD = Path("/etc/hotbank/board.toml")
 
+_U64 = 1 << 64
+_MAX_NODE = 1023  # CONFIG_NODES_SHIFT is at most 10
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _T = TypeVar("_T")
 
@@ -120,7 +123,7 @@ def loads(text: str) -> Board:
 
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
+    except (ValueError, RecursionError) as e:  # beside its own error: numbers of thousands of digits, deep nesting
         raise BoardError("board", "TOML", str(e)) from e
     board = _board(Keys("", table))
     _check_banks(board)
@@ -185,18 +188,19 @@ class Keys:
         try:
             return parse(value)
         except ValueError as e:
-            raise BoardError(self._where + key, value, str(e)) from e
+            huge = isinstance(value, int) and abs(value) >= _U64  # Python refuses to print thousands of digits
+            raise BoardError(self._where + key, "a huge number" if huge else value, str(e)) from e
 
 
 def _board(keys: Keys) -> Board:
-    page_size = keys.take("page_size", _power_of_two, 4 * KIB)
+    page_size = keys.take("page_size", _page_size, 4 * KIB)
     board = Board(
-        name=keys.take("name", text),
+        name=keys.take("name", _printable),
         arch=keys.take("arch", _one_of(ARCHES), "any"),
         page_size=page_size,
         block_size=keys.take("block_size", _power_of_two),
         describe=keys.take("describe", _one_of(DESCRIPTIONS), "dtb"),
-        cmdline=keys.take("cmdline", text, ""),
+        cmdline=keys.take("cmdline", _line, ""),
         domains=tuple(_domain(name, table) for name, table in keys.tables("domain")),
         banks=tuple(_bank(name, table) for name, table in keys.tables("bank")),
     )
@@ -208,7 +212,7 @@ def _board(keys: Keys) -> Board:
 
 
 def _bank(name: str, keys: Keys) -> Bank:
-    start, size = keys.take("start", parse_size), keys.take("size", parse_size)
+    start, size = keys.take("start", _address), keys.take("size", _address)
     bank = Bank(
         name=name,
         range=Range.sized(start, size),
@@ -216,11 +220,13 @@ def _bank(name: str, keys: Keys) -> Bank:
         at_boot=keys.take("at_boot", boolean, True),
         route=keys.take("route", _one_of(ROUTES), "none"),
         domain=keys.maybe("domain", text),
-        node=keys.maybe("node", whole),
+        node=keys.maybe("node", _node),
     )
     keys.done()
     if size == 0:
         raise BoardError(f"bank.{name}.size", size, "must be more than 0")
+    if bank.range.end > _U64:
+        raise BoardError(f"bank.{name}.size", f"{size:#x}", "start + size must be at most 2**64")
     return bank
 
 
@@ -311,9 +317,44 @@ def whole(value: object) -> int:
 
 def seconds(value: object) -> float:
     """Seconds above 0. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError("must be a number of seconds above 0")
     return float(value)
+
+
+def _printable(value: object) -> str:
+    name = text(value)
+    if not name or not name.isprintable():
+        raise ValueError("must be printable text")
+    return name
+
+
+def _line(value: object) -> str:
+    line = text(value)
+    if "\0" in line or "\n" in line:
+        raise ValueError("must be one line")
+    return line
+
+
+def _node(value: object) -> int:
+    number = whole(value)
+    if number > _MAX_NODE:
+        raise ValueError(f"must be at most {_MAX_NODE}")
+    return number
+
+
+def _address(value: object) -> int:
+    number = parse_size(value)  # type: ignore[arg-type]  # refuses other types itself
+    if number >= _U64:
+        raise ValueError("must be less than 2**64")
+    return number
+
+
+def _page_size(value: object) -> int:
+    size = _power_of_two(value)
+    if not 4 * KIB <= size <= 64 * KIB:
+        raise ValueError("must be a power of two from 4K to 64K")
+    return size
 
 
 def _power_of_two(value: object) -> int:

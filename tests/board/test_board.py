@@ -60,6 +60,28 @@ WRONG = {
         Code.BAD_BOARD,
     ),
     "bank is no table": ("[bank.high]", "[[bank.high]]", "bank.high", Code.BAD_BOARD),
+    "address beyond 64 bits": ("start = 0x50000000", f"start = {1 << 64}", "bank.high.start", Code.BAD_BOARD),
+    "address of 5000 hex digits": ("0x50000000", "0x" + "f" * 5000, "bank.high.start", Code.BAD_BOARD),
+    "number of 5000 digits": ("0x50000000", "9" * 5000, "board", Code.BAD_BOARD),
+    "text of 5000 digits": ("0x50000000", f'"{"9" * 5000}"', "bank.high.start", Code.BAD_BOARD),
+    "end beyond 64 bits": ("start = 0x50000000", f"start = {(1 << 64) - (64 << 20)}", "bank.high.size", Code.BAD_BOARD),
+    "huge node": ("movable = true", "movable = true\nnode = 99999999999", "bank.high.node", Code.BAD_BOARD),
+    "tiny page": ('page_size = "4K"', "page_size = 1", "page_size", Code.BAD_BOARD),
+    "name that is not printable": ('name = "arm-2009"', 'name = "a\\u0000b"', "name", Code.BAD_BOARD),
+    "command line of two lines": ('arch = "arm"', 'arch = "arm"\ncmdline = "a\\nb"', "cmdline", Code.BAD_BOARD),
+    "endless timeout": (
+        'switch = "machine"',
+        'switch = "machine"\ntimeout = inf',
+        "domain.ddr-high.timeout",
+        Code.BAD_BOARD,
+    ),
+    "timeout that is no number": (
+        'switch = "machine"',
+        'switch = "machine"\ntimeout = nan',
+        "domain.ddr-high.timeout",
+        Code.BAD_BOARD,
+    ),
+    "too deep": ('arch = "arm"', "arch = " + "[" * 5000, "board", Code.BAD_BOARD),
     "no TOML": ("[bank.low]", "[bank.low", "board", Code.BAD_BOARD),
 }
 
