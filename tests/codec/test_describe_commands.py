@@ -134,3 +134,64 @@ def test_bad_input_is_one_line_and_a_status(
 def test_output_for_a_pipe_is_the_bytes_themselves(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert run(["encode", "arm-2009"]) == 0
     assert capfdbinary.readouterr().out[4:8] == bytes.fromhex("01004154")
+
+
+BOARD = 'name = "b"\nblock_size = "128M"\ncmdline = "root=日本 é"\n[bank.a]\nstart = 0x40000000\nsize = "128M"\n'
+
+
+@pytest.mark.parametrize("form", ["atags", "dtb", "cmdline"])
+def test_a_command_line_is_its_bytes(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "b.toml").write_text(BOARD, encoding="utf-8")
+    file = tmp_path / "out"
+    assert run(["encode", str(tmp_path / "b.toml"), f"--{form}", "-o", str(file)]) == 0
+    assert "root=日本 é".encode() in file.read_bytes()
+    assert run(["decode", str(file)]) == 0
+    assert "root=日本 é" in capsys.readouterr().out
+    for line in ("movablecore=64M root=日本", "movablecore=64M \udcff"):  # as argv has bytes that are no UTF-8
+        zones = _json(capsys, "zones", "--board", str(tmp_path / "b.toml"), "--cmdline", line)["zones"]
+        assert zones[-1]["zone"] == "Movable"
+
+
+def test_decode_shows_no_control_characters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "line"
+    file.write_bytes(b"mem=64M@0 x=\xc2\x9b2J\ty")
+    assert run(["decode", str(file)]) == 0
+    assert "x=\\x9b2J\\ty" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("zones", "--dtb", "-", "--iomem", "-"),
+        ("zones", "--board", "virt-arm64", "--block-size", "1" + "0" * 4000),
+        ("zones", "--board", "virt-arm64", "--block-size", "9" * 5000),
+    ],
+)
+def test_usage(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    blob = (ZONES / "6.12.95" / "plain-1g" / "guest.dtb").read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(blob)))
+    assert run([*arguments]) == 2
+    assert "Error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", ["0", "12M"])
+def test_a_block_size_that_no_kernel_has(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["zones", "--board", "virt-arm64", "--block-size", size]) == 1
+    assert "NOT_ALIGNED" in capsys.readouterr().err
+
+
+def test_closed_standard_input_and_output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run(["decode", "-"]) == 2
+    assert "standard input is closed" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run(["encode", "virt-arm64"]) == 2
+    assert run(["zones", "--board", "virt-arm64"]) == 0
+
+
+def test_a_boards_own_tree_serves_as_its_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = tmp_path / "first.dtb", tmp_path / "second.dtb"
+    assert run(["encode", "virt-arm64", "-o", str(first)]) == 0
+    assert run(["encode", "virt-arm64", "--base", str(first), "-o", str(second)]) == 0
+    capsys.readouterr()
+    assert _json(capsys, "decode", str(first)) == _json(capsys, "decode", str(second))

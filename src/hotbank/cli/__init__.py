@@ -96,7 +96,8 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status; prints errors to standard error."""
     try:
         result = cli.main(arguments, prog_name="hotbank", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # the caller closed it
+            sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except HotbankError as error:
         return _fail(f"{error.code}: {error}", error.remedy)

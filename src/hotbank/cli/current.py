@@ -15,6 +15,7 @@ import click
 
 from hotbank import board, serve
 from hotbank.errors import MachineError
+from hotbank.firmware.cmdline import typed
 
 if TYPE_CHECKING:
     import socket
@@ -57,9 +58,8 @@ def up(
     if qemu:
         record = _in_qemu(board_name, cmdline, kernel, modules, initrd)
     else:
-        spec = serve.ModelSpec(
-            board_name, of_model["description"], cmdline, kernel, of_model["seed"], of_model["pages"]
-        )
+        line = None if cmdline is None else typed(cmdline)
+        spec = serve.ModelSpec(board_name, of_model["description"], line, kernel, of_model["seed"], of_model["pages"])
         record = serve.serve_in_background(spec)
     click.echo(f"{record.machine} is up (pid {record.pid}); next: hotbank list, hotbank explain BANK")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +18,7 @@ from hotbank import board as boards
 from hotbank import firmware
 from hotbank.board import Board
 from hotbank.errors import FormatError
-from hotbank.firmware import atags, devicetree, fdt
+from hotbank.firmware import atags, cmdline, devicetree, fdt
 from hotbank.memory import KIB, MIB, MemoryMap, MemoryRegion, Range, format_size, parse_size
 from hotbank.zones import KERNELS, STRATEGIES, Layout, Warning, iomem, predict
 
@@ -53,8 +54,15 @@ def decode(file: str, vendor: str | None, as_json: bool) -> None:
 @click.option("--dtb", "form", flag_value="dtb", help="A flattened device tree.")
 @click.option("--srat", "form", flag_value="srat", help="An ACPI SRAT.")
 @click.option("--cmdline", "form", flag_value="cmdline", help="Kernel command line words.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write to this file, not to standard output.")
-@click.option("--base", type=click.Path(), help="With --dtb: put the board's memory into this device tree.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write to this file, not to standard output.",
+)
+@click.option(
+    "--base", type=click.Path(allow_dash=True), help="With --dtb: put the board's memory into this device tree."
+)
 @click.option(
     "--appended",
     type=click.Choice(["1", "2"]),
@@ -85,7 +93,9 @@ def encode(board: str, form: str | None, output: str | None, base: str | None, a
 @click.option("--board", help="A board, described in its own format.")
 @click.option("--cmdline", help="Kernel command line, instead of the description's own.")
 @click.option("--kernel", type=click.Choice(list(KERNELS)), default="6.12", show_default=True)
-@click.option("--iomem", "iomem_file", type=click.Path(), help="/proc/iomem of the machine, read as root.")
+@click.option(
+    "--iomem", "iomem_file", type=click.Path(allow_dash=True), help="/proc/iomem of the machine, read as root."
+)
 @click.option("--strategy", type=click.Choice(STRATEGIES), default="mainline", show_default=True)
 @click.option("--arch", type=click.Choice(["arm", "arm64"]), help="Default: arm for ATAGs, else arm64.")
 @click.option("--page-size", type=click.Choice(["4K", "16K", "64K"]), help="Default: 4K.")
@@ -128,8 +138,8 @@ def _request(options: dict[str, Any]) -> _Request:
     page_size = _size(options["page_size"], "--page-size") or request.page_size
     arch = options["arch"] or request.arch
     default = request.block_size if request.board else _BLOCK.get((arch, page_size), 512 * MIB)
-    block_size = _size(options["block_size"], "--block-size") or default
-    return replace(request, arch=arch, page_size=page_size, block_size=block_size)
+    asked = _size(options["block_size"], "--block-size")
+    return replace(request, arch=arch, page_size=page_size, block_size=default if asked is None else asked)
 
 
 def _from_file(data: bytes, source: str, arch: str) -> _Request:
@@ -152,7 +162,7 @@ def _predict(request: _Request, options: dict[str, Any]) -> Layout:
         arch=request.arch,
         page_size=request.page_size,
         block_size=request.block_size,
-        cmdline=options["cmdline"],
+        cmdline=None if options["cmdline"] is None else cmdline.typed(options["cmdline"]),
         kernel=options["kernel"],
         strategy=options["strategy"],
         dma_size=_size(options["dma_size"], "--dma-size"),
@@ -169,12 +179,17 @@ def _later_banks(board: Board | None) -> Iterable[Warning]:
 
 def _size(text: str | None, option: str) -> int | None:
     try:
-        return None if text is None else parse_size(text)
+        size = None if text is None else parse_size(text)
     except ValueError as e:
         raise click.BadParameter(str(e), param_hint=option) from e
+    if size is not None and size >= 1 << 64:
+        raise click.BadParameter("must be less than 2**64", param_hint=option)
+    return size
 
 
 def _read(path: str) -> bytes:
+    if path == "-" and (sys.stdin is None or sys.stdin.closed):
+        raise click.UsageError("standard input is closed, or was read for another option already")
     with sys.stdin.buffer if path == "-" else Path(path).open("rb") as file:
         data = file.read(_MAX_FILE + 1)
     if len(data) > _MAX_FILE:
@@ -183,9 +198,11 @@ def _read(path: str) -> bytes:
 
 
 def _write(data: bytes, path: str | None, *, binary: bool) -> None:
-    if path is not None:
+    if path is not None and path != "-":
         Path(path).write_bytes(data)
         return
+    if sys.stdout is None:
+        raise click.UsageError("standard output is closed: name a file with -o")
     if binary and sys.stdout.isatty():
         raise click.UsageError("this is binary: name a file with -o, or send standard output elsewhere")
     sys.stdout.buffer.write(data)
@@ -208,6 +225,7 @@ def _map_document(
         ],
         "pmem": [_region_document(r) for r in memory.pmem],
         "banks": [{"bank": b.source, **_range_document(b.range), "node": b.node} for b in banks],
+        "usable": [_range_document(r) for r in memory.usable],
         "dma_limit": memory.dma_limit,
         "cmdline": memory.cmdline,
         "initrd": _range_document(memory.initrd) if memory.initrd else None,
@@ -235,15 +253,17 @@ def _map_lines(
     for r in memory.reserved:
         rows.append((r.range, "no-map" if r.no_map else "reusable" if r.reusable else "reserved", None, r.name))
     header = ("START", "LAST", "SIZE", "KIND", "NODE", "SOURCE")
-    yield from _table(header, [(*_edges(r), kind, _dash(node), source) for r, kind, node, source in rows])
+    yield from _table(header, [(*_edges(r), kind, _dash(node), _shown(source)) for r, kind, node, source in rows])
     if memory.initrd:
         yield f"initrd: {memory.initrd}"
+    if memory.usable:
+        yield "usable by a crash kernel: " + ", ".join(map(str, memory.usable))
     if memory.dma_limit is not None:
         yield f"DMA reaches below: {memory.dma_limit:#x}"
     if memory.cpu_nodes:
         yield "nodes with processors: " + ", ".join(map(str, memory.cpu_nodes))
     if memory.cmdline is not None:
-        yield f"command line: {memory.cmdline}"
+        yield f"command line: {_shown(memory.cmdline)}"
     for tag in tags:
         fields = " ".join(f"{k}={v:#x}" if isinstance(v, int) else f"{k}={v!r}" for k, v in tag.fields(vendor).items())
         yield f"tag {tag.name(vendor)} {fields or tag.payload.hex(' ', 4)}".rstrip()
@@ -278,7 +298,7 @@ def _layout_lines(layout: Layout, page_size: int) -> Iterable[str]:
     yield ""
     yield from _table(("BLOCKS", "VALID_ZONES"), list(_block_runs(layout)))
     for warning in layout.warnings:
-        yield f"{warning.code}: {warning.message}"
+        yield f"{warning.code}: {_shown(warning.message)}"
 
 
 def _block_runs(layout: Layout) -> Iterable[tuple[str, str]]:
@@ -292,6 +312,13 @@ def _block_runs(layout: Layout) -> Iterable[tuple[str, str]]:
 
 def _edges(range_: Range) -> tuple[str, str, str]:
     return f"{range_.start:#x}", f"{max(range_.start, range_.end - 1):#x}", format_size(range_.size)
+
+
+def _shown(text: str) -> str:
+    """Firmware's bytes on a terminal, as UTF-8 if that is what they are: nothing moves the cursor or begins a line."""
+    with suppress(UnicodeError):
+        text = text.encode("latin-1").decode("utf-8")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _dash(value: int | None) -> str:

@@ -83,6 +83,11 @@ def decode(text: str | bytes) -> CommandLine:
     return CommandLine(tuple(parameters))
 
 
+def typed(text: str) -> str:
+    """A line as a person typed it, or as it stands in a file, with one character for each of its UTF-8 bytes."""
+    return text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
 def encode(line: CommandLine | Iterable[Parameter]) -> str:
     """The line as text; words keep the spelling they were read in.
 

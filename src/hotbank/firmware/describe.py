@@ -40,7 +40,7 @@ def _atags(board: Board) -> Description:
     tags = [atags.core(pagesize=board.page_size)]
     tags += [atags.mem(b.range, movable=b.movable) for b in _by_address(board) if b.at_boot]
     if board.cmdline:
-        tags.append(atags.cmdline(board.cmdline))
+        tags.append(atags.cmdline(cmdline.typed(board.cmdline)))
     lost = [*_lost_absent(board), *_lost_nodes(board), *_lost_names(board)]
     return Description("atags", atags.encode(tags), tuple(lost))
 
@@ -52,7 +52,7 @@ def _dtb(board: Board, base: bytes | None) -> Description:
     else:
         tree, lost = devicetree.set_memory(fdt.decode(base)), []
     if board.cmdline or base is None:
-        tree = devicetree.set_bootargs(tree, board.cmdline)
+        tree = devicetree.set_bootargs(tree, cmdline.typed(board.cmdline))
     for bank in _by_address(board):
         if bank.at_boot:
             tree = devicetree.add_memory(tree, bank.range, node=bank.node, movable=bank.movable)
@@ -76,7 +76,7 @@ def _srat(board: Board) -> Description:
 
 def _cmdline(board: Board) -> Description:
     words, lost = _arm_words(board) if board.arch == "arm" else _cap_words(board)
-    line = cmdline.decode(board.cmdline)
+    line = cmdline.decode(cmdline.typed(board.cmdline))
     text = cmdline.encode(cmdline.CommandLine((*words, *line.parameters), line.init))
     return Description("cmdline", text.encode("latin-1") + b"\n", (*lost, *_lost_nodes(board), *_lost_names(board)))
 
