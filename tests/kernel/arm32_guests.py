@@ -25,6 +25,7 @@ from hotbank.memory import MIB, Range
 
 HERE = Path(__file__).parent
 RAM = arm32.RAM
+SHARED = Path("/dev/shm")  # in a file on disk, a read of a dark bank would leave no trace
 
 
 @cache
@@ -42,7 +43,12 @@ def programs() -> tuple[Path, ...]:
 def initrd(folder: Path, board: Board, built: kernel_build.Kernel, files: Mapping[str, bytes | str]) -> Path:
     """An initramfs with this package, the bank driver and the tests' own programs."""
     contents = initramfs.Contents(
-        name=board.name, programs=programs(), modules=built.modules, load=(bank_module.NAME,), files=dict(files)
+        name=board.name,
+        programs=programs(),
+        modules=built.modules,
+        load=(bank_module.NAME,),
+        files=dict(files),
+        setup=arm32.SETUP,
     )
     return initramfs.build(contents, folder, cache_folder())
 
@@ -64,12 +70,16 @@ def booted(
     with tempfile.TemporaryDirectory(prefix="hb32-") as temporary:
         folder = Path(temporary)
         boot = arm32.Boot(built.image, initrd(folder, board, built, own), cmdline)
-        (folder / "banks").mkdir()
-        backing = banks.create(board, folder / "banks")
-        memory = [(backing[bank.name].path, bank.range) for bank in arm32.in_ram(board)]
-        tree = arm32.device_tree(arm32.base_tree(boot.cpus, folder), board)
-        said = arm32.tag_list(board, boot) if tags is None else tags_of(tags, boot)
-        with Emulated(board, Qemu(arm32.start(memory, said, tree, boot, folder), folder), backing) as machine:
+        backing = banks.create(board, Path(tempfile.mkdtemp(prefix="hb32-", dir=SHARED)))
+        try:
+            memory = [(backing[bank.name].path, bank.range) for bank in arm32.in_ram(board)]
+            tree = arm32.device_tree(arm32.base_tree(boot.cpus, folder), board)
+            said = arm32.tag_list(board, boot) if tags is None else tags_of(tags, boot)
+            machine = Emulated(board, Qemu(arm32.start(memory, said, tree, boot, folder), folder), backing)
+        except BaseException:
+            banks.discard(backing)
+            raise
+        with machine:
             wait_until_up(machine)
             yield machine
 

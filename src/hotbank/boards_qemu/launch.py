@@ -179,6 +179,7 @@ def _initrd(
         carry=wanted.carried if modules and board.arch == "arm64" else (),
         extra_modules=extra,
         files={"etc/hotbank/board.toml": path.read_bytes(), **wanted.files},
+        setup=arm32.SETUP if board.arch == "arm" else "",
     )
     return initramfs.build(contents, folder, cache_folder())
 

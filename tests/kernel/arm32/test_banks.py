@@ -13,7 +13,9 @@ import pytest
 from hotbank import operate
 from hotbank.boards_qemu.supervisor import Emulated
 from hotbank.errors import Code
+from hotbank.machine import ZoneInfo
 from hotbank.memory import KIB, MIB, KernelState, Power, Zone
+from hotbank.model import Model
 from kernel.arm32_guests import booted, complaints
 from kernel.kernel_kit import HOLDER, Holder, add, guest_memory, intact, remove, span_of
 
@@ -33,6 +35,20 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Emulated]:
         assert guest.runner.run("nproc").strip() == "2"
         yield guest
         assert complaints(guest) == []
+
+
+def test_the_model_of_the_board_is_the_board(machine: Emulated) -> None:
+    """Zones, blocks and what each may become, banks, power: as the kernel has them after boot."""
+    real, model = machine.snapshot(), Model.boot(machine.board).snapshot()
+    assert model.boot_memory_leaves is real.boot_memory_leaves is True
+    assert (model.arch, model.page_size, model.block_size) == (real.arch, real.page_size, real.block_size)
+    assert [zone_span(zone) for zone in model.zones] == [zone_span(zone) for zone in real.zones]
+    assert [(b.number, b.range, b.state, b.valid_zones) for b in model.blocks] == [
+        (b.number, b.range, b.state, b.valid_zones) for b in real.blocks
+    ]
+    assert [(b.name, b.kernel, b.power, b.movable) for b in model.banks] == [
+        (b.name, b.kernel, b.power, b.movable) for b in real.banks
+    ]
 
 
 def test_data_survives_a_bank_that_leaves_and_returns(machine: Emulated) -> None:
@@ -142,6 +158,11 @@ def refused(machine: Emulated, outcome: operate.Outcome, code: Code) -> None:
     status = machine.snapshot().bank("high")
     assert status is not None
     assert (status.kernel, status.zone, status.power) == (KernelState.ONLINE, Zone.MOVABLE, Power.ON)
+
+
+def zone_span(zone: ZoneInfo) -> tuple[int, str, int, int, int]:
+    """Where a zone lies, and how much of it is there."""
+    return zone.node, zone.zone, zone.start_pfn, zone.spanned, zone.present
 
 
 @contextmanager
