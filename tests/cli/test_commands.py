@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,27 @@ def test_a_dead_machine_of_an_earlier_up_is_an_error_until_down(hotbank: Hotbank
 
 
 @pytest.mark.long
+def test_a_terminal_gets_a_bar_and_the_same_end(hotbank: Hotbank, environment: dict[str, str]) -> None:
+    hotbank("up", "arm-2009", "--pages", "500")
+    for verb, end in (("remove", "kernel absent, power off"), ("add", "kernel online, power on")):
+        parent, child = pty.openpty()
+        command = [sys.executable, "-m", "hotbank", verb, "high"]
+        with subprocess.Popen(command, env=environment, stdin=child, stdout=child, stderr=child) as process:
+            os.close(child)
+            shown = "".join(_written_to(parent))
+        os.close(parent)
+        assert process.returncode == 0, shown
+        assert end in shown
+        assert "Traceback" not in shown
+
+
+def _written_to(terminal: int) -> Iterator[str]:
+    """All that is written to a terminal, until the last process closes it."""
+    with suppress(OSError):  # EIO then
+        while data := os.read(terminal, 4096):
+            yield data.decode("utf-8", "replace")
+
+
 def test_dry_run_prints_the_plan_and_changes_nothing(hotbank: Hotbank) -> None:
     hotbank("up", "arm-2009")
     before = state(hotbank)

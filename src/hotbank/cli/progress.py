@@ -76,17 +76,19 @@ def _bar(title: str) -> Iterator[Show]:
     columns: tuple[Any, ...] = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} pages"),
+        TextColumn("{task.fields[pages]}"),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task(title, total=None, rate="")
+        bar = progress.add_task(title, total=None, pages="", rate="")
 
         def show(event: Event) -> None:
             where = f" memory{event.block}" if event.block is not None else ""
             rate = f"{event.moved / event.t:.0f} pages/s" if event.t > 0 and event.moved else ""
             doing = f"{title}: {event.event if event.step is None else event.step}{where}"
-            progress.update(bar, total=max(event.total, 1), completed=event.moved, description=doing, rate=rate)
+            pages = f"{event.moved}/{event.total} pages"
+            known = {"total": max(event.total, 1), "completed": event.moved}
+            progress.update(bar, description=doing, pages=pages, rate=rate, **known)
 
         yield show
