@@ -64,10 +64,6 @@ def _take_one_maximum_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice._ZoneRoom, "ways", lambda self: list(ways(self))[:1])
 
 
-def _forget_the_page_that_cache_passes_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "must_fit", lambda s: must_fit(s) - any(x.clean for x in s.values()))
-
-
 def _believe_a_bound_that_is_too_high(monkeypatch: pytest.MonkeyPatch) -> None:
     least = choice._Priced.least
     monkeypatch.setattr(
@@ -89,7 +85,6 @@ BREACHES = (
     _ignore_room,
     _give_up_when_the_cheapest_does_not_fit,
     _take_one_maximum_only,
-    _forget_the_page_that_cache_passes_through,
     _believe_a_bound_that_is_too_high,
     _count_half_a_domain,
 )

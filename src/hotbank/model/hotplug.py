@@ -182,6 +182,8 @@ class MemoryHotplug:
             return (None, 0.0) if cursor == start else (start, 0.0)
         assert block.zone is not None, "an online block without a zone never gets here"
         outcome = self.migration.migrate(batch, target_class(block.zone))
+        if outcome.no_room:
+            self._tasks.drop_put_back(batch)
         self._stalled = outcome.stalled
         retry = self._costs.failed_pass if outcome.failed else 0.0
         return batch[-1] + 1, outcome.moved * self._costs.migrate_page + retry

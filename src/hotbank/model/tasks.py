@@ -260,6 +260,14 @@ class Tasks:
         """``echo 1 > drop_caches``: every clean page. Returns how many."""
         return self._drop([handle for handle in self._clean if handle not in self._folios.pins])
 
+    def drop_put_back(self, frames: Sequence[int]) -> int:
+        """kswapd takes clean pages that a migration without room put back (``putback_movable_pages``), isolated or not.
+
+        Returns how many.
+        """
+        handles = self._frames.holds(frames)[1]
+        return self._drop([h for h in handles if h in self._clean and h not in self._folios.pins])
+
     # Kernel memory
 
     def create_inodes(self, count: int) -> None:

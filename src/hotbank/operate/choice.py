@@ -341,35 +341,16 @@ def _zone_room(snapshot: Snapshot, zone: ZoneInfo, offers: Sequence[Offer]) -> _
 
 
 def _limits(snapshot: Snapshot, offers: Sequence[Offer]) -> Iterator[_Limit]:
-    """All ways: with and without blocks of kernel zones, with and without clean page cache, each zone's maxima."""
+    """All ways: with blocks of kernel zones among what leaves and without, and each zone's maxima."""
     rooms = [_zone_room(snapshot, zone, offers) for zone in snapshot.zones]
-    kernel = [Zone.MOVABLE not in zones_for(snapshot, offer.surveys) for offer in offers]
-    clean = [sum(s.clean or 0 for s in offer.surveys.values()) for offer in offers]
-    for out in dict.fromkeys((_none_of(offers), tuple(kernel))):
+    must = [must_fit(offer.surveys) for offer in offers]
+    kernel = tuple(Zone.MOVABLE not in zones_for(snapshot, offer.surveys) for offer in offers)
+    for out in dict.fromkeys(((False,) * len(offers), kernel)):
         staying = [n for offer, o in zip(offers, out, strict=True) if not o for n in offer.surveys]
         allowed = zones_for(snapshot, staying)
         for ways in product(*(list(room.ways()) for room in rooms if room.zone in allowed)):
-            takes = [sum(parts) for parts in zip(_must(offers, clean), *(take for _, take in ways), strict=True)]
-            room = sum(room for room, _ in ways)
-            yield from _with_cache_and_without(takes, room, out, clean)
-
-
-def _none_of(offers: Sequence[Offer]) -> tuple[bool, ...]:
-    return (False,) * len(offers)
-
-
-def _must(offers: Sequence[Offer], clean: Sequence[int]) -> Iterator[int]:
-    """``must_fit`` but for the one page that clean page cache passes through."""
-    return (offer.pages - c for offer, c in zip(offers, clean, strict=True))
-
-
-def _with_cache_and_without(
-    takes: Sequence[int], room: int, out: Sequence[bool], clean: Sequence[int]
-) -> Iterator[_Limit]:
-    cached = any(c and not o for c, o in zip(clean, out, strict=True))
-    yield _Limit(tuple(None if o else t for t, o in zip(takes, out, strict=True)), room - cached)
-    if cached:
-        yield _Limit(tuple(None if o or c else t for t, o, c in zip(takes, out, clean, strict=True)), room)
+            takes = (sum(parts) for parts in zip(must, *(take for _, take in ways), strict=True))
+            yield _Limit(tuple(None if o else t for t, o in zip(takes, out, strict=True)), sum(r for r, _ in ways))
 
 
 # Branch and bound under one limit

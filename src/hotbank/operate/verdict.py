@@ -139,9 +139,8 @@ def zones_for(snapshot: Snapshot, blocks: Iterable[int]) -> frozenset[Zone]:
 
 
 def must_fit(surveys: Mapping[int, Survey]) -> int:
-    """Pages that need a place elsewhere for good. Clean page cache passes through one page: it is dropped there."""
-    clean = sum(s.clean or 0 for s in surveys.values())
-    return sum(s.to_move for s in surveys.values()) - clean + (1 if clean else 0)
+    """Pages that need a place elsewhere. Clean page cache needs none: where there is no room for it, it is dropped."""
+    return sum(s.to_move - (s.clean or 0) for s in surveys.values())
 
 
 def _room_in(zone: ZoneInfo, snapshot: Snapshot, surveys: Mapping[int, Survey]) -> int:
