@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run that docs/arm32.md shows is one: ``hotbank up arm-2009 --qemu`` and the commands on it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from docs.test_examples import ROOT, examples, same
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
+
+PAGE = ROOT / "docs/arm32.md"
+
+
+def test_the_run_of_the_page_prints_what_it_says(tmp_path: Path) -> None:
+    shown = PAGE.read_text(encoding="utf-8").replace("```kernel-console", "```console")
+    commands = list(examples(shown))
+    assert len(commands) >= 6
+    with tempfile.TemporaryDirectory(prefix="hb") as runtime:  # short: sockets lie in it
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        env = {**os.environ, "PATH": path, "XDG_RUNTIME_DIR": runtime, "COLUMNS": "110", "NO_COLOR": "1"}
+        env.pop("HOTBANK_MACHINE", None)
+        try:
+            for command, expected in commands:
+                done = run(command, tmp_path, env)
+                assert same(expected, done), f"$ {command}\n{done}"
+        finally:
+            run("hotbank down", tmp_path, env)
+
+
+def run(command: str, folder: Path, env: dict[str, str]) -> str:
+    """What the command prints, errors too."""
+    joined = subprocess.STDOUT
+    return subprocess.run(
+        command, shell=True, cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=joined, timeout=300
+    ).stdout
