@@ -175,6 +175,15 @@ def test_a_dtb_cut_anywhere_is_refused_with_its_place(hotbank: Hotbank, tmp_path
         refused(hotbank("decode", str(cut)), Code.BAD_FORMAT)
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_end_no_command(closed: str, environment: dict[str, str]) -> None:
+    for arguments in ("demo --json", "-m model:arm-2009 remove high", "explain high"):
+        command = ["sh", "-c", f"exec {sys.executable} -m hotbank {arguments} {closed}"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == (1 if arguments == "explain high" else 0)
+        assert "Traceback" not in done.stderr
+
+
 def test_usage_errors_exit_2(hotbank: Hotbank) -> None:
     for wrong in (["remove"], ["frobnicate"], ["list", "--no-such-option"], ["remove", "high", "--deadline", "-1"]):
         assert hotbank(*wrong).returncode == 2

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hotbank import operate
-from hotbank.cli import run, scenes
+from hotbank import board, operate
+from hotbank.cli import bankmap, run, scenes
 from hotbank.errors import Code
 from hotbank.model import Model
 from hotbank.model.frames import DARK
@@ -108,3 +108,13 @@ def test_on_a_terminal_the_map_is_live(tmp_path: Path) -> None:
     assert job.returncode == 0
     assert b"\x1b[" in shown
     assert b"Traceback" not in shown
+
+
+@pytest.mark.parametrize(("columns", "width"), [(140, 24), (80, 11), (30, 4)])
+def test_the_map_fits_the_terminal(columns: int, width: int) -> None:
+    model = Model.boot(board.load("arm-2009"))
+    snapshot = model.snapshot()
+    assert bankmap.fitting(snapshot, columns) == width
+    rows = [f"{label}  {cells}" for label, cells in bankmap.rows(model, snapshot, width)]
+    assert len({len(row) for row in rows}) == 1
+    assert all(len(row) <= max(columns, 50) for row in rows)

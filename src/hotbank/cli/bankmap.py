@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from hotbank.machine import Machine, Snapshot
+from hotbank.machine import BankStatus, Machine, Snapshot
 from hotbank.memory import BlockState, Kind
 
 WIDTH = 24  # cells of one block
+_LABEL = 31  # columns of a row beside its blocks
 
 # Sign, its colour on a terminal, what it stands for. Cells are drawn in this order.
 SIGNS: tuple[tuple[str, str, str, frozenset[Kind]], ...] = (
@@ -21,12 +22,16 @@ FREE, OUT = ".", " "
 LEGEND = "  ".join(f"{sign} {name}" for sign, _, name, _ in SIGNS[:3]) + f"  {FREE} free  blank: not in the kernel"
 
 
-def rows(machine: Machine, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    """A label and a line of cells for each bank, one group of WIDTH cells a block."""
+def fitting(snapshot: Snapshot, columns: int) -> int:
+    """Cells of one block with which every bank's row fits into so many columns: at most WIDTH, at least 4."""
+    most = max((len(_numbers(snapshot, bank)) for bank in snapshot.banks), default=1)
+    return max(4, min(WIDTH, (columns - _LABEL) // most - 1))
+
+
+def rows(machine: Machine, snapshot: Snapshot, width: int = WIDTH) -> Iterator[tuple[str, str]]:
+    """A label and a line of cells for each bank, one group of ``width`` cells a block."""
     for bank in snapshot.banks:
-        first = bank.range.start // snapshot.block_size
-        numbers = range(first, -(-bank.range.end // snapshot.block_size))
-        cells = "|".join(_block(machine, snapshot, number) for number in numbers)
+        cells = "|".join(_block(machine, snapshot, number, width) for number in _numbers(snapshot, bank))
         yield f"{bank.name:<6} {bank.kernel:<8} power {bank.power:<5}", f"|{cells}|"
 
 
@@ -40,10 +45,14 @@ def bar(kinds: Mapping[Kind, int], width: int = WIDTH) -> str:
     return cells[:width].ljust(width, FREE)
 
 
-def _block(machine: Machine, snapshot: Snapshot, number: int) -> str:
+def _numbers(snapshot: Snapshot, bank: BankStatus) -> range:
+    return range(bank.range.start // snapshot.block_size, -(-bank.range.end // snapshot.block_size))
+
+
+def _block(machine: Machine, snapshot: Snapshot, number: int, width: int) -> str:
     block = snapshot.block(number)
     if block is None:
-        return OUT * WIDTH
+        return OUT * width
     if block.state is not BlockState.ONLINE:
-        return "offline".center(WIDTH)
-    return bar(machine.survey(number).kinds)
+        return "offline".center(width)[:width]
+    return bar(machine.survey(number).kinds, width)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -57,13 +58,17 @@ def demo(seed: int, as_json: bool) -> int:
 
 @contextmanager
 def _show() -> Iterator[Audience]:
-    if not sys.stdout.isatty():
+    if not _on_terminal():
         yield Audience(_boot_lines, _verdict_lines, _plain_event)
         return
     from rich.live import Live
 
     with Live(auto_refresh=False, transient=True) as live:
         yield Audience(_boot_lines, _verdict_lines, lambda model, event: _draw(live, model, event))
+
+
+def _on_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _nothing(*_: object) -> None:
@@ -79,8 +84,17 @@ def _boot_lines(title: str, model: Model, tags: bytes) -> None:
     _map_lines(model)
 
 
+def _map_rows(model: Model) -> Iterator[tuple[str, str]]:
+    """The map, as wide as the terminal lets it; without one, at its full width."""
+    snapshot = model.snapshot()
+    width = bankmap.WIDTH
+    if _on_terminal():
+        width = bankmap.fitting(snapshot, shutil.get_terminal_size().columns)
+    return bankmap.rows(model, snapshot, width)
+
+
 def _map_lines(model: Model) -> None:
-    for label, cells in bankmap.rows(model, model.snapshot()):
+    for label, cells in _map_rows(model):
         click.echo(f"{label}  {cells}")
 
 
@@ -103,7 +117,7 @@ def _draw(live: Live, model: Model, event: Event) -> None:
     from rich.text import Text
 
     picture = Text()
-    for label, cells in bankmap.rows(model, model.snapshot()):
+    for label, cells in _map_rows(model):
         picture.append(f"{label}  ").append_text(_coloured(cells)).append("\n")
     picture.append(f"{bankmap.LEGEND}\n", style="dim")
     picture.append(event_line(event) or f"{event.t:8.3f}  {event.moved} of {event.total} pages moved")

@@ -24,7 +24,7 @@ def watching(title: str, as_json: bool) -> Iterator[Show]:
     """A listener for events: one JSON document a line, a bar when standard error is a terminal, else plain lines."""
     if as_json:
         yield _json_line
-    elif sys.stderr.isatty():
+    elif sys.stderr is not None and sys.stderr.isatty():
         with _bar(title) as show:
             yield show
     else:
@@ -88,7 +88,7 @@ def _bar(title: str) -> Iterator[Show]:
             rate = f"{event.moved / event.t:.0f} pages/s" if event.t > 0 and event.moved else ""
             doing = f"{title}: {event.event if event.step is None else event.step}{where}"
             pages = f"{event.moved}/{event.total} pages"
-            known = {"total": max(event.total, 1), "completed": event.moved}
-            progress.update(bar, description=doing, pages=pages, rate=rate, **known)
+            total = max(event.total, 1)
+            progress.update(bar, total=total, completed=event.moved, description=doing, pages=pages, rate=rate)
 
         yield show
