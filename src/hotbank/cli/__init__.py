@@ -35,6 +35,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "console": "current",
         "kernel": "kernel",
         "capture": "capture",
+        "simulate": "simulate",
     },
     "Describe": {"decode": "describe", "encode": "describe", "zones": "describe"},
     "Serve": {"serve": "serve", "mount": "mount", "doctor": "doctor"},

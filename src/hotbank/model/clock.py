@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import threading
 import time
+import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Protocol
 
+from hotbank.board import Keys
+from hotbank.errors import BoardError, Code
 from hotbank.machine import Clock
 
 
@@ -100,3 +105,23 @@ class Costs:
     add_bank: float = 0.020
     remove_bank: float = 0.040
     switch_power: float = 0.001
+
+
+def load_costs(path: str | os.PathLike[str]) -> Costs:
+    """A table of costs from a TOML file: the fields of Costs, seconds each; those left out keep their values.
+
+    Raises BoardError for an unknown key or anything but seconds, 0 or more.
+    """
+    try:
+        keys = Keys("", tomllib.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise BoardError("costs", str(path), f"unreadable: {e}", code=Code.BAD_FORMAT) from e
+    given = {f.name: keys.maybe(f.name, _cost) for f in fields(Costs)}
+    keys.done()
+    return replace(Costs(), **{name: cost for name, cost in given.items() if cost is not None})
+
+
+def _cost(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise ValueError("must be seconds, 0 or more")
+    return float(value)

@@ -45,25 +45,28 @@ class Folios:
     def create(self, frames: Sequence[int], holder: Holder) -> list[int]:
         """Put new content into allocated frames; one handle each."""
         handles = self._handles(len(frames))
-        tokens = self._tokens(len(frames))
+        places, values, holders, tokens = self._frame, self._token, self._holder, self._tokens(len(frames))
         for handle, frame, token in zip(handles, frames, tokens, strict=True):
-            self._frame[handle] = frame
-            self._token[handle] = token
-            self._holder[handle] = holder
+            places[handle] = frame
+            values[handle] = token
+            holders[handle] = holder
         self._frames.own(frames, handles, tokens)
         self._lose(frames)
         return handles
 
     def end(self, handles: Sequence[int]) -> list[int]:
         """Forget folios. Returns their frames, which the caller frees. A pinned folio can't end."""
-        frames = [self._frame[handle] for handle in handles]
+        places, holders = self._frame, self._holder
+        frames = [places[handle] for handle in handles]
+        assert not self.pins or self.pins.keys().isdisjoint(handles), "a pinned folio stays until it is unpinned"
+        assert min(frames, default=0) >= 0, "folio ended before"
         self._frames.disown(frames)
         for handle in handles:
-            assert handle not in self.pins, "a pinned folio stays until it is unpinned"
-            assert self._frame[handle] >= 0, "folio ended twice"
-            self._frame[handle] = -1
-            self._holder[handle] = None
-            self.writeback.discard(handle)
+            assert places[handle] >= 0, "folio ended twice"
+            places[handle] = -1
+            holders[handle] = None
+        if self.writeback:
+            self.writeback.difference_update(handles)
         self._spare += handles
         return frames
 
@@ -135,7 +138,10 @@ class Folios:
                     self._frames.fill(frame, frame + 1, DARK)
 
     def _handles(self, count: int) -> list[int]:
-        reused = [self._spare.pop() for _ in range(min(count, len(self._spare)))]
+        keep = max(0, len(self._spare) - count)
+        reused = self._spare[keep:]
+        reused.reverse()
+        del self._spare[keep:]
         fresh = range(len(self._frame), len(self._frame) + count - len(reused))
         self._frame += [-1] * len(fresh)
         self._token += [0] * len(fresh)

@@ -12,6 +12,7 @@ import random
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from itertools import groupby
 
 from hotbank.board import Bank, Board, Domain
@@ -517,6 +518,15 @@ class Model:
         """Free pages of all zones (MemFree)."""
         with self._lock:
             return sum(self.frames.free_pages(zone.number) for zone in self.allocator.zones)
+
+    def reclaimable(self) -> int:
+        """Clean page cache that reclaim could drop, in pages."""
+        with self._lock:
+            return self.tasks.clean_count()
+
+    def quiet(self) -> AbstractContextManager[bool]:
+        """While it is entered, nobody else sees or changes the model; for calls of its parts."""
+        return self._lock
 
     def fill_until(self, free: int, comm: str = "hog") -> int:
         """Start a process that grows until ``free`` pages or fewer are left; returns its pid."""

@@ -12,6 +12,7 @@ import errno
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from hotbank.errors import KernelError
 from hotbank.memory import Kind
@@ -63,7 +64,7 @@ class File:
     """A file's pages in the page cache, in the order they were read; ``dirty`` ones were not written back yet."""
 
     holder: Holder
-    pages: OrderedDict[int, None] = field(default_factory=OrderedDict)
+    pages: dict[int, None] = field(default_factory=dict)
     dirty: set[int] = field(default_factory=set)
 
 
@@ -192,9 +193,8 @@ class Tasks:
         """Read ``pages`` further pages of a file: clean page cache."""
         file = self.files.setdefault(name, File(Holder(Kind.FILE, name)))
         handles = self._take(GFP_HIGHUSER_MOVABLE, file.holder, pages)
-        for handle in handles:
-            file.pages[handle] = None
-            self._clean[handle] = file
+        file.pages.update(dict.fromkeys(handles))
+        self._clean.update(dict.fromkeys(handles, file))
 
     def write_file(self, name: str, pages: int) -> None:
         """Write ``pages`` further pages of a file: dirty page cache."""
@@ -233,6 +233,19 @@ class Tasks:
         del self.files[name]
         self._forget(list(file.pages), file)
 
+    def resize_file(self, name: str, pages: int, *, dirty: bool = False) -> None:
+        """Have that many pages of a file in the cache: read (or write) further ones, or let the oldest go."""
+        excess = self.cached(name) - pages
+        if excess > 0:
+            file = self.file(name)
+            self._forget(list(islice(file.pages, excess)), file)
+        elif excess < 0:
+            (self.write_file if dirty else self.read_file)(name, -excess)
+
+    def cached(self, name: str) -> int:
+        """Pages of a file in the page cache."""
+        return len(self.files[name].pages) if name in self.files else 0
+
     def file(self, name: str) -> File:
         """The file. Raises KernelError(ENOENT)."""
         if name not in self.files:
@@ -247,6 +260,10 @@ class Tasks:
         for pageblock, pages in pageblocks.items():
             counts[self._frames.zone(pageblock << shift)] += pages
         return dict(counts)
+
+    def clean_count(self) -> int:
+        """Pages that reclaim could drop, in all zones."""
+        return len(self._clean) - self.pinned_clean()
 
     def is_clean(self, handle: int) -> bool:
         """True for a page of the cache that need not be written before it can go."""
@@ -291,6 +308,14 @@ class Tasks:
         self._release(dropped)
         if not cache.pages:
             del self.caches[name]
+
+    def resize_cache(self, name: str, pages: int, *, kind: Kind = Kind.KERNEL, gfp: Gfp = GFP_KERNEL) -> None:
+        """Have that many pages in a kernel cache."""
+        excess = (len(self.caches[name].pages) if name in self.caches else 0) - pages
+        if excess > 0:
+            self.kernel_free(name, excess)
+        elif excess < 0:
+            self.kernel_alloc(name, -excess, kind=kind, gfp=gfp)
 
     # Pins
 
@@ -354,7 +379,7 @@ class Tasks:
             self.caches[name] = Cache(holder, GFP_KERNEL, handles)
             return
         unclean = set(dirty)
-        file = self.files[name] = File(holder, OrderedDict.fromkeys(handles))
+        file = self.files[name] = File(holder, dict.fromkeys(handles))
         for handle, frame in zip(handles, frames, strict=True):
             if frame in unclean:
                 file.dirty.add(handle)
@@ -387,9 +412,12 @@ class Tasks:
         self._frames.free(frames)
 
     def _forget(self, handles: list[int], file: File) -> None:
-        for handle in handles:
+        if len(handles) == len(file.pages):
+            file.pages.clear()
+        for handle in handles if file.pages else ():
             del file.pages[handle]
-            file.dirty.discard(handle)
+        file.dirty.difference_update(handles)
+        for handle in handles:
             self._clean.pop(handle, None)
         self._release(handles)
 

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Demand series: what a real machine's memory held every few seconds, played on a model page by page.
+
+A trace is a CSV (``.gz`` or not) with a header: ``t_s`` in seconds and /proc/meminfo in KiB under the names of PCP's
+``mem.util`` metrics. Needed: ``anonpages``, ``cached``, and ``physmem`` or ``used`` and ``free``; used where there:
+``bufmem shmem slabReclaimable slabUnreclaimable kernelStack pageTables dirty``. Other columns are not looked at.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import math
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from hotbank.errors import FormatError, KernelError
+from hotbank.memory import KIB, Kind
+from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp
+from hotbank.model.clock import Alarm
+from hotbank.model.machine import Model
+
+FORM = "trace"
+GAP = 3.0  # an interval this many times as long as the usual one has samples missing
+_LARGEST = 256 << 20  # bytes of CSV
+_NEEDED = ("t_s", "anonpages", "cached")
+_CLEAN, _DIRTY = "trace cache", "trace dirty"
+_MORE = ("bufmem", "shmem", "slabReclaimable", "slabUnreclaimable", "kernelStack", "pageTables", "dirty")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What was in use, in bytes. ``seconds`` since the first sample. ``cache``: page cache and buffers, ``dirty`` of
+    which were not written back."""
+
+    seconds: float
+    anon: int
+    shmem: int
+    cache: int
+    dirty: int
+    slab: int
+    slab_reclaimable: int
+    stacks: int
+    tables: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A machine of ``total`` bytes over time; at least two samples, in order."""
+
+    name: str
+    total: int
+    samples: tuple[Sample, ...]
+
+    @property
+    def seconds(self) -> float:
+        """From the first sample to the last."""
+        return self.samples[-1].seconds
+
+
+def load(path: str | os.PathLike[str], *, allow_gaps: bool = False) -> Trace:
+    """Read a trace file. ``allow_gaps``: hold the demand over missing samples. Raises FormatError, OSError."""
+    data = Path(path).read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        data = _unzipped(data)
+    try:
+        text = data.decode("ascii")
+    except UnicodeDecodeError as e:
+        raise FormatError(FORM, e.start, "text", "not ASCII") from e
+    return loads(text, name=Path(path).name.partition(".")[0], allow_gaps=allow_gaps)
+
+
+def loads(text: str, *, name: str = "trace", allow_gaps: bool = False) -> Trace:
+    """A trace from CSV text. Raises FormatError with the line: gaps, text or negative values, times that go back."""
+    rows = csv.reader(io.StringIO(text))
+    try:
+        columns = _columns(next(rows, []))
+        table = [_numbers(columns, row, rows.line_num) for row in rows if row]
+    except csv.Error as e:
+        raise FormatError(FORM, 0, f"line {rows.line_num}", str(e)) from e
+    if len(table) < 2:
+        raise FormatError(FORM, len(text), "samples", f"{len(table)}, at least 2 are needed")
+    _check_times([row["t_s"] for row in table], allow_gaps)
+    total = max(int(row.get("physmem", row.get("used", 0) + row.get("free", 0))) for row in table) * KIB
+    if not total:
+        raise FormatError(FORM, 0, "physmem", "the machine has no memory")
+    return Trace(name, total, tuple(_sample(row, table[0]["t_s"]) for row in table))
+
+
+def _unzipped(data: bytes) -> bytes:
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            plain = file.read(_LARGEST + 1)
+    except (OSError, EOFError, zlib.error) as e:
+        raise FormatError(FORM, 0, "gzip", str(e)) from e
+    if len(plain) > _LARGEST:
+        raise FormatError(FORM, 0, "gzip", f"more than {_LARGEST} bytes")
+    return plain
+
+
+def _columns(header: Sequence[str]) -> dict[str, int]:
+    """Name → position of the columns that are used."""
+    total = ("physmem",) if "physmem" in header else ("used", "free")
+    missing = [name for name in (*_NEEDED, *total) if name not in header]
+    if missing:
+        raise FormatError(FORM, 0, "line 1", f"no column {', '.join(missing)}")
+    used = [name for name in (*_NEEDED, *total, *_MORE) if name in header]
+    doubled = [name for name in used if list(header).count(name) > 1]
+    if doubled:
+        raise FormatError(FORM, 0, "line 1", f"two columns {doubled[0]}")
+    return {name: list(header).index(name) for name in used}
+
+
+def _numbers(columns: dict[str, int], row: Sequence[str], line: int) -> dict[str, float]:
+    values = {}
+    for name, at in columns.items():
+        text = row[at].strip() if at < len(row) else ""
+        try:
+            values[name] = float(text)
+        except ValueError as e:
+            raise FormatError(FORM, 0, f"line {line}, {name}", f"{text!r} is no number" if text else "missing") from e
+        if not math.isfinite(values[name]) or values[name] < 0:
+            raise FormatError(FORM, 0, f"line {line}, {name}", f"{text} is not 0 or more")
+    return values
+
+
+def _check_times(times: Sequence[float], allow_gaps: bool) -> None:
+    steps = [later - earlier for earlier, later in pairwise(times)]
+    usual = median(steps)
+    for line, step in enumerate(steps, 3):
+        if step <= 0:
+            raise FormatError(FORM, 0, f"line {line}, t_s", f"{times[line - 2]:g} does not follow {times[line - 3]:g}")
+        if step > GAP * usual and not allow_gaps:
+            problem = f"a gap of {step:g} s, samples are {usual:g} s apart; cut the trace there, or allow gaps"
+            raise FormatError(FORM, 0, f"line {line}, t_s", problem)
+
+
+def _sample(row: dict[str, float], start: float) -> Sample:
+    def size(name: str) -> int:
+        return int(row.get(name, 0)) * KIB
+
+    shmem = min(size("shmem"), size("cached"))  # Cached counts shared memory too
+    cache = size("cached") - shmem + size("bufmem")
+    return Sample(
+        seconds=row["t_s"] - start,
+        anon=size("anonpages"),
+        shmem=shmem,
+        cache=cache,
+        dirty=min(size("dirty"), cache),
+        slab=size("slabUnreclaimable"),
+        slab_reclaimable=size("slabReclaimable"),
+        stacks=size("kernelStack"),
+        tables=size("pageTables"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a sample asks of a model, in pages."""
+
+    anon: int
+    shmem: int
+    clean: int
+    dirty: int
+    slab: int
+    slab_reclaimable: int
+    stacks: int
+    tables: int
+
+
+class Replay:
+    """Plays a trace on a model, scaled from the traced machine's memory to what the model's kernel manages.
+
+    After each sample every kind of use has exactly the scaled number of pages, as far as memory goes. Page cache takes
+    only what is free: ``squeezed`` sums, over the samples, the pages of cache that had no room. ``failed``
+    counts refused requests. What the model's kernel took at boot counts as part of the trace's slab.
+    """
+
+    def __init__(self, model: Model, trace: Trace) -> None:
+        self._model, self._trace = model, trace
+        self._pid = 0
+        self._alarm: Alarm | None = None
+        snapshot = model.snapshot()
+        self.scale = sum(zone.managed for zone in snapshot.zones) / (trace.total / snapshot.page_size)
+        self._page_size = snapshot.page_size
+        self._boot = {
+            name: len(model.tasks.caches[name].pages) if name in model.tasks.caches else 0
+            for name in ("kmalloc", "dentry", "kernel")
+        }
+        self.next = 0
+        self.squeezed = 0
+        self.failed = 0
+
+    @property
+    def done(self) -> bool:
+        """True once the last sample was played."""
+        return self.next == len(self._trace.samples)
+
+    def start(self) -> Replay:
+        """Play the first sample now and each other when it is due on the model's clock."""
+        self._tick()
+        return self
+
+    def stop(self) -> None:
+        """Play no further samples; what is in use stays."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def run(self) -> Replay:
+        """Play everything without letting time pass."""
+        while not self.done:
+            self.step()
+        return self
+
+    def step(self) -> Demand:
+        """Play the next sample; what it asked for. First what gives pages back, then what takes some, cache last."""
+        demand = self.demand(self._trace.samples[self.next])
+        self.next += 1
+        tasks, cached = self._model.tasks, self._model.tasks.cached
+        with self._model.quiet():
+            self._try(tasks.resize_file, _CLEAN, min(demand.clean, cached(_CLEAN)))
+            self._try(tasks.resize_file, _DIRTY, min(demand.dirty, cached(_DIRTY)), dirty=True)
+            for name, kind, gfp, pages in self._kernel(demand):
+                self._try(tasks.resize_cache, name, pages, kind=kind, gfp=gfp)
+            self._try(self._resize_process, demand.anon)
+            mapped = len(tasks.processes[self._pid].tables) if self._pid in tasks.processes else 0
+            more = max(0, demand.tables - mapped)
+            self._try(tasks.resize_cache, "trace tables", more, kind=Kind.PAGE_TABLE, gfp=GFP_KERNEL)
+            self._try(tasks.resize_file, _DIRTY, demand.dirty, dirty=True)
+            self._fill_cache(demand.clean)
+        return demand
+
+    def demand(self, sample: Sample) -> Demand:
+        """The sample in the model's pages."""
+
+        def pages(size: int) -> int:
+            return round(size * self.scale / self._page_size)
+
+        return Demand(
+            anon=pages(sample.anon),
+            shmem=pages(sample.shmem),
+            clean=pages(sample.cache) - pages(sample.dirty),
+            dirty=pages(sample.dirty),
+            slab=max(0, pages(sample.slab) - self._boot["kmalloc"]),
+            slab_reclaimable=max(0, pages(sample.slab_reclaimable) - self._boot["dentry"]),
+            stacks=max(0, pages(sample.stacks) - self._boot["kernel"]),
+            tables=pages(sample.tables),
+        )
+
+    def _tick(self) -> None:
+        at = self._trace.samples[self.next].seconds
+        self.step()
+        if not self.done:
+            wait = self._trace.samples[self.next].seconds - at
+            self._alarm = self._model.clock.call_later(wait, self._tick)
+
+    def _kernel(self, demand: Demand) -> tuple[tuple[str, Kind, Gfp, int], ...]:
+        return (
+            ("trace slab", Kind.SLAB, GFP_KERNEL, demand.slab),
+            ("trace dentries", Kind.SLAB, GFP_RECLAIMABLE, demand.slab_reclaimable),
+            ("trace stacks", Kind.KERNEL, GFP_KERNEL, demand.stacks),
+            ("trace shared", Kind.SHMEM, GFP_HIGHUSER_MOVABLE, demand.shmem),
+        )
+
+    def _try(self, change: Callable[..., None], *arguments: Any, **named: Any) -> None:
+        """A change that memory may not be there for: that is counted, and life goes on."""
+        try:
+            change(*arguments, **named)
+        except KernelError:
+            self.failed += 1
+
+    def _resize_process(self, pages: int) -> None:
+        tasks = self._model.tasks
+        if self._pid not in tasks.processes:
+            self._pid = tasks.spawn("trace")
+        there = len(tasks.process(self._pid).pages)
+        if pages > there:
+            tasks.grow(self._pid, pages - there)
+        else:
+            tasks.shrink(self._pid, there - pages)
+
+    def _fill_cache(self, pages: int) -> None:
+        """Read as much as fits above the high watermarks."""
+        model = self._model
+        missing = pages - model.tasks.cached(_CLEAN)
+        room = sum(max(0, model.frames.free_pages(z.number) - z.high) for z in model.allocator.zones)
+        self._try(model.tasks.read_file, _CLEAN, max(0, min(missing, room)))
+        self.squeezed += max(0, missing - room)

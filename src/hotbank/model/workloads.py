@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workloads from TOML: processes that grow and churn, file scans, forks, pins, kernel memory.
+
+A file has ``name``, ``seconds`` to run, and arrays of tables, each one actor: ``[[growth]]``, ``[[churn]]``,
+``[[scan]]``, ``[[fork]]``, ``[[pin]]``, ``[[inodes]]``, ``[[driver]]``; docs/model.md has their keys. An actor is a
+generator that acts on the model and yields the seconds until its next act; times and amounts vary by a seeded half.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from hotbank.board import Keys, seconds, text, whole
+from hotbank.errors import BoardError, Code, KernelError
+from hotbank.memory import parse_size
+from hotbank.model.clock import Alarm
+from hotbank.model.machine import Model
+
+_STEP = 0.5  # seconds between two acts of an actor that has a rate
+_PAUSE = 1.0  # seconds until an actor that was refused, or killed, begins anew
+_FOREVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What an actor acts on. ``name``: its own, unique in the workload."""
+
+    model: Model
+    random: random.Random
+    name: str
+
+    @contextmanager
+    def process(self, comm: str, size: int) -> Iterator[int]:
+        """A process of ``size`` bytes, which ends when it is refused something."""
+        pid = self.model.spawn(comm, anon_pages=self.exactly(size))
+        try:
+            yield pid
+        except KernelError:
+            if pid in self.model.tasks.processes:
+                self.model.exit(pid)
+            raise
+
+    def pages(self, size: float) -> int:
+        """Whole pages of about that many bytes, at least one."""
+        return max(1, round(size * self.random.uniform(0.5, 1.5) / self.model.board.page_size))
+
+    def exactly(self, size: int) -> int:
+        """Pages that hold so many bytes."""
+        return -(-size // self.model.board.page_size)
+
+    def wait(self, time: float = _STEP) -> float:
+        """About that many seconds."""
+        return time * self.random.uniform(0.5, 1.5)
+
+
+class Actor(Protocol):
+    """One table of a workload."""
+
+    def play(self, stage: Stage) -> Iterator[float]:
+        """Act, and yield the seconds until the next act. Begun anew after a KernelError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A process that grows from ``low`` to ``high`` bytes by ``rate`` bytes a second, ends, and starts again."""
+
+    comm: str
+    low: int
+    high: int
+    rate: int
+
+    def play(self, stage: Stage) -> Iterator[float]:
+        top = stage.exactly(self.high)
+        while True:
+            with stage.process(self.comm, self.low) as pid:
+                while (there := stage.model.tasks.process(pid).rss) < top:
+                    yield stage.wait()
+                    stage.model.grow(pid, min(top - there, stage.pages(self.rate * _STEP)))
+                yield stage.wait()
+                stage.model.exit(pid)
+
+
+@dataclass(frozen=True, slots=True)
+class Churn:
+    """A process of ``size`` bytes that gives ``rate`` bytes a second back, takes as many anew, and writes to others."""
+
+    comm: str
+    size: int
+    rate: int
+
+    def play(self, stage: Stage) -> Iterator[float]:
+        whole = stage.exactly(self.size)
+        with stage.process(self.comm, self.size) as pid:
+            while True:
+                yield stage.wait()
+                pages = min(stage.pages(self.rate * _STEP), whole)
+                stage.model.shrink(pid, pages)
+                stage.model.grow(pid, pages)
+                stage.model.write(pid, stage.random.randrange(whole))
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Files of ``size`` bytes read one after the other by ``rate`` bytes a second; ``dirty`` of 100 pages written."""
+
+    size: int
+    rate: int
+    files: int
+    dirty: int
+
+    def play(self, stage: Stage) -> Iterator[float]:
+        at = 0
+        while True:
+            name = f"{stage.name}.{at % self.files}"
+            if name in stage.model.tasks.files:
+                stage.model.remove_file(name)
+            while (left := stage.exactly(self.size) - stage.model.tasks.cached(name)) > 0:
+                pages = min(left, stage.pages(self.rate * _STEP))
+                written = pages * self.dirty // 100
+                stage.model.read_file(name, pages - written)
+                stage.model.write_file(name, written)
+                yield stage.wait()
+                stage.model.write_back(name)
+            at += 1
+            yield stage.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A process with ``size`` bytes of its own and ``shared`` ones; ``every`` so often a child is there to ``live``."""
+
+    comm: str
+    size: int
+    shared: int
+    every: float
+    live: float
+
+    def play(self, stage: Stage) -> Iterator[float]:
+        model = stage.model
+        with stage.process(self.comm, self.size) as parent:
+            model.share(parent, stage.exactly(self.shared))
+            while True:
+                yield stage.wait(self.every)
+                child = model.fork(parent)
+                yield stage.wait(self.live)
+                if child in model.tasks.processes:  # the OOM killer may have been there first
+                    model.exit(child)
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A process of ``size`` bytes that pins one page in place ``every`` so often for ``hold`` seconds, 0 for good."""
+
+    comm: str
+    size: int
+    every: float
+    hold: float
+
+    def play(self, stage: Stage) -> Iterator[float]:
+        with stage.process(self.comm, self.size) as pid:
+            while True:
+                yield stage.wait(self.every)
+                vpage = stage.random.randrange(stage.exactly(self.size))
+                stage.model.pin(pid, vpage, seconds=stage.wait(self.hold) if self.hold else None)
+                if not self.hold:
+                    yield _FOREVER
+
+
+@dataclass(frozen=True, slots=True)
+class Inodes:
+    """``count`` files are created, whose inodes stay."""
+
+    count: int
+
+    def play(self, stage: Stage) -> Iterator[float]:
+        stage.model.create_inodes(self.count)
+        yield _FOREVER
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A driver takes ``size`` bytes of kernel memory and gives them back after ``hold`` seconds, again and again."""
+
+    size: int
+    hold: float
+
+    def play(self, stage: Stage) -> Iterator[float]:
+        while True:
+            stage.model.kernel_alloc(stage.name, stage.exactly(self.size))
+            yield stage.wait(self.hold)
+            stage.model.kernel_free(stage.name)
+            yield stage.wait(self.hold)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An actor and when it is on: seconds from the workload's start, ``until`` not included."""
+
+    name: str
+    actor: Actor
+    start: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A workload: its parts, and how long it lasts in seconds."""
+
+    name: str
+    seconds: float
+    parts: tuple[Part, ...]
+
+
+class Show:
+    """A script being played on a model; ``refused`` counts acts that there was no memory for."""
+
+    def __init__(self, model: Model, script: Script, seed: int = 0) -> None:
+        self._model, self._script, self._seed = model, script, seed
+        self._alarms: dict[str, Alarm] = {}
+        self.acts = 0
+        self.refused = 0
+
+    def start(self) -> Show:
+        """Begin every part when it is due on the model's clock."""
+        began = self._model.clock.now()
+        for part in self._script.parts:
+            stage = Stage(self._model, random.Random(f"{self._seed}/{part.name}"), part.name)
+            self._later(part, part.start, self._opening(part, stage, began))
+        return self
+
+    def stop(self) -> None:
+        """No further acts; what is in use stays."""
+        for alarm in self._alarms.values():
+            alarm.cancel()
+        self._alarms.clear()
+
+    def _opening(self, part: Part, stage: Stage, began: float) -> Callable[[], None]:
+        return lambda: self._act(part, stage, part.actor.play(stage), began)
+
+    def _act(self, part: Part, stage: Stage, acts: Iterator[float], began: float) -> None:
+        if self._model.clock.now() - began >= part.until:
+            return
+        self.acts += 1
+        try:
+            wait = next(acts)
+        except KernelError:
+            self.refused += 1
+            self._later(part, _PAUSE, self._opening(part, stage, began))
+            return
+        if wait != _FOREVER:
+            self._later(part, wait, lambda: self._act(part, stage, acts, began))
+
+    def _later(self, part: Part, wait: float, call: Callable[[], None]) -> None:
+        self._alarms[part.name] = self._model.clock.call_later(wait, call)
+
+
+# The file
+
+
+def load(name: str | os.PathLike[str]) -> Script:
+    """Read a workload file, or one of those shipped by name. Raises BoardError: the key, its value, what is allowed."""
+    path = find(name)
+    try:
+        return loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as e:
+        raise BoardError("workload", str(path), f"unreadable: {e}") from e
+
+
+def find(name: str | os.PathLike[str]) -> Path:
+    """The path of a workload: a file, or the name of one that is shipped. Raises BoardError."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    for folder in _shipped_folders():
+        shipped = folder / f"{path.name.removesuffix('.toml')}.toml"
+        if shipped.is_file() and path.parent in (Path("."), Path("workloads")):
+            return shipped
+    known = ", ".join(sorted({p.stem for folder in _shipped_folders() for p in folder.glob("*.toml")}))
+    raise BoardError("workload", str(name), f"no such file; shipped workloads: {known}")
+
+
+def loads(data: str) -> Script:
+    """A workload from TOML text. Raises BoardError."""
+    try:
+        return _script(Keys("", tomllib.loads(data)))
+    except tomllib.TOMLDecodeError as e:
+        raise BoardError("workload", "TOML", str(e), code=Code.BAD_FORMAT) from e
+    except BoardError as e:
+        raise BoardError(e.key, e.value, e.allowed, code=Code.BAD_FORMAT) from e
+
+
+def _script(keys: Keys) -> Script:
+    name, length = keys.take("name", text), keys.take("seconds", seconds)
+    parts = tuple(
+        _part(f"{kind}[{number}]", table, kind, length)
+        for kind in _ACTORS
+        for number, table in enumerate(keys.arrays(kind))
+    )
+    keys.done()
+    if not parts:
+        raise BoardError("workload", name, "has no [[growth]], [[churn]] or other part")
+    return Script(name, length, parts)
+
+
+def _shipped_folders() -> tuple[Path, ...]:
+    package = Path(__file__).resolve().parents[1]
+    return tuple(p for p in (package / "workloads", package.parents[1] / "workloads") if p.is_dir())
+
+
+def _part(name: str, keys: Keys, kind: str, length: float) -> Part:
+    actor = _ACTORS[kind](keys)
+    start, until = keys.take("start", _moment, 0.0), keys.take("until", _moment, length)
+    keys.done()
+    if until <= start:
+        raise BoardError(f"{name}.until", until, f"must be after start = {start:g}")
+    return Part(name, actor, start, until)
+
+
+def _growth(keys: Keys) -> Actor:
+    low, high = keys.take("from", _size, 1), keys.take("to", _size)
+    if high < low:
+        raise BoardError("growth.to", high, f"must not be below from = {low}")
+    return Growth(keys.take("comm", text), low, high, keys.take("rate", _size))
+
+
+def _churn(keys: Keys) -> Actor:
+    return Churn(keys.take("comm", text), keys.take("size", _size), keys.take("rate", _size))
+
+
+def _scan(keys: Keys) -> Actor:
+    return Scan(
+        keys.take("size", _size),
+        keys.take("rate", _size),
+        keys.take("files", _count, 1),
+        keys.take("dirty", _percent, 0),
+    )
+
+
+def _fork(keys: Keys) -> Actor:
+    return Fork(
+        keys.take("comm", text),
+        keys.take("size", _size),
+        keys.take("shared", parse_size, 0),
+        keys.take("every", seconds),
+        keys.take("live", seconds),
+    )
+
+
+def _pin(keys: Keys) -> Actor:
+    size, every = keys.take("size", _size), keys.take("every", seconds)
+    return Pin(keys.take("comm", text), size, every, keys.take("hold", _moment, 0.0))
+
+
+def _inodes(keys: Keys) -> Actor:
+    return Inodes(keys.take("count", _count))
+
+
+def _driver(keys: Keys) -> Actor:
+    return Driver(keys.take("size", _size), keys.take("hold", seconds))
+
+
+_ACTORS: dict[str, Callable[[Keys], Actor]] = {
+    "growth": _growth,
+    "churn": _churn,
+    "scan": _scan,
+    "fork": _fork,
+    "pin": _pin,
+    "inodes": _inodes,
+    "driver": _driver,
+}
+
+
+def _size(value: object) -> int:
+    size = parse_size(value)  # type: ignore[arg-type]  # refuses other types itself
+    if not size:
+        raise ValueError("must be more than 0")
+    return size
+
+
+def _count(value: object) -> int:
+    count = whole(value)
+    if not count:
+        raise ValueError("must be 1 or more")
+    return count
+
+
+def _percent(value: object) -> int:
+    if whole(value) > 100:
+        raise ValueError("must be a percentage from 0 to 100")
+    return whole(value)
+
+
+def _moment(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _FOREVER:
+        raise ValueError("must be seconds, 0 or more")
+    return float(value)
