@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test check lint types layers format bench referees kernels clean
+.PHONY: demo test check lint types layers format man bench referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -31,6 +31,9 @@ layers: $(DEV)
 format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+man: $(USE)
+	$(BIN)/python man/make_page.py build/man/hotbank.1
 
 bench: $(DEV)
 	$(BIN)/python bench/run.py

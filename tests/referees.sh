@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Make sure that the independent programs the tests compare with are here: dtc, iasl, lsmem, bc,
+# Make sure that the independent programs the tests compare with are here: dtc, iasl, lsmem, bc, groff,
 # and fusermount3, through which machines are mounted.
 missing=
-for pair in dtc:device-tree-compiler iasl:acpica-tools lsmem:util-linux bc:bc fusermount3:fuse3; do
+for pair in dtc:device-tree-compiler iasl:acpica-tools lsmem:util-linux bc:bc groff:groff-base fusermount3:fuse3; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 [ -z "$missing" ] && exit 0
