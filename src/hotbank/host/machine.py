@@ -19,7 +19,7 @@ from hotbank.host.routes import Route, route_for
 from hotbank.host.switch import Switch, switch_for
 from hotbank.host.tree import MEMORY, Ram, Tree
 from hotbank.host.writer import Writer
-from hotbank.machine import BankStatus, Block, Clock, DomainStatus, Snapshot, Survey
+from hotbank.machine import BankStatus, Block, Clock, DomainStatus, Pages, Snapshot, Survey
 from hotbank.memory import KIB, BlockState, KernelState, Online, Power, Range, Zone
 
 SETTLE = 1.0  # seconds in which a cancelled offline must have let go of its block
@@ -100,6 +100,13 @@ class Host:
 
         found = files.block(self._tree, self._existing(block), self._block_size)
         return survey(self._tree, found, page_size=self._page_size, clock=self._clock, ram=files.ram(self._tree))
+
+    def pages(self, block: int) -> Pages:
+        """What every page of a block is, as far as this process may see it."""
+        from hotbank.host.survey import page_by_page
+
+        found = files.block(self._tree, self._existing(block), self._block_size)
+        return page_by_page(self._tree, found, page_size=self._page_size)
 
     def online(self, block: int, how: Online) -> None:
         """Write ``how`` to the block's state."""
