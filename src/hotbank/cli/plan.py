@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from hotbank import operate
+from hotbank.cli import trial
 from hotbank.cli.context import Context
 from hotbank.cli.looking import look, machine_of, sysroot_option
 from hotbank.errors import Code
@@ -33,28 +34,42 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.argument("targets", metavar="[BANK|BLOCK]...", nargs=-1)
 @click.option("--free", "size", metavar="SIZE", callback=_size, help="Choose the banks: so much is to be freed.")
 @click.option("--add", "adding", is_flag=True, help="Plan an addition instead of a removal.")
+@click.option("--try", "trying", is_flag=True, help="Also carry it out, on a model that starts from this machine.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 @sysroot_option
 @click.pass_obj
 def plan(
-    context: Context, targets: tuple[str, ...], size: int | None, adding: bool, as_json: bool, sysroot: str | None
+    context: Context,
+    targets: tuple[str, ...],
+    size: int | None,
+    adding: bool,
+    trying: bool,
+    as_json: bool,
+    sysroot: str | None,
 ) -> None:
     """Print the steps that remove (or add) would take, with their expected cost. Changes nothing.
 
     Several banks make one plan. With --free SIZE (such as 256M) the banks are chosen: those that free so much by
     moving the fewest pages. A power domain counts when all of it leaves; half of one saves nothing. Where no board
     names banks, blocks are chosen. A plan that can't be carried out is an answer: the exit status is 0.
+    With --try every page of the machine is looked at, and a model of it is what gets changed.
     """
     if (size is None) is not bool(targets):
         raise click.UsageError("name banks or blocks, or give --free SIZE")
     if size is not None and adding:
         raise click.UsageError("--free plans a removal, --add an addition")
+    if size is not None and trying:
+        raise click.UsageError("--try wants names: those that --free chooses")
     machine = machine_of(context, sysroot)
     if size is not None:
         _print_choice(operate.plan_free(machine, size, look=look), size, as_json)
         return
     made = operate.plan_add_all(machine, targets) if adding else operate.plan_remove_all(machine, targets, look=look)
-    for line in [json.dumps(made.document())] if as_json else plan_lines(made):
+    tried = trial.carried_out(machine, targets, adding=adding) if trying else None
+    if as_json:
+        click.echo(json.dumps(made.document() | ({} if tried is None else {"try": trial.document(tried)})))
+        return
+    for line in [*plan_lines(made), *([] if tried is None else [trial.line(tried)])]:
         click.echo(line)
 
 
