@@ -56,6 +56,7 @@ class Holder:
         words = " ".join(f"{kind}={size}" for kind, size in kinds.items())
         self._runner.run("rm -rf /run/holder; mkdir -p /run/holder; mkfifo /run/holder/in /run/holder/out")
         self._job = self._runner.start(f"exec python3 -S /root/holder.py /run/holder {words}")
+        assert intact(self.damage())  # answers when everything is there
 
     def ask(self, command: str) -> dict[str, int]:
         """One command, one answer."""
@@ -125,7 +126,7 @@ def host_memory() -> dict[str, int]:
 def complaints(machine: Emulated) -> list[str]:
     """Lines of the guest's kernel log that no healthy run has."""
     log = machine.runner.run("dmesg")
-    words = ("WARNING:", "BUG:", "Oops", "Call trace", "Out of memory", "oom-kill", "Kernel panic")
+    words = ("WARNING:", "BUG:", "Oops", "Out of memory", "oom-kill", "invoked oom-killer", "Kernel panic")
     return [line for line in log.splitlines() if any(word in line for word in words)]
 
 

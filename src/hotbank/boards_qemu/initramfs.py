@@ -62,6 +62,7 @@ INITTAB = """::respawn:/sbin/agent
 
 AGENT = """#!/bin/sh
 . /etc/profile
+echo -1000 >/proc/self/oom_score_adj
 exec python3 -S -m hotbank.boards_qemu.agent @CHANGE_PORT@ @READ_PORT@ </dev/null >>/tmp/agent.log 2>&1
 """
 

@@ -136,6 +136,10 @@ class Qemu:
         self._streams[port] = stream
         return stream
 
+    def carries(self, port: str, stream: socket.socket | None) -> bool:
+        """True if that connection still leads to the program in the guest that it led to when it was made."""
+        return stream is not None and self._streams.get(port) is stream
+
     def wait_open(self, port: str, timeout: float, *, opened: bool = True) -> None:
         """Wait until a program in the guest has the port open (or, with ``opened=False``, closed).
 

@@ -58,12 +58,11 @@ class Qmp:
         self.execute("qmp_capabilities")
 
     def execute(self, command: str, timeout: float = 30.0, **arguments: object) -> Any:
-        """Run one command and return its value; ``_`` in argument names stands for ``-``.
+        """Run one command and return its value.
 
         Raises MachineError when QEMU refuses, is gone, or does not answer in ``timeout`` seconds.
         """
-        words = {name.replace("_", "-"): value for name, value in arguments.items()}
-        request = {"execute": command, "arguments": words} if words else {"execute": command}
+        request = {"execute": command, "arguments": arguments}
         with self._turn:
             try:
                 self._socket.sendall(json.dumps(request).encode() + b"\n")

@@ -9,6 +9,7 @@ virtio-mem device, and the power of a bank. Deadlines count on this host's clock
 from __future__ import annotations
 
 import errno
+import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,13 +36,16 @@ class Link:
         self._qemu, self._port = qemu, port
         self._turn = threading.Lock()
         self._remote: Remote | None = None
+        self._stream: socket.socket | None = None
 
     def machine(self) -> Remote:
         """The connected agent. Raises MachineError when there is none in ``PATIENCE`` seconds."""
         with self._turn:
-            if self._remote is None or self._remote.closed:
+            if self._remote is None or self._remote.closed or not self._qemu.carries(self._port, self._stream):
+                self.close()
                 self._qemu.wait_open(self._port, PATIENCE)
-                self._remote = Remote(SocketStream(self._qemu.connect(self._port)), timeout=PATIENCE)
+                self._stream = self._qemu.connect(self._port)
+                self._remote = Remote(SocketStream(self._stream), timeout=PATIENCE)
             return self._remote
 
     def close(self) -> None:

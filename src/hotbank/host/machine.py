@@ -23,6 +23,7 @@ from hotbank.machine import BankStatus, Block, Clock, DomainStatus, Pages, Snaps
 from hotbank.memory import KIB, BlockState, KernelState, Online, Power, Range, Zone
 
 SETTLE = 1.0  # seconds in which a cancelled offline must have let go of its block
+LOOK = 0.05  # seconds between two looks at whether there is still room
 PATIENCE = 60.0  # seconds after which any other write is given up
 
 
@@ -119,7 +120,8 @@ class Host:
         self._under_way = block
         try:
             writer = self._writing = Writer(self._tree.path(name), "offline")
-            if writer.wait(self._clock, deadline) or not self._cancelled(writer, block):
+            ended = self._wait_while_there_is_room(writer, deadline)
+            if ended or not self._cancelled(writer, block, deadline):
                 _raise_for(writer.errno, f"offline of memory{block}", "")
         finally:
             self._under_way = self._writing = None
@@ -168,10 +170,20 @@ class Host:
                 raise KernelError(errno.EINTR, what, detail=f"{detail}, and the kernel still holds the write")
         _raise_for(writer.errno, what, detail)
 
-    def _cancelled(self, writer: Writer, block: int) -> bool:
+    def _wait_while_there_is_room(self, writer: Writer, deadline: float) -> bool:
+        """Wait for the write until the deadline, or until hardly any memory is left to move pages to: the kernel
+        would go on until its OOM killer strikes. False when it is still pending."""
+        while not writer.wait(self._clock, min(deadline, self._clock.now() + LOOK)):
+            if files.starved(files.zones(self._tree)) or self._clock.now() >= deadline:
+                return False
+        return True
+
+    def _cancelled(self, writer: Writer, block: int, deadline: float) -> bool:
         """End a write that passed its deadline. True if the block went offline before that, False if the write
-        had returned by itself; raises KernelError(EINTR) when the block is back online, else CancelPending."""
+        had returned by itself; raises KernelError when the block is back online (EINTR at the deadline, ENOMEM when
+        memory ran out before), else CancelPending."""
         what = f"offline of memory{block}"
+        early = self._clock.now() < deadline
         writer.cancel()
         until = self._clock.now() + SETTLE
         while writer.pending or files.state(self._tree, block) is BlockState.GOING_OFFLINE:
@@ -182,6 +194,8 @@ class Host:
         if writer.errno != errno.EINTR:
             return False
         if files.state(self._tree, block) is BlockState.ONLINE:
+            if early:
+                raise KernelError(errno.ENOMEM, what, detail="no room is left for its pages; the block is back online")
             raise KernelError(errno.EINTR, what, detail="the deadline passed; the block is back online")
         return True
 

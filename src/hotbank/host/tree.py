@@ -16,7 +16,7 @@ from itertools import zip_longest
 
 from hotbank.errors import MachineError
 from hotbank.machine import Block, ZoneInfo
-from hotbank.memory import GIB, KIB, MIB, BlockState, Range, merge
+from hotbank.memory import GIB, KIB, MIB, BlockState, Range, Zone, merge
 
 MEMORY = "sys/devices/system/memory"
 PAGE_SIZES = (4 * KIB, 16 * KIB, 64 * KIB)
@@ -178,6 +178,16 @@ def zones(tree: Tree) -> tuple[ZoneInfo, ...]:
     """The populated zones of /proc/zoneinfo; nothing where it can't be read."""
     whole = ((node, name, fields) for node, name, fields in zone_fields(tree) if fields.keys() >= _ZONE_NEEDS)
     return tuple(_zone(node, name, fields) for node, name, fields in whole if fields["present"])
+
+
+def starved(zones: tuple[ZoneInfo, ...]) -> bool:
+    """True if so little is left for the kernel itself that its OOM killer is near: above the low watermarks of its own
+    zones less than their high watermarks and a 16th of them (128 MiB at most; two looks are far enough apart to move
+    that much), free or to be had by dropping clean file pages. Free pages of ZONE_MOVABLE and of CMA are no help to
+    it, and pages that leave a bank push into its zones."""
+    own = [zone for zone in zones if zone.zone != Zone.MOVABLE]
+    room = sum(max(0, zone.free - zone.cma_free - zone.low) + zone.reclaimable for zone in own)
+    return room < sum(zone.high + min(zone.managed // 16, 1 << 15) for zone in own)
 
 
 def zone_fields(tree: Tree) -> Iterator[tuple[int, str, dict[str, int]]]:

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What keeps a bank in place on a real kernel: ``explain`` says it beforehand, ``remove`` refuses, and ``--force``
+gives up at its deadline with everything as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hotbank import operate
+from hotbank.boards_qemu import Wanted
+from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.errors import Code, KernelError, SwitchError
+from hotbank.machine import Block, Snapshot
+from hotbank.memory import MIB, BlockState, KernelState, Online, Power, Zone
+from hotbank.operate import Limits, MemoryJournal, Outcome
+from kernel.kernel_kit import Holder, add, complaints, guest, intact, remove, span_of
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
+
+BOARD = str(Path(__file__).with_name("small.toml"))
+DEADLINE = 4.0
+IN_TIME = DEADLINE + 2.0  # one second on an idle host; an emulated CPU beside three busy programs needs more
+SHORT = Limits(total=DEADLINE, block=DEADLINE, grace=1.0)
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Emulated]:
+    """A guest whose bank is in the kernel."""
+    with guest(Wanted(BOARD)) as booted:
+        assert add(booted).exit == 0
+        yield booted
+        assert complaints(booted) == []
+
+
+@pytest.fixture(autouse=True)
+def bank_stays_as_it_was(machine: Emulated) -> Iterator[None]:
+    """Each test leaves every block of the bank online and Movable."""
+    yield
+    assert in_place(machine)
+
+
+def in_place(machine: Emulated) -> bool:
+    """True if the whole bank is online in ZONE_MOVABLE and its power is on."""
+    snapshot = machine.snapshot()
+    status = snapshot.bank("high")
+    assert status is not None
+    zones = {block.valid_zones[:1] for block in blocks_of(machine, snapshot)}
+    return (status.kernel, status.power, zones) == (KernelState.ONLINE, Power.ON, {(Zone.MOVABLE,)})
+
+
+def blocks_of(machine: Emulated, snapshot: Snapshot) -> list[Block]:
+    """The bank's blocks."""
+    return [block for block in snapshot.blocks if block.range.overlaps(span_of(machine))]
+
+
+def force(machine: Emulated, journal: MemoryJournal | None = None) -> Outcome:
+    """Try although the verdict says no, for a few seconds."""
+    return operate.remove(machine, "high", limits=SHORT, force=True, journal=journal)
+
+
+def test_a_pinned_page(machine: Emulated) -> None:
+    with Holder(machine, pinned=4, anon=8) as holder:
+        assert holder.where(span_of(machine))["pinned"] > 0
+        verdict = operate.explain(machine, "high")
+        assert verdict.code is Code.PINNED, verdict
+        owners = {e.owner.comm for e in verdict.evidence if e.why is Code.PINNED and e.owner is not None}
+        unseen = [machine.survey(block.number).unknown for block in blocks_of(machine, machine.snapshot())]
+        assert owners == {"python3"} or any("owners" in names for names in unseen)  # the search has a time limit
+        assert (remove(machine).code, in_place(machine)) == (Code.PINNED, True)
+        outcome = force(machine)
+        assert outcome.exit == 1
+        assert outcome.code in (Code.DEADLINE, Code.PINNED)
+        assert outcome.seconds <= IN_TIME, outcome
+        assert in_place(machine)
+        assert intact(holder.damage())
+    assert operate.explain(machine, "high").code is Code.OK
+
+
+def test_no_room(machine: Emulated) -> None:
+    filled = fill(machine, leave_mib=100)
+    try:
+        verdict = operate.explain(machine, "high")
+        assert verdict.code is Code.NO_CAPACITY, verdict
+        assert verdict.needs > verdict.room
+        assert (remove(machine).code, in_place(machine)) == (Code.NO_CAPACITY, True)
+        outcome = force(machine)
+        assert outcome.exit == 1
+        assert outcome.seconds <= IN_TIME, outcome
+        assert in_place(machine)
+        assert machine.runner.run("md5sum < /tmp/fill") == filled
+    finally:
+        machine.runner.run("rm -f /tmp/fill")
+    assert operate.explain(machine, "high").code is Code.OK
+
+
+def fill(machine: Emulated, leave_mib: int) -> str:
+    """Fill the guest's memory with a file on tmpfs, but for ``leave_mib``; its checksum."""
+    free = int(machine.runner.run("awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo"))
+    machine.runner.run("mount -o remount,size=2G /tmp")
+    machine.runner.run(f"dd if=/dev/urandom of=/tmp/fill bs=1M count={free - leave_mib} 2>/dev/null", timeout=180)
+    return machine.runner.run("md5sum < /tmp/fill")
+
+
+def test_stalled_writeback(machine: Emulated) -> None:
+    """The kernel looks at signals only between migration passes: a page under writeback holds it."""
+    journal = MemoryJournal()
+    machine.runner.run("dd if=/dev/urandom of=/mnt/dirty bs=1M count=48 2>/dev/null")
+    throttle(machine, bytes_per_second=20_000)
+    syncing = machine.runner.start("sync")
+    try:
+        machine.runner.run("until grep -q 'Writeback: *[1-9][0-9][0-9]' /proc/meminfo; do sleep 0.1; done", timeout=20)
+        outcome = force(machine, journal)
+        assert outcome.exit == 1
+        assert outcome.seconds <= IN_TIME, outcome
+        assert outcome.code in (Code.CANCEL_PENDING, Code.DEADLINE)
+        if outcome.code is Code.CANCEL_PENDING:
+            assert outcome.open
+            assert machine.power("ddr-high") is Power.ON
+            assert journal.unfinished() is not None
+    finally:
+        throttle(machine, bytes_per_second=0)
+        syncing.wait(60)
+    if journal.unfinished() is not None:
+        settled = operate.recover(machine, journal)
+        assert settled is not None
+        assert journal.unfinished() is None
+    machine.runner.run("rm /mnt/dirty")
+
+
+def throttle(machine: Emulated, bytes_per_second: int) -> None:
+    """Limit how fast the guest's disk takes data; 0 for no limit."""
+    none = dict.fromkeys(("bps", "bps_rd", "iops", "iops_rd", "iops_wr"), 0)
+    machine.qemu.qmp.execute("block_set_io_throttle", device="disk", bps_wr=bytes_per_second, **none)
+
+
+def test_boot_memory_never_leaves(machine: Emulated) -> None:
+    last = max(block.number for block in machine.snapshot().blocks if not block.range.overlaps(span_of(machine)))
+    assert operate.explain(machine, f"memory{last}").code in (Code.BOOT_MEMORY, Code.UNMOVABLE, Code.NOT_MOVABLE_ZONE)
+    with pytest.raises(KernelError):
+        machine.offline(last, machine.clock.now() + 30)
+    block = machine.snapshot().block(last)
+    assert block is not None
+    assert block.state is BlockState.ONLINE
+
+
+def test_the_driver_keeps_the_bank_out_of_kernel_zones(machine: Emulated) -> None:
+    number = blocks_of(machine, machine.snapshot())[-1].number
+    machine.offline(number, machine.clock.now() + 60)
+    for how in (Online.ONLINE, Online.KERNEL):
+        with pytest.raises(KernelError, match="EPERM"):
+            machine.online(number, how)
+    machine.online(number, Online.MOVABLE)
+
+
+def test_the_driver_can_not_leave_while_its_bank_is_in_use(machine: Emulated) -> None:
+    with pytest.raises(Exception, match="rmmod"):
+        machine.runner.run("rmmod hotbank_bank")
+    assert "hotbank_bank" in machine.runner.run("lsmod")
+
+
+def test_a_touch_of_the_dark_bank_is_found(machine: Emulated) -> None:
+    """The detector itself: one read of a dark bank, which no kernel does by itself."""
+    assert remove(machine).exit == 0
+    assert machine.power("ddr-high") is Power.OFF
+    machine.runner.run(f"devmem {span_of(machine).start + 4 * MIB:#x} 32")
+    with pytest.raises(SwitchError, match="touched while dark"):
+        machine.power("ddr-high")
+    assert add(machine).exit == 0
