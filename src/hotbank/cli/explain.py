@@ -10,7 +10,7 @@ from itertools import groupby
 import click
 
 from hotbank.cli.context import Context
-from hotbank.cli.looking import look, machine_of, not_seen, sysroot_option
+from hotbank.cli.looking import look, machine_of, not_seen, short, sysroot_option
 from hotbank.errors import Code
 from hotbank.machine import Evidence, Machine, Snapshot
 from hotbank.memory import Kind, format_size
@@ -119,8 +119,8 @@ def _whereabouts(snapshot: Snapshot, name: str) -> str:
 def _ranking(snapshot: Snapshot, answers: list[Verdict]) -> Iterator[str]:
     yield f"{'BLOCK':<12}{'VERDICT':<18}{'TO MOVE':>9}{'BLOCKED':>9}  WHY"
     for a in answers:
-        yield f"{a.target:<12}{a.code:<18}{a.needs:>9}{a.blocked:>9}  {a.fact.removeprefix(a.target + ': ')}"
-    pages = sum(sum(a.kinds.values()) for a in answers)
+        yield f"{a.target:<12}{a.code:<18}{a.needs:>9}{a.blocked:>9}  {short(a.target, a.fact)}"
+    pages = sum(sum(a.kinds.values()) for a in answers if "kinds" not in a.unknown)
     free = sum(a.kinds.get(Kind.FREE, 0) for a in answers)
     codes = [a.code for a in answers]
     doubtful = codes.count(Code.PINS_UNKNOWN)

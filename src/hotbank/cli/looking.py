@@ -67,3 +67,8 @@ def not_seen(unknown: Collection[str], machine: str) -> Iterator[str]:
         yield f"{name}: {_VIEWS.get(name, 'not shown here')}"
     if unknown and machine == "host" and os.geteuid() != 0:
         yield "you are not root, who sees more"
+
+
+def short(name: str, fact: str) -> str:
+    """A fact beside the name that it begins with."""
+    return fact.removeprefix(name).lstrip(": ")

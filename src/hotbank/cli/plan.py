@@ -12,7 +12,7 @@ import click
 from hotbank import operate
 from hotbank.cli import trial
 from hotbank.cli.context import Context
-from hotbank.cli.looking import look, machine_of, sysroot_option
+from hotbank.cli.looking import look, machine_of, short, sysroot_option
 from hotbank.errors import Code
 from hotbank.memory import format_size, parse_size
 from hotbank.operate import Choice, GivenUp, Plan
@@ -128,8 +128,4 @@ def _given_up_lines(given_up: tuple[GivenUp, ...]) -> Iterator[str]:
             size = format_size(sum(p.size for p in parts))
             yield f"given up  {len(parts)} of {size}: {code}, such as {parts[0].why}"
         else:
-            yield from (f"given up  {p.name} of {format_size(p.size)}: {p.code}: {_short(p)}" for p in parts)
-
-
-def _short(part: GivenUp) -> str:
-    return part.why.removeprefix(f"{part.name}: ")
+            yield from (f"given up  {p.name} of {format_size(p.size)}: {p.code}: {short(p.name, p.why)}" for p in parts)
