@@ -19,6 +19,9 @@ from codec import fuzzing  # noqa: E402
 
 def main(arguments: list[str]) -> int:
     """One process for each codec, one after the other: each measures its own memory."""
+    if arguments and not arguments[0].isdecimal():
+        print(__doc__)
+        return 2
     count = int(arguments[0]) if arguments else 200_000
     if len(arguments) > 1:
         return _one(arguments[1], count)

@@ -58,6 +58,7 @@ class Code(StrEnum):
     BAD_FORMAT = "BAD_FORMAT"
     NO_MACHINE = "NO_MACHINE"
     KERNEL_REFUSED = "KERNEL_REFUSED"
+    SYSTEM_ERROR = "SYSTEM_ERROR"
 
 
 class HotbankError(Exception):

@@ -87,9 +87,7 @@ def test_bad_input_is_one_line_and_changes_nothing(hotbank: Hotbank) -> None:
     refused(hotbank("remove", "nope"), Code.NO_SUCH_BANK)
     refused(hotbank("explain", "memory9999"), Code.NO_SUCH_BANK)
     refused(hotbank("add", "nope"), Code.NO_SUCH_BANK)
-    not_movable = hotbank("remove", "low")
-    assert not_movable.returncode == 1
-    assert not_movable.stderr.splitlines()[0].startswith("hotbank: UNMOVABLE: memory16: ")
+    refused(hotbank("remove", "low"), Code.UNMOVABLE)
     again = hotbank("up", "virt-arm64")
     assert again.returncode == 1
     assert "already" in again.stderr
@@ -182,6 +180,11 @@ def test_closed_streams_end_no_command(closed: str, environment: dict[str, str])
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == (1 if arguments == "explain high" else 0)
         assert "Traceback" not in done.stderr
+
+
+def test_files_that_are_not_there_and_boards_too_small(hotbank: Hotbank, tmp_path: Path) -> None:
+    refused(hotbank("decode", str(tmp_path / "nothing")), Code.SYSTEM_ERROR)
+    refused(hotbank("up", "arm-2009", "--pages", "99999999"), Code.NO_CAPACITY)
 
 
 def test_usage_errors_exit_2(hotbank: Hotbank) -> None:

@@ -15,7 +15,7 @@ import click
 
 from hotbank import __version__
 from hotbank.cli.context import Context
-from hotbank.errors import HotbankError
+from hotbank.errors import Code, HotbankError
 
 # Section, then command name and the module below hotbank.cli that defines it.
 SECTIONS: dict[str, dict[str, str]] = {
@@ -106,16 +106,17 @@ def run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        print("hotbank: INTERRUPTED: stopped before anything was changed", file=sys.stderr)
+        _fail("INTERRUPTED: stopped before anything was changed", "")
         return EXIT_INTERRUPTED
     except OSError as error:
         if error.errno == errno.EPIPE:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_FAILED
-        return _fail(f"{error.filename or 'system'}: {error.strerror}", "")
+        return _fail(f"{Code.SYSTEM_ERROR}: {error.filename or 'system'}: {error.strerror}", "")
 
 
 def _fail(message: str, remedy: str) -> int:
     line = f"hotbank: {message}"
-    print(f"{line}; {remedy}" if remedy else line, file=sys.stderr)
+    if sys.stderr is not None:  # the caller closed it, and print would turn to standard output
+        print(f"{line}; {remedy}" if remedy else line, file=sys.stderr)
     return EXIT_FAILED

@@ -20,7 +20,7 @@ from hotbank.cli.context import Context
 from hotbank.cli.plan import plan_lines
 from hotbank.cli.progress import Show, outcome_lines, watching
 from hotbank.machine import Machine
-from hotbank.operate import Limits, Outcome, Plan, reasons
+from hotbank.operate import Event, Limits, Outcome, Plan, reasons
 from hotbank.remote import Remote
 
 
@@ -89,10 +89,16 @@ def _carry_out(machine: Machine, verb: str, target: str, options: dict[str, Any]
     name = machine.snapshot().machine
     if not as_json:
         click.echo(f"machine {name}")
+    seen: set[str] = set()
     with watching(f"{verb} {target}", as_json) as show:
-        outcome = _transact(machine, verb, target, options, show)
+
+        def note(event: Event) -> None:
+            seen.add(event.event)
+            show(event)
+
+        outcome = _transact(machine, verb, target, options, note)
     if not as_json:
-        for line in outcome_lines(outcome):
+        for line in outcome_lines(outcome, acted="step" in seen):
             click.echo(line, err=outcome.exit != reasons.EXIT_DONE)
     return outcome.exit
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hotbank import board, serve
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError, Refusal
 from hotbank.firmware.cmdline import typed
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def up(
     (kernel, BusyBox, Python for the guest) is fetched through apt into a cache folder; this host's packages stay
     as they are.
     """
-    board.load(board_name)
+    _check_pages(board.load(board_name), 0 if qemu else of_model["pages"])
     if qemu:
         record = _in_qemu(board_name, cmdline, kernel, modules, initrd)
     else:
@@ -62,6 +62,15 @@ def up(
         spec = serve.ModelSpec(board_name, of_model["description"], line, kernel, of_model["seed"], of_model["pages"])
         record = serve.serve_in_background(spec)
     click.echo(f"{record.machine} is up (pid {record.pid}); next: hotbank list, hotbank explain BANK")
+
+
+def _check_pages(its: board.Board, pages: int) -> None:
+    """Refuse a workload that is larger than what the board has at boot."""
+    there = sum(bank.range.size for bank in its.banks if bank.at_boot) // its.page_size
+    if pages > there:
+        raise Refusal(
+            Code.NO_CAPACITY, f"--pages {pages}: {its.name} has {there} pages at boot", remedy="ask for fewer"
+        )
 
 
 def _in_qemu(

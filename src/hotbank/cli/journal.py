@@ -55,7 +55,7 @@ def recover(context: Context, deadline: float, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"schema": 1, "outcome": encode(outcome)}))
     else:
-        for line in ["nothing to settle"] if outcome is None else outcome_lines(outcome):
+        for line in ["nothing to settle"] if outcome is None else outcome_lines(outcome, acted=True):
             click.echo(line, err=outcome is not None and outcome.exit != 0)
     return 0 if outcome is None else outcome.exit
 

@@ -31,15 +31,18 @@ def watching(title: str, as_json: bool) -> Iterator[Show]:
         yield _plain_line
 
 
-def outcome_lines(outcome: Outcome) -> Iterator[str]:
-    """How it ended, in words; of a failure the first line is the error with its remedy, as everywhere."""
+def outcome_lines(outcome: Outcome, acted: bool) -> Iterator[str]:
+    """How it ended, in words; of a failure the first line is the error with its remedy, as everywhere.
+
+    ``acted``: False when it was refused before its first step, and that line says it all.
+    """
     if outcome.exit == EXIT_DONE:
         yield f"{outcome.code}: {outcome.fact}"
     else:
         yield f"hotbank: {outcome.code}: {outcome.fact}" + (f"; {outcome.remedy}" if outcome.remedy else "")
     if outcome.pages or outcome.freed:
         yield f"  {outcome.pages} pages moved in {outcome.seconds:.2f} s; {outcome.freed >> 20} MiB out of the kernel"
-    if outcome.kernel is not None and (outcome.exit == EXIT_DONE or outcome.seconds):
+    if outcome.kernel is not None and acted:
         power = f", power {outcome.power}" if outcome.power is not None else ""
         yield f"  {outcome.target}: kernel {outcome.kernel}{power}"
     if outcome.unrestored:
