@@ -59,6 +59,7 @@
 #include <linux/regulator/consumer.h>
 #include <linux/slab.h>
 #include <linux/suspend.h>
+#include <linux/swap.h>
 
 #include "caches.h"
 
@@ -313,6 +314,18 @@ static ssize_t supply_store(struct device *node, struct device_attribute *attr,
 }
 static DEVICE_ATTR_RW(supply);
 
+/*
+ * A page in a CPU's batch, on its way to another LRU list, has a reference that
+ * looks like a pin, perhaps for long. Offlining drains the batches first; a
+ * module can do that only where the kernel lets it (our 32-bit port does).
+ */
+static void bank_drain_batches(void)
+{
+#ifdef CONFIG_ARM_MEMORY_HOTPLUG
+	lru_add_drain_all();
+#endif
+}
+
 static ssize_t refcounts_read(struct file *file, struct kobject *kobj, struct bin_attribute *attr,
 			      char *buf, loff_t at, size_t count)
 {
@@ -324,6 +337,8 @@ static ssize_t refcounts_read(struct file *file, struct kobject *kobj, struct bi
 
 	if (at % sizeof(s32) || count % sizeof(s32))
 		return -EINVAL;
+	if (IS_ALIGNED(pfn, PAGES_PER_SECTION))
+		bank_drain_batches();
 	for (i = 0; i < count / sizeof(s32); i++) {
 		page = pfn_to_online_page(pfn + i);
 		out[i] = page ? page_ref_count(page) : -1;

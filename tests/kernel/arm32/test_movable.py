@@ -12,7 +12,9 @@ from hotbank import operate
 from hotbank.boards_qemu.supervisor import Emulated
 from hotbank.errors import Code, KernelError
 from hotbank.firmware import atags
+from hotbank.machine import Machine
 from hotbank.memory import KernelState, Kind, Online, Power
+from hotbank.model import Model, capture
 from kernel.arm32_guests import booted, complaints, mib
 from kernel.kernel_kit import HOLDER, Holder, add, remove
 
@@ -63,6 +65,17 @@ def test_without_it_they_hold_the_bank_and_explain_says_so(untagged: Emulated) -
     assert errno.EBUSY in expected.values()
 
 
+def test_a_model_of_the_moment_refuses_what_the_kernel_refuses(untagged: Emulated) -> None:
+    """The kernel's own blocks as well, where every page is known: those of a CPU's lists have no flags."""
+    model = Model.restore(capture.take(untagged))
+    known = {b.number: not untagged.survey(b.number).kinds.get(Kind.UNKNOWN) for b in untagged.snapshot().blocks}
+    numbers = [number for number, whole in known.items() if whole]
+    assert len(numbers) >= len(blocks(untagged))
+    outcomes = {number: refusal(untagged, number) for number in numbers}
+    assert {number: refusal(model, number) for number in numbers} == outcomes
+    assert set(outcomes.values()) == {0, errno.EBUSY}
+
+
 def make_inodes(machine: Emulated) -> None:
     """On a machine that is busy, so that the kernel takes them from wherever there is room."""
     machine.runner.run("mount -t tmpfs -o nr_inodes=0 inodes /mnt")
@@ -84,7 +97,7 @@ def blocks(machine: Emulated) -> tuple[int, ...]:
     return machine.board.blocks(bank)
 
 
-def refusal(machine: Emulated, block: int) -> int:
+def refusal(machine: Machine, block: int) -> int:
     """The errno of an attempt, or 0; what went offline comes back Movable, as the bank driver wants it."""
     try:
         machine.offline(block, machine.clock.now() + 60)
