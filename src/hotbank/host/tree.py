@@ -181,13 +181,14 @@ def zones(tree: Tree) -> tuple[ZoneInfo, ...]:
 
 
 def starved(zones: tuple[ZoneInfo, ...]) -> bool:
-    """True if so little is left for the kernel itself that its OOM killer is near: above the low watermarks of its own
-    zones less than their high watermarks and a 16th of them (128 MiB at most; two looks are far enough apart to move
-    that much), free or to be had by dropping clean file pages. Free pages of ZONE_MOVABLE and of CMA are no help to
-    it, and pages that leave a bank push into its zones."""
-    own = [zone for zone in zones if zone.zone != Zone.MOVABLE]
-    room = sum(max(0, zone.free - zone.cma_free - zone.low) + zone.reclaimable for zone in own)
-    return room < sum(zone.high + min(zone.managed // 16, 1 << 15) for zone in own)
+    """True if pages that go on leaving a block would soon take the kernel's own memory, and wake its OOM killer.
+
+    They go to ZONE_MOVABLE first, then to the kernel's zones. What must stay free is the high watermarks of these and
+    a 16th of them (128 MiB at most: two looks are far enough apart to move that much). Free pages of CMA are no help
+    to the kernel; clean file pages can be dropped.
+    """
+    room = sum(max(0, zone.free - zone.cma_free - zone.low) + zone.reclaimable for zone in zones)
+    return room < sum(zone.high + min(zone.managed // 16, 1 << 15) for zone in zones if zone.zone != Zone.MOVABLE)
 
 
 def zone_fields(tree: Tree) -> Iterator[tuple[int, str, dict[str, int]]]:
