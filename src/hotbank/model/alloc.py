@@ -9,7 +9,7 @@ room in full.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isqrt
 
@@ -40,6 +40,8 @@ GFP_RECLAIMABLE = Gfp(MigrateType.RECLAIMABLE, Zone.NORMAL)
 GFP_HIGHUSER = Gfp(MigrateType.UNMOVABLE, Zone.HIGHMEM)
 GFP_HIGHUSER_MOVABLE = Gfp(MigrateType.MOVABLE, Zone.MOVABLE)
 GFP_MEMMAP = Gfp(MigrateType.UNMOVABLE, Zone.NORMAL, patient=False)
+# mm/balloon_compaction.c, balloon_page_alloc: with __GFP_NORETRY, since a balloon is no reason to kill.
+GFP_BALLOON = Gfp(MigrateType.MOVABLE, Zone.MOVABLE, patient=False)
 # check_and_migrate_movable_pages: where a folio goes before it is pinned for long.
 GFP_LONGTERM = Gfp(MigrateType.UNMOVABLE, Zone.NORMAL, patient=False)
 # alloc_migration_target: folios of a kernel zone may not climb into HighMem or Movable.
@@ -125,6 +127,64 @@ class WatermarkRules:
     movable_shares: bool = False
 
 
+class PerCpuLists:
+    """Pages between their users and the buddy lists: mm/page_alloc.c, ``rmqueue_pcplist``, ``free_unref_page_commit``.
+
+    One list for each zone and type (the model has one CPU), taken from where it was put last. Pages in them count as
+    not free, as in ``NR_FREE_PAGES``, and their flags say nothing: ``Kind.UNKNOWN``. ``length``: ``pcp->high``, 0 while
+    they are off; beyond it a list gives its oldest half back.
+    """
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        self._lists: dict[tuple[int, int], list[int]] = {}
+        self.length = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lists.values()))
+
+    def take(self, zone: int, migratetype: int, count: int, kind: Kind, floor: int) -> list[int]:
+        """Up to ``count`` pages for a request that leaves the zone's free pages above ``floor``."""
+        held = self._lists.get((zone, migratetype), [])
+        if not held and self._frames.free_pages(zone) > floor + self.length:
+            held = self._frames.alloc(zone, 0, migratetype, self.length // 2, Kind.UNKNOWN, floor)  # rmqueue_bulk
+            self._lists[zone, migratetype] = held
+        if self._frames.free_pages(zone) <= floor:
+            return []
+        keep = max(0, len(held) - count)
+        got = held[keep:]
+        del held[keep:]
+        for frame in got:
+            self._frames.set_kind(frame, frame + 1, kind)
+        return got[::-1]
+
+    def put(self, frames: Sequence[int]) -> list[int]:
+        """Take freed pages in; returns those that go on to the buddy lists."""
+        beyond = []
+        for frame in frames:
+            migratetype = self._frames.migratetype(frame)
+            if migratetype >= _PCPTYPES:
+                beyond.append(frame)
+                continue
+            self._frames.set_kind(frame, frame + 1, Kind.UNKNOWN)
+            held = self._lists.setdefault((self._frames.zone(frame), migratetype), [])
+            held.append(frame)
+            if len(held) > self.length:
+                beyond += held[: self.length // 2]
+                del held[: self.length // 2]
+        return beyond
+
+    def drain(self) -> None:
+        """``drain_all_pages``."""
+        for held in self._lists.values():
+            self._frames.free(held)
+        self._lists.clear()
+
+    def within(self, start: int, end: int) -> set[int]:
+        """Those of the frames that are in lists."""
+        return {frame for held in self._lists.values() for frame in held if start <= frame < end}
+
+
 class OutOfMemoryError(Exception):
     """A request could not be met; ``got`` holds the frames that were there, allocated."""
 
@@ -137,8 +197,9 @@ class PageAllocator:
     """All zones over one ``Frames``.
 
     ``reclaim(zones, pages, blind)`` frees clean page cache that lies in those zones, outside isolated memory;
-    ``kill()`` ends a process. Both say whether there was anything left to do; the page cache and the process table
-    put themselves there.
+    ``kill()`` ends a process; ``compact(zone, order)`` makes room for a block of that order. They say whether there
+    was anything left to do; the page cache, the process table and migration put themselves there. ``lists``: per-CPU
+    lists, off until somebody gives them a length.
     """
 
     def __init__(self, frames: Frames) -> None:
@@ -147,6 +208,8 @@ class PageAllocator:
         self.watermark_rules = WatermarkRules()
         self.reclaim: Callable[[frozenset[int], int], int] = lambda _zones, _pages: 0
         self.kill: Callable[[], bool] = lambda: False
+        self.compact: Callable[[ZoneState, int], bool] = lambda _zone, _order: False
+        self.lists = PerCpuLists(frames)
         self._zonelists: dict[tuple[Zone, int], list[ZoneState]] = {}
 
     def zone(self, node: int, name: Zone) -> ZoneState:
@@ -181,12 +244,17 @@ class PageAllocator:
             raise OutOfMemoryError(got, count)
         return got
 
+    def free(self, frames: Sequence[int]) -> None:
+        """Give single pages back: to the per-CPU lists where they are on, else to the buddy lists."""
+        self.frames.free(self.lists.put(frames) if self.lists.length else frames)
+
     def _slowpath(self, gfp: Gfp, kind: Kind, count: int, order: int) -> list[int]:
         """``__alloc_pages_slowpath``: down to min, wake kswapd, reclaim directly, at last kill."""
+        self.lists.drain()
         got = self._above(gfp, kind, count, order, "min")
         while len(got) < count:
             missing = (count - len(got)) << order
-            if not self._direct_reclaim(gfp, missing) and not (gfp.patient and self.kill()):
+            if not (self._help(gfp, missing, order) or (gfp.patient and self.kill())):
                 break
             got += self._above(gfp, kind, count - len(got), order, "min")
         self._kswapd(gfp)
@@ -198,8 +266,15 @@ class PageAllocator:
         for zone in self.zonelist(gfp):
             if len(got) < count:
                 floor = int(getattr(zone, mark))
+                if self.lists.length and not order:
+                    got += self.lists.take(zone.number, gfp.migratetype, count - len(got), kind, floor)
                 got += self.frames.alloc(zone.number, order, gfp.migratetype, count - len(got), kind, floor)
         return got
+
+    def _help(self, gfp: Gfp, pages: int, order: int) -> bool:
+        """Direct compaction, for blocks of several pages that are free but scattered; else direct reclaim."""
+        compacted = order and any(self.compact(zone, order) for zone in self.zonelist(gfp) if zone.managed)
+        return bool(compacted) or self._direct_reclaim(gfp, pages) > 0
 
     def _direct_reclaim(self, gfp: Gfp, pages: int) -> int:
         zones = frozenset(zone.number for zone in self.zonelist(gfp))

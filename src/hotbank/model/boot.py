@@ -163,8 +163,9 @@ def _rules(arch: str, layout: Layout, cmdline: str, page_size: int) -> Rules:
     movable_node = bool(words.all("movable_node"))
     auto_movable = words.last("memory_hotplug.online_policy") == "auto-movable"
     ratio = memparse(words.last("memory_hotplug.auto_movable_ratio") or "301")[0]
+    own_memmap = words.last("memory_hotplug.memmap_on_memory") in ("1", "y", "Y", "on")
     if arch != "arm":
-        return Rules(False, movable_node, auto_movable=auto_movable, ratio=ratio)
+        return Rules(False, movable_node, auto_movable=auto_movable, ratio=ratio, memmap_on_memory=own_memmap)
     high = next((z.start_pfn for z in layout.zones if z.zone == Zone.HIGHMEM), None)
     start, end = min(r.range.start for r in layout.ram), max(r.range.end for r in layout.ram)
     movable_node |= any(region.hotpluggable for region in layout.ram)

@@ -56,7 +56,7 @@ class MemoryHotplug:
         self.blocks: dict[int, MemoryBlock] = {}
         self.zoning = Zoning(allocator, self.blocks, rules, geometry.pages_per_block)
         self.notifiers: list[Notifier] = [] if rules.boot_memory_leaves else [self._veto_boot_memory]
-        self.migration = Migration(allocator, folios)
+        self.migration = Migration(allocator, folios, tasks.huge)
         self.pending: int | None = None
         self._geometry, self._allocator, self._frames = geometry, allocator, allocator.frames
         self._folios, self._tasks, self._rules = folios, tasks, rules
@@ -88,9 +88,9 @@ class MemoryHotplug:
         self._notify(GOING_ONLINE, number, what)
         start, end = self._geometry.frames(number)
         self._frames.attach(zone.number, start, end)
-        self._frames.release(start, end)
+        self._frames.release(start + block.own_memmap, end)
         zone.grow(*self._pfns(number))
-        zone.managed += end - start
+        zone.managed += end - start - block.own_memmap
         zone.early += end - start if block.early else 0
         block.zone, block.state = zone, BlockState.ONLINE
         self._allocator.set_watermarks()
@@ -127,6 +127,8 @@ class MemoryHotplug:
         if block.zone is None or block.holes:
             raise KernelError(errno.EINVAL, what, detail="it has holes" if block.holes else "it spans zones")
         start, end = self._geometry.frames(number)
+        start += block.own_memmap
+        self._allocator.lists.drain()  # zone_pcp_disable; pages of isolated pageblocks never enter the lists
         self._isolate(block, start, end, what)
         try:
             self._notify(GOING_OFFLINE, number, what)
@@ -177,6 +179,7 @@ class MemoryHotplug:
     def _pass(self, block: MemoryBlock, cursor: int) -> tuple[int | None, float]:
         """``scan_movable_pages``, ``do_migrate_range`` for one batch. Where to go on (None: all gone), and the cost."""
         start, end = self._geometry.frames(block.number)
+        self._tasks.huge.dissolve(start, end)
         batch = self._frames.find(cursor, end, MOVABLE_CODES, limit=MAX_BATCHED_MIGRATION)
         if not batch:
             return (None, 0.0) if cursor == start else (start, 0.0)
@@ -206,20 +209,24 @@ class MemoryHotplug:
 
     def _complete_offline(self, block: MemoryBlock) -> None:
         start, end = self._geometry.frames(block.number)
+        if block.own_memmap:  # mhp_deinit_memmap_on_memory
+            self._frames.isolate(start, start + block.own_memmap)
+            self._frames.release(start, start + block.own_memmap)
         used = self._frames.count(start, end)
         assert used.keys() <= {FREE, CODE[Kind.POISONED]}, "test_pages_isolated"
         block.poisoned.update(self._frames.find(start, end, bytes([CODE[Kind.POISONED]])))
         self._frames.detach(start, end)
         zone = block.zone
         assert zone is not None, "an online block without a zone never gets here"
-        zone.managed -= end - start
+        zone.managed -= end - start - block.own_memmap
         zone.early -= end - start if block.early else 0
         zone.shrink(*self._pfns(block.number))
         block.zone, block.state = None, BlockState.OFFLINE
         self._allocator.set_watermarks()
 
     def _back_online(self, block: MemoryBlock) -> None:
-        self._frames.unisolate(*self._geometry.frames(block.number))
+        start, end = self._geometry.frames(block.number)
+        self._frames.unisolate(start + block.own_memmap, end)
         block.state = BlockState.ONLINE
 
     def interrupt(self) -> None:
@@ -236,8 +243,19 @@ class MemoryHotplug:
 
     # Add and remove
 
-    def add(self, numbers: Iterable[int], *, node: int, group: Group | None, policy: str) -> None:
-        """``add_memory_resource``: EEXIST, ENOMEM for the memmap; blocks then come online by ``policy``."""
+    def add(
+        self,
+        numbers: Iterable[int],
+        *,
+        node: int,
+        group: Group | None,
+        policy: str,
+        memmap_on_memory: bool = False,
+    ) -> None:
+        """``add_memory_resource``: EEXIST, ENOMEM for the memmap; blocks then come online by ``policy``.
+
+        ``memmap_on_memory``: the driver asks for MHP_MEMMAP_ON_MEMORY; the kernel's parameter decides.
+        """
         wanted = tuple(numbers)
         self._begin("add memory")
         try:
@@ -245,24 +263,33 @@ class MemoryHotplug:
                 present = [number for number in wanted if number in self.blocks]
                 if present:
                     raise KernelError(errno.EEXIST, "add memory", detail=f"memory{present[0]} exists")
-                self._add(wanted, node, group)
+                self._add(wanted, node, group, self._own_memmap() if memmap_on_memory else 0)
         finally:
             self._finish()
         if policy != BlockState.OFFLINE:
             for number in wanted:
                 self.online(number, Online(policy))
 
-    def _add(self, numbers: tuple[int, ...], node: int, group: Group | None) -> None:
+    def _add(self, numbers: tuple[int, ...], node: int, group: Group | None, own: int) -> None:
         added: list[int] = []
         try:
             for number in numbers:
                 name = f"memmap of memory{number}"
-                self._tasks.kernel_alloc(name, self.memmap_pages, gfp=GFP_MEMMAP)
-                self.blocks[number] = MemoryBlock(number, BlockState.OFFLINE, node, group=group, memmap=name)
+                if not own:
+                    self._tasks.kernel_alloc(name, self.memmap_pages, gfp=GFP_MEMMAP)
+                memmap = None if own else name
+                self.blocks[number] = MemoryBlock(
+                    number, BlockState.OFFLINE, node, group=group, memmap=memmap, own_memmap=own
+                )
                 added.append(number)
         except KernelError:
             self._remove(added)
             raise
+
+    def _own_memmap(self) -> int:
+        """``mhp_supports_memmap_on_memory``: a block holds its own memmap only if that fills whole pageblocks."""
+        whole = self.memmap_pages % (1 << self._geometry.shape.pageblock_order) == 0
+        return self.memmap_pages if self._rules.memmap_on_memory and whole else 0
 
     def remove(self, numbers: Iterable[int]) -> None:
         """``remove_memory``: EBUSY, and nothing done, while one of the blocks is not offline."""
@@ -282,6 +309,27 @@ class MemoryHotplug:
             memmap = self.blocks.pop(number).memmap
             if memmap is not None:
                 self._tasks.kernel_free(memmap)
+
+    def offline_and_remove(self, numbers: Iterable[int], deadline: float) -> None:
+        """``offline_and_remove_memory``: all blocks offline, then out; at a refusal those that went come back online.
+
+        They come back to the kind of zone they were in, in reverse order. Raises what the refused block raised.
+        """
+        wanted = [number for number in numbers if number in self.blocks]
+        undo: list[tuple[int, Online]] = []
+        try:
+            for number in wanted:
+                block = self.block(number)
+                if block.state is BlockState.OFFLINE:
+                    continue
+                movable = block.zone is not None and block.zone.movable_only
+                self.offline(number, deadline)
+                undo.append((number, Online.MOVABLE if movable else Online.KERNEL))
+        except KernelError:
+            for number, how in reversed(undo):
+                self.online(number, how)
+            raise
+        self.remove(wanted)
 
     @property
     def memmap_pages(self) -> int:

@@ -20,7 +20,7 @@ from hotbank.errors import Code, KernelError, SwitchError
 from hotbank.firmware import describe, memory_map
 from hotbank.machine import BankStatus, Block, DomainStatus, Evidence, Owner, Pages, Snapshot, Survey, ZoneInfo
 from hotbank.memory import BlockState, KernelState, Kind, MemoryMap, Online, Power, Range
-from hotbank.model.alloc import PageAllocator
+from hotbank.model.alloc import GFP_BALLOON, PageAllocator
 from hotbank.model.backend import check_room, new_frames
 from hotbank.model.boot import Start, prepare
 from hotbank.model.capture import Capture
@@ -203,7 +203,11 @@ class Model:
             for code, pages in sorted(self.frames.count(start, end).items()):
                 kind = Kind.HOLE if code == OFFLINE else KINDS[code]
                 kinds[kind] = kinds.get(kind, 0) + pages
-            against = self._against(start, end)
+            listed = len(self.allocator.lists.within(start, end)) if self.kcore else 0  # nobody refers to them: free
+            if listed:
+                kinds[Kind.FREE] = kinds.get(Kind.FREE, 0) + listed
+                kinds[Kind.UNKNOWN] -= listed
+            against = self._against(start + found.own_memmap, end)
             return Survey(
                 block=block,
                 kinds=kinds,
@@ -244,7 +248,8 @@ class Model:
             raise KernelError(errno.EBUSY, f"add {bank}", detail="kmem holds it until the next boot")
         numbers = self.board.blocks(found)
         group = Group(bank, len(numbers), dynamic=found.route == "virtio-mem")
-        self.hotplug.add(numbers, node=found.node or 0, group=group, policy=self.auto_online)
+        own = found.route == "kmem"  # the one of our routes that asks for MHP_MEMMAP_ON_MEMORY
+        self.hotplug.add(numbers, node=found.node or 0, group=group, policy=self.auto_online, memmap_on_memory=own)
         self._clock.sleep(self.costs.add_bank)
 
     def remove(self, bank: str) -> None:
@@ -259,6 +264,12 @@ class Model:
             if found.route == "kmem":
                 self._stuck.add(bank)
             raise
+        self._clock.sleep(self.costs.remove_bank)
+
+    def offline_and_remove(self, bank: str, deadline: float) -> None:
+        """What a driver's own removal does: all blocks offline and out, or back online as they were."""
+        found = self._route(bank, "remove")
+        self.hotplug.offline_and_remove(self.board.blocks(found), deadline)
         self._clock.sleep(self.costs.remove_bank)
 
     def power(self, domain: str) -> Power:
@@ -311,13 +322,14 @@ class Model:
     def _block(self, block: MemoryBlock) -> Block:
         start, end = self._geometry.frames(block.number)
         counts = self.frames.count(start, end)
+        used = sum(pages for code, pages in counts.items() if code not in _NOT_USED)
         return Block(
             number=block.number,
             range=Range.sized(block.number * self.board.block_size, self.board.block_size),
             state=block.state,
             valid_zones=self.hotplug.valid_zones(block),
             node=block.node,
-            used=sum(pages for code, pages in counts.items() if code not in _NOT_USED),
+            used=used - len(self.allocator.lists.within(start, end)),
         )
 
     def _zones(self) -> Iterator[ZoneInfo]:
@@ -368,8 +380,9 @@ class Model:
         size = 1 << self.frames.shape.pageblock_order
         cma = [f for f in range(start, end, size) if self.frames.migratetype(f) == MigrateType.CMA]
         pinned = sorted(f for f in map(self.folios.frame, self.folios.long_pins) if start <= f < end)
+        listed = self.allocator.lists.within(start, end) if self.kcore else frozenset()
         found = {
-            Code.UNMOVABLE: self.frames.find(start, end, _UNMOVABLE),
+            Code.UNMOVABLE: [frame for frame in self.frames.find(start, end, _UNMOVABLE) if frame not in listed],
             Code.CMA: cma,
             Code.PINNED: pinned if self.kcore else [],
             Code.POISONED: self.frames.find(start, end, _POISONED),
@@ -481,6 +494,32 @@ class Model:
         """A driver gives pages back."""
         with self._lock:
             self.tasks.kernel_free(name, pages)
+
+    def set_huge_pages(self, pages: int) -> int:
+        """``nr_hugepages``: have that many huge pages, as far as memory goes. Returns how many there are.
+
+        Raises KernelError(EOPNOTSUPP) on arm, whose small kernel has none.
+        """
+        with self._lock:
+            if self.arch == "arm":
+                raise KernelError(errno.EOPNOTSUPP, "nr_hugepages")
+            return self.tasks.huge.resize(pages)
+
+    def use_huge_pages(self, pages: int) -> None:
+        """Have that many of the huge pages in use. Raises KernelError(ENOMEM)."""
+        with self._lock:
+            self.tasks.huge.use(pages)
+
+    def set_per_cpu_lists(self, length: int) -> None:
+        """Keep up to that many freed pages for each zone and type out of the buddy lists; 0 switches them off."""
+        with self._lock:
+            self.allocator.lists.drain()
+            self.allocator.lists.length = length
+
+    def balloon(self, pages: int) -> None:
+        """Have a balloon of that many pages, which the hypervisor takes. Raises KernelError(ENOMEM)."""
+        with self._lock:
+            self.tasks.resize_cache("balloon", pages, kind=Kind.BALLOON, gfp=GFP_BALLOON)
 
     def pin(self, pid: int, vpage: int, *, seconds: float | None = None) -> int:
         """Pin a virtual page where it is, as ``vmsplice`` does, for good or for ``seconds``; returns unpin's key."""

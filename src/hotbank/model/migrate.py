@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Migration: folios move to other frames, one pass at a time.
 
-Models mm/migrate.c (``migrate_pages_batch``, ``folio_ref_freeze`` failing on extra references) and
-``alloc_migration_target``. A pass never waits: what can't move now is reported, and whoever asked tries again.
+Models mm/migrate.c (``migrate_pages_batch``, ``folio_ref_freeze`` failing on extra references),
+``alloc_migration_target``, and mm/compaction.c (``compact_zone``). A pass never waits: what can't move now is
+reported, and whoever asked tries again.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from hotbank.model.alloc import (
     ZoneState,
 )
 from hotbank.model.folios import Folios
-from hotbank.model.frames import MigrateType
+from hotbank.model.frames import CODE, FREE, MOVABLE_CODES, MigrateType
+from hotbank.model.hugepages import HugePages
 
 MAX_BATCHED_MIGRATION = 512  # mm/migrate.c, NR_MAX_BATCHED_MIGRATION
+_COMPACT_TRIES = 8
+_COMPACTED = frozenset(MOVABLE_CODES) - {CODE[Kind.HUGETLB]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,9 @@ def target_class(source: ZoneState) -> Gfp:
 class Migration:
     """Moves folios; ``success`` and ``fail`` are ``pgmigrate_success`` and ``pgmigrate_fail`` of /proc/vmstat."""
 
-    def __init__(self, allocator: PageAllocator, folios: Folios) -> None:
-        self._allocator, self._frames, self._folios = allocator, allocator.frames, folios
+    def __init__(self, allocator: PageAllocator, folios: Folios, huge: HugePages) -> None:
+        self._allocator, self._frames, self._folios, self._huge = allocator, allocator.frames, folios, huge
+        allocator.compact = self.compact
         self.success = 0
         self.fail = 0
 
@@ -60,12 +65,17 @@ class Migration:
         """Try to move the folios in these frames once."""
         folios = self._folios
         handles = [handle for handle in self._frames.holds(sources)[1] if handle]
+        if self._huge.pages:
+            handles, huge = self._without_huge(handles, gfp)
+        else:
+            huge = Pass(0)
         stalled = tuple(handle for handle in handles if handle in folios.writeback) if folios.writeback else ()
         held = folios.pins.keys() | folios.writeback
         ready = [handle for handle in handles if handle not in held] if held else handles
         moved = self._move(ready, gfp)
-        outcome = Pass(moved, len(handles) - len(ready) - len(stalled), len(ready) - moved, stalled)
-        self.success += moved
+        pinned, no_room = len(handles) - len(ready) - len(stalled), len(ready) - moved
+        outcome = Pass(huge.moved + moved, huge.pinned + pinned, huge.no_room + no_room, stalled)
+        self.success += outcome.moved
         self.fail += outcome.failed
         return outcome
 
@@ -80,6 +90,46 @@ class Migration:
             error = errno.ENOMEM if outcome.no_room else errno.EAGAIN
             raise KernelError(error, "pin for long", detail="the page can't leave Movable")
 
+    def compact(self, zone: ZoneState, order: int) -> bool:
+        """``compact_zone``, as much of it as one block of ``order`` needs: empty the pageblocks that hold least.
+
+        Only where everything can move, and only blocks up to the largest buddy. False when that is nowhere.
+        """
+        size = 1 << max(order, self._frames.shape.pageblock_order)
+        wanted = [
+            (used, start)
+            for start in range(0, self._frames.shape.frames, size)
+            if self._frames.zone(start) == zone.number
+            for used in [self._movable_in(start, start + size)]
+            if used
+        ]
+        for _, start in sorted(wanted)[:_COMPACT_TRIES]:
+            self._frames.isolate(start, start + size)
+            outcome = self.migrate(self._frames.find(start, start + size, MOVABLE_CODES), target_class(zone))
+            self._frames.unisolate(start, start + size)
+            if not outcome.failed and not outcome.stalled:
+                return True
+        return False
+
+    def _movable_in(self, start: int, end: int) -> int:
+        """How many pages would have to move; 0 if one can't, or nothing is there to be moved."""
+        counts = self._frames.count(start, end)
+        types = range(start, end, 1 << self._frames.shape.pageblock_order)
+        if any(self._frames.migratetype(frame) != MigrateType.MOVABLE for frame in types):
+            return 0
+        used = {code: pages for code, pages in counts.items() if code != FREE}
+        return sum(used.values()) if used.keys() <= _COMPACTED else 0
+
+    def _without_huge(self, handles: list[int], gfp: Gfp) -> tuple[list[int], Pass]:
+        """Move huge pages, each as a whole; the other folios, and what became of the huge ones."""
+        pages = [page for page in self._huge.holding(handles) if page.used]
+        held = self._folios.pins.keys()
+        pinned = [page for page in pages if not held.isdisjoint(page.handles)]
+        moved = sum(self._huge.migrate(page, gfp) for page in pages if page not in pinned)
+        size, aside = self._huge.size, {handle for page in self._huge.pages for handle in page.handles}
+        outcome = Pass(moved * size, len(pinned) * size, (len(pages) - len(pinned) - moved) * size)
+        return [handle for handle in handles if handle not in aside], outcome
+
     def _move(self, handles: list[int], gfp: Gfp) -> int:
         try:
             targets = self._allocator.alloc(gfp, Kind.ANON, len(handles))  # the kind moves along with the folio
@@ -87,5 +137,5 @@ class Migration:
             targets = e.got
         # Reclaim on behalf of the targets never takes folios from isolated memory, so every handle is still there.
         left = self._folios.move(handles[: len(targets)], targets)
-        self._frames.free(left)
+        self._allocator.free(left)
         return len(targets)

@@ -94,7 +94,16 @@ class Restored:
         zone = None if block.state is BlockState.OFFLINE else _named(zones, block)
         state = BlockState.OFFLINE if block.state is BlockState.OFFLINE else BlockState.ONLINE
         group = None if early or bank is None else self._group(bank)
-        return MemoryBlock(block.number, state, block.node or 0, zone, early=early, group=group, holes=seen.holes)
+        own = 0 if early else self._own_memmap(seen)
+        return MemoryBlock(
+            block.number, state, block.node or 0, zone, early=early, group=group, holes=seen.holes, own_memmap=own
+        )
+
+    def _own_memmap(self, seen: BlockCapture) -> int:
+        """Whole pageblocks of reserved pages that begin an added block are its own memmap."""
+        kind, pages = seen.pages.runs[0]
+        whole = pages % (1 << self.geometry.shape.pageblock_order) == 0
+        return pages if kind is Kind.RESERVED and whole else 0
 
     def _group(self, bank: BankStatus) -> Group:
         return Group(bank.name, bank.range.size // self._snapshot.block_size, dynamic=bank.route == "virtio-mem")

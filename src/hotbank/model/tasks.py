@@ -19,6 +19,7 @@ from hotbank.memory import Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp, OutOfMemoryError, PageAllocator
 from hotbank.model.folios import Folios, Holder
 from hotbank.model.frames import CODE, MigrateType
+from hotbank.model.hugepages import HugePages
 
 # Objects a page holds: an in-memory inode of 1 KiB (no shrinker frees it while the file exists), a dentry of 192 bytes.
 INODES_PER_PAGE, DENTRIES_PER_PAGE = 4, 21
@@ -85,6 +86,7 @@ class Tasks:
         self.processes: dict[int, Process] = {}
         self.files: dict[str, File] = {}
         self.caches: dict[str, Cache] = {}
+        self.huge = HugePages(allocator, folios)
         self.oom_killed: list[int] = []
         self._clean: OrderedDict[int, File] = OrderedDict()  # oldest first
         self._doomed: set[int] = set()  # folios whose last user left while they were pinned
@@ -397,7 +399,7 @@ class Tasks:
         try:
             frames = self._allocator.alloc(gfp, holder.kind, pages)
         except OutOfMemoryError as e:
-            self._frames.free(e.got)
+            self._allocator.free(e.got)
             raise KernelError(errno.ENOMEM, holder.comm, detail=f"{e}") from e
         return self._folios.create(frames, holder)
 
@@ -409,7 +411,7 @@ class Tasks:
         frames, poisoned = self._folios.end(handles), CODE[Kind.POISONED]
         if self._poisoned:
             frames = [frame for frame in frames if self._frames.kind(frame) != poisoned]
-        self._frames.free(frames)
+        self._allocator.free(frames)
 
     def _forget(self, handles: list[int], file: File) -> None:
         if len(handles) == len(file.pages):
@@ -466,6 +468,7 @@ class Tasks:
             *(segment.pages for segment in segments.values()),
             *(list(file.pages) for file in self.files.values()),
             *(cache.pages for cache in self.caches.values()),
+            *(page.handles for page in self.huge.pages),
             list(self._doomed),
         ]
         for pages in lists:

@@ -28,14 +28,15 @@ def validate(
 ) -> None:
     """Run every check. Raises AssertionError at the first breach."""
     frames.validate()
-    _check_mappings(frames, folios)
+    _check_mappings(frames, folios, len(allocator.lists))
+    _check_huge(folios, tasks)
     _check_holders(folios, tasks)
     _check_page_cache(tasks)
     _check_blocks(frames, hotplug, geometry)
     _check_zones(frames, allocator, hotplug, geometry)
 
 
-def _check_mappings(frames: Frames, folios: Folios) -> None:
+def _check_mappings(frames: Frames, folios: Folios, listed: int) -> None:
     """Invariant 7: every folio lies in exactly one frame, which knows it and holds what it should."""
     handles = list(folios.live())
     places = folios.frames(handles)
@@ -49,9 +50,18 @@ def _check_mappings(frames: Frames, folios: Folios) -> None:
     assert frames.owned() == len(places), f"{frames.owned()} frames have an owner, {len(places)} folios live"
     counts = frames.count(0, frames.shape.frames)
     allocated = sum(pages for code, pages in counts.items() if code not in _OWNERLESS)
-    assert allocated == len(places), f"{allocated} frames are allocated, {len(places)} folios live"
+    known = len(places) + listed
+    assert allocated == known, f"{allocated} frames are allocated, {known} are in per-CPU lists or have a live folio"
     damaged = folios.damaged()
     assert not damaged, f"{len(damaged)} folios lost their content, first {damaged[0]}"
+
+
+def _check_huge(folios: Folios, tasks: Tasks) -> None:
+    for page in tasks.huge.pages:
+        first = folios.frame(page.handles[0])
+        whole = folios.frames(page.handles) == list(range(first, first + tasks.huge.size))
+        assert whole, "a huge page fell apart"
+        assert first % tasks.huge.size == 0, "a huge page is not aligned"
 
 
 def _check_holders(folios: Folios, tasks: Tasks) -> None:

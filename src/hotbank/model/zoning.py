@@ -29,7 +29,8 @@ class MemoryBlock:
     """One memory block. ``zone``: None while not online, and where it spans zones or has holes.
 
     ``early``: its memory is there since boot; ``group``: what it was added with; ``memmap``: the kernel cache that
-    holds its ``struct page``s, None for those that were made at boot, which a removal does not give back.
+    holds its ``struct page``s, None for those made at boot, which a removal does not give back, and for a block
+    that holds them itself, in its first ``own_memmap`` pages (memmap_on_memory).
     """
 
     number: int
@@ -40,6 +41,7 @@ class MemoryBlock:
     group: Group | None = None
     holes: bool = False
     memmap: str | None = None
+    own_memmap: int = 0
     poisoned: set[int] = field(default_factory=set)
 
 
@@ -49,7 +51,8 @@ class Rules:
 
     ``boot_memory_leaves``: False on arm64, whose notifier vetoes it; ``movable_node``: plain ``online`` prefers
     Movable; ``high_pfn``: where HighMem starts, or None; ``page_struct``: bytes of one ``struct page``;
-    ``auto_movable``: the online policy is auto-movable, with ``ratio`` in percent, else contig-zones.
+    ``auto_movable``: the online policy is auto-movable, with ``ratio`` in percent, else contig-zones;
+    ``memmap_on_memory``: the parameter of that name.
     """
 
     boot_memory_leaves: bool
@@ -58,6 +61,7 @@ class Rules:
     page_struct: int = 64
     auto_movable: bool = False
     ratio: int = 301
+    memmap_on_memory: bool = False
 
 
 class Zoning:
