@@ -97,10 +97,11 @@ def build(
     if not (kernel / "release").exists():
         _check_tools()
         with tree.locked():
-            tree.unpack()
-            progress(f"applying {len(ours.edits)} edits and {len(ours.files)} files")
-            ours.apply(tree.source, tree.originals)
-            _compile(tree, arch, ours, modules, kernel)
+            if not (kernel / "release").exists():  # nobody built it while we waited
+                tree.unpack()
+                progress(f"applying {len(ours.edits)} edits and {len(ours.files)} files")
+                ours.apply(tree.source, tree.originals)
+                _compile(tree, arch, ours, modules, kernel)
     return Kernel(kernel, (kernel / "release").read_text(encoding="utf-8").strip())
 
 
