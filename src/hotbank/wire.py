@@ -36,6 +36,8 @@ VERSION = 1
 MAX_REQUEST = 4 << 20  # bytes of one line to an owner: the largest is what a transaction found, block by block
 MAX_ANSWER = 64 << 20  # bytes of one line from an owner: a snapshot of a machine with 100,000 blocks fits
 
+_LONGEST = (1 << 31) - 1  # milliseconds that poll(2) can wait
+
 _T = TypeVar("_T")
 
 
@@ -266,6 +268,6 @@ class Lines:
         if until is not None:
             poll = select.poll()
             poll.register(self._stream.fileno(), select.POLLIN)
-            if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+            if not poll.poll(min(max(0.0, until - time.monotonic()) * 1000, _LONGEST)):
                 raise TimeoutError
         return self._stream.read(1 << 16)

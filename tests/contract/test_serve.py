@@ -28,8 +28,8 @@ from hotbank.memory import BlockState, KernelState, Kind, Power
 from hotbank.model import Model, WallClock, Workload
 from hotbank.operate import Event, Limits, Outcome
 from hotbank.remote import Remote
-from hotbank.serve.daemon import listen
 from hotbank.serve.owner import Owner
+from hotbank.serve.state import listen, runtime_folder
 from hotbank.wire import MAX_REQUEST
 
 Places = tuple[tuple[int, BlockState, tuple[str, ...]], ...]
@@ -459,8 +459,8 @@ def test_a_pid_alone_is_never_killed(runtime: Path) -> None:
     """The recorded pid belongs to somebody else by now, and nothing listens on the socket."""
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        record = serve.Record(str(serve.runtime_folder() / "x.sock"), bystander.pid, "model:m", 0.0)
-        serve.remember(serve.runtime_folder(), record)
+        record = serve.Record(str(runtime_folder() / "x.sock"), bystander.pid, "model:m", 0.0)
+        serve.remember(runtime_folder(), record)
         assert serve.current() == record
         assert serve.down(record) is False
         assert bystander.poll() is None
@@ -503,7 +503,7 @@ def test_down_waits_for_no_transaction_and_ends_none(runtime: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{}", '{"socket": 1}', "\xff"])
 def test_an_unreadable_record_is_an_error(runtime: Path, text: str) -> None:
-    path = serve.runtime_folder() / "current"
+    path = runtime_folder() / "current"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(MachineError, match="unreadable") as caught:
         serve.current()

@@ -18,8 +18,8 @@ import pytest
 from hotbank.errors import SwitchError
 from hotbank.machine import Machine
 from hotbank.memory import Power
-from hotbank.serve.daemon import listen
 from hotbank.serve.owner import Owner
+from hotbank.serve.state import listen
 
 MEMORY = "sys/devices/system/memory"
 needs_fuse = pytest.mark.skipif(

@@ -17,6 +17,7 @@ from hotbank.machine import (
     Block,
     DomainStatus,
     Evidence,
+    Interruptible,
     Machine,
     Owner,
     Snapshot,
@@ -243,6 +244,11 @@ class Faulty:
 
     def lie(self, call: str, answer: Any) -> None:
         self._lies[call] = answer
+
+    def interrupt(self) -> None:
+        """Reaches the machine behind, if that can be interrupted."""
+        if isinstance(self.machine, Interruptible):
+            self.machine.interrupt()
 
     def heal(self) -> None:
         """From here on everything works."""

@@ -17,8 +17,8 @@ from hotbank.machine import Machine
 from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.remote import FileStream
 from hotbank.serve import ModelSpec, local
-from hotbank.serve.daemon import listen
 from hotbank.serve.owner import Owner
+from hotbank.serve.state import listen
 
 _LAST_WORDS = 60.0  # seconds of wall time for a transaction to roll back before the end
 

@@ -29,7 +29,7 @@ from hotbank.operate import Entry, Event, Limits, Outcome
 from hotbank.operate.transaction import unheard
 from hotbank.remote import FileStream, Remote, dial
 from hotbank.serve.owner import Order, peer_pid, start_module
-from hotbank.serve.state import runtime_folder
+from hotbank.serve.state import runtime_folder as runtime_folder
 from hotbank.wire import MAX_ANSWER, Lines, decode, decode_error, encode
 
 _DOWN = "hotbank down clears the record"

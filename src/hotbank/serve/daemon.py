@@ -10,12 +10,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +21,9 @@ from hotbank import board
 from hotbank.errors import MachineError
 from hotbank.machine import Machine
 from hotbank.memory import GIB
-from hotbank.model.backend import VARIABLE
-from hotbank.remote import dial
 from hotbank.serve import ModelSpec, Record, forget, remember
-from hotbank.serve.owner import Owner, peer_pid
-from hotbank.serve.state import journal_in
+from hotbank.serve.owner import Owner
+from hotbank.serve.state import journal_in, listen
 from hotbank.wire import decode, encode, encode_error
 
 _SMALL = 4 * GIB
@@ -85,37 +81,10 @@ def boot(spec: ModelSpec) -> Machine:
 
 def _backend(plan: board.Board) -> str | None:
     """Plain Python where the board is small: it starts at once and stays small. Else what the model chooses."""
+    from hotbank.model.backend import VARIABLE
+
     small = sum(bank.range.size for bank in plan.banks) <= _SMALL
     return "reference" if small and not os.environ.get(VARIABLE) else None
-
-
-def listen(path: Path, readers: int | None = None) -> socket.socket:
-    """A listening socket that only this user can connect to, and the members of the group of that id.
-
-    Raises MachineError when somebody answers there already.
-    """
-    _check_silent(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    old = os.umask(0o177)
-    try:
-        with suppress(FileNotFoundError):
-            path.unlink()
-        listener.bind(str(path))
-        if readers is not None:
-            os.chown(path, -1, readers)
-            path.chmod(0o660)
-        listener.listen(128)
-    except OSError as e:
-        listener.close()
-        raise MachineError(f"{path}: {e.strerror or e}", remedy="set XDG_RUNTIME_DIR to a shorter path") from e
-    finally:
-        os.umask(old)
-    return listener
-
-
-def _check_silent(path: Path) -> None:
-    with suppress(OSError), dial(path, _LAST_WORDS) as somebody:
-        raise MachineError(f"pid {peer_pid(somebody)} answers at {path} already", remedy="end it first")
 
 
 def _say(document: dict[str, Any]) -> None:

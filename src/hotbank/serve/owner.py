@@ -36,7 +36,7 @@ _JOURNAL = ("begin", "intend", "result", "close", "unfinished", "claim", "entrie
 _MAX_CLIENTS = 64
 _CANCEL_EVERY, _CANCEL_TRIES = 0.05, 20
 _LOOK_EVERY = 0.5  # seconds of wall time between two looks at a block that goes offline
-_SO_PEERGROUPS, _MOST_GROUPS = 59, 1024
+_SO_PEERGROUPS, _MOST_GROUPS = 59, 256
 
 Calls = Mapping[str, Callable[..., Any]]
 
@@ -488,9 +488,13 @@ def peer_uid(connection: socket.socket) -> int:
 
 
 def peer_groups(connection: socket.socket) -> tuple[int, ...]:
-    """The ids of the groups that the process at the other end was in (unix(7), SO_PEERCRED, SO_PEERGROUPS)."""
-    size = struct.calcsize("i")
-    more = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * size)
+    """The ids of the groups that the process at the other end was in (unix(7), SO_PEERCRED, SO_PEERGROUPS).
+
+    Of one that is in too many for getsockopt, only its own.
+    """
+    size, more = struct.calcsize("i"), b""
+    with suppress(OSError):
+        more = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * size)
     return (_peer(connection)[2], *struct.unpack(f"{len(more) // size}i", more))
 
 

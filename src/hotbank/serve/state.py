@@ -8,6 +8,7 @@ A model's journal lies in the runtime folder: its content dies with its process 
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,10 @@ from hotbank.errors import MachineError
 
 if TYPE_CHECKING:
     from hotbank.operate.sqlite_journal import SqliteJournal
+from hotbank.remote import dial
+from hotbank.serve.owner import peer_pid
+
+_PATIENCE = 5.0  # seconds of wall time for somebody to accept a connection
 
 
 def runtime_folder() -> Path:
@@ -57,3 +62,32 @@ def _state_base() -> Path:
     if os.getuid() == 0:
         return Path("/var/lib")
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+
+
+def listen(path: Path, readers: int | None = None) -> socket.socket:
+    """A listening socket that only this user can connect to, and the members of the group of that id.
+
+    Raises MachineError when somebody answers there already.
+    """
+    _check_silent(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    old = os.umask(0o177)
+    try:
+        with suppress(FileNotFoundError):
+            path.unlink()
+        listener.bind(str(path))
+        if readers is not None:
+            os.chown(path, -1, readers)
+            path.chmod(0o660)
+        listener.listen(128)
+    except OSError as e:
+        listener.close()
+        raise MachineError(f"{path}: {e.strerror or e}", remedy="set XDG_RUNTIME_DIR to a shorter path") from e
+    finally:
+        os.umask(old)
+    return listener
+
+
+def _check_silent(path: Path) -> None:
+    with suppress(OSError), dial(path, _PATIENCE) as somebody:
+        raise MachineError(f"pid {peer_pid(somebody)} answers at {path} already", remedy="end it first")

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hotbank serve`` and who may do what: users and groups, ssh, the journal on disk, the end of an owner, idling."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from contract.test_serve import Running, wait_for
+from hotbank import board, serve
+from hotbank.errors import Code, HotbankError, MachineError
+from hotbank.host import Host
+from hotbank.machine import Snapshot
+from hotbank.memory import Power
+from hotbank.model import Model, WallClock
+from hotbank.operate import Before, Event, Limits
+from hotbank.operate.sqlite_journal import SqliteJournal
+from hotbank.remote import Remote
+from hotbank.serve import local
+from hotbank.serve.owner import Owner
+from hotbank.serve.state import listen
+
+BIN = Path(sys.executable).parent
+STRANGER, MEMBERS = 65533, 65532  # a user and a group that nothing here belongs to
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+needs_blocks = pytest.mark.skipif(
+    not os.path.isdir("/sys/devices/system/memory"), reason="this kernel shows no memory blocks"
+)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="hb") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model.boot(board.load("arm-2009"), backend="reference", clock=WallClock())
+
+
+def hotbank(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **environment}
+    argv = [sys.executable, "-m", "hotbank", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, env=env, check=False)
+
+
+# Users and groups.
+
+
+def as_stranger(groups: list[int], act: Callable[[], object]) -> str:
+    """What ``act`` answers, or the error that it raises, in a process of another user in these groups."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = "died"
+        try:
+            os.setgroups(groups)
+            os.setgid(STRANGER)
+            os.setuid(STRANGER)
+            said = str(act())
+        except HotbankError as e:
+            said = str(e)
+        finally:
+            os.write(writer, said.encode())
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read().decode()
+    os.waitpid(child, 0)
+    return answer
+
+
+@needs_root
+def test_a_group_may_read_and_nobody_else_may_change(folder: Path, model: Model) -> None:
+    path, before = folder / "socket", model.snapshot()
+    with listen(path, MEMBERS) as listener:
+        owner = Owner(model, readers=MEMBERS)
+        thread = threading.Thread(target=owner.serve, args=(listener,))
+        thread.start()
+
+        def client() -> Remote:
+            return Remote.unix(path, timeout=5)
+
+        member = [MEMBERS]
+        assert "Permission denied" in as_stranger([], client), "not even a connection"
+        assert as_stranger(member, lambda: client().snapshot().machine) == "model:arm-2009"
+        assert as_stranger(member, lambda: client().survey(20).block) == "20"
+        assert as_stranger(member, lambda: serve.history(client())) == "()"
+        changes: list[Callable[[], object]] = [
+            lambda: serve.remove(client(), "high"),
+            lambda: client().set_power("ddr-high", Power.OFF),
+            lambda: client().offline(20, 1e9),
+            lambda: client().call(None, "owner.stop"),
+        ]
+        for change in changes:
+            assert "only root and the machine's owner may change it" in as_stranger(member, change)
+        path.chmod(0o666)
+        assert "belongs to another user" in as_stranger([], client)
+        owner.stop()
+        thread.join(5)
+    assert model.snapshot() == before
+
+
+def test_a_group_that_does_not_exist() -> None:
+    with pytest.raises(KeyError):
+        grp.getgrnam("no-such-group")
+    done = hotbank("-m", "model:arm-2009", "serve", "--group", "no-such-group")
+    assert done.returncode == 1
+    assert "there is no group no-such-group; groupadd" in done.stderr
+
+
+# One process that serves.
+
+
+@pytest.fixture
+def serving(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """``hotbank serve`` of a model, at ``socket`` in the folder."""
+    argv = [sys.executable, "-m", "hotbank", "-m", "model:arm-2009", "serve", "--socket", str(folder / "socket")]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "model:arm-2009 is served at" in process.stderr.readline()
+    yield process
+    process.terminate()
+    process.communicate(timeout=20)
+
+
+def test_serve_serves_and_ends(serving: subprocess.Popen[str], folder: Path) -> None:
+    at = f"unix:{folder}/socket"
+    assert hotbank("-m", at, "remove", "high").returncode == 0
+    assert json.loads(hotbank("-m", at, "history", "--json").stdout)["transactions"][0]["code"] == "OK"
+    again = hotbank("-m", "model:arm-2009", "serve", "--socket", str(folder / "socket"))
+    assert again.returncode == 1
+    assert f"pid {serving.pid} answers at" in again.stderr
+    serving.terminate()
+    assert serving.wait(10) == 0
+    assert not (folder / "socket").exists()
+    refused = hotbank("-m", at, "list")
+    assert refused.returncode == 1
+    assert "no machine answers" in refused.stderr
+
+
+def test_a_machine_that_has_an_owner_is_not_served_twice() -> None:
+    done = hotbank("-m", "unix:/nowhere", "serve")
+    assert (done.returncode, "has an owner already" in done.stderr) == (1, True)
+
+
+@needs_blocks
+def test_an_idle_owner_of_this_host_sleeps_and_is_small(folder: Path) -> None:
+    """Only read: nothing here changes a block."""
+    argv = [sys.executable, "-m", "hotbank", "serve", "--socket", str(folder / "socket")]
+    env = {**os.environ, "STATE_DIRECTORY": str(folder)}
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=env)
+    try:
+        assert process.stderr is not None
+        assert "host is served at" in process.stderr.readline()
+        with Remote.unix(folder / "socket") as client:
+            assert client.snapshot().machine == "host"
+            time.sleep(0.2)
+            before = _switches(process.pid)
+            time.sleep(1)
+            assert _switches(process.pid) == before
+            used = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+            assert used is not None
+            assert int(used[1]) <= 24 << 10
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
+
+
+def _switches(pid: int) -> int:
+    """How often the process's threads went to sleep: a thread that wakes up goes to sleep again."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    text = "".join((task / "status").read_text() for task in tasks)
+    return sum(map(int, re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.MULTILINE)))
+
+
+# The owner's end, and the next one's beginning.
+
+
+def test_an_owner_that_is_told_to_end_rolls_back_first(folder: Path, model: Model) -> None:
+    pid = model.spawn("pinner", anon_pages=64)
+    block = next(b.number for b in model.snapshot().blocks if model.place(pid, b.number))
+    model.pin(pid, model.place(pid, block)[0])
+    before = _places(model.snapshot())
+    with listen(folder / "socket") as listener:
+        owner = Owner(model)
+        thread = threading.Thread(target=owner.serve, args=(listener,))
+        thread.start()
+        client = Remote.unix(folder / "socket")
+        running = Running(client, Limits(total=30, block=30))
+        assert running.offlining.wait(10)
+        owner.stop()
+        thread.join(5)
+        owner.finish(10)
+    assert running.end().code is Code.INTERRUPTED
+    assert _places(model.snapshot()) == before
+    client.close()
+
+
+def _places(snapshot: Snapshot) -> list[object]:
+    return [(b.number, b.state, b.valid_zones) for b in snapshot.blocks]
+
+
+def test_a_new_owner_settles_what_an_earlier_boot_left_open(tmp_path: Path, model: Model) -> None:
+    dead = SqliteJournal(tmp_path / "journal")
+    dead.begin(Before("remove", "high", "another boot", "high"))
+    dead.close_file()
+    journal = SqliteJournal(tmp_path / "journal")
+    owner = Owner(model, journal=journal)
+    owner.settle()
+    owner.wait()
+    assert [e.code for e in journal.entries()] == [Code.SUPERSEDED]
+    journal.close_file()
+
+
+def test_a_model_starts_anew_and_remembers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner of `hotbank up` is killed in the middle; the next one closes what it left and goes on."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    record = serve.serve_in_background(serve.ModelSpec("arm-2009", pages=100_000))
+    running = Running(serve.connect(record), Limits(total=30, block=30))
+    assert running.offlining.wait(10)
+    os.kill(record.pid, signal.SIGKILL)
+    running._thread.join(5)
+    running.client.close()
+    serve.down(record)
+    again = serve.serve_in_background(serve.ModelSpec("arm-2009"))
+    with serve.connect(again) as client:
+        wait_for("it is settled", lambda: serve.history(client)[0].code is Code.SUPERSEDED)
+        wait_for("nothing runs", lambda: _may_remove(client))
+        assert serve.recover(client) is None
+        assert [e.code for e in serve.history(client)] == [Code.SUPERSEDED, Code.OK]
+    serve.down(again)
+
+
+def _may_remove(client: Remote) -> bool:
+    try:
+        return serve.remove(client, "high").exit == 0
+    except HotbankError:
+        return False
+
+
+@needs_blocks
+def test_this_host_keeps_its_journal_where_it_is_told(folder: Path) -> None:
+    """Only read: nothing was done to this host, so there is nothing to settle."""
+    done = hotbank("-m", "host", "history", STATE_DIRECTORY=str(folder))
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "0 transactions: none yet; 0 pages moved")
+    done = hotbank("-m", "host", "recover", STATE_DIRECTORY=str(folder))
+    assert (done.returncode, done.stdout) == (0, "machine host\nnothing to settle\n")
+    assert (folder / "host.journal").stat().st_mode & 0o777 == 0o600
+
+
+def test_progress_is_told_within_a_block(folder: Path) -> None:
+    from hotbank.model.clock import Costs
+
+    model = Model.boot(board.load("arm-2009"), backend="reference", clock=WallClock(), costs=Costs(migrate_page=300e-6))
+    model.spawn("big", anon_pages=6000)
+    events: list[Event] = []
+    with local.attached(Owner(model)) as client:
+        assert serve.remove(client, "high", on_event=events.append).exit == 0
+    assert [e.seq for e in events] == list(range(len(events)))
+    assert [e.moved for e in events] == sorted(e.moved for e in events)
+    within = [e for e, after in pairwise(events) if e.event == after.event == "progress"]
+    assert within
+    assert 0 < within[0].moved < 6000
+    assert events[-1].moved == 6000
+
+
+# Over ssh.
+
+
+@pytest.fixture
+def fake_ssh(folder: Path) -> str:
+    """A PATH whose ``ssh`` runs the command here, as a shell at the far end would; it notes what it was asked."""
+    script = f'#!/bin/sh\necho "$@" >> {folder}/asked\n[ "$3" = gone ] && exit 255\nexec sh -c "$4"\n'
+    (folder / "ssh").write_text(script)
+    (folder / "ssh").chmod(0o755)
+    return f"{folder}:{BIN}:{os.environ['PATH']}"
+
+
+def test_a_machine_over_ssh(folder: Path, fake_ssh: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", fake_ssh)
+    monkeypatch.setenv("HOTBANK_MACHINE", "model:arm-2009")  # what the far end serves
+    with Remote.ssh("board") as far:
+        assert far.hello.machine == "model:arm-2009"
+        assert far.hello.pid != os.getpid()
+        events: list[Event] = []
+        assert serve.remove(far, "high", on_event=events.append).exit == 0
+        assert far.power("ddr-high") is Power.OFF
+        assert events[-1].event == "done"
+        assert serve.add(far, "high").exit == 0
+        pid = far.hello.pid
+    wait_for("the far end is gone", lambda: not Path(f"/proc/{pid}").exists())
+    assert (folder / "asked").read_text() == "-T -- board hotbank serve --stdio\n"
+    with pytest.raises(MachineError, match="hung up"):
+        Remote.ssh("gone")
+
+
+def test_ssh_on_the_command_line(folder: Path, fake_ssh: str) -> None:
+    environment = {"PATH": fake_ssh, "HOTBANK_MACHINE": "model:arm-2009"}
+    listed = hotbank("-m", "ssh:board", "list", "--json", **environment)
+    assert json.loads(listed.stdout)["machine"] == "model:arm-2009", listed.stderr
+    removed = hotbank("-m", "ssh:board", "remove", "high", **environment)
+    assert (removed.returncode, removed.stdout.splitlines()[0]) == (0, "machine model:arm-2009")
+    gone = hotbank("-m", "ssh:gone", "list", **environment)
+    assert gone.returncode == 1
+    assert "NO_MACHINE" in gone.stderr
+
+
+def test_a_lost_link_does_not_stop_a_transaction(folder: Path, fake_ssh: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", fake_ssh)
+    monkeypatch.setenv("HOTBANK_MACHINE", "model:arm-2009")
+    far = Remote.ssh("board")
+    pid, before = far.hello.pid, time.monotonic()
+    far._send({"id": 1, "call": "clock.now", "args": {}})
+    limits = {"total": 20, "block": 20, "grace": 5}
+    order = {"verb": "remove", "target": "high", "limits": limits, "force": False, "keep_partial": False}
+    far._send({"id": 2, "call": "owner.order", "args": {"order": order}})
+    while not (children := _children(pid)):
+        assert time.monotonic() < before + 10
+    far.close()
+    wait_for("the worker ends by itself", lambda: not any(Path(f"/proc/{c}").exists() for c in children))
+    wait_for("and then its owner", lambda: not Path(f"/proc/{pid}").exists())
+
+
+def _children(pid: int) -> list[str]:
+    try:
+        return [c for t in Path(f"/proc/{pid}/task").iterdir() for c in (t / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+def test_a_host_that_is_served_is_handed_on(folder: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``serve --stdio`` beside a ``serve`` is a go-between: the owner is the one that serves."""
+    monkeypatch.setattr(local, "_SERVED", folder / "socket")
+    assert local.served_host() is None or os.getuid() != 0
+    with listen(folder / "socket") as listener:
+        owner = Owner(model)
+        thread = threading.Thread(target=owner.serve, args=(listener,))
+        thread.start()
+        served = local.served_host()
+        assert served is not None
+        ours, theirs = socket.socketpair()
+        between = threading.Thread(target=local.hand_on, args=(served, theirs.fileno(), theirs.fileno()))
+        between.start()
+        from hotbank.remote import SocketStream
+
+        with Remote(SocketStream(ours)) as client:
+            assert client.snapshot() == model.snapshot()
+            assert serve.remove(client, "high").exit == 0
+        between.join(5)
+        assert not between.is_alive()
+        served.close()
+        theirs.close()
+        owner.stop()
+        thread.join(5)
+
+
+def test_nothing_here_changes_this_host() -> None:
+    text = Path(__file__).read_text()
+    assert not re.search(r'"host", "(remove|add)"', text)
+    assert Host.__name__ == "Host"
