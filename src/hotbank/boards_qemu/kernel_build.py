@@ -2,8 +2,8 @@
 """A kernel for a board in QEMU, built from Debian's source package with our port applied.
 
 The tree and its objects stay in the cache, one set for each source, so that a changed port compiles only what it
-touches. What comes out is kept by content: source, port, compiler and modules make the key, and the same key is
-answered without a compiler.
+touches. What comes out is kept by content: source, port and modules make the key, and the same key is answered
+without a compiler.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _fingerprint(source: Path) -> str:
 
 
 def _key(arch: str, source: str, port: Port, modules: Sequence[Path]) -> str:
-    digest = hashlib.sha256(f"{arch}\0{source}\0{_compiler(arch)}".encode())
+    digest = hashlib.sha256(f"{arch}\0{source}".encode())
     for line in (*lines_of(port), *_module_sources(modules)):
         digest.update(line.encode() + b"\0")
     return f"{arch}-{digest.hexdigest()[:16]}"
@@ -191,13 +191,6 @@ def _module_sources(modules: Sequence[Path]) -> Iterator[str]:
     for folder in modules:
         for path in sorted(p for p in folder.iterdir() if p.suffix in (".c", ".h") or p.name in ("Kbuild", "Makefile")):
             yield f"{folder.name}/{path.name}\0{path.read_text(encoding='utf-8')}"
-
-
-def _compiler(arch: str) -> str:
-    try:
-        return _run([f"{_CROSS[arch]}gcc", "--version"]).splitlines()[0]
-    except MachineError:
-        return "any"  # none here: any kernel that was built before will do
 
 
 def _check_tools() -> None:

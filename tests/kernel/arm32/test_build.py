@@ -49,7 +49,9 @@ def port(tmp_path: Path) -> Path:
     return tmp_path / "port"
 
 
-def test_the_same_content_is_compiled_once(compiled: list[str], source: Path, port: Path, tmp_path: Path) -> None:
+def test_the_same_content_is_compiled_once(
+    compiled: list[str], source: Path, port: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A change of the port, its configuration, a module or the source is another kernel; going back is none."""
     module = tmp_path / "module"
     module.mkdir()
@@ -70,6 +72,8 @@ def test_the_same_content_is_compiled_once(compiled: list[str], source: Path, po
     assert built() == 4
     (source / "arch/arm/Kconfig").write_text("config ARM\n\tdef_bool y\n")
     assert built() == 5
+    monkeypatch.setenv("PATH", "")
+    assert built() == 5  # without any tool
     assert compiled[0] == "config ARM\n# ours\n\tbool\n"
     assert compiled[1] == "config ARM\n# theirs\n\tbool\n"
 
