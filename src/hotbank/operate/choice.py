@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, islice, product
+from itertools import accumulate, product
 from math import gcd, lcm
 
 from hotbank.errors import Code
@@ -25,8 +25,7 @@ from hotbank.operate.plan import Action, Plan, Step, domain_of, lowest_power, re
 from hotbank.operate.reasons import remedy
 from hotbank.operate.verdict import Target, block_numbers, lies_in, must_fit, room_for, verdict, zones_for
 
-EFFORT = 200_000  # nodes of one search; beyond them the best that was found is given, with what is proven about it
-WAYS = 1024  # linear limits that are looked at
+EFFORT = 4_000_000  # steps of a choice, a few seconds; then the best that was found is given, and what is proven of it
 _SCALE = 1 << 10  # prices of room are fractions of this denominator
 
 
@@ -212,8 +211,9 @@ def _stays(snapshot: Snapshot, surveys: Mapping[int, Survey], inside: Sequence[T
 def _no_way(snapshot: Snapshot, offers: Sequence[Offer], given_up: Sequence[GivenUp], size: int) -> Plan:
     able = sum(offer.size for offer in offers)
     if able >= size:
-        most = format_size(_most(snapshot, offers))
-        code, fact = Code.NO_CAPACITY, f"the memory that stays has room for the pages of {most} at most"
+        code, fact = Code.NO_CAPACITY, "the pages of so much do not fit into the memory that stays"
+        most = _most(snapshot, offers)
+        fact = fact if most is None else f"the memory that stays has room for the pages of {format_size(most)} at most"
     else:
         code = _most_of(given_up)
         fact = f"only {format_size(able)} can leave" if able else "nothing here can leave"
@@ -239,11 +239,12 @@ def cheapest(snapshot: Snapshot, offers: Sequence[Offer], size: int) -> tuple[tu
     """
     unit = gcd(*(offer.size for offer in offers)) or 1
     need, below = -(-size // unit), sum(offer.pages for offer in offers) + 1
-    anyhow = _search(_items(offers, unit, (0,) * len(offers)), need, _NEVER, 0, below)
+    effort = _Effort(EFFORT)
+    anyhow = _search(_items(offers, unit, (0,) * len(offers)), need, _NEVER, 0, below, effort)
     if anyhow.taken is None or _fits(snapshot, [offers[i] for i in anyhow.taken]):
         found = anyhow
     else:
-        found = _under_limits(snapshot, offers, unit, need, anyhow)
+        found = _under_limits(snapshot, offers, unit, need, anyhow, effort)
     if found.taken is None:
         return None, 0
     return _without_spare([offers[i] for i in sorted(found.taken)], size), found.at_least
@@ -254,16 +255,18 @@ def _fits(snapshot: Snapshot, chosen: Sequence[Offer]) -> bool:
     return must_fit(leaving) <= room_for(snapshot, leaving)
 
 
-def _under_limits(snapshot: Snapshot, offers: Sequence[Offer], unit: int, need: int, anyhow: _Found) -> _Found:
+def _under_limits(
+    snapshot: Snapshot, offers: Sequence[Offer], unit: int, need: int, anyhow: _Found, effort: _Effort
+) -> _Found:
     """The best under each way to take the maxima; ``anyhow``: the best if there were room for everything."""
     best = _Found(None, sum(offer.pages for offer in offers) + 1, _NEVER)
-    limits = _limits(snapshot, offers)
-    for limit in islice(limits, WAYS):
-        found = _under(_items(offers, unit, limit.takes), need, limit.room, best.cost)
-        at_least = min(best.at_least, found.at_least)
+    for limit in _limits(snapshot, offers):
+        found = _under(_items(offers, unit, limit.takes), need, limit.room, best.cost, effort)
+        at_least = min(best.at_least, found.at_least if effort.left > 0 else anyhow.at_least)
         best = replace(found if found.taken is not None else best, at_least=at_least)
-    proven = anyhow.at_least if next(limits, None) is not None else best.at_least
-    return replace(best, at_least=min(best.cost, max(proven, anyhow.at_least)))
+        if effort.left <= 0:
+            break
+    return replace(best, at_least=min(best.cost, max(best.at_least, anyhow.at_least)))
 
 
 def _without_spare(chosen: Sequence[Offer], size: int) -> tuple[Offer, ...]:
@@ -277,18 +280,22 @@ def _without_spare(chosen: Sequence[Offer], size: int) -> tuple[Offer, ...]:
     return tuple(offer for offer in chosen if offer.name in set(kept))
 
 
-def _most(snapshot: Snapshot, offers: Sequence[Offer]) -> int:
-    """The most bytes that can leave at once."""
+def _most(snapshot: Snapshot, offers: Sequence[Offer]) -> int | None:
+    """The most bytes that can leave at once; None where it takes too long to say."""
     unit = gcd(*(offer.size for offer in offers)) or 1
-    limits = [(_items(offers, unit, limit.takes), limit.room) for limit in islice(_limits(snapshot, offers), WAYS)]
+    effort = _Effort(EFFORT)
     low, high = 0, sum(offer.size for offer in offers) // unit
     while low < high:
         middle = (low + high + 1) // 2
-        if any(_least_room(items, middle, room).taken is not None for items, room in limits):
+        if any(
+            _least_room(_items(offers, unit, limit.takes), middle, limit.room, effort).taken is not None
+            for limit in _limits(snapshot, offers)
+            if effort.left > 0
+        ):
             low = middle
         else:
             high = middle - 1
-    return low * unit
+    return low * unit if effort.left > 0 else None
 
 
 # What stays has room: a sum of maxima, as one linear limit for each way to take them
@@ -384,25 +391,32 @@ def _items(offers: Sequence[Offer], unit: int, takes: Sequence[int | None]) -> l
     return [_Item(i, o.size // unit, o.pages, t) for i, (o, t) in enumerate(parts) if t is not None]
 
 
-def _under(items: Sequence[_Item], need: int, room: int, below: int) -> _Found:
+@dataclass(slots=True)
+class _Effort:
+    """Steps that are left; no search takes all of them, so that the next one can still begin."""
+
+    left: int
+
+
+def _under(items: Sequence[_Item], need: int, room: int, below: int, effort: _Effort) -> _Found:
     """The cheapest items of ``need`` units or more that take ``room`` at most and cost less than ``below``."""
-    without_regard = _search(items, need, _NEVER, 0, below)
+    without_regard = _search(items, need, _NEVER, 0, below, effort)
     if without_regard.taken is None or _takes(items, without_regard.taken) <= room:
         return without_regard
-    least = _least_room(items, need, room)
+    least = _least_room(items, need, room, effort)
     if least.taken is None:
         return _Found(None, below, _NEVER if least.at_least > room else without_regard.at_least)
     cost = sum(item.cost for item in items if item.number in set(least.taken))
-    found = _search(items, need, room, _price(items, need, room), min(below, cost))
+    found = _search(items, need, room, _price(items, need, room, effort), min(below, cost), effort)
     at_least = max(found.at_least, without_regard.at_least)
     if found.taken is None and cost < below:
         return _Found(least.taken, cost, at_least)
     return _Found(found.taken, found.cost, at_least)
 
 
-def _least_room(items: Sequence[_Item], need: int, room: int) -> _Found:
+def _least_room(items: Sequence[_Item], need: int, room: int, effort: _Effort) -> _Found:
     """Items of ``need`` units that take the least room, if that is ``room`` or less."""
-    return _search([_Item(i.number, i.size, i.takes, 0) for i in items], need, _NEVER, 0, room + 1)
+    return _search([_Item(i.number, i.size, i.takes, 0) for i in items], need, _NEVER, 0, room + 1, effort)
 
 
 def _takes(items: Sequence[_Item], taken: Sequence[int]) -> int:
@@ -438,26 +452,27 @@ class _Priced:
         return sum(item.takes for item in self.items[:last])
 
 
-def _price(items: Sequence[_Item], need: int, room: int) -> int:
+def _price(items: Sequence[_Item], need: int, room: int, effort: _Effort) -> int:
     """The price of room with the highest Lagrangian bound, by bisection on what is then taken."""
     low, high = 0, _SCALE
     while high < _NEVER and _Priced(items, high).taken(need) > room:
         low, high = high, high * 4
     while high - low > 1:
+        effort.left -= len(items)
         middle = (low + high) // 2
         low, high = (middle, high) if _Priced(items, middle).taken(need) > room else (low, middle)
     return high
 
 
-def _search(items: Sequence[_Item], need: int, room: int, price: int, below: int) -> _Found:
+def _search(items: Sequence[_Item], need: int, room: int, price: int, below: int, effort: _Effort) -> _Found:
     """Depth first, the cheapest item first; a branch ends where its bound is not below the best that is known."""
     priced = _Priced(items, price)
     best: _Taken = None
     floor: int | None = None
     open_: list[tuple[int, int, int, int, int, _Taken]] = [(0, need, 0, 0, 0, None)]
-    effort = EFFORT + 2 * len(items)
-    while open_ and effort:
-        effort -= 1
+    steps = limit = max(effort.left * 3 // 4, 4 * len(items))
+    while open_ and steps:
+        steps -= 1
         at, left, cost, takes, weight, taken = open_.pop()
         if left <= 0:
             if cost < below:
@@ -476,6 +491,7 @@ def _search(items: Sequence[_Item], need: int, room: int, price: int, below: int
             entry = (item.number, taken)
             added = weight + priced.weights[at]
             open_.append((at + 1, left - item.size, cost + item.cost, takes + item.takes, added, entry))
+    effort.left -= limit - steps + len(items)
     at_least = min(below, floor or 0) if open_ else below
     return _Found(tuple(_numbers(best)) if best is not None else None, below, at_least)
 
