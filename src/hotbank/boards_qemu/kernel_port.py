@@ -57,13 +57,16 @@ class Port:
         ``originals`` keeps what the tree had before the first edit; applying another version of the port starts
         from there. Raises Refusal, and then has written nothing.
         """
-        wanted = {**self._edited(tree, originals), **self._own(tree, originals)}
-        for file in _previous(originals) - set(wanted):
-            _restore(tree, originals, file)
-        for file, text in wanted.items():
+        edited, own = self._edited(tree, originals), self._own(tree, originals)
+        outdated = _previous(originals) - edited.keys() - own.keys()
+        for file in edited:
             _keep(tree, originals, file)
+        _list(originals, outdated | edited.keys() | own.keys())  # first: whoever is cut short can be taken up again
+        for file in outdated:
+            _restore(tree, originals, file)
+        for file, text in (*edited.items(), *own.items()):
             _write(tree / file, text)
-        _write(originals / ".files", "".join(f"{file}\n" for file in sorted(wanted)))
+        _list(originals, edited.keys() | own.keys())
 
     def _edited(self, tree: Path, originals: Path) -> dict[str, str]:
         texts: dict[str, str] = {}
@@ -147,9 +150,13 @@ def _original(tree: Path, originals: Path, file: str) -> str:
     raise Refusal(Code.UNSUPPORTED, f"the kernel's source has no {file}", remedy=_REMEDY)
 
 
+def _list(originals: Path, files: set[str]) -> None:
+    _write(originals / ".files", "".join(f"{file}\n" for file in sorted(files)))
+
+
 def _keep(tree: Path, originals: Path, file: str) -> None:
-    """Keep what the tree had; for a file of our own that is nothing."""
-    if file not in _previous(originals) and (tree / file).exists() and not (originals / file).exists():
+    """Keep what the tree had before the first edit."""
+    if not (originals / file).exists():
         _write(originals / file, (tree / file).read_text(encoding="utf-8"))
 
 

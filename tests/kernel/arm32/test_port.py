@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hotbank.boards_qemu import kernel_port
 from hotbank.boards_qemu.kernel_build import port_folder
 from hotbank.boards_qemu.kernel_port import Edit, Port, applied, read_edits
 from hotbank.errors import FormatError, Refusal
@@ -76,6 +78,29 @@ def test_another_port_starts_from_the_originals(tree: Path) -> None:
     assert contents(tree) == {"a.c": applied(BEFORE_F, SOURCE), "d/new.c": "one\n"}
     apply(tree, IN_G, files={"d/new.c": "two\n"})
     assert contents(tree) == {"a.c": applied(IN_G, SOURCE), "d/new.c": "two\n"}
+    apply(tree)
+    assert contents(tree) == pristine
+
+
+@pytest.mark.parametrize("writes", range(8))
+def test_whoever_is_cut_short_is_taken_up_again(tree: Path, writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After any number of writes: the same port again makes the tree whole, and an empty one gives the first back."""
+    pristine, left = contents(tree), writes
+    really = kernel_port._write
+
+    def write(path: Path, text: str) -> None:
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        really(path, text)
+
+    monkeypatch.setattr(kernel_port, "_write", write)
+    with suppress(KeyboardInterrupt):
+        apply(tree, BEFORE_F, files={"new.c": "one\n"})
+    monkeypatch.setattr(kernel_port, "_write", really)
+    apply(tree, BEFORE_F, files={"new.c": "one\n"})
+    assert contents(tree) == {"a.c": applied(BEFORE_F, SOURCE), "new.c": "one\n"}
     apply(tree)
     assert contents(tree) == pristine
 
