@@ -7,7 +7,9 @@ A served machine's owner carries the transaction out, so it survives this proces
 from __future__ import annotations
 
 import json
+import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -19,15 +21,19 @@ from hotbank import operate
 from hotbank.cli.context import Context
 from hotbank.cli.plan import plan_lines
 from hotbank.cli.progress import Show, outcome_lines, watching
-from hotbank.machine import Machine
+from hotbank.machine import Interruptible, Machine
+from hotbank.memory import KernelState
 from hotbank.operate import Event, Limits, Outcome, Plan, reasons
 from hotbank.remote import Remote
+
+_ASK_EVERY = 0.25  # seconds of wall time
 
 
 def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that remove and add share."""
     options = (
-        click.argument("target", metavar="BANK|BLOCK"),
+        click.argument("target", metavar="BANK|BLOCK", required=False),
+        click.option("--all", "every", is_flag=True, help="Every bank that may leave, one after the other."),
         click.option(
             "--deadline",
             type=click.FloatRange(min=0, min_open=True),
@@ -49,29 +55,70 @@ def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
 @_limits
 @click.option("--force", is_flag=True, help="Try although a survey says no; the deadline still holds.")
 @click.pass_obj
-def remove(
-    context: Context, target: str, deadline: float, keep_partial: bool, dry_run: bool, as_json: bool, force: bool
-) -> int:
+def remove(context: Context, /, target: str | None, every: bool, dry_run: bool, as_json: bool, **options: Any) -> int:
     """Evacuate a bank, take it out of the kernel, and switch its power off.
 
     A removal that fails puts every block back into the state and zone it was in.
     """
+    _check_named(target, every)
     machine = context.machine(changing=True)
+    targets = _targets(machine, "remove", target)
     if dry_run:
-        return _print_plan(operate.plan_remove(machine, target), as_json)
-    options = {"limits": _seconds(deadline), "force": force, "keep_partial": keep_partial}
-    return _carry_out(machine, "remove", target, options, as_json)
+        return _together([_print_plan(operate.plan_remove(machine, name), as_json) for name in targets])
+    return _all_of(machine, "remove", targets, _settings(options), as_json)
 
 
 @click.command("add")
 @_limits
 @click.pass_obj
-def add(context: Context, target: str, deadline: float, keep_partial: bool, dry_run: bool, as_json: bool) -> int:
+def add(context: Context, /, target: str | None, every: bool, dry_run: bool, as_json: bool, **options: Any) -> int:
     """Switch a bank's power on, bring it into the kernel, and online it as Movable."""
+    _check_named(target, every)
     machine = context.machine(changing=True)
+    targets = _targets(machine, "add", target)
     if dry_run:
-        return _print_plan(operate.plan_add(machine, target), as_json)
-    return _carry_out(machine, "add", target, {"limits": _seconds(deadline), "keep_partial": keep_partial}, as_json)
+        return _together([_print_plan(operate.plan_add(machine, name), as_json) for name in targets])
+    return _all_of(machine, "add", targets, _settings(options), as_json)
+
+
+def _check_named(target: str | None, every: bool) -> None:
+    if every == (target is not None):
+        raise click.UsageError("name a bank or a block, or give --all")
+
+
+def _targets(machine: Machine, verb: str, target: str | None) -> tuple[str, ...]:
+    """What was named, else the banks that may leave and are not yet where the verb takes them."""
+    if target is not None:
+        return (target,)
+    there = KernelState.ABSENT if verb == "remove" else KernelState.ONLINE
+    return tuple(b.name for b in machine.snapshot().banks if (b.movable or not b.at_boot) and b.kernel is not there)
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a verb. The deadline is of the whole, and one block may take all of it."""
+    deadline = options.pop("deadline")
+    return {"limits": Limits(total=deadline, block=deadline), **options}
+
+
+def _all_of(machine: Machine, verb: str, targets: tuple[str, ...], options: dict[str, Any], as_json: bool) -> int:
+    """One transaction each; an interruption ends the row."""
+    if not as_json:
+        click.echo(f"machine {machine.snapshot().machine}")
+    if not targets:
+        click.echo(json.dumps(Event(0.0, 0, "done", exit=0).document()) if as_json else "nothing to do")
+    exits: list[int] = []
+    for target in targets:
+        exits.append(_carry_out(machine, verb, target, options, as_json))
+        if exits[-1] == reasons.EXIT_INTERRUPTED:
+            break
+    return _together(exits)
+
+
+def _together(exits: list[int]) -> int:
+    """The exit status of several: the one they share, 130 after an interruption, else 64: partly done."""
+    if reasons.EXIT_INTERRUPTED in exits:
+        return reasons.EXIT_INTERRUPTED
+    return max(exits, default=reasons.EXIT_DONE) if len(set(exits)) < 2 else reasons.EXIT_PARTLY
 
 
 def _print_plan(made: Plan, as_json: bool) -> int:
@@ -80,15 +127,7 @@ def _print_plan(made: Plan, as_json: bool) -> int:
     return reasons.EXIT_FAILED if made.impossible else reasons.EXIT_DONE
 
 
-def _seconds(deadline: float) -> Limits:
-    """The total; one block may take all of it."""
-    return Limits(total=deadline, block=deadline)
-
-
 def _carry_out(machine: Machine, verb: str, target: str, options: dict[str, Any], as_json: bool) -> int:
-    name = machine.snapshot().machine
-    if not as_json:
-        click.echo(f"machine {name}")
     seen: set[str] = set()
     with watching(f"{verb} {target}", as_json) as show:
 
@@ -100,7 +139,18 @@ def _carry_out(machine: Machine, verb: str, target: str, options: dict[str, Any]
     if not as_json:
         for line in outcome_lines(outcome, acted="step" in seen):
             click.echo(line, err=outcome.exit != reasons.EXIT_DONE)
+    if outcome.open and isinstance(machine, Remote) and machine.hello.pid == os.getpid():
+        _stay_until_settled(machine)
     return outcome.exit
+
+
+def _stay_until_settled(machine: Remote) -> None:
+    """This process is the owner itself: who settles it when the kernel lets go is a worker that would die with us."""
+    from hotbank import serve
+
+    click.echo("hotbank: waiting until the kernel lets go; Ctrl-C leaves it to hotbank recover", err=True)
+    while serve.history(machine)[-1].code is None:
+        time.sleep(_ASK_EVERY)
 
 
 def _transact(machine: Machine, verb: str, target: str, options: dict[str, Any], show: Show) -> Outcome:
@@ -111,7 +161,13 @@ def _transact(machine: Machine, verb: str, target: str, options: dict[str, Any],
             order = serve.remove if verb == "remove" else serve.add
             return order(machine, target, on_event=show, **options)
     stopped: list[bool] = []
-    with _interrupts(lambda: stopped.append(True)):
+
+    def stop() -> None:
+        stopped.append(True)
+        if isinstance(machine, Interruptible):
+            machine.interrupt()
+
+    with _interrupts(stop):
         act = operate.remove if verb == "remove" else operate.add
         return act(machine, target, on_event=show, interrupted=lambda: bool(stopped), **options)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from hotbank import serve
 from hotbank.cli.context import Context
 from hotbank.cli.progress import outcome_lines
 from hotbank.errors import Code, Refusal
-from hotbank.operate import Entry, Limits
+from hotbank.operate import Action, Entry, Limits, Row
 from hotbank.remote import Remote
 from hotbank.wire import encode
 
@@ -24,10 +25,11 @@ from hotbank.wire import encode
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def history(context: Context, as_json: bool) -> None:
-    """Transactions of the current machine: when, how long, how many pages, how they ended."""
+    """Transactions of the current machine: when, how long, how many pages, how they ended, and time spent off."""
     entries = serve.history(_owner(context))
     if as_json:
-        click.echo(json.dumps({"schema": 1, "transactions": [_document(entry) for entry in entries]}))
+        document = {"schema": 1, "transactions": [_document(entry) for entry in entries]}
+        click.echo(json.dumps(document | {"failures": _failures(entries), "off": seconds_off(entries, time.time())}))
         return
     for line in _table(entries):
         click.echo(line)
@@ -86,3 +88,50 @@ def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
     ends = Counter(e.code for e in entries if e.code is not None)
     summary = ", ".join(f"{count} {code}" for code, count in ends.most_common()) or "none yet"
     yield f"{len(entries)} transactions: {summary}; {sum(e.pages for e in entries)} pages moved"
+    failures = _failures(entries)
+    if failures:
+        yield "failures: " + ", ".join(f"{count} {code}" for code, count in failures.items())
+    for domain, spent in seconds_off(entries, time.time()).items():
+        yield f"domain {domain}: off or in self-refresh for {_duration(spent)}"
+
+
+def _failures(entries: tuple[Entry, ...]) -> dict[str, int]:
+    """Reasons of what did not come about, the most frequent first."""
+    codes = (e.code.value for e in entries if e.code not in (None, Code.OK, Code.DOMAIN_IN_USE, Code.SUPERSEDED))
+    return dict(Counter(codes).most_common())
+
+
+def seconds_off(entries: tuple[Entry, ...], now: float) -> dict[str, float]:
+    """For each domain, seconds between its going dark and its going on, as the journal has them, up to ``now``.
+
+    A boot that came in between ends a stretch at the first row that was written after it: more is not known.
+    """
+    spent: dict[str, float] = {}
+    dark: dict[str, tuple[float, str]] = {}
+    for entry in entries:
+        boot = entry.before.boot_id
+        for domain in [d for d, (_, since) in dark.items() if since != boot]:
+            spent[domain] += entry.began - dark.pop(domain)[0]
+        for row in entry.rows:
+            if row.code is Code.OK and row.ended is not None:
+                _count(row, boot, spent, dark)
+    for domain, (since, _) in dark.items():
+        spent[domain] += now - since
+    return spent
+
+
+def _count(row: Row, boot: str, spent: dict[str, float], dark: dict[str, tuple[float, str]]) -> None:
+    assert row.ended is not None
+    if row.step in (Action.POWER_OFF, Action.SELF_REFRESH):
+        spent.setdefault(row.target, 0.0)
+        dark.setdefault(row.target, (row.ended, boot))
+    elif row.step == Action.POWER_ON and row.target in dark:
+        spent[row.target] += row.ended - dark.pop(row.target)[0]
+
+
+def _duration(seconds: float) -> str:
+    """``3 d 04:05:06`` or ``04:05:06``."""
+    whole = int(seconds)
+    days, rest = divmod(whole, 86400)
+    clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{days} d {clock}" if days else clock

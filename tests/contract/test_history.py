@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the journal tells of the past, ``--all``, and the units that use it."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hotbank.cli import cli
+from hotbank.cli.journal import seconds_off
+from hotbank.errors import Code
+from hotbank.operate import Before, Entry, Row
+
+UNITS = sorted((Path(__file__).parents[2] / "packaging/systemd").iterdir())
+
+
+def entry(boot: str, began: float, *rows: tuple[str, Code | None, float]) -> Entry:
+    """A transaction of that boot with acts on the domain: step, how it ended, and when."""
+    acts = tuple(Row(step, "ddr", code, None, at - 1, at if code else None) for step, code, at in rows)
+    return Entry(1, 1, Before("remove", "high", boot), began, acts, Code.OK)
+
+
+OK = Code.OK
+
+
+@pytest.mark.parametrize(
+    ("entries", "spent"),
+    [
+        ((), {}),
+        ((entry("a", 0, ("offline", OK, 5)),), {}),
+        ((entry("a", 0, ("power-off", OK, 10)),), {"ddr": 90.0}),  # off to this day
+        ((entry("a", 0, ("power-off", OK, 10)), entry("a", 20, ("power-on", OK, 30))), {"ddr": 20.0}),
+        ((entry("a", 0, ("power-off", OK, 10)), entry("b", 40, ("power-on", OK, 41))), {"ddr": 30.0}),  # a boot between
+        ((entry("a", 0, ("power-off", Code.SWITCH_FAILED, 10)),), {}),
+        ((entry("a", 0, ("power-off", None, 10)),), {}),  # not known to have been done
+        ((entry("a", 0, ("self-refresh", OK, 10), ("power-off", OK, 20), ("power-on", OK, 25)),), {"ddr": 15.0}),
+        ((entry("a", 0, ("power-on", OK, 10)),), {}),
+    ],
+)
+def test_time_spent_off(entries: tuple[Entry, ...], spent: dict[str, float]) -> None:
+    assert seconds_off(entries, 100.0) == spent
+
+
+def run(*arguments: str) -> tuple[str, int]:
+    done = CliRunner().invoke(cli, ["-m", "model:arm-2009", *arguments], standalone_mode=False)
+    return done.output, done.return_value if isinstance(done.return_value, int) else 2
+
+
+def test_all_banks_that_may_leave() -> None:
+    said, status = run("remove", "--all", "--dry-run")
+    assert status == 0
+    assert "remove    high: OK" in said
+    assert "low:" not in said
+    said, status = run("remove", "--all")
+    assert (status, said.splitlines()[0]) == (0, "machine model:arm-2009")
+    assert "OK: high is out of the kernel, domain ddr-high is off" in said
+    assert run("add", "--all") == ("machine model:arm-2009\nnothing to do\n", 0)
+    said, status = run("add", "--all", "--json")
+    assert (json.loads(said)["event"], json.loads(said)["exit"], status) == ("done", 0, 0)
+
+
+@pytest.mark.parametrize("arguments", [("remove",), ("remove", "high", "--all"), ("add",), ("add", "high", "--all")])
+def test_either_a_name_or_all(arguments: tuple[str, ...]) -> None:
+    assert run(*arguments)[1] == 2
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_units_say_what_our_command_line_understands(unit: Path) -> None:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(unit)
+    assert parser["Unit"]["Description"].startswith("hotbank")
+    for key, line in parser["Service"].items() if "Service" in parser else ():
+        words = shlex.split(line)
+        if key.startswith("Exec") and words[0] == "/usr/bin/hotbank":
+            assert CliRunner().invoke(cli, [*words[1:], "--help"]).exit_code == 0, line
+
+
+@pytest.mark.referee
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_systemd_accepts_the_units(unit: Path) -> None:
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    complaints = [line for line in done.stderr.splitlines() if unit.name in line and "not executable" not in line]
+    assert not complaints
