@@ -162,3 +162,25 @@ def test_explaining_one_block_of_this_host_costs_little() -> None:
         assert (status, heavy) == ("0", "[]")
         costs.append(float(seconds))
     assert min(costs) < 0.5
+
+
+_PROGRESS = """
+from hotbank.cli import looking, run
+looking._PATIENCE = 0
+run(["-m", "model:arm-2009", "explain", "--all"])
+"""
+
+
+def test_progress_is_for_terminals_only() -> None:
+    """On a terminal a line says how far it is and is wiped again; into a pipe nothing is written."""
+    command = [sys.executable, "-c", _PROGRESS]
+    piped = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert piped.stderr == ""
+    master, slave = os.openpty()
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=slave, text=True, check=True, timeout=60)
+    os.close(slave)
+    shown = os.read(master, 65536).decode()
+    os.close(master)
+    assert "looked at 7 of 8 blocks" in shown
+    assert shown.endswith("\r\033[K")
+    assert done.stdout == piped.stdout
