@@ -79,7 +79,7 @@ def plan_lines(made: Plan) -> Iterator[str]:
     yield f"{made.verb:<10}{_names(made.target)}: {made.code}" + (f": {made.fact}" if made.fact else "")
     for number, step in enumerate(made.steps, 1):
         pages = f"{step.pages:>8} pages" if step.pages else ""
-        yield f"{number:>4}  {step.action:<14}{step.target:<16}{step.seconds:>8.2f} s{pages}".rstrip()
+        yield f"{number:>4}  {step.action:<14}{step.target:<19}{step.seconds:>8.2f} s{pages}".rstrip()
     if made.steps or made.code is Code.OK:
         yield f"total     {made.pages} pages to move, about {made.seconds:.2f} s"
     if made.remedy and made.impossible:
