@@ -93,6 +93,7 @@ class Running:
         self.offlining = threading.Event()
         self.outcome: Outcome | HotbankError | None = None
         self._thread = threading.Thread(target=self._run, args=(limits, force))
+        self._began = self.elapsed = time.monotonic()
         self._thread.start()
 
     def _run(self, limits: Limits, force: bool) -> None:
@@ -100,6 +101,7 @@ class Running:
             self.outcome = serve.remove(self.client, "high", limits=limits, force=force, on_event=self._hear)
         except HotbankError as e:
             self.outcome = e
+        self.elapsed = time.monotonic() - self._began
 
     def _hear(self, event: Event) -> None:
         self.events.append(event)
@@ -218,42 +220,59 @@ def _order() -> dict[str, object]:
     return {"order": {"verb": "remove", "target": "high", "limits": limits, "force": False, "keep_partial": False}}
 
 
-# Deadlines, in real time.
+# Deadlines, in real time, as the client sees them: from its order to the answer.
+
+DEADLINE = Limits(total=1.2, block=1.2)
+TEN = [0, *(pytest.param(n, marks=pytest.mark.long) for n in range(1, 10))]
 
 
-@pytest.mark.parametrize("turn", [*range(2), *(pytest.param(n, marks=pytest.mark.long) for n in range(2, 10))])
-def test_a_deadline_on_a_pinned_page(served: Served, turn: int) -> None:
+@pytest.fixture(params=["idle", pytest.param("loaded", marks=pytest.mark.long)])
+def load(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Nothing else to do, or as many busy processes as there are processors."""
+    count = (os.cpu_count() or 1) if request.param == "loaded" else 0
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    yield
+    for process in busy:
+        process.kill()
+        process.wait()
+
+
+def in_time(running: Running) -> Outcome:
+    """The outcome, which came after the deadline and within a second of it."""
+    outcome = running.end()
+    assert DEADLINE.total <= running.elapsed < DEADLINE.total + 1
+    assert DEADLINE.total <= outcome.seconds <= running.elapsed
+    return outcome
+
+
+@pytest.mark.parametrize("turn", TEN)
+def test_a_deadline_on_a_pinned_page(served: Served, load: None, turn: int) -> None:
     before = served.places()
-    with stuck_removal(served, Limits(total=0.6, block=0.6)) as running:
-        outcome = running.end()
+    served.pin()
+    outcome = in_time(Running(served.client(), DEADLINE))
     assert (outcome.code, outcome.exit) == (Code.DEADLINE, 1)
-    assert 0.6 <= outcome.seconds < 1.6
     assert served.places() == before
 
 
-@pytest.mark.parametrize("turn", [*range(1), *(pytest.param(n, marks=pytest.mark.long) for n in range(1, 10))])
+@pytest.mark.parametrize("turn", TEN)
 def test_a_deadline_without_room(served: Served, turn: int) -> None:
     served.model.fill_until(20_000)
     before, client = served.places(), served.client()
     assert serve.remove(client, "high").code is Code.NO_CAPACITY
-    running = Running(client, Limits(total=0.8, block=0.8))
-    outcome = running.end()
+    outcome = in_time(Running(client, DEADLINE))
     assert (outcome.code, outcome.exit) == (Code.DEADLINE, 1)
-    assert 0.8 <= outcome.seconds < 1.8
     assert served.places() == before
 
 
-@pytest.mark.parametrize("turn", [*range(2), *(pytest.param(n, marks=pytest.mark.long) for n in range(2, 10))])
+@pytest.mark.parametrize("turn", TEN)
 def test_stalled_writeback_is_pending_and_then_settled(served: Served, turn: int) -> None:
     before = served.places()
     served.model.write_file("disk", 3000)
     served.model.stall_writeback("disk", 3000)
     client, other = served.client(), served.client()
     assert any(client.survey(n).kinds.get(Kind.FILE) for n in _blocks(client.snapshot()))
-    running = Running(client, Limits(total=0.6, block=0.6))
-    outcome = running.end()
+    outcome = in_time(Running(client, DEADLINE))
     assert (outcome.code, outcome.exit, outcome.open) == (Code.CANCEL_PENDING, 1, True)
-    assert outcome.seconds < 1.6
     assert other.snapshot().pending is not None
     assert served.model.power("ddr-high") is Power.ON
     worker_of(other)  # nobody else may start

@@ -22,7 +22,7 @@ import pytest
 
 from hotbank import board, operate
 from hotbank.boards_qemu.packages import Archive, cache_folder, host_architecture
-from hotbank.errors import Code, KernelError
+from hotbank.errors import CancelPending, Code, KernelError
 from hotbank.host import Host
 from hotbank.machine import Block, Machine
 from hotbank.memory import BlockState, Kind, Power
@@ -287,6 +287,20 @@ def test_stalled_writeback_is_pending_until_the_model_lets_go(own: Mounted) -> N
         assert time.monotonic() < until
         time.sleep(0.05)
     assert own.path(block).read_text() == "online\n"
+
+
+def test_an_interruption_is_answered_within_a_second_also_under_stalled_writeback(own: Mounted) -> None:
+    host, model = _host(own), own.model
+    model.write_file("disk", 5000)
+    model.stall_writeback("disk", 5000)
+    surveys = {n: model.survey(n) for n in (4, 5, 6, 7)}
+    block = max(surveys, key=lambda n: surveys[n].kinds.get(Kind.FILE, 0))
+    threading.Timer(0.5, host.interrupt).start()
+    began = time.monotonic()
+    with pytest.raises(CancelPending, match="interrupted and the kernel has not let go"):
+        host.offline(block, host.clock.now() + 60)
+    assert 0.5 <= time.monotonic() - began < 1.7
+    model.end_writeback("disk")
 
 
 def test_unmounting_ends_it(tmp_path: Path) -> None:

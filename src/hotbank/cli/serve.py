@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import grp
+import os
 import signal
 import sys
 from pathlib import Path
@@ -66,7 +67,8 @@ def _answer_on_pipes(context: Context) -> None:
         return
     machine = _machine(context)
     owner = local.owner_of(machine) if isinstance(machine, Host) else Owner(machine)
-    owner.attend(FileStream(sys.stdin.buffer, sys.stdout.buffer))
+    with os.fdopen(os.dup(sys.stdin.fileno()), "rb") as reader, os.fdopen(os.dup(sys.stdout.fileno()), "wb") as writer:
+        owner.attend(FileStream(reader, writer))
     owner.wait()
 
 

@@ -22,7 +22,7 @@ from hotbank.host.writer import Writer
 from hotbank.machine import BankStatus, Block, Clock, DomainStatus, Pages, Snapshot, Survey
 from hotbank.memory import KIB, BlockState, KernelState, Online, Power, Range, Zone
 
-SETTLE = 1.0  # seconds in which a cancelled offline must have let go of its block
+SETTLE = 0.8  # seconds in which a cancelled offline must have let go of its block: an answer is due within one
 LOOK = 0.05  # seconds between two looks at whether there is still room
 PATIENCE = 60.0  # seconds after which any other write is given up
 
@@ -63,6 +63,7 @@ class Host:
         domains = self._board.domains if self._board else ()
         self._switches = {d.name: switch_for(d, self._tree) for d in domains} | dict(switches or {})
         self._under_way: int | None = None
+        self._interrupted = False
         self._writing: Writer | None = None
         self._held: list[Writer] = []
 
@@ -117,7 +118,7 @@ class Host:
     def offline(self, block: int, deadline: float) -> None:
         """Write ``offline`` to the block's state; at the deadline the write is cancelled."""
         name = f"{MEMORY}/memory{self._existing(block)}/state"
-        self._under_way = block
+        self._under_way, self._interrupted = block, False
         try:
             writer = self._writing = Writer(self._tree.path(name), "offline")
             ended = self._wait_while_there_is_room(writer, deadline)
@@ -137,9 +138,11 @@ class Host:
         self._route(route).remove(bank, span)
 
     def interrupt(self) -> None:
-        """End the offline that is under way, from another thread; it answers EINTR. Nothing where none is."""
+        """End the offline that is under way, from another thread; it answers EINTR, or CancelPending. Nothing where
+        none is."""
         writer = self._writing
         if writer is not None:
+            self._interrupted = True
             writer.cancel()
 
     def power(self, domain: str) -> Power:
@@ -171,32 +174,34 @@ class Host:
         _raise_for(writer.errno, what, detail)
 
     def _wait_while_there_is_room(self, writer: Writer, deadline: float) -> bool:
-        """Wait for the write until the deadline, or until hardly any memory is left to move pages to: the kernel
-        would go on until its OOM killer strikes. False when it is still pending."""
+        """Wait for the write until the deadline, an interruption, or until hardly any memory is left to move pages
+        to: the kernel would go on until its OOM killer strikes. False when it is still pending."""
         while not writer.wait(self._clock, min(deadline, self._clock.now() + LOOK)):
-            if files.starved(files.zones(self._tree)) or self._clock.now() >= deadline:
+            starved = files.starved(files.zones(self._tree))
+            if self._interrupted or starved or self._clock.now() >= deadline:
                 return False
         return True
 
     def _cancelled(self, writer: Writer, block: int, deadline: float) -> bool:
-        """End a write that passed its deadline. True if the block went offline before that, False if the write
-        had returned by itself; raises KernelError when the block is back online (EINTR at the deadline, ENOMEM when
-        memory ran out before), else CancelPending."""
+        """End a write that was interrupted or passed its deadline. True if the block went offline before that, False
+        if the write had returned by itself; raises KernelError when the block is back online (EINTR, or ENOMEM when
+        memory ran out), else CancelPending."""
         what = f"offline of memory{block}"
-        early = self._clock.now() < deadline
+        why = "it was interrupted" if self._interrupted else "the deadline passed"
+        starved = not self._interrupted and self._clock.now() < deadline
         writer.cancel()
         until = self._clock.now() + SETTLE
         while writer.pending or files.state(self._tree, block) is BlockState.GOING_OFFLINE:
             if self._clock.now() >= until:
                 self._held.append(writer)
-                raise CancelPending(what, detail="the deadline passed and the kernel has not let go")
+                raise CancelPending(what, detail=f"{why} and the kernel has not let go")
             self._clock.sleep(0.01)
         if writer.errno != errno.EINTR:
             return False
         if files.state(self._tree, block) is BlockState.ONLINE:
-            if early:
+            if starved:
                 raise KernelError(errno.ENOMEM, what, detail="no room is left for its pages; the block is back online")
-            raise KernelError(errno.EINTR, what, detail="the deadline passed; the block is back online")
+            raise KernelError(errno.EINTR, what, detail=f"{why}; the block is back online")
         return True
 
     def _pending(self, blocks: tuple[Block, ...]) -> int | None:
