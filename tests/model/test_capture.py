@@ -188,7 +188,27 @@ def no_capture(document: dict[str, Any]) -> None:
     document["hotbank"] = "plan"
 
 
+def pin_elsewhere(document: dict[str, Any]) -> None:
+    document["blocks"][0]["pages"]["pinned"] = [5]
+
+
+def unknown_zone(document: dict[str, Any]) -> None:
+    document["snapshot"]["zones"][0]["zone"] = "Twilight"
+
+
+def block_elsewhere(document: dict[str, Any]) -> None:
+    document["snapshot"]["blocks"][0]["range"]["start"] -= 4096
+
+
+def no_such_domain(document: dict[str, Any]) -> None:
+    document["snapshot"]["banks"][1]["domain"] = "none-such"
+
+
 BREACHES = [
+    pin_elsewhere,
+    unknown_zone,
+    block_elsewhere,
+    no_such_domain,
     version,
     architecture,
     one_block_less,
@@ -216,6 +236,13 @@ def test_what_is_wrong_with_a_capture_is_said(good: bytes, breach: Callable[[dic
 def test_any_bytes_are_a_capture_or_an_error(data: bytes) -> None:
     with pytest.raises(FormatError):
         capture.loads(data)
+
+
+def test_a_bank_that_no_model_can_have_is_refused(good: bytes) -> None:
+    document = json.loads(good)
+    document["snapshot"]["banks"][1]["range"]["end"] = 1 << 60
+    with pytest.raises(Refusal, match="are available here"):
+        Model.restore(capture.loads(json.dumps(document).encode()))
 
 
 def test_kinds_in_transit_have_to_move() -> None:

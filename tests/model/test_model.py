@@ -88,6 +88,14 @@ class Life(RuleBasedStateMachine):
 
         self.attempt(act)
 
+    @rule(pages=st.integers(0, 2000))
+    def balloon(self, pages: int) -> None:
+        self.attempt(lambda: self.model.balloon(pages))
+
+    @rule(length=st.sampled_from([0, 64]))
+    def per_cpu_lists(self, length: int) -> None:
+        self.model.set_per_cpu_lists(length)
+
     @rule()
     def drop_caches(self) -> None:
         self.model.drop_caches()

@@ -19,7 +19,7 @@ from typing import Any
 
 from hotbank.errors import Code, FormatError, ProtocolError, Refusal
 from hotbank.machine import Machine, PageByPage, Pages, Snapshot, Survey
-from hotbank.memory import BlockState, Kind
+from hotbank.memory import BlockState, Kind, Range, Zone
 from hotbank.wire import decode, encode
 
 FORM, VERSION = "capture", 1
@@ -204,6 +204,9 @@ def _check(capture: Capture) -> None:
         if size <= 0 or size & (size - 1):
             raise FormatError(FORM, 0, name, f"{size} is no power of two")
     pages = snapshot.block_size // snapshot.page_size
+    if pages < 1024:
+        raise FormatError(FORM, 0, "block_size", f"{pages} pages; a block has at least 1024")
+    _check_places(snapshot)
     if [block.number for block in snapshot.blocks] != [block.pages.block for block in capture.blocks]:
         raise FormatError(FORM, 0, "blocks", f"{len(capture.blocks)} blocks, the snapshot has {len(snapshot.blocks)}")
     for block in capture.blocks:
@@ -211,3 +214,18 @@ def _check(capture: Capture) -> None:
         if sum(counts) != pages or min(counts, default=0) <= 0:
             where = f"memory{block.pages.block}"
             raise FormatError(FORM, 0, "runs", f"{where} has {sum(counts)} pages, a block has {pages}")
+        first = block.pages.block * pages
+        if any(not first <= pfn < first + pages for pfn in block.pages.pinned):
+            raise FormatError(FORM, 0, "pinned", f"memory{block.pages.block} has no such page")
+
+
+def _check_places(snapshot: Snapshot) -> None:
+    numbers, size = [block.number for block in snapshot.blocks], snapshot.block_size
+    if numbers != sorted(set(numbers)) or any(b.range != Range.sized(b.number * size, size) for b in snapshot.blocks):
+        raise FormatError(FORM, 0, "blocks", "they do not ascend, or lie elsewhere than their numbers say")
+    strange = [zone.zone for zone in snapshot.zones if zone.zone not in set(Zone)]
+    if strange:
+        raise FormatError(FORM, 0, "zones", f"no zone is called {strange[0]!r}")
+    for bank in snapshot.banks:
+        if bank.domain is not None and snapshot.domain(bank.domain) is None:
+            raise FormatError(FORM, 0, "banks", f"{bank.name} is in domain {bank.domain!r}, which there is not")

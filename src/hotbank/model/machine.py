@@ -19,7 +19,7 @@ from hotbank.board import Bank, Board, Domain
 from hotbank.errors import Code, KernelError, SwitchError
 from hotbank.firmware import describe, memory_map
 from hotbank.machine import BankStatus, Block, DomainStatus, Evidence, Owner, Pages, Snapshot, Survey, ZoneInfo
-from hotbank.memory import BlockState, KernelState, Kind, MemoryMap, Online, Power, Range
+from hotbank.memory import BlockState, KernelState, Kind, MemoryMap, Online, Power, Range, merge
 from hotbank.model.alloc import GFP_BALLOON, PageAllocator
 from hotbank.model.backend import check_room, new_frames
 from hotbank.model.boot import Start, prepare
@@ -28,7 +28,7 @@ from hotbank.model.clock import Costs, ModelClock, SimClock
 from hotbank.model.folios import Folios
 from hotbank.model.frames import CODE, DARK, FREE, KINDS, OFFLINE, Frames, MigrateType
 from hotbank.model.hotplug import MemoryHotplug
-from hotbank.model.restore import Restored, captured_board, captured_numbers
+from hotbank.model.restore import Restored, captured_board
 from hotbank.model.tasks import Tasks
 from hotbank.model.validate import validate
 from hotbank.model.zoning import Group, MemoryBlock
@@ -159,7 +159,8 @@ class Model:
         """A model in the state of a captured machine (capture.py): the same blocks, zones, banks, power and pages."""
         snapshot = capture.snapshot
         board = captured_board(snapshot)
-        check_room(len(captured_numbers(board, snapshot)) * snapshot.block_size // snapshot.page_size, backend)
+        places = merge([*(block.range for block in snapshot.blocks), *(bank.range for bank in board.banks)])
+        check_room(sum(place.size for place in places) // snapshot.page_size, backend)
         model = cls(board, Restored(capture), clock=clock, costs=costs, boot_id=snapshot.boot_id, backend=backend)
         model._stuck.update(bank.name for bank in snapshot.banks if bank.kernel is KernelState.STUCK)
         for domain in snapshot.domains:
