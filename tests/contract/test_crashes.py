@@ -274,3 +274,37 @@ def _wait_for_state(outside: Outside, block: int, state: BlockState) -> None:
     while (outside.root / MEMORY / f"memory{block}/state").read_text().strip() != state:
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+_SWITCHING = """
+import sys
+from hotbank.board import Domain
+from hotbank.host.switch import Command
+from hotbank.host.writer import writers_keep
+from hotbank.memory import Power
+from hotbank.operate import Before
+from hotbank.operate.sqlite_journal import SqliteJournal
+
+journal = SqliteJournal(sys.argv[1])
+writers_keep(journal.writers_keep)
+journal.begin(Before("remove", "high", "boot"))
+argv = ("sh", "-c", "touch " + sys.argv[1] + ".began; sleep 1.5; touch " + sys.argv[1] + ".off")
+Command(Domain("ddr", (Power.ON, Power.OFF), "command", off=argv, status=("echo", "off"))).turn(Power.OFF)
+"""
+
+
+def test_a_switch_command_that_outlives_its_owner_is_waited_for(tmp_path: Path) -> None:
+    """Else it could turn the power off after somebody has recovered and brought the bank back."""
+    path = tmp_path / "journal"
+    owner = subprocess.Popen([sys.executable, "-c", _SWITCHING, str(path)])
+    until = time.monotonic() + 10
+    while not Path(f"{path}.began").exists():
+        assert time.monotonic() < until
+    owner.kill()
+    owner.wait()
+    journal = SqliteJournal(path)
+    while not journal.claim():
+        assert not Path(f"{path}.off").exists() or time.monotonic() < until
+        time.sleep(0.02)
+    assert Path(f"{path}.off").exists()
+    journal.close_file()

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from hotbank.cli import cli
-from hotbank.cli.journal import seconds_off
+from hotbank.cli.journal import _table, seconds_off
 from hotbank.errors import Code
 from hotbank.operate import Before, Entry, Row
 
@@ -90,3 +90,12 @@ def test_systemd_accepts_the_units(unit: Path) -> None:
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
     complaints = [line for line in done.stderr.splitlines() if unit.name in line and "not executable" not in line]
     assert not complaints
+
+
+def test_an_open_transaction_says_why() -> None:
+    held = Entry(1, 7, Before("remove", "high", "a"), 0.0, (Row("offline", "memory20", Code.CANCEL_PENDING, 4, 1, 2),))
+    running = Entry(2, 7, Before("remove", "high", "a"), 0.0, (Row("offline", "memory20", None, None, 1, None),))
+    lines = list(_table((held, running)))
+    assert "CANCEL_PENDING" in lines[1]
+    assert "BUSY_TRANSACTION" in lines[2]
+    assert all(" open " in line for line in lines[1:3])

@@ -82,7 +82,7 @@ def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
     for e in entries:
         began = datetime.fromtimestamp(e.began, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         seconds = f"{e.ended - e.began:.2f}" if e.ended is not None else "open"
-        result = e.code.value if e.code is not None else "-"
+        result = (e.code or _open_because(e)).value
         verb, target = e.before.verb, e.before.target
         yield f"{began:<21}{verb:<8}{target:<12}{result:<18}{seconds:>9}{e.pages:>9}  {len(e.rows)}"
     ends = Counter(e.code for e in entries if e.code is not None)
@@ -93,6 +93,12 @@ def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
         yield "failures: " + ", ".join(f"{count} {code}" for code, count in failures.items())
     for domain, spent in seconds_off(entries, time.time()).items():
         yield f"domain {domain}: off or in self-refresh for {_duration(spent)}"
+
+
+def _open_because(entry: Entry) -> Code:
+    """Why a transaction is not over: the kernel holds a block, or it is being done, or its process died."""
+    held = any(row.code is Code.CANCEL_PENDING for row in entry.rows[-1:])
+    return Code.CANCEL_PENDING if held else Code.BUSY_TRANSACTION
 
 
 def _failures(entries: tuple[Entry, ...]) -> dict[str, int]:

@@ -16,6 +16,7 @@ from typing import Protocol
 from hotbank.board import Domain
 from hotbank.errors import SwitchError
 from hotbank.host.tree import Tree
+from hotbank.host.writer import kept
 from hotbank.memory import Power
 
 _CLASS = "sys/class/regulator"
@@ -109,7 +110,10 @@ class Command:
             raise SwitchError(f"{' '.join(argv)} exited with {code}, and domain {self._domain.name} is {now}")
 
     def _run(self, argv: tuple[str, ...]) -> tuple[int, str]:
-        """Exit status and output. A command that hangs is ended with all that it started."""
+        """Exit status and output. A command that hangs is ended with all that it started.
+
+        One that outlives us may still turn the power, so nobody can take over before it ends (writer.py, ``kept``).
+        """
         try:
             child = subprocess.Popen(
                 argv,
@@ -117,6 +121,7 @@ class Command:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
+                pass_fds=kept(),
             )
         except OSError as e:
             raise SwitchError(f"{argv[0]} can't be run: {e.strerror}") from e

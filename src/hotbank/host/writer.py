@@ -159,9 +159,15 @@ class _Helper:
 
 
 def writers_keep(file: int) -> None:
-    """Have every process that writes for us hold that descriptor open: a lock on it outlives us as long as they do."""
+    """Have every process that changes something for us hold that descriptor open: a lock on it outlives us as long as
+    they do."""
     _helper.close()
     _helper.keep.add(file)
+
+
+def kept() -> tuple[int, ...]:
+    """The descriptors that such a process must inherit."""
+    return tuple(_helper.keep)
 
 
 _helper = _Helper()
