@@ -83,7 +83,8 @@ struct bank {
 };
 
 static LIST_HEAD(banks);
-static DEFINE_MUTEX(banks_lock);	/* taken inside the hotplug lock: never hold it across add or remove */
+/* Taken inside the hotplug lock: never held across add or remove. */
+static DEFINE_MUTEX(banks_lock);
 
 static char *banks_param = "";
 module_param_named(banks, banks_param, charp, 0444);
@@ -299,7 +300,7 @@ static ssize_t supply_show(struct device *node, struct device_attribute *attr, c
 }
 
 static ssize_t supply_store(struct device *node, struct device_attribute *attr,
-			   const char *buf, size_t count)
+			    const char *buf, size_t count)
 {
 	struct bank *bank = dev_get_drvdata(node);
 	int rc = -EINVAL;
@@ -403,7 +404,8 @@ static int bank_find_power(struct bank *bank)
 	struct regulator *supply = devm_regulator_get_optional(bank->dev, "bank");
 
 	if (IS_ERR(supply) && PTR_ERR(supply) != -ENODEV)
-		return dev_err_probe(bank->dev, PTR_ERR(supply), "supply of bank %s\n", bank->label);
+		return dev_err_probe(bank->dev, PTR_ERR(supply), "supply of bank %s\n",
+				     bank->label);
 	bank->supply = IS_ERR(supply) ? NULL : supply;
 	bank->domain = bank->dev->pm_domain;
 	return bank->domain ? devm_pm_runtime_enable(bank->dev) : 0;
@@ -418,7 +420,7 @@ static void bank_unlist(void *data)
 	mutex_unlock(&banks_lock);
 }
 
-/* An enabled regulator can't be put: it stays as it is, and so does the domain. */
+/* Unloading: no byte of a bank is in the kernel then, and nobody is left to hold its power. */
 static void bank_forget_power(void *data)
 {
 	struct bank *bank = data;
@@ -509,7 +511,8 @@ static void bank_shutdown(struct platform_device *pdev)
 
 	mutex_lock(&bank->lock);
 	if (bank_power_on(bank))
-		dev_err(&pdev->dev, "bank %s can't be switched on for the next kernel\n", bank->label);
+		dev_err(&pdev->dev, "bank %s can't be switched on for the next kernel\n",
+			bank->label);
 	mutex_unlock(&bank->lock);
 }
 
@@ -556,7 +559,8 @@ static int param_register(void)
 		data.size = memparse(part, &part);
 		if (*part)
 			return -EINVAL;
-		param_devices[i] = platform_device_register_data(NULL, "hotbank-bank", i, &data, sizeof(data));
+		param_devices[i] = platform_device_register_data(NULL, "hotbank-bank", i,
+								 &data, sizeof(data));
 		if (IS_ERR(param_devices[i]))
 			return PTR_ERR(xchg(&param_devices[i], NULL));
 		i++;
