@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast the model replays a real demand series page by page, and what ``hotbank simulate`` takes to start.
 
-The series: 4.5 hours of a laptop with 8 GiB (tests/data/traces), on a board of 8 GiB in frames of 4 KiB, each
+The series: 4.5 hours of a machine with 8 GiB (tests/data/traces), on a board of 8 GiB in frames of 4 KiB, each
 anonymous, cached, slab or page-table page a frame of its own. Goal: 2,000 times real time. The same replay at a
 sixteenth of the size says what does not depend on pages. Start times are those of fresh processes.
 
