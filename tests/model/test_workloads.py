@@ -100,7 +100,7 @@ def test_a_pin_for_good_keeps_its_block() -> None:
 
 
 def test_forty_thousand_inodes_with_the_movable_bank_and_without() -> None:
-    """As on the 32-bit port: a bank that was described as movable leaves; without the tag slab pages keep its blocks."""
+    """As on the 32-bit port: a bank described as movable leaves; without the tag slab pages keep a block of it."""
 
     def left(model: Model) -> list[int]:
         script = workloads.load("inodes")
