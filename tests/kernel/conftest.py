@@ -8,7 +8,16 @@ import shutil
 
 import pytest
 
-PROGRAMS = ("qemu-system-aarch64", "aarch64-linux-gnu-gcc", "make", "mkfs.ext4", "setpriv", "apt-get", "dpkg-deb")
+PROGRAMS = (
+    "qemu-system-aarch64",
+    "aarch64-linux-gnu-gcc",
+    "make",
+    "mkfs.ext4",
+    "cpio",
+    "setpriv",
+    "apt-get",
+    "dpkg-deb",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -118,11 +118,6 @@ def guest_memory(machine: Emulated) -> dict[str, int]:
     return _meminfo(machine.runner.run("cat /proc/meminfo"))
 
 
-def host_memory() -> dict[str, int]:
-    """This host's /proc/meminfo, in bytes."""
-    return _meminfo(Path("/proc/meminfo").read_text(encoding="ascii"))
-
-
 def complaints(machine: Emulated) -> list[str]:
     """Lines of the guest's kernel log that no healthy run has."""
     log = machine.runner.run("dmesg")

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts that make a guest, without one: banks' files, the archive, what a board must be, errors in one line."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hotbank import board
+from hotbank.board import Board
+from hotbank.boards_qemu import arm64, elf, kmodules
+from hotbank.boards_qemu.banks import BankFile, BankSwitch, create, discard
+from hotbank.boards_qemu.guest import Runner
+from hotbank.boards_qemu.initramfs import Cpio, package_files
+from hotbank.boards_qemu.packages import Archive
+from hotbank.errors import BoardError, FormatError, MachineError, SwitchError
+from hotbank.firmware import devicetree, fdt
+from hotbank.memory import MIB, Power, Range
+
+SMALL = Path(__file__).parent / "arm64" / "small.toml"
+
+
+def test_a_dark_bank_is_empty_and_comes_back_as_noise(tmp_path: Path) -> None:
+    file = BankFile(tmp_path / "high", 4 * MIB)
+    switch = BankSwitch("ddr", [file])
+    file.path.write_bytes(b"content" * 1000)
+    assert file.resident > 0
+    switch.turn(Power.OFF)
+    assert (switch.status(), file.resident) == (Power.OFF, 0)
+    switch.turn(Power.ON)
+    noise = file.path.read_bytes()
+    assert (switch.status(), len(noise), noise.count(0) < len(noise) // 100) == (Power.ON, 4 * MIB, True)
+    assert b"content" not in noise
+    file.close()
+
+
+def test_a_touched_dark_bank_is_found(tmp_path: Path) -> None:
+    file = BankFile(tmp_path / "high", 4 * MIB)
+    switch = BankSwitch("ddr", [file])
+    switch.turn(Power.OFF)
+    with open(file.path, "r+b") as touched:
+        touched.seek(MIB)
+        touched.write(b"x")
+    with pytest.raises(SwitchError, match="touched while dark"):
+        switch.status()
+    file.close()
+
+
+def test_banks_need_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(NamedTuple):
+        f_bavail: int = 1
+        f_frsize: int = 4096
+
+    files = create(board.load(SMALL), tmp_path)
+    discard(files)
+    assert not tmp_path.exists()
+    monkeypatch.setattr("os.statvfs", lambda _folder: Full())
+    with pytest.raises(MachineError, match="need 768"):
+        create(board.load(SMALL), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wrong"),
+    [
+        ('arch = "arm64"', 'arch = "arm"', "arch"),
+        ("start = 0x60000000", "start = 0x68000000", "no gaps"),
+        ("start = 0x40000000", "start = 0x38000000", "0x40000000"),
+        ('route = "driver"', 'route = "virtio-mem"', "device memory"),
+    ],
+)
+def test_a_board_that_qemu_can_not_be(old: str, new: str, wrong: str) -> None:
+    text = SMALL.read_text(encoding="utf-8")
+    assert old in text
+    with pytest.raises(BoardError, match=wrong):
+        arm64.check(board.loads(text.replace(old, new)))
+
+
+def test_the_tree_hides_the_bank_and_describes_it(tmp_path: Path) -> None:
+    tree = booted_tree(board.load(SMALL))
+    memory = devicetree.memory_map(tree)
+    assert [region.range for region in memory.regions] == [Range(0x40000000, 0x60000000)]
+    assert [(b.source, b.range) for b in devicetree.banks(tree)] == [("high", Range(0x60000000, 0x70000000))]
+    assert memory.initrd == Range(0x48000000, 0x49000000)
+    assert memory.cmdline == "console=ttyAMA0 quiet"
+    assert fdt.decode(fdt.encode(tree)) == tree
+
+
+def test_the_kmem_bank_begins_below_its_start() -> None:
+    text = SMALL.read_text(encoding="utf-8").replace('route = "driver"', 'route = "kmem"')
+    memory = devicetree.memory_map(booted_tree(board.loads(text)))
+    assert [region.range for region in memory.pmem] == [Range(0x60000000 - arm64.INFO_BLOCK, 0x70000000)]
+    assert [(r.range.end, r.node) for r in memory.regions] == [(0x60000000 - arm64.INFO_BLOCK, 0)]
+
+
+def booted_tree(wanted: Board) -> fdt.Tree:
+    """The board's tree on a machine that describes nothing."""
+    boot = arm64.Boot(Path("kernel"), Path("initrd"), "quiet")
+    return arm64.device_tree(devicetree.empty("virt", "virt"), wanted, boot, Range(0x48000000, 0x49000000))
+
+
+def test_the_stub_is_forty_bytes() -> None:
+    code = arm64.stub(0x4400_0000, 0x4020_0000)
+    assert len(code) == 40
+    assert code[24:] == (0x4400_0000).to_bytes(8, "little") + (0x4020_0000).to_bytes(8, "little")
+
+
+@pytest.mark.kernel
+def test_the_archive_as_cpio_reads_it(tmp_path: Path) -> None:
+    archive = Cpio()
+    archive.file("bin/tool", "#!/bin/sh\n", 0o755)
+    archive.link("bin/other", "tool")
+    archive.file("etc/data", b"\0" * 5)
+    subprocess.run(["cpio", "-id", "--quiet"], input=archive.finished(), cwd=tmp_path, check=True)
+    assert (tmp_path / "bin/other").readlink() == Path("tool")
+    assert (tmp_path / "bin/tool").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "etc/data").read_bytes() == b"\0" * 5
+
+
+def test_a_guest_carries_no_command_line() -> None:
+    names = [name for name, _ in package_files()]
+    assert "hotbank/boards_qemu/agent.py" in names
+    assert not [name for name in names if name.startswith("hotbank/cli/")]
+
+
+def test_what_python_itself_needs() -> None:
+    needed = elf.needed(Path(sys.executable).resolve().read_bytes())
+    assert any(name.startswith("libc.so") for name in needed)
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_no_program(data: bytes) -> None:
+    for head in (b"", b"\x7fELF\x02\x01", b"\x7fELF\x01\x01"):
+        try:
+            elf.needed(head + data)
+        except FormatError:
+            continue
+
+
+def test_a_module_that_is_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="no kernel module kmem, which the guest needs"):
+        kmodules.collect(tmp_path, ["kmem"])
+
+
+def test_packages_without_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MachineError, match=r"is not installed|on Debian only"):
+        Archive("arm64", tmp_path / "cache").fetch("busybox-static")
+
+
+def test_a_runner_runs_side_by_side_and_kills() -> None:
+    ours, theirs = socket.socketpair()
+    argv = [sys.executable, "-m", "hotbank.boards_qemu.runner"]
+    with ours, theirs, subprocess.Popen(argv, stdin=theirs.fileno(), stdout=theirs.fileno()) as process:
+        runner = Runner(ours)
+        sleeping = runner.start("sleep 60 & sleep 60")
+        assert runner.run("cat", input="over there\n") == "over there\n"
+        sleeping.kill()
+        assert sleeping.wait(10).status == -9
+        with pytest.raises(MachineError, match="ended with 3: no"):
+            runner.run("echo no; exit 3")
+        runner.close()
+        process.kill()
