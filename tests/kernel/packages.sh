@@ -3,7 +3,7 @@
 # Make sure that what the tests marked 'kernel' need is here: QEMU, cross compilers, a file system maker.
 missing=
 for pair in qemu-system-aarch64:qemu-system-arm aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu make:make \
-            mkfs.ext4:e2fsprogs setpriv:util-linux zstd:zstd \
+            mkfs.ext4:e2fsprogs setpriv:util-linux zstd:zstd cpio:cpio \
             arm-linux-gnueabihf-gcc:gcc-arm-linux-gnueabihf gcc:gcc flex:flex bison:bison bc:bc xz:xz-utils; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
