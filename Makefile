@@ -37,6 +37,7 @@ man: $(USE)
 
 bench: $(DEV)
 	$(BIN)/python bench/run.py
+	$(BIN)/python bench/replay.py
 	$(BIN)/python bench/fdt_decode.py --check
 
 # Programs that judge the codecs, and what boots kernels. pip has neither. Root on Debian gets them; others are told.
