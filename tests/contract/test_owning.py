@@ -229,6 +229,7 @@ def test_a_new_owner_settles_what_an_earlier_boot_left_open(tmp_path: Path, mode
     journal.close_file()
 
 
+@pytest.mark.long
 def test_a_model_starts_anew_and_remembers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The owner of `hotbank up` is killed in the middle; the next one closes what it left and goes on."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
@@ -311,6 +312,7 @@ def test_a_machine_over_ssh(folder: Path, fake_ssh: str, monkeypatch: pytest.Mon
         Remote.ssh("gone")
 
 
+@pytest.mark.long
 def test_ssh_on_the_command_line(folder: Path, fake_ssh: str) -> None:
     environment = {"PATH": fake_ssh, "HOTBANK_MACHINE": "model:arm-2009"}
     listed = hotbank("-m", "ssh:board", "list", "--json", **environment)
@@ -322,6 +324,7 @@ def test_ssh_on_the_command_line(folder: Path, fake_ssh: str) -> None:
     assert "NO_MACHINE" in gone.stderr
 
 
+@pytest.mark.long
 def test_a_lost_link_does_not_stop_a_transaction(folder: Path, fake_ssh: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", fake_ssh)
     monkeypatch.setenv("HOTBANK_MACHINE", "model:arm-2009")

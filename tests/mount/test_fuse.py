@@ -243,6 +243,7 @@ def _host(own: Mounted) -> Host:
     return Host(own.folder, board.load(str(ZERO)), switches={"ddr-high": Supply(own.folder, "high")})
 
 
+@pytest.mark.long
 def test_a_host_on_a_mounted_model(own: Mounted) -> None:
     """The code for real kernels removes and adds a bank of a model, end to end."""
     host: Machine = _host(own)
@@ -256,6 +257,7 @@ def test_a_host_on_a_mounted_model(own: Mounted) -> None:
     assert not own.model.check_contents()
 
 
+@pytest.mark.long
 def test_deadlines_and_interruptions_of_a_host_on_a_mounted_model(own: Mounted) -> None:
     host, block = _host(own), _pin(own.model)
     began = time.monotonic()
@@ -271,6 +273,7 @@ def test_deadlines_and_interruptions_of_a_host_on_a_mounted_model(own: Mounted) 
     assert own.path(block).read_text() == "online\n"
 
 
+@pytest.mark.long
 def test_stalled_writeback_is_pending_until_the_model_lets_go(own: Mounted) -> None:
     host, model = _host(own), own.model
     model.write_file("disk", 5000)
@@ -289,6 +292,7 @@ def test_stalled_writeback_is_pending_until_the_model_lets_go(own: Mounted) -> N
     assert own.path(block).read_text() == "online\n"
 
 
+@pytest.mark.long
 def test_an_interruption_is_answered_within_a_second_also_under_stalled_writeback(own: Mounted) -> None:
     host, model = _host(own), own.model
     model.write_file("disk", 5000)
