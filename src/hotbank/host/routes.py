@@ -97,8 +97,9 @@ class Driver:
         self._control(bank, span, "add")
 
     def remove(self, bank: str, span: Range) -> None:
-        """Tell the driver to remove it, and see that no block is left."""
-        self._control(bank, span, "remove")
+        """Tell the driver to remove it, and see that no block is left. A bank that is out already stays out."""
+        if _left(self._tree, span):
+            self._control(bank, span, "remove")
         _check_gone(self._tree, f"remove of {bank}", span)
 
     def stuck(self, span: Range) -> bool:
