@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from hotbank import board as boards
 from hotbank.board import Bank, Board
 from hotbank.errors import CancelPending, Code, KernelError, Refusal, SwitchError
 from hotbank.host import tree as files
+from hotbank.host.klog import listening
 from hotbank.host.routes import Route, route_for
 from hotbank.host.switch import Switch, switch_for
 from hotbank.host.tree import MEMORY, Ram, Tree
@@ -113,17 +115,19 @@ class Host:
     def online(self, block: int, how: Online) -> None:
         """Write ``how`` to the block's state."""
         name = f"{MEMORY}/memory{self._existing(block)}/state"
-        self._write(name, how.value, f"{how.value} of memory{block}")
+        with _log_with_refusals(self._tree):
+            self._write(name, how.value, f"{how.value} of memory{block}")
 
     def offline(self, block: int, deadline: float) -> None:
         """Write ``offline`` to the block's state; at the deadline the write is cancelled."""
         name = f"{MEMORY}/memory{self._existing(block)}/state"
         self._under_way, self._interrupted = block, False
         try:
-            writer = self._writing = Writer(self._tree.path(name), "offline")
-            ended = self._wait_while_there_is_room(writer, deadline)
-            if ended or not self._cancelled(writer, block, deadline):
-                _raise_for(writer.errno, f"offline of memory{block}", "")
+            with _log_with_refusals(self._tree):
+                writer = self._writing = Writer(self._tree.path(name), "offline")
+                ended = self._wait_while_there_is_room(writer, deadline)
+                if ended or not self._cancelled(writer, block, deadline):
+                    _raise_for(writer.errno, f"offline of memory{block}", "")
         finally:
             self._under_way = self._writing = None
 
@@ -298,6 +302,22 @@ def _kernel_state(blocks: tuple[Block, ...], bank: Range) -> KernelState:
 def _own_board(tree: Tree) -> Board | None:
     path = tree.path(str(boards.SYSTEM_BOARD).lstrip("/"))
     return boards.load(path) if os.path.exists(path) else None
+
+
+@contextmanager
+def _log_with_refusals(tree: Tree) -> Iterator[None]:
+    """A refusal from inside says what the kernel logged meanwhile."""
+    with listening(tree) as log:
+        try:
+            yield
+        except KernelError as e:
+            said = log.telling()
+            if not said:
+                raise
+            detail = "; ".join(filter(None, (e.detail, f"kernel log: {said}")))
+            if isinstance(e, CancelPending):
+                raise CancelPending(e.what, detail=detail) from e
+            raise KernelError(e.errno, e.what, detail=detail, code=e.code) from e
 
 
 def _raise_for(number: int, what: str, detail: str) -> None:
