@@ -27,6 +27,7 @@ from hotbank import board as boards
 from hotbank.errors import CancelPending, KernelError, Refusal
 from hotbank.host import Host, WallClock
 from hotbank.host.writer import Writer
+from hotbank.machine import ZoneInfo
 from hotbank.memory import BlockState, Online
 
 BOARD = """
@@ -253,3 +254,19 @@ def test_no_test_points_a_writer_at_this_host() -> None:
     text = Path(__file__).read_text()
     assert "Host()" not in text.replace('"Host()"', "")
     assert trees.MEMORY == MEMORY
+
+
+def test_without_room_the_kernel_is_not_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass moves a whole block before it looks at a signal, and the OOM killer may be there first."""
+    pages, reserve = (128 << 20) // 4096, 100 + 60000 // 16
+    host = Host(root)
+    for free, refused in ((pages + reserve - 1, True), (pages + reserve, False)):
+        zone = ZoneInfo(0, "Normal", 0, 60000, 60000, 60000, free=free, high=100)
+        monkeypatch.setattr("hotbank.host.tree.zones", lambda _tree, zone=zone: (zone,))
+        if refused:
+            with pytest.raises(KernelError, match="not tried") as caught:
+                host.offline(8, host.clock.now() + 10)
+            assert (caught.value.errno, state(root, 8)) == (errno.ENOMEM, "online\n")
+        else:
+            host.offline(8, host.clock.now() + 10)
+    assert state(root, 8) == "offline"

@@ -121,6 +121,7 @@ class Host:
     def offline(self, block: int, deadline: float) -> None:
         """Write ``offline`` to the block's state; at the deadline the write is cancelled."""
         name = f"{MEMORY}/memory{self._existing(block)}/state"
+        self._refuse_without_room(block)
         self._under_way, self._interrupted = block, False
         try:
             with _log_with_refusals(self._tree):
@@ -176,6 +177,14 @@ class Host:
                 self._held.append(writer)
                 raise KernelError(errno.EINTR, what, detail=f"{detail}, and the kernel still holds the write")
         _raise_for(writer.errno, what, detail)
+
+    def _refuse_without_room(self, block: int) -> None:
+        """One pass of the kernel moves a whole block before it looks at a signal: once begun it is too late to stop."""
+        zones, pages = files.zones(self._tree), self._block_size // self._page_size
+        online = files.state(self._tree, block) is BlockState.ONLINE
+        if online and zones and files.starved(zones, pages):
+            detail = "not tried: no room for its pages, and the kernel would go on until its OOM killer strikes"
+            raise KernelError(errno.ENOMEM, f"offline of memory{block}", detail=detail)
 
     def _wait_while_there_is_room(self, writer: Writer, deadline: float) -> bool:
         """Wait for the write until the deadline, an interruption, or until hardly any memory is left to move pages
