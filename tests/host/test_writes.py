@@ -258,7 +258,7 @@ def test_no_test_points_a_writer_at_this_host() -> None:
 
 def test_without_room_the_kernel_is_not_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One pass moves a whole block before it looks at a signal, and the OOM killer may be there first."""
-    pages, reserve = (128 << 20) // 4096, 100 + 60000 // 16
+    pages, reserve = (128 << 20) // 4096, 100
     host = Host(root)
     for free, refused in ((pages + reserve - 1, True), (pages + reserve, False)):
         zone = ZoneInfo(0, "Normal", 0, 60000, 60000, 60000, free=free, high=100)

@@ -181,18 +181,14 @@ def zones(tree: Tree) -> tuple[ZoneInfo, ...]:
 
 
 def starved(zones: tuple[ZoneInfo, ...], leaving: int = 0) -> bool:
-    """True if pages that go on leaving a block would soon take the kernel's own memory, and wake its OOM killer.
+    """True if pages that leave a block would take the kernel's own memory, and wake its OOM killer.
 
-    ``leaving``: pages of a block that is still to go; its free ones are lost and the others need a place.
-
-    They go to ZONE_MOVABLE first, then to the kernel's zones. What must stay free is the high watermarks of these and
-    a 16th of them (128 MiB at most: two looks are far enough apart to move that much). Free pages of CMA are no help
-    to the kernel; clean file pages can be dropped.
+    ``leaving``: pages of a whole block that is still to go; its free ones are lost and the others need a place.
+    They go to ZONE_MOVABLE first, then to the kernel's zones, whose high watermarks must stay free. Free pages of CMA
+    are no help to the kernel; clean file pages can be dropped.
     """
     room = sum(max(0, zone.free - zone.cma_free - zone.low) + zone.reclaimable for zone in zones)
-    return room - leaving < sum(
-        zone.high + min(zone.managed // 16, 1 << 15) for zone in zones if zone.zone != Zone.MOVABLE
-    )
+    return room - leaving < sum(zone.high for zone in zones if zone.zone != Zone.MOVABLE)
 
 
 def zone_fields(tree: Tree) -> Iterator[tuple[int, str, dict[str, int]]]:
