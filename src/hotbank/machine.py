@@ -8,6 +8,7 @@ crosses a wire as JSON (wire.py), so fields are plain: integers, strings, enums,
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,18 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None:
         """Let ``seconds`` pass on this clock."""
         ...
+
+
+class WallClock:
+    """The host's CLOCK_MONOTONIC."""
+
+    def now(self) -> float:
+        """Seconds since an arbitrary start."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Let real time pass; nothing for a time that is over."""
+        time.sleep(max(0.0, seconds))
 
 
 @dataclass(frozen=True, slots=True)

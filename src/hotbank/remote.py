@@ -23,6 +23,7 @@ from hotbank.memory import Online, Power
 from hotbank.wire import MAX_ANSWER, VERSION, Lines, Stream, decode, decode_error, encode
 
 _FAREWELL = 2.0  # seconds of wall time for ssh to end by itself
+_NOBODY = "hotbank serve --socket PATH serves one there"
 _GONE = "the machine's owner is gone: hotbank down, then hotbank up again"
 
 
@@ -141,7 +142,7 @@ class Remote:
         try:
             connection = dial(path, timeout)
         except OSError as e:
-            raise MachineError(f"no machine answers at {path}: {e.strerror or e}", remedy=_GONE) from e
+            raise MachineError(f"no machine answers at {path}: {e.strerror or e}", remedy=_NOBODY) from e
         return cls(SocketStream(connection), timeout=timeout)
 
     @classmethod

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from hotbank.host import Host, WallClock, owners
+from hotbank.host import Host, owners
 from hotbank.host import tree as files
 from hotbank.host.survey import survey
 from hotbank.host.tree import MEMORY, Tree
+from hotbank.machine import WallClock
 from hotbank.memory import BlockState, Kind
 
 

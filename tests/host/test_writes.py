@@ -25,9 +25,9 @@ from host import captured_trees as trees
 from host.captured_trees import MEMORY, Made, MadeBlock, write
 from hotbank import board as boards
 from hotbank.errors import CancelPending, KernelError, Refusal
-from hotbank.host import Host, WallClock
+from hotbank.host import Host
 from hotbank.host.writer import Writer
-from hotbank.machine import ZoneInfo
+from hotbank.machine import WallClock, ZoneInfo
 from hotbank.memory import BlockState, Online
 
 BOARD = """

@@ -20,8 +20,7 @@ from hotbank.boards_qemu.guest import Runner
 from hotbank.boards_qemu.initramfs import CHANGE_PORT, READ_PORT, RUNNER_PORT
 from hotbank.boards_qemu.qemu import Qemu
 from hotbank.errors import Code, KernelError, MachineError, Refusal, SwitchError
-from hotbank.host import WallClock
-from hotbank.machine import Clock, Snapshot, Survey
+from hotbank.machine import Clock, Snapshot, Survey, WallClock
 from hotbank.memory import KernelState, Online, Power
 from hotbank.remote import Remote, SocketStream
 

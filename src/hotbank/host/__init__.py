@@ -12,6 +12,6 @@ writer.py    writes that can block for ever, in a child that dies with its paren
 switch.py    power switches
 """
 
-from hotbank.host.machine import Host, WallClock
+from hotbank.host.machine import Host
 
-__all__ = ["Host", "WallClock"]
+__all__ = ["Host"]

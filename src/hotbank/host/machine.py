@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -21,24 +20,12 @@ from hotbank.host.routes import Route, route_for
 from hotbank.host.switch import Switch, switch_for
 from hotbank.host.tree import MEMORY, Ram, Tree
 from hotbank.host.writer import Writer
-from hotbank.machine import BankStatus, Block, Clock, DomainStatus, Pages, Snapshot, Survey
+from hotbank.machine import BankStatus, Block, Clock, DomainStatus, Pages, Snapshot, Survey, WallClock
 from hotbank.memory import KIB, BlockState, KernelState, Online, Power, Range, Zone
 
 SETTLE = 0.8  # seconds in which a cancelled offline must have let go of its block: an answer is due within one
 LOOK = 0.05  # seconds between two looks at whether there is still room
 PATIENCE = 60.0  # seconds after which any other write is given up
-
-
-class WallClock:
-    """Real time, counted from an arbitrary start."""
-
-    def now(self) -> float:
-        """Seconds of CLOCK_MONOTONIC."""
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        """Let real time pass."""
-        time.sleep(seconds)
 
 
 class Host:

@@ -10,13 +10,13 @@ import heapq
 import itertools
 import os
 import threading
-import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Protocol
 
+from hotbank import machine
 from hotbank.board import Keys
 from hotbank.errors import BoardError, Code
 from hotbank.machine import Clock
@@ -75,16 +75,8 @@ class SimClock:
         return alarm
 
 
-class WallClock:
-    """The host's monotonic clock; calls are made from timer threads."""
-
-    def now(self) -> float:
-        """Seconds of the host's monotonic clock."""
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep."""
-        time.sleep(max(0.0, seconds))
+class WallClock(machine.WallClock):
+    """Real time; calls are made from timer threads."""
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Alarm:
         """Make the call from another thread once ``seconds`` have passed."""
