@@ -36,7 +36,8 @@
  *
  * What this driver sees to:
  *  - A block of a bank is never onlined into a kernel zone: the notifier vetoes
- *    that with EPERM, whatever auto_online_blocks says.
+ *    that with EPERM, whatever auto_online_blocks says. Only memory that has been
+ *    there since boot may go back to the zone that the boot gave it.
  *  - When a block has gone offline its cache lines are cleaned and invalidated
  *    to the point of coherency, while it still has a mapping.
  *  - While any byte of a bank is in the kernel, its power is held and this
@@ -78,6 +79,7 @@ struct bank {
 	bool domain;			/* it is in a power domain */
 	bool powered;			/* we hold the supply and the domain */
 	bool present;			/* it is in the kernel */
+	bool boot;			/* and has been since boot */
 	struct mutex lock;		/* present and powered */
 	struct bin_attribute refcounts;
 };
@@ -194,9 +196,11 @@ static int bank_remove(struct bank *bank, bool offline_first)
 		return -ENODEV;
 	rc = offline_first ? offline_and_remove_memory(bank->start, bank->size) :
 			     remove_memory(bank->start, bank->size);
-	if (!rc)
-		bank_let_go(bank);
-	return rc;
+	if (rc)
+		return rc;
+	WRITE_ONCE(bank->boot, false);
+	bank_let_go(bank);
+	return 0;
 }
 
 /* Notifiers */
@@ -216,15 +220,18 @@ static int bank_memory_event(struct notifier_block *nb, unsigned long action, vo
 {
 	struct memory_notify *change = data;
 	int rc = NOTIFY_OK;
+	struct bank *bank;
 
 	if (action != MEM_GOING_ONLINE && action != MEM_OFFLINE)
 		return NOTIFY_DONE;
 	mutex_lock(&banks_lock);
-	if (!bank_of(change->start_pfn, change->nr_pages))
+	bank = bank_of(change->start_pfn, change->nr_pages);
+	if (!bank)
 		rc = NOTIFY_DONE;
 	else if (action == MEM_OFFLINE)
 		bank_clean_caches(change->start_pfn, change->nr_pages);
-	else if (page_zonenum(pfn_to_page(change->start_pfn)) != ZONE_MOVABLE)
+	else if (!READ_ONCE(bank->boot) &&
+		 page_zonenum(pfn_to_page(change->start_pfn)) != ZONE_MOVABLE)
 		rc = notifier_from_errno(-EPERM);
 	mutex_unlock(&banks_lock);
 	return rc;
@@ -465,10 +472,12 @@ static void bank_start_up(struct bank *bank)
 	int rc = 0;
 
 	mutex_lock(&bank->lock);
-	if (of_property_read_bool(bank->dev->of_node, "hotbank,at-boot"))
+	if (of_property_read_bool(bank->dev->of_node, "hotbank,at-boot")) {
+		WRITE_ONCE(bank->boot, true);
 		bank_hold(bank);
-	else if (of_property_read_bool(bank->dev->of_node, "hotbank,default-on"))
+	} else if (of_property_read_bool(bank->dev->of_node, "hotbank,default-on")) {
 		rc = bank_add(bank);
+	}
 	mutex_unlock(&bank->lock);
 	if (rc)
 		dev_warn(bank->dev, "bank %s is not added at start: %d\n", bank->label, rc);

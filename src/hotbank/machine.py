@@ -109,12 +109,27 @@ class DomainStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Policy:
+    """How this kernel chooses zones: /sys/module/memory_hotplug/parameters, and ``movable_node`` of its command line.
+
+    ``online``: ``contig-zones`` or ``auto-movable``; ``ratio``: ``auto_movable_ratio`` in percent.
+    ``memmap_on_memory``: added memory may hold its own ``struct page``s.
+    """
+
+    online: str = "contig-zones"
+    ratio: int = 301
+    movable_node: bool = False
+    memmap_on_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A machine at one moment. ``page_size`` and ``block_size`` in bytes; ``blocks`` ascend by number.
 
-    ``auto_online``: the content of ``auto_online_blocks``. ``boot_memory_leaves``: False where the kernel vetoes
-    it (arm64), None when unknown. ``memmap_per_page``: bytes of ``struct page`` that adding one page costs.
-    ``pending``: the block whose cancelled offline the kernel still holds, or None.
+    ``auto_online``: the content of ``auto_online_blocks``; ``policy``: the zone that a plain ``online`` then gives.
+    ``boot_memory_leaves``: False where the kernel vetoes it (arm64), None when unknown. ``memmap_per_page``: bytes of
+    ``struct page`` that adding one page costs. ``pending``: the block whose cancelled offline the kernel still holds,
+    or None.
     """
 
     machine: str
@@ -130,6 +145,7 @@ class Snapshot:
     boot_memory_leaves: bool | None = None
     memmap_per_page: int = 64
     pending: int | None = None
+    policy: Policy = Policy()
 
     def block(self, number: int) -> Block | None:
         """The block of that number, or None where the kernel has no such block."""

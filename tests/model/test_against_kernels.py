@@ -64,11 +64,11 @@ class Answer:
     more: object = None
 
 
-def arm64(cmdline: str = "cma=0", kernel: str = "6.12", route: str = "driver") -> Model:
+def arm64(cmdline: str = "cma=0", kernel: str = "6.12", route: str = "kmem") -> Model:
     return Model.boot(board.loads(BOARD.replace("ROUTE", route)), cmdline=cmdline, kernel=kernel)
 
 
-def with_bank(how: Online = Online.MOVABLE, route: str = "driver") -> Model:
+def with_bank(how: Online = Online.MOVABLE, route: str = "kmem") -> Model:
     model = arm64(route=route)
     model.add("end")
     for number in END:

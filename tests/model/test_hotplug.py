@@ -148,7 +148,7 @@ size="256M"
 start=0x50000000
 size="128M"
 at_boot=false
-route="driver"
+route="kmem"
 [bank.b]
 start=0x58000000
 size="128M"
@@ -156,7 +156,7 @@ size="128M"
 start=0x60000000
 size="128M"
 at_boot=false
-route="driver"
+route="kmem"
 """
     model = Model.boot(board.loads(text))
     model.add("hole")
@@ -262,11 +262,29 @@ def test_auto_online_policy() -> None:
     model = small_model()
     leave(model)
     model.set_power("dram", Power.ON)
-    model.auto_online = "online_kernel"
+    model.auto_online = "online_movable"
     model.add("high")
-    assert valid_zones(model, HIGH[0]) == ("Normal",)
+    assert valid_zones(model, HIGH[0]) == ("Movable",)
     assert Model.boot(small_board(), kernel="7.3").auto_online == "online"
     assert Model.boot(small_board(), cmdline="memhp_default_state=online_movable").auto_online == "online_movable"
+
+
+def test_our_driver_keeps_its_banks_out_of_kernel_zones() -> None:
+    """Unless a block has been there since boot: a failed removal must be able to give it its zone back."""
+    untagged = small_model(**{"movable = true": "movable = false"})
+    assert valid_zones(untagged, HIGH[0]) == ("Normal",)
+    untagged.offline(HIGH[0], FOREVER)
+    untagged.online(HIGH[0], Online.KERNEL)
+    model = small_model()
+    leave(model)
+    model.set_power("dram", Power.ON)
+    model.auto_online = "online_kernel"
+    model.add("high")
+    assert {state(model, number) for number in HIGH} == {BlockState.OFFLINE}
+    assert refusal(model.online, HIGH[0], Online.KERNEL) == errno.EPERM
+    model.online(HIGH[0], Online.MOVABLE)
+    assert valid_zones(model, HIGH[0]) == ("Movable",)
+    model.validate()
 
 
 def test_a_poisoned_page_lets_go_and_bars_the_way_back() -> None:

@@ -55,5 +55,5 @@ def test_sequences_of_auto_movable(cmdline: str, size: str, sequence: str) -> No
 
 
 def test_a_static_group_goes_one_way_as_a_whole() -> None:
-    assert onlined(AUTO, "1G", "driver") == "MMMMMMMM"
-    assert onlined(AUTO, "2G", "driver") == "NNNNNNNNNNNNNNNN", "2 GiB are beyond the ratio, so none of it is movable"
+    assert onlined(AUTO, "1G", "kmem") == "MMMMMMMM"
+    assert onlined(AUTO, "2G", "kmem") == "NNNNNNNNNNNNNNNN", "2 GiB are beyond the ratio, so none of it is movable"

@@ -32,7 +32,7 @@ _PYTHON_LEFT_OUT = {
     "test", "lib2to3", "idlelib", "tkinter", "ensurepip", "distutils", "pydoc_data", "turtledemo", "unittest",
     "xmlrpc", "wsgiref", "curses", "sqlite3", "dbm", "venv", "msilib", "__pycache__",
 }  # fmt: skip
-_PACKAGE_LEFT_OUT = {"cli", "mount", "__pycache__"}  # what needs click, or a desk
+_PACKAGE_LEFT_OUT = {"cli", "compare", "mount", "__pycache__"}  # what needs click, or a desk
 
 INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /bin /sbin /dev /proc /sys /tmp /run /root /mnt

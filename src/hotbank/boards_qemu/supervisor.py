@@ -20,8 +20,8 @@ from hotbank.boards_qemu.guest import Runner
 from hotbank.boards_qemu.initramfs import CHANGE_PORT, READ_PORT, RUNNER_PORT
 from hotbank.boards_qemu.qemu import Qemu
 from hotbank.errors import Code, KernelError, MachineError, Refusal, SwitchError
-from hotbank.machine import Clock, Snapshot, Survey, WallClock
-from hotbank.memory import KernelState, Online, Power
+from hotbank.machine import Clock, Pages, Snapshot, Survey, WallClock
+from hotbank.memory import Online, Power
 from hotbank.remote import Remote, SocketStream
 
 PATIENCE = 60.0  # seconds for a boot, and for an agent to be back
@@ -99,6 +99,10 @@ class Emulated:
         """See Machine."""
         return self._reads.machine().survey(block)
 
+    def pages(self, block: int) -> Pages:
+        """See PageByPage."""
+        return self._reads.machine().pages(block)
+
     def online(self, block: int, how: Online) -> None:
         """See Machine."""
         self._changes.machine().online(block, how)
@@ -115,7 +119,10 @@ class Emulated:
     def add(self, bank: str) -> None:
         """By virtio-mem through QEMU, by any other route in the guest."""
         if self._is_plugged(bank):
-            self._resize(bank, self.files[bank].size, f"add of {bank}")
+            what, size = f"add of {bank}", self.files[bank].size
+            if self._plugged_size(bank) == size:
+                raise KernelError(errno.EEXIST, what)
+            self._resize(bank, size, what)
         else:
             self._changes.machine().add(bank)
 
@@ -123,9 +130,6 @@ class Emulated:
         """By virtio-mem through QEMU, by any other route in the guest."""
         if self._is_plugged(bank):
             self._resize(bank, 0, f"remove of {bank}")
-            status = self.snapshot().bank(bank)
-            if status is None or status.kernel is not KernelState.ABSENT:
-                raise KernelError(errno.EBUSY, f"remove of {bank}", detail="blocks are still there", code=Code.STUCK)
         else:
             self._changes.machine().remove(bank)
 
@@ -171,18 +175,23 @@ class Emulated:
         return bank.route == "virtio-mem"
 
     def _resize(self, bank: str, size: int, what: str) -> None:
-        """Ask the guest for a size and wait until it has it. The guest never says no: at the limit the wish is
-        taken back (Documentation: qemu virtio-mem, ``requested-size`` and ``size``)."""
+        """Ask the guest for a size and wait until it has it, and its memory blocks are there or gone, which comes a
+        moment later (drivers/virtio/virtio_mem.c, ``virtio_mem_sbm_plug_and_add_mb``). The guest never says no: at the
+        limit the wish is taken back (Documentation: qemu virtio-mem, ``requested-size`` and ``size``)."""
         before = self._plugged_size(bank)
         self._request(bank, size)
         until = self._clock.now() + _PLUG_LIMIT
-        while self._plugged_size(bank) != size:
+        while self._plugged_size(bank) != size or self._blocks_of(bank) != size // self.board.block_size:
             if self._clock.now() >= until:
                 self._request(bank, before)
                 raise KernelError(
                     errno.EAGAIN, what, detail=f"the guest did not reach {size} bytes in {_PLUG_LIMIT:g} s"
                 )
             self._clock.sleep(_POLL)
+
+    def _blocks_of(self, bank: str) -> int:
+        status = self._reads.machine().snapshot().bank(bank)
+        return len(status.blocks) if status is not None else 0
 
     def _plugged_size(self, bank: str) -> int:
         return int(self.qemu.qmp.execute("qom-get", path=f"/machine/peripheral/bank-{bank}", property="size"))

@@ -36,6 +36,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "kernel": "kernel",
         "capture": "capture",
         "simulate": "simulate",
+        "compare": "compare",
     },
     "Describe": {"decode": "describe", "encode": "describe", "zones": "describe"},
     "Serve": {"serve": "serve", "mount": "mount", "doctor": "doctor"},

@@ -81,6 +81,7 @@ class Host:
             banks=self._banks(blocks, domains),
             domains=domains,
             auto_online=self._tree.read(f"{MEMORY}/auto_online_blocks") or "offline",
+            policy=files.policy(self._tree),
             boot_memory_leaves=files.boot_memory_leaves(arch),
             pending=self._pending(blocks),
         )

@@ -128,6 +128,8 @@ class Kmem:
         what = f"add of {bank}"
         if self.stuck(span):
             raise KernelError(errno.EBUSY, what, detail="a removal left half of it behind", code=Code.STUCK)
+        if _left(self._tree, span):
+            raise KernelError(errno.EEXIST, what, detail="its blocks are there")
         region = self._region(span, what)
         device = self._device(region) or self._awake(region, what)
         driver = self._driver(device)

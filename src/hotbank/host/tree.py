@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from hotbank.errors import MachineError
-from hotbank.machine import Block, ZoneInfo
+from hotbank.machine import Block, Policy, ZoneInfo
 from hotbank.memory import GIB, KIB, MIB, BlockState, Range, Zone, merge
 
 MEMORY = "sys/devices/system/memory"
+PARAMETERS = "sys/module/memory_hotplug/parameters"
 PAGE_SIZES = (4 * KIB, 16 * KIB, 64 * KIB)
 _READ, _LONGEST = 64 * KIB, 16 * MIB
 _LARGEST_BLOCK = 64 * GIB
@@ -278,6 +279,18 @@ def arch(tree: Tree) -> str | None:
     if not machine:
         return None
     return "arm" if machine.startswith("armv") else _ARCH.get(machine, machine)
+
+
+def policy(tree: Tree) -> Policy:
+    """How zones are chosen for blocks that come online; the kernel's defaults where it does not say."""
+    usual, ratio = Policy(), tree.number(f"{PARAMETERS}/auto_movable_ratio")
+    words = (tree.read("proc/cmdline") or "").split()
+    return Policy(
+        online=tree.read(f"{PARAMETERS}/online_policy") or usual.online,
+        ratio=usual.ratio if ratio is None else ratio,
+        movable_node=any(word == "movable_node" or word.startswith("movablemem=") for word in words),
+        memmap_on_memory=tree.read(f"{PARAMETERS}/memmap_on_memory") in ("Y", "force"),
+    )
 
 
 def boot_memory_leaves(arch: str | None) -> bool | None:

@@ -17,13 +17,14 @@ from hotbank import zones
 from hotbank.board import Board
 from hotbank.errors import Code, Refusal
 from hotbank.firmware.cmdline import decode, memparse
+from hotbank.machine import Policy
 from hotbank.memory import KIB, MIB, BlockState, Kind, MemoryMap, Online, Range, Reservation, Zone, merge
 from hotbank.model.alloc import GFP_KERNEL, GFP_RECLAIMABLE, PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.backend import check_room
 from hotbank.model.frames import CODE, OFFLINE, MigrateType
 from hotbank.model.geometry import Geometry
 from hotbank.model.tasks import Tasks
-from hotbank.model.zoning import MemoryBlock, Rules
+from hotbank.model.zoning import USUAL, MemoryBlock, Rules
 from hotbank.zones.layout import Layout
 
 _ARM_LOWMEM = 760 * MIB  # PAGE_OFFSET 0xc0000000 and 240 MiB of vmalloc space leave this much linear map
@@ -160,17 +161,20 @@ def release(kernel: str) -> tuple[int, ...]:
 
 def _rules(arch: str, layout: Layout, cmdline: str, page_size: int) -> Rules:
     words = decode(cmdline)
-    movable_node = bool(words.all("movable_node"))
-    auto_movable = words.last("memory_hotplug.online_policy") == "auto-movable"
-    ratio = memparse(words.last("memory_hotplug.auto_movable_ratio") or "301")[0]
-    own_memmap = words.last("memory_hotplug.memmap_on_memory") in ("1", "y", "Y", "on")
+    policy = Policy(
+        online=words.last("memory_hotplug.online_policy") or USUAL.online,
+        ratio=memparse(words.last("memory_hotplug.auto_movable_ratio") or str(USUAL.ratio))[0],
+        movable_node=bool(words.all("movable_node")),
+        memmap_on_memory=words.last("memory_hotplug.memmap_on_memory") in ("1", "y", "Y", "on", "force"),
+    )
     if arch != "arm":
-        return Rules(False, movable_node, auto_movable=auto_movable, ratio=ratio, memmap_on_memory=own_memmap)
+        return Rules(False, policy)
     high = next((z.start_pfn for z in layout.zones if z.zone == Zone.HIGHMEM), None)
     start, end = min(r.range.start for r in layout.ram), max(r.range.end for r in layout.ram)
-    movable_node |= any(region.hotpluggable for region in layout.ram)
     high_pfn = high if high is not None else min(end, start + _ARM_LOWMEM) // page_size
-    return Rules(True, movable_node, high_pfn, page_struct=32, auto_movable=auto_movable, ratio=ratio)
+    tagged = any(region.hotpluggable for region in layout.ram)
+    policy = replace(policy, movable_node=policy.movable_node or tagged, memmap_on_memory=False)
+    return Rules(True, policy, high_pfn, page_struct=32)
 
 
 class Memblock:
@@ -318,7 +322,7 @@ def _dma_places(boot: BootMemory) -> list[Range]:
 def _early_places(boot: BootMemory) -> list[Range]:
     """With movable_node, paging_init keeps out of what the tree calls hotpluggable, even where NUMA code forgets it."""
     places = _boot_places(boot)
-    for avoided in (r.range for r in boot.firmware.regions if r.hotpluggable and boot.rules.movable_node):
+    for avoided in (r.range for r in boot.firmware.regions if r.hotpluggable and boot.rules.policy.movable_node):
         places = [part for place in places for part in place.minus(avoided)]
     return places
 
@@ -326,7 +330,7 @@ def _early_places(boot: BootMemory) -> list[Range]:
 def _boot_places(boot: BootMemory, node: int | None = None) -> list[Range]:
     """Where boot allocations may go: not into banks that may leave, and on arm not above lowmem."""
     ram = [r for r in boot.layout.ram if node is None or (r.node or 0) == node]
-    places = [r.range for r in ram if not (boot.rules.movable_node and r.hotpluggable)]
+    places = [r.range for r in ram if not (boot.rules.policy.movable_node and r.hotpluggable)]
     if boot.arch != "arm" or boot.rules.high_pfn is None:
         return places
     lowmem = Range(0, boot.rules.high_pfn * boot.geometry.page_size)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 from hotbank.errors import EHWPOISON, CancelPending, KernelError
 from hotbank.memory import BlockState, Kind, Online
@@ -56,6 +56,8 @@ class MemoryHotplug:
         self.blocks: dict[int, MemoryBlock] = {}
         self.zoning = Zoning(allocator, self.blocks, rules, geometry.pages_per_block)
         self.notifiers: list[Notifier] = [] if rules.boot_memory_leaves else [self._veto_boot_memory]
+        self.notifiers.append(self._veto_kernel_zones)
+        self.kept_movable: frozenset[int] = frozenset()  # blocks whose driver wants them in ZONE_MOVABLE only
         self.migration = Migration(allocator, folios, tasks.huge)
         self.pending: int | None = None
         self._geometry, self._allocator, self._frames = geometry, allocator, allocator.frames
@@ -84,15 +86,19 @@ class MemoryHotplug:
             raise KernelError(errno.EINVAL, what, detail=f"it is {block.state}")
         if block.poisoned:
             raise KernelError(EHWPOISON, what, detail=f"{len(block.poisoned)} poisoned pages")
-        zone = self._allocator.zone(block.node, self.zoning.zone(block, how))
-        self._notify(GOING_ONLINE, number, what)
+        zone = block.zone = self._allocator.zone(block.node, self.zoning.zone(block, how))
+        try:
+            self._notify(GOING_ONLINE, number, what)
+        except KernelError:
+            block.zone = None
+            raise
         start, end = self._geometry.frames(number)
         self._frames.attach(zone.number, start, end)
         self._frames.release(start + block.own_memmap, end)
         zone.grow(*self._pfns(number))
         zone.managed += end - start - block.own_memmap
         zone.early += end - start if block.early else 0
-        block.zone, block.state = zone, BlockState.ONLINE
+        block.state = BlockState.ONLINE
         self._allocator.set_watermarks()
 
     # Offline
@@ -267,8 +273,13 @@ class MemoryHotplug:
         finally:
             self._finish()
         if policy != BlockState.OFFLINE:
-            for number in wanted:
-                self.online(number, Online(policy))
+            self._online_added(wanted, Online(policy))
+
+    def _online_added(self, numbers: tuple[int, ...], how: Online) -> None:
+        """``online_memory_block``, block by block: a refusal ends the walk, and nobody hears of it."""
+        with suppress(KernelError):
+            for number in numbers:
+                self.online(number, how)
 
     def _add(self, numbers: tuple[int, ...], node: int, group: Group | None, own: int) -> None:
         added: list[int] = []
@@ -289,7 +300,7 @@ class MemoryHotplug:
     def _own_memmap(self) -> int:
         """``mhp_supports_memmap_on_memory``: a block holds its own memmap only if that fills whole pageblocks."""
         whole = self.memmap_pages % (1 << self._geometry.shape.pageblock_order) == 0
-        return self.memmap_pages if self._rules.memmap_on_memory and whole else 0
+        return self.memmap_pages if self._rules.policy.memmap_on_memory and whole else 0
 
     def remove(self, numbers: Iterable[int]) -> None:
         """``remove_memory``: EBUSY, and nothing done, while one of the blocks is not offline."""
@@ -370,6 +381,13 @@ class MemoryHotplug:
     def _veto_boot_memory(self, action: str, number: int) -> int:
         """arch/arm64/mm/mmu.c, ``prevent_bootmem_remove_notifier``."""
         return errno.EPERM if action == GOING_OFFLINE and self.blocks[number].early else 0
+
+    def _veto_kernel_zones(self, action: str, number: int) -> int:
+        """kernel/bank/hotbank_bank.c, ``bank_memory_event``. Boot memory may return to the zone that it came from."""
+        block = self.blocks[number]
+        kept = number in self.kept_movable and not block.early
+        into_kernel = action == GOING_ONLINE and block.zone is not None and not block.zone.movable_only
+        return errno.EPERM if kept and into_kernel else 0
 
     def block(self, number: int) -> MemoryBlock:
         """The block. Raises KernelError(ENOENT)."""

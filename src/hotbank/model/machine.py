@@ -11,14 +11,15 @@ import errno
 import random
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from itertools import groupby
 
 from hotbank.board import Bank, Board, Domain
 from hotbank.errors import Code, KernelError, SwitchError
 from hotbank.firmware import describe, memory_map
-from hotbank.machine import BankStatus, Block, DomainStatus, Evidence, Owner, Pages, Snapshot, Survey, ZoneInfo
+from hotbank.machine import BankStatus, Block, DomainStatus, Evidence, Owner, Pages, Policy, Snapshot, Survey, ZoneInfo
 from hotbank.memory import BlockState, KernelState, Kind, MemoryMap, Online, Power, Range, merge
 from hotbank.model.alloc import GFP_BALLOON, PageAllocator
 from hotbank.model.backend import check_room, new_frames
@@ -31,9 +32,11 @@ from hotbank.model.hotplug import MemoryHotplug
 from hotbank.model.restore import Restored, captured_board
 from hotbank.model.tasks import Tasks
 from hotbank.model.validate import validate
-from hotbank.model.zoning import Group, MemoryBlock
+from hotbank.model.zoning import MemoryBlock, group_of
 
 EVIDENCE = 16  # pages that a survey names; it counts all
+_UNPLUG_LIMIT = 5.0  # seconds that virtio-mem gives a block; its allocations give up by themselves
+_KEPT_MOVABLE = "driver"  # the route whose driver lets no block of its banks into a kernel zone
 _UNMOVABLE = bytes(CODE[kind] for kind in (Kind.RESERVED, Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL, Kind.UNKNOWN))
 _FILE = bytes([CODE[Kind.FILE]])
 _POISONED = bytes([CODE[Kind.POISONED]])
@@ -86,6 +89,8 @@ class Model:
             costs=self.costs,
             lock=self._lock,
         )
+        kept = (board.blocks(bank) for bank in board.banks if bank.route == _KEPT_MOVABLE)
+        self.hotplug.kept_movable = frozenset(number for numbers in kept for number in numbers)
         self.hotplug.blocks.update(start.populate(self.allocator, self.tasks))
 
     @classmethod
@@ -190,6 +195,7 @@ class Model:
                 banks=tuple(self._bank(bank, blocks) for bank in self.board.banks),
                 domains=tuple(self._domain(domain) for domain in self.board.domains),
                 auto_online=self.auto_online,
+                policy=self.hotplug.zoning.rules.policy,
                 boot_memory_leaves=self._rules.boot_memory_leaves,
                 memmap_per_page=self._rules.page_struct,
                 pending=self.hotplug.pending,
@@ -247,24 +253,20 @@ class Model:
         found = self._route(bank, "add")
         if bank in self._stuck:
             raise KernelError(errno.EBUSY, f"add {bank}", detail="kmem holds it until the next boot")
-        numbers = self.board.blocks(found)
-        group = Group(bank, len(numbers), dynamic=found.route == "virtio-mem")
-        own = found.route == "kmem"  # the one of our routes that asks for MHP_MEMMAP_ON_MEMORY
-        self.hotplug.add(numbers, node=found.node or 0, group=group, policy=self.auto_online, memmap_on_memory=own)
+        self._bring_in(found, self.board.blocks(found))
         self._clock.sleep(self.costs.add_bank)
 
     def remove(self, bank: str) -> None:
         """Hot-remove a bank. Raises KernelError: ENODEV, EOPNOTSUPP (no route), EBUSY (a block is online).
 
-        ``kmem`` unbinds all the same when a block is online, and the bank is stuck until the next boot.
+        ``kmem`` unbinds all the same when a block is online, and the bank is stuck until the next boot. ``virtio-mem``
+        takes blocks offline by itself; EAGAIN when one can't go, and then the whole bank is back.
         """
         found = self._route(bank, "remove")
-        try:
-            self.hotplug.remove(self.board.blocks(found))
-        except KernelError:
-            if found.route == "kmem":
-                self._stuck.add(bank)
-            raise
+        if found.route == "virtio-mem":
+            self._unplug(found)
+        else:
+            self._take_out(found)
         self._clock.sleep(self.costs.remove_bank)
 
     def offline_and_remove(self, bank: str, deadline: float) -> None:
@@ -292,6 +294,33 @@ class Model:
             if fault != "lies":
                 self._turn(domain, want)
         self._clock.sleep(self.costs.switch_power)
+
+    # Routes
+
+    def _bring_in(self, bank: Bank, numbers: Sequence[int]) -> None:
+        own = bank.route == "kmem"  # the one of our routes that asks for MHP_MEMMAP_ON_MEMORY
+        group = group_of(bank, self.board.block_size)
+        self.hotplug.add(numbers, node=bank.node or 0, group=group, policy=self.auto_online, memmap_on_memory=own)
+
+    def _take_out(self, bank: Bank) -> None:
+        try:
+            self.hotplug.remove(self.board.blocks(bank))
+        except KernelError:
+            if bank.route == "kmem":
+                self._stuck.add(bank.name)
+            raise
+
+    def _unplug(self, bank: Bank) -> None:
+        """drivers/virtio/virtio_mem.c, ``virtio_mem_sbm_unplug_request``, and a hypervisor that takes its wish back."""
+        gone: list[int] = []
+        there = [number for number in self.board.blocks(bank) if number in self.hotplug.blocks]
+        for number in reversed(there):
+            with suppress(KernelError):
+                self.hotplug.offline_and_remove([number], self._clock.now() + _UNPLUG_LIMIT)
+                gone.append(number)
+        if len(gone) < len(there):
+            self._bring_in(bank, sorted(gone))
+            raise KernelError(errno.EAGAIN, f"remove {bank.name}", detail="the guest keeps some of it")
 
     # Power
 
@@ -398,6 +427,12 @@ class Model:
                 holder = self.folios.holder(handle) if handle else None
                 owner = Owner(holder.pid, holder.comm) if holder else None
                 yield Evidence(self._geometry.pfn(frame), KINDS[self.frames.kind(frame)], why, owner)
+
+    def set_policy(self, policy: Policy) -> None:
+        """Write ``online_policy`` and ``auto_movable_ratio`` (/sys/module/memory_hotplug/parameters)."""
+        with self._lock:
+            zoning = self.hotplug.zoning
+            zoning.rules = replace(zoning.rules, policy=policy)
 
     # What a workload does
 

@@ -9,17 +9,17 @@ captured ones until a block comes or goes; then they follow the rule that comes 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hotbank.board import Bank, Board, Domain
-from hotbank.machine import BankStatus, Block, Snapshot
+from hotbank.machine import Block, Policy, Snapshot
 from hotbank.memory import BlockState, Kind, Zone
 from hotbank.model.alloc import PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.capture import BlockCapture, Capture
 from hotbank.model.frames import Frames, MigrateType
 from hotbank.model.geometry import Geometry
 from hotbank.model.tasks import Tasks
-from hotbank.model.zoning import Group, MemoryBlock, Rules
+from hotbank.model.zoning import MemoryBlock, Rules, group_of
 
 _OWNERLESS = (Kind.HOLE, Kind.RESERVED, Kind.POISONED)
 
@@ -69,7 +69,7 @@ class Restored:
         )
         self.rules = Rules(
             snapshot.boot_memory_leaves is not False,
-            movable_node=snapshot.arch == "arm" and any(bank.movable and bank.at_boot for bank in snapshot.banks),
+            _policy(snapshot),
             high_pfn=next((zone.start_pfn for zone in snapshot.zones if zone.zone == Zone.HIGHMEM), None),
             page_struct=snapshot.memmap_per_page,
         )
@@ -93,7 +93,7 @@ class Restored:
         early = seen.boot if seen.boot is not None else bank is None or bank.at_boot
         zone = None if block.state is BlockState.OFFLINE else _named(zones, block)
         state = BlockState.OFFLINE if block.state is BlockState.OFFLINE else BlockState.ONLINE
-        group = None if early or bank is None else self._group(bank)
+        group = None if early or bank is None else group_of(bank, self._snapshot.block_size)
         own = 0 if early else self._own_memmap(seen)
         return MemoryBlock(
             block.number, state, block.node or 0, zone, early=early, group=group, holes=seen.holes, own_memmap=own
@@ -104,9 +104,6 @@ class Restored:
         kind, pages = seen.pages.runs[0]
         whole = pages % (1 << self.geometry.shape.pageblock_order) == 0
         return pages if kind is Kind.RESERVED and whole else 0
-
-    def _group(self, bank: BankStatus) -> Group:
-        return Group(bank.name, bank.range.size // self._snapshot.block_size, dynamic=bank.route == "virtio-mem")
 
     def _fill(
         self, frames: Frames, block: Block, seen: BlockCapture, zones: Sequence[ZoneState], found: _Found
@@ -181,6 +178,12 @@ class Restored:
                 first = self.geometry.pfn(start)
                 held = [frames.owner(start + pfn - first) for pfn in block.pages.pinned]
                 tasks.hold(handle for handle in held if handle)
+
+
+def _policy(snapshot: Snapshot) -> Policy:
+    """The captured one. A tag list, which no file shows, switches ``movable_node`` on for its movable banks."""
+    tagged = snapshot.arch == "arm" and any(bank.movable and bank.at_boot for bank in snapshot.banks)
+    return replace(snapshot.policy, movable_node=snapshot.policy.movable_node or tagged)
 
 
 def _zone(allocator: PageAllocator, node: int, name: str, start: int, spanned: int) -> ZoneState:

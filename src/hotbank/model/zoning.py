@@ -11,8 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hotbank.board import Bank
+from hotbank.machine import BankStatus, Policy
 from hotbank.memory import BlockState, Online, Zone
 from hotbank.model.alloc import PageAllocator, ZoneState
+
+USUAL = Policy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,14 @@ class Group:
     name: str
     blocks: int
     dynamic: bool = False
+
+
+def group_of(bank: Bank | BankStatus, block_size: int) -> Group | None:
+    """The group that a bank's blocks are added in: drivers/dax/kmem.c and drivers/virtio/virtio_mem.c register one,
+    ``probe`` and our driver do not."""
+    if bank.route not in ("kmem", "virtio-mem"):
+        return None
+    return Group(bank.name, bank.range.size // block_size, dynamic=bank.route == "virtio-mem")
 
 
 @dataclass(slots=True, eq=False)
@@ -49,19 +61,14 @@ class MemoryBlock:
 class Rules:
     """What differs between kernels and boots.
 
-    ``boot_memory_leaves``: False on arm64, whose notifier vetoes it; ``movable_node``: plain ``online`` prefers
-    Movable; ``high_pfn``: where HighMem starts, or None; ``page_struct``: bytes of one ``struct page``;
-    ``auto_movable``: the online policy is auto-movable, with ``ratio`` in percent, else contig-zones;
-    ``memmap_on_memory``: the parameter of that name.
+    ``boot_memory_leaves``: False on arm64, whose notifier vetoes it; ``policy``: the zone that a plain ``online``
+    gives; ``high_pfn``: where HighMem starts, or None; ``page_struct``: bytes of one ``struct page``.
     """
 
     boot_memory_leaves: bool
-    movable_node: bool = False
+    policy: Policy = USUAL
     high_pfn: int | None = None
     page_struct: int = 64
-    auto_movable: bool = False
-    ratio: int = 301
-    memmap_on_memory: bool = False
 
 
 class Zoning:
@@ -79,7 +86,8 @@ class Zoning:
             return self._kernel_zone(block)
         if how is Online.MOVABLE:
             return Zone.MOVABLE
-        return self._auto_movable(block) if self.rules.auto_movable else self._contiguous(block)
+        auto = self.rules.policy.online == "auto-movable"
+        return self._auto_movable(block) if auto else self._contiguous(block)
 
     def _contiguous(self, block: MemoryBlock) -> Zone:
         """``default_zone_for_pfn``: the zone that the block touches, if it is one."""
@@ -87,7 +95,7 @@ class Zoning:
         in_kernel, in_movable = self._touches(block, kernel), self._touches(block, Zone.MOVABLE)
         if in_kernel != in_movable:
             return kernel if in_kernel else Zone.MOVABLE
-        return Zone.MOVABLE if self.rules.movable_node else kernel
+        return Zone.MOVABLE if self.rules.policy.movable_node else kernel
 
     def _auto_movable(self, block: MemoryBlock) -> Zone:
         """``auto_movable_zone_for_pfn``: a static group counts as a whole and stays in one kind of zone."""
@@ -98,7 +106,7 @@ class Zoning:
                 return self._kernel_zone(block)
             wanted = group.blocks * self._pages - movable
         nodes = (None, block.node)
-        fits = self.rules.ratio and all(self._in_ratio(group, wanted, node) for node in nodes)
+        fits = self.rules.policy.ratio and all(self._in_ratio(group, wanted, node) for node in nodes)
         return Zone.MOVABLE if fits else self._kernel_zone(block)
 
     def _in_ratio(self, group: Group | None, wanted: int, node: int | None) -> bool:
@@ -109,13 +117,13 @@ class Zoning:
         for other in self._dynamic_groups():
             if other != group:
                 present, own = self._present(other)
-                kernel -= max(0, present * 100 // self.rules.ratio - own)
+                kernel -= max(0, present * 100 // self.rules.policy.ratio - own)
                 movable -= present
         if kernel <= 0:
             return False
         if group is not None and group.dynamic:
             kernel += self._present(group)[1]
-        return movable + wanted <= self.rules.ratio * kernel // 100
+        return movable + wanted <= self.rules.policy.ratio * kernel // 100
 
     def _dynamic_groups(self) -> set[Group]:
         return {block.group for block in self._blocks.values() if block.group and block.group.dynamic}

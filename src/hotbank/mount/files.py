@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hotbank.errors import CancelPending, KernelError
-from hotbank.machine import BankStatus, Block, Interruptible, Machine, Snapshot, ZoneInfo
+from hotbank.machine import BankStatus, Block, Interruptible, Machine, Policy, Snapshot, ZoneInfo
 from hotbank.memory import KIB, BlockState, KernelState, Online, Power, Range, merge
 
 MEMORY, NODES, BANKS = "sys/devices/system/memory", "sys/devices/system/node", "sys/class/hotbank"
+PARAMETERS = "sys/module/memory_hotplug/parameters"
 NO_DEADLINE = 7 * 86400.0  # seconds: the kernel has none, and tries until a signal
 _ASK_EVERY = 0.05
 _ARCH = {"arm64": "aarch64", "arm": "armv7l"}
@@ -75,7 +76,8 @@ class MachineFiles:
         """All files as the machine is now."""
         snapshot = self._reader.snapshot()
         root = Folder()
-        for path, entry in (*self._memory(snapshot), *_nodes(snapshot), *self._banks(snapshot), *_proc(snapshot)):
+        own = (*self._memory(snapshot), *self._banks(snapshot))
+        for path, entry in (*own, *_nodes(snapshot), *_parameters(snapshot.policy), *_proc(snapshot)):
             root.put(path, entry)
         return root
 
@@ -220,7 +222,14 @@ def _list(numbers: list[int]) -> str:
     return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
 
 
+def _parameters(policy: Policy) -> Iterator[tuple[str, File]]:
+    yield f"{PARAMETERS}/online_policy", _text(policy.online)
+    yield f"{PARAMETERS}/auto_movable_ratio", _text(str(policy.ratio))
+    yield f"{PARAMETERS}/memmap_on_memory", _text("Y" if policy.memmap_on_memory else "N")
+
+
 def _proc(snapshot: Snapshot) -> Iterator[tuple[str, File]]:
+    yield "proc/cmdline", _text("movable_node" if snapshot.policy.movable_node else "")
     yield "proc/zoneinfo", File(lambda: "".join(map(_zone, snapshot.zones)))
     yield "proc/iomem", File(lambda: _iomem(snapshot))
     yield "proc/meminfo", File(lambda: _meminfo(snapshot))

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A hand in the guest: holds memory of several kinds, pins and poisons pages of its own, and writes to files, as asked.
+
+``python3 -S -m hotbank.boards_qemu.hand FOLDER`` reads one JSON document at a time from the FIFO ``FOLDER/in`` and
+answers one on ``FOLDER/out``; ``{"do": NAME, ...}`` calls the method of that name with the rest. Standard library only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import signal
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PAGE, CHUNK = 4096, 4 << 20
+FOLDERS = {"shmem": "/tmp", "file": "/mnt"}
+_PRESENT, _PFN = 1 << 63, (1 << 55) - 1  # Documentation/admin-guide/mm/pagemap.rst
+_MADV_HWPOISON = 100
+_CONTENT = b"".join(struct.pack("<Q", page + 1) * (PAGE // 8) for page in range(CHUNK // PAGE))
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Chunk:
+    """4 MiB of one kind of memory; each page begins with its number. ``lost``: pages that were poisoned."""
+
+    def __init__(self, kind: str, number: int) -> None:
+        self._path = Path(FOLDERS[kind], f"hand.{number}") if kind in FOLDERS else None
+        self.lost: set[int] = set()
+        if self._path is None:
+            self.map = mmap.mmap(-1, CHUNK, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self.map[:] = _CONTENT
+        else:
+            self._path.write_bytes(_CONTENT)
+            with open(self._path, "r+b") as file:
+                os.fsync(file.fileno())
+                self.map = mmap.mmap(file.fileno(), CHUNK, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+
+    def damaged(self) -> int:
+        """Pages that do not read as they were written."""
+        spans = (slice(p * PAGE, (p + 1) * PAGE) for p in range(CHUNK // PAGE) if p not in self.lost)
+        return sum(self.map[span] != _CONTENT[span] for span in spans)
+
+    def inside(self, low: int, high: int) -> Iterator[tuple[int, int]]:
+        """Address and pfn of each page whose frame is in [low, high)."""
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+        with open("/proc/self/pagemap", "rb") as pagemap:
+            pagemap.seek(start // PAGE * 8)
+            entries = struct.unpack(f"<{CHUNK // PAGE}Q", pagemap.read(CHUNK // PAGE * 8))
+        for page, entry in enumerate(entries):
+            if entry & _PRESENT and low <= entry & _PFN < high and page not in self.lost:
+                yield start + page * PAGE, entry & _PFN
+
+    def lose(self, address: int) -> None:
+        """That page will never be read again."""
+        self.lost.add((address - ctypes.addressof(ctypes.c_char.from_buffer(self.map))) // PAGE)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.map.close()
+        if self._path is not None:
+            self._path.unlink()
+
+
+class Hand:
+    """What can be asked for. Pages are ranges of pfns ``low`` to ``high``; a pfn of 0 says that there was none."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, list[Chunk]] = {"anon": [], "shmem": [], "file": []}
+        self._pipes: dict[int, tuple[int, int]] = {}  # by the address that they refer to
+        self._made = 0
+
+    def hold(self, kind: str, chunks: int) -> int:
+        """Hold that many chunks of a kind; how many are held."""
+        held = self._held[kind]
+        while len(held) > chunks:
+            held.pop().close()
+        while len(held) < chunks:
+            self._made += 1
+            held.append(Chunk(kind, self._made))
+        return len(held)
+
+    def pin(self, low: int, high: int) -> int:
+        """Let a pipe refer to an anonymous page of ours (vmsplice): nothing but its reference count tells."""
+        for chunk in self._held["anon"]:
+            for address, pfn in chunk.inside(low, high):
+                _, writer = self._pipes[address] = os.pipe()
+                if _libc.vmsplice(writer, struct.pack("PN", address, PAGE), 1, 0) != PAGE:
+                    raise OSError(ctypes.get_errno(), "vmsplice")
+                return pfn
+        return 0
+
+    def unpin(self) -> int:
+        """Let go of every pinned page; how many there were."""
+        pinned = len(self._pipes)
+        for ends in self._pipes.values():
+            for end in ends:
+                os.close(end)
+        self._pipes.clear()
+        return pinned
+
+    def poison(self, low: int, high: int) -> int:
+        """A memory error hits an anonymous page of ours that is nowhere pinned."""
+        for chunk in self._held["anon"]:
+            for address, pfn in chunk.inside(low, high):
+                if address in self._pipes:
+                    continue
+                chunk.lose(address)
+                if _libc.madvise(ctypes.c_void_p(address), PAGE, _MADV_HWPOISON):
+                    raise OSError(ctypes.get_errno(), "madvise")
+                return pfn
+        return 0
+
+    def write(self, words: list[tuple[str, str]], seconds: float) -> list[int]:
+        """Write each word to its file; the errnos, EINTR for one that did not return in ``seconds``."""
+        return [_write(path, word, seconds) for path, word in words]
+
+    def migrated(self) -> int:
+        """Pages that migration has moved since boot."""
+        with open("/proc/vmstat") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("pgmigrate_success "))
+
+    def damaged(self) -> int:
+        """Pages of all chunks that do not read as they were written."""
+        return sum(chunk.damaged() for held in self._held.values() for chunk in held)
+
+
+def _write(path: str, word: str, seconds: float) -> int:
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_TRUNC)
+        try:
+            os.write(file, word.encode())
+        finally:
+            os.close(file)
+    except OSError as e:
+        return e.errno or 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return 0
+
+
+def _out_of_time(*_: object) -> None:
+    """Raised in a signal handler it ends a write that Python would otherwise begin again (PEP 475)."""
+    raise InterruptedError(4, "out of time")
+
+
+def main(folder: str) -> None:
+    """Do what is asked until killed."""
+    signal.signal(signal.SIGALRM, _out_of_time)
+    signal.signal(signal.SIGBUS, signal.SIG_IGN)  # a page of ours was poisoned, on our own request
+    hand = Hand()
+    while True:
+        with open(f"{folder}/in") as questions:
+            question: dict[str, Any] = json.load(questions)
+        try:
+            answer: dict[str, Any] = {"answer": getattr(hand, question.pop("do"))(**question)}
+        except OSError as e:
+            answer = {"errno": e.errno, "error": str(e)}
+        with open(f"{folder}/out", "w") as answers:
+            json.dump(answer, answers)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real kernel of a comparison: a guest in QEMU with a hand in it (boards_qemu/hand.py), and operations done to it.
+
+What moves or merges pages by itself is switched off in the guest, so that a page stays where it was seen: khugepaged,
+KSM, NUMA balancing, proactive compaction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hotbank.boards_qemu import Wanted, prepare, start
+from hotbank.boards_qemu.packages import Progress, quiet
+from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.compare.operations import Operation, Verb
+from hotbank.compare.outcome import Outcome, seen
+from hotbank.errors import KernelError, MachineError
+from hotbank.machine import Pages, Snapshot
+from hotbank.memory import MIB, Online, Range
+
+_FOLDER, _MEMORY = "/run/hand", "/sys/devices/system/memory"
+_FAULTS = "/sys/kernel/debug/notifier-error-inject/memory/actions"
+_DISK = 160 * MIB  # room for the page cache that the hand holds
+_QUIET = """
+for setting in kernel/mm/transparent_hugepage/enabled:never kernel/mm/ksm/run:0; do
+    echo ${setting#*:} 2>/dev/null >/sys/${setting%:*}
+done
+for setting in kernel/numa_balancing vm/compaction_proactiveness; do
+    echo 0 2>/dev/null >/proc/sys/$setting
+done
+modprobe memory_notifier_error_inject
+modprobe virtio_blk; modprobe ext4
+until [ -e /dev/vda ]; do sleep 0.1; done
+mke2fs /dev/vda >/dev/null && mount -t ext4 /dev/vda /mnt
+mkdir -p @FOLDER@ && mkfifo @FOLDER@/in @FOLDER@/out
+""".replace("@FOLDER@", _FOLDER)
+
+
+@contextlib.contextmanager
+def booted(wanted: Wanted, progress: Progress = quiet) -> Iterator[Real]:
+    """The board of ``wanted`` in QEMU, ended afterwards. Raises BoardError, MachineError."""
+    folder = Path(tempfile.mkdtemp(prefix="hb-"))
+    disk = folder / "disk"
+    with open(disk, "wb") as file:
+        file.truncate(_DISK)
+    drive = ("-drive", f"file={disk},if=none,id=disk,format=raw", "-device", "virtio-blk-pci,drive=disk")
+    complete = replace(wanted, qemu_arguments=(*wanted.qemu_arguments, *drive))
+    try:
+        with start(prepare(complete, folder, progress)) as machine:
+            yield Real(machine)
+    finally:
+        shutil.rmtree(folder)
+
+
+class Real:
+    """A running guest. Make one with ``booted``."""
+
+    def __init__(self, machine: Emulated) -> None:
+        self.machine = machine
+        machine.runner.run(_QUIET)
+        self._job = machine.runner.start(f"exec python3 -S -m hotbank.boards_qemu.hand {_FOLDER}")
+
+    def snapshot(self) -> Snapshot:
+        """The machine as it stands."""
+        return self.machine.snapshot()
+
+    def pages(self, block: int) -> Pages:
+        """What every page of an online block is."""
+        return self.machine.pages(block)
+
+    def perform(self, operation: Operation, patience: float) -> Outcome:
+        """Do it, with a limit of ``patience`` seconds for an evacuation; how it ended."""
+        before = self._migrated(operation)
+        code = self._perform(operation, patience)
+        return seen(self.snapshot(), code, self._migrated(operation) - before)
+
+    def _migrated(self, operation: Operation) -> int:
+        return int(self.ask("migrated")) if operation.evacuates else 0
+
+    def ask(self, do: str, **arguments: object) -> Any:
+        """One question to the hand. Raises KernelError with the errno that it met."""
+        if not self._job.running:
+            raise MachineError(f"the hand in the guest ended: {self._job.wait(0).out.strip()[-300:]}")
+        question = json.dumps({"do": do, **arguments})
+        text = self.machine.runner.run(f"cat >{_FOLDER}/in; cat {_FOLDER}/out", input=question, timeout=120)
+        answer = json.loads(text)
+        if "errno" in answer:
+            raise KernelError(answer["errno"], do, detail=answer["error"])
+        return answer["answer"]
+
+    def _perform(self, operation: Operation, patience: float) -> int:
+        if operation.veto:
+            self._have_notifiers_say(operation.veto)
+        try:
+            return self._attempt(operation, patience)
+        except KernelError as e:
+            return e.errno
+        finally:
+            if operation.veto:
+                self._have_notifiers_say(0)
+
+    def _attempt(self, operation: Operation, patience: float) -> int:
+        machine, block, bank = self.machine, operation.block, operation.bank
+        if operation.verb is Verb.STATE and block is not None:
+            return self._set_state(block, operation.word, patience)
+        if operation.verb is Verb.SWITCH:
+            return self._write(f"{_MEMORY}/memory{block}/online", operation.word, patience)
+        if operation.verb is Verb.AUTO_ONLINE:
+            return self._write(f"{_MEMORY}/auto_online_blocks", operation.word, patience)
+        if operation.verb is Verb.POLICY:
+            return self._write("/sys/module/memory_hotplug/parameters/online_policy", operation.word, patience)
+        if operation.verb is Verb.ADD and bank is not None:
+            machine.add(bank)
+        elif operation.verb is Verb.REMOVE and bank is not None:
+            machine.remove(bank)
+        else:
+            self._load(operation)
+        return 0
+
+    def _set_state(self, block: int, word: str, patience: float) -> int:
+        """By the Machine protocol where it has a word for it, past it where it has none."""
+        if word == "offline":
+            self.machine.offline(block, self.machine.clock.now() + patience)
+        elif word in set(Online):
+            self.machine.online(block, Online(word))
+        else:
+            return self._write(f"{_MEMORY}/memory{block}/state", word, patience)
+        return 0
+
+    def _load(self, operation: Operation) -> None:
+        if operation.verb is Verb.HOLD:
+            self.ask("hold", kind=operation.word, chunks=operation.chunks)
+        elif operation.verb is Verb.UNPIN:
+            self.ask("unpin")
+        else:
+            span, page = self._range(operation.bank), self.machine.board.page_size
+            self.ask(operation.verb.value, low=span.start // page, high=span.end // page)
+
+    def _range(self, name: str | None) -> Range:
+        bank = self.machine.board.bank(name or "")
+        assert bank is not None, "pages are pinned and poisoned in banks"
+        return bank.range
+
+    def _write(self, path: str, word: str, seconds: float) -> int:
+        return self._written([(path, word)], seconds)[0]
+
+    def _have_notifiers_say(self, number: int) -> None:
+        actions = ("MEM_GOING_ONLINE", "MEM_GOING_OFFLINE")
+        codes = self._written([(f"{_FAULTS}/{action}/error", str(-number)) for action in actions], 10)
+        if any(codes):
+            raise MachineError(f"memory_notifier_error_inject: {errno.errorcode[max(codes)]}")
+
+    def _written(self, words: Sequence[tuple[str, str]], seconds: float) -> list[int]:
+        codes: list[int] = self.ask("write", words=list(words), seconds=seconds)
+        return codes

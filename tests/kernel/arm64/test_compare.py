@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""500 random operations on real kernels and on models that start from them: the same errno, states, zones, spans and
+migrated pages, by each route."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from hotbank.boards_qemu import Wanted
+from hotbank.compare import ROWS, Report, compare
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(1800)]
+
+BOARDS = Path(__file__).parent / "compare"
+OPERATIONS = 167
+# movablecore= makes boot memory that could be isolated, which the kernel vetoes, and a block that spans two zones.
+RUNS = {1: ("driver", "movablecore=136M"), 2: ("kmem", ""), 3: ("virtio-mem", "")}
+
+
+@pytest.fixture(scope="module")
+def reports() -> list[Report]:
+    """One run for each seed, each by another route."""
+    return [
+        compare(Wanted(str(BOARDS / f"{route}.toml"), cmdline=cmdline), OPERATIONS, seed)
+        for seed, (route, cmdline) in RUNS.items()
+    ]
+
+
+def test_nothing_differs(reports: list[Report]) -> None:
+    assert sum(len(report.steps) for report in reports) >= 500
+    assert [(r.machine, s.number, str(s.operation), s.differences) for r in reports for s in r.wrong] == []
+    assert all(report.equal for report in reports)
+
+
+def test_few_races_and_many_refusals(reports: list[Report]) -> None:
+    for report in reports:
+        assert report.raced <= 0.03 * len(report.steps)
+        assert report.refused >= 0.15 * len(report.steps)
+
+
+def test_pages_move_as_the_model_says(reports: list[Report]) -> None:
+    """Enough of them that a wrong count would show."""
+    moved = [step for report in reports for step in report.migrations]
+    assert sum(step.real.migrated > 5000 for step in moved) >= 5
+    assert all(step.real.migrated > 0 for step in moved if step.modelled.migrated > 256)
+
+
+def test_every_measured_answer_was_met(reports: list[Report]) -> None:
+    rows = sum((report.rows for report in reports), Counter[str]())
+    assert ROWS.keys() == rows.keys()
