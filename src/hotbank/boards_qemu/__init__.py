@@ -9,7 +9,7 @@ bank_module.py  our driver, cross-built against the headers of a Debian kernel
 initramfs.py    BusyBox, Python, this package; kmodules.py and elf.py for kernel modules
 arm64.py        a board as QEMU's virt machine, with our own device tree
 qemu.py         one QEMU process; qmp.py its monitor
-banks.py        a file for each bank: its content and its power
+banks.py        a file for each bank: its content and its power; supply.py the GPIO line that feeds it
 agent.py        in the guest: its kernel as a Machine; runner.py: shell commands, whose other end is guest.py
 supervisor.py   all of that as one Machine
 launch.py       from a board to a running guest; daemon.py keeps it

@@ -44,12 +44,16 @@ class BankFile:
         self.check_dark()
 
     def switch_on(self) -> None:
-        """Fill a dark bank with random bytes; nothing when it is on."""
+        """Fill a dark bank with random bytes; nothing when it is on. Raises SwitchError when there is no room."""
         if self.power is Power.ON:
             return
         noise = os.urandom(_CHUNK)
-        for at in range(0, self.size, _CHUNK):
-            os.pwrite(self._file, noise[: self.size - at], at)
+        try:
+            for at in range(0, self.size, _CHUNK):
+                os.pwrite(self._file, noise[: self.size - at], at)
+        except OSError as e:
+            self.switch_off()
+            raise SwitchError(f"bank {self.path.name} can't be filled: {e.strerror}") from e
         self.power = Power.ON
 
     def check_dark(self) -> None:
