@@ -245,8 +245,7 @@ class Model:
     def add(self, bank: str) -> None:
         """Hot-add a bank. Raises KernelError: ENODEV, EOPNOTSUPP (no route), EEXIST, ENOMEM, EBUSY (stuck)."""
         found = self._route(bank, "add")
-        if bank in self._stuck:
-            raise KernelError(errno.EBUSY, f"add {bank}", detail="kmem holds it until the next boot")
+        self._check_not_stuck(bank, "add")
         numbers = self.board.blocks(found)
         group = Group(bank, len(numbers), dynamic=found.route == "virtio-mem")
         own = found.route == "kmem"  # the one of our routes that asks for MHP_MEMMAP_ON_MEMORY
@@ -256,16 +255,24 @@ class Model:
     def remove(self, bank: str) -> None:
         """Hot-remove a bank. Raises KernelError: ENODEV, EOPNOTSUPP (no route), EBUSY (a block is online).
 
-        ``kmem`` unbinds all the same when a block is online, and the bank is stuck until the next boot.
+        ``kmem`` unbinds all the same when a block is online, and the bank is stuck until the next boot, with every
+        block offline as well: nobody is left who would remove them.
         """
         found = self._route(bank, "remove")
+        self._check_not_stuck(bank, "remove")
         try:
             self.hotplug.remove(self.board.blocks(found))
         except KernelError:
-            if found.route == "kmem":
-                self._stuck.add(bank)
-            raise
+            if found.route != "kmem":
+                raise
+            self._stuck.add(bank)
+            self._check_not_stuck(bank, "remove")
         self._clock.sleep(self.costs.remove_bank)
+
+    def _check_not_stuck(self, bank: str, verb: str) -> None:
+        if bank in self._stuck:
+            detail = "kmem let go of it with blocks still there"
+            raise KernelError(errno.EBUSY, f"{verb} {bank}", detail=detail, code=Code.STUCK)
 
     def offline_and_remove(self, bank: str, deadline: float) -> None:
         """What a driver's own removal does: all blocks offline and out, or back online as they were."""
