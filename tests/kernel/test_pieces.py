@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from hotbank.boards_qemu import arm64, elf, kmodules
 from hotbank.boards_qemu.banks import BankFile, BankSwitch, create, discard
 from hotbank.boards_qemu.guest import Runner
 from hotbank.boards_qemu.initramfs import Cpio, package_files
+from hotbank.boards_qemu.leftovers import new_folder, sweep, sweep_links
 from hotbank.boards_qemu.packages import Archive
 from hotbank.boards_qemu.supply import SuppliedSwitch, lines_of
 from hotbank.errors import BoardError, FormatError, MachineError, SwitchError
@@ -278,3 +280,56 @@ def test_a_runner_runs_side_by_side_and_kills() -> None:
             runner.run("echo no; exit 3")
         runner.close()
         process.kill()
+
+
+@pytest.fixture
+def user() -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
+    """Starts a process that uses a folder until it is killed."""
+    started = []
+
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        code = "import sys, time; from pathlib import Path; from hotbank.boards_qemu.leftovers import held\n"
+        code += "with held(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
+        started.append(subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE))
+        assert started[-1].stdout is not None
+        assert started[-1].stdout.readline() == b"\n"
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_folder_is_swept_when_its_last_user_was_killed(
+    tmp_path: Path, user: Callable[[Path], subprocess.Popen[bytes]]
+) -> None:
+    with new_folder(tmp_path, "guest-") as folder:
+        (folder / "initrd").write_bytes(b"x")
+        handed_on = user(folder)
+        sweep(tmp_path, "guest-")
+        assert folder.is_dir()
+    sweep(tmp_path, "guest-")
+    assert (folder / "initrd").exists()
+    handed_on.kill()
+    handed_on.wait()
+    (tmp_path / "other-1").mkdir()
+    sweep(tmp_path, "guest-")
+    assert os.listdir(tmp_path) == ["other-1"]
+
+
+def test_banks_hold_their_folder(tmp_path: Path) -> None:
+    with new_folder(tmp_path, "banks-") as folder:
+        files = create(board.load(SMALL), folder)
+    sweep(tmp_path, "banks-")
+    assert files["high"].path.exists()
+    discard(files)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_console_that_leads_nowhere_goes(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    for pid, target in ((1, "there"), (2, "gone")):
+        (tmp_path / f"{pid}.console").symlink_to(tmp_path / target)
+    sweep_links(tmp_path, "*.console")
+    assert sorted(os.listdir(tmp_path)) == ["1.console", "there"]

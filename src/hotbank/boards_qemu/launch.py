@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hotbank import board as boards
 from hotbank.board import Board
-from hotbank.boards_qemu import arm32, arm64, bank_module, banks, initramfs, kernel_build
+from hotbank.boards_qemu import arm32, arm64, bank_module, banks, initramfs, kernel_build, leftovers
 from hotbank.boards_qemu.packages import Archive, Progress, cache_folder, quiet
 from hotbank.boards_qemu.qemu import Command, Qemu
 from hotbank.boards_qemu.supervisor import Emulated, wait_until_up
@@ -117,7 +116,10 @@ def start(prepared: Prepared, on_end: Callable[[], None] = lambda: None) -> Emul
     ``on_end`` is called when the guest ends by itself. Raises MachineError.
     """
     board, folder = boards.load(prepared.board), Path(prepared.folder)
-    files = banks.create(board, _bank_folder())
+    base, prefix = banks.home()
+    leftovers.sweep(base, prefix)
+    with leftovers.new_folder(base, f"{prefix}{os.getpid()}.") as at:
+        files = banks.create(board, at)
     try:
         command = _command(board, prepared, folder, {name: file.path for name, file in files.items()})
         command = command.with_arguments(prepared.qemu_arguments)
@@ -202,14 +204,3 @@ def _initrd(
         setup=arm32.SETUP if board.arch == "arm" else "",
     )
     return initramfs.build(contents, folder, cache_folder())
-
-
-def _bank_folder() -> Path:
-    """A folder for this process's banks, in memory where there is room for that. Those of dead processes go."""
-    shared = Path("/dev/shm")
-    base = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
-    ours = f"hotbank-banks-{os.getuid()}-"
-    for old in base.glob(f"{ours}*"):
-        if not Path("/proc", old.name.removeprefix(ours).partition(".")[0]).exists():
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(dir=base, prefix=f"{ours}{os.getpid()}."))

@@ -49,6 +49,7 @@ def run(folder: Path, boot: Callable[[], Machine]) -> int:
     record = Record(str(path), os.getpid(), name, time.time())
     signal.signal(signal.SIGTERM, lambda *_: owner.stop())
     owner.settle()
+    owner.wait()  # of what an owner before it left: then the first order finds nothing in its way
     with listener:
         remember(folder, record)
         _say(encode(record))

@@ -16,7 +16,7 @@ from hotbank import boards_qemu, operate, serve
 from hotbank.boards_qemu import Wanted
 from hotbank.errors import Code, MachineError
 from hotbank.memory import BlockState, Online, Power
-from kernel.kernel_kit import add, guest, span_of
+from kernel.kernel_kit import add, alive, children_of, guest, span_of
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 
@@ -60,7 +60,7 @@ def test_a_machine_in_the_background(monkeypatch: pytest.MonkeyPatch, tmp_path_f
             said = b""
             while b"42" not in said:
                 said += console.recv(1000)
-        (child,) = guests(record.pid)
+        (child,) = (pid for pid in children_of(record.pid) if "qemu-system" in Path(f"/proc/{pid}/comm").read_text())
         os.kill(record.pid, signal.SIGKILL)
         until = time.monotonic() + 5
         while alive(child):
@@ -70,25 +70,3 @@ def test_a_machine_in_the_background(monkeypatch: pytest.MonkeyPatch, tmp_path_f
             serve.connect(record)
     with up(folder, monkeypatch) as again, serve.connect(again) as machine:
         assert operate.explain(machine, "high").code is Code.OK
-
-
-def guests(owner: int) -> set[int]:
-    """Process ids of the QEMUs that this process started (proc(5): comm and ppid in ``stat``)."""
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            pid, _, rest = stat.read_text().partition(" (")
-        except OSError:
-            continue
-        name, _, fields = rest.rpartition(") ")
-        if name.startswith("qemu-system") and int(fields.split()[1]) == owner:
-            found.add(int(pid))
-    return found
-
-
-def alive(pid: int) -> bool:
-    """True while the process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except OSError:
-        return False
