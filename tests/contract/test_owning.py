@@ -32,7 +32,7 @@ from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.remote import Remote
 from hotbank.serve import local
 from hotbank.serve.owner import Owner
-from hotbank.serve.state import listen
+from hotbank.serve.state import listen, sweep_sockets
 
 BIN = Path(sys.executable).parent
 STRANGER, MEMBERS = 65533, 65532  # a user and a group that nothing here belongs to
@@ -246,6 +246,16 @@ def test_a_model_starts_anew_and_remembers(folder: Path, monkeypatch: pytest.Mon
         assert serve.recover(client) is None
         assert [e.code for e in serve.history(client)] == [Code.SUPERSEDED, Code.OK]
     serve.down(again)
+
+
+def test_only_sockets_that_nobody_listens_on_are_swept(folder: Path) -> None:
+    (folder / "current").touch()
+    with listen(folder / "1.sock"):
+        listen(folder / "2.sock").close()
+        sweep_sockets(folder)
+        assert sorted(os.listdir(folder)) == ["1.sock", "current"]
+    sweep_sockets(folder)
+    assert os.listdir(folder) == ["current"]
 
 
 @needs_blocks

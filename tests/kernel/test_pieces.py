@@ -327,9 +327,9 @@ def test_banks_hold_their_folder(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_console_that_leads_nowhere_goes(tmp_path: Path) -> None:
-    (tmp_path / "there").touch()
+def test_a_console_of_a_machine_that_is_gone_goes(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
     for pid, target in ((1, "there"), (2, "gone")):
-        (tmp_path / f"{pid}.console").symlink_to(tmp_path / target)
+        (tmp_path / f"{pid}.console").symlink_to(tmp_path / target / "console")  # which QEMU may be about to make
     sweep_links(tmp_path, "*.console")
     assert sorted(os.listdir(tmp_path)) == ["1.console", "there"]

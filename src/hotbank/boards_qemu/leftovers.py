@@ -60,7 +60,8 @@ def _remove_unused(folder: Path) -> None:
 
 
 def sweep_links(folder: Path, pattern: str) -> None:
-    """Remove symbolic links that lead nowhere."""
+    """Remove symbolic links into folders that are gone."""
     for link in folder.glob(pattern):
-        if link.is_symlink() and not link.exists():
-            link.unlink(missing_ok=True)
+        with suppress(OSError):
+            if not link.readlink().parent.is_dir():
+                link.unlink(missing_ok=True)

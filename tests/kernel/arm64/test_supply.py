@@ -236,3 +236,13 @@ def test_content_is_lost_with_the_line_whoever_lets_it_fall(machine: Emulated) -
     machine.set_power("ddr-high", Power.ON)
     assert machine.power("ddr-high") is Power.ON
     assert machine.files["high"].path.read_bytes()[:MIB] != old
+
+
+def test_a_board_without_an_emulator_switches_its_supply(machine: Emulated) -> None:
+    """The guest's own kernel as `-m host` sees it there: nothing beside the driver says what the power is."""
+    bring_in(machine)
+    board = machine._changes.machine()
+    codes = [operate.remove(board, bank, limits=LIMITS).code for bank in BANKS]
+    assert (codes, board.power("ddr-high"), is_high(machine)) == ([Code.DOMAIN_IN_USE, Code.OK], Power.OFF, False)
+    back = operate.add(board, "high", limits=LIMITS)
+    assert (back.code, back.power, is_high(machine)) == (Code.OK, Power.ON, True)
