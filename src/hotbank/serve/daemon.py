@@ -50,13 +50,15 @@ def run(folder: Path, boot: Callable[[], Machine]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: owner.stop())
     owner.settle()
     owner.wait()  # of what an owner before it left: then the first order finds nothing in its way
-    with listener:
-        remember(folder, record)
-        _say(encode(record))
-        owner.serve(listener)
-    owner.finish(_LAST_WORDS)
-    path.unlink(missing_ok=True)
-    forget(folder, record.pid)
+    try:
+        with listener:
+            remember(folder, record)
+            _say(encode(record))
+            owner.serve(listener)
+        owner.finish(_LAST_WORDS)
+    finally:
+        path.unlink(missing_ok=True)
+        forget(folder, record.pid)
     return 0
 
 
