@@ -118,7 +118,7 @@ static int bank_power_on(struct bank *bank)
 			return rc;
 		}
 	}
-	bank->powered = true;
+	WRITE_ONCE(bank->powered, true);
 	return 0;
 }
 
@@ -142,16 +142,19 @@ static int bank_power_off(struct bank *bank)
 			return rc;
 		}
 	}
-	bank->powered = false;
+	WRITE_ONCE(bank->powered, false);
 	return 0;
 }
 
-/* pm_runtime_put does not prove off: another device may be in the domain. */
+/*
+ * pm_runtime_put does not prove off: another device may be in the domain. Without
+ * the lock: whoever asks must not wait for an eviction that may take for ever.
+ */
 static const char *bank_power_name(struct bank *bank)
 {
 	if (!bank_managed(bank))
 		return "unmanaged";
-	if (bank->powered)
+	if (READ_ONCE(bank->powered))
 		return "on";
 	if (bank->supply && !bank->domain && regulator_is_enabled(bank->supply) == 0)
 		return "off";
@@ -297,13 +300,7 @@ static DEVICE_ATTR_RW(state);
 
 static ssize_t supply_show(struct device *node, struct device_attribute *attr, char *buf)
 {
-	struct bank *bank = dev_get_drvdata(node);
-	ssize_t count;
-
-	mutex_lock(&bank->lock);
-	count = sysfs_emit(buf, "%s\n", bank_power_name(bank));
-	mutex_unlock(&bank->lock);
-	return count;
+	return sysfs_emit(buf, "%s\n", bank_power_name(dev_get_drvdata(node)));
 }
 
 static ssize_t supply_store(struct device *node, struct device_attribute *attr,

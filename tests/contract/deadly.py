@@ -23,7 +23,6 @@ from hotbank.operate import Before, Entry, Journal
 from hotbank.serve import local
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import journal_in
-from mount.mounts import Supply
 
 BOARD = Path(__file__).with_name("two.toml")
 T = TypeVar("T")
@@ -81,7 +80,7 @@ def points(names: list[str]) -> list[tuple[int, str]]:
 
 def host(root: Path) -> Host:
     """The host below the root."""
-    return Host(root, board.load(str(BOARD)), switches={"ddr": Supply(root, "high")})
+    return Host(root, board.load(str(BOARD)))
 
 
 def main(root: Path, folder: Path, verb: str, at: int, when: str) -> None:

@@ -32,7 +32,7 @@ from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.remote import Remote
 from hotbank.serve import local
 from hotbank.serve.owner import Owner
-from hotbank.serve.state import listen
+from hotbank.serve.state import listen, sweep_sockets
 
 BIN = Path(sys.executable).parent
 STRANGER, MEMBERS = 65533, 65532  # a user and a group that nothing here belongs to
@@ -239,21 +239,23 @@ def test_a_model_starts_anew_and_remembers(folder: Path, monkeypatch: pytest.Mon
     os.kill(record.pid, signal.SIGKILL)
     running._thread.join(5)
     running.client.close()
-    serve.down(record)
     again = serve.serve_in_background(serve.ModelSpec("arm-2009"))
+    assert not Path(record.socket).exists()
     with serve.connect(again) as client:
-        wait_for("it is settled", lambda: serve.history(client)[0].code is Code.SUPERSEDED)
-        wait_for("nothing runs", lambda: _may_remove(client))
+        assert serve.remove(client, "high").exit == 0  # what the dead one left is settled before anybody is heard
         assert serve.recover(client) is None
         assert [e.code for e in serve.history(client)] == [Code.SUPERSEDED, Code.OK]
     serve.down(again)
 
 
-def _may_remove(client: Remote) -> bool:
-    try:
-        return serve.remove(client, "high").exit == 0
-    except HotbankError:
-        return False
+def test_only_sockets_that_nobody_listens_on_are_swept(folder: Path) -> None:
+    (folder / "current").touch()
+    with listen(folder / "1.sock"):
+        listen(folder / "2.sock").close()
+        sweep_sockets(folder)
+        assert sorted(os.listdir(folder)) == ["1.sock", "current"]
+    sweep_sockets(folder)
+    assert os.listdir(folder) == ["current"]
 
 
 @needs_blocks

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from dataclasses import replace
@@ -12,14 +13,15 @@ import pytest
 
 from host.captured_trees import Made, MadeBlock, write
 from hotbank import board as boards
-from hotbank.board import Domain
-from hotbank.errors import SwitchError
+from hotbank.board import Bank, Domain
+from hotbank.errors import Code, KernelError, SwitchError
 from hotbank.host import Host
-from hotbank.host.switch import Absent, AlwaysOn, Command, Regulator, switch_for
+from hotbank.host.switch import Absent, AlwaysOn, Command, Regulator, Supply, switch_for
 from hotbank.host.tree import Tree
-from hotbank.memory import Power
+from hotbank.memory import MIB, Power, Range
 
 ON, OFF, RESTING = Power.ON, Power.OFF, Power.SELF_REFRESH
+BANK = Bank("one", Range.sized(0x4000_0000, 128 * MIB), route="driver", domain="ddr")
 
 
 @pytest.fixture
@@ -119,11 +121,112 @@ class TestRegulator:
             Regulator(Domain("ddr", regulator="vdd-ddr1"), tree).status()
 
 
+class Feeder:
+    """Our driver's ``supply`` files of two banks, and what writing to them comes to (kernel/bank/hotbank_bank.c)."""
+
+    def __init__(self, root: Path) -> None:
+        self.tree, self.told = Tree(root), list[tuple[str, str]]()
+        self.becomes = {"on": "on", "off": "off"}
+        self.refusal = 0
+        for bank in ("one", "two"):
+            self.says(bank, "on")
+
+    def says(self, bank: str, word: str) -> None:
+        write(Path(self.tree.root), {self.name(bank): f"{word}\n"})
+
+    def name(self, bank: str) -> str:
+        return f"sys/class/hotbank/{bank}/supply"
+
+    def write(self, name: str, word: str, what: str) -> None:
+        bank = name.split("/")[-2]
+        assert name == self.name(bank)
+        self.told.append((bank, word))
+        if self.refusal:
+            raise KernelError(self.refusal, what)
+        self.says(bank, self.becomes[word])
+
+
+class TestSupply:
+    @pytest.fixture
+    def driver(self, tmp_path: Path) -> Feeder:
+        return Feeder(tmp_path)
+
+    @pytest.fixture
+    def switch(self, driver: Feeder) -> Supply:
+        return Supply("ddr", ["one", "two"], driver.tree, driver.write)
+
+    def test_goes_off_and_on_with_all_its_banks(self, driver: Feeder, switch: Supply) -> None:
+        assert switch.status() is ON
+        for want in (OFF, ON):
+            switch.turn(want)
+            assert switch.status() is want
+        assert driver.told == [("one", "off"), ("two", "off"), ("one", "on"), ("two", "on")]
+
+    def test_released_is_not_off(self, driver: Feeder, switch: Supply) -> None:
+        driver.becomes["off"] = "released"
+        with pytest.raises(SwitchError, match="was told off, and bank one is released, bank two is released") as caught:
+            switch.turn(OFF)
+        assert caught.value.code is Code.POWER_UNKNOWN
+        assert switch.status() is Power.UNKNOWN
+
+    def test_half_of_a_domain_is_neither_on_nor_off(self, driver: Feeder, switch: Supply) -> None:
+        driver.says("two", "off")
+        assert switch.status() is Power.UNKNOWN
+
+    def test_a_driver_that_does_nothing_is_not_believed(self, driver: Feeder, switch: Supply) -> None:
+        driver.becomes["off"] = "on"
+        with pytest.raises(SwitchError, match="bank one is on") as caught:
+            switch.turn(OFF)
+        assert caught.value.code is Code.SWITCH_FAILED
+
+    def test_a_refusal_is_a_switch_that_failed(self, driver: Feeder, switch: Supply) -> None:
+        driver.refusal = errno.EBUSY
+        with pytest.raises(SwitchError, match="EBUSY"):
+            switch.turn(OFF)
+        assert driver.told == [("one", "off")]
+
+    def test_self_refresh_is_nothing_it_can_do(self, driver: Feeder, switch: Supply) -> None:
+        with pytest.raises(SwitchError, match="can't go self-refresh"):
+            switch.turn(RESTING)
+        assert driver.told == []
+
+    @pytest.mark.parametrize(("word", "wrong"), [("unmanaged", "no switch"), ("dim", "'dim'"), ("", "no power state")])
+    def test_no_power_state_is_told_nothing(self, driver: Feeder, switch: Supply, word: str, wrong: str) -> None:
+        driver.says("two", word)
+        for call in (switch.status, lambda: switch.turn(OFF)):
+            with pytest.raises(SwitchError, match=wrong):
+                call()
+        assert driver.told == []
+
+    def test_a_driver_that_is_not_loaded(self, driver: Feeder, switch: Supply) -> None:
+        os.unlink(driver.tree.path(driver.name("two")))
+        with pytest.raises(SwitchError, match="load hotbank_bank"):
+            switch.status()
+
+    def test_a_host_turns_it_by_writing_to_the_driver(self, driver: Feeder) -> None:
+        text = 'name = "b"\nblock_size = "128M"\n[domain.ddr]\nstates = ["on", "off"]\nswitch = "machine"\n'
+        for number, bank in enumerate(("one", "two")):
+            text += f'[bank.{bank}]\nstart = {0x4000_0000 + number * 0x800_0000}\nsize = "128M"\nmovable = true\n'
+            text += 'route = "driver"\ndomain = "ddr"\n'
+        tree = Made((MadeBlock(8, zones="Movable"),)).at(Path(driver.tree.root))
+        host = Host(tree, boards.loads(text))
+        host.set_power("ddr", OFF)
+        assert Path(driver.tree.path(driver.name("two"))).read_text() == "off"
+        assert host.power("ddr") is OFF
+
+
 def test_each_kind_of_switch_on_this_host_and_in_a_tree(rail: Path, tmp_path: Path) -> None:
-    here, captured = Tree("/"), Tree(tmp_path)
+    here, captured, driven = Tree("/"), Tree(tmp_path), [BANK]
     made = {kind: replace(domain(rail), switch=kind) for kind in ("none", "command", "regulator", "machine")}
-    assert [type(switch_for(d, here)) for d in made.values()] == [AlwaysOn, Command, Regulator, Absent]
-    assert [type(switch_for(d, captured)) for d in made.values()] == [AlwaysOn, Absent, Regulator, Absent]
+    kinds = {tree: [type(switch_for(d, driven, tree, no_write)) for d in made.values()] for tree in (here, captured)}
+    assert kinds[here] == [AlwaysOn, Command, Regulator, Supply]
+    assert kinds[captured] == [AlwaysOn, Absent, Regulator, Supply]
+    for banks in ([], [BANK, replace(BANK, route="kmem")]):  # the driver can't switch what it does not feed
+        assert isinstance(switch_for(made["machine"], banks, here, no_write), Absent)
+
+
+def no_write(name: str, word: str, what: str) -> None:
+    raise AssertionError(f"{what} was written to {name}")
 
 
 def test_an_injected_switch_is_asked_and_turned(rail: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -128,3 +129,22 @@ def complaints(machine: Emulated) -> list[str]:
 def _meminfo(text: str) -> dict[str, int]:
     rows = (line.split() for line in text.splitlines())
     return {row[0].rstrip(":"): int(row[1]) * KIB for row in rows if len(row) > 1}
+
+
+def children_of(owner: int) -> set[int]:
+    """The processes that it started (proc(5): ppid in ``stat``)."""
+    fields = {pid: _stat(pid) for pid in map(int, filter(str.isdigit, os.listdir("/proc")))}
+    return {pid for pid, words in fields.items() if words[1:2] == [str(owner)]}
+
+
+def alive(pid: int) -> bool:
+    """True while the process is there and no zombie."""
+    return _stat(pid)[:1] not in ([], ["Z"])
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields after the name; nothing when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return []

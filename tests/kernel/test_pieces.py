@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pytest
 from hypothesis import given
@@ -19,9 +24,12 @@ from hotbank.boards_qemu import arm64, elf, kmodules
 from hotbank.boards_qemu.banks import BankFile, BankSwitch, create, discard
 from hotbank.boards_qemu.guest import Runner
 from hotbank.boards_qemu.initramfs import Cpio, package_files
+from hotbank.boards_qemu.leftovers import new_folder, sweep, sweep_links
 from hotbank.boards_qemu.packages import Archive
+from hotbank.boards_qemu.supply import SuppliedSwitch, lines_of
 from hotbank.errors import BoardError, FormatError, MachineError, SwitchError
 from hotbank.firmware import devicetree, fdt
+from hotbank.machine import Machine
 from hotbank.memory import MIB, Power, Range
 
 SMALL = Path(__file__).parent / "arm64" / "small.toml"
@@ -51,6 +59,111 @@ def test_a_touched_dark_bank_is_found(tmp_path: Path) -> None:
     with pytest.raises(SwitchError, match="touched while dark"):
         switch.status()
     file.close()
+
+
+def test_a_bank_that_has_no_room_to_come_back_stays_dark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = BankFile(tmp_path / "high", 32 * MIB)
+    file.switch_off()
+    write = os.pwrite
+
+    def full(descriptor: int, data: bytes, at: int) -> int:
+        if at >= 16 * MIB:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data, at)
+
+    monkeypatch.setattr("os.pwrite", full)
+    with pytest.raises(SwitchError, match="No space left"):
+        file.switch_on()
+    assert (file.power, file.resident) == (Power.OFF, 0)
+    file.close()
+
+
+class Fed:
+    """A guest with a driver, and its lines, of which one may not do what the driver says."""
+
+    def __init__(self, file: BankFile) -> None:
+        self.says, self.high, self.broken, self._file = Power.ON, {0: True, 1: True}, set[int](), file
+        self.seen: list[tuple[Power, int]] = []
+
+    def power(self, domain: str) -> Power:
+        return self.says
+
+    def set_power(self, domain: str, want: Power) -> None:
+        self.seen.append((want, self._file.resident))
+        self.says = want
+        self.high |= dict.fromkeys(self.high.keys() - self.broken, want is Power.ON)
+
+    def switch(self) -> SuppliedSwitch:
+        lines = {line: partial(self.high.__getitem__, line) for line in self.high}
+        machine = cast(Machine, self)
+        return SuppliedSwitch("ddr", BankSwitch("ddr", [self._file]), lambda: machine, lambda: machine, lines)
+
+
+def test_content_goes_after_its_supply_and_comes_after_it(tmp_path: Path) -> None:
+    file = BankFile(tmp_path / "high", 4 * MIB)
+    file.path.write_bytes(b"x" * 4 * MIB)
+    fed = Fed(file)
+    for want in (Power.OFF, Power.ON):
+        fed.switch().turn(want)
+        assert fed.switch().status() is want
+    assert fed.seen == [(Power.OFF, 4 * MIB), (Power.ON, 0)]
+    file.close()
+
+
+@pytest.mark.parametrize("want", [Power.OFF, Power.ON])
+def test_a_line_that_does_not_follow_its_driver(tmp_path: Path, want: Power) -> None:
+    file = BankFile(tmp_path / "high", 4 * MIB)
+    fed = Fed(file)
+    if want is Power.ON:
+        fed.switch().turn(Power.OFF)
+    fed.broken, before = {1}, file.power
+    with pytest.raises(SwitchError, match=f"says that domain ddr is {want}; line 1 is"):
+        fed.switch().turn(want)
+    assert (file.power, fed.switch().status()) == (before, Power.UNKNOWN)
+    file.close()
+
+
+@pytest.mark.parametrize("wrong", ["driver", "line", "content"])
+def test_what_does_not_agree_on_the_power_leaves_it_unknown(tmp_path: Path, wrong: str) -> None:
+    file = BankFile(tmp_path / "high", 4 * MIB)
+    fed = Fed(file)
+    assert fed.switch().status() is Power.ON
+    if wrong == "driver":
+        fed.says = Power.OFF
+    elif wrong == "line":
+        fed.high[1] = False
+    else:
+        file.switch_off()
+    assert fed.switch().status() is Power.UNKNOWN
+    file.close()
+
+
+def test_each_domain_of_the_driver_has_a_line() -> None:
+    """Not one with a bank that never leaves, nor with a bank of another route, nor with a switch of the board's own."""
+    text = 'name = "b"\narch = "arm64"\nblock_size = "128M"\n'
+    routes = {"a": "driver", "b": "driver", "c": "kmem", "d": "driver", "e": "driver", "f": "driver"}
+    domains = {"a": "one", "b": "one", "c": "two", "d": "two", "e": "three", "f": "four"}
+    for number, bank in enumerate(routes):
+        text += f'[bank.{bank}]\nstart = {0x4000_0000 + number * 0x800_0000}\nsize = "128M"\nmovable = true\n'
+        text += f'route = "{routes[bank]}"\ndomain = "{domains[bank]}"\nat_boot = {str(bank == "e").lower()}\n'
+    for domain in ("one", "two", "three", "four"):
+        text += f'[domain.{domain}]\nstates = ["on", "off"]\nswitch = "machine"\n'
+    assert lines_of(board.loads(text)) == {"a": 0, "b": 0, "f": 1}
+    by_command = text.replace('switch = "machine"', 'switch = "regulator"\nregulator = "vdd"')
+    assert lines_of(board.loads(by_command)) == {}
+
+
+def test_banks_of_one_line_share_a_supply(tmp_path: Path) -> None:
+    pair = board.load(SMALL.with_name("pair.toml"))
+    boot = arm64.Boot(Path("kernel"), Path("initrd"), supplies=lines_of(pair))
+    gpio = fdt.Node("pl061", (("compatible", fdt.strings("arm,pl061")), ("phandle", fdt.cells(7))))
+    bare = devicetree.empty("virt", "virt")
+    tree = arm64.device_tree(replace(bare, root=fdt.edit(bare.root, ["pl061"], gpio)), pair, boot, Range(0, 0))
+    supplies = [node for _, node in tree.walk() if "regulator-fixed" in node.strings("compatible")]
+    wanted = [node.u32s("bank-supply") for _, node in tree.walk() if "hotbank,bank" in node.strings("compatible")]
+    assert len(supplies) == 1
+    assert wanted == [supplies[0].u32s("phandle")] * 2
+    assert supplies[0].u32s("gpio") == (7, 0, 0)
 
 
 def test_banks_need_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,3 +280,56 @@ def test_a_runner_runs_side_by_side_and_kills() -> None:
             runner.run("echo no; exit 3")
         runner.close()
         process.kill()
+
+
+@pytest.fixture
+def user() -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
+    """Starts a process that uses a folder until it is killed."""
+    started = []
+
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        code = "import sys, time; from pathlib import Path; from hotbank.boards_qemu.leftovers import held\n"
+        code += "with held(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
+        started.append(subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE))
+        assert started[-1].stdout is not None
+        assert started[-1].stdout.readline() == b"\n"
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_folder_is_swept_when_its_last_user_was_killed(
+    tmp_path: Path, user: Callable[[Path], subprocess.Popen[bytes]]
+) -> None:
+    with new_folder(tmp_path, "guest-") as folder:
+        (folder / "initrd").write_bytes(b"x")
+        handed_on = user(folder)
+        sweep(tmp_path, "guest-")
+        assert folder.is_dir()
+    sweep(tmp_path, "guest-")
+    assert (folder / "initrd").exists()
+    handed_on.kill()
+    handed_on.wait()
+    (tmp_path / "other-1").mkdir()
+    sweep(tmp_path, "guest-")
+    assert os.listdir(tmp_path) == ["other-1"]
+
+
+def test_banks_hold_their_folder(tmp_path: Path) -> None:
+    with new_folder(tmp_path, "banks-") as folder:
+        files = create(board.load(SMALL), folder)
+    sweep(tmp_path, "banks-")
+    assert files["high"].path.exists()
+    discard(files)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_console_of_a_machine_that_is_gone_goes(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for pid, target in ((1, "there"), (2, "gone")):
+        (tmp_path / f"{pid}.console").symlink_to(tmp_path / target / "console")  # which QEMU may be about to make
+    sweep_links(tmp_path, "*.console")
+    assert sorted(os.listdir(tmp_path)) == ["1.console", "there"]

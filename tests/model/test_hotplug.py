@@ -10,7 +10,7 @@ import time
 import pytest
 
 from hotbank import board
-from hotbank.errors import EHWPOISON, CancelPending, KernelError, SwitchError
+from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError, SwitchError
 from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Zone
 from hotbank.model import Model, WallClock, Workload
 from hotbank.model.hotplug import GOING_OFFLINE, GOING_ONLINE
@@ -227,12 +227,20 @@ def test_remove_wants_every_block_offline() -> None:
 
 
 def test_kmem_unbinds_all_the_same_and_is_stuck() -> None:
+    """As on 6.12: also with every block offline there is nobody left who would remove them."""
     model = small_model(driver="kmem")
-    assert refusal(model.remove, "high") == errno.EBUSY
+    for primitive in (model.remove, model.remove, model.add):
+        with pytest.raises(KernelError, match="EBUSY") as caught:
+            primitive("high")
+        assert caught.value.code is Code.STUCK
     bank = model.snapshot().bank("high")
     assert bank is not None
     assert bank.kernel is KernelState.STUCK
-    assert refusal(model.add, "high") == errno.EBUSY
+    numbers = set(bank.blocks)
+    for number in numbers:
+        model.offline(number, model.clock.now() + 60)
+    assert refusal(model.remove, "high") == errno.EBUSY
+    assert {block.number for block in model.snapshot().blocks} >= numbers
 
 
 def test_adding_what_is_there_or_has_no_route() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A machine of this process, mounted by another one, and the switch that a mounted bank has."""
+"""A machine of this process, mounted by another one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from hotbank.errors import SwitchError
 from hotbank.machine import Machine
-from hotbank.memory import Power
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen
 
@@ -48,26 +45,3 @@ def mounted(machine: Machine) -> Iterator[Path]:
             owner.stop()
             thread.join(5)
     assert not thread.is_alive()
-
-
-@dataclass(frozen=True)
-class Supply:
-    """The switch of a bank's domain, through the bank's ``supply``."""
-
-    root: Path
-    bank: str
-
-    @property
-    def _file(self) -> Path:
-        return self.root / "sys/class/hotbank" / self.bank / "supply"
-
-    def status(self) -> Power:
-        """``on`` or ``off``."""
-        return Power(self._file.read_text().strip())
-
-    def turn(self, want: Power) -> None:
-        """Write it."""
-        try:
-            self._file.write_text(want.value)
-        except OSError as e:
-            raise SwitchError(f"{self._file}: {e.strerror}") from e

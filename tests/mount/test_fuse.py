@@ -27,7 +27,7 @@ from hotbank.host import Host
 from hotbank.machine import Block, Machine
 from hotbank.memory import BlockState, Kind, Power
 from hotbank.model import Model, WallClock, Workload
-from mount.mounts import MEMORY, Supply, mounted, needs_fuse
+from mount.mounts import MEMORY, mounted, needs_fuse
 
 pytestmark = [pytest.mark.referee, needs_fuse]
 ZERO = Path(__file__).with_name("zero.toml")
@@ -240,7 +240,7 @@ def test_a_signal_reaches_the_machine(own: Mounted) -> None:
 
 
 def _host(own: Mounted) -> Host:
-    return Host(own.folder, board.load(str(ZERO)), switches={"ddr-high": Supply(own.folder, "high")})
+    return Host(own.folder, board.load(str(ZERO)))
 
 
 @pytest.mark.long

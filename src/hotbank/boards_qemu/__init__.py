@@ -9,7 +9,8 @@ bank_module.py  our driver, cross-built against the headers of a Debian kernel
 initramfs.py    BusyBox, Python, this package; kmodules.py and elf.py for kernel modules
 arm64.py        a board as QEMU's virt machine, with our own device tree
 qemu.py         one QEMU process; qmp.py its monitor
-banks.py        a file for each bank: its content and its power
+banks.py        a file for each bank: its content and its power; supply.py the GPIO line that feeds it
+leftovers.py    folders, and what is left of them after a kill
 agent.py        in the guest: its kernel as a Machine; runner.py: shell commands, whose other end is guest.py
 supervisor.py   all of that as one Machine
 launch.py       from a board to a running guest; daemon.py keeps it
@@ -19,17 +20,19 @@ from __future__ import annotations
 
 import shutil
 import socket
-import tempfile
 from pathlib import Path
 
 from hotbank import serve
+from hotbank.boards_qemu import banks, leftovers
 from hotbank.boards_qemu.launch import Prepared, Wanted, prepare, start
 from hotbank.boards_qemu.packages import Progress, quiet
 from hotbank.boards_qemu.supervisor import PATIENCE
 from hotbank.errors import MachineError
 from hotbank.wire import encode
 
-__all__ = ["Prepared", "Wanted", "console", "prepare", "start", "up"]
+__all__ = ["Prepared", "Wanted", "clear", "console", "prepare", "start", "up"]
+
+_GUEST = "guest-"  # how the names of machines' folders begin
 
 
 def up(wanted: Wanted, progress: Progress = quiet) -> serve.Record:
@@ -39,14 +42,23 @@ def up(wanted: Wanted, progress: Progress = quiet) -> serve.Record:
     QEMU can't be, a missing program, package, network or space, a guest that does not come up.
     """
     serve.check_free()
-    folder = Path(tempfile.mkdtemp(dir=serve.runtime_folder(), prefix="qemu-"))
-    try:
-        prepared = prepare(wanted, folder, progress)
-        progress("starting the guest")
-        return serve.start_in_background("hotbank.boards_qemu.daemon", encode(prepared), patience=PATIENCE * 2)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    clear()
+    with leftovers.new_folder(serve.runtime_folder(), _GUEST) as folder:
+        try:
+            prepared = prepare(wanted, folder, progress)
+            progress("starting the guest")
+            return serve.start_in_background("hotbank.boards_qemu.daemon", encode(prepared), patience=PATIENCE * 2)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def clear() -> None:
+    """Remove what machines left whose processes were killed: their folders, consoles, and the files of their banks."""
+    folder = serve.runtime_folder()
+    leftovers.sweep(folder, _GUEST)
+    leftovers.sweep_links(folder, "*.console")
+    leftovers.sweep(*banks.home())
 
 
 def console(record: serve.Record) -> socket.socket:

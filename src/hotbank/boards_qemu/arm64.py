@@ -33,8 +33,8 @@ _CPU = "cortex-a57"  # boots in half the time that the emulation of "max" needs
 class Boot:
     """What the machine is started with. ``cmdline`` is put behind the board's own. ``cpus``: emulated CPUs.
 
-    ``default_on``: banks of the ``driver`` route that the driver adds by itself. ``supplies``: GPIO lines of the
-    PL061 that feed a bank, by its name.
+    ``default_on``: banks of the ``driver`` route that the driver adds by itself. ``supplies``: the GPIO line of the
+    PL061 that feeds a bank, by its name; banks of one line share one supply.
     """
 
     kernel: Path
@@ -219,26 +219,31 @@ def _with_driver_bank(tree: fdt.Tree, bank: Bank, boot: Boot) -> fdt.Tree:
     if bank.name in boot.default_on:
         node = node.with_property("hotbank,default-on", b"")
     if boot.supplies and bank.name in boot.supplies:
-        tree, phandle = _with_supply(tree, bank.name, boot.supplies[bank.name])
+        tree, phandle = _with_supply(tree, boot.supplies[bank.name])
         node = node.with_property("bank-supply", fdt.cells(phandle))
     return replace(tree, root=fdt.edit(tree.root, [node.name], node))
 
 
-def _with_supply(tree: fdt.Tree, name: str, line: int) -> tuple[fdt.Tree, int]:
-    """A regulator-fixed that a GPIO line of the PL061 switches, active high; its phandle."""
+def _with_supply(tree: fdt.Tree, line: int) -> tuple[fdt.Tree, int]:
+    """A regulator-fixed that a GPIO line of the PL061 switches, active high, made when the first bank wants it; its
+    phandle."""
+    name = f"regulator-line{line}"
+    known = tree.root.child(name)
+    if known is not None:
+        return tree, known.u32s("phandle")[0]
     gpio = next(node for _, node in tree.walk() if "arm,pl061" in node.strings("compatible"))
     used = [node.u32s("phandle")[0] for _, node in tree.walk() if node.get("phandle")]
     phandle = max(used) + 1
     properties = (
         ("compatible", fdt.strings("regulator-fixed")),
-        ("regulator-name", fdt.strings(f"bank-{name}")),
+        ("regulator-name", fdt.strings(f"banks-line{line}")),
         ("regulator-min-microvolt", fdt.cells(1_100_000)),
         ("regulator-max-microvolt", fdt.cells(1_100_000)),
         ("gpio", fdt.cells(gpio.u32s("phandle")[0], line, 0)),
         ("enable-active-high", b""),
         ("phandle", fdt.cells(phandle)),
     )
-    return _with_node(tree, fdt.Node(f"regulator-bank-{name}", properties)), phandle
+    return _with_node(tree, fdt.Node(name, properties)), phandle
 
 
 def _with_node(tree: fdt.Tree, node: fdt.Node) -> fdt.Tree:

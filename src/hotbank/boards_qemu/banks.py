@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from hotbank.board import Board
+from hotbank.boards_qemu.leftovers import held
 from hotbank.errors import MachineError, SwitchError
 from hotbank.memory import KIB, MIB, Power
 
@@ -24,11 +26,16 @@ _CHUNK = 8 * MIB
 
 
 class BankFile:
-    """The file behind one bank. ``power``: what it was last switched to; a fresh bank is on and full of zeros."""
+    """The file behind one bank, in a folder that is in use as long as the file is open (leftovers.py).
+
+    ``power``: what it was last switched to; a fresh bank is on and full of zeros.
+    """
 
     def __init__(self, path: Path, size: int) -> None:
         self.path, self.size = path, size
         self.power = Power.ON
+        self._in_use = ExitStack()
+        self._in_use.enter_context(held(path.parent))
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.ftruncate(self._file, size)
 
@@ -44,12 +51,16 @@ class BankFile:
         self.check_dark()
 
     def switch_on(self) -> None:
-        """Fill a dark bank with random bytes; nothing when it is on."""
+        """Fill a dark bank with random bytes; nothing when it is on. Raises SwitchError when there is no room."""
         if self.power is Power.ON:
             return
         noise = os.urandom(_CHUNK)
-        for at in range(0, self.size, _CHUNK):
-            os.pwrite(self._file, noise[: self.size - at], at)
+        try:
+            for at in range(0, self.size, _CHUNK):
+                os.pwrite(self._file, noise[: self.size - at], at)
+        except OSError as e:
+            self.switch_off()
+            raise SwitchError(f"bank {self.path.name} can't be filled: {e.strerror}") from e
         self.power = Power.ON
 
     def check_dark(self) -> None:
@@ -61,6 +72,14 @@ class BankFile:
         """Close the file, and remove it."""
         os.close(self._file)
         self.path.unlink(missing_ok=True)
+        self._in_use.close()
+
+
+def home() -> tuple[Path, str]:
+    """Where folders of banks are, in memory where there is room for that, and how their names begin."""
+    shared = Path("/dev/shm")
+    base = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    return base, f"hotbank-{os.getuid()}-banks-"
 
 
 def create(board: Board, folder: Path) -> dict[str, BankFile]:

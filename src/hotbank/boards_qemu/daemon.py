@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from hotbank.boards_qemu.launch import Prepared, start
+from hotbank.boards_qemu.leftovers import held
 from hotbank.serve import daemon
 from hotbank.wire import decode
 
@@ -23,6 +24,7 @@ def main(folder: Path, prepared: Prepared) -> int:
     """Start, serve until told to stop or until the guest ends, clean up; the exit status."""
     console = folder / f"{os.getpid()}.console"
     with ExitStack() as stack:
+        stack.enter_context(held(Path(prepared.folder)))
         stack.callback(shutil.rmtree, prepared.folder, ignore_errors=True)
         console.symlink_to(Path(prepared.folder, "console"))
         stack.callback(console.unlink)

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hotbank import board as boards
 from hotbank.board import Board
-from hotbank.boards_qemu import arm32, arm64, bank_module, banks, initramfs, kernel_build
+from hotbank.boards_qemu import arm32, arm64, bank_module, banks, initramfs, kernel_build, leftovers
 from hotbank.boards_qemu.packages import Archive, Progress, cache_folder, quiet
 from hotbank.boards_qemu.qemu import Command, Qemu
 from hotbank.boards_qemu.supervisor import Emulated, wait_until_up
+from hotbank.boards_qemu.supply import lines_of
 from hotbank.errors import BoardError, MachineError
 
 SERIES = "6.12"
@@ -35,8 +35,9 @@ ROUTE_MODULES = {
 }
 MACHINES = {"arm64": arm64, "arm": arm32}
 DEBIAN = {"arm64": "arm64", "arm": "armhf"}
-# There for whoever wants to try something: a file system, block devices, swap, injected errors, a supply.
-CARRIED = ("ext4", "crc32c_generic", "virtio_blk", "zram", "memory_notifier_error_inject", "fixed")
+SUPPLY_MODULE = "fixed"  # a regulator behind a GPIO line
+# There for whoever wants to try something: a file system, block devices, swap, injected errors.
+CARRIED = ("ext4", "crc32c_generic", "virtio_blk", "zram", "memory_notifier_error_inject")
 # New memory stays offline until hotbank puts it online: else it could land in a kernel zone.
 POLICY = "memhp_default_state=offline"
 
@@ -47,7 +48,8 @@ class Wanted:
     is given, with ``modules`` (its ``lib/modules/VERSION``) and ``initrd`` or without.
 
     ``cmdline`` comes last on the kernel's command line. ``default_on``: banks that the driver adds by itself.
-    ``supplies``: GPIO lines that feed banks. ``files``: more files in the guest.
+    ``supplies``: GPIO lines that feed banks, by their names; None for one to each domain that our driver switches, as
+    long as kernel and initramfs are ours. ``files``: more files in the guest.
     """
 
     board: str
@@ -58,7 +60,7 @@ class Wanted:
     cmdline: str = ""
     cpus: int = 2
     default_on: tuple[str, ...] = ()
-    supplies: Mapping[str, int] = field(default_factory=dict)
+    supplies: Mapping[str, int] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     carried: tuple[str, ...] = CARRIED
     qemu_arguments: tuple[str, ...] = ()
@@ -90,7 +92,11 @@ def prepare(wanted: Wanted, folder: Path, progress: Progress = quiet) -> Prepare
         if shutil.which(program) is None:
             raise MachineError(f"{program} is not installed", remedy="apt-get install qemu-system-arm util-linux")
     kernel, modules, extra = _kernel(wanted, board, progress)
-    initrd = Path(wanted.initrd) if wanted.initrd else _initrd(wanted, path, board, modules, extra, folder, progress)
+    supplies = _supplies(wanted, board)
+    load = _to_load(board, supplies) if modules else ()
+    initrd = (
+        Path(wanted.initrd) if wanted.initrd else _initrd(wanted, path, board, modules, load, extra, folder, progress)
+    )
     return Prepared(
         board=str(path.resolve()),
         folder=str(folder),
@@ -99,7 +105,7 @@ def prepare(wanted: Wanted, folder: Path, progress: Progress = quiet) -> Prepare
         cmdline=" ".join(filter(None, ("quiet", POLICY, wanted.cmdline))),
         cpus=wanted.cpus,
         default_on=wanted.default_on,
-        supplies=dict(wanted.supplies),
+        supplies=supplies,
         qemu_arguments=wanted.qemu_arguments,
     )
 
@@ -110,11 +116,14 @@ def start(prepared: Prepared, on_end: Callable[[], None] = lambda: None) -> Emul
     ``on_end`` is called when the guest ends by itself. Raises MachineError.
     """
     board, folder = boards.load(prepared.board), Path(prepared.folder)
-    files = banks.create(board, _bank_folder())
+    base, prefix = banks.home()
+    leftovers.sweep(base, prefix)
+    with leftovers.new_folder(base, f"{prefix}{os.getpid()}.") as at:
+        files = banks.create(board, at)
     try:
         command = _command(board, prepared, folder, {name: file.path for name, file in files.items()})
         command = command.with_arguments(prepared.qemu_arguments)
-        machine = Emulated(board, Qemu(command, folder, on_end), files)
+        machine = Emulated(board, Qemu(command, folder, on_end), files, prepared.supplies)
     except BaseException:
         banks.discard(files)
         raise
@@ -153,6 +162,19 @@ def _kernel(wanted: Wanted, board: Board, progress: Progress) -> tuple[Path, Pat
     return _one(unpacked, "boot/vmlinuz-*"), _one(unpacked, "**/lib/modules/*"), driver
 
 
+def _supplies(wanted: Wanted, board: Board) -> dict[str, int]:
+    if wanted.supplies is not None:
+        return dict(wanted.supplies)
+    ours = board.arch == "arm64" and wanted.kernel is None and wanted.initrd is None
+    return lines_of(board) if ours else {}
+
+
+def _to_load(board: Board, supplies: Mapping[str, int]) -> tuple[str, ...]:
+    """The modules loaded at boot, in this order: a supply is there before the driver that asks for it."""
+    routes = (name for bank in board.banks for name in ROUTE_MODULES[bank.route])
+    return tuple(dict.fromkeys((*PORT_MODULES[board.arch], *([SUPPLY_MODULE] if supplies else []), *routes)))
+
+
 def _one(folder: Path, pattern: str) -> Path:
     found = sorted(folder.glob(pattern))
     if not found:
@@ -165,31 +187,20 @@ def _initrd(
     path: Path,
     board: Board,
     modules: Path | None,
+    load: tuple[str, ...],
     extra: tuple[Path, ...],
     folder: Path,
     progress: Progress,
 ) -> Path:
-    wished = [*PORT_MODULES[board.arch], *(name for bank in board.banks for name in ROUTE_MODULES[bank.route])]
     programs = Archive.open(DEBIAN[board.arch], progress).unpack(*PROGRAMS, depends=True)
     contents = initramfs.Contents(
         name=board.name,
         programs=programs,
         modules=modules,
-        load=tuple(dict.fromkeys(wished)) if modules else (),
+        load=load,
         carry=wanted.carried if modules and board.arch == "arm64" else (),
         extra_modules=extra,
         files={"etc/hotbank/board.toml": path.read_bytes(), **wanted.files},
         setup=arm32.SETUP if board.arch == "arm" else "",
     )
     return initramfs.build(contents, folder, cache_folder())
-
-
-def _bank_folder() -> Path:
-    """A folder for this process's banks, in memory where there is room for that. Those of dead processes go."""
-    shared = Path("/dev/shm")
-    base = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
-    ours = f"hotbank-banks-{os.getuid()}-"
-    for old in base.glob(f"{ours}*"):
-        if not Path("/proc", old.name.removeprefix(ours).partition(".")[0]).exists():
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(dir=base, prefix=f"{ours}{os.getpid()}."))

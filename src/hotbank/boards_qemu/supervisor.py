@@ -13,14 +13,17 @@ import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
-from hotbank.board import Board
+from hotbank.board import Board, Domain
 from hotbank.boards_qemu.banks import BankFile, BankSwitch, discard
 from hotbank.boards_qemu.guest import Runner
 from hotbank.boards_qemu.initramfs import CHANGE_PORT, READ_PORT, RUNNER_PORT
 from hotbank.boards_qemu.qemu import Qemu
+from hotbank.boards_qemu.supply import SuppliedSwitch, line_is_high
 from hotbank.errors import Code, KernelError, MachineError, Refusal, SwitchError
-from hotbank.machine import Clock, Pages, Snapshot, Survey, WallClock
+from hotbank.host.switch import Switch
+from hotbank.machine import Clock, DomainStatus, Pages, Snapshot, Survey, WallClock
 from hotbank.memory import Online, Power
 from hotbank.remote import Remote, SocketStream
 
@@ -56,18 +59,17 @@ class Link:
 class Emulated:
     """A board in QEMU as a Machine.
 
-    ``files``: the file behind each bank. ``power`` and ``set_power`` act on these. ``close`` ends QEMU and takes the
-    files away.
+    ``files``: the file behind each bank. ``power`` and ``set_power`` act on these. ``lines``: the GPIO line that feeds
+    a bank, by its name; the guest's driver switches those. ``close`` ends QEMU and takes the files away.
     """
 
-    def __init__(self, board: Board, qemu: Qemu, files: Mapping[str, BankFile]) -> None:
-        self.board, self.qemu, self.files = board, qemu, files
+    def __init__(
+        self, board: Board, qemu: Qemu, files: Mapping[str, BankFile], lines: Mapping[str, int] | None = None
+    ) -> None:
+        self.board, self.qemu, self.files, self._lines = board, qemu, files, lines or {}
         self._clock = WallClock()
         self._changes, self._reads = Link(qemu, CHANGE_PORT), Link(qemu, READ_PORT)
-        self._switches = {
-            domain.name: BankSwitch(domain.name, (files[b.name] for b in board.banks if b.domain == domain.name))
-            for domain in board.domains
-        }
+        self._switches = {domain.name: self._switch_of(domain) for domain in board.domains}
         self._runner_stream = qemu.connect(RUNNER_PORT)
         self._runner: Runner | None = None
 
@@ -87,7 +89,7 @@ class Emulated:
     def snapshot(self) -> Snapshot:
         """The guest's, with the power that its banks really have."""
         seen = self._reads.machine().snapshot()
-        powers = {name: self._power_now(name) for name in self._switches}
+        powers = {domain.name: self._power_now(domain) for domain in seen.domains}
         return replace(
             seen,
             machine=self.board.name,
@@ -134,11 +136,13 @@ class Emulated:
             self._changes.machine().remove(bank)
 
     def power(self, domain: str) -> Power:
-        """Whether the domain's banks have content; SwitchError when a dark one was touched."""
+        """Whether the domain's banks have content, and their supply is there; SwitchError when a dark one was
+        touched."""
         return self._switch(domain).status()
 
     def set_power(self, domain: str, want: Power) -> None:
-        """Destroy the content of the domain's banks, or give them random content."""
+        """Switch the supply of the domain's banks where they have one, and destroy their content, or give them random
+        content."""
         self._switch(domain).turn(want)
 
     def close(self) -> None:
@@ -157,14 +161,24 @@ class Emulated:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _switch(self, domain: str) -> BankSwitch:
+    def _switch_of(self, domain: Domain) -> Switch:
+        banks = [bank.name for bank in self.board.banks if bank.domain == domain.name]
+        files = BankSwitch(domain.name, (self.files[name] for name in banks))
+        if not banks or not all(name in self._lines for name in banks):
+            return files
+        lines = {line: partial(line_is_high, self.qemu.qmp, line) for line in {self._lines[name] for name in banks}}
+        return SuppliedSwitch(domain.name, files, self._reads.machine, self._changes.machine, lines)
+
+    def _switch(self, domain: str) -> Switch:
         if domain not in self._switches:
             raise SwitchError(f"there is no power domain {domain}")
         return self._switches[domain]
 
-    def _power_now(self, domain: str) -> Power:
+    def _power_now(self, domain: DomainStatus) -> Power:
+        """As ``power``, with what the guest has just said of the domain."""
+        switch = self._switch(domain.name)
         try:
-            return self.power(domain)
+            return switch.agreed(domain.power) if isinstance(switch, SuppliedSwitch) else switch.status()
         except SwitchError:
             return Power.UNKNOWN
 

@@ -88,8 +88,11 @@ def _in_qemu(
 @click.command("down")
 def down() -> None:
     """End the current machine. What it held is gone."""
+    from hotbank import boards_qemu
+
     record = _current()
     ended = serve.down(record)
+    boards_qemu.clear()  # also after a machine that was killed before this one
     click.echo(f"{record.machine} is down" if ended else f"{record.machine} was gone already; its record is cleared")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from hotbank import board as boards
-from hotbank.board import Bank, Board
+from hotbank.board import Bank, Board, Domain
 from hotbank.errors import CancelPending, Code, KernelError, Refusal, SwitchError
 from hotbank.host import tree as files
 from hotbank.host.klog import listening
@@ -50,7 +50,7 @@ class Host:
         self._board = board or _own_board(self._tree)
         self._page_size = files.page_size(self._tree) or (self._board.page_size if self._board else 4 * KIB)
         domains = self._board.domains if self._board else ()
-        self._switches = {d.name: switch_for(d, self._tree) for d in domains} | dict(switches or {})
+        self._switches = {d.name: self._switch_of(d) for d in domains} | dict(switches or {})
         self._under_way: int | None = None
         self._interrupted = False
         self._writing: Writer | None = None
@@ -223,6 +223,10 @@ class Host:
 
     def _route(self, name: str) -> Route:
         return route_for(name, self._tree, self._write)
+
+    def _switch_of(self, domain: Domain) -> Switch:
+        banks = [bank for bank in self._board.banks if bank.domain == domain.name] if self._board else []
+        return switch_for(domain, banks, self._tree, self._write)
 
     def _switch(self, domain: str) -> Switch:
         switch = self._switches.get(domain)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Power switches of a host: none, a command, a regulator.
+"""Power switches of a host: none, a command, a regulator, the supply of our bank driver.
 
 A switch is asked again after it was turned, and what it then says counts, whatever an exit status said.
 Truth for regulators: drivers/regulator/core.c (``/sys/class/regulator/*/state``, read only) and
 drivers/regulator/userspace-consumer.c (``state`` of a ``reg-userspace-consumer``, ``enabled`` or ``disabled``).
+Truth for the driver: kernel/bank/hotbank_bank.c, ``bank_power_name``.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
 from typing import Protocol
 
-from hotbank.board import Domain
-from hotbank.errors import SwitchError
+from hotbank.board import Bank, Domain
+from hotbank.errors import Code, KernelError, SwitchError
+from hotbank.host.routes import DRIVER_CLASS, Write
 from hotbank.host.tree import Tree
 from hotbank.host.writer import kept
 from hotbank.memory import Power
@@ -22,6 +25,7 @@ from hotbank.memory import Power
 _CLASS = "sys/class/regulator"
 _CONSUMERS = "sys/bus/platform/drivers/reg-userspace-consumer"
 _REGULATOR = {"enabled": Power.ON, "disabled": Power.OFF}
+_SUPPLY = {"on": Power.ON, "off": Power.OFF, "released": Power.UNKNOWN}
 
 
 class Switch(Protocol):
@@ -36,20 +40,21 @@ class Switch(Protocol):
         ...
 
 
-def switch_for(domain: Domain, tree: Tree) -> Switch:
-    """The switch that the board names for the domain.
+def switch_for(domain: Domain, banks: Sequence[Bank], tree: Tree, write: Write) -> Switch:
+    """The switch that the board names for the domain with these banks.
 
-    A captured tree has no power to switch: there every domain's state is unknown, and commands never run.
+    ``machine`` is our driver, where all of the banks go by it. A captured tree has no power to switch: commands never
+    run there, and what is a file in it is what it was.
     """
-    if not tree.running and domain.switch in ("command", "machine"):
-        return Absent(domain.name, f"{tree.root} is a captured tree")
-    if domain.switch == "command":
-        return Command(domain)
     if domain.switch == "regulator":
         return Regulator(domain, tree)
-    if domain.switch == "machine":
-        return Absent(domain.name, "this host has no driver for it")
-    return AlwaysOn(domain.name)
+    if domain.switch == "machine" and banks and all(bank.route == "driver" for bank in banks):
+        return Supply(domain.name, [bank.name for bank in banks], tree, write)
+    if domain.switch == "none":
+        return AlwaysOn(domain.name)
+    if not tree.running:
+        return Absent(domain.name, f"{tree.root} is a captured tree")
+    return Command(domain) if domain.switch == "command" else Absent(domain.name, "this host has no driver for it")
 
 
 class AlwaysOn:
@@ -170,3 +175,56 @@ class Regulator:
             if self._tree.read(f"{_CONSUMERS}/{entry}/name") == self._name:
                 return f"{_CONSUMERS}/{entry}"
         raise SwitchError(f"regulator {self._name} has no reg-userspace-consumer")
+
+
+class Supply:
+    """A domain whose banks our driver feeds: it holds their supply and power domain, and lets go when told to.
+
+    ``released`` is not off: the driver let go, and somebody else may hold the same supply or power domain.
+    """
+
+    def __init__(self, domain: str, banks: Sequence[str], tree: Tree, write: Write) -> None:
+        self._domain, self._banks, self._tree, self._write = domain, tuple(banks), tree, write
+
+    def status(self) -> Power:
+        """On or off when the driver says so of every bank; unknown when one is released, or they differ."""
+        powers = {_SUPPLY[word] for word in self._words().values()}
+        return powers.pop() if len(powers) == 1 else Power.UNKNOWN
+
+    def turn(self, want: Power) -> None:
+        """Tell the driver, bank by bank, then see what it says of all of them. It refuses to darken a bank that is in
+        the kernel.
+
+        Raises SwitchError, with code POWER_UNKNOWN where the driver let go of a bank and can't say that it is off.
+        """
+        if want not in (Power.ON, Power.OFF):
+            raise SwitchError(f"domain {self._domain} is fed by the bank driver, which can't go {want}")
+        self._words()
+        for bank in self._banks:
+            self._tell(bank, want.value)
+        words = self._words()
+        wrong = ", ".join(f"bank {bank} is {word}" for bank, word in words.items() if _SUPPLY[word] is not want)
+        if wrong:
+            code = Code.POWER_UNKNOWN if "released" in words.values() else Code.SWITCH_FAILED
+            raise SwitchError(f"domain {self._domain} was told {want}, and {wrong}", code=code)
+
+    def _tell(self, bank: str, word: str) -> None:
+        try:
+            self._write(f"{DRIVER_CLASS}/{bank}/supply", word, f"supply of {bank} {word}")
+        except KernelError as e:
+            raise SwitchError(f"domain {self._domain} was not turned {word}: {e}") from e
+
+    def _words(self) -> dict[str, str]:
+        """What the driver says of each bank. Raises SwitchError when it says nothing, or has no switch for it."""
+        return {bank: self._word(bank) for bank in self._banks}
+
+    def _word(self, bank: str) -> str:
+        name = f"{DRIVER_CLASS}/{bank}/supply"
+        word = self._tree.read(name)
+        if word is None:
+            raise SwitchError(f"{self._tree.path(name)} is missing: load hotbank_bank")
+        if word == "unmanaged":
+            raise SwitchError(f"bank {bank} has neither a supply nor a power domain: this host has no switch for it")
+        if word not in _SUPPLY:
+            raise SwitchError(f"{self._tree.path(name)} reads {word!r}, which is no power state")
+        return word

@@ -251,23 +251,29 @@ class Model:
     def add(self, bank: str) -> None:
         """Hot-add a bank. Raises KernelError: ENODEV, EOPNOTSUPP (no route), EEXIST, ENOMEM, EBUSY (stuck)."""
         found = self._route(bank, "add")
-        if bank in self._stuck:
-            raise KernelError(errno.EBUSY, f"add {bank}", detail="kmem holds it until the next boot")
+        self._check_not_stuck(bank, "add")
         self._bring_in(found, self.board.blocks(found))
         self._clock.sleep(self.costs.add_bank)
 
     def remove(self, bank: str) -> None:
         """Hot-remove a bank. Raises KernelError: ENODEV, EOPNOTSUPP (no route), EBUSY (a block is online).
 
-        ``kmem`` unbinds all the same when a block is online, and the bank is stuck until the next boot. ``virtio-mem``
-        takes blocks offline by itself; EAGAIN when one can't go, and then the whole bank is back.
+        ``kmem`` unbinds all the same when a block is online, and the bank is stuck until the next boot, with every
+        block offline as well: nobody is left who would remove them. ``virtio-mem`` takes blocks offline by itself;
+        EAGAIN when one can't go, and then the whole bank is back.
         """
         found = self._route(bank, "remove")
+        self._check_not_stuck(bank, "remove")
         if found.route == "virtio-mem":
             self._unplug(found)
         else:
             self._take_out(found)
         self._clock.sleep(self.costs.remove_bank)
+
+    def _check_not_stuck(self, bank: str, verb: str) -> None:
+        if bank in self._stuck:
+            detail = "kmem let go of it with blocks still there"
+            raise KernelError(errno.EBUSY, f"{verb} {bank}", detail=detail, code=Code.STUCK)
 
     def offline_and_remove(self, bank: str, deadline: float) -> None:
         """What a driver's own removal does: all blocks offline and out, or back online as they were."""
@@ -306,9 +312,10 @@ class Model:
         try:
             self.hotplug.remove(self.board.blocks(bank))
         except KernelError:
-            if bank.route == "kmem":
-                self._stuck.add(bank.name)
-            raise
+            if bank.route != "kmem":
+                raise
+            self._stuck.add(bank.name)
+            self._check_not_stuck(bank.name, "remove")
 
     def _unplug(self, bank: Bank) -> None:
         """drivers/virtio/virtio_mem.c, ``virtio_mem_sbm_unplug_request``, and a hypervisor that takes its wish back."""

@@ -30,6 +30,7 @@ from hotbank.operate.transaction import unheard
 from hotbank.remote import FileStream, Remote, dial
 from hotbank.serve.owner import Order, peer_pid, start_module
 from hotbank.serve.state import runtime_folder as runtime_folder
+from hotbank.serve.state import sweep_sockets
 from hotbank.wire import MAX_ANSWER, Lines, decode, decode_error, encode
 
 _DOWN = "hotbank down clears the record"
@@ -150,6 +151,7 @@ def start_in_background(module: str, spec: Mapping[str, Any], *, patience: float
     folder = runtime_folder()
     with _one_at_a_time(folder):
         check_free()
+        sweep_sockets(folder)
         return _start(module, spec, folder, patience)
 
 

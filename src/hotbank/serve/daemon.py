@@ -49,13 +49,16 @@ def run(folder: Path, boot: Callable[[], Machine]) -> int:
     record = Record(str(path), os.getpid(), name, time.time())
     signal.signal(signal.SIGTERM, lambda *_: owner.stop())
     owner.settle()
-    with listener:
-        remember(folder, record)
-        _say(encode(record))
-        owner.serve(listener)
-    owner.finish(_LAST_WORDS)
-    path.unlink(missing_ok=True)
-    forget(folder, record.pid)
+    owner.wait()  # of what an owner before it left: then the first order finds nothing in its way
+    try:
+        with listener:
+            remember(folder, record)
+            _say(encode(record))
+            owner.serve(listener)
+        owner.finish(_LAST_WORDS)
+    finally:
+        path.unlink(missing_ok=True)
+        forget(folder, record.pid)
     return 0
 
 

@@ -88,6 +88,17 @@ def listen(path: Path, readers: int | None = None) -> socket.socket:
     return listener
 
 
+def sweep_sockets(folder: Path) -> None:
+    """Remove the sockets of owners that were killed: nobody listens on them."""
+    for path in folder.glob("*.sock"):
+        try:
+            dial(path, _PATIENCE).close()
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError:
+            continue  # somebody is there, if only slowly
+
+
 def _check_silent(path: Path) -> None:
     with suppress(OSError), dial(path, _PATIENCE) as somebody:
         raise MachineError(f"pid {peer_pid(somebody)} answers at {path} already", remedy="end it first")

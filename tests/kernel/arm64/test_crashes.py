@@ -1,22 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guest's agent, and the owner's worker, killed before and after every act of a removal and an addition."""
+"""The guest's agent, the owner's worker, and the owner itself, killed at every moment of a removal and an addition."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from contract.deadly import points
 from hotbank import boards_qemu, operate, serve
 from hotbank.boards_qemu import Wanted
+from hotbank.boards_qemu.banks import home
 from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.errors import Code, MachineError
 from hotbank.machine import Machine
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate import Event, MemoryJournal
-from kernel.kernel_kit import LIMITS, add, complaints, guest, remove
+from kernel.kernel_kit import LIMITS, add, alive, children_of, complaints, guest, remove
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
 
@@ -110,14 +118,140 @@ def test_the_worker_killed_at_every_moment(
         serve.down(record)
 
 
+# The writes of a transaction on a bank of two blocks: each intent, and each result.
+WRITES = ["begin", *["intend", "result"] * 4, "close"]
+Point = tuple[str, int, str]
+EVERYWHERE: list[Point] = [(verb, *point) for verb in ("remove", "add") for point in points(WRITES)]
+FEW: list[Point] = [
+    ("remove", 5, "after"),  # about to take the bank out
+    ("remove", 8, "before"),  # dark, and nobody wrote it down
+    ("add", 2, "before"),  # powered, and nobody wrote it down
+    ("add", 6, "before"),  # one of the blocks is online
+]
+
+
+@pytest.fixture
+def deadly(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runtime folder of machines whose owner dies where ``HOTBANK_DIES`` says."""
+    base = tmp_path_factory.mktemp("r")
+    start = serve.start_in_background
+
+    def start_deadly(module: str, spec: dict[str, Any], *, patience: float) -> serve.Record:
+        return start("kernel.arm64.deadly_supervisor", spec, patience=patience)
+
+    monkeypatch.setattr(serve, "start_in_background", start_deadly)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]), prepend=os.pathsep)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
+    monkeypatch.setenv("HOTBANK_DIES", "")
+    return base / "hotbank"
+
+
+def test_the_supervisor_killed_in_a_transaction(deadly: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    die_at_each(FEW, deadly, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_supervisor_killed_at_every_write(deadly: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nowhere else is there a write: one more, and the transaction comes to its end."""
+    die_at_each(EVERYWHERE, deadly, monkeypatch)
+    for verb in ("remove", "add"):
+        with pytest.raises(AssertionError, match="it lives"):
+            die_at_each([(verb, len(WRITES), "before")], deadly, monkeypatch)
+
+
+def die_at_each(where: list[Point], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Die at each point, one machine for each; the next one settles what is left, and leaves nothing of the dead."""
+    pids, died = list[int](), None
+    for number, point in enumerate(where):
+        monkeypatch.setenv("HOTBANK_DIES", " ".join(map(str, point)))
+        with downed_if_it_fails(boards_qemu.up(Wanted(BOARD)), pids) as record:
+            check_fresh(record, died)
+            assert left_by(pids, folder) == ["banks", "console", "guest", "sock"]
+            die(record, point[0])
+        check_silent(record)
+        died = point
+        if number % 4 == 1:
+            assert "was gone already" in hotbank("down").stdout
+            assert left_by(pids, folder) == []
+    monkeypatch.setenv("HOTBANK_DIES", "")
+    with downed_if_it_fails(boards_qemu.up(Wanted(BOARD)), pids) as record:
+        check_fresh(record, died)
+    assert serve.down(record)
+    assert left_by(pids, folder) == []
+
+
+@contextmanager
+def downed_if_it_fails(record: serve.Record, pids: list[int]) -> Iterator[serve.Record]:
+    """The machine, whose owner's pid is noted down; ended when a check fails."""
+    pids.append(record.pid)
+    try:
+        yield record
+    except BaseException:
+        serve.down(record)
+        raise
+
+
+def die(record: serve.Record, verb: str) -> None:
+    """Carry out the verb until the owner dies of it, and QEMU and the worker with it."""
+    children = children_of(record.pid)
+    with serve.connect(record) as machine:
+        if verb == "remove":
+            assert serve.add(machine, "high", limits=LIMITS).exit == 0
+        orders = {"remove": serve.remove, "add": serve.add}
+        children |= children_of(record.pid)
+        with pytest.raises(MachineError):
+            raise AssertionError(f"it lives: {orders[verb](machine, 'high', limits=LIMITS)}")
+    until = time.monotonic() + 5
+    while any(map(alive, children)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def check_silent(record: serve.Record) -> None:
+    """What a user meets then: an error with a remedy, from each command, and never this host instead."""
+    for words in (["list"], ["recover"], ["history"], ["remove", "high"]):
+        said = hotbank(*words)
+        assert (said.returncode, said.stdout) == (1, ""), said
+        assert f"small-arm64 (pid {record.pid}) does not answer" in said.stderr
+        assert "hotbank down" in said.stderr
+
+
+def check_fresh(record: serve.Record, died: Point | None) -> None:
+    """A machine from the start: what the one before it left open is closed, and its power is on."""
+    with serve.connect(record) as machine:
+        check_consistent(machine)
+        status = machine.snapshot().bank("high")
+        assert status is not None
+        assert (status.kernel, status.power) == (KernelState.ABSENT, Power.ON)
+        entries = serve.history(machine)
+        assert all(entry.code is not None for entry in entries)
+        if died is not None and died[1:] != (0, "before"):  # before the first write there is nothing to close
+            assert (entries[-1].before.verb, entries[-1].code) == (died[0], Code.SUPERSEDED)
+            assert len(entries[-1].rows) == sum(name == "intend" for name in WRITES[: died[1] + (died[2] == "after")])
+        assert serve.recover(machine) is None
+
+
+def left_by(pids: list[int], folder: Path) -> list[str]:
+    """What the machines of these owners have on this host, each as often as it is there."""
+    base, prefix = home()
+    there = {
+        "banks": [path for pid in pids for path in base.glob(f"{prefix}{pid}.*")],
+        "console": list(folder.glob("*.console")),
+        "guest": list(folder.glob("guest-*")),
+        "sock": list(folder.glob("*.sock")),
+    }
+    return [name for name, paths in there.items() for _ in paths]
+
+
+def hotbank(*words: str) -> subprocess.CompletedProcess[str]:
+    """The command, as a user runs it."""
+    return subprocess.run([sys.executable, "-m", "hotbank", *words], capture_output=True, text=True, timeout=60)
+
+
 def worker_of(owner: int) -> int:
-    """The owner's worker, by its parent and its command line."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(") ")[2].split()[1])
-            words = (stat.parent / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if parent == owner and b"hotbank.serve.worker" in words:
-            return int(stat.parent.name)
+    """The owner's worker, by its command line."""
+    for pid in children_of(owner):
+        if b"hotbank.serve.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
     raise AssertionError("there is no worker")

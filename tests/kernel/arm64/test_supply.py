@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The supply of banks, a GPIO line that the guest's driver switches, and their content, both watched from outside."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hotbank import operate
+from hotbank.boards_qemu import Wanted
+from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.boards_qemu.supply import SuppliedSwitch, line_is_high
+from hotbank.errors import Code, KernelError, MachineError, SwitchError
+from hotbank.memory import MIB, KernelState, Power, Zone
+from hotbank.operate import Event, Outcome
+from kernel.kernel_kit import LIMITS, Holder, complaints, guest, intact
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
+
+BOARD = str(Path(__file__).with_name("pair.toml"))
+BANKS = ("high", "top")  # one domain, one line
+LINE = 0
+SUPPLY = "/sys/class/hotbank/{}/supply"
+VERBS = {"remove": operate.remove, "add": operate.add}
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Emulated]:
+    """A guest whose driver added both banks by itself, online and Movable, and holds their supply."""
+    with guest(Wanted(BOARD, cmdline="memhp_default_state=online_movable", default_on=BANKS)) as booted:
+        yield booted
+        assert complaints(booted) == []
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is there at one moment: blocks of the banks, whether the line is high, bytes of content."""
+
+    blocks: int
+    high: bool
+    content: int
+
+
+def looked(machine: Emulated) -> Look:
+    """A look while nothing changes."""
+    seen = [b for bank in machine.snapshot().banks if bank.name in BANKS for b in bank.blocks]
+    return Look(len(seen), is_high(machine), content(machine))
+
+
+def is_high(machine: Emulated) -> bool:
+    """The line, read by QEMU's monitor behind the guest's back."""
+    return line_is_high(machine.qemu.qmp, LINE)
+
+
+def content(machine: Emulated) -> int:
+    """Bytes that the banks' files have on this host."""
+    return sum(machine.files[bank].resident for bank in BANKS)
+
+
+def done(machine: Emulated, verb: str, bank: str, looks: list[Look] | None = None) -> Outcome:
+    """Carry out the verb; with ``looks``, hold it before and after every step to look."""
+
+    def look(event: Event) -> None:
+        if looks is not None and event.event in ("step", "progress"):
+            looks.append(looked(machine))
+
+    return VERBS[verb](machine, bank, limits=LIMITS, on_event=look)
+
+
+@contextmanager
+def sampled(machine: Emulated) -> Iterator[list[Look]]:
+    """Looks at content and line as they come, from a thread of their own; it does not look for blocks."""
+    samples, over = list[Look](), threading.Event()
+
+    def sample() -> None:
+        while not over.is_set():
+            there = content(machine)  # first: a line that is where it should not be now, was there then as well
+            samples.append(Look(0, is_high(machine), there))
+            time.sleep(0.002)  # QEMU answers between two turns of the guest
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        time.sleep(0.05)
+        over.set()
+        thread.join()
+
+
+def blocks_in_the_dark(looks: list[Look]) -> list[Look]:
+    """Looks at memory without power."""
+    return [look for look in looks if look.blocks and not (look.high and look.content)]
+
+
+def emptied_too_early(looks: list[Look]) -> list[Look]:
+    """Looks at content that had gone while its line was still high."""
+    return [look for look in looks if look.high and look.content < looks[0].content]
+
+
+def filled_too_early(looks: list[Look]) -> list[Look]:
+    """Looks at content that came before its line was high."""
+    return [look for look in looks if not look.high and look.content > looks[0].content]
+
+
+def bring_in(machine: Emulated) -> None:
+    """Both banks are in the kernel."""
+    for bank in BANKS:
+        assert done(machine, "add", bank).exit == 0
+
+
+def take_out(machine: Emulated) -> None:
+    """Both banks are out of the kernel, and dark."""
+    for bank in BANKS:
+        assert done(machine, "remove", bank).exit == 0
+
+
+def test_banks_that_are_on_from_the_start_and_in_use_keep_their_supply(machine: Emulated) -> None:
+    for bank in BANKS:
+        status = machine.snapshot().bank(bank)
+        assert status is not None
+        assert (status.kernel, status.zone, status.power) == (KernelState.ONLINE, Zone.MOVABLE, Power.ON)
+        with pytest.raises(MachineError):
+            machine.runner.run(f"echo off > {SUPPLY.format(bank)}")
+        assert machine.runner.run(f"cat {SUPPLY.format(bank)}") == "on\n"
+    with pytest.raises(SwitchError, match="EBUSY"):
+        machine.set_power("ddr-high", Power.OFF)
+    assert looked(machine).high
+    assert machine.power("ddr-high") is Power.ON
+
+
+def test_the_line_falls_after_the_last_block_and_rises_before_the_first(machine: Emulated) -> None:
+    """The first bank leaves the supply on; with the last one it goes, and the content after it."""
+    bring_in(machine)
+    looks = list[Look]()
+    first = done(machine, "remove", "top", looks)
+    assert (first.code, first.power, is_high(machine)) == (Code.DOMAIN_IN_USE, Power.ON, True)
+    with sampled(machine) as falling:
+        last = done(machine, "remove", "high", looks)
+    assert (last.code, last.power, looked(machine)) == (Code.OK, Power.OFF, Look(0, False, 0))
+    assert blocks_in_the_dark(looks) == []
+    assert emptied_too_early(falling) == []
+    with sampled(machine) as rising:
+        back = done(machine, "add", "high", looks)
+    assert (back.code, back.power, looked(machine)) == (Code.OK, Power.ON, Look(1, True, 256 * MIB))
+    assert done(machine, "add", "top", looks).exit == 0
+    assert blocks_in_the_dark(looks) == []
+    assert filled_too_early(rising) == []
+    assert min(len(falling), len(rising)) > 20
+
+
+def test_a_wrong_order_is_seen(machine: Emulated, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchers themselves, on content that goes and comes before the supply, and on a block in the dark."""
+    bring_in(machine)
+    right = SuppliedSwitch.turn
+
+    def hasty(switch: SuppliedSwitch, want: Power) -> None:
+        switch._files.turn(want)
+        right(switch, want)
+
+    monkeypatch.setattr(SuppliedSwitch, "turn", hasty)
+    assert done(machine, "remove", "top").exit == 0
+    with sampled(machine) as falling:
+        done(machine, "remove", "high")
+    with sampled(machine) as rising:
+        done(machine, "add", "high")
+    assert emptied_too_early(falling)
+    assert filled_too_early(rising)
+    assert blocks_in_the_dark([Look(1, False, MIB)])
+    assert blocks_in_the_dark([Look(1, True, 0)])
+
+
+@contextmanager
+def liar(machine: Emulated, says: str) -> Iterator[None]:
+    """Files that take every word and say it, in place of those of the driver, which hears nothing."""
+    for bank in BANKS:
+        fake = f"/run/{bank}.supply"
+        machine.runner.run(f"echo {says} > {fake}; mount --bind {fake} $(realpath {SUPPLY.format(bank)})")
+    try:
+        yield
+    finally:
+        for bank in BANKS:
+            machine.runner.run(f"umount $(realpath {SUPPLY.format(bank)})")
+
+
+def test_a_driver_that_says_off_and_leaves_the_line_high_is_not_believed(machine: Emulated) -> None:
+    bring_in(machine)
+    assert done(machine, "remove", "top").exit == 0
+    with Holder(machine, anon=40) as holder, liar(machine, "on"):
+        outcome = done(machine, "remove", "high")
+        assert (outcome.code, outcome.exit) == (Code.SWITCH_FAILED, 1), outcome
+        assert "line 0 is high" in outcome.fact
+        assert (outcome.kernel, outcome.power) == (KernelState.ONLINE, Power.ON)
+        assert looked(machine).content > 0
+        assert intact(holder.damage())
+
+
+def test_a_driver_that_says_on_and_leaves_the_line_low_is_not_believed(machine: Emulated) -> None:
+    bring_in(machine)
+    take_out(machine)
+    with liar(machine, "on"):
+        assert machine.snapshot().domains[0].power is Power.UNKNOWN
+        outcome = done(machine, "add", "high")
+        assert (outcome.code, outcome.exit, outcome.kernel) == (Code.SWITCH_FAILED, 1, KernelState.ABSENT), outcome
+        assert "line 0 is low" in outcome.fact
+        assert looked(machine) == Look(0, False, 0)
+    assert machine.power("ddr-high") is Power.OFF
+
+
+def test_a_supply_that_somebody_else_holds_is_released_and_not_off(machine: Emulated) -> None:
+    bring_in(machine)
+    assert done(machine, "remove", "top").exit == 0
+    machine.runner.run(f"echo off > {SUPPLY.format('top')}")  # high still needs the rail
+    assert machine.runner.run(f"cat {SUPPLY.format('top')}") == "released\n"
+    assert machine.power("ddr-high") is Power.UNKNOWN
+    with pytest.raises(KernelError, match="ENXIO"):
+        machine.add("top")
+    assert done(machine, "add", "top").exit == 0  # unknown power: on, and asked again
+    assert machine.power("ddr-high") is Power.ON
+
+
+def test_content_is_lost_with_the_line_whoever_lets_it_fall(machine: Emulated) -> None:
+    bring_in(machine)
+    take_out(machine)
+    machine.set_power("ddr-high", Power.ON)
+    old = machine.files["high"].path.read_bytes()[:MIB]
+    for bank in BANKS:
+        machine.runner.run(f"echo off > {SUPPLY.format(bank)}")
+    assert (machine.power("ddr-high"), is_high(machine)) == (Power.UNKNOWN, False)
+    machine.set_power("ddr-high", Power.ON)
+    assert machine.power("ddr-high") is Power.ON
+    assert machine.files["high"].path.read_bytes()[:MIB] != old
+
+
+def test_a_board_without_an_emulator_switches_its_supply(machine: Emulated) -> None:
+    """The guest's own kernel as `-m host` sees it there: nothing beside the driver says what the power is."""
+    bring_in(machine)
+    board = machine._changes.machine()
+    codes = [operate.remove(board, bank, limits=LIMITS).code for bank in BANKS]
+    assert (codes, board.power("ddr-high"), is_high(machine)) == ([Code.DOMAIN_IN_USE, Code.OK], Power.OFF, False)
+    back = operate.add(board, "high", limits=LIMITS)
+    assert (back.code, back.power, is_high(machine)) == (Code.OK, Power.ON, True)
