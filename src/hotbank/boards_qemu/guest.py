@@ -38,6 +38,10 @@ class Job:
             raise MachineError(f"the guest went away during {self._text!r}")
         return self._result
 
+    def wait_for(self, seconds: float) -> None:
+        """Return when it ended, or after so many seconds."""
+        self._done.wait(seconds)
+
     @property
     def running(self) -> bool:
         """True until it ended."""

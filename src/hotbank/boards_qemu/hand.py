@@ -113,6 +113,8 @@ class Hand:
                 chunk.lose(address)
                 if _libc.madvise(ctypes.c_void_p(address), PAGE, _MADV_HWPOISON):
                     raise OSError(ctypes.get_errno(), "madvise")
+                # Once its memory is removed, whoever reads our pagemap would make the kernel follow a dead page.
+                _libc.munmap(ctypes.c_void_p(address), PAGE)
                 return pfn
         return 0
 
@@ -150,10 +152,14 @@ def _out_of_time(*_: object) -> None:
     raise InterruptedError(4, "out of time")
 
 
+def _poisoned(*_: object) -> None:
+    """A page of ours, on our own request. Ignoring the signal is no help: memory_failure forces it on us."""
+
+
 def main(folder: str) -> None:
     """Do what is asked until killed."""
     signal.signal(signal.SIGALRM, _out_of_time)
-    signal.signal(signal.SIGBUS, signal.SIG_IGN)  # a page of ours was poisoned, on our own request
+    signal.signal(signal.SIGBUS, _poisoned)
     hand = Hand()
     while True:
         with open(f"{folder}/in") as questions:

@@ -12,6 +12,7 @@ import errno
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from hotbank.memory import MIB, Online, Range
 
 _FOLDER, _MEMORY = "/run/hand", "/sys/devices/system/memory"
 _FAULTS = "/sys/kernel/debug/notifier-error-inject/memory/actions"
+_ANSWER_LIMIT = 120.0  # seconds; filling its memory takes some
 _DISK = 160 * MIB  # room for the page cache that the hand holds
 _QUIET = """
 for setting in kernel/mm/transparent_hugepage/enabled:never kernel/mm/ksm/run:0; do
@@ -87,14 +89,24 @@ class Real:
 
     def ask(self, do: str, **arguments: object) -> Any:
         """One question to the hand. Raises KernelError with the errno that it met."""
-        if not self._job.running:
-            raise MachineError(f"the hand in the guest ended: {self._job.wait(0).out.strip()[-300:]}")
         question = json.dumps({"do": do, **arguments})
-        text = self.machine.runner.run(f"cat >{_FOLDER}/in; cat {_FOLDER}/out", input=question, timeout=120)
-        answer = json.loads(text)
+        asked = self.machine.runner.start(f"cat >{_FOLDER}/in; cat {_FOLDER}/out", input=question)
+        until = time.monotonic() + _ANSWER_LIMIT
+        while asked.running and self._job.running and time.monotonic() < until:
+            asked.wait_for(0.5)
+        if asked.running:
+            asked.kill()
+            raise MachineError(f"the hand in the guest does not answer {do}: {self._last_words()}")
+        answer = json.loads(asked.wait(0).out)
         if "errno" in answer:
             raise KernelError(answer["errno"], do, detail=answer["error"])
         return answer["answer"]
+
+    def _last_words(self) -> str:
+        if self._job.running:
+            return "it is still at it"
+        ended = self._job.wait(0)
+        return f"it ended with {ended.status}, {ended.out.strip()[-300:] or 'without a word'}"
 
     def _perform(self, operation: Operation, patience: float) -> int:
         if operation.veto:
