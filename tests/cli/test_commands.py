@@ -187,6 +187,23 @@ def test_files_that_are_not_there_and_boards_too_small(hotbank: Hotbank, tmp_pat
     refused(hotbank("up", "arm-2009", "--pages", "99999999"), Code.NO_CAPACITY)
 
 
+@pytest.mark.parametrize(
+    ("options", "fact", "help_"),
+    [
+        (("--kernel", "nowhere/Image"), "--kernel nowhere/Image: there is no such file", "a series"),
+        (("--kernel", "6"), "--kernel 6: there is no such file", "such as 6.12"),
+        (("--kernel", "."), "--kernel .: there is no such file", "give an Image"),
+        (("--initrd", "nowhere"), "--initrd nowhere: there is no such file", "leave it out"),
+        (("--modules", "nowhere"), "--modules belongs to an Image of your own", "--kernel"),
+    ],
+)
+def test_a_guest_of_files_that_are_not_there(hotbank: Hotbank, options: tuple[str, ...], fact: str, help_: str) -> None:
+    done = hotbank("up", "virt-arm64", "--qemu", *options)
+    refused(done, Code.NO_MACHINE)
+    assert fact in done.stderr
+    assert help_ in done.stderr
+
+
 def test_usage_errors_exit_2(hotbank: Hotbank) -> None:
     for wrong in (["remove"], ["frobnicate"], ["list", "--no-such-option"], ["remove", "high", "--deadline", "-1"]):
         assert hotbank(*wrong).returncode == 2

@@ -24,7 +24,7 @@ from contract.test_serve import Running, wait_for
 from hotbank import board, serve
 from hotbank.errors import Code, HotbankError, MachineError
 from hotbank.host import Host
-from hotbank.machine import Snapshot
+from hotbank.machine import Snapshot, Survey
 from hotbank.memory import Power
 from hotbank.model import Model, WallClock
 from hotbank.operate import Before, Event, Limits
@@ -282,6 +282,31 @@ def test_progress_is_told_within_a_block(folder: Path) -> None:
     assert within
     assert 0 < within[0].moved < 6000
     assert events[-1].moved == 6000
+
+
+def test_no_look_is_under_way_at_the_deadline(folder: Path) -> None:
+    """Who looks keeps a slow machine from answering: a survey that takes 0.4 s must not put off the end of 1.5 s."""
+    model = Model.boot(board.load("arm-2009"), backend="reference", clock=WallClock())
+    pid = model.spawn("pinner", anon_pages=64)
+    block = next(b.number for b in model.snapshot().blocks if model.place(pid, b.number))
+    model.pin(pid, model.place(pid, block)[0])
+    looks: list[tuple[float, float]] = []
+
+    def slow(block: int) -> Survey:
+        began = time.monotonic()
+        time.sleep(0.4)
+        looks.append((began, time.monotonic()))
+        return Model.survey(model, block)
+
+    model.survey = slow  # type: ignore[method-assign]
+    blocks = model.board.banks[-1].range.size // model.snapshot().block_size
+    with local.attached(Owner(model)) as client:
+        began = time.monotonic()
+        deadline = 0.4 * blocks + 3.5
+        assert serve.remove(client, "high", limits=Limits(deadline, deadline), force=True).code is Code.DEADLINE
+    within = [(start - began, end - began) for start, end in looks[blocks:]]
+    assert within  # somebody looked
+    assert all(end < deadline for _, end in within), within
 
 
 # Over ssh.

@@ -17,6 +17,7 @@ PROGRAMS = (
     "setpriv",
     "apt-get",
     "dpkg-deb",
+    "prove",  # perl as a whole: checkpatch needs more than perl-base
 )
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from hotbank import board
 from hotbank.board import Board
-from hotbank.boards_qemu import arm64, elf, kmodules
+from hotbank.boards_qemu import Wanted, arm64, elf, kmodules, prepare
 from hotbank.boards_qemu.banks import BankFile, BankSwitch, create, discard
 from hotbank.boards_qemu.guest import Runner
 from hotbank.boards_qemu.initramfs import Cpio, package_files
@@ -265,6 +265,61 @@ def test_packages_without_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MachineError, match=r"is not installed|on Debian only"):
         Archive("arm64", tmp_path / "cache").fetch("busybox-static")
+
+
+def test_packages_without_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(NamedTuple):
+        free: int = 100 * MIB
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: Full())
+    with pytest.raises(MachineError, match="has 100 MiB free, 160 MiB are needed") as caught:
+        Archive("arm64", tmp_path / "cache").fetch("busybox-static")
+    assert "XDG_CACHE_HOME" in caught.value.remedy
+
+
+def test_an_apt_that_runs_out_of_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apt_with(tmp_path / "bin", 'echo "E: Write error - write (28: No space left on device)" >&2; exit 100', monkeypatch)
+    with pytest.raises(MachineError, match="No space left on device") as caught:
+        Archive("arm64", tmp_path / "cache").fetch("busybox-static")
+    assert "XDG_CACHE_HOME" in caught.value.remedy
+
+
+def test_lists_that_were_not_all_read_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    lists = cache / "apt/lists"
+    for reads, ends in ((1, "exit 100"), (2, "exit 0"), (2, "exit 0")):
+        apt_with(tmp_path / "bin", f"echo x >>{tmp_path}/reads; touch {lists}/a_Packages; {ends}", monkeypatch)
+        Archive("arm64", cache).fetch(f"package-{reads}-{ends}")
+        assert (tmp_path / "reads").read_text(encoding="ascii").count("x") == reads
+
+
+def apt_with(folder: Path, update: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An apt whose ``update`` is this shell text, and that has nothing to download."""
+    folder.mkdir(exist_ok=True)
+    target = "http://nowhere/debian trixie main\nhttp://nowhere/debian bookworm main"
+    verbs = f'case "$1" in update) {update};; indextargets) printf "{target}\n";; esac'
+    for name, text in (("apt-get", verbs), ("apt-config", "exit 0")):
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n", encoding="ascii")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr("platform.freedesktop_os_release", lambda: {"ID": "debian", "VERSION_CODENAME": "bookworm"})
+
+
+def test_a_guest_without_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MachineError, match="qemu-system-aarch64 is not installed") as caught:
+        prepare(Wanted(str(SMALL)), tmp_path)
+    assert "apt-get install" in caught.value.remedy
+
+
+def test_given_files_by_their_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon that starts the guest works in another folder."""
+    for name in ("Image", "initrd", "qemu-system-aarch64", "setpriv"):
+        (tmp_path / name).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    prepared = prepare(Wanted(str(SMALL), kernel="Image", initrd="initrd"), tmp_path)
+    assert (prepared.kernel, prepared.initrd) == (str(tmp_path / "Image"), str(tmp_path / "initrd"))
 
 
 def test_a_runner_runs_side_by_side_and_kills() -> None:

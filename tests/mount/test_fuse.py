@@ -21,12 +21,12 @@ from pathlib import Path
 import pytest
 
 from hotbank import board, operate
-from hotbank.boards_qemu.packages import Archive, cache_folder, host_architecture
 from hotbank.errors import CancelPending, Code, KernelError
 from hotbank.host import Host
 from hotbank.machine import Block, Machine
 from hotbank.memory import BlockState, Kind, Power
 from hotbank.model import Model, WallClock, Workload
+from kernel.kernel_source import from_source
 from mount.mounts import MEMORY, mounted, needs_fuse
 
 pytestmark = [pytest.mark.referee, needs_fuse]
@@ -141,22 +141,9 @@ def test_chmem_says_why(zero: Mounted) -> None:
 
 
 def _selftest() -> Path:
-    """The kernel's memory-hotplug selftest, from Debian's source package; kept in the cache."""
-    package = Archive.open(host_architecture()).fetch("linux-source-6.1")[0]
-    folder = cache_folder() / "selftests" / package.stem
+    """The kernel's memory-hotplug selftest."""
     name = "tools/testing/selftests/memory-hotplug/mem-on-off-test.sh"
-    script = folder / Path(name).name
-    if not script.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        part = script.with_suffix(f".{os.getpid()}")
-        take = (
-            f"dpkg-deb --fsys-tarfile {package} | tar -xO ./usr/src/linux-source-6.1.tar.xz"
-            f" | tar -xJO --occurrence=1 linux-source-6.1/{name} > {part}"
-        )
-        subprocess.run(["sh", "-c", take], check=False)  # the first tar hears that the second has enough
-        assert part.read_text().startswith("#!/bin/bash")
-        part.rename(script)
-    return script
+    return from_source(name) / name
 
 
 @pytest.mark.long

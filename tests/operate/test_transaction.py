@@ -107,6 +107,26 @@ def test_the_total_deadline_cuts_the_blocks_short() -> None:
     assert outcome.seconds == pytest.approx(2, abs=0.1)
 
 
+def test_after_a_deadline_the_machine_is_looked_at_once_before_and_once_after_putting_back() -> None:
+    """On an emulated CPU a look takes 20 to 80 ms, and all of them come out of the second that an answer may take."""
+    machine = Watched(Scripted())
+    machine.machine.slots[23].why, machine.machine.slots[23].pages = Code.PINNED, 5000  # type: ignore[attr-defined]
+    outcome = operate.remove(machine, "high", force=True, limits=Limits(total=20, block=3))
+    assert (outcome.code, outcome.exit) == (Code.DEADLINE, 1)
+    after = machine.calls[len(machine.calls) - machine.calls[::-1].index("offline") :]
+    assert [call for call in after if call != "power"] == ["snapshot", *["online"] * 3, "snapshot", "snapshot"]
+
+
+def test_looking_at_the_blocks_takes_no_longer_than_the_deadline() -> None:
+    machine = Watched(Scripted())
+    machine.fail("survey", 0, lambda: machine.clock.sleep(2), forever=True)
+    outcome = operate.remove(machine, "high", force=True, limits=Limits(total=5))
+    assert (outcome.code, outcome.exit, outcome.remedy) == (Code.DEADLINE, 1, operate.remedy(Code.DEADLINE))
+    assert "2 of 4 blocks" in outcome.fact
+    assert outcome.seconds <= 5
+    assert not set(machine.calls) & {"offline", "remove", "set_power"}
+
+
 def test_a_signal_of_somebody_else_is_no_deadline() -> None:
     watched = Watched(Scripted())
     watched.fail("offline", 1, raising(KernelError(4, "offline")))

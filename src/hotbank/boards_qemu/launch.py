@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from hotbank import board as boards
 from hotbank.board import Board
@@ -36,6 +37,12 @@ ROUTE_MODULES = {
 MACHINES = {"arm64": arm64, "arm": arm32}
 DEBIAN = {"arm64": "arm64", "arm": "armhf"}
 SUPPLY_MODULE = "fixed"  # a regulator behind a GPIO line
+# Options that name files: what must be there, and what may be given.
+_FILES = (
+    ("kernel", "file", "give an Image, or a series of Debian's kernel such as 6.12"),
+    ("modules", "folder", "give the kernel's lib/modules/VERSION"),
+    ("initrd", "file", "leave it out to have one made"),
+)
 # There for whoever wants to try something: a file system, block devices, swap, injected errors.
 CARRIED = ("ext4", "crc32c_generic", "virtio_blk", "zram", "memory_notifier_error_inject")
 # New memory stays offline until hotbank puts it online: else it could land in a kernel zone.
@@ -83,7 +90,7 @@ class Prepared:
 
 def prepare(wanted: Wanted, folder: Path, progress: Progress = quiet) -> Prepared:
     """Fetch and build what is missing. ``folder``: short, private, empty. Raises BoardError, MachineError."""
-    path = boards.find(wanted.board)
+    path, wanted = boards.find(wanted.board), _given(wanted)
     board = boards.load(path)
     if board.arch not in MACHINES:
         raise BoardError("arch", board.arch, f"must be {' or '.join(MACHINES)} to run in QEMU")
@@ -108,6 +115,22 @@ def prepare(wanted: Wanted, folder: Path, progress: Progress = quiet) -> Prepare
         supplies=supplies,
         qemu_arguments=wanted.qemu_arguments,
     )
+
+
+def _given(wanted: Wanted) -> Wanted:
+    """With whole paths: who starts the guest has a working folder of its own. Raises MachineError for what is not
+    there."""
+    if wanted.modules and not wanted.kernel:
+        raise MachineError("--modules belongs to an Image of your own", remedy="give it with --kernel")
+    paths: dict[str, Any] = {}
+    for option, kind, remedy in _FILES:
+        given = getattr(wanted, option)
+        if given is not None:
+            path = Path(given).resolve()
+            if not (path.is_dir() if kind == "folder" else path.is_file()):
+                raise MachineError(f"--{option} {given}: there is no such {kind}", remedy=remedy)
+            paths[option] = str(path)
+    return replace(wanted, **paths)
 
 
 def start(prepared: Prepared, on_end: Callable[[], None] = lambda: None) -> Emulated:

@@ -9,6 +9,7 @@ the second ``hotbank up`` needs no network.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -29,6 +30,8 @@ Progress = Callable[[str], None]
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _URI = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+)")
 _RESERVE = 64 * MIB  # left free on the cache's file system
+_LISTS = 96 * MIB  # what apt keeps of Debian's lists, and its index of them
+_NO_NETWORK, _NO_SPACE = "is the network there?", "free some, or set XDG_CACHE_HOME to a larger file system"
 
 
 def quiet(_text: str) -> None:
@@ -176,6 +179,7 @@ class Archive:
         config.write_text(_configuration(root, self.arch), encoding="utf-8")
         listing = root / "sources.list"
         if not listing.exists() or listing.read_text(encoding="utf-8") != sources or not _fresh(root / "lists"):
+            _check_space(root, _LISTS)
             self.progress(f"reading Debian's package lists for {self.arch}")
             listing.write_text(sources, encoding="utf-8")
             _update(environment, root / "lists")
@@ -203,13 +207,16 @@ def _fresh(lists: Path) -> bool:
 
 def _update(environment: dict[str, str], lists: Path) -> None:
     """Read the lists again. One of several sources may fail (a mirror in the middle of its own update):
-    as long as there is any list, fetching decides whether what is there suffices."""
+    as long as there is any list, fetching decides whether what is there suffices, and the next time they are read
+    again."""
     try:
         _run(environment, ["apt-get", "update", "-qq"])
     except MachineError:
         if not any(lists.glob("*_Packages*")):
             raise
-    os.utime(lists)
+        os.utime(lists, (0, 0))
+    else:
+        os.utime(lists)
 
 
 def _sources() -> list[str]:
@@ -276,7 +283,7 @@ def _check_space(folder: Path, needed: int) -> None:
     if free < needed + _RESERVE:
         raise MachineError(
             f"{folder} has {free / MIB:.0f} MiB free, {(needed + _RESERVE) / MIB:.0f} MiB are needed",
-            remedy="free some, or set XDG_CACHE_HOME to a larger file system",
+            remedy=_NO_SPACE,
         )
 
 
@@ -303,7 +310,9 @@ def _run(environment: os._Environ[str] | dict[str, str], argv: list[str], folder
             f"{argv[0]} is not installed", remedy="packages come through apt: give --kernel, --modules and --initrd"
         ) from e
     except subprocess.CalledProcessError as e:
-        raise MachineError(f"{argv[0]}: {_complaint(e.stderr)}", remedy="is the network there?") from e
+        complaint = _complaint(e.stderr)
+        remedy = _NO_SPACE if os.strerror(errno.ENOSPC) in complaint else _NO_NETWORK
+        raise MachineError(f"{argv[0]}: {complaint}", remedy=remedy) from e
     return done.stdout
 
 

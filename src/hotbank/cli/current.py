@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +20,7 @@ from hotbank.firmware.cmdline import typed
 if TYPE_CHECKING:
     import socket
 
+_SERIES = re.compile(r"[0-9]+\.[0-9]+")
 _LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
 
 
@@ -80,7 +81,7 @@ def _in_qemu(
 
     options: dict[str, Any] = {"cmdline": cmdline or "", "modules": modules, "initrd": initrd}
     if kernel is not None:
-        options["kernel" if Path(kernel).is_file() else "series"] = kernel
+        options["series" if _SERIES.fullmatch(kernel) else "kernel"] = kernel
     wanted = boards_qemu.Wanted(board_name, **options)
     return boards_qemu.up(wanted, progress=lambda line: click.echo(line, err=True))
 

@@ -23,7 +23,7 @@ from hotbank.host.writer import Writer
 from hotbank.machine import BankStatus, Block, Clock, DomainStatus, Pages, Snapshot, Survey, WallClock
 from hotbank.memory import KIB, BlockState, KernelState, Online, Power, Range, Zone
 
-SETTLE = 0.8  # seconds in which a cancelled offline must have let go of its block: an answer is due within one
+SETTLE = 0.5  # seconds for a cancelled offline to let go of its block; the rest of one is for putting back and telling
 LOOK = 0.05  # seconds between two looks at whether there is still room
 PATIENCE = 60.0  # seconds after which any other write is given up
 

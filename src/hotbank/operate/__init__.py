@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from hotbank.machine import Machine, Snapshot, Survey
 from hotbank.operate.choice import Choice, GivenUp, choose, joined, together
 from hotbank.operate.journal import Before, BlockBefore, Entry, Journal, MemoryJournal, Row
-from hotbank.operate.plan import Action, Plan, Step, addition, removal
+from hotbank.operate.plan import Action, Plan, Step, addition, removal, too_late
 from hotbank.operate.reasons import remedy
 from hotbank.operate.recovery import recover
 from hotbank.operate.transaction import Event, Limits, Outcome, Transaction, never, unheard
@@ -115,12 +115,13 @@ def remove(
     """Take the bank out of the kernel and its domain as dark as the board allows, or put everything back.
 
     ``force``: try although the verdict says no, under the same deadlines. ``keep_partial``: on failure leave
-    out what is out (exit status 64). ``began``: when it was ordered, on the machine's clock.
-    Raises Refusal(NO_SUCH_BANK) and Refusal(BUSY_TRANSACTION).
+    out what is out (exit status 64). ``began``: when it was ordered, on the machine's clock, if that was
+    earlier: limits count from there. Raises Refusal(NO_SUCH_BANK) and Refusal(BUSY_TRANSACTION).
     """
+    limits, began = limits or Limits(), machine.clock.now() if began is None else began
     return Transaction(
         machine,
-        plan_remove(machine, target),
+        _plan_in_time(machine, target, began + limits.total),
         journal=journal or MemoryJournal(),
         limits=limits,
         force=force,
@@ -129,6 +130,20 @@ def remove(
         on_event=on_event,
         began=began,
     ).run()
+
+
+def _plan_in_time(machine: Machine, target: str | int, deadline: float) -> Plan:
+    """The plan that takes it out, or one that says DEADLINE when looking at the blocks takes all the time there is: no
+    look is begun that, as long as the longest so far, would last beyond."""
+    snapshot, clock, longest = machine.snapshot(), machine.clock, 0.0
+    what, surveys = resolve(snapshot, target), dict[int, Survey]()
+    for block in what.blocks:
+        began = clock.now()
+        if began + longest >= deadline:
+            return too_late(snapshot, what, f"looking at {len(surveys)} of {len(what.blocks)} blocks took all the time")
+        surveys |= surveys_of(machine, snapshot, (block,))
+        longest = max(longest, clock.now() - began)
+    return removal(snapshot, surveys, what)
 
 
 def add(

@@ -114,6 +114,13 @@ def removal(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -
     return _with(plan, answer)
 
 
+def too_late(snapshot: Snapshot, target: Target, fact: str) -> Plan:
+    """The plan of a removal that has no time left to be planned."""
+    banks, code = (target.bank.name,) if target.bank is not None else (), Code.DEADLINE
+    words = f"remove {target.name}: {fact}"
+    return Plan(snapshot.machine, "remove", target.name, banks, target.blocks, (), code, words, remedy(code))
+
+
 def addition(snapshot: Snapshot, target: Target) -> Plan:
     """The plan that brings a bank in, or one block online, all of it Movable."""
     code, fact = _add_verdict(snapshot, target)

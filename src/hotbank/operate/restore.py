@@ -103,6 +103,8 @@ class Restorer:
         self._hand, self._machine, self._before = replace(hand, regardless=True), hand.machine, before
         self._touched, self._grace, self._on_act = touched, grace, on_act
         self._before_of = {b.number: b for b in before.blocks}
+        self._seen: Snapshot | None = None
+        self._changed: set[int] = set()
 
     def run(self) -> tuple[int, ...]:
         """Put everything back; the numbers of the blocks that could not be. Raises CancelPending."""
@@ -118,6 +120,7 @@ class Restorer:
         return self._wrong_blocks()
 
     def _one_pass(self) -> None:
+        self._seen = None
         self._take_out()
         self._bring_in()
         for wanted in self._before.blocks:
@@ -127,7 +130,7 @@ class Restorer:
 
     def _take_out(self) -> None:
         """Offline what came online since, and remove the bank if it was not there."""
-        snapshot = self._machine.snapshot()
+        snapshot = self._look()
         for number in sorted(self._touched):
             block, was = snapshot.block(number), self._before_of.get(number)
             if (
@@ -151,7 +154,7 @@ class Restorer:
     def _put_back(self, wanted: BlockBefore) -> None:
         """Online the block in its zone; one that landed in another zone is taken out and tried with the next word."""
         for how in _words(wanted.zone):
-            block = self._machine.snapshot().block(wanted.number)
+            block = self._look(wanted.number).block(wanted.number)
             if block is None or _is_back(block, wanted):
                 return
             if block.state is BlockState.ONLINE and not self._offline(wanted.number):
@@ -175,6 +178,7 @@ class Restorer:
     def _do(self, step: str, target: str, block: int | None, call: Callable[[Machine], object]) -> bool:
         """One act; False when it failed. A cancelled offline that the kernel still holds ends the whole attempt."""
         failed: HotbankError | None = None
+        self._note(block)
         try:
             with self._hand.act(step, target) as machine:
                 call(machine)
@@ -186,17 +190,33 @@ class Restorer:
             self._on_act(str(step), block, failed)
         return failed is None
 
+    def _look(self, number: int | None = None) -> Snapshot:
+        """The machine as last seen, or seen anew when that block was acted on since; without a number, when anything
+        was. An answer is due soon, and each look takes a slow machine some of that time."""
+        stale = self._changed if number is None else self._changed & {number}
+        if self._seen is None or stale:
+            self._seen = self._machine.snapshot()
+            self._changed.clear()
+        return self._seen
+
+    def _note(self, block: int | None) -> None:
+        """Something is about to be done: to a block, or to the whole bank."""
+        if block is None:
+            self._seen = None
+        else:
+            self._changed.add(block)
+
     def _absent_before(self) -> bool:
         return self._before.kernel is KernelState.ABSENT
 
     def _kernel_now(self) -> KernelState | None:
-        status = self._machine.snapshot().bank(self._before.bank) if self._before.bank is not None else None
+        status = self._look().bank(self._before.bank) if self._before.bank is not None else None
         return status.kernel if status is not None else None
 
     def _wrong_blocks(self) -> tuple[int, ...]:
         """Touched blocks that are not as they were found; all of them when the machine does not say."""
         try:
-            snapshot = self._machine.snapshot()
+            snapshot = self._look()
         except HotbankError:
             return tuple(sorted(self._touched))
         return tuple(n for n in sorted(self._touched) if not self._as_found(snapshot, n))

@@ -32,7 +32,7 @@ from hotbank.operate.reasons import (
 from hotbank.operate.restore import Hand, Restorer, find
 from hotbank.operate.verdict import SCHEMA, Verdict, block_numbers, resolve, surveys_of, verdict
 
-_NEVER_FORCED = (Code.STUCK, Code.CANCEL_PENDING)
+_NEVER_FORCED = (Code.STUCK, Code.CANCEL_PENDING, Code.DEADLINE)
 _BY_SURVEY: Mapping[int, tuple[Code, ...]] = {
     errno.EINVAL: (Code.HOLES, Code.MULTI_ZONE),
     errno.EBUSY: (Code.UNMOVABLE, Code.CMA, Code.HUGETLB),
@@ -311,20 +311,16 @@ class Transaction:
     # When a step fails.
 
     def _explained(self, step: Step, error: KernelError) -> _Failure:
-        """The reason behind a kernel's errno: by the clock for EINTR, else by a second look at the block."""
-        look = self._look(step) if step.action is Action.OFFLINE and not self._was_told(error) else None
+        """The reason behind a kernel's errno: by the clock for EINTR; by a second look at the block where that can tell
+        more than the errno, since looking puts off the answer."""
+        look = self._look(step) if step.action is Action.OFFLINE and error.errno in _BY_SURVEY else None
         code = Code.STUCK if step.action is Action.REMOVE and self._is_stuck() else self._cause(error, look)
         fact, evidence = str(error), tuple[Evidence, ...]()
         if look is not None and look.impossible:
             fact, evidence = f"{error}; {look.fact}", look.evidence
-        if self._was_told(error) and self._plan.verdict is not None:
+        if look is None and self._plan.verdict is not None:
             evidence = self._plan.verdict.evidence
         return _Failure(code, fact, remedy(code), error.errno, evidence)
-
-    def _was_told(self, error: KernelError) -> bool:
-        """True for a forced attempt that hit its deadline: its reason was known before, and a second look at the
-        block would only put off the answer."""
-        return self._force and error.errno == errno.EINTR
 
     def _cause(self, error: KernelError, look: Verdict | None) -> Code:
         if error.errno == errno.EINTR:

@@ -36,6 +36,7 @@ _JOURNAL = ("begin", "intend", "result", "close", "unfinished", "claim", "entrie
 _MAX_CLIENTS = 64
 _CANCEL_EVERY, _CANCEL_TRIES = 0.05, 20
 _LOOK_EVERY = 0.5  # seconds of wall time between two looks at a block that goes offline
+_REST, _MARGIN = 3, 2  # times what a look takes: for which none is taken after it, and before a deadline
 _SO_PEERGROUPS, _MOST_GROUPS = 59, 256
 
 Calls = Mapping[str, Callable[..., Any]]
@@ -220,6 +221,7 @@ class Job:
         self.order, self._machine, self._journal = order, machine, journal
         self._began = machine.clock.now()
         self._to_move: dict[int, int] = {}
+        self._look_takes = 0.0
         self.pid = os.getpid()
         self._news = threading.Condition()
         self._events: list[Event] = []
@@ -317,8 +319,15 @@ class Job:
         return self._cancelled
 
     def _survey(self, block: int) -> Survey:
-        survey = self._machine.survey(block)
+        survey = self._look(block)
         self._to_move[block] = survey.to_move
+        return survey
+
+    def _look(self, block: int) -> Survey:
+        """A survey whose time is taken: the next one will take about as long."""
+        began = self._machine.clock.now()
+        survey = self._machine.survey(block)
+        self._look_takes = max(self._look_takes, self._machine.clock.now() - began)
         return survey
 
     def _offline(self, block: int, deadline: float) -> None:
@@ -330,16 +339,16 @@ class Job:
         try:
             if self._cancelled and not self._worker_knows:
                 raise KernelError(errno.EINTR, f"offline memory{block}")
-            with self._watching(block):
+            with self._watching(block, deadline):
                 self._machine.offline(block, deadline)
         finally:
             self._offlining = False
 
     @contextmanager
-    def _watching(self, block: int) -> Iterator[None]:
+    def _watching(self, block: int, deadline: float) -> Iterator[None]:
         """Tell now and then how much of the block is left while it goes offline; the kernel itself tells nothing."""
         over = threading.Event()
-        watcher = threading.Thread(target=self._watch, args=(block, over), daemon=True)
+        watcher = threading.Thread(target=self._watch, args=(block, deadline, over), daemon=True)
         watcher.start()
         try:
             yield
@@ -347,13 +356,18 @@ class Job:
             over.set()
             watcher.join()
 
-    def _watch(self, block: int, over: threading.Event) -> None:
-        began = self._machine.clock.now()
-        while not over.wait(_LOOK_EVERY):
+    def _watch(self, block: int, deadline: float, over: threading.Event) -> None:
+        """A look keeps the machine busy, and whoever waits for the answer: none may still be under way at the
+        deadline."""
+        clock = self._machine.clock
+        began = clock.now()
+        while not over.wait(max(_LOOK_EVERY, _REST * self._look_takes)):
+            if clock.now() + _MARGIN * self._look_takes >= deadline:
+                return
             with suppress(HotbankError):  # it may be gone by now
-                left = self._machine.survey(block).to_move
+                left = self._look(block).to_move
                 if not over.is_set():
-                    self._tell_progress(block, left, self._machine.clock.now() - began)
+                    self._tell_progress(block, left, clock.now() - began)
 
     def _tell_progress(self, block: int, left: int, seconds: float) -> None:
         last = next((e for e in reversed(self._events) if e.event == "step" and e.block == block), None)

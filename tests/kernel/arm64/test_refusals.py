@@ -4,26 +4,30 @@ gives up at its deadline with everything as it was."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from hotbank import operate
+from hotbank import operate, serve
 from hotbank.boards_qemu import Wanted
 from hotbank.boards_qemu.supervisor import Emulated
 from hotbank.errors import Code, KernelError, SwitchError
 from hotbank.machine import Block, Snapshot
 from hotbank.memory import MIB, BlockState, KernelState, Online, Power, Zone
 from hotbank.operate import Limits, MemoryJournal, Outcome
+from hotbank.serve import local
+from hotbank.serve.owner import Owner
 from kernel.kernel_kit import Holder, add, complaints, guest, intact, remove, span_of
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
 
 BOARD = str(Path(__file__).with_name("small.toml"))
-DEADLINE = 4.0
-IN_TIME = DEADLINE + 2.0  # one second on an idle host; an emulated CPU beside three busy programs needs more
-SHORT = Limits(total=DEADLINE, block=DEADLINE, grace=1.0)
+ATTEMPT, LATE = 3.0, 1.0  # seconds for an attempt, and for an answer after its deadline
+BUSY = 1.5  # seconds for a look at the bank, 0.5 on an idle host: beyond, answers take as much longer
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +60,34 @@ def blocks_of(machine: Emulated, snapshot: Snapshot) -> list[Block]:
     return [block for block in snapshot.blocks if block.range.overlaps(span_of(machine))]
 
 
-def force(machine: Emulated, journal: MemoryJournal | None = None) -> Outcome:
-    """Try although the verdict says no, for a few seconds."""
-    return operate.remove(machine, "high", limits=SHORT, force=True, journal=journal)
+def force(machine: Emulated, journal: MemoryJournal) -> Outcome:
+    """Try although the verdict says no, for a few seconds, as the command has it done: by the owner's worker. The
+    answer is there within a second of the deadline, unless the host gives the guest hardly any time."""
+    with local.attached(Owner(machine, journal=journal)) as client:
+        look = seconds(lambda: operate.explain(client, "high"))
+        deadline = ATTEMPT + 4 * look  # the worker looks too, and may find the host busier
+        limits, outcomes = Limits(total=deadline, block=deadline, grace=1.0), list[Outcome]()
+        late = seconds(lambda: outcomes.append(serve.remove(client, "high", limits=limits, force=True))) - deadline
+        look = max(look, seconds(lambda: operate.explain(client, "high")))
+    seen = f"look {look:.1f} s, load {os.getloadavg()[0]:.1f}"
+    print(f"{outcomes[0].code} {late:+.2f} s from a deadline of {deadline:.1f} s; {seen}")
+    assert late <= LATE * max(1.0, look / BUSY), outcomes
+    return outcomes[0]
+
+
+def settled(journal: MemoryJournal) -> None:
+    """Wait for the worker, which stays until the kernel lets go."""
+    until = time.monotonic() + 60
+    while journal.unfinished() is not None:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def seconds(act: Callable[[], object]) -> float:
+    """What it takes."""
+    began = time.monotonic()
+    act()
+    return time.monotonic() - began
 
 
 def test_a_pinned_page(machine: Emulated) -> None:
@@ -67,13 +96,12 @@ def test_a_pinned_page(machine: Emulated) -> None:
         verdict = operate.explain(machine, "high")
         assert verdict.code is Code.PINNED, verdict
         owners = {e.owner.comm for e in verdict.evidence if e.why is Code.PINNED and e.owner is not None}
-        unseen = [machine.survey(block.number).unknown for block in blocks_of(machine, machine.snapshot())]
-        assert owners == {"python3"} or any("owners" in names for names in unseen)  # the search has a time limit
+        assert owners == {"python3"} or "owners" in verdict.unknown  # the search has a time limit
         assert (remove(machine).code, in_place(machine)) == (Code.PINNED, True)
-        outcome = force(machine)
-        assert outcome.exit == 1
-        assert outcome.code in (Code.DEADLINE, Code.PINNED)
-        assert outcome.seconds <= IN_TIME, outcome
+        outcome = force(machine, journal := MemoryJournal())
+        assert (outcome.exit, outcome.errno) == (1, errno.EINTR)
+        assert outcome.code in (Code.DEADLINE, Code.CANCEL_PENDING)
+        settled(journal)
         assert in_place(machine)
         assert intact(holder.damage())
     assert operate.explain(machine, "high").code is Code.OK
@@ -86,9 +114,7 @@ def test_no_room(machine: Emulated) -> None:
         assert verdict.code is Code.NO_CAPACITY, verdict
         assert verdict.needs > verdict.room
         assert (remove(machine).code, in_place(machine)) == (Code.NO_CAPACITY, True)
-        outcome = force(machine)
-        assert outcome.exit == 1
-        assert outcome.seconds <= IN_TIME, outcome
+        assert force(machine, MemoryJournal()).exit == 1
         assert in_place(machine)
         assert machine.runner.run("md5sum < /tmp/fill") == filled
     finally:
@@ -113,8 +139,7 @@ def test_stalled_writeback(machine: Emulated) -> None:
     try:
         machine.runner.run("until grep -q 'Writeback: *[1-9][0-9][0-9]' /proc/meminfo; do sleep 0.1; done", timeout=20)
         outcome = force(machine, journal)
-        assert outcome.exit == 1
-        assert outcome.seconds <= IN_TIME, outcome
+        assert (outcome.exit, outcome.errno) == (1, errno.EINTR)
         assert outcome.code in (Code.CANCEL_PENDING, Code.DEADLINE)
         if outcome.code is Code.CANCEL_PENDING:
             assert outcome.open
@@ -123,10 +148,7 @@ def test_stalled_writeback(machine: Emulated) -> None:
     finally:
         throttle(machine, bytes_per_second=0)
         syncing.wait(60)
-    if journal.unfinished() is not None:
-        settled = operate.recover(machine, journal)
-        assert settled is not None
-        assert journal.unfinished() is None
+    settled(journal)
     machine.runner.run("rm /mnt/dirty")
 
 
