@@ -218,8 +218,13 @@ def test_a_reference_that_goes_away_is_no_pin(tmp_path: Path) -> None:
 def settling(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list[str]:
     """Let the made machine count as the running one, whose batches are emptied by ``act``; each call leaves a word."""
     calls: list[str] = []
+
+    def drain() -> None:
+        calls.append("drain")
+        act()
+
     monkeypatch.setattr(Tree, "running", True)
-    monkeypatch.setattr("hotbank.host.batches.drain", lambda: calls.append("drain") or act())
+    monkeypatch.setattr("hotbank.host.batches.drain", drain)
     return calls
 
 

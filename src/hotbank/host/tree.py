@@ -31,6 +31,7 @@ _ZONE = re.compile(r"^Node +(\d+), zone +(\S+)$", re.MULTILINE)
 _FIELD = re.compile(r"^\s+(?:pages )?(\w+):? +(\d+)$", re.MULTILINE)
 _RESOURCE = re.compile(r"^ *([0-9a-f]+)-([0-9a-f]+) : (System RAM(?: \((.*)\))?)$", re.MULTILINE)
 _ARCH = {"aarch64": "arm64", "aarch64_be": "arm64"}
+_HIGH = frozenset({Zone.HIGHMEM, Zone.MOVABLE})
 _BOOT_MEMORY_LEAVES = {"arm64": False, "arm": True, "x86_64": True, "i686": True}
 
 
@@ -180,14 +181,16 @@ def zones(tree: Tree) -> tuple[ZoneInfo, ...]:
     return tuple(_zone(node, name, fields) for node, name, fields in whole if fields["present"])
 
 
-def starved(zones: tuple[ZoneInfo, ...], leaving: int = 0) -> bool:
+def starved(zones: tuple[ZoneInfo, ...], leaving: int = 0, origin: str = Zone.MOVABLE) -> bool:
     """True if pages that leave a block would take the kernel's own memory, and wake its OOM killer.
 
     ``leaving``: pages of a whole block that is still to go; its free ones are lost and the others need a place.
-    They go to ZONE_MOVABLE first, then to the kernel's zones, whose high watermarks must stay free. Free pages of CMA
-    are no help to the kernel; clean file pages can be dropped.
+    ``origin``: the block's zone. From ZONE_MOVABLE they go there first, then to the kernel's zones, whose high
+    watermarks must stay free; from a kernel zone they go to kernel zones only (mm/migrate.c,
+    ``alloc_migration_target``). Free pages of CMA are no help to the kernel; clean file pages can be dropped.
     """
-    room = sum(max(0, zone.free - zone.cma_free - zone.low) + zone.reclaimable for zone in zones)
+    takers = [zone for zone in zones if origin in _HIGH or zone.zone not in _HIGH]
+    room = sum(max(0, zone.free - zone.cma_free - zone.low) + zone.reclaimable for zone in takers)
     return room - leaving < sum(zone.high for zone in zones if zone.zone != Zone.MOVABLE)
 
 
