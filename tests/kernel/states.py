@@ -34,6 +34,7 @@ ROUNDS = 4  # of one guest: kernel zones fill up with what can't be moved
 PATIENCE, GREAT_PATIENCE = 3.0, 60.0  # seconds: a full block takes two on a quiet host
 RATELIMIT = 6.0  # seconds: the kernel logs a few failures, and then none for five seconds
 CLASSES = ("kernel zone", "Movable", "pinned", "poisoned", "no room")
+MEMORY = ("anon", "shared", "tmpfs", "file")  # kinds of load that are counted in MiB
 HOW = {"Movable": Online.MOVABLE}
 _FAILED = re.compile(r"migrating pfn [0-9a-f]+ failed ret:(-?\d+)")
 
@@ -124,7 +125,7 @@ class _Round:
         try:
             for number in numbers:
                 yield self._trial(number, told[number])
-                if oom_kills(self.machine) > self.kills:
+                if self._struck():
                     break
         finally:
             load.kill()
@@ -143,15 +144,17 @@ class _Round:
         files = [word for word in words if word.startswith("file")]  # the disk is small
         words = [word for word in words if word not in files[1:]]
         if self.full:
-            words.append("anon:%ROOM%")
+            words.append(f"anon:{self._rest(words)}")
         return self._start(words)
+
+    def _rest(self, words: list[str]) -> int:
+        """MiB that fill the guest but for about one block."""
+        taken = sum(int(count) for kind, _, count in (word.partition(":") for word in words) if kind in MEMORY)
+        free = int(self.machine.runner.run("awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo"))
+        return max(1, free - taken - self.dice.choice([40, 90, 120, 150, 190, 250]))
 
     def _start(self, words: list[str]) -> Job:
         runner = self.machine.runner
-        if words[-1] == "anon:%ROOM%":
-            mib = sum(int(word.partition(":")[2]) for word in words[:-1] if word.split(":")[0] in MEMORY)
-            free = int(runner.run("awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo"))
-            words[-1] = f"anon:{max(1, free - mib - self.dice.choice([40, 90, 120, 150, 190, 250]))}"
         job = runner.start(f"exec python3 -S /root/load.py {' '.join(words)}")
         runner.run("until [ -e /run/load ]; do sleep 0.1; done", timeout=300)
         pages = self.machine.snapshot().block_size // 4096
@@ -161,8 +164,7 @@ class _Round:
         return job
 
     def _trial(self, number: int, told: Verdict) -> Trial:
-        snapshot, survey = self.machine.snapshot(), self.machine.survey(number)
-        said = verdict(snapshot, {number: survey}, resolve(snapshot, number))
+        snapshot, survey, said = self._said(number)
         block = snapshot.block(number)
         assert block is not None
         zone = block.valid_zones[0]
@@ -172,6 +174,10 @@ class _Round:
         return Trial(
             self.seed, self.number, number, kind, told, said, trivial, happened, begun, detail, snapshot, survey
         )
+
+    def _said(self, number: int) -> tuple[Snapshot, Survey, Verdict]:
+        snapshot, survey = self.machine.snapshot(), self.machine.survey(number)
+        return snapshot, survey, verdict(snapshot, {number: survey}, resolve(snapshot, number))
 
     def _class(self, number: int, zone: str) -> str:
         if number in self.poisoned | self.pinned:
@@ -187,12 +193,18 @@ class _Round:
         begun = error is None or error.errno != errno.ENOMEM
         if not begun:
             error = self._offline_without_hotbank(number)
-        if oom_kills(self.machine) > self.kills:
+        if self._struck():
             return Code.NO_CAPACITY, begun, "the OOM killer struck"
         if error is not None:
-            return self._reason(error, number), begun, str(error)
+            code = self._reason(error, number)
+            after = f"; afterwards {self._said(number)[2].fact}" if code is Code.DEADLINE else ""
+            return code, begun, f"{error}{after}"
         happened, detail = self._returns(number, how)
         return happened, begun, detail
+
+    def _struck(self) -> bool:
+        """True if the OOM killer has struck in this round."""
+        return self.full and oom_kills(self.machine) > self.kills
 
     def _reason(self, error: KernelError, number: int) -> Code:
         """The reason code of a refusal. At the deadline the kernel's log tells a pin from want of room; a page that is
@@ -239,9 +251,6 @@ class _Round:
                 raise
             return Code.POISONED, str(e)
         return Code.OK, ""
-
-
-MEMORY = ("anon", "shared", "tmpfs", "file")
 
 
 def oom_kills(machine: Emulated) -> int:

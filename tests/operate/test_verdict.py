@@ -49,6 +49,13 @@ def test_reasons_come_in_the_kernels_order(first: int) -> None:
     assert operate.explain(machine, "high").code is IN_ORDER[first]
 
 
+@pytest.mark.parametrize(("free", "code"), [(400, Code.POISONED), (399, Code.NO_CAPACITY)])
+def test_a_block_that_can_not_leave_does_not_come_to_miss_its_bad_page(free: int, code: Code) -> None:
+    machine = Scripted(free=free)
+    machine.slots[21].why = Code.POISONED
+    assert operate.explain(machine, "high").code is code
+
+
 def test_holes_come_before_everything() -> None:
     machine = Scripted()
     machine.slots[20].why = Code.UNMOVABLE

@@ -27,7 +27,8 @@ _KERNEL = frozenset({Zone.DMA, Zone.DMA32, Zone.NORMAL})
 _HIGH = frozenset({Zone.HIGHMEM, Zone.MOVABLE})
 _MIGRATABLE = _KERNEL | _HIGH
 _AT_ISOLATION = (Code.UNMOVABLE, Code.CMA, Code.HUGETLB)
-_AT_MIGRATION = (Code.PINNED, Code.POISONED)
+_AT_MIGRATION = (Code.PINNED,)
+_AT_RETURN = (Code.POISONED,)  # the block leaves, but can't be put online again (EHWPOISON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,7 @@ def _reason(
         _board(target),
         _pages(surveys, _AT_MIGRATION),
         _room(must_fit(surveys), room),
+        _pages(surveys, _AT_RETURN),
         _pins(unknown),
     )
     first = next((answer for answer in checks if answer is not None), None)
