@@ -61,7 +61,9 @@ class Block:
 class ZoneInfo:
     """One populated zone of /proc/zoneinfo. Everything in pages; ``start_pfn`` a page frame number.
 
-    ``reclaimable``: clean file pages of this zone that reclaim could drop.
+    ``reclaimable``: clean file pages of this zone that reclaim could drop. ``reserve_normal`` and ``reserve_movable``:
+    what is kept, beyond the watermark, from pages that could as well go to a higher zone, up to Normal or up to Movable
+    (``lowmem_reserve``).
     """
 
     node: int
@@ -76,6 +78,8 @@ class ZoneInfo:
     high: int = 0
     cma_free: int = 0
     reclaimable: int = 0
+    reserve_normal: int = 0
+    reserve_movable: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections import Counter
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from host import captured_trees as trees
 from host.captured_trees import MEMORY, Made, MadeBlock, words, write
 from hotbank.errors import Code
-from hotbank.host import Host, pages
+from hotbank.host import Host, batches, pages
 from hotbank.host.kcore import RefCounts
 from hotbank.host.tree import Tree
 from hotbank.machine import Owner
@@ -212,6 +213,67 @@ def test_a_reference_that_goes_away_is_no_pin(tmp_path: Path) -> None:
     clock = Meddling(lambda: (tmp_path / "proc/kcore").write_bytes(later.files()["proc/kcore"]))
     survey = host_of(tmp_path, short, clock).survey(1)
     assert [e.pfn for e in survey.blocking] == [PAGES + 1]
+
+
+def settling(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list[str]:
+    """Let the made machine count as the running one, whose batches are emptied by ``act``; each call leaves a word."""
+    calls: list[str] = []
+
+    def drain() -> None:
+        calls.append("drain")
+        act()
+
+    monkeypatch.setattr(Tree, "running", True)
+    monkeypatch.setattr("hotbank.host.batches.drain", drain)
+    return calls
+
+
+def test_a_reference_that_a_batch_holds_is_no_pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill = [single(Kind.FREE, pages.BUDDY, 0)] * (PAGES - 2)
+    before = Machine([single(Kind.ANON, ANON_PAGE, 2, 1, True), single(Kind.ANON, ANON_PAGE, 2, 1, True), *fill])
+    after = Machine([single(Kind.ANON, ANON_PAGE, 1, 1), single(Kind.ANON, ANON_PAGE, 2, 1, True), *fill])
+    host = host_of(tmp_path, before, Meddling(lambda: None))
+    assert len(host.survey(1).blocking) == 2  # a tree that was captured can't be asked to do anything
+    calls = settling(monkeypatch, lambda: (tmp_path / "proc/kcore").write_bytes(after.files()["proc/kcore"]))
+    assert [e.pfn for e in host.survey(1).blocking] == [PAGES + 1]
+    assert calls == ["drain"]
+
+
+def test_batches_are_emptied_before_the_only_look_of_a_capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill = [single(Kind.FREE, pages.BUDDY, 0)] * (PAGES - 1)
+    host = host_of(tmp_path, Machine([single(Kind.ANON, ANON_PAGE, 2, 1, True), *fill]))
+    after = Machine([single(Kind.ANON, ANON_PAGE, 1, 1), *fill]).files()["proc/kcore"]
+    settling(monkeypatch, lambda: (tmp_path / "proc/kcore").write_bytes(after))
+    assert host.pages(1).pinned == ()
+
+
+def test_batches_are_left_alone_where_nothing_looks_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = host_of(tmp_path, Machine([single(Kind.ANON, ANON_PAGE, 1, 1)] * (PAGES - 1) + [single(Kind.KERNEL, 0, 1)]))
+    calls = settling(monkeypatch, lambda: None)
+    host.survey(1)
+    assert calls == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM, errno.EMFILE])
+def test_batches_that_can_not_be_emptied(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel without NUMA, a filter of system calls: nothing happens, and nothing stays open."""
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(batches, "_MOVE_PAGES", {})
+    batches.drain()
+    monkeypatch.setattr(os, "splice", refuse)
+    batches.drain()
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    batches.drain()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_32_bit_process_does_not_use_the_numbers_of_64_bit_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.maxsize", (1 << 31) - 1)
+    assert batches._by_move_pages() is False
 
 
 def test_without_kcore_pins_are_unknown_and_unflagged_pages_stay_so(tmp_path: Path) -> None:

@@ -89,6 +89,15 @@ def test_zones_of_captured_boots(blocks: Path, tmp_path: Path) -> None:
     assert all(files.ram(Tree(root)).at_boot(b.range) for b in files.blocks(Tree(root), 128 * MIB))
 
 
+def test_reserves_of_a_captured_boot(tmp_path: Path) -> None:
+    """6 GiB with the upper 3 GiB Movable: DMA, DMA32, Normal, Movable, as ``protection`` counts them."""
+    blocks = next(path for path in trees.BOOTS if path.parts[-3:-1] == ("6.1.176", "movablecore1g-6g"))
+    found = [
+        (z.zone, z.reserve_normal, z.reserve_movable) for z in files.zones(Tree(trees.from_boot(blocks, tmp_path)))
+    ]
+    assert found == [("DMA", 2048, 2950), ("Normal", 0, 7222), ("Movable", 0, 0)]
+
+
 def test_gaps_missing_links_and_other_names(tmp_path: Path) -> None:
     snapshot = Host(trees.gaps().at(tmp_path)).snapshot()
     by_number = {b.number: b for b in snapshot.blocks}

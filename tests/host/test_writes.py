@@ -270,3 +270,21 @@ def test_without_room_the_kernel_is_not_asked(root: Path, monkeypatch: pytest.Mo
         else:
             host.offline(8, host.clock.now() + 10)
     assert state(root, 8) == "offline"
+
+
+@pytest.mark.parametrize(("zones", "refused"), [("Movable", False), ("Normal", True)])
+def test_pages_of_a_kernel_zone_find_no_room_in_movable(
+    zones: str, refused: bool, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may go to kernel zones only, so what is free elsewhere does not keep the OOM killer away."""
+    normal = ZoneInfo(0, "Normal", 0, 60000, 60000, 60000, free=2000, high=100)
+    movable = ZoneInfo(0, "Movable", 0, 60000, 60000, 60000, free=60000, high=100)
+    monkeypatch.setattr("hotbank.host.tree.zones", lambda _tree: (normal, movable))
+    (root / MEMORY / "memory8/valid_zones").write_text(zones + "\n")
+    host = Host(root)
+    if refused:
+        with pytest.raises(KernelError, match="not tried"):
+            host.offline(8, host.clock.now() + 10)
+    else:
+        host.offline(8, host.clock.now() + 10)
+    assert state(root, 8) == ("online\n" if refused else "offline")

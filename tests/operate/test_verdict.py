@@ -49,6 +49,13 @@ def test_reasons_come_in_the_kernels_order(first: int) -> None:
     assert operate.explain(machine, "high").code is IN_ORDER[first]
 
 
+@pytest.mark.parametrize(("free", "code"), [(400, Code.POISONED), (399, Code.NO_CAPACITY)])
+def test_a_block_that_can_not_leave_does_not_come_to_miss_its_bad_page(free: int, code: Code) -> None:
+    machine = Scripted(free=free)
+    machine.slots[21].why = Code.POISONED
+    assert operate.explain(machine, "high").code is code
+
+
 def test_holes_come_before_everything() -> None:
     machine = Scripted()
     machine.slots[20].why = Code.UNMOVABLE
@@ -85,6 +92,22 @@ def test_reclaimable_pages_are_room_unless_they_leave_themselves() -> None:
     assert verdict(snapshot, surveys, target).room == 990
     files = {n: replace(s, kinds={**s.kinds, Kind.FILE: 100, Kind.ANON: 0}) for n, s in surveys.items()}
     assert verdict(snapshot, files, target).room == 590
+
+
+@pytest.mark.parametrize(("zone", "room"), [("Movable", 400 - 70), ("Normal", 400 - 30)])
+def test_a_kernel_zone_keeps_a_reserve_from_pages_that_could_go_higher(zone: str, room: int) -> None:
+    """``lowmem_reserve``: with it unseen, blocks were called free to leave that a real kernel could not empty."""
+    machine = Scripted(free=400)
+    for number in range(20, 24):
+        machine.slots[number].zone = zone
+    snapshot = machine.snapshot()
+    normal, movable = snapshot.zones
+    normal = replace(normal, reserve_normal=30, reserve_movable=70)
+    snapshot = replace(snapshot, zones=(normal, replace(movable, free=0)))
+    target = resolve(snapshot, "high")
+    surveys = surveys_of(machine, snapshot, target.blocks)
+    kinds = {n: replace(s, kinds={**s.kinds, Kind.FREE: 0}) for n, s in surveys.items()}
+    assert verdict(snapshot, kinds, target).room == room
 
 
 def test_what_was_not_seen_is_never_good() -> None:

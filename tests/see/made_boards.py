@@ -99,9 +99,9 @@ def _zones(draw: st.DrawFn, nodes: int) -> list[ZoneInfo]:
         for zone in ("DMA", "Normal", "Movable"):
             free = draw(st.integers(0, draw(st.sampled_from([8 * PAGES, PAGES]))))
             low, clean = draw(st.sampled_from([0, 7])), draw(st.integers(0, draw(st.sampled_from([0, PAGES]))))
-            found.append(
-                ZoneInfo(node, zone, 0, PAGES, PAGES, PAGES, free=free, min=low, low=low, high=low, reclaimable=clean)
-            )
+            kept = draw(st.sampled_from([(0, 0), (0, 30), (20, 50)])) if zone != "Movable" else (0, 0)
+            marks = {"min": low, "low": low, "high": low, "reserve_normal": kept[0], "reserve_movable": kept[1]}
+            found.append(ZoneInfo(node, zone, 0, PAGES, PAGES, PAGES, free=free, reclaimable=clean, **marks))
     return found
 
 

@@ -109,12 +109,13 @@ class Host:
     def offline(self, block: int, deadline: float) -> None:
         """Write ``offline`` to the block's state; at the deadline the write is cancelled."""
         name = f"{MEMORY}/memory{self._existing(block)}/state"
-        self._refuse_without_room(block)
+        found = files.block(self._tree, block, self._block_size)
+        self._refuse_without_room(found)
         self._under_way, self._interrupted = block, False
         try:
             with _log_with_refusals(self._tree):
                 writer = self._writing = Writer(self._tree.path(name), "offline")
-                ended = self._wait_while_there_is_room(writer, deadline)
+                ended = self._wait_while_there_is_room(writer, found, deadline)
                 if ended or not self._cancelled(writer, block, deadline):
                     _raise_for(writer.errno, f"offline of memory{block}", "")
         finally:
@@ -166,19 +167,18 @@ class Host:
                 raise KernelError(errno.EINTR, what, detail=f"{detail}, and the kernel still holds the write")
         _raise_for(writer.errno, what, detail)
 
-    def _refuse_without_room(self, block: int) -> None:
+    def _refuse_without_room(self, block: Block) -> None:
         """One pass of the kernel moves a whole block before it looks at a signal: once begun it is too late to stop."""
         zones, pages = files.zones(self._tree), self._block_size // self._page_size
-        online = files.state(self._tree, block) is BlockState.ONLINE
-        if online and zones and files.starved(zones, pages):
+        if block.state is BlockState.ONLINE and zones and files.starved(zones, pages, _zone(block)):
             detail = "not tried: no room for its pages, and the kernel would go on until its OOM killer strikes"
-            raise KernelError(errno.ENOMEM, f"offline of memory{block}", detail=detail)
+            raise KernelError(errno.ENOMEM, f"offline of memory{block.number}", detail=detail)
 
-    def _wait_while_there_is_room(self, writer: Writer, deadline: float) -> bool:
+    def _wait_while_there_is_room(self, writer: Writer, block: Block, deadline: float) -> bool:
         """Wait for the write until the deadline, an interruption, or until hardly any memory is left to move pages
         to: the kernel would go on until its OOM killer strikes. False when it is still pending."""
         while not writer.wait(self._clock, min(deadline, self._clock.now() + LOOK)):
-            starved = files.starved(files.zones(self._tree))
+            starved = files.starved(files.zones(self._tree), origin=_zone(block))
             if self._interrupted or starved or self._clock.now() >= deadline:
                 return False
         return True
@@ -288,6 +288,10 @@ class Host:
             zone=next(iter(zones))[0] if len(zones) == 1 and () not in zones else None,
             node=next(iter(nodes)) if len(nodes) == 1 else bank.node,
         )
+
+
+def _zone(block: Block) -> str:
+    return next(iter(block.valid_zones), Zone.MOVABLE)
 
 
 def _kernel_state(blocks: tuple[Block, ...], bank: Range) -> KernelState:

@@ -97,6 +97,8 @@ def page_by_page(tree: Tree, block: Block, *, page_size: int) -> Pages:
         views = _open(tree, stack, page_size)
         if views.flags is None:
             return Pages(block.number, ((Kind.UNKNOWN, len(span)),))
+        if tree.running:
+            _drain()
         for at in range(0, len(span), CHUNK):
             seen, held = _sample(views, span[at : at + CHUNK])
             kinds += seen
@@ -130,17 +132,19 @@ def _look_at_all(
 ) -> None:
     why = _WHY_MOVABLE if block.valid_zones[:1] == (Zone.MOVABLE,) else _WHY
     for at in range(0, len(span), CHUNK):
-        _look(views, span[at : at + CHUNK], finds, why, clock)
+        _look(tree, views, span[at : at + CHUNK], finds, why, clock)
     _look_for_cma(tree, views, block, span, page_size, finds)
 
 
-def _look(views: _Views, span: range, finds: _Finds, why: Mapping[Kind, Code], clock: Clock) -> None:
+def _look(tree: Tree, views: _Views, span: range, finds: _Finds, why: Mapping[Kind, Code], clock: Clock) -> None:
     """Collect what one chunk of the block holds. Pages count as pinned or the kernel's when two samples say so."""
     kinds, pins = _sample(views, span)
     if pins is None:
         finds.unseen.add("pins")
     elif pins or _KERNEL in kinds:
         clock.sleep(SETTLE)
+        if pins and tree.running:
+            _drain()
         again, still = _sample(views, span)
         pins &= still or set()
         _withdraw(kinds, again)
@@ -150,6 +154,12 @@ def _look(views: _Views, span: range, finds: _Finds, why: Mapping[Kind, Code], c
             finds.add(why[kind], kind, [pfn for pfn, found in zip(span, kinds, strict=True) if found == code])
     for pfn in sorted(pins or ()):
         finds.add(Code.PINNED, pages.KINDS[kinds[pfn - span.start]], [pfn])
+
+
+def _drain() -> None:
+    from hotbank.host.batches import drain  # most surveys see no pin, and ctypes takes its time
+
+    drain()
 
 
 def _withdraw(kinds: bytearray, again: bytearray) -> None:

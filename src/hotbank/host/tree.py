@@ -30,8 +30,12 @@ _BLOCK = re.compile(r"memory([0-9]+)")
 _NODE = re.compile(r"node([0-9]+)")
 _ZONE = re.compile(r"^Node +(\d+), zone +(\S+)$", re.MULTILINE)
 _FIELD = re.compile(r"^\s+(?:pages )?(\w+):? +(\d+)$", re.MULTILINE)
+_PROTECTION = re.compile(
+    r"^Node +(\d+), zone +(\S+)$(?:\n(?!Node ).*)*?\n +protection: \((\d+(?:, \d+)*)\)$", re.MULTILINE
+)
 _RESOURCE = re.compile(r"^ *([0-9a-f]+)-([0-9a-f]+) : (System RAM(?: \((.*)\))?)$", re.MULTILINE)
 _ARCH = {"aarch64": "arm64", "aarch64_be": "arm64"}
+_HIGH = frozenset({Zone.HIGHMEM, Zone.MOVABLE})
 _BOOT_MEMORY_LEAVES = {"arm64": False, "arm": True, "x86_64": True, "i686": True}
 
 
@@ -177,18 +181,23 @@ def node(tree: Tree, number: int) -> int | None:
 
 def zones(tree: Tree) -> tuple[ZoneInfo, ...]:
     """The populated zones of /proc/zoneinfo; nothing where it can't be read."""
+    reserves = _reserves(tree)
     whole = ((node, name, fields) for node, name, fields in zone_fields(tree) if fields.keys() >= _ZONE_NEEDS)
-    return tuple(_zone(node, name, fields) for node, name, fields in whole if fields["present"])
+    return tuple(
+        _zone(node, name, fields, reserves.get((node, name), {})) for node, name, fields in whole if fields["present"]
+    )
 
 
-def starved(zones: tuple[ZoneInfo, ...], leaving: int = 0) -> bool:
+def starved(zones: tuple[ZoneInfo, ...], leaving: int = 0, origin: str = Zone.MOVABLE) -> bool:
     """True if pages that leave a block would take the kernel's own memory, and wake its OOM killer.
 
     ``leaving``: pages of a whole block that is still to go; its free ones are lost and the others need a place.
-    They go to ZONE_MOVABLE first, then to the kernel's zones, whose high watermarks must stay free. Free pages of CMA
-    are no help to the kernel; clean file pages can be dropped.
+    ``origin``: the block's zone. From ZONE_MOVABLE they go there first, then to the kernel's zones, whose high
+    watermarks must stay free; from a kernel zone they go to kernel zones only (mm/migrate.c,
+    ``alloc_migration_target``). Free pages of CMA are no help to the kernel; clean file pages can be dropped.
     """
-    room = sum(max(0, zone.free - zone.cma_free - zone.low) + zone.reclaimable for zone in zones)
+    takers = [zone for zone in zones if origin in _HIGH or zone.zone not in _HIGH]
+    room = sum(max(0, zone.free - zone.cma_free - zone.low) + zone.reclaimable for zone in takers)
     return room - leaving < sum(zone.high for zone in zones if zone.zone != Zone.MOVABLE)
 
 
@@ -206,7 +215,21 @@ def zone_fields(tree: Tree) -> Iterator[tuple[int, str, dict[str, int]]]:
         yield int(mark[1]), mark[2], {name: int(value) for name, value in _FIELD.findall(counters + start)}
 
 
-def _zone(node: int, name: str, fields: dict[str, int]) -> ZoneInfo:
+def _reserves(tree: Tree) -> dict[tuple[int, str], dict[str, int]]:
+    """For each zone what it keeps from allocations that could go up to the zone of that name.
+
+    ``protection`` lists one number for each zone of a kernel, populated or not, in the order in which every node's are
+    printed (mm/vmstat.c, ``zoneinfo_show_print``).
+    """
+    text = tree.read("proc/zoneinfo") or ""
+    found = [(int(node), name, [int(n) for n in row.split(",")]) for node, name, row in _PROTECTION.findall(text)]
+    names: dict[int, list[str]] = {}
+    for node, name, _ in found:
+        names.setdefault(node, []).append(name)
+    return {(node, name): dict(zip(names[node], row, strict=False)) for node, name, row in found}
+
+
+def _zone(node: int, name: str, fields: dict[str, int], reserves: dict[str, int]) -> ZoneInfo:
     file_pages = fields.get("nr_zone_inactive_file", 0) + fields.get("nr_zone_active_file", 0)
     return ZoneInfo(
         node=node,
@@ -221,6 +244,8 @@ def _zone(node: int, name: str, fields: dict[str, int]) -> ZoneInfo:
         high=fields["high"],
         cma_free=fields.get("nr_free_cma", 0),
         reclaimable=max(0, file_pages - fields.get("nr_zone_write_pending", 0)),
+        reserve_normal=reserves.get(Zone.NORMAL, 0),
+        reserve_movable=reserves.get(Zone.MOVABLE, 0),
     )
 
 

@@ -23,7 +23,7 @@ from hotbank.machine import DomainStatus, Snapshot, Survey, ZoneInfo
 from hotbank.memory import KernelState, Kind, Power, Zone, format_size
 from hotbank.operate.plan import Action, Plan, Step, domain_of, lowest_power, removal
 from hotbank.operate.reasons import remedy
-from hotbank.operate.verdict import Target, block_numbers, lies_in, must_fit, room_for, verdict, zones_for
+from hotbank.operate.verdict import Target, block_numbers, lies_in, must_fit, room_for, spare_in, verdict, zones_for
 
 EFFORT = 4_000_000  # steps of a choice, a few seconds; then the best that was found is given, and what is proven of it
 _SCALE = 1 << 10  # prices of room are fractions of this denominator
@@ -316,7 +316,6 @@ class _Limit:
 class _ZoneRoom:
     """A zone's part of ``room_for``: ``max(0, spare - free that leaves + max(0, cache - cache that leaves))``."""
 
-    zone: str
     spare: int
     cache: int
     free: tuple[int, ...]
@@ -336,7 +335,7 @@ class _ZoneRoom:
             yield 0, nothing
 
 
-def _zone_room(snapshot: Snapshot, zone: ZoneInfo, offers: Sequence[Offer]) -> _ZoneRoom:
+def _zone_room(snapshot: Snapshot, zone: ZoneInfo, offers: Sequence[Offer], allowed: frozenset[Zone]) -> _ZoneRoom:
     free, clean = [0] * len(offers), [0] * len(offers)
     for i, offer in enumerate(offers):
         for number, survey in offer.surveys.items():
@@ -344,18 +343,18 @@ def _zone_room(snapshot: Snapshot, zone: ZoneInfo, offers: Sequence[Offer]) -> _
             if block is not None and lies_in(block, zone):
                 free[i] += survey.kinds.get(Kind.FREE, 0)
                 clean[i] += survey.clean if survey.clean is not None else survey.kinds.get(Kind.FILE, 0)
-    return _ZoneRoom(zone.zone, zone.free - zone.min, zone.reclaimable, tuple(free), tuple(clean))
+    return _ZoneRoom(spare_in(zone, allowed), zone.reclaimable, tuple(free), tuple(clean))
 
 
 def _limits(snapshot: Snapshot, offers: Sequence[Offer]) -> Iterator[_Limit]:
     """All ways: with blocks of kernel zones among what leaves and without, and each zone's maxima."""
-    rooms = [_zone_room(snapshot, zone, offers) for zone in snapshot.zones]
     must = [must_fit(offer.surveys) for offer in offers]
     kernel = tuple(Zone.MOVABLE not in zones_for(snapshot, offer.surveys) for offer in offers)
     for out in dict.fromkeys(((False,) * len(offers), kernel)):
         staying = [n for offer, o in zip(offers, out, strict=True) if not o for n in offer.surveys]
         allowed = zones_for(snapshot, staying)
-        for ways in product(*(list(room.ways()) for room in rooms if room.zone in allowed)):
+        rooms = [_zone_room(snapshot, zone, offers, allowed) for zone in snapshot.zones if zone.zone in allowed]
+        for ways in product(*(list(room.ways()) for room in rooms)):
             takes = (sum(parts) for parts in zip(must, *(take for _, take in ways), strict=True))
             yield _Limit(tuple(None if o else t for t, o in zip(takes, out, strict=True)), sum(r for r, _ in ways))
 

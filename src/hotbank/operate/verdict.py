@@ -27,7 +27,8 @@ _KERNEL = frozenset({Zone.DMA, Zone.DMA32, Zone.NORMAL})
 _HIGH = frozenset({Zone.HIGHMEM, Zone.MOVABLE})
 _MIGRATABLE = _KERNEL | _HIGH
 _AT_ISOLATION = (Code.UNMOVABLE, Code.CMA, Code.HUGETLB)
-_AT_MIGRATION = (Code.PINNED, Code.POISONED)
+_AT_MIGRATION = (Code.PINNED,)
+_AT_RETURN = (Code.POISONED,)  # the block leaves, but can't be put online again (EHWPOISON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +123,16 @@ def verdict(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -
 def room_for(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> int:
     """Pages that the memory which stays can take: down to each zone's min watermark, once its clean cache is dropped.
 
-    A zone gives ``max(0, free - min + clean page cache)``, each without what lies in the leaving blocks (mm/vmscan.c
-    reclaims for ``__GFP_RETRY_MAYFAIL``).
+    A zone gives ``max(0, free - min - reserve + clean page cache)``, free pages and cache without what lies in the
+    leaving blocks (mm/page_alloc.c, ``__zone_watermark_ok``; mm/vmscan.c reclaims for ``__GFP_RETRY_MAYFAIL``).
     """
     allowed = zones_for(snapshot, surveys)
-    return sum(_room_in(zone, snapshot, surveys) for zone in snapshot.zones if zone.zone in allowed)
+    return sum(_room_in(zone, snapshot, surveys, allowed) for zone in snapshot.zones if zone.zone in allowed)
+
+
+def spare_in(zone: ZoneInfo, allowed: frozenset[Zone]) -> int:
+    """Free pages that a zone gives to pages which may go to the allowed zones; below 0 it has first to get some."""
+    return zone.free - zone.min - (zone.reserve_movable if Zone.MOVABLE in allowed else zone.reserve_normal)
 
 
 def zones_for(snapshot: Snapshot, blocks: Iterable[int]) -> frozenset[Zone]:
@@ -143,11 +149,11 @@ def must_fit(surveys: Mapping[int, Survey]) -> int:
     return sum(s.to_move - (s.clean or 0) for s in surveys.values())
 
 
-def _room_in(zone: ZoneInfo, snapshot: Snapshot, surveys: Mapping[int, Survey]) -> int:
+def _room_in(zone: ZoneInfo, snapshot: Snapshot, surveys: Mapping[int, Survey], allowed: frozenset[Zone]) -> int:
     leaving = [s for n, s in surveys.items() if (b := snapshot.block(n)) and lies_in(b, zone)]
-    free = zone.free - sum(s.kinds.get(Kind.FREE, 0) for s in leaving)
+    spare = spare_in(zone, allowed) - sum(s.kinds.get(Kind.FREE, 0) for s in leaving)
     clean = zone.reclaimable - sum(s.clean if s.clean is not None else s.kinds.get(Kind.FILE, 0) for s in leaving)
-    return max(0, free - zone.min + max(0, clean))
+    return max(0, spare + max(0, clean))
 
 
 def _zone(snapshot: Snapshot, number: int) -> str | None:
@@ -191,6 +197,7 @@ def _reason(
         _board(target),
         _pages(surveys, _AT_MIGRATION),
         _room(must_fit(surveys), room),
+        _pages(surveys, _AT_RETURN),
         _pins(unknown),
     )
     first = next((answer for answer in checks if answer is not None), None)

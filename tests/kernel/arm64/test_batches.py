@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A page that waits in an idle CPU's LRU batch has a reference too many, and is no pin."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hotbank.boards_qemu import Wanted
+from hotbank.boards_qemu.supervisor import Emulated
+from kernel.guest_batches import FEW
+from kernel.kernel_kit import Holder, add, complaints, guest
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
+
+BOARD = str(Path(__file__).with_name("small.toml"))
+PROGRAM = Path(__file__).parents[1] / "guest_batches.py"
+ROUNDS = 3
+
+
+@pytest.mark.parametrize("series", ["6.12", "6.1"])
+def test_pages_in_batches_are_no_pins(series: str) -> None:
+    """Both ways of emptying the batches, and pins that stay what they are."""
+    wanted = Wanted(BOARD, series=series, files={"root/batches.py": PROGRAM.read_text(encoding="utf-8")})
+    with guest(wanted) as machine:
+        assert add(machine).exit == 0
+        for way in ("move_pages", "seal"):
+            counts = compared(machine, way)
+            assert sum(without for without, _ in counts) >= FEW, counts
+            assert [left for _, left in counts] == [0] * ROUNDS, counts
+        with Holder(machine, pinned=1):
+            assert sum(machine.survey(block.number).blocked for block in machine.snapshot().blocks) >= 256
+        assert complaints(machine) == []
+
+
+def compared(machine: Emulated, way: str) -> list[list[int]]:
+    """Pins without and with emptying the batches, ``ROUNDS`` times."""
+    found: list[list[int]] = json.loads(machine.runner.run(f"python3 -S /root/batches.py {ROUNDS} {way}"))
+    print(machine.snapshot().machine, way, found)
+    return found

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random states of a real arm64 kernel, block by block: what the verdict says, and what the kernel then does.
+
+``PYTHONPATH=tests python -m kernel.states 600`` prints the matrix that docs/fidelity.md shows; ``see.states`` does the
+same for models. Only memory that was added after boot is looked at: the rest never leaves.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import random
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from hotbank.boards_qemu import Wanted
+from hotbank.boards_qemu.guest import Job
+from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError
+from hotbank.machine import Snapshot, Survey
+from hotbank.memory import BlockState, Online, Zone
+from hotbank.operate.verdict import Verdict, resolve, surveys_of, verdict
+from kernel.kernel_kit import guest, span_of
+
+BOARD = Path(__file__).parent / "arm64" / "verdicts.toml"
+LOAD = Path(__file__).with_name("guest_load.py")
+ROUNDS = 4  # of one guest: kernel zones fill up with what can't be moved
+PATIENCE, GREAT_PATIENCE = 3.0, 60.0  # seconds: a full block takes two on a quiet host
+RATELIMIT = 6.0  # seconds: the kernel logs a few failures, and then none for five seconds
+CLASSES = ("kernel zone", "Movable", "pinned", "poisoned", "no room")
+MEMORY = ("anon", "shared", "tmpfs", "file")  # kinds of load that are counted in MiB
+HOW = {"Movable": Online.MOVABLE}
+_FAILED = re.compile(r"migrating pfn [0-9a-f]+ failed ret:(-?\d+)")
+
+PROMISE = {code: frozenset({code}) for code in Code} | {
+    Code.PINS_UNKNOWN: frozenset({Code.OK, Code.PINNED}),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One attempt. ``told``: what ``explain --all`` said of the block before the first attempt of its round. ``said``:
+    the verdict right before this attempt, of ``snapshot`` and ``survey``. ``happened``: OK, or why the block did not
+    leave or could not come back, by the kernel's own word. ``begun``: False where hotbank refused to begin, so that the
+    kernel was asked without it."""
+
+    seed: int
+    round: int
+    block: int
+    kind: str
+    told: Verdict
+    said: Verdict
+    trivial: bool
+    happened: Code
+    begun: bool
+    detail: str
+    snapshot: Snapshot
+    survey: Survey
+
+    @property
+    def true(self) -> bool:
+        """What was said came true, reason included."""
+        return self.happened in PROMISE[self.said.code]
+
+    @property
+    def foretold(self) -> bool:
+        """The same of what ``explain --all`` said."""
+        return self.happened in PROMISE[self.told.code]
+
+
+def trials(first_seed: int = 0) -> Iterator[Trial]:
+    """Trials without end. The same seed makes the same states, as far as a running kernel repeats itself."""
+    seed = first_seed
+    while True:
+        yield from _of_one_guest(seed)
+        seed += 1
+
+
+def _of_one_guest(seed: int) -> Iterator[Trial]:
+    dice = random.Random(seed)
+    files = {"root/load.py": LOAD.read_text(encoding="utf-8")}
+    with guest(Wanted(str(BOARD), files=files)) as machine:
+        machine.runner.run("mount -o remount,size=100% /tmp")
+        machine.add("high")
+        poisoned: set[int] = set()
+        for number in range(ROUNDS):
+            for block in blocks(machine, BlockState.OFFLINE):
+                with suppress(KernelError):  # EHWPOISON
+                    machine.online(block, dice.choice([Online.MOVABLE] * 5 + [Online.KERNEL] * 3 + [Online.ONLINE] * 2))
+            yield from _Round(machine, dice, seed, number, poisoned).trials()
+
+
+def blocks(machine: Emulated, state: BlockState) -> list[int]:
+    """Numbers of the bank's blocks in that state."""
+    span = span_of(machine)
+    return [b.number for b in machine.snapshot().blocks if b.range.overlaps(span) and b.state is state]
+
+
+@dataclass
+class _Round:
+    """One load, and an attempt at every block under it."""
+
+    machine: Emulated
+    dice: random.Random
+    seed: int
+    number: int
+    poisoned: set[int]  # of this guest: what is bad stays bad
+    pinned: set[int] = field(default_factory=set)
+    full: bool = False
+    kills: int = 0
+
+    def trials(self) -> Iterator[Trial]:
+        self.full = self.number > 0 and self.dice.random() < 0.5
+        load = self._load()
+        self.kills = oom_kills(self.machine)
+        numbers = blocks(self.machine, BlockState.ONLINE)
+        told = verdicts(self.machine, numbers)
+        self.dice.shuffle(numbers)
+        try:
+            for number in numbers:
+                yield self._trial(number, told[number])
+                if self._struck():
+                    break
+        finally:
+            load.kill()
+            load.wait(60)
+            self.machine.runner.run(
+                "rm -rf /tmp/load /tmp/inodes /mnt/load /run/load; echo 3 > /proc/sys/vm/drop_caches"
+            )
+
+    def _load(self) -> Job:
+        """Memory in use, in an order that spreads what is pinned and poisoned over several blocks."""
+        words = [f"inodes:{self.dice.choice([0, 500, 8000])}"]
+        for _ in range(self.dice.randint(2, 5)):
+            words += [f"{self.dice.choice(['anon', 'shared', 'tmpfs', 'file', 'anon'])}:{self.dice.randint(5, 90)}"]
+            words += self.dice.choice([[], [f"pinned:{self.dice.choice([1, 3, 40])}"]])
+        words += self.dice.choice([[], [], ["poisoned:1"]])
+        files = [word for word in words if word.startswith("file")]  # the disk is small
+        words = [word for word in words if word not in files[1:]]
+        if self.full:
+            words.append(f"anon:{self._rest(words)}")
+        return self._start(words)
+
+    def _rest(self, words: list[str]) -> int:
+        """MiB that fill the guest but for about one block."""
+        taken = sum(int(count) for kind, _, count in (word.partition(":") for word in words) if kind in MEMORY)
+        free = int(self.machine.runner.run("awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo"))
+        return max(1, free - taken - self.dice.choice([40, 90, 120, 150, 190, 250]))
+
+    def _start(self, words: list[str]) -> Job:
+        runner = self.machine.runner
+        job = runner.start(f"exec python3 -S /root/load.py {' '.join(words)}")
+        runner.run("until [ -e /run/load ]; do sleep 0.1; done", timeout=300)
+        pages = self.machine.snapshot().block_size // 4096
+        found: dict[str, list[int]] = json.loads(runner.run("cat /run/load"))
+        self.pinned = {pfn // pages for pfn in found["pinned"]}
+        self.poisoned |= {pfn // pages for pfn in found["poisoned"]}
+        return job
+
+    def _trial(self, number: int, told: Verdict) -> Trial:
+        snapshot, survey, said = self._said(number)
+        block = snapshot.block(number)
+        assert block is not None
+        zone = block.valid_zones[0]
+        happened, begun, detail = self._happens(number, HOW.get(zone, Online.KERNEL))
+        kind = self._class(number, zone)
+        trivial = zone == Zone.MOVABLE
+        return Trial(
+            self.seed, self.number, number, kind, told, said, trivial, happened, begun, detail, snapshot, survey
+        )
+
+    def _said(self, number: int) -> tuple[Snapshot, Survey, Verdict]:
+        snapshot, survey = self.machine.snapshot(), self.machine.survey(number)
+        return snapshot, survey, verdict(snapshot, {number: survey}, resolve(snapshot, number))
+
+    def _class(self, number: int, zone: str) -> str:
+        if number in self.poisoned | self.pinned:
+            return "pinned" if number in self.pinned else "poisoned"
+        return "no room" if self.full else "Movable" if zone == Zone.MOVABLE else "kernel zone"
+
+    def _happens(self, number: int, how: Online) -> tuple[Code, bool, str]:
+        """Take the block offline and, if it went, bring it back: what happened, whether hotbank began it, and details.
+
+        A block with a page that is known to be pinned gets little time; it would take it all.
+        """
+        error = self._offline(number, PATIENCE if number in self.pinned else GREAT_PATIENCE)
+        begun = error is None or error.errno != errno.ENOMEM
+        if not begun:
+            error = self._offline_without_hotbank(number)
+        if self._struck():
+            return Code.NO_CAPACITY, begun, "the OOM killer struck"
+        if error is not None:
+            code = self._reason(error, number)
+            after = f"; afterwards {self._said(number)[2].fact}" if code is Code.DEADLINE else ""
+            return code, begun, f"{error}{after}"
+        happened, detail = self._returns(number, how)
+        return happened, begun, detail
+
+    def _struck(self) -> bool:
+        """True if the OOM killer has struck in this round."""
+        return self.full and oom_kills(self.machine) > self.kills
+
+    def _reason(self, error: KernelError, number: int) -> Code:
+        """The reason code of a refusal. At the deadline the kernel's log tells a pin from want of room; a page that is
+        known to be pinned would stay if there were room."""
+        if error.errno == errno.EBUSY:
+            return Code.UNMOVABLE
+        assert error.errno == errno.EINTR, error
+        if number in self.pinned:
+            return Code.PINNED
+        failures = _FAILED.findall(error.detail)
+        if not failures:
+            return Code.DEADLINE
+        return Code.NO_CAPACITY if int(failures[-1]) == -errno.ENOMEM else Code.PINNED
+
+    def _offline(self, number: int, seconds: float) -> KernelError | None:
+        try:
+            self.machine.offline(number, self.machine.clock.now() + seconds)
+        except KernelError as e:
+            return self._settled(number, e) if isinstance(e, CancelPending) else e
+        return None
+
+    def _settled(self, number: int, error: KernelError) -> KernelError | None:
+        """How a cancelled attempt ended, once the kernel has let go of the block."""
+        state = f"/sys/devices/system/memory/memory{number}/state"
+        self.machine.runner.run(f"while grep -q going {state}; do sleep 0.1; done", timeout=GREAT_PATIENCE)
+        return error if number in blocks(self.machine, BlockState.ONLINE) else None
+
+    def _offline_without_hotbank(self, number: int) -> KernelError | None:
+        """The bare write, which nothing but a signal ends. The OOM killer finds its victim in the load."""
+        write = f"echo offline > /sys/devices/system/memory/memory{number}/state"
+        job = self.machine.runner.start(f"dmesg -c > /dev/null; timeout -s KILL {RATELIMIT:g} sh -c '{write}'")
+        result = job.wait(300)
+        if result.status == 0:
+            return None
+        number_of = errno.EBUSY if "busy" in result.out else errno.EINTR
+        log = self.machine.runner.run("dmesg | grep -e unmovable -e failed | tail -n 1")
+        return KernelError(number_of, write, detail=log.strip())
+
+    def _returns(self, number: int, how: Online) -> tuple[Code, str]:
+        try:
+            self.machine.online(number, how)
+        except KernelError as e:
+            if e.errno != EHWPOISON:
+                raise
+            return Code.POISONED, str(e)
+        return Code.OK, ""
+
+
+def oom_kills(machine: Emulated) -> int:
+    """How often the OOM killer has struck."""
+    return int(machine.runner.run("sed -n 's/^oom_kill //p' /proc/vmstat"))
+
+
+def verdicts(machine: Emulated, numbers: list[int]) -> dict[int, Verdict]:
+    """What ``explain --all`` says of each of these blocks."""
+    snapshot = machine.snapshot()
+    surveys = surveys_of(machine, snapshot, numbers)
+    return {n: verdict(snapshot, {n: surveys[n]}, resolve(snapshot, f"memory{n}")) for n in numbers}
+
+
+# The matrix
+
+
+def matrix(found: list[Trial]) -> Iterator[str]:
+    """Markdown: by class, how many left, and how often each verdict and the trivial rule were right about it."""
+    yield "| class | attempts | left | verdict: right | with the right reason | explain --all | trivial rule: right |"
+    yield "|---|---|---|---|---|---|---|"
+    for kind in [*CLASSES, "all"]:
+        mine = [t for t in found if kind in (t.kind, "all")]
+        left = sum(t.happened is Code.OK for t in mine)
+        right = sum(t.said.impossible is not (t.happened is Code.OK) for t in mine)
+        trivial = sum(t.trivial is (t.happened is Code.OK) for t in mine)
+        reasons, foretold = sum(t.true for t in mine), sum(t.foretold for t in mine)
+        yield f"| {kind} | {len(mine)} | {left} | {right} | {reasons} | {foretold} | {trivial} |"
+    yield ""
+    yield "| verdict | what happened | attempts | of which not begun |"
+    yield "|---|---|---|---|"
+    pairs = Counter((t.said.code, t.happened) for t in found)
+    for (said, happened), count in sorted(pairs.items()):
+        idle = sum(not t.begun for t in found if (t.said.code, t.happened) == (said, happened))
+        yield f"| {said} | {happened} | {count} | {idle} |"
+
+
+def false(found: list[Trial]) -> Iterator[str]:
+    """One line for each verdict that did not come true."""
+    for t in found:
+        if not t.true:
+            yield f"{_line(t)}: {t.said.fact}"
+
+
+def main() -> None:
+    """Print the matrix of as many attempts as the first argument says, from the seed of the second on."""
+    words = dict(enumerate(sys.argv))
+    count, seed = int(words.get(1, "150")), int(words.get(2, "0"))
+    found = []
+    for trial in islice(trials(seed), count):
+        found.append(trial)
+        print(_line(trial), "" if trial.true else trial.said.fact, file=sys.stderr, flush=True)
+    print("\n".join([*matrix(found), *false(found)]))
+
+
+def _line(t: Trial) -> str:
+    begun = "" if t.begun else "(not begun)"
+    return f"{t.seed}.{t.round} memory{t.block} {t.kind}: {t.told.code} {t.said.code} {t.happened} {begun} {t.detail}"
+
+
+if __name__ == "__main__":
+    main()
