@@ -153,6 +153,17 @@ def test_nothing_is_attempted_that_is_proven_impossible(why: Code) -> None:
     assert not acted(watched)
 
 
+def test_a_bad_page_keeps_its_bank_even_from_force() -> None:
+    """Its block alone may be forced: it stays in the kernel, offline, and so does the page's ``struct page``."""
+    machine = Scripted()
+    machine.slots[22].why = Code.POISONED
+    watched = Watched(machine)
+    outcome = operate.remove(watched, "high", force=True)
+    assert (outcome.code, outcome.exit) == (Code.POISONED, 1)
+    assert not acted(watched)
+    assert operate.remove(watched, "memory22", force=True).exit == 0
+
+
 # The checker on planted breaches: each takes out one guard and must be caught.
 
 

@@ -179,13 +179,19 @@ class Transaction:
     def _without_acting(self) -> Outcome | None:
         """The end of a transaction that has nothing to do, or whose plan is known to fail."""
         plan = self._plan
-        may_force = self._force and plan.verb == "remove" and plan.code not in _NEVER_FORCED
-        if plan.impossible and not may_force:
+        if plan.impossible and not self._may_force():
             evidence = plan.verdict.evidence if plan.verdict is not None else ()
             return self._end(plan.code, EXIT_FAILED, plan.fact, evidence=evidence)
         if not plan.steps:
             return self._end(Code.OK, EXIT_DONE, f"{plan.target}: nothing to do")
         return None
+
+    def _may_force(self) -> bool:
+        """Not where it would hurt more than it helps. Whoever had a bad page mapped keeps an entry that points at its
+        ``struct page``: once that is removed, reading /proc/PID/pagemap is an oops (docs/hazards.md)."""
+        plan = self._plan
+        hurts = plan.code is Code.POISONED and any(step.action is Action.REMOVE for step in plan.steps)
+        return self._force and plan.verb == "remove" and plan.code not in _NEVER_FORCED and not hurts
 
     def _acting(self) -> Outcome:
         before = self._find()
