@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hotbank import board as boards
+from hotbank.board import Board
 from hotbank.boards_qemu import Wanted
 from hotbank.boards_qemu.packages import Progress, quiet
 from hotbank.compare import twin
@@ -29,15 +31,17 @@ from hotbank.compare.operations import Chooser, Operation
 from hotbank.compare.outcome import Outcome
 from hotbank.compare.real import Real, booted
 from hotbank.compare.rows import ROWS, Attempt, met
+from hotbank.errors import BoardError
 from hotbank.machine import BankStatus, Snapshot
 from hotbank.memory import BlockState, KernelState, Zone
 
 __all__ = ["ROWS", "Chooser", "Pair", "Report", "Step", "compare"]
 
 SCHEMA = 1
+_ROUTES = ("driver", "kmem", "virtio-mem")
 _PATIENCE = 60.0  # seconds for an evacuation that should end
 _SIMULATED = 10.0  # seconds of the model's time, in which it moves more than any block holds
-_SHORT = 2.5  # seconds for one that the model says would go on for ever
+_SHORT = 5.0  # seconds for one that the model says would go on for ever
 _WORN_AFTER = 40  # operations with kernel memory in a bank, before the machine is booted anew
 
 
@@ -130,6 +134,7 @@ def compare(
     on_step: Callable[[Step], None] = lambda _step: None,
 ) -> Report:
     """Do ``operations`` random operations. ``on_step`` hears of each. Raises BoardError, MachineError."""
+    _check(boards.load(boards.find(wanted.board)))
     began = time.monotonic()
     chooser = Chooser(seed)
     report = Report(wanted.board, seed)
@@ -143,6 +148,13 @@ def compare(
             report.damaged += int(real.ask("damaged"))
     report.seconds = time.monotonic() - began
     return report
+
+
+def _check(board: Board) -> None:
+    if board.arch != "arm64":
+        raise BoardError("arch", board.arch, "must be arm64: the guest needs modules that our 32-bit kernel has not")
+    if not any(not bank.at_boot and bank.route in _ROUTES for bank in board.banks):
+        raise BoardError("bank", None, f"one must have at_boot = false and a route of {', '.join(_ROUTES)}")
 
 
 class Pair:

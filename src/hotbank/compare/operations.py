@@ -17,7 +17,7 @@ from enum import StrEnum
 from hotbank.machine import BankStatus, Block, Snapshot
 from hotbank.memory import BlockState, KernelState, Online, Zone
 
-CHUNKS = 40  # 4 MiB each: what all kinds of memory together hold at most
+CHUNKS = 30  # 4 MiB each: what all kinds of memory together hold at most
 STEP = 16  # chunks that come or go at a time
 KINDS = ("anon", "shmem", "file")
 VETOES = (errno.EACCES, errno.EBUSY, errno.ENOMEM, errno.EAGAIN)
@@ -100,17 +100,17 @@ class Chooser:
         block = now.block(number)
         if self._dice.random() < 0.1:
             return Operation(Verb.STATE, number, word=self._dice.choice(WRONG_STATES))
-        offline = block is not None and block.state is BlockState.ONLINE
-        usual = {"offline": 70 if offline else 8, **self._ways(now, 10 if offline else 60)}
+        online = block is not None and block.state is BlockState.ONLINE
+        usual = {"offline": 70, **dict.fromkeys(map(str, Online), 6)} if online else {"offline": 8, **self._ways(now)}
         (word,) = self._dice.choices(list(usual), list(usual.values()))
         return self._vetoed(Operation(Verb.STATE, number, word=word))
 
-    def _ways(self, now: Snapshot, weight: int) -> dict[str, int]:
+    def _ways(self, now: Snapshot) -> dict[str, int]:
         """The words that put a block online; those that may lead into a kernel zone seldom, and never for a whole bank:
         what is in there may never come out again."""
         free = sum(Zone.MOVABLE in b.valid_zones[:1] or b.state is BlockState.OFFLINE for b in _of_banks(now))
-        rare = weight // 10 if free > 2 else 0
-        return {Online.MOVABLE.value: weight, Online.ONLINE.value: rare, Online.KERNEL.value: rare}
+        rare = 6 if free > 2 else 0
+        return {Online.MOVABLE.value: 60, Online.ONLINE.value: rare, Online.KERNEL.value: rare}
 
     def _vetoed(self, operation: Operation) -> Operation:
         return replace(operation, veto=self._dice.choice(VETOES)) if self._dice.random() < 0.08 else operation

@@ -23,9 +23,9 @@ from hotbank.boards_qemu.packages import Progress, quiet
 from hotbank.boards_qemu.supervisor import Emulated
 from hotbank.compare.operations import Operation, Verb
 from hotbank.compare.outcome import Outcome, seen
-from hotbank.errors import KernelError, MachineError
+from hotbank.errors import CancelPending, KernelError, MachineError
 from hotbank.machine import Pages, Snapshot
-from hotbank.memory import MIB, Online, Range
+from hotbank.memory import MIB, BlockState, Online, Range
 
 _FOLDER, _MEMORY = "/run/hand", "/sys/devices/system/memory"
 _FAULTS = "/sys/kernel/debug/notifier-error-inject/memory/actions"
@@ -113,11 +113,22 @@ class Real:
             self._have_notifiers_say(operation.veto)
         try:
             return self._attempt(operation, patience)
+        except CancelPending as e:
+            self._wait_until_let_go()
+            return e.errno
         except KernelError as e:
             return e.errno
         finally:
             if operation.veto:
                 self._have_notifiers_say(0)
+
+    def _wait_until_let_go(self) -> None:
+        """On a busy host one pass of an emulated kernel may take longer than the machine waits for it."""
+        until = time.monotonic() + _ANSWER_LIMIT
+        while any(block.state is BlockState.GOING_OFFLINE for block in self.snapshot().blocks):
+            if time.monotonic() > until:
+                raise MachineError(f"the guest still holds a cancelled offline after {_ANSWER_LIMIT:g} s")
+            time.sleep(0.2)
 
     def _attempt(self, operation: Operation, patience: float) -> int:
         machine, block, bank = self.machine, operation.block, operation.bank
@@ -138,14 +149,19 @@ class Real:
         return 0
 
     def _set_state(self, block: int, word: str, patience: float) -> int:
-        """By the Machine protocol where it has a word for it, past it where it has none."""
-        if word == "offline":
+        """By the Machine protocol where it has a word for it, past it where it has none, and for boot memory: the
+        machine does not begin what it finds no room for, and here the kernel has other reasons."""
+        if word == "offline" and self._in_a_bank_that_leaves(block):
             self.machine.offline(block, self.machine.clock.now() + patience)
         elif word in set(Online):
             self.machine.online(block, Online(word))
         else:
             return self._write(f"{_MEMORY}/memory{block}/state", word, patience)
         return 0
+
+    def _in_a_bank_that_leaves(self, block: int) -> bool:
+        board = self.machine.board
+        return any(block in board.blocks(bank) for bank in board.banks if not bank.at_boot)
 
     def _load(self, operation: Operation) -> None:
         if operation.verb is Verb.HOLD:

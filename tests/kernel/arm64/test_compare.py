@@ -20,13 +20,19 @@ OPERATIONS = 167
 RUNS = {1: ("driver", "movablecore=136M"), 2: ("kmem", ""), 3: ("virtio-mem", "")}
 
 
+FURTHER = 3  # shorter runs at most, if chance left an answer out
+
+
+def run(seed: int, operations: int) -> Report:
+    """That many operations, by the route whose turn it is."""
+    route, cmdline = RUNS[(seed - 1) % len(RUNS) + 1]
+    return compare(Wanted(str(BOARDS / f"{route}.toml"), cmdline=cmdline), operations, seed)
+
+
 @pytest.fixture(scope="module")
 def reports() -> list[Report]:
     """One run for each seed, each by another route."""
-    return [
-        compare(Wanted(str(BOARDS / f"{route}.toml"), cmdline=cmdline), OPERATIONS, seed)
-        for seed, (route, cmdline) in RUNS.items()
-    ]
+    return [run(seed, OPERATIONS) for seed in RUNS]
 
 
 def test_nothing_differs(reports: list[Report]) -> None:
@@ -50,4 +56,9 @@ def test_pages_move_as_the_model_says(reports: list[Report]) -> None:
 
 def test_every_measured_answer_was_met(reports: list[Report]) -> None:
     rows = sum((report.rows for report in reports), Counter[str]())
-    assert ROWS.keys() == rows.keys()
+    for seed in range(len(RUNS) + 1, len(RUNS) + 1 + FURTHER):
+        if rows.keys() < ROWS.keys():
+            report = run(seed, OPERATIONS // 2)
+            assert report.equal
+            rows += report.rows
+    assert rows.keys() == ROWS.keys()
