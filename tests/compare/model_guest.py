@@ -63,7 +63,7 @@ class ModelGuest:
         if operation.verb is Verb.HOLD:
             if operation.word in self._held:
                 model.exit(self._held.pop(operation.word))
-            self._held[operation.word] = model.spawn(operation.word, anon_pages=operation.chunks * 128)
+            self._held[operation.word] = model.spawn(operation.word, anon_pages=operation.chunks * 384)
         elif operation.verb is Verb.UNPIN:
             for handle in self._pins:
                 model.unpin(handle)
