@@ -110,6 +110,33 @@ def pages_counted_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Migration, "_move", wrong)
 
 
+def refusals_counted_wrong(patch: pytest.MonkeyPatch) -> None:
+    """A wrong count is no race, whatever the pages do."""
+    right = MemoryHotplug._start_offline
+
+    def wrong(self: MemoryHotplug, number: int, what: str) -> MemoryBlock:
+        self.migration.success += 50_000
+        return right(self, number, what)
+
+    patch.setattr(MemoryHotplug, "_start_offline", wrong)
+
+
+def policy_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Model, "set_auto_online", lambda _self, _word: None)
+
+
+def stuck_forgotten(patch: pytest.MonkeyPatch) -> None:
+    right = Model.remove
+
+    def wrong(self: Model, bank: str) -> None:
+        try:
+            right(self, bank)
+        finally:
+            self._stuck.clear()
+
+    patch.setattr(Model, "remove", wrong)
+
+
 BREACHES: tuple[Breach, ...] = (
     wrong_errno,
     swapped_zone,
@@ -117,7 +144,11 @@ BREACHES: tuple[Breach, ...] = (
     state_forgotten,
     veto_unheard,
     pages_counted_twice,
+    refusals_counted_wrong,
+    policy_forgotten,
+    stuck_forgotten,
 )
+ON_KMEM = (swapped_zone, pages_counted_twice, stuck_forgotten)
 
 
 @pytest.mark.parametrize("breach", BREACHES, ids=lambda b: b.__name__)
@@ -134,7 +165,8 @@ def test_a_breach_is_found(breach: Breach, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("hotbank.compare.twin.perform", wrong)
     monkeypatch.setattr("compare.model_guest.twin", _Right(right))
-    report = run("kmem" if breach in (swapped_zone, pages_counted_twice) else "driver", 1)
+    monkeypatch.setattr(Chooser, "_daring", lambda *_: 0.5)
+    report = run("kmem" if breach in ON_KMEM else "driver", 1)
     assert report.wrong
 
 

@@ -146,6 +146,8 @@ class Scripted:
     def survey(self, block: int) -> Survey:
         slot = self._slot(block)
         kinds = {Kind.ANON: slot.pages, Kind.FREE: PAGES - slot.pages}
+        if slot.why is Code.POISONED:
+            kinds = {**kinds, Kind.FREE: PAGES - slot.pages - 1, Kind.POISONED: 1}
         blocking = (
             (Evidence(block * PAGES + 7, Kind.ANON, slot.why, Owner(42, "stubborn")),) if slot.why is not None else ()
         )

@@ -153,15 +153,18 @@ def test_nothing_is_attempted_that_is_proven_impossible(why: Code) -> None:
     assert not acted(watched)
 
 
-def test_a_bad_page_keeps_its_bank_even_from_force() -> None:
-    """Its block alone may be forced: it stays in the kernel, offline, and so does the page's ``struct page``."""
+@pytest.mark.parametrize("first", [Code.POISONED, Code.PINNED])
+def test_a_bad_page_keeps_its_bank_even_from_force(first: Code) -> None:
+    """Whatever other reason comes first; its block alone too, because the bank could then be removed without a look."""
     machine = Scripted()
     machine.slots[22].why = Code.POISONED
+    machine.slots[21].why = first
     watched = Watched(machine)
-    outcome = operate.remove(watched, "high", force=True)
-    assert (outcome.code, outcome.exit) == (Code.POISONED, 1)
+    assert operate.explain(watched, "high").code is first
+    for target in ("high", "memory22"):
+        outcome = operate.remove(watched, target, force=True)
+        assert (outcome.code, outcome.exit) == (Code.POISONED, 1)
     assert not acted(watched)
-    assert operate.remove(watched, "memory22", force=True).exit == 0
 
 
 # The checker on planted breaches: each takes out one guard and must be caught.

@@ -22,29 +22,33 @@ PAGE, CHUNK = 4096, 4 << 20
 FOLDERS = {"shmem": "/tmp", "file": "/mnt"}
 _PRESENT, _PFN = 1 << 63, (1 << 55) - 1  # Documentation/admin-guide/mm/pagemap.rst
 _MADV_HWPOISON = 100
-_CONTENT = b"".join(struct.pack("<Q", page + 1) * (PAGE // 8) for page in range(CHUNK // PAGE))
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Chunk:
-    """4 MiB of one kind of memory; each page begins with its number. ``lost``: pages that were poisoned."""
+    """4 MiB of one kind of memory; each page is full of the chunk's number and its own. ``lost``: poisoned pages."""
 
     def __init__(self, kind: str, number: int) -> None:
         self._path = Path(FOLDERS[kind], f"hand.{number}") if kind in FOLDERS else None
+        self._number = number
         self.lost: set[int] = set()
+        content = b"".join(map(self._content, range(CHUNK // PAGE)))
         if self._path is None:
             self.map = mmap.mmap(-1, CHUNK, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            self.map[:] = _CONTENT
+            self.map[:] = content
         else:
-            self._path.write_bytes(_CONTENT)
+            self._path.write_bytes(content)
             with open(self._path, "r+b") as file:
                 os.fsync(file.fileno())
                 self.map = mmap.mmap(file.fileno(), CHUNK, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
 
     def damaged(self) -> int:
         """Pages that do not read as they were written."""
-        spans = (slice(p * PAGE, (p + 1) * PAGE) for p in range(CHUNK // PAGE) if p not in self.lost)
-        return sum(self.map[span] != _CONTENT[span] for span in spans)
+        pages = (page for page in range(CHUNK // PAGE) if page not in self.lost)
+        return sum(self.map[page * PAGE : (page + 1) * PAGE] != self._content(page) for page in pages)
+
+    def _content(self, page: int) -> bytes:
+        return struct.pack("<Q", self._number << 32 | page) * (PAGE // 8)
 
     def inside(self, low: int, high: int) -> Iterator[tuple[int, int]]:
         """Address and pfn of each page whose frame is in [low, high)."""
@@ -72,14 +76,16 @@ class Hand:
 
     def __init__(self) -> None:
         self._held: dict[str, list[Chunk]] = {"anon": [], "shmem": [], "file": []}
-        self._pipes: dict[int, tuple[int, int]] = {}  # by the address that they refer to
-        self._made = 0
+        self._pipes: dict[int, tuple[int, int]] = {}  # by the pfn that they refer to
+        self._made = self._found_damaged = 0
 
     def hold(self, kind: str, chunks: int) -> int:
         """Hold that many chunks of a kind; how many are held."""
         held = self._held[kind]
         while len(held) > chunks:
-            held.pop().close()
+            chunk = held.pop()
+            self._found_damaged += chunk.damaged()
+            chunk.close()
         while len(held) < chunks:
             self._made += 1
             held.append(Chunk(kind, self._made))
@@ -89,7 +95,9 @@ class Hand:
         """Let a pipe refer to an anonymous page of ours (vmsplice): nothing but its reference count tells."""
         for chunk in self._held["anon"]:
             for address, pfn in chunk.inside(low, high):
-                _, writer = self._pipes[address] = os.pipe()
+                if pfn in self._pipes:
+                    continue
+                _, writer = self._pipes[pfn] = os.pipe()
                 if _libc.vmsplice(writer, struct.pack("PN", address, PAGE), 1, 0) != PAGE:
                     raise OSError(ctypes.get_errno(), "vmsplice")
                 return pfn
@@ -108,7 +116,7 @@ class Hand:
         """A memory error hits an anonymous page of ours that is nowhere pinned."""
         for chunk in self._held["anon"]:
             for address, pfn in chunk.inside(low, high):
-                if address in self._pipes:
+                if pfn in self._pipes:
                     continue
                 chunk.lose(address)
                 if _libc.madvise(ctypes.c_void_p(address), PAGE, _MADV_HWPOISON):
@@ -128,8 +136,8 @@ class Hand:
             return next(int(line.split()[1]) for line in file if line.startswith("pgmigrate_success "))
 
     def damaged(self) -> int:
-        """Pages of all chunks that do not read as they were written."""
-        return sum(chunk.damaged() for held in self._held.values() for chunk in held)
+        """Pages of all chunks, those given back included, that did not read as they were written."""
+        return self._found_damaged + sum(chunk.damaged() for held in self._held.values() for chunk in held)
 
 
 def _write(path: str, word: str, seconds: float) -> int:

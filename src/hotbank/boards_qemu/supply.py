@@ -11,6 +11,7 @@ filled with noise, because DRAM has no content before it has power, and what it 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,10 +42,13 @@ def lines_of(board: Board) -> dict[str, int]:
 
 
 def line_is_high(qmp: Qmp, line: int) -> bool:
-    """True while that line of the PL061 is high. Raises MachineError when QEMU does not say."""
+    """True while that line of the PL061 is high. Raises SwitchError when QEMU does not say, MachineError without it."""
     words: dict[str, Any] = {"command-line": f"xp /1xb {_DATA:#x}"}
     said = qmp.execute("human-monitor-command", **words)
-    return bool(int(said.split()[-1], 16) >> line & 1)
+    value = re.search(r": 0x([0-9a-f]+)\s*$", str(said))
+    if value is None:
+        raise SwitchError(f"QEMU does not say how the lines of its GPIO block stand: {str(said).strip()!r}")
+    return bool(int(value[1], 16) >> line & 1)
 
 
 class SuppliedSwitch:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hotbank.cli.current import kernel_option
 from hotbank.errors import Code
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ def compare(board_name: str, ops: int, seed: int, as_json: bool, **options: Any)
     from hotbank import compare as comparison
     from hotbank.boards_qemu import Wanted
 
-    kernel = options.pop("kernel")
-    if kernel is not None:
-        options["kernel" if Path(kernel).is_file() else "series"] = kernel
+    options |= kernel_option(options.pop("kernel"))
 
     def show(step: Step) -> None:
         click.echo(_step_line(step, ops), err=True)

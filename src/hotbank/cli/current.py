@@ -80,10 +80,14 @@ def _in_qemu(
     from hotbank import boards_qemu
 
     options: dict[str, Any] = {"cmdline": cmdline or "", "modules": modules, "initrd": initrd}
-    if kernel is not None:
-        options["series" if _SERIES.fullmatch(kernel) else "kernel"] = kernel
+    options |= kernel_option(kernel)
     wanted = boards_qemu.Wanted(board_name, **options)
     return boards_qemu.up(wanted, progress=lambda line: click.echo(line, err=True))
+
+
+def kernel_option(given: str | None) -> dict[str, str]:
+    """``--kernel`` as it goes into ``Wanted``: a series of Debian's kernel, else the path of an Image."""
+    return {} if given is None else {"series" if _SERIES.fullmatch(given) else "kernel": given}
 
 
 @click.command("down")

@@ -3,7 +3,7 @@
 
 Truth: drivers/base/memory.c (``state_store``, ``auto_online_blocks_store``), drivers/base/core.c (``online_store``),
 mm/memory_hotplug.c (``set_online_policy``). The choice knows how the machine stands, so that most operations have
-something to do, and that at least every seventh is one that a kernel refuses.
+something to do, and many are of a kind that a kernel refuses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hotbank.memory import BlockState, KernelState, Online, Zone
 CHUNKS = 30  # 4 MiB each: what all kinds of memory together hold at most
 STEP = 16  # chunks that come or go at a time
 KINDS = ("anon", "shmem", "file")
-VETOES = (errno.EACCES, errno.EBUSY, errno.ENOMEM, errno.EAGAIN)
+VETOES = (errno.EACCES, errno.EIO, errno.ENOMEM, errno.EAGAIN)  # which offline and online never answer by themselves
 WRONG_STATES = ("Online", "online_normal", "off", "1", "onlin", "going-offline")
 WRONG_BOOLEANS = ("2", "x", "-1")
 WRONG_POLICIES = ("movable", "Offline")
@@ -119,7 +119,9 @@ class Chooser:
         number = self._block(now)
         block = now.block(number)
         online = block is not None and block.state is BlockState.ONLINE
-        words = ["0", "n", *WRONG_BOOLEANS, *(("1", "y") if online else ())]
+        ways = self._ways(now)  # "1" comes online by the policy, as the word ``online`` does
+        willing = online or self._dice.random() * ways[Online.MOVABLE] < ways[Online.ONLINE]
+        words = ["0", "n", *WRONG_BOOLEANS, *(("1", "y") if willing else ())]
         return Operation(Verb.SWITCH, number, word=self._dice.choice(words))
 
     def _bank(self, now: Snapshot) -> Operation:
@@ -128,7 +130,7 @@ class Chooser:
         likely = Verb.ADD if absent else Verb.REMOVE
         other = Verb.REMOVE if absent else Verb.ADD
         verb = likely if self._dice.random() < 0.8 else other
-        online = [n for n in bank.blocks if (b := now.block(n)) and b.state is BlockState.ONLINE]
+        online = _online(now, bank)
         if verb is Verb.REMOVE and online and self._dice.random() >= self._daring(now, bank):
             return Operation(Verb.STATE, self._dice.choice(online), word="offline")
         return Operation(verb, bank=bank.name)
@@ -140,10 +142,6 @@ class Chooser:
             kernel = any(b.valid_zones[:1] != (Zone.MOVABLE,) for b in now.blocks if b.number in bank.blocks)
             return 0.0 if self._pinned or kernel else 0.5
         return 0.03 if bank.route == "kmem" else 0.3
-
-    def _offline_of(self, now: Snapshot, bank: BankStatus) -> Operation:
-        online = [n for n in bank.blocks if (b := now.block(n)) and b.state is BlockState.ONLINE]
-        return Operation(Verb.STATE, self._dice.choice(online), word="offline")
 
     def _auto_online(self, now: Snapshot) -> Operation:  # noqa: ARG002  # all choices are called alike
         words = ("offline", Online.MOVABLE.value, Online.MOVABLE.value, *WRONG_POLICIES)
@@ -185,6 +183,10 @@ class Chooser:
         pools, weights = (there or banks, boot, banks), (80, 15, 5)
         (pool,) = self._dice.choices(pools, weights)
         return self._dice.choice(pool or banks)
+
+
+def _online(now: Snapshot, bank: BankStatus) -> list[int]:
+    return [n for n in bank.blocks if (block := now.block(n)) and block.state is BlockState.ONLINE]
 
 
 def _numbers(now: Snapshot, bank: BankStatus) -> range:

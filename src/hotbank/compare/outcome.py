@@ -15,11 +15,14 @@ TOLERATED_PAGES, TOLERATED_SHARE = 256, 0.02  # of migrated pages: a running ker
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """``errno``: 0 or why it was refused. ``blocks``: number, state and ``valid_zones`` of every block afterwards;
-    ``zones``: node, name, first pfn, spanned and present pages of every zone; ``migrated``: pages moved meanwhile."""
+    ``zones``: node, name, first pfn, spanned and present pages of every zone; ``banks``: name and kernel state of every
+    bank; ``policies``: ``auto_online_blocks`` and ``online_policy``; ``migrated``: pages moved meanwhile."""
 
     errno: int
     blocks: tuple[tuple[int, str, tuple[str, ...]], ...]
     zones: tuple[tuple[int, str, int, int, int], ...]
+    banks: tuple[tuple[str, str], ...]
+    policies: tuple[str, str]
     migrated: int
 
     @property
@@ -33,6 +36,8 @@ class Outcome:
             yield f"{self.answer}, not {other.answer}"
         yield from _unlike("block", self.blocks, other.blocks)
         yield from _unlike("zone", self.zones, other.zones)
+        yield from _unlike("bank", self.banks, other.banks)
+        yield from _unlike("policies", (self.policies,), (other.policies,))
         if not self._migrated_alike(other):
             yield f"{self.migrated} pages migrated, not {other.migrated}"
 
@@ -50,6 +55,8 @@ def seen(now: Snapshot, code: int, migrated: int) -> Outcome:
         code,
         tuple((b.number, b.state.value, b.valid_zones) for b in now.blocks),
         tuple((z.node, z.zone, z.start_pfn, z.spanned, z.present) for z in sorted(now.zones, key=_place)),
+        tuple((b.name, b.kernel.value) for b in now.banks),
+        (now.auto_online, now.policy.online),
         migrated,
     )
 

@@ -24,26 +24,30 @@ from hotbank.boards_qemu.supervisor import Emulated
 from hotbank.compare.operations import Operation, Verb
 from hotbank.compare.outcome import Outcome, seen
 from hotbank.errors import CancelPending, KernelError, MachineError
+from hotbank.host.tree import MEMORY, PARAMETERS
 from hotbank.machine import Pages, Snapshot
 from hotbank.memory import MIB, BlockState, Online, Range
 
-_FOLDER, _MEMORY = "/run/hand", "/sys/devices/system/memory"
+_FOLDER = "/run/hand"
 _FAULTS = "/sys/kernel/debug/notifier-error-inject/memory/actions"
 _ANSWER_LIMIT = 120.0  # seconds; filling its memory takes some
 _DISK = 160 * MIB  # room for the page cache that the hand holds
-_QUIET = """
+_QUIET = f"""set -e
 for setting in kernel/mm/transparent_hugepage/enabled:never kernel/mm/ksm/run:0; do
-    echo ${setting#*:} 2>/dev/null >/sys/${setting%:*}
+    if [ -e /sys/${{setting%:*}} ]; then echo ${{setting#*:}} >/sys/${{setting%:*}}; fi
 done
 for setting in kernel/numa_balancing vm/compaction_proactiveness; do
-    echo 0 2>/dev/null >/proc/sys/$setting
+    if [ -e /proc/sys/$setting ]; then echo 0 >/proc/sys/$setting; fi
 done
 modprobe memory_notifier_error_inject
-modprobe virtio_blk; modprobe ext4
+modprobe virtio_blk
+modprobe ext4
 until [ -e /dev/vda ]; do sleep 0.1; done
-mke2fs /dev/vda >/dev/null && mount -t ext4 /dev/vda /mnt
-mkdir -p @FOLDER@ && mkfifo @FOLDER@/in @FOLDER@/out
-""".replace("@FOLDER@", _FOLDER)
+mke2fs /dev/vda >/dev/null
+mount -t ext4 /dev/vda /mnt
+mkdir -p {_FOLDER}
+mkfifo {_FOLDER}/in {_FOLDER}/out
+"""
 
 
 @contextlib.contextmanager
@@ -51,11 +55,11 @@ def booted(wanted: Wanted, progress: Progress = quiet) -> Iterator[Real]:
     """The board of ``wanted`` in QEMU, ended afterwards. Raises BoardError, MachineError."""
     folder = Path(tempfile.mkdtemp(prefix="hb-"))
     disk = folder / "disk"
-    with open(disk, "wb") as file:
-        file.truncate(_DISK)
     drive = ("-drive", f"file={disk},if=none,id=disk,format=raw", "-device", "virtio-blk-pci,drive=disk")
     complete = replace(wanted, qemu_arguments=(*wanted.qemu_arguments, *drive))
     try:
+        with open(disk, "wb") as file:
+            file.truncate(_DISK)
         with start(prepare(complete, folder, progress)) as machine:
             yield Real(machine)
     finally:
@@ -135,11 +139,11 @@ class Real:
         if operation.verb is Verb.STATE and block is not None:
             return self._set_state(block, operation.word, patience)
         if operation.verb is Verb.SWITCH:
-            return self._write(f"{_MEMORY}/memory{block}/online", operation.word, patience)
+            return self._write(f"/{MEMORY}/memory{block}/online", operation.word, patience)
         if operation.verb is Verb.AUTO_ONLINE:
-            return self._write(f"{_MEMORY}/auto_online_blocks", operation.word, patience)
+            return self._write(f"/{MEMORY}/auto_online_blocks", operation.word, patience)
         if operation.verb is Verb.POLICY:
-            return self._write("/sys/module/memory_hotplug/parameters/online_policy", operation.word, patience)
+            return self._write(f"/{PARAMETERS}/online_policy", operation.word, patience)
         if operation.verb is Verb.ADD and bank is not None:
             machine.add(bank)
         elif operation.verb is Verb.REMOVE and bank is not None:
@@ -156,7 +160,7 @@ class Real:
         elif word in set(Online):
             self.machine.online(block, Online(word))
         else:
-            return self._write(f"{_MEMORY}/memory{block}/state", word, patience)
+            return self._write(f"/{MEMORY}/memory{block}/state", word, patience)
         return 0
 
     def _in_a_bank_that_leaves(self, block: int) -> bool:

@@ -71,6 +71,12 @@ class Attempt:
         bank = self.before.bank(self.operation.bank) if self.operation.bank is not None else None
         return bank is not None and bank.kernel is not KernelState.ABSENT
 
+    @property
+    def used(self) -> bool:
+        """True if a block of the bank was online, and the bank not stuck."""
+        bank = self.before.bank(self.operation.bank) if self.operation.bank is not None else None
+        return bank is not None and bank.kernel in (KernelState.ONLINE, KernelState.PARTIAL)
+
     def said(self, verb: Verb, errno: int) -> bool:
         """True if that was asked for, and ended so."""
         return (self.verb, self.errno) == (verb, errno)
@@ -100,7 +106,7 @@ ROWS: Mapping[str, Callable[[Attempt], bool]] = {
     "offline, a pin: EINTR at the deadline": lambda a: a.evacuates and a.errno == errno.EINTR,
     "online_movable: done": lambda a: a.onlines and not a.errno and a.word == Online.MOVABLE,
     "online_kernel: done": lambda a: a.onlines and not a.errno and a.word == Online.KERNEL,
-    "online, by the policy: done": lambda a: a.onlines and not a.errno and a.word == Online.ONLINE,
+    "online, by the policy: done": lambda a: a.onlines and not a.errno and a.word in (Online.ONLINE, "1", "y"),
     "online, a notifier says no: its errno": lambda a: a.onlines and a.operation.veto == a.errno != 0,
     "online, our driver keeps it out of a kernel zone: EPERM": lambda a: a.onlines and a.errno == errno.EPERM,
     "online, poisoned pages: EHWPOISON": lambda a: a.onlines and a.errno == EHWPOISON,
@@ -109,7 +115,7 @@ ROWS: Mapping[str, Callable[[Attempt], bool]] = {
     "add, an onlining policy: done": lambda a: a.said(Verb.ADD, 0) and a.before.auto_online != "offline",
     "add, it is there: EEXIST": lambda a: a.said(Verb.ADD, errno.EEXIST),
     "remove: done": lambda a: a.said(Verb.REMOVE, 0) and a.present,
-    "remove, a block is online: EBUSY": lambda a: a.said(Verb.REMOVE, errno.EBUSY),
+    "remove, a block is online: EBUSY": lambda a: a.said(Verb.REMOVE, errno.EBUSY) and a.used,
     "auto_online_blocks gets an unknown word: EINVAL": lambda a: a.said(Verb.AUTO_ONLINE, errno.EINVAL),
     "online_policy gets an unknown word: EINVAL": lambda a: a.said(Verb.POLICY, errno.EINVAL),
 }

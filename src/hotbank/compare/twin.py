@@ -9,21 +9,19 @@ of poisoned pages in a block that is offline now, is carried along from the look
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from hotbank.compare.operations import Operation, Verb
 from hotbank.compare.outcome import Outcome, seen
 from hotbank.errors import KernelError
+from hotbank.host.tree import MEMORY
 from hotbank.machine import Block, Pages, Snapshot
-from hotbank.memory import BlockState, Kind, Online
+from hotbank.memory import BlockState, Kind
 from hotbank.model import Model
 from hotbank.model.capture import BlockCapture, Capture
 from hotbank.model.hotplug import GOING_OFFLINE, GOING_ONLINE
-from hotbank.mount.files import MEMORY, File, MachineFiles
-
-_POLICIES = ("contig-zones", "auto-movable")
+from hotbank.mount.files import File, MachineFiles
 
 
 class Looks:
@@ -44,10 +42,6 @@ class Looks:
         self._pages = {number: pages for number, pages in self._pages.items() if number in online}
         there = {block.number for block in now.blocks}
         self._poisoned = {number: pages for number, pages in self._poisoned.items() if number in there}
-
-    def of(self, block: int) -> Pages | None:
-        """The last look at a block, None where it came online since."""
-        return self._pages.get(block)
 
     def model(self, now: Snapshot) -> Model:
         """A model that stands as the machine does."""
@@ -75,7 +69,8 @@ def perform(model: Model, operation: Operation, patience: float) -> Outcome:
             _attempt(model, operation, patience)
     except KernelError as e:
         code = e.errno
-    return seen(model.snapshot(), code, model.hotplug.migration.success - before)
+    moved = model.hotplug.migration.success - before if operation.evacuates else 0
+    return seen(model.snapshot(), code, moved)
 
 
 @contextmanager
@@ -96,10 +91,9 @@ def _attempt(model: Model, operation: Operation, patience: float) -> None:
     elif operation.verb in (Verb.STATE, Verb.SWITCH):
         _store(model, f"{MEMORY}/memory{block}/{operation.verb}", word)
     elif operation.verb is Verb.AUTO_ONLINE:
-        model.auto_online = _known(word, ("offline", *Online), operation)
+        model.set_auto_online(word)
     elif operation.verb is Verb.POLICY:
-        policy = model.snapshot().policy
-        model.set_policy(replace(policy, online=_known(word, _POLICIES, operation)))
+        model.set_policy(word, model.snapshot().policy.ratio)
     elif operation.verb is Verb.ADD and operation.bank is not None:
         model.add(operation.bank)
     elif operation.verb is Verb.REMOVE and operation.bank is not None:
@@ -121,9 +115,3 @@ def _store(model: Model, path: str, word: str) -> None:
     if not isinstance(file, File) or file.store is None:
         raise KernelError(errno.ENOENT, path)
     file.store(word)
-
-
-def _known(word: str, words: Iterable[str], operation: Operation) -> str:
-    if word not in words:
-        raise KernelError(errno.EINVAL, str(operation))
-    return word

@@ -198,7 +198,7 @@ def starved(zones: tuple[ZoneInfo, ...], leaving: int = 0, origin: str = Zone.MO
     """
     takers = [zone for zone in zones if origin in _HIGH or zone.zone not in _HIGH]
     room = sum(max(0, zone.free - zone.cma_free - zone.low) + zone.reclaimable for zone in takers)
-    return room - leaving < sum(zone.high for zone in zones if zone.zone != Zone.MOVABLE)
+    return room - leaving < sum(zone.high for zone in takers if zone.zone != Zone.MOVABLE)
 
 
 def zone_fields(tree: Tree) -> Iterator[tuple[int, str, dict[str, int]]]:

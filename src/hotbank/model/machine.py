@@ -12,14 +12,14 @@ import random
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import groupby
 
 from hotbank.board import Bank, Board, Domain
-from hotbank.errors import Code, KernelError, SwitchError
+from hotbank.errors import CancelPending, Code, KernelError, SwitchError
 from hotbank.firmware import describe, memory_map
-from hotbank.machine import BankStatus, Block, DomainStatus, Evidence, Owner, Pages, Policy, Snapshot, Survey, ZoneInfo
+from hotbank.machine import BankStatus, Block, DomainStatus, Evidence, Owner, Pages, Snapshot, Survey, ZoneInfo
 from hotbank.memory import BlockState, KernelState, Kind, MemoryMap, Online, Power, Range, merge
 from hotbank.model.alloc import GFP_BALLOON, PageAllocator
 from hotbank.model.backend import check_room, new_frames
@@ -32,7 +32,7 @@ from hotbank.model.hotplug import MemoryHotplug
 from hotbank.model.restore import Restored, captured_board
 from hotbank.model.tasks import Tasks
 from hotbank.model.validate import validate
-from hotbank.model.zoning import MemoryBlock, group_of
+from hotbank.model.zoning import POLICIES, MemoryBlock, group_of
 
 EVIDENCE = 16  # pages that a survey names; it counts all
 _UNPLUG_LIMIT = 5.0  # seconds that virtio-mem gives a block; its allocations give up by themselves
@@ -322,9 +322,13 @@ class Model:
         gone: list[int] = []
         there = [number for number in self.board.blocks(bank) if number in self.hotplug.blocks]
         for number in reversed(there):
-            with suppress(KernelError):
+            try:
                 self.hotplug.offline_and_remove([number], self._clock.now() + _UNPLUG_LIMIT)
                 gone.append(number)
+            except CancelPending:  # the kernel is still in there, and nobody else can do anything
+                raise
+            except KernelError:
+                continue
         if len(gone) < len(there):
             self._bring_in(bank, sorted(gone))
             raise KernelError(errno.EAGAIN, f"remove {bank.name}", detail="the guest keeps some of it")
@@ -435,11 +439,20 @@ class Model:
                 owner = Owner(holder.pid, holder.comm) if holder else None
                 yield Evidence(self._geometry.pfn(frame), KINDS[self.frames.kind(frame)], why, owner)
 
-    def set_policy(self, policy: Policy) -> None:
-        """Write ``online_policy`` and ``auto_movable_ratio`` (/sys/module/memory_hotplug/parameters)."""
+    def set_auto_online(self, word: str) -> None:
+        """Write ``auto_online_blocks``. Raises KernelError(EINVAL) for a word that it does not take."""
+        if word not in (BlockState.OFFLINE, *Online):
+            raise KernelError(errno.EINVAL, "auto_online_blocks", detail=f"no policy is called {word!r}")
+        self.auto_online = word
+
+    def set_policy(self, online: str, ratio: int) -> None:
+        """Write ``online_policy`` and ``auto_movable_ratio`` (/sys/module/memory_hotplug/parameters); the others are
+        read-only there. Raises KernelError(EINVAL) for an unknown policy."""
+        if online not in POLICIES:
+            raise KernelError(errno.EINVAL, "online_policy", detail=f"{online!r} is none of {', '.join(POLICIES)}")
         with self._lock:
             zoning = self.hotplug.zoning
-            zoning.rules = replace(zoning.rules, policy=policy)
+            zoning.rules = replace(zoning.rules, policy=replace(zoning.rules.policy, online=online, ratio=ratio))
 
     # What a workload does
 

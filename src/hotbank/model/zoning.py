@@ -17,6 +17,7 @@ from hotbank.memory import BlockState, Online, Zone
 from hotbank.model.alloc import PageAllocator, ZoneState
 
 USUAL = Policy()
+POLICIES = ("contig-zones", "auto-movable")  # what ``online_policy`` takes
 
 
 @dataclass(frozen=True, slots=True)

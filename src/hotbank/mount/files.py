@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hotbank.errors import CancelPending, KernelError
+from hotbank.host.tree import MEMORY, PARAMETERS
 from hotbank.machine import BankStatus, Block, Interruptible, Machine, Policy, Snapshot, ZoneInfo
 from hotbank.memory import KIB, BlockState, KernelState, Online, Power, Range, merge
 
-MEMORY, NODES, BANKS = "sys/devices/system/memory", "sys/devices/system/node", "sys/class/hotbank"
-PARAMETERS = "sys/module/memory_hotplug/parameters"
+NODES, BANKS = "sys/devices/system/node", "sys/class/hotbank"
 NO_DEADLINE = 7 * 86400.0  # seconds: the kernel has none, and tries until a signal
 _ASK_EVERY = 0.05
 _ARCH = {"arm64": "aarch64", "arm": "armv7l"}

@@ -16,7 +16,7 @@ from typing import Any
 
 from hotbank.errors import CancelPending, Code, HotbankError, KernelError, Refusal
 from hotbank.machine import Evidence, Machine, Snapshot
-from hotbank.memory import BlockState, KernelState, Online, Power, Zone
+from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Zone
 from hotbank.operate.journal import Before, Journal
 from hotbank.operate.plan import Action, Plan, Step, policy_is_safe
 from hotbank.operate.power import ask, darken, switch_on
@@ -179,19 +179,25 @@ class Transaction:
     def _without_acting(self) -> Outcome | None:
         """The end of a transaction that has nothing to do, or whose plan is known to fail."""
         plan = self._plan
-        if plan.impossible and not self._may_force():
+        bad = self._bad_pages()
+        if bad and self._force:
+            return self._end(Code.POISONED, EXIT_FAILED, f"{plan.target} holds {bad} bad pages: not even by force")
+        may_force = self._force and plan.verb == "remove" and plan.code not in _NEVER_FORCED
+        if plan.impossible and not may_force:
             evidence = plan.verdict.evidence if plan.verdict is not None else ()
             return self._end(plan.code, EXIT_FAILED, plan.fact, evidence=evidence)
         if not plan.steps:
             return self._end(Code.OK, EXIT_DONE, f"{plan.target}: nothing to do")
         return None
 
-    def _may_force(self) -> bool:
-        """Not where it would hurt more than it helps. Whoever had a bad page mapped keeps an entry that points at its
-        ``struct page``: once that is removed, reading /proc/PID/pagemap is an oops (docs/hazards.md)."""
+    def _bad_pages(self) -> int:
+        """Poisoned pages in memory that a route may take out of the kernel. Whoever had one mapped keeps an entry that
+        points at its ``struct page``: once that is removed, reading /proc/PID/pagemap is an oops (docs/hazards.md)."""
         plan = self._plan
-        hurts = plan.code is Code.POISONED and any(step.action is Action.REMOVE for step in plan.steps)
-        return self._force and plan.verb == "remove" and plan.code not in _NEVER_FORCED and not hurts
+        if plan.verb != "remove" or plan.verdict is None:
+            return 0
+        bank = resolve(self._machine.snapshot(), plan.target).bank
+        return plan.verdict.kinds.get(Kind.POISONED, 0) if bank is not None and bank.route != "none" else 0
 
     def _acting(self) -> Outcome:
         before = self._find()
@@ -324,7 +330,7 @@ class Transaction:
         fact, evidence = str(error), tuple[Evidence, ...]()
         if look is not None and look.impossible:
             fact, evidence = f"{error}; {look.fact}", look.evidence
-        if look is None and self._plan.verdict is not None:
+        if step.action is Action.OFFLINE and look is None and self._plan.verdict is not None:
             evidence = self._plan.verdict.evidence
         return _Failure(code, fact, remedy(code), error.errno, evidence)
 
