@@ -288,3 +288,24 @@ def test_pages_of_a_kernel_zone_find_no_room_in_movable(
     else:
         host.offline(8, host.clock.now() + 10)
     assert state(root, 8) == ("online\n" if refused else "offline")
+
+
+@pytest.mark.parametrize(
+    ("reserve", "cma", "refused"), [(0, 0, False), (1900, 1900, False), (1901, 0, True), (0, 1901, True)]
+)
+def test_what_a_zone_keeps_is_no_room(
+    reserve: int, cma: int, refused: bool, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``lowmem_reserve``, and free pages that only movable ones can have; not both of them twice."""
+    pages = (128 << 20) // 4096
+    kept = {"reserve_normal": reserve, "cma_free": cma}
+    normal = ZoneInfo(0, "Normal", 0, 60000, 60000, 60000, free=pages + 2000, high=100, **kept)
+    monkeypatch.setattr("hotbank.host.tree.zones", lambda _tree: (normal,))
+    (root / MEMORY / "memory8/valid_zones").write_text("Normal\n")
+    host = Host(root)
+    if refused:
+        with pytest.raises(KernelError, match="not tried"):
+            host.offline(8, host.clock.now() + 10)
+    else:
+        host.offline(8, host.clock.now() + 10)
+    assert state(root, 8) == ("online\n" if refused else "offline")

@@ -194,11 +194,17 @@ def starved(zones: tuple[ZoneInfo, ...], leaving: int = 0, origin: str = Zone.MO
     ``leaving``: pages of a whole block that is still to go; its free ones are lost and the others need a place.
     ``origin``: the block's zone. From ZONE_MOVABLE they go there first, then to the kernel's zones, whose high
     watermarks must stay free; from a kernel zone they go to kernel zones only (mm/migrate.c,
-    ``alloc_migration_target``). Free pages of CMA are no help to the kernel; clean file pages can be dropped.
+    ``alloc_migration_target``). A zone keeps its reserve from them, and free pages of CMA, which they may take, are no
+    help to the kernel; clean file pages can be dropped.
     """
     takers = [zone for zone in zones if origin in _HIGH or zone.zone not in _HIGH]
-    room = sum(max(0, zone.free - zone.cma_free - zone.low) + zone.reclaimable for zone in takers)
+    room = sum(max(0, zone.free - zone.low - _kept(zone, origin)) + zone.reclaimable for zone in takers)
     return room - leaving < sum(zone.high for zone in takers if zone.zone != Zone.MOVABLE)
+
+
+def _kept(zone: ZoneInfo, origin: str) -> int:
+    """Free pages that do not count: when the reserve is left, all of it may be CMA's."""
+    return max(zone.cma_free, zone.reserve_movable if origin in _HIGH else zone.reserve_normal)
 
 
 def zone_fields(tree: Tree) -> Iterator[tuple[int, str, dict[str, int]]]:
