@@ -3,11 +3,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from compare.model_guest import ModelGuest
 from hotbank.cli import run
+from hotbank.compare.operations import Operation
+from hotbank.compare.outcome import Outcome
 
 ALL_AT_BOOT = """
 name = "all"
@@ -43,3 +50,43 @@ def test_without_qemu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     assert run(["compare", "virt-arm64", "--ops", "1"]) == 1
     assert "apt-get install qemu-system-arm" in capsys.readouterr().err
     assert not list(tmp_path.glob("hb-*"))
+
+
+def with_model_guests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models in place of guests."""
+
+    @contextmanager
+    def booted(*_: object) -> Iterator[ModelGuest]:
+        guest = ModelGuest("driver")
+        guest.machine = SimpleNamespace(board=guest.model.board)  # type: ignore[attr-defined]
+        yield guest
+
+    monkeypatch.setattr("hotbank.compare.booted", booted)
+
+
+def test_what_it_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with_model_guests(monkeypatch)
+    assert run(["compare", "virt-arm64", "--ops", "12", "--seed", "4"]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0].startswith("machine     twins, seed 4, 1 boots")
+    assert said.out.splitlines()[-1] == "equal"
+    assert len(said.err.splitlines()) == 12
+    assert run(["compare", "virt-arm64", "--ops", "12", "--seed", "4", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["operations"], document["differences"]) == (1, 12, [])
+
+
+def test_what_was_seen_outlives_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_model_guests(monkeypatch)
+    perform, left = ModelGuest.perform, iter(range(5))
+
+    def interrupted(self: ModelGuest, operation: Operation, patience: float) -> Outcome:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return perform(self, operation, patience)
+
+    monkeypatch.setattr(ModelGuest, "perform", interrupted)
+    assert run(["compare", "virt-arm64", "--json"]) == 130
+    assert json.loads(capsys.readouterr().out)["operations"] == 5

@@ -39,10 +39,15 @@ def compare(board_name: str, ops: int, seed: int, as_json: bool, **options: Any)
     def show(step: Step) -> None:
         click.echo(_step_line(step, ops), err=True)
 
-    wanted = Wanted(board_name, **options)
-    report = comparison.compare(wanted, ops, seed, lambda line: click.echo(line, err=True), show)
-    for line in [json.dumps(report.document())] if as_json else _lines(report):
-        click.echo(line)
+    report = comparison.Report(board_name, seed)
+    try:
+        comparison.compare(
+            Wanted(board_name, **options), ops, seed, lambda line: click.echo(line, err=True), show, report
+        )
+    finally:
+        if report.steps:  # an interrupted comparison has found something, too
+            for line in [json.dumps(report.document())] if as_json else _lines(report):
+                click.echo(line)
     return int(not report.equal)
 
 

@@ -133,22 +133,38 @@ def compare(
     seed: int,
     progress: Progress = quiet,
     on_step: Callable[[Step], None] = lambda _step: None,
+    report: Report | None = None,
 ) -> Report:
-    """Do ``operations`` random operations. ``on_step`` hears of each. Raises BoardError, MachineError."""
+    """Do ``operations`` random operations. ``on_step`` hears of each. ``report``: where to enter them, so that what was
+    seen outlives an interruption. Raises BoardError, MachineError."""
     _check(boards.load(boards.find(wanted.board)))
     began = time.monotonic()
     chooser = Chooser(seed)
-    report = Report(wanted.board, seed)
-    while len(report.steps) < operations:
-        with booted(wanted, progress) as real:
-            report.machine, report.boots = real.machine.board.name, report.boots + 1
-            chooser.restarted()
-            for step in Pair(real, chooser, report).steps(operations):
-                report.steps.append(step)
-                on_step(step)
-            report.damaged += int(real.ask("damaged"))
-    report.seconds = time.monotonic() - began
+    report = report or Report(wanted.board, seed)
+    try:
+        while len(report.steps) < operations:
+            _boot(wanted, operations, chooser, report, progress, on_step)
+    finally:
+        report.seconds = time.monotonic() - began
     return report
+
+
+def _boot(
+    wanted: Wanted,
+    operations: int,
+    chooser: Chooser,
+    report: Report,
+    progress: Progress,
+    on_step: Callable[[Step], None],
+) -> None:
+    """One boot of the guest, until there are enough operations or it must be booted anew."""
+    with booted(wanted, progress) as real:
+        report.machine, report.boots = real.machine.board.name, report.boots + 1
+        chooser.restarted()
+        for step in Pair(real, chooser, report).steps(operations):
+            report.steps.append(step)
+            on_step(step)
+        report.damaged += int(real.ask("damaged"))
 
 
 def _check(board: Board) -> None:
