@@ -217,7 +217,14 @@ def test_the_host_itself_needs_no_command_line() -> None:
 
 @needs_blocks
 def test_list_costs_little() -> None:
-    """At most 150 ms of CPU and 40 MiB; the best of several runs, because others use this host too."""
-    costs = [_list() for _ in range(7)]
-    assert min(seconds for _, _, seconds, _ in costs) <= 0.150
-    assert max(mib for _, _, _, mib in costs) <= 40
+    """At most 40 MiB, and at most six times the CPU that an interpreter with its command line library takes anyway;
+    the best of several runs of each, taken in turn, because others use this host too. docs/speed.md has the figure."""
+    costs = [(_list(), _bare()) for _ in range(7)]
+    assert min(ours[2] for ours, _ in costs) <= 6 * min(bare for _, bare in costs)
+    assert max(ours[3] for ours, _ in costs) <= 40
+
+
+def _bare() -> float:
+    """CPU seconds of Python and click, and nothing else."""
+    program = "import click, re, json, time; print(time.process_time())"
+    return float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
