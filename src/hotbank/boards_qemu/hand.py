@@ -87,21 +87,19 @@ class Hand:
             self._found_damaged += chunk.damaged()
             chunk.close()
         while len(held) < chunks:
-            self._made += 1
-            held.append(Chunk(kind, self._made))
+            held.append(self._chunk(kind))
         return len(held)
 
     def pin(self, low: int, high: int) -> int:
         """Let a pipe refer to an anonymous page of ours (vmsplice): nothing but its reference count tells."""
-        for chunk in self._held["anon"]:
-            for address, pfn in chunk.inside(low, high):
-                if pfn in self._pipes:
-                    continue
-                _, writer = self._pipes[pfn] = os.pipe()
-                if _libc.vmsplice(writer, struct.pack("PN", address, PAGE), 1, 0) != PAGE:
-                    raise OSError(ctypes.get_errno(), "vmsplice")
-                return pfn
-        return 0
+        found = self._free_page(low, high)
+        if found is None:
+            return 0
+        _, address, pfn = found
+        _, writer = self._pipes[pfn] = os.pipe()
+        if _libc.vmsplice(writer, struct.pack("PN", address, PAGE), 1, 0) != PAGE:
+            raise OSError(ctypes.get_errno(), "vmsplice")
+        return pfn
 
     def unpin(self) -> int:
         """Let go of every pinned page; how many there were."""
@@ -114,17 +112,32 @@ class Hand:
 
     def poison(self, low: int, high: int) -> int:
         """A memory error hits an anonymous page of ours that is nowhere pinned."""
-        for chunk in self._held["anon"]:
-            for address, pfn in chunk.inside(low, high):
-                if pfn in self._pipes:
-                    continue
-                chunk.lose(address)
-                if _libc.madvise(ctypes.c_void_p(address), PAGE, _MADV_HWPOISON):
-                    raise OSError(ctypes.get_errno(), "madvise")
-                # Once its memory is removed, whoever reads our pagemap would make the kernel follow a dead page.
-                _libc.munmap(ctypes.c_void_p(address), PAGE)
-                return pfn
-        return 0
+        found = self._free_page(low, high)
+        if found is None:
+            return 0
+        chunk, address, pfn = found
+        chunk.lose(address)
+        if _libc.madvise(ctypes.c_void_p(address), PAGE, _MADV_HWPOISON):
+            raise OSError(ctypes.get_errno(), "madvise")
+        # Once its memory is removed, whoever reads our pagemap would make the kernel follow a dead page.
+        _libc.munmap(ctypes.c_void_p(address), PAGE)
+        return pfn
+
+    def _free_page(self, low: int, high: int) -> tuple[Chunk, int, int] | None:
+        """An anonymous page with a frame in the range that is not pinned: chunk, address, pfn. Where there is none, a
+        fresh chunk is tried, since new pages go to ZONE_MOVABLE first."""
+        for fresh in (False, True):
+            if fresh:
+                self._held["anon"].append(self._chunk("anon"))
+            for chunk in reversed(self._held["anon"]):
+                for address, pfn in chunk.inside(low, high):
+                    if pfn not in self._pipes:
+                        return chunk, address, pfn
+        return None
+
+    def _chunk(self, kind: str) -> Chunk:
+        self._made += 1
+        return Chunk(kind, self._made)
 
     def write(self, words: list[tuple[str, str]], seconds: float) -> list[int]:
         """Write each word to its file; the errnos, EINTR for one that did not return in ``seconds``."""

@@ -17,7 +17,7 @@ from enum import StrEnum
 from hotbank.machine import BankStatus, Block, Snapshot
 from hotbank.memory import BlockState, KernelState, Online, Zone
 
-CHUNKS = 30  # 4 MiB each: what all kinds of memory together hold at most
+CHUNKS = 40  # 4 MiB each: what all kinds of memory together hold at most
 STEP = 16  # chunks that come or go at a time
 KINDS = ("anon", "shmem", "file")
 VETOES = (errno.EACCES, errno.EIO, errno.ENOMEM, errno.EAGAIN)  # which offline and online never answer by themselves
@@ -80,10 +80,10 @@ class Chooser:
             self._state: 50,
             self._switch: 7,
             self._bank: 14,
-            self._auto_online: 4,
+            self._auto_online: 6,
             self._policy: 3,
             self._hold: 12,
-            self._pin: 6,
+            self._pin: 9,
             self._unpin: 5 if self._pinned else 0,
             self._poison: 3,
         }
@@ -109,7 +109,7 @@ class Chooser:
         """The words that put a block online; those that may lead into a kernel zone seldom, and never for a whole bank:
         what is in there may never come out again."""
         free = sum(Zone.MOVABLE in b.valid_zones[:1] or b.state is BlockState.OFFLINE for b in _of_banks(now))
-        rare = 6 if free > 2 else 0
+        rare = 10 if free > 2 else 0
         return {Online.MOVABLE.value: 60, Online.ONLINE.value: rare, Online.KERNEL.value: rare}
 
     def _vetoed(self, operation: Operation) -> Operation:
@@ -151,18 +151,13 @@ class Chooser:
         return Operation(Verb.POLICY, word=self._dice.choice(("contig-zones", "auto-movable", *WRONG_POLICIES[:1])))
 
     def _hold(self, now: Snapshot) -> Operation:  # noqa: ARG002
-        return self._held_more_or_less(self._dice.choice(KINDS))
-
-    def _held_more_or_less(self, kind: str) -> Operation:
+        kind = self._dice.choice(KINDS)
         others = sum(self._held.values()) - self._held[kind]
         least, most = max(0, self._held[kind] - STEP), min(self._held[kind] + STEP, CHUNKS - others)
         self._held[kind] = self._dice.randint(least, max(least, most))
         return Operation(Verb.HOLD, word=kind, chunks=self._held[kind])
 
     def _pin(self, now: Snapshot) -> Operation:
-        """Only anonymous pages are pinned and poisoned: there must be some."""
-        if not self._held["anon"]:
-            return self._held_more_or_less("anon")
         self._pinned = True
         return Operation(Verb.PIN, bank=self._dice.choice(_movable(now)).name)
 
@@ -171,8 +166,6 @@ class Chooser:
         return Operation(Verb.UNPIN)
 
     def _poison(self, now: Snapshot) -> Operation:
-        if not self._held["anon"]:
-            return self._held_more_or_less("anon")
         return Operation(Verb.POISON, bank=self._dice.choice(_movable(now)).name)
 
     def _block(self, now: Snapshot) -> int:
@@ -180,7 +173,7 @@ class Chooser:
         banks = [n for bank in _movable(now) for n in _numbers(now, bank)]
         boot = [block.number for block in now.blocks if block.number not in banks]
         there = [n for n in banks if now.block(n)]
-        pools, weights = (there or banks, boot, banks), (80, 15, 5)
+        pools, weights = (there or banks, boot, banks), (78, 18, 4)
         (pool,) = self._dice.choices(pools, weights)
         return self._dice.choice(pool or banks)
 

@@ -20,7 +20,7 @@ OPERATIONS = 167
 RUNS = {1: ("driver", "movablecore=136M"), 2: ("kmem", ""), 3: ("virtio-mem", "")}
 
 
-FURTHER = 3  # shorter runs at most, if chance left an answer out
+FURTHER = 9  # shorter runs at most, if chance left an answer out
 
 
 def run(seed: int, operations: int) -> Report:
