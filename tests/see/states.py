@@ -83,7 +83,7 @@ def _boot(dice: random.Random, blind: bool) -> Model:
         Range.sized(0x60000000, dice.choice([2, 4]) * unit),
         movable=dice.random() < 0.8,
         at_boot=not arm64,
-        route="driver",
+        route="kmem" if arm64 else "driver",  # our driver vetoes a kernel zone
     )
     banks = (Bank("low", Range.sized(0x40000000, low + ragged)), high)
     line = f"cma={dice.choice(['0', '8M'])}" if arm64 else ""
