@@ -7,13 +7,19 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test check lint types layers format man bench referees kernels clean
+.PHONY: demo test pytest pytest-kernel check lint types layers format man bench referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
 
-test: lint types layers referees kernels $(DEV)
-	$(BIN)/pytest
+test: lint types layers pytest pytest-kernel
+
+pytest: referees $(DEV)
+	$(BIN)/pytest -m "not slow and not kernel"
+
+# A guest keeps one core busy: the files of these tests run two at a time.
+pytest-kernel: referees kernels $(DEV)
+	$(BIN)/pytest -m "kernel and not slow" -p no:benchmark -n 2 --dist loadfile --no-loadscope-reorder
 
 check: lint types layers $(DEV)
 	$(BIN)/pytest -m "not slow and not long and not kernel"

@@ -3,29 +3,20 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Generator
 
 import pytest
 
 ARCHES = ("arm64", "arm32")
-_seconds = pytest.StashKey[dict[str, float]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Nothing took any time yet."""
-    config.stash[_seconds] = defaultdict(float)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """A test with its fixtures: the first of a module pays for what the others share."""
-    began = time.perf_counter()
-    try:
-        return (yield)
-    finally:
-        item.config.stash[_seconds][kind_of(item)] += time.perf_counter() - began
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A report says of which kind its test is: it may come from another process, where there is no item to ask."""
+    report = yield
+    report.user_properties.append(("kind", kind_of(item)))
+    return report
 
 
 def kind_of(item: pytest.Item) -> str:
@@ -37,8 +28,13 @@ def kind_of(item: pytest.Item) -> str:
     return "the rest"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The line."""
-    took = sorted(((seconds, kind) for kind, seconds in config.stash[_seconds].items()), reverse=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The line. A test counts with its fixtures: the first of a module pays for what the others share."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[str(dict(report.user_properties)["kind"])] += report.duration
+    took = sorted(((total, kind) for kind, total in seconds.items()), reverse=True)
     if took:
-        terminalreporter.write_line("wall time: " + ", ".join(f"{kind} {seconds:.0f} s" for seconds, kind in took))
+        terminalreporter.write_line("wall time: " + ", ".join(f"{kind} {total:.0f} s" for total, kind in took))

@@ -20,9 +20,12 @@ PROGRAMS = (
     "prove",  # perl as a whole: checkpatch needs more than perl-base
 )
 
+LONGEST = ("test_compare.py", "test_verdicts.py")  # of the files that run side by side, these begin
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Everything marked ``kernel`` is ``long`` too, and needs its programs."""
+    """Everything marked ``kernel`` is ``long`` too, and needs its programs. The longest files come first."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     for item in items:
         if item.get_closest_marker("kernel") is None:
