@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import errno
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import pytest
 
 from compare.model_guest import ModelGuest
-from hotbank.compare import ROWS, Chooser, Pair, Report
+from hotbank.boards_qemu import Wanted
+from hotbank.compare import ROWS, Chooser, Pair, Report, real
 from hotbank.compare.operations import Operation
 from hotbank.compare.outcome import Outcome
 from hotbank.compare.real import Real
-from hotbank.errors import KernelError
+from hotbank.errors import BoardError, KernelError
 from hotbank.memory import BlockState, Online, Zone
 from hotbank.model import Model
 from hotbank.model.alloc import ZoneState
@@ -190,3 +194,13 @@ def test_a_page_that_comes_between_is_a_race(monkeypatch: pytest.MonkeyPatch) ->
     report = run("kmem", 2)
     assert report.raced > 0
     assert [(str(s.operation), s.differences) for s in report.wrong] == []
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by a comparison that failed nor by one that was killed before it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "hotbank-compare-killed").mkdir()
+    (tmp_path / "hotbank-compare-killed" / "disk").touch()
+    with pytest.raises(BoardError), real.booted(Wanted("no-such-board")):
+        pass
+    assert os.listdir(tmp_path) == []

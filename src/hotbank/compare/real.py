@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hotbank.boards_qemu import Wanted, prepare, start
+from hotbank.boards_qemu import Wanted, leftovers, prepare, start
 from hotbank.boards_qemu.packages import Progress, quiet
 from hotbank.boards_qemu.supervisor import Emulated
 from hotbank.compare.operations import Operation, Verb
@@ -28,6 +28,7 @@ from hotbank.host.tree import MEMORY, PARAMETERS
 from hotbank.machine import Pages, Snapshot
 from hotbank.memory import MIB, BlockState, Online, Range
 
+_GUEST = "hotbank-compare-"  # how the names of guests' folders on this host begin
 _FOLDER = "/run/hand"
 _FAULTS = "/sys/kernel/debug/notifier-error-inject/memory/actions"
 _ANSWER_LIMIT = 120.0  # seconds; filling its memory takes some
@@ -53,17 +54,26 @@ mkfifo {_FOLDER}/in {_FOLDER}/out
 @contextlib.contextmanager
 def booted(wanted: Wanted, progress: Progress = quiet) -> Iterator[Real]:
     """The board of ``wanted`` in QEMU, ended afterwards. Raises BoardError, MachineError."""
-    folder = Path(tempfile.mkdtemp(prefix="hb-"))
-    disk = folder / "disk"
-    drive = ("-drive", f"file={disk},if=none,id=disk,format=raw", "-device", "virtio-blk-pci,drive=disk")
-    complete = replace(wanted, qemu_arguments=(*wanted.qemu_arguments, *drive))
-    try:
+    with _folder() as folder:
+        disk = folder / "disk"
+        drive = ("-drive", f"file={disk},if=none,id=disk,format=raw", "-device", "virtio-blk-pci,drive=disk")
+        complete = replace(wanted, qemu_arguments=(*wanted.qemu_arguments, *drive))
         with open(disk, "wb") as file:
             file.truncate(_DISK)
         with start(prepare(complete, folder, progress)) as machine:
             yield Real(machine)
-    finally:
-        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder for the guest, removed afterwards, or by the next comparison if this process is killed."""
+    base = Path(tempfile.gettempdir())
+    leftovers.sweep(base, _GUEST)
+    with leftovers.new_folder(base, _GUEST) as folder:
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
 
 
 class Real:
