@@ -213,6 +213,19 @@ def test_an_owner_that_is_told_to_end_rolls_back_first(folder: Path, model: Mode
     client.close()
 
 
+def test_an_idle_owner_that_is_told_to_end_waits_for_nothing(folder: Path, model: Model) -> None:
+    with listen(folder / "socket") as listener:
+        owner = Owner(model)
+        thread = threading.Thread(target=owner.serve, args=(listener,))
+        thread.start()
+        with Remote.unix(folder / "socket") as client:
+            client.call(None, "owner.stop")
+        thread.join(5)
+        began = time.monotonic()
+        owner.finish(30)
+    assert time.monotonic() - began < 15
+
+
 def _places(snapshot: Snapshot) -> list[object]:
     return [(b.number, b.state, b.valid_zones) for b in snapshot.blocks]
 

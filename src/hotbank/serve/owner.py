@@ -64,6 +64,7 @@ class Owner:
         self._journal = journal or MemoryJournal()
         self._name = machine.snapshot().machine
         self._changing = threading.Lock()
+        self._over = False  # no order begins any more: ``_changing`` is held for good
         self._job: Job | None = None
         self._slots = threading.BoundedSemaphore(_MAX_CLIENTS)
         self._listener: socket.socket | None = None
@@ -100,11 +101,11 @@ class Owner:
     def finish(self, patience: float) -> None:
         """Interrupt a transaction that runs, and return when it is over, or ``patience`` seconds of wall time are."""
         until = time.monotonic() + patience
-        while not self._changing.acquire(timeout=_CANCEL_EVERY):
+        while not self._over and not self._changing.acquire(timeout=_CANCEL_EVERY):
             if time.monotonic() >= until:
                 return
             self._cancel()
-        self._changing.release()
+        self._over = True
 
     def wait(self) -> None:
         """Return when no transaction runs."""
@@ -211,6 +212,7 @@ class Owner:
     def _stop_if_idle(self) -> None:
         if not self._changing.acquire(blocking=False):
             raise self._busy()
+        self._over = True
         self.stop()
 
 
