@@ -188,8 +188,9 @@ class Pair:
         for block in now.blocks:
             self._look(now, block.number)
         while len(self._report.steps) < operations and not self._worn_out(now):
-            yield self._step(now)
-            now = self._real.snapshot()
+            step = self._step(now)
+            now = step.real.after
+            yield step
 
     def _step(self, before: Snapshot) -> Step:
         operation = self._chooser.next(before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hotbank.machine import Snapshot, ZoneInfo
 
@@ -16,7 +16,8 @@ TOLERATED_PAGES, TOLERATED_SHARE = 256, 0.02  # of migrated pages: a running ker
 class Outcome:
     """``errno``: 0 or why it was refused. ``blocks``: number, state and ``valid_zones`` of every block afterwards;
     ``zones``: node, name, first pfn, spanned and present pages of every zone; ``banks``: name and kernel state of every
-    bank; ``policies``: ``auto_online_blocks`` and ``online_policy``; ``migrated``: pages moved meanwhile."""
+    bank; ``policies``: ``auto_online_blocks`` and ``online_policy``; ``migrated``: pages moved meanwhile. ``after``:
+    the machine afterwards, where the next operation begins."""
 
     errno: int
     blocks: tuple[tuple[int, str, tuple[str, ...]], ...]
@@ -24,6 +25,7 @@ class Outcome:
     banks: tuple[tuple[str, str], ...]
     policies: tuple[str, str]
     migrated: int
+    after: Snapshot = field(repr=False)
 
     @property
     def answer(self) -> str:
@@ -58,6 +60,7 @@ def seen(now: Snapshot, code: int, migrated: int) -> Outcome:
         tuple((b.name, b.kernel.value) for b in now.banks),
         (now.auto_online, now.policy.online),
         migrated,
+        now,
     )
 
 
