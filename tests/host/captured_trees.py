@@ -145,12 +145,17 @@ def words(values: Iterable[int]) -> bytes:
     return array("Q", values).tobytes()
 
 
-def kcore(refs: Mapping[int, int], *, pages: int, size: int = 64, offset: int = 52) -> bytes:
-    """A /proc/kcore whose ``struct page`` array, in two segments, has the given reference counts (others: 0)."""
+def kcore(
+    refs: Mapping[int, int], *, pages: int, size: int = 64, offset: int = 52, memstart: int | None = None
+) -> bytes:
+    """A /proc/kcore whose ``struct page`` array, in two segments, has the given reference counts (others: 0).
+
+    ``memstart``: the kernel does not say where the entry of pfn 0 is, but that the array begins with this address.
+    """
     memmap = bytearray(pages * size)
     for pfn, count in refs.items():
         struct.pack_into("<i", memmap, pfn * size + offset, count)
-    info = f"PAGESIZE=4096\nSYMBOL(vmemmap)={VMEMMAP:x}\nSIZE(page)={size}\nOFFSET(page._refcount)={offset}\n"
+    info = f"PAGESIZE=4096\n{_place_of_memmap(size, memstart)}\nSIZE(page)={size}\nOFFSET(page._refcount)={offset}\n"
     note = struct.pack("<III", 11, len(info), 0) + b"VMCOREINFO\0\0" + info.encode()
     half, notes_at = pages // 2 * size, 64 + 56 * 3
     first = notes_at + len(note)
@@ -163,3 +168,11 @@ def kcore(refs: Mapping[int, int], *, pages: int, size: int = 64, offset: int = 
     ident = b"\x7fELF\x02\x01\x01" + bytes(9)
     elf = ident + struct.pack("<HHIQQQIHHHHHH", 4, 183, 1, 0, 64, 0, 0, 64, 56, 3, 0, 0, 0)
     return elf + headers + note + bytes(memmap)
+
+
+def _place_of_memmap(size: int, memstart: int | None) -> str:
+    """As kernel/vmcore_info.c has it, or as arch/arm64/kernel/crash_core.c of 6.1."""
+    if memstart is None:
+        return f"SYMBOL(vmemmap)={VMEMMAP:x}"
+    start = VMEMMAP + memstart // 4096 * size
+    return f"NUMBER(VMEMMAP_START)=0x{start:x}\nNUMBER(PHYS_OFFSET)=0x{memstart & (1 << 64) - 1:x}"

@@ -28,6 +28,8 @@ BLOCK = 1024 * KIB  # 256 pages: the files do not care how large a block is
 PAGES = BLOCK // (4 * KIB)
 RAM = "00000000-1fffffff : System RAM\n"
 LRU_PAGE = pages.LRU | pages.UPTODATE
+# What arm64's array of struct pages begins with where the kernel says no more, KASLR off and on.
+MEMSTARTS = (None, 0x40000000, -0x311F40000000)
 ANON_PAGE = LRU_PAGE | pages.ANON | pages.SWAPBACKED | pages.MMAP
 
 
@@ -392,11 +394,16 @@ def test_any_flags_give_kinds_that_sum_up(tmp_path_factory: pytest.TempPathFacto
 
 
 @settings(max_examples=200, deadline=None)
-@given(cut=st.integers(0, 700), at=st.integers(0, 500), byte=st.integers(0, 255))
+@given(
+    cut=st.integers(0, 800),
+    at=st.integers(0, 600),
+    byte=st.integers(0, 255),
+    memstart=st.sampled_from(MEMSTARTS),
+)
 def test_a_broken_kcore_is_no_view_or_an_honest_one(
-    tmp_path_factory: pytest.TempPathFactory, cut: int, at: int, byte: int
+    tmp_path_factory: pytest.TempPathFactory, cut: int, at: int, byte: int, memstart: int | None
 ) -> None:
-    raw = bytearray(trees.kcore({3: 1}, pages=8))
+    raw = bytearray(trees.kcore({3: 1}, pages=8, memstart=memstart))
     raw[at] = byte
     root = write(tmp_path_factory.mktemp("tree"), {"proc/kcore": bytes(raw[:cut])})
     refs = RefCounts.open(Tree(root))
@@ -406,10 +413,14 @@ def test_a_broken_kcore_is_no_view_or_an_honest_one(
             assert counts is None or len(counts) == 8
 
 
+@pytest.mark.parametrize("memstart", MEMSTARTS)
 @pytest.mark.parametrize(("size", "offset"), [(64, 52), (56, 52), (80, 28), (128, 52)])
-def test_reference_counts_by_the_kernels_own_layout(size: int, offset: int, tmp_path: Path) -> None:
+def test_reference_counts_by_the_kernels_own_layout(
+    size: int, offset: int, memstart: int | None, tmp_path: Path
+) -> None:
     truth = {0: 1, 3: 7, 4: 1025, 9: 2}
-    root = write(tmp_path, {"proc/kcore": trees.kcore(truth, pages=10, size=size, offset=offset)})
+    made = trees.kcore(truth, pages=10, size=size, offset=offset, memstart=memstart)
+    root = write(tmp_path, {"proc/kcore": made})
     refs = RefCounts.open(Tree(root))
     assert refs is not None
     with refs:

@@ -3,7 +3,9 @@
 
 Truth: fs/proc/kcore.c (an ELF64 core of the running kernel), kernel/vmcore_info.c (the VMCOREINFO note:
 ``SYMBOL(vmemmap)`` is where the ``struct page`` of pfn 0 is or would be, ``OFFSET(page._refcount)``,
-``SIZE(page)``). Needs CAP_SYS_RAWIO, CONFIG_PROC_KCORE and no lockdown; 32-bit kernels have no vmemmap.
+``SIZE(page)``). arm64 kernels without that symbol, such as 6.1, tell where the array begins and which physical address
+that stands for (arch/arm64/kernel/crash_core.c). Needs CAP_SYS_RAWIO, CONFIG_PROC_KCORE and no lockdown; 32-bit kernels
+have no vmemmap.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from hotbank.host.tree import Tree
 
 _PT_LOAD, _PT_NOTE = 1, 4
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
-_PAIR = re.compile(rb"^(SYMBOL|OFFSET|SIZE)\(([\w.]+)\)=(\w+)$", re.MULTILINE)
+_LINE = re.compile(rb"^(\w+(?:\([\w.]+\))?)=(\w+)$", re.MULTILINE)
 _NOTE_LIMIT = 1 << 20
 
 
@@ -45,9 +47,8 @@ class RefCounts:
             return None
         try:
             segments, note = _layout(file)
-            values = _vmcoreinfo(note)
-            return cls(file, segments, values["vmemmap"], values["page"], values["page._refcount"])
-        except (OSError, KeyError, ValueError, OverflowError, struct.error):
+            return cls(file, segments, *_struct_page(_vmcoreinfo(note)))
+        except (OSError, KeyError, ValueError, ArithmeticError, struct.error):
             os.close(file)
             return None
 
@@ -102,14 +103,27 @@ def _layout(file: int) -> tuple[tuple[_Segment, ...], bytes]:
     return tuple(segments), note
 
 
-def _vmcoreinfo(note: bytes) -> dict[str, int]:
-    text = note[note.find(b"VMCOREINFO") :]
-    values = {}
-    for kind, name, value in _PAIR.findall(text):
-        values[name.decode()] = int(value, 16 if kind == b"SYMBOL" else 10)
-    if values["page"] % 4 or values["page._refcount"] % 4 or values["page._refcount"] >= values["page"]:
+def _vmcoreinfo(note: bytes) -> dict[str, str]:
+    _, _, text = note.partition(b"VMCOREINFO")
+    return {name.decode(): value.decode() for name, value in _LINE.findall(text.lstrip(b"\0"))}
+
+
+def _struct_page(note: dict[str, str]) -> tuple[int, int, int]:
+    """Where the ``struct page`` of pfn 0 is or would be, its size, and where in it the reference count is. Raises
+    ValueError or KeyError for a note that does not say it."""
+    size, offset = int(note["SIZE(page)"]), int(note["OFFSET(page._refcount)"])
+    if size % 4 or offset % 4 or offset >= size:
         raise ValueError("VMCOREINFO describes no struct page")
-    return values
+    return _vmemmap(note, size), size, offset
+
+
+def _vmemmap(note: dict[str, str], size: int) -> int:
+    """arch/arm64/include/asm/memory.h: the array begins with the page of ``memstart_addr``, negative under KASLR."""
+    if "SYMBOL(vmemmap)" in note:
+        return int(note["SYMBOL(vmemmap)"], 16)
+    memstart = int(note["NUMBER(PHYS_OFFSET)"], 16)
+    memstart -= memstart >> 63 << 64
+    return int(note["NUMBER(VMEMMAP_START)"], 16) - memstart // int(note["PAGESIZE"]) * size
 
 
 def _read(file: int, size: int, offset: int) -> bytes:

@@ -78,6 +78,13 @@ def test_cycles_lose_nothing(machine: Emulated, request: pytest.FixtureRequest) 
     assert abs(last - first) <= 0.01 * first, free
 
 
+def test_pins_are_seen(machine: Emulated) -> None:
+    with Holder(machine, pinned=2):
+        verdict = operate.explain(machine, "high")
+    assert verdict.code is Code.PINNED, verdict
+    assert Code.PINS_UNKNOWN not in verdict.unknown
+
+
 def test_pins_without_kcore(machine: Emulated) -> None:
     """The bank driver tells the reference counts of its pages; by the other routes nobody does."""
     machine.runner.run("mount --bind /dev/null /proc/kcore")
