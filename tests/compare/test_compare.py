@@ -14,12 +14,13 @@ from typing import cast
 import pytest
 
 from compare.model_guest import ModelGuest
+from hotbank import board
 from hotbank.boards_qemu import Wanted
-from hotbank.compare import ROWS, Chooser, Pair, Report, real
+from hotbank.compare import ROWS, Chooser, Pair, Report, check_sight, real
 from hotbank.compare.operations import Operation
 from hotbank.compare.outcome import Outcome
 from hotbank.compare.real import Real
-from hotbank.errors import BoardError, KernelError
+from hotbank.errors import BoardError, KernelError, MachineError
 from hotbank.memory import BlockState, Online, Zone
 from hotbank.model import Model
 from hotbank.model.alloc import ZoneState
@@ -194,6 +195,12 @@ def test_a_page_that_comes_between_is_a_race(monkeypatch: pytest.MonkeyPatch) ->
     report = run("kmem", 2)
     assert report.raced > 0
     assert [(str(s.operation), s.differences) for s in report.wrong] == []
+
+
+def test_a_kernel_that_hides_pins_is_not_compared() -> None:
+    check_sight(Model.boot(board.load("arm-2009")))
+    with pytest.raises(MachineError, match="does not show pins of its pages"):
+        check_sight(Model.boot(board.load("arm-2009"), kcore=False))
 
 
 def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

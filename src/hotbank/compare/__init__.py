@@ -31,11 +31,11 @@ from hotbank.compare.operations import Chooser, Operation
 from hotbank.compare.outcome import Outcome
 from hotbank.compare.real import Real, booted
 from hotbank.compare.rows import ROWS, Attempt, met
-from hotbank.errors import BoardError
-from hotbank.machine import BankStatus, Snapshot
+from hotbank.errors import BoardError, MachineError
+from hotbank.machine import BankStatus, Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Zone
 
-__all__ = ["ROWS", "Chooser", "Pair", "Report", "Step", "compare"]
+__all__ = ["ROWS", "Chooser", "Pair", "Report", "Step", "check_sight", "compare"]
 
 SCHEMA = 1
 MOST_RACES = 0.03  # of all operations: more than that explain nothing
@@ -159,6 +159,7 @@ def _boot(
 ) -> None:
     """One boot of the guest, until there are enough operations or it must be booted anew."""
     with booted(wanted, progress) as real:
+        check_sight(real.machine)
         report.machine, report.boots = real.machine.board.name, report.boots + 1
         chooser.restarted()
         for step in Pair(real, chooser, report).steps(operations):
@@ -172,6 +173,17 @@ def _check(board: Board) -> None:
         raise BoardError("arch", board.arch, "must be arm64: the guest needs modules that our 32-bit kernel has not")
     if not any(not bank.at_boot and bank.route in _ROUTES for bank in board.banks):
         raise BoardError("bank", None, f"one must have at_boot = false and a route of {', '.join(_ROUTES)}")
+
+
+def check_sight(machine: Machine) -> None:
+    """A model that starts from half a look would be blamed for the other half. Raises MachineError."""
+    first = machine.snapshot().blocks[0].number
+    unseen = sorted({"kinds", "pins"} & set(machine.survey(first).unknown))
+    if unseen:
+        raise MachineError(
+            f"the guest's kernel does not show {' and '.join(unseen)} of its pages",
+            remedy="give one with CONFIG_PROC_KCORE and CONFIG_PROC_PAGE_MONITOR",
+        )
 
 
 class Pair:
