@@ -28,13 +28,19 @@ def kind_of(item: pytest.Item) -> str:
     return "the rest"
 
 
+def _kind_told(report: pytest.TestReport) -> str:
+    """The report of a test that took its process with it was made by nobody who knew."""
+    return str(dict(report.user_properties).get("kind", "crashed"))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The line. A test counts with its fixtures: the first of a module pays for what the others share."""
+    """The line. A test counts with its fixtures: the first of a module pays for what the others share. Of tests that
+    run side by side it is the sum."""
     seconds: defaultdict[str, float] = defaultdict(float)
     for reports in terminalreporter.stats.values():
         for report in reports:
             if isinstance(report, pytest.TestReport):
-                seconds[str(dict(report.user_properties)["kind"])] += report.duration
+                seconds[_kind_told(report)] += report.duration
     took = sorted(((total, kind) for kind, total in seconds.items()), reverse=True)
     if took:
         terminalreporter.write_line("wall time: " + ", ".join(f"{kind} {total:.0f} s" for total, kind in took))

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -58,7 +57,7 @@ def with_model_guests(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def booted(*_: object) -> Iterator[ModelGuest]:
         guest = ModelGuest("driver")
-        guest.machine = SimpleNamespace(board=guest.model.board)  # type: ignore[attr-defined]
+        guest.machine = guest.model  # type: ignore[attr-defined]
         yield guest
 
     monkeypatch.setattr("hotbank.compare.booted", booted)
@@ -89,4 +88,6 @@ def test_what_was_seen_outlives_an_interruption(
 
     monkeypatch.setattr(ModelGuest, "perform", interrupted)
     assert run(["compare", "virt-arm64", "--json"]) == 130
-    assert json.loads(capsys.readouterr().out)["operations"] == 5
+    said = capsys.readouterr()
+    assert json.loads(said.out)["operations"] == 5
+    assert said.err.splitlines()[-1] == "hotbank: INTERRUPTED: after 5 of 150 operations"

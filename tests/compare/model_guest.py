@@ -50,7 +50,7 @@ class ModelGuest:
         if operation.verb not in (Verb.HOLD, Verb.PIN, Verb.UNPIN, Verb.POISON):
             return twin.perform(self.model, operation, patience)
         self._load(operation)
-        return seen(self.snapshot(), 0, 0)
+        return seen(self.model.snapshot(), 0, 0)
 
     def ask(self, do: str) -> int:
         """Damaged pages."""
@@ -69,7 +69,7 @@ class ModelGuest:
                 model.unpin(handle)
             self._pins.clear()
         elif operation.verb is Verb.PIN:
-            bank = self.snapshot().bank(operation.bank or "")
+            bank = self.model.snapshot().bank(operation.bank or "")
             self.pin_a_page(bank.blocks if bank is not None else ())
 
     def pin_a_page(self, blocks: Sequence[int]) -> None:

@@ -21,6 +21,7 @@ from hotbank.compare.operations import Operation
 from hotbank.compare.outcome import Outcome
 from hotbank.compare.real import Real
 from hotbank.errors import BoardError, KernelError, MachineError
+from hotbank.machine import Snapshot
 from hotbank.memory import BlockState, Online, Zone
 from hotbank.model import Model
 from hotbank.model.alloc import ZoneState
@@ -197,6 +198,20 @@ def test_a_page_that_comes_between_is_a_race(monkeypatch: pytest.MonkeyPatch) ->
     assert [(str(s.operation), s.differences) for s in report.wrong] == []
 
 
+def test_the_next_operation_begins_where_the_last_one_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at a real machine is dear: one before the first operation, and one after each."""
+    looks: list[Snapshot] = []
+    real = ModelGuest.snapshot
+
+    def counted(self: ModelGuest) -> Snapshot:
+        looks.append(real(self))
+        return looks[-1]
+
+    monkeypatch.setattr(ModelGuest, "snapshot", counted)
+    report = run("driver", 1, 30)
+    assert len(looks) == report.boots
+
+
 def test_a_kernel_that_hides_pins_is_not_compared() -> None:
     check_sight(Model.boot(board.load("arm-2009")))
     with pytest.raises(MachineError, match="does not show pins of its pages"):
@@ -206,8 +221,8 @@ def test_a_kernel_that_hides_pins_is_not_compared() -> None:
 def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither by a comparison that failed nor by one that was killed before it."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    (tmp_path / "hotbank-compare-killed").mkdir()
-    (tmp_path / "hotbank-compare-killed" / "disk").touch()
+    (tmp_path / "hb-cmp-killed").mkdir()
+    (tmp_path / "hb-cmp-killed" / "disk").touch()
     with pytest.raises(BoardError), real.booted(Wanted("no-such-board")):
         pass
     assert os.listdir(tmp_path) == []

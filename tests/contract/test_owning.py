@@ -226,6 +226,23 @@ def test_an_idle_owner_that_is_told_to_end_waits_for_nothing(folder: Path, model
     assert time.monotonic() - began < 15
 
 
+def test_an_owner_on_pipes_ends_when_it_is_told_to() -> None:
+    command = [sys.executable, "-m", "hotbank", "-m", "model:arm-2009", "serve", "--stdio"]
+    stop = json.dumps({"id": 1, "call": "owner.stop", "args": {}}) + "\n"
+    ended = subprocess.run(command, input=stop, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, json.loads(ended.stdout.splitlines()[-1])) == (0, {"id": 1, "result": None})
+
+
+def test_an_owner_that_is_told_to_end_before_it_serves(folder: Path, model: Model) -> None:
+    with listen(folder / "socket") as listener:
+        owner = Owner(model)
+        owner.stop()
+        thread = threading.Thread(target=owner.serve, args=(listener,), daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 def _places(snapshot: Snapshot) -> list[object]:
     return [(b.number, b.state, b.valid_zones) for b in snapshot.blocks]
 

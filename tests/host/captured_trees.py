@@ -146,7 +146,13 @@ def words(values: Iterable[int]) -> bytes:
 
 
 def kcore(
-    refs: Mapping[int, int], *, pages: int, size: int = 64, offset: int = 52, memstart: int | None = None
+    refs: Mapping[int, int],
+    *,
+    pages: int,
+    size: int = 64,
+    offset: int = 52,
+    memstart: int | None = None,
+    page_size: int = 4096,
 ) -> bytes:
     """A /proc/kcore whose ``struct page`` array, in two segments, has the given reference counts (others: 0).
 
@@ -155,7 +161,8 @@ def kcore(
     memmap = bytearray(pages * size)
     for pfn, count in refs.items():
         struct.pack_into("<i", memmap, pfn * size + offset, count)
-    info = f"PAGESIZE=4096\n{_place_of_memmap(size, memstart)}\nSIZE(page)={size}\nOFFSET(page._refcount)={offset}\n"
+    info = f"PAGESIZE={page_size}\n{_place_of_memmap(size, memstart, page_size)}\n"
+    info += f"SIZE(page)={size}\nOFFSET(page._refcount)={offset}\n"
     note = struct.pack("<III", 11, len(info), 0) + b"VMCOREINFO\0\0" + info.encode()
     half, notes_at = pages // 2 * size, 64 + 56 * 3
     first = notes_at + len(note)
@@ -170,9 +177,9 @@ def kcore(
     return elf + headers + note + bytes(memmap)
 
 
-def _place_of_memmap(size: int, memstart: int | None) -> str:
+def _place_of_memmap(size: int, memstart: int | None, page_size: int) -> str:
     """As kernel/vmcore_info.c has it, or as arch/arm64/kernel/crash_core.c of 6.1."""
     if memstart is None:
         return f"SYMBOL(vmemmap)={VMEMMAP:x}"
-    start = VMEMMAP + memstart // 4096 * size
+    start = VMEMMAP + memstart // page_size * size
     return f"NUMBER(VMEMMAP_START)=0x{start:x}\nNUMBER(PHYS_OFFSET)=0x{memstart & (1 << 64) - 1:x}"

@@ -413,13 +413,14 @@ def test_a_broken_kcore_is_no_view_or_an_honest_one(
             assert counts is None or len(counts) == 8
 
 
+@pytest.mark.parametrize("page_size", [4096, 65536])
 @pytest.mark.parametrize("memstart", MEMSTARTS)
 @pytest.mark.parametrize(("size", "offset"), [(64, 52), (56, 52), (80, 28), (128, 52)])
 def test_reference_counts_by_the_kernels_own_layout(
-    size: int, offset: int, memstart: int | None, tmp_path: Path
+    size: int, offset: int, memstart: int | None, page_size: int, tmp_path: Path
 ) -> None:
     truth = {0: 1, 3: 7, 4: 1025, 9: 2}
-    made = trees.kcore(truth, pages=10, size=size, offset=offset, memstart=memstart)
+    made = trees.kcore(truth, pages=10, size=size, offset=offset, memstart=memstart, page_size=page_size)
     root = write(tmp_path, {"proc/kcore": made})
     refs = RefCounts.open(Tree(root))
     assert refs is not None
@@ -427,6 +428,11 @@ def test_reference_counts_by_the_kernels_own_layout(
         assert refs.read(0, 10) == [truth.get(n, 0) for n in range(10)]
         assert refs.read(3, 2) == [7, 1025]
         assert refs.read(5, 6) is None
+
+
+def test_a_note_that_can_not_be_reckoned_with_is_no_view(tmp_path: Path) -> None:
+    made = trees.kcore({}, pages=8, memstart=0x40000000).replace(b"PAGESIZE=4096", b"PAGESIZE=0000")
+    assert RefCounts.open(Tree(write(tmp_path, {"proc/kcore": made}))) is None
 
 
 def test_block_folders_stay_as_they_were(tmp_path: Path) -> None:

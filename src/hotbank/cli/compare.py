@@ -33,6 +33,7 @@ def compare(board_name: str, ops: int, seed: int, as_json: bool, **options: Any)
     """
     from hotbank import compare as comparison
     from hotbank.boards_qemu import Wanted
+    from hotbank.operate.reasons import EXIT_INTERRUPTED
 
     options |= kernel_option(options.pop("kernel"))
 
@@ -44,9 +45,12 @@ def compare(board_name: str, ops: int, seed: int, as_json: bool, **options: Any)
         comparison.compare(
             Wanted(board_name, **options), ops, seed, lambda line: click.echo(line, err=True), show, report
         )
+    except KeyboardInterrupt:
+        click.echo(f"hotbank: {Code.INTERRUPTED}: after {len(report.steps)} of {ops} operations", err=True)
+        return EXIT_INTERRUPTED
     finally:
         if report.steps:  # an interrupted comparison has found something, too
-            for line in [json.dumps(report.document())] if as_json else _lines(report):
+            for line in [json.dumps(report.document())] if as_json else _lines(report, ops):
                 click.echo(line)
     return int(not report.equal)
 
@@ -66,10 +70,11 @@ def _migrated(report: Report) -> str:
     return f"{kernel} pages in {len(moved)} operations, the model {model}; at most {worst} apart"
 
 
-def _lines(report: Report) -> Iterator[str]:
-    total = len(report.steps)
+def _lines(report: Report, operations: int) -> Iterator[str]:
+    whole = len(report.steps) == operations
+    done = f"{len(report.steps)}{'' if whole else f' of {operations}'}"
     yield f"machine     {report.machine}, seed {report.seed}, {report.boots} boots, {report.seconds:.0f} s"
-    yield f"operations  {total}, {report.refused} refused by the kernel, {report.raced} {Code.RACED}"
+    yield f"operations  {done}, {report.refused} refused by the kernel, {report.raced} {Code.RACED}"
     yield f"migrated    {_migrated(report)}"
     yield f"content     {report.damaged} pages damaged"
     yield f"rows        {len(report.rows)} kinds of answers met"
@@ -77,4 +82,4 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"  {times:>4}  {name}"
     for step in report.wrong:
         yield f"DIFFERENT   step {step.number}, {step.operation}: {'; '.join(step.differences)}"
-    yield "equal" if report.equal else f"not equal: {len(report.wrong)} operations"
+    yield ("equal" if whole else "equal so far") if report.equal else f"not equal: {len(report.wrong)} operations"

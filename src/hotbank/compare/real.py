@@ -28,7 +28,7 @@ from hotbank.host.tree import MEMORY, PARAMETERS
 from hotbank.machine import Pages, Snapshot
 from hotbank.memory import MIB, BlockState, Online, Range
 
-_GUEST = "hotbank-compare-"  # how the names of guests' folders on this host begin
+_GUEST = "hb-cmp-"  # how the names of guests' folders on this host begin
 _FOLDER = "/run/hand"
 _FAULTS = "/sys/kernel/debug/notifier-error-inject/memory/actions"
 _ANSWER_LIMIT = 120.0  # seconds; filling its memory takes some

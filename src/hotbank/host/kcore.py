@@ -118,7 +118,7 @@ def _struct_page(note: dict[str, str]) -> tuple[int, int, int]:
 
 
 def _vmemmap(note: dict[str, str], size: int) -> int:
-    """arch/arm64/include/asm/memory.h: the array begins with the page of ``memstart_addr``, negative under KASLR."""
+    """arch/arm64/include/asm/memory.h: the array begins with the page of ``memstart_addr``, which may be negative."""
     if "SYMBOL(vmemmap)" in note:
         return int(note["SYMBOL(vmemmap)"], 16)
     memstart = int(note["NUMBER(PHYS_OFFSET)"], 16)

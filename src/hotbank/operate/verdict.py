@@ -190,10 +190,11 @@ def _reason(
         return held
     if not surveys:
         return Code.OK, f"{target.name}: nothing to do, no block of it is online", ()
+    boot = _boot(snapshot, surveys, target)
     checks = (
         _shape(snapshot, surveys),
-        _pages(surveys, _AT_ISOLATION),
-        _boot(snapshot, surveys, target),
+        _with_boot(_pages(surveys, _AT_ISOLATION), boot),
+        boot,
         _board(target),
         _pages(surveys, _AT_MIGRATION),
         _room(must_fit(surveys), room),
@@ -257,6 +258,14 @@ def _boot(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> 
         if there:
             return Code.BOOT_MEMORY, f"memory{number} was there at boot, and {snapshot.arch} never lets it go", ()
     return None
+
+
+def _with_boot(pages: _Answer | None, boot: _Answer | None) -> _Answer | None:
+    """The kernel looks at the pages first; whoever frees them should know that it helps nothing."""
+    if pages is None or boot is None:
+        return pages
+    code, fact, evidence = pages
+    return code, f"{fact}; and {boot[1]}", evidence
 
 
 def _board(target: Target) -> _Answer | None:

@@ -65,6 +65,7 @@ class Owner:
         self._name = machine.snapshot().machine
         self._changing = threading.Lock()
         self._over = False  # no order begins any more: ``_changing`` is held for good
+        self._stopped = False
         self._job: Job | None = None
         self._slots = threading.BoundedSemaphore(_MAX_CLIENTS)
         self._listener: socket.socket | None = None
@@ -72,7 +73,7 @@ class Owner:
     def serve(self, listener: socket.socket) -> None:
         """Answer clients that may until ``stop``."""
         self._listener = listener
-        while True:
+        while not self._stopped:
             try:
                 connection, _ = listener.accept()
             except OSError as e:
@@ -84,7 +85,8 @@ class Owner:
             threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
 
     def stop(self) -> None:
-        """Make ``serve`` return. Safe in a signal handler."""
+        """Make ``serve`` return, at once if it is yet to be called. Safe in a signal handler."""
+        self._stopped = True
         if self._listener is not None:
             with suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
@@ -109,8 +111,10 @@ class Owner:
 
     def wait(self) -> None:
         """Return when no transaction runs."""
-        with self._changing:
-            return
+        while not self._over and not self._changing.acquire(timeout=_LOOK_EVERY):
+            pass
+        if not self._over:
+            self._changing.release()
 
     def _admit(self, connection: socket.socket) -> None:
         stream, uid = SocketStream(connection), peer_uid(connection)
