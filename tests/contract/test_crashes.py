@@ -110,6 +110,21 @@ def test_the_points_are_all_of_them(model: Model, verb: str) -> None:
 # The worker dies; its owner cleans up.
 
 
+@pytest.mark.parametrize("verb", ["remove", "add"])
+def test_a_worker_that_dies_when_all_is_done(model: Model, verb: str) -> None:
+    """What the journal says of it is told."""
+    with stage(verb, model) as here:
+        journal = Deadly(MemoryJournal(), len(WRITES) - 1, "after", lambda: _end(_worker(owner)))
+        owner = Owner(here.watched, journal=journal)
+        order = serve.remove if verb == "remove" else serve.add
+        with local.attached(owner) as client:
+            outcome = order(client, "high")
+        assert outcome.exit == 0
+        assert outcome.kernel is (KernelState.ABSENT if verb == "remove" else KernelState.ONLINE)
+        assert outcome.pages == journal.entries()[-1].pages
+        assert not here.watched.breaches
+
+
 @pytest.mark.parametrize(("at", "when"), every_point())
 @pytest.mark.parametrize("verb", ["remove", "add"])
 def test_a_worker_that_dies_anywhere(model: Model, verb: str, at: int, when: str) -> None:

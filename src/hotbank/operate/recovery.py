@@ -8,6 +8,7 @@ dark; everything else goes back to where it was. Rows of an earlier boot say not
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from hotbank.errors import CancelPending, Code, HotbankError, Refusal
 from hotbank.machine import Machine, Snapshot
@@ -15,7 +16,7 @@ from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate.journal import Entry, Journal, busy
 from hotbank.operate.plan import Action, domain_of, lowest_power
 from hotbank.operate.power import darken
-from hotbank.operate.reasons import EXIT_DONE, EXIT_FAILED, EXIT_PARTLY, remedy
+from hotbank.operate.reasons import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTLY, remedy
 from hotbank.operate.restore import Hand, Restorer, touched_by
 from hotbank.operate.transaction import Outcome
 
@@ -114,6 +115,15 @@ def _back(hand: Hand, entry: Entry) -> Outcome:
     status = EXIT_PARTLY if left else EXIT_FAILED
     fact = f"{before.verb} {before.target} was rolled back"
     return _end(entry, Code.INTERRUPTED, status, fact, hand.machine.snapshot(), unrestored=left)
+
+
+def closed(entry: Entry, snapshot: Snapshot) -> Outcome:
+    """What the journal tells of a closed transaction whose process died before it could say how it ended."""
+    before, code = entry.before, entry.code or Code.OK
+    done = code in (Code.OK, Code.DOMAIN_IN_USE)
+    status = EXIT_DONE if done else EXIT_INTERRUPTED if code is Code.INTERRUPTED else EXIT_FAILED
+    fact = f"{before.verb} {before.target} {'was done' if done else 'failed'}"
+    return replace(_end(entry, code, status, fact, snapshot), pages=entry.pages)
 
 
 def _end(

@@ -26,7 +26,8 @@ from typing import Any
 
 from hotbank.errors import Code, HotbankError, KernelError, MachineError, ProtocolError, Refusal
 from hotbank.machine import Interruptible, Machine, PageByPage, Survey
-from hotbank.operate import Entry, Event, Journal, Limits, MemoryJournal, Outcome, recover, remedy
+from hotbank.operate import Before, Entry, Event, Journal, Limits, MemoryJournal, Outcome, recover, remedy
+from hotbank.operate.recovery import closed
 from hotbank.remote import Hello, SocketStream
 from hotbank.wire import MAX_REQUEST, VERSION, Lines, Stream, decode, encode, encode_error
 
@@ -231,6 +232,7 @@ class Job:
         self.pid = os.getpid()
         self._news = threading.Condition()
         self._events: list[Event] = []
+        self._entry: int | None = None  # of the journal, once the worker has begun
         self._report: Outcome | HotbankError | None = None
         self._end: Outcome | HotbankError | None = None
         self._cancelled = self._worker_knows = self._offlining = False
@@ -303,10 +305,15 @@ class Job:
         calls = {f"machine.{n}": getattr(machine, n) for n in (*_READS, *_CHANGES)}
         calls |= {f"journal.{n}": getattr(journal, n) for n in _JOURNAL}
         calls |= {"clock.now": machine.clock.now, "clock.sleep": machine.clock.sleep}
+        calls |= {"journal.begin": self._begin}
         calls |= {"job.order": self._tell_order, "job.began": self._tell_began, "job.event": self._event}
         calls |= {"job.interrupted": self._interrupted}
         calls |= {"machine.survey": self._survey, "machine.offline": self._offline}
         return calls | {"job.done": self._done, "job.failed": self._failed}
+
+    def _begin(self, before: Before) -> int:
+        self._entry = self._journal.begin(before)
+        return self._entry
 
     def _tell_order(self) -> Order:
         return self.order
@@ -393,12 +400,17 @@ class Job:
         """Settle what a worker left that died in its middle."""
         why = ": ".join([f"the worker ended with status {status}", *last_words])
         try:
-            outcome = recover(self._machine, self._journal)
+            outcome = recover(self._machine, self._journal) or self._closed()
         except HotbankError as e:
             left = f"{why}; nor could it be cleaned up after: {e}"
             self._report = MachineError(left, remedy=remedy(Code.NO_MACHINE))
             return
         self._report = outcome or MachineError(why)
+
+    def _closed(self) -> Outcome | None:
+        """The end of a transaction that the worker closed and did not live to report."""
+        entry = next((e for e in self._journal.entries() if e.id == self._entry), None)
+        return None if entry is None else closed(entry, self._machine.snapshot())
 
 
 _NOTHING = Outcome("recover", "", Code.OK, 0)
