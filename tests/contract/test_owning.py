@@ -220,6 +220,10 @@ def test_an_idle_owner_that_is_told_to_end_waits_for_nothing(folder: Path, model
         thread.start()
         with Remote.unix(folder / "socket") as client:
             client.call(None, "owner.stop")
+            with pytest.raises(MachineError, match="about to end"):
+                serve.remove(client, "high")
+            with pytest.raises(MachineError, match="about to end"):
+                client.set_power("ddr-high", Power.OFF)
         thread.join(5)
         began = time.monotonic()
         owner.finish(30)

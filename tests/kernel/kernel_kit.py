@@ -6,15 +6,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from hotbank import operate
 from hotbank.boards_qemu import Wanted, prepare, start
+from hotbank.boards_qemu.leftovers import temporary_folder
 from hotbank.boards_qemu.supervisor import Emulated
 from hotbank.memory import KIB, MIB, Range
 from hotbank.operate import Limits, Outcome
@@ -26,27 +25,24 @@ DISK_SIZE = 192 * MIB
 
 @contextlib.contextmanager
 def guest(wanted: Wanted) -> Iterator[Emulated]:
-    """The board of ``wanted``, booted, with an ext4 disk on /mnt and the holder in /root; ended afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="hb-"))
-    disk = folder / "disk"
-    with open(disk, "wb") as file:
-        file.truncate(DISK_SIZE)
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-O", "^has_journal,^metadata_csum", str(disk)], check=True)
-    drive = (
-        "-drive",
-        f"file={disk},if=none,id=disk,format=raw,cache=writeback",
-        "-device",
-        "virtio-blk-pci,drive=disk",
-    )
-    files = {**wanted.files, "root/holder.py": HOLDER.read_text(encoding="utf-8")}
-    complete = replace(wanted, files=files, qemu_arguments=(*wanted.qemu_arguments, *drive))
-    try:
+    """The board of ``wanted``, booted, with an ext4 disk on /mnt and the holder in /opt; ended afterwards."""
+    with temporary_folder("hb-test-") as folder:
+        disk = folder / "disk"
+        with open(disk, "wb") as file:
+            file.truncate(DISK_SIZE)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-O", "^has_journal,^metadata_csum", str(disk)], check=True)
+        drive = (
+            "-drive",
+            f"file={disk},if=none,id=disk,format=raw,cache=writeback",
+            "-device",
+            "virtio-blk-pci,drive=disk",
+        )
+        files = {**wanted.files, "opt/holder.py": HOLDER.read_text(encoding="utf-8")}
+        complete = replace(wanted, files=files, qemu_arguments=(*wanted.qemu_arguments, *drive))
         with start(prepare(complete, folder)) as machine:
             wait = "until [ -e /dev/vda ]; do sleep 0.1; done"
             machine.runner.run(f"modprobe virtio_blk; modprobe ext4; {wait}; mount -t ext4 /dev/vda /mnt")
             yield machine
-    finally:
-        shutil.rmtree(folder)
 
 
 class Holder:
@@ -56,7 +52,7 @@ class Holder:
         self._runner = machine.runner
         words = " ".join(f"{kind}={size}" for kind, size in kinds.items())
         self._runner.run("rm -rf /run/holder; mkdir -p /run/holder; mkfifo /run/holder/in /run/holder/out")
-        self._job = self._runner.start(f"exec python3 -S /root/holder.py /run/holder {words}")
+        self._job = self._runner.start(f"exec python3 -S /opt/holder.py /run/holder {words}")
         assert intact(self.damage())  # answers when everything is there
 
     def ask(self, command: str) -> dict[str, int]:

@@ -84,7 +84,7 @@ def trials(first_seed: int = 0) -> Iterator[Trial]:
 
 def _of_one_guest(seed: int) -> Iterator[Trial]:
     dice = random.Random(seed)
-    files = {"root/load.py": LOAD.read_text(encoding="utf-8")}
+    files = {"opt/load.py": LOAD.read_text(encoding="utf-8")}
     with guest(Wanted(str(BOARD), files=files)) as machine:
         machine.runner.run("mount -o remount,size=100% /tmp")
         machine.add("high")
@@ -155,7 +155,7 @@ class _Round:
 
     def _start(self, words: list[str]) -> Job:
         runner = self.machine.runner
-        job = runner.start(f"exec python3 -S /root/load.py {' '.join(words)}")
+        job = runner.start(f"exec python3 -S /opt/load.py {' '.join(words)}")
         runner.run("until [ -e /run/load ]; do sleep 0.1; done", timeout=300)
         pages = self.machine.snapshot().block_size // 4096
         found: dict[str, list[int]] = json.loads(runner.run("cat /run/load"))

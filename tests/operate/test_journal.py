@@ -17,6 +17,7 @@ from hotbank import operate
 from hotbank.errors import Code, MachineError, Refusal
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate import Before, BlockBefore, Entry, Journal, MemoryJournal, Row
+from hotbank.operate.recovery import closed
 from hotbank.operate.sqlite_journal import SqliteJournal
 from operate.scripted import Scripted, Watched, places
 
@@ -46,6 +47,25 @@ def in_file(folder: Path, now: Callable[[], float]) -> Iterator[Journal]:
 def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
     ticks = itertools.count(100)
     yield from request.param(tmp_path, lambda: float(next(ticks)))
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "said"),
+    [
+        (Code.OK, 0, "was done"),
+        (Code.DOMAIN_IN_USE, 0, "was done"),
+        (Code.DEADLINE, 1, "failed"),
+        (Code.INTERRUPTED, 130, "failed"),
+    ],
+)
+def test_the_end_of_a_transaction_whose_process_died(journal: Journal, code: Code, status: int, said: str) -> None:
+    machine, number = Scripted(), journal.begin(BEFORE)
+    with pytest.raises(ValueError, match="remove high is open"):
+        closed(journal.entries()[-1], machine.snapshot())
+    journal.close(number, code, 77)
+    outcome = closed(journal.entries()[-1], machine.snapshot())
+    assert (outcome.code, outcome.exit, outcome.pages, outcome.kernel) == (code, status, 77, KernelState.ONLINE)
+    assert outcome.fact == f"remove high {said}"
 
 
 def test_a_transaction_is_written_down(journal: Journal) -> None:
@@ -91,6 +111,7 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from operate.scripted import Scripted
 from hotbank import operate
+from hotbank.operate.recovery import closed
 from hotbank.operate.sqlite_journal import SqliteJournal
 
 class Mortal(SqliteJournal):

@@ -49,6 +49,15 @@ def test_reasons_come_in_the_kernels_order(first: int) -> None:
     assert operate.explain(machine, "high").code is IN_ORDER[first]
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+def test_of_boot_memory_nobody_is_sent_to_free_a_page_in_vain(leaves: bool) -> None:
+    machine = Scripted(boot_memory_leaves=leaves)
+    machine.slots[21].why = Code.UNMOVABLE
+    answer = operate.explain(machine, "high")
+    assert answer.code is Code.UNMOVABLE
+    assert ("was there at boot" in answer.fact) is not leaves
+
+
 @pytest.mark.parametrize(("free", "code"), [(400, Code.POISONED), (399, Code.NO_CAPACITY)])
 def test_a_block_that_can_not_leave_does_not_come_to_miss_its_bad_page(free: int, code: Code) -> None:
     machine = Scripted(free=free)

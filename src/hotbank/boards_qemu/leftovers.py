@@ -35,6 +35,19 @@ def new_folder(base: Path, prefix: str) -> Iterator[Path]:
         yield _made(stack, base, prefix)
 
 
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A private folder among the temporary files, removed afterwards; if this process is killed, by whoever asks next
+    for one of that prefix."""
+    base = Path(tempfile.gettempdir())
+    sweep(base, prefix)
+    with new_folder(base, prefix) as folder:
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+
+
 def _made(stack: ExitStack, base: Path, prefix: str) -> Path:
     """Made and held; once more where somebody swept in between."""
     while True:

@@ -87,7 +87,7 @@ class Qemu:
 
     def __init__(self, command: Command, folder: Path, on_end: Callable[[], None] = lambda: None) -> None:
         if len(os.fsencode(folder)) > _PATH_MAX - max(map(len, [*command.ports, "console"])):
-            remedy = "set XDG_RUNTIME_DIR, or TMPDIR for a comparison, to a shorter one"
+            remedy = "set XDG_RUNTIME_DIR or TMPDIR, whichever it is in, to a shorter one"
             raise MachineError(f"{folder}: too long for a Unix socket", remedy=remedy)
         if shutil.which(command.program) is None:
             raise MachineError(f"{command.program} is not installed", remedy="apt-get install qemu-system-arm")

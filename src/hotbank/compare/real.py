@@ -10,12 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from hotbank.boards_qemu import Wanted, leftovers, prepare, start
@@ -54,7 +51,7 @@ mkfifo {_FOLDER}/in {_FOLDER}/out
 @contextlib.contextmanager
 def booted(wanted: Wanted, progress: Progress = quiet) -> Iterator[Real]:
     """The board of ``wanted`` in QEMU, ended afterwards. Raises BoardError, MachineError."""
-    with _folder() as folder:
+    with leftovers.temporary_folder(_GUEST) as folder:
         disk = folder / "disk"
         drive = ("-drive", f"file={disk},if=none,id=disk,format=raw", "-device", "virtio-blk-pci,drive=disk")
         complete = replace(wanted, qemu_arguments=(*wanted.qemu_arguments, *drive))
@@ -62,18 +59,6 @@ def booted(wanted: Wanted, progress: Progress = quiet) -> Iterator[Real]:
             file.truncate(_DISK)
         with start(prepare(complete, folder, progress)) as machine:
             yield Real(machine)
-
-
-@contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    """A folder for the guest, removed afterwards, or by the next comparison if this process is killed."""
-    base = Path(tempfile.gettempdir())
-    leftovers.sweep(base, _GUEST)
-    with leftovers.new_folder(base, _GUEST) as folder:
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder)
 
 
 class Real:

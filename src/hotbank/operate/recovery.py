@@ -118,8 +118,11 @@ def _back(hand: Hand, entry: Entry) -> Outcome:
 
 
 def closed(entry: Entry, snapshot: Snapshot) -> Outcome:
-    """What the journal tells of a closed transaction whose process died before it could say how it ended."""
-    before, code = entry.before, entry.code or Code.OK
+    """What the journal tells of a closed transaction whose process died before it could say how it ended. Blocks that
+    could not be restored are not in there. Raises ValueError for an open one."""
+    before, code = entry.before, entry.code
+    if code is None:
+        raise ValueError(f"{before.verb} {before.target} is open")
     done = code in (Code.OK, Code.DOMAIN_IN_USE)
     status = EXIT_DONE if done else EXIT_INTERRUPTED if code is Code.INTERRUPTED else EXIT_FAILED
     fact = f"{before.verb} {before.target} {'was done' if done else 'failed'}"

@@ -65,8 +65,7 @@ class Owner:
         self._journal = journal or MemoryJournal()
         self._name = machine.snapshot().machine
         self._changing = threading.Lock()
-        self._over = False  # no order begins any more: ``_changing`` is held for good
-        self._stopped = False
+        self._stopped = False  # from then on no change begins
         self._job: Job | None = None
         self._slots = threading.BoundedSemaphore(_MAX_CLIENTS)
         self._listener: socket.socket | None = None
@@ -86,7 +85,8 @@ class Owner:
             threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
 
     def stop(self) -> None:
-        """Make ``serve`` return, at once if it is yet to be called. Safe in a signal handler."""
+        """Make ``serve`` return, at once if it is yet to be called, and let no change begin any more. Safe in a signal
+        handler."""
         self._stopped = True
         if self._listener is not None:
             with suppress(OSError):
@@ -98,24 +98,22 @@ class Owner:
 
     def settle(self) -> None:
         """Begin to settle what an owner before this one left open; clients can follow it as any transaction."""
-        if self._journal.unfinished() is not None:
+        if self._journal.unfinished() is not None and not self._stopped:
             self._order(Order("recover", "", Limits()))
 
     def finish(self, patience: float) -> None:
         """Interrupt a transaction that runs, and return when it is over, or ``patience`` seconds of wall time are."""
         until = time.monotonic() + patience
-        while not self._over and not self._changing.acquire(timeout=_CANCEL_EVERY):
+        while not self._changing.acquire(timeout=_CANCEL_EVERY):
             if time.monotonic() >= until:
                 return
             self._cancel()
-        self._over = True
+        self._changing.release()
 
     def wait(self) -> None:
         """Return when no transaction runs."""
-        while not self._over and not self._changing.acquire(timeout=_LOOK_EVERY):
-            pass
-        if not self._over:
-            self._changing.release()
+        with self._changing:
+            return
 
     def _admit(self, connection: socket.socket) -> None:
         stream, uid = SocketStream(connection), peer_uid(connection)
@@ -165,14 +163,25 @@ class Owner:
 
     @contextmanager
     def _changes(self) -> Iterator[None]:
-        if not self._changing.acquire(blocking=False):
-            raise self._busy()
+        self._take_turn()
         try:
-            if self._journal.unfinished() is not None:
-                raise self._busy()
             yield
         finally:
             self._changing.release()
+
+    def _take_turn(self, *, settles: bool = False) -> None:
+        """The right to change the machine, until ``_changing`` is released; ``settles``: also what is left open. Raises
+        Refusal(BUSY_TRANSACTION), and MachineError once the owner was told to end."""
+        if not self._changing.acquire(blocking=False):
+            raise self._busy()
+        refusal: HotbankError | None = None
+        if self._stopped:
+            refusal = MachineError(f"the owner of {self._name} is about to end", remedy="ask again when it is back")
+        elif not settles and self._journal.unfinished() is not None:
+            refusal = self._busy()
+        if refusal is not None:
+            self._changing.release()
+            raise refusal
 
     def _busy(self) -> Refusal:
         job, entry = self._job, self._journal.unfinished()
@@ -189,11 +198,7 @@ class Owner:
         """Start the transaction; the client's thread follows its events."""
         if order.verb not in ("remove", "add", "recover"):
             raise ProtocolError(f"order: no verb {order.verb!r}")
-        if not self._changing.acquire(blocking=False):
-            raise self._busy()
-        if order.verb != "recover" and self._journal.unfinished() is not None:
-            self._changing.release()
-            raise self._busy()
+        self._take_turn(settles=order.verb == "recover")
         self._job = Job(order, self._machine, self._journal)
         threading.Thread(target=self._carry_out, args=(self._job,), daemon=True).start()
         return self._job
@@ -217,8 +222,8 @@ class Owner:
     def _stop_if_idle(self) -> None:
         if not self._changing.acquire(blocking=False):
             raise self._busy()
-        self._over = True
         self.stop()
+        self._changing.release()
 
 
 class Job:

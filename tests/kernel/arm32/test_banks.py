@@ -30,7 +30,7 @@ BOARDS = {"lowmem": "arm-2009", "highmem": "virt-arm32"}
 @pytest.fixture(scope="module", params=BOARDS)
 def machine(request: pytest.FixtureRequest) -> Iterator[Emulated]:
     """The board with 2 CPUs, its bank online and Movable since boot; in the end the kernel has nothing to say."""
-    files = {"root/holder.py": HOLDER.read_text(encoding="utf-8"), "root/reader.py": READER.read_text(encoding="utf-8")}
+    files = {"opt/holder.py": HOLDER.read_text(encoding="utf-8"), "opt/reader.py": READER.read_text(encoding="utf-8")}
     with booted(BOARDS[request.param], files=files) as guest:
         assert guest.runner.run("nproc").strip() == "2"
         yield guest
@@ -169,7 +169,7 @@ def zone_span(zone: ZoneInfo) -> tuple[int, str, int, int, int]:
 def reading(machine: Emulated) -> Iterator[Callable[[int], dict[str, str]]]:
     """guest_reader.py in the guest: asked for an address, it says what each of its processes sees there."""
     machine.runner.run("mkdir -p /run/reader; mkfifo /run/reader/in /run/reader/out")
-    job = machine.runner.start("exec python3 -S /root/reader.py /run/reader")
+    job = machine.runner.start("exec python3 -S /opt/reader.py /run/reader")
 
     def see(address: int) -> dict[str, str]:
         talk = f"echo {address:x} > /run/reader/in; cat /run/reader/out"

@@ -31,7 +31,7 @@ def test_entries_taken_from_init_mm_alone_are_found(tmp_path: Path) -> None:
     assert text.count(WALK) == 1
     source.write_text(text.replace(WALK, "\t(void)page;\n"), encoding="utf-8")
     built = kernel_build.build("arm", port=port, modules=[bank_module.source_folder()])
-    files = {"root/reader.py": READER.read_text(encoding="utf-8")}
+    files = {"opt/reader.py": READER.read_text(encoding="utf-8")}
     with booted("arm-2009", built=built, files=files) as machine, reading(machine) as see:
         at = span_of(machine).start + 8 * (1 << 20)
         see(at)

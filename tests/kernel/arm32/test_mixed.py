@@ -22,7 +22,7 @@ BOARD = Path(__file__).with_name("mixed.toml")
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Emulated]:
     """The board, up; in the end the kernel has nothing to say."""
-    files = {"root/holder.py": HOLDER.read_text(encoding="utf-8"), "root/reader.py": READER.read_text(encoding="utf-8")}
+    files = {"opt/holder.py": HOLDER.read_text(encoding="utf-8"), "opt/reader.py": READER.read_text(encoding="utf-8")}
     with booted(str(BOARD), files=files) as guest:
         yield guest
         assert complaints(guest) == []

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
 
 BOARD = "arm-2009"
 INODES = 40_000
-FILES = {"root/holder.py": HOLDER.read_text(encoding="utf-8")}
+FILES = {"opt/holder.py": HOLDER.read_text(encoding="utf-8")}
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ ROUNDS = 3
 @pytest.mark.parametrize("series", ["6.12", "6.1"])
 def test_pages_in_batches_are_no_pins(series: str) -> None:
     """Both ways of emptying the batches, and pins that stay what they are."""
-    wanted = Wanted(BOARD, series=series, files={"root/batches.py": PROGRAM.read_text(encoding="utf-8")})
+    wanted = Wanted(BOARD, series=series, files={"opt/batches.py": PROGRAM.read_text(encoding="utf-8")})
     with guest(wanted) as machine:
         assert add(machine).exit == 0
         for way in ("move_pages", "seal"):
@@ -37,6 +37,6 @@ def test_pages_in_batches_are_no_pins(series: str) -> None:
 
 def compared(machine: Emulated, way: str) -> list[list[int]]:
     """Pins without and with emptying the batches, ``ROUNDS`` times."""
-    found: list[list[int]] = json.loads(machine.runner.run(f"python3 -S /root/batches.py {ROUNDS} {way}"))
+    found: list[list[int]] = json.loads(machine.runner.run(f"python3 -S /opt/batches.py {ROUNDS} {way}"))
     print(machine.snapshot().machine, way, found)
     return found
