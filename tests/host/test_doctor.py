@@ -14,8 +14,8 @@ from host import captured_trees as trees
 from host.captured_trees import MEMORY, Made, MadeBlock, write
 from hotbank import board as boards
 from hotbank.cli.doctor import doctor
+from hotbank.host.doctor import Severity, examine
 from hotbank.host.tree import Tree
-from hotbank.operate.doctor import Severity, examine
 
 BOARD = """
 name = "made"

@@ -16,8 +16,8 @@ from hotbank.cli import lsmem
 from hotbank.cli.listing import document, look
 from hotbank.errors import HotbankError
 from hotbank.host import Host, pages
+from hotbank.host.doctor import examine
 from hotbank.host.tree import Tree
-from hotbank.operate.doctor import examine
 
 BLOCK = 1 << 20
 FILES: dict[str, bytes] = {

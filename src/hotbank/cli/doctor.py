@@ -8,8 +8,8 @@ import json
 import click
 
 from hotbank import board as boards
+from hotbank.host.doctor import Finding, Severity, document, examine
 from hotbank.host.tree import Tree
-from hotbank.operate.doctor import Finding, Severity, document, examine
 
 
 @click.command("doctor", short_help="What on this machine would make a removal fail or hurt.")

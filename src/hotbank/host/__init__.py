@@ -10,6 +10,10 @@ survey.py    all of these for one block
 routes.py    how a bank enters and leaves: probe, driver, kmem
 writer.py    writes that can block for ever, in a child that dies with its parent
 switch.py    power switches
+klog.py      what the kernel logged while it refused
+batches.py   per-CPU batches that hold pages, emptied so that no page in one looks pinned
+bankrefs.py  reference counts as our bank driver shows them
+doctor.py    what about a machine would make a removal fail or hurt
 """
 
 from hotbank.host.machine import Host
