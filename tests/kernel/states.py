@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random states of a real arm64 kernel, block by block: what the verdict says, and what the kernel then does.
 
-``PYTHONPATH=tests python -m kernel.states 600`` prints the matrix that docs/fidelity.md shows; ``see.states`` does the
-same for models. Only memory that was added after boot is looked at: the rest never leaves.
+``PYTHONPATH=tests python -m kernel.states 600`` prints the matrix that docs/fidelity.md shows; ``verdicts.states``
+does the same for models. Only memory that was added after boot is looked at: the rest never leaves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random states of models, block by block: what the verdict says, and what the model's kernel then does.
 
-``PYTHONPATH=tests python -m see.states 2000`` prints the matrix that docs/verdicts.md shows; with ``--blind`` the
+``PYTHONPATH=tests python -m verdicts.states 2000`` prints the matrix that docs/verdicts.md shows; with ``--blind`` the
 surveys can't see pins.
 """
 

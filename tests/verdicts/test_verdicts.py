@@ -12,8 +12,8 @@ import pytest
 from hotbank.errors import Code
 from hotbank.machine import Snapshot, Survey
 from hotbank.operate.verdict import Target, Verdict, verdict
-from see import states
-from see.states import CLASSES, Trial, matrix, trials
+from verdicts import states
+from verdicts.states import CLASSES, Trial, matrix, trials
 
 FEW, MANY = 200, 2000
 

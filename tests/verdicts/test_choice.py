@@ -19,7 +19,7 @@ from hotbank.operate import Action, Target, choice
 from hotbank.operate.choice import Choice, choose
 from hotbank.operate.verdict import must_fit, room_for
 from operate.scripted import Scripted
-from see.made_boards import PAGE, Made, fewest_pages, made
+from verdicts.made_boards import PAGE, Made, fewest_pages, made
 
 _ONCE = (Phase.generate,)
 
