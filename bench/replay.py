@@ -21,8 +21,9 @@ import time
 from pathlib import Path
 
 from hotbank import board
-from hotbank.model import Model, traces
-from hotbank.model.traces import Replay, Trace
+from hotbank.load import trace as traces
+from hotbank.load.trace import Replay, Trace
+from hotbank.model import Model
 
 GOAL = 2000
 SERIES = Path(__file__).resolve().parents[1] / "tests/data/traces/brolley-t530_2018-04-16_10s.csv.gz"

@@ -16,11 +16,11 @@ from typing import Any
 
 from hotbank import operate
 from hotbank.errors import Code, HotbankError, Refusal
+from hotbank.load.script import Playback, Script
+from hotbank.load.trace import Replay, Trace
 from hotbank.machine import BankStatus
 from hotbank.memory import KernelState, Power
 from hotbank.model import Model
-from hotbank.model.traces import Replay, Trace
-from hotbank.model.workloads import Script, Show
 from hotbank.operate import Limits, Outcome
 
 SCHEMA = 1
@@ -134,7 +134,7 @@ class _Run:
     def __init__(self, model: Model, policy: Policy, script: Script | None, trace: Trace | None, seed: int) -> None:
         self._model, self._policy, self._seed = model, policy, seed
         self._script, self._trace = script, trace
-        self._show = Show(model, script, seed) if script else None
+        self._playback = Playback(model, script, seed) if script else None
         self._replay = Replay(model, trace) if trace else None
         movable = [bank for bank in model.snapshot().banks if bank.movable and bank.route != "none"]
         if not movable:
@@ -153,15 +153,15 @@ class _Run:
         self._note_power()
         if self._replay:
             self._replay.start()
-        if self._show:
-            self._show.start()
+        if self._playback:
+            self._playback.start()
         while (now := self._model.clock.now()) < end:
             self._model.clock.sleep(min(self._policy.period, end - now))
             self._look()
         return self._report()
 
     def _report(self) -> Report:
-        for source in (self._replay, self._show):
+        for source in (self._replay, self._playback):
             if source is not None:
                 source.stop()
         named = [part.name for part in (self._script, self._trace) if part is not None]
@@ -172,10 +172,14 @@ class _Run:
             seconds=self._model.clock.now() - self._began,
             banks=tuple(self._banks.values()),
             timeline=tuple(self._timeline),
-            refused_acts=(self._show.refused if self._show else 0) + (self._replay.failed if self._replay else 0),
+            refused_acts=self._refused_acts(),
             oom_kills=len(self._model.tasks.oom_killed),
             squeezed=self._replay.squeezed if self._replay else 0,
         )
+
+    def _refused_acts(self) -> int:
+        played = self._playback.refused if self._playback else 0
+        return played + (self._replay.failed if self._replay else 0)
 
     # The policy
 

@@ -25,8 +25,9 @@ from contract import deadly
 from contract.deadly import BOARD, Deadly, points
 from hotbank import board, operate, serve
 from hotbank.errors import Code, MachineError, Refusal
+from hotbank.load import Workload
 from hotbank.memory import BlockState, KernelState, Kind, Power
-from hotbank.model import Model, WallClock, Workload
+from hotbank.model import Model, WallClock
 from hotbank.operate import MemoryJournal, Outcome
 from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.serve import local

@@ -15,9 +15,10 @@ import pytest
 from hotbank import board
 from hotbank.errors import CancelPending, Code, KernelError, SwitchError
 from hotbank.host import Host
+from hotbank.load import Workload
 from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Kind, Online, Power
-from hotbank.model import Model, WallClock, Workload
+from hotbank.model import Model, WallClock
 from hotbank.remote import Remote, SocketStream
 from hotbank.serve.owner import Owner
 from mount.mounts import mounted, needs_fuse

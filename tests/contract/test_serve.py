@@ -23,9 +23,10 @@ import pytest
 
 from hotbank import board, operate, serve
 from hotbank.errors import Code, HotbankError, MachineError, Refusal
+from hotbank.load import Workload
 from hotbank.machine import Snapshot
 from hotbank.memory import BlockState, KernelState, Kind, Power
-from hotbank.model import Model, WallClock, Workload
+from hotbank.model import Model, WallClock
 from hotbank.operate import Event, Limits, Outcome
 from hotbank.remote import Remote
 from hotbank.serve.owner import Owner

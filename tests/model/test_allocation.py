@@ -10,8 +10,9 @@ import pytest
 
 from hotbank import board
 from hotbank.errors import KernelError
+from hotbank.load import Workload
 from hotbank.memory import BlockState, KernelState, Kind, Online
-from hotbank.model import Model, Workload
+from hotbank.model import Model
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, OutOfMemoryError
 from model.small_boards import FOREVER, HIGH, errno_of, small_model
 

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from hotbank import board, operate
 from hotbank.errors import FormatError, Refusal
+from hotbank.load import Workload
 from hotbank.machine import Pages, Snapshot, Survey
 from hotbank.memory import Kind, Online, Power
-from hotbank.model import Model, Workload, capture
+from hotbank.model import Model, capture
 from hotbank.remote import Remote, SocketStream
 from hotbank.serve.owner import Owner
 from model.small_boards import FOREVER, HIGH, errno_of, small_board, small_model

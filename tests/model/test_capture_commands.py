@@ -12,8 +12,9 @@ import pytest
 from hotbank import board, cli
 from hotbank.host import Host
 from hotbank.host.tree import MEMORY
+from hotbank.load import Workload
 from hotbank.memory import BlockState, Kind
-from hotbank.model import Model, Workload, capture
+from hotbank.model import Model, capture
 
 
 @pytest.fixture

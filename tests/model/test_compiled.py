@@ -18,7 +18,7 @@ import pytest
 from hotbank.errors import BoardError, MachineError
 from hotbank.memory import Kind
 from hotbank.model.backend import new_frames
-from hotbank.model.compiled import CompiledFrames, kernels
+from hotbank.model.compiled import CompiledFrames, buddy
 from hotbank.model.compiled.__main__ import compile_all
 from hotbank.model.frames import CODE, DARK, FREE, NO_FRAME, OFFLINE, Frames, MigrateType, Shape
 from hotbank.model.reference import ReferenceFrames
@@ -471,5 +471,5 @@ def test_what_is_compiled_in_advance_is_all_there_is() -> None:
 
 def compiled_versions() -> dict[str, int]:
     """How often numba compiled each kernel that Python calls."""
-    names = (name for name in vars(kernels) if not name.startswith("_"))
-    return {name: len(vars(kernels)[name].signatures) for name in names if hasattr(vars(kernels)[name], "signatures")}
+    names = (name for name in vars(buddy) if not name.startswith("_"))
+    return {name: len(vars(buddy)[name].signatures) for name in names if hasattr(vars(buddy)[name], "signatures")}

@@ -11,8 +11,9 @@ import pytest
 
 from hotbank import board
 from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError, SwitchError
+from hotbank.load import Workload
 from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Zone
-from hotbank.model import Model, WallClock, Workload
+from hotbank.model import Model, WallClock
 from hotbank.model.hotplug import GOING_OFFLINE, GOING_ONLINE
 from model.small_boards import FOREVER, HIGH, LOW, errno_of, small_board, small_model
 

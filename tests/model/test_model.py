@@ -14,8 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from hotbank import board
 from hotbank.errors import KernelError
+from hotbank.load import Workload
 from hotbank.memory import BlockState, Kind, Online, Power, Zone
-from hotbank.model import Model, SimClock, WallClock, Workload
+from hotbank.model import Model, SimClock, WallClock
 from hotbank.model.frames import MigrateType
 from model.small_boards import FOREVER, HIGH, LOW, small_board, small_model
 

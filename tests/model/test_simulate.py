@@ -12,9 +12,10 @@ import pytest
 
 from hotbank import board
 from hotbank.errors import Code, Refusal
+from hotbank.load import script as scripts
+from hotbank.load.trace import Sample, Trace
 from hotbank.memory import MIB
-from hotbank.model import Model, workloads
-from hotbank.model.traces import Sample, Trace
+from hotbank.model import Model
 from hotbank.simulate import Policy, Report, simulate
 
 DATA = Path(__file__).parents[1] / "data" / "traces"
@@ -77,7 +78,7 @@ def test_a_removal_that_fails_is_counted_by_its_reason_and_left_alone_for_a_whil
 def test_a_seed_fixes_the_report() -> None:
     def once(seed: int) -> object:
         model = Model.boot(board.load("arm-2009"), seed=seed)
-        return simulate(model, script=workloads.load("camera"), seed=seed, seconds=120).document()
+        return simulate(model, script=scripts.load("camera"), seed=seed, seconds=120).document()
 
     assert once(3) == once(3)
     assert once(3) != once(4)

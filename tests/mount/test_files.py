@@ -13,9 +13,10 @@ from host.captured_trees import BOOTS, DUMPS, from_boot, from_dump
 from hotbank import board
 from hotbank.errors import KernelError
 from hotbank.host import Host
+from hotbank.load import Workload
 from hotbank.machine import Machine
 from hotbank.memory import BlockState, KernelState, Power
-from hotbank.model import Model, Workload
+from hotbank.model import Model
 from hotbank.mount import File, Folder, Link, MachineFiles
 
 BOARDS = ("arm-2009", "virt-arm32", "virt-arm64", "virt-arm64-kmem", "virt-arm64-virtio-mem")

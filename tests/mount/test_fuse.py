@@ -23,9 +23,10 @@ import pytest
 from hotbank import board, operate
 from hotbank.errors import CancelPending, Code, KernelError
 from hotbank.host import Host
+from hotbank.load import Workload
 from hotbank.machine import Block, Machine
 from hotbank.memory import BlockState, Kind, Power
-from hotbank.model import Model, WallClock, Workload
+from hotbank.model import Model, WallClock
 from kernel.kernel_source import from_source
 from mount.mounts import MEMORY, mounted, needs_fuse
 

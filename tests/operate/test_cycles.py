@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 
 from hotbank import board, operate
+from hotbank.load import Workload
 from hotbank.memory import Power
-from hotbank.model import Model, Workload
+from hotbank.model import Model
 from operate.scripted import Watched
 
 

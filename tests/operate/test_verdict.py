@@ -11,8 +11,9 @@ import pytest
 
 from hotbank import board, operate
 from hotbank.errors import Code
+from hotbank.load import Workload
 from hotbank.memory import BlockState, KernelState, Kind
-from hotbank.model import Model, Workload
+from hotbank.model import Model
 from hotbank.operate import Limits
 from hotbank.operate.verdict import resolve, surveys_of, verdict
 from operate.scripted import PAGES, Scripted

@@ -17,9 +17,10 @@ from itertools import islice
 
 from hotbank.board import Bank, Board
 from hotbank.errors import EHWPOISON, Code, KernelError
+from hotbank.load import Workload
 from hotbank.machine import Snapshot, Survey
 from hotbank.memory import MIB, BlockState, Kind, Online, Range
-from hotbank.model import Model, Workload
+from hotbank.model import Model
 from hotbank.model.migrate import Pass
 from hotbank.operate.verdict import Verdict, must_fit, resolve, room_for, surveys_of, verdict
 

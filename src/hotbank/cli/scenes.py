@@ -16,9 +16,10 @@ from hotbank import board, operate
 from hotbank.board import Board
 from hotbank.errors import Code
 from hotbank.firmware import describe
+from hotbank.load import Workload
 from hotbank.machine import BankStatus
 from hotbank.memory import KernelState, Power
-from hotbank.model import Model, Workload
+from hotbank.model import Model
 from hotbank.operate import Event, Limits, Outcome, Verdict
 
 BANK = "high"

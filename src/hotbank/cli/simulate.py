@@ -41,11 +41,13 @@ def simulate(
     rule). Says for each bank what was tried, refused and why, pages moved, and how long it was dark.
     """
     from hotbank import simulate as simulation
-    from hotbank.model import Model, clock, traces, workloads
+    from hotbank.load import script as scripts
+    from hotbank.load import trace as traces
+    from hotbank.model import Model, clock
 
     if workload is None and trace_file is None:
         raise click.UsageError("give --workload, --trace or both")
-    script = workloads.load(workload) if workload else None
+    script = scripts.load(workload) if workload else None
     trace = traces.load(trace_file, allow_gaps=allow_gaps) if trace_file else None
     costs = clock.load_costs(costs_file) if costs_file else None
     model = Model.boot(board.load(board_name), seed=seed, costs=costs)

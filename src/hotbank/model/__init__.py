@@ -5,6 +5,5 @@ from __future__ import annotations
 
 from hotbank.model.clock import SimClock, WallClock
 from hotbank.model.machine import Model
-from hotbank.model.workload import Workload
 
-__all__ = ["Model", "SimClock", "WallClock", "Workload"]
+__all__ = ["Model", "SimClock", "WallClock"]

@@ -67,7 +67,7 @@ _FOOTPRINTS = {
 
 
 class Start(Protocol):
-    """What a model starts from: a boot, or a captured machine (restore.py)."""
+    """What a model starts from: a boot, or a captured machine (resume.py)."""
 
     @property
     def arch(self) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captures: a machine's snapshot with the kind of every page, as a file that a model starts from (restore.py).
+"""Captures: a machine's snapshot with the kind of every page, as a file that a model starts from (resume.py).
 
 The file is one JSON document, gzipped if its name ends in ``.gz``: ``{"hotbank": "capture", "version": 1, "kinds":
 [names], "snapshot": {...}, "blocks": [...]}`` with one entry per memory block, whose ``runs`` alternate between an

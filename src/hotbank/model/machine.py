@@ -29,7 +29,7 @@ from hotbank.model.clock import Costs, ModelClock, SimClock
 from hotbank.model.folios import Folios
 from hotbank.model.frames import CODE, DARK, FREE, KINDS, OFFLINE, Frames, MigrateType
 from hotbank.model.hotplug import MemoryHotplug
-from hotbank.model.restore import Restored, captured_board
+from hotbank.model.resume import Restored, captured_board
 from hotbank.model.tasks import Tasks
 from hotbank.model.validate import validate
 from hotbank.model.zoning import POLICIES, MemoryBlock, group_of

@@ -64,7 +64,8 @@ def run(folder: Path, boot: Callable[[], Machine]) -> int:
 
 def boot(spec: ModelSpec) -> Machine:
     """The model of the spec, on the wall clock."""
-    from hotbank.model import Model, WallClock, Workload
+    from hotbank.load import Workload
+    from hotbank.model import Model, WallClock
 
     options: dict[str, Any] = {} if spec.kernel is None else {"kernel": spec.kernel}
     description = None

@@ -6,7 +6,7 @@ from __future__ import annotations
 from array import array
 
 from hotbank.memory import Kind
-from hotbank.model.compiled import CompiledFrames
+from hotbank.model.compiled.frames import CompiledFrames
 from hotbank.model.frames import CODE, DARK, NO_FRAME, MigrateType, Shape
 
 

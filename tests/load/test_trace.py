@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from hotbank import board
 from hotbank.errors import FormatError
+from hotbank.load import trace as traces
+from hotbank.load.trace import Replay, Sample, Trace
 from hotbank.memory import Kind
-from hotbank.model import Model, traces
+from hotbank.model import Model
 from hotbank.model.frames import KINDS
-from hotbank.model.traces import Replay, Sample, Trace
 
 DATA = Path(__file__).parents[1] / "data" / "traces"
 LAPTOP = DATA / "brolley-t530_2018-04-16_10s.csv.gz"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workloads from TOML: processes that grow and churn, file scans, forks, pins, kernel memory.
 
-A file has ``name``, ``seconds`` to run, and arrays of tables, each one actor: ``[[growth]]``, ``[[churn]]``,
-``[[scan]]``, ``[[fork]]``, ``[[pin]]``, ``[[inodes]]``, ``[[driver]]``; docs/model.md has their keys. An actor is a
+A file has ``name``, ``seconds`` to run, and arrays of tables, each one activity: ``[[growth]]``, ``[[churn]]``,
+``[[scan]]``, ``[[fork]]``, ``[[pin]]``, ``[[inodes]]``, ``[[driver]]``; docs/model.md has their keys. An activity is a
 generator that acts on the model and yields the seconds until its next act; times and amounts vary by a seeded half.
 """
 
@@ -23,14 +23,14 @@ from hotbank.memory import parse_size
 from hotbank.model.clock import Alarm
 from hotbank.model.machine import Model
 
-_STEP = 0.5  # seconds between two acts of an actor that has a rate
-_PAUSE = 1.0  # seconds until an actor that was refused, or killed, begins anew
+_STEP = 0.5  # seconds between two acts of an activity that has a rate
+_PAUSE = 1.0  # seconds until an activity that was refused, or killed, begins anew
 _FOREVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """What an actor acts on. ``name``: its own, unique in the workload."""
+class Context:
+    """What an activity acts on. ``name``: its own, unique in the workload."""
 
     model: Model
     random: random.Random
@@ -60,10 +60,10 @@ class Stage:
         return time * self.random.uniform(0.5, 1.5)
 
 
-class Actor(Protocol):
+class Activity(Protocol):
     """One table of a workload."""
 
-    def play(self, stage: Stage) -> Iterator[float]:
+    def run(self, context: Context) -> Iterator[float]:
         """Act, and yield the seconds until the next act. Begun anew after a KernelError."""
         ...
 
@@ -77,15 +77,15 @@ class Growth:
     high: int
     rate: int
 
-    def play(self, stage: Stage) -> Iterator[float]:
-        top = stage.exactly(self.high)
+    def run(self, context: Context) -> Iterator[float]:
+        top = context.exactly(self.high)
         while True:
-            with stage.process(self.comm, self.low) as pid:
-                while (there := stage.model.tasks.process(pid).rss) < top:
-                    yield stage.wait()
-                    stage.model.grow(pid, min(top - there, stage.pages(self.rate * _STEP)))
-                yield stage.wait()
-                stage.model.exit(pid)
+            with context.process(self.comm, self.low) as pid:
+                while (there := context.model.tasks.process(pid).rss) < top:
+                    yield context.wait()
+                    context.model.grow(pid, min(top - there, context.pages(self.rate * _STEP)))
+                yield context.wait()
+                context.model.exit(pid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +96,15 @@ class Churn:
     size: int
     rate: int
 
-    def play(self, stage: Stage) -> Iterator[float]:
-        whole = stage.exactly(self.size)
-        with stage.process(self.comm, self.size) as pid:
+    def run(self, context: Context) -> Iterator[float]:
+        whole = context.exactly(self.size)
+        with context.process(self.comm, self.size) as pid:
             while True:
-                yield stage.wait()
-                pages = min(stage.pages(self.rate * _STEP), whole)
-                stage.model.shrink(pid, pages)
-                stage.model.grow(pid, pages)
-                stage.model.write(pid, stage.random.randrange(whole))
+                yield context.wait()
+                pages = min(context.pages(self.rate * _STEP), whole)
+                context.model.shrink(pid, pages)
+                context.model.grow(pid, pages)
+                context.model.write(pid, context.random.randrange(whole))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +116,21 @@ class Scan:
     files: int
     dirty: int
 
-    def play(self, stage: Stage) -> Iterator[float]:
+    def run(self, context: Context) -> Iterator[float]:
         at = 0
         while True:
-            name = f"{stage.name}.{at % self.files}"
-            if name in stage.model.tasks.files:
-                stage.model.remove_file(name)
-            while (left := stage.exactly(self.size) - stage.model.tasks.cached(name)) > 0:
-                pages = min(left, stage.pages(self.rate * _STEP))
+            name = f"{context.name}.{at % self.files}"
+            if name in context.model.tasks.files:
+                context.model.remove_file(name)
+            while (left := context.exactly(self.size) - context.model.tasks.cached(name)) > 0:
+                pages = min(left, context.pages(self.rate * _STEP))
                 written = pages * self.dirty // 100
-                stage.model.read_file(name, pages - written)
-                stage.model.write_file(name, written)
-                yield stage.wait()
-                stage.model.write_back(name)
+                context.model.read_file(name, pages - written)
+                context.model.write_file(name, written)
+                yield context.wait()
+                context.model.write_back(name)
             at += 1
-            yield stage.wait()
+            yield context.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +143,14 @@ class Fork:
     every: float
     live: float
 
-    def play(self, stage: Stage) -> Iterator[float]:
-        model = stage.model
-        with stage.process(self.comm, self.size) as parent:
-            model.share(parent, stage.exactly(self.shared))
+    def run(self, context: Context) -> Iterator[float]:
+        model = context.model
+        with context.process(self.comm, self.size) as parent:
+            model.share(parent, context.exactly(self.shared))
             while True:
-                yield stage.wait(self.every)
+                yield context.wait(self.every)
                 child = model.fork(parent)
-                yield stage.wait(self.live)
+                yield context.wait(self.live)
                 if child in model.tasks.processes:  # the OOM killer may have been there first
                     model.exit(child)
 
@@ -164,12 +164,12 @@ class Pin:
     every: float
     hold: float
 
-    def play(self, stage: Stage) -> Iterator[float]:
-        with stage.process(self.comm, self.size) as pid:
+    def run(self, context: Context) -> Iterator[float]:
+        with context.process(self.comm, self.size) as pid:
             while True:
-                yield stage.wait(self.every)
-                vpage = stage.random.randrange(stage.exactly(self.size))
-                stage.model.pin(pid, vpage, seconds=stage.wait(self.hold) if self.hold else None)
+                yield context.wait(self.every)
+                vpage = context.random.randrange(context.exactly(self.size))
+                context.model.pin(pid, vpage, seconds=context.wait(self.hold) if self.hold else None)
                 if not self.hold:
                     yield _FOREVER
 
@@ -180,8 +180,8 @@ class Inodes:
 
     count: int
 
-    def play(self, stage: Stage) -> Iterator[float]:
-        stage.model.create_inodes(self.count)
+    def run(self, context: Context) -> Iterator[float]:
+        context.model.create_inodes(self.count)
         yield _FOREVER
 
 
@@ -192,20 +192,20 @@ class Driver:
     size: int
     hold: float
 
-    def play(self, stage: Stage) -> Iterator[float]:
+    def run(self, context: Context) -> Iterator[float]:
         while True:
-            stage.model.kernel_alloc(stage.name, stage.exactly(self.size))
-            yield stage.wait(self.hold)
-            stage.model.kernel_free(stage.name)
-            yield stage.wait(self.hold)
+            context.model.kernel_alloc(context.name, context.exactly(self.size))
+            yield context.wait(self.hold)
+            context.model.kernel_free(context.name)
+            yield context.wait(self.hold)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """An actor and when it is on: seconds from the workload's start, ``until`` not included."""
+class Scheduled:
+    """An activity and when it is on: seconds from the workload's start, ``until`` not included."""
 
     name: str
-    actor: Actor
+    activity: Activity
     start: float
     until: float
 
@@ -216,10 +216,10 @@ class Script:
 
     name: str
     seconds: float
-    parts: tuple[Part, ...]
+    parts: tuple[Scheduled, ...]
 
 
-class Show:
+class Playback:
     """A script being played on a model; ``refused`` counts acts that there was no memory for."""
 
     def __init__(self, model: Model, script: Script, seed: int = 0) -> None:
@@ -228,12 +228,12 @@ class Show:
         self.acts = 0
         self.refused = 0
 
-    def start(self) -> Show:
+    def start(self) -> Playback:
         """Begin every part when it is due on the model's clock."""
         began = self._model.clock.now()
         for part in self._script.parts:
-            stage = Stage(self._model, random.Random(f"{self._seed}/{part.name}"), part.name)
-            self._later(part, part.start, self._opening(part, stage, began))
+            context = Context(self._model, random.Random(f"{self._seed}/{part.name}"), part.name)
+            self._later(part, part.start, self._opening(part, context, began))
         return self
 
     def stop(self) -> None:
@@ -242,10 +242,10 @@ class Show:
             alarm.cancel()
         self._alarms.clear()
 
-    def _opening(self, part: Part, stage: Stage, began: float) -> Callable[[], None]:
-        return lambda: self._act(part, stage, part.actor.play(stage), began)
+    def _opening(self, part: Scheduled, context: Context, began: float) -> Callable[[], None]:
+        return lambda: self._act(part, context, part.activity.run(context), began)
 
-    def _act(self, part: Part, stage: Stage, acts: Iterator[float], began: float) -> None:
+    def _act(self, part: Scheduled, context: Context, acts: Iterator[float], began: float) -> None:
         if self._model.clock.now() - began >= part.until:
             return
         self.acts += 1
@@ -253,12 +253,12 @@ class Show:
             wait = next(acts)
         except KernelError:
             self.refused += 1
-            self._later(part, _PAUSE, self._opening(part, stage, began))
+            self._later(part, _PAUSE, self._opening(part, context, began))
             return
         if wait != _FOREVER:
-            self._later(part, wait, lambda: self._act(part, stage, acts, began))
+            self._later(part, wait, lambda: self._act(part, context, acts, began))
 
-    def _later(self, part: Part, wait: float, call: Callable[[], None]) -> None:
+    def _later(self, part: Scheduled, wait: float, call: Callable[[], None]) -> None:
         self._alarms[part.name] = self._model.clock.call_later(wait, call)
 
 
@@ -301,7 +301,7 @@ def _script(keys: Keys) -> Script:
     name, length = keys.take("name", text), keys.take("seconds", seconds)
     parts = tuple(
         _part(f"{kind}[{number}]", table, kind, length)
-        for kind in _ACTORS
+        for kind in _ACTIVITIES
         for number, table in enumerate(keys.arrays(kind))
     )
     keys.done()
@@ -315,27 +315,27 @@ def _shipped_folders() -> tuple[Path, ...]:
     return tuple(p for p in (package / "workloads", package.parents[1] / "workloads") if p.is_dir())
 
 
-def _part(name: str, keys: Keys, kind: str, length: float) -> Part:
-    actor = _ACTORS[kind](keys)
+def _part(name: str, keys: Keys, kind: str, length: float) -> Scheduled:
+    activity = _ACTIVITIES[kind](keys)
     start, until = keys.take("start", _moment, 0.0), keys.take("until", _moment, length)
     keys.done()
     if until <= start:
         raise BoardError(f"{name}.until", until, f"must be after start = {start:g}")
-    return Part(name, actor, start, until)
+    return Scheduled(name, activity, start, until)
 
 
-def _growth(keys: Keys) -> Actor:
+def _growth(keys: Keys) -> Activity:
     low, high = keys.take("from", _size, 1), keys.take("to", _size)
     if high < low:
         raise BoardError("growth.to", high, f"must not be below from = {low}")
     return Growth(keys.take("comm", text), low, high, keys.take("rate", _size))
 
 
-def _churn(keys: Keys) -> Actor:
+def _churn(keys: Keys) -> Activity:
     return Churn(keys.take("comm", text), keys.take("size", _size), keys.take("rate", _size))
 
 
-def _scan(keys: Keys) -> Actor:
+def _scan(keys: Keys) -> Activity:
     return Scan(
         keys.take("size", _size),
         keys.take("rate", _size),
@@ -344,7 +344,7 @@ def _scan(keys: Keys) -> Actor:
     )
 
 
-def _fork(keys: Keys) -> Actor:
+def _fork(keys: Keys) -> Activity:
     return Fork(
         keys.take("comm", text),
         keys.take("size", _size),
@@ -354,20 +354,20 @@ def _fork(keys: Keys) -> Actor:
     )
 
 
-def _pin(keys: Keys) -> Actor:
+def _pin(keys: Keys) -> Activity:
     size, every = keys.take("size", _size), keys.take("every", seconds)
     return Pin(keys.take("comm", text), size, every, keys.take("hold", _moment, 0.0))
 
 
-def _inodes(keys: Keys) -> Actor:
+def _inodes(keys: Keys) -> Activity:
     return Inodes(keys.take("count", _count))
 
 
-def _driver(keys: Keys) -> Actor:
+def _driver(keys: Keys) -> Activity:
     return Driver(keys.take("size", _size), keys.take("hold", seconds))
 
 
-_ACTORS: dict[str, Callable[[Keys], Actor]] = {
+_ACTIVITIES: dict[str, Callable[[Keys], Activity]] = {
     "growth": _growth,
     "churn": _churn,
     "scan": _scan,

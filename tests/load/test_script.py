@@ -11,10 +11,11 @@ import pytest
 from hotbank import board
 from hotbank.errors import BoardError, Code
 from hotbank.firmware import describe
+from hotbank.load import script as scripts
+from hotbank.load.script import Playback
 from hotbank.memory import Kind
-from hotbank.model import Model, workloads
+from hotbank.model import Model
 from hotbank.model.clock import Costs, load_costs
-from hotbank.model.workloads import Show
 from model.small_boards import FOREVER, HIGH, errno_of, small_model
 
 HEAD = 'name = "t"\nseconds = 100\n'
@@ -30,24 +31,24 @@ PARTS = {
 }
 
 
-def played(text: str, seed: int = 0, seconds: float = 30) -> tuple[Model, Show]:
+def played(text: str, seed: int = 0, seconds: float = 30) -> tuple[Model, Playback]:
     model = small_model()
-    show = Show(model, workloads.loads(HEAD + text), seed).start()
+    playback = Playback(model, scripts.loads(HEAD + text), seed).start()
     model.clock.sleep(seconds)
     model.validate()
     assert model.check_contents() == ()
-    return model, show
+    return model, playback
 
 
 @pytest.mark.parametrize("kind", PARTS)
 def test_each_part_lives_and_leaves_the_books_right(kind: str) -> None:
-    model, show = played(PARTS[kind])
-    assert show.refused == 0
-    assert show.acts >= (1 if kind == "inodes" else 10)
-    show.stop()
-    acts = show.acts
+    model, playback = played(PARTS[kind])
+    assert playback.refused == 0
+    assert playback.acts >= (1 if kind == "inodes" else 10)
+    playback.stop()
+    acts = playback.acts
     model.clock.sleep(30)
-    assert show.acts == acts
+    assert playback.acts == acts
 
 
 def test_what_the_parts_hold() -> None:
@@ -74,20 +75,20 @@ def test_a_seed_fixes_everything() -> None:
 
 def test_parts_begin_and_end_when_they_say() -> None:
     model = small_model()
-    script = workloads.loads(HEAD + PARTS["churn"] + "start = 10\nuntil = 20\n")
-    show = Show(model, script).start()
+    script = scripts.loads(HEAD + PARTS["churn"] + "start = 10\nuntil = 20\n")
+    playback = Playback(model, script).start()
     model.clock.sleep(9.9)
-    assert show.acts == 0
+    assert playback.acts == 0
     model.clock.sleep(10)
-    acts = show.acts
+    acts = playback.acts
     assert acts > 5
     model.clock.sleep(30)
-    assert show.acts == acts
+    assert playback.acts == acts
 
 
 def test_a_part_that_is_refused_begins_anew() -> None:
-    model, show = played(PARTS["growth"].replace("4M", "400M").replace("1M", "10M"), seconds=90)
-    assert show.refused > 0
+    model, playback = played(PARTS["growth"].replace("4M", "400M").replace("1M", "10M"), seconds=90)
+    assert playback.refused > 0
     assert len(model.tasks.oom_killed) > 0
     assert len(model.tasks.processes) <= 1, "what was refused has ended"
 
@@ -103,8 +104,8 @@ def test_forty_thousand_inodes_with_the_movable_bank_and_without() -> None:
     """As on the 32-bit port: a bank described as movable leaves; without the tag slab pages keep a block of it."""
 
     def left(model: Model) -> list[int]:
-        script = workloads.load("inodes")
-        Show(model, script).start()
+        script = scripts.load("inodes")
+        Playback(model, script).start()
         model.clock.sleep(script.seconds)
         bank = model.snapshot().bank("high")
         assert bank is not None
@@ -138,18 +139,18 @@ def test_forty_thousand_inodes_with_the_movable_bank_and_without() -> None:
 )
 def test_what_is_wrong_with_a_workload_is_said(text: str, key: str) -> None:
     with pytest.raises(BoardError) as caught:
-        workloads.loads(text)
+        scripts.loads(text)
     assert (caught.value.key, caught.value.code) == (key, Code.BAD_FORMAT)
 
 
-@pytest.mark.parametrize("name", [path.stem for path in workloads._shipped_folders()[-1].glob("*.toml")])
+@pytest.mark.parametrize("name", [path.stem for path in scripts._shipped_folders()[-1].glob("*.toml")])
 def test_shipped_workloads_can_be_read(name: str) -> None:
-    assert workloads.load(name).name == name
+    assert scripts.load(name).name == name
 
 
 def test_an_unknown_workload_names_those_there_are() -> None:
     with pytest.raises(BoardError, match="camera, inodes"):
-        workloads.load("nowhere")
+        scripts.load("nowhere")
 
 
 # Costs
