@@ -25,7 +25,9 @@ from hotbank.boards_qemu.supervisor import Emulated
 from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError
 from hotbank.machine import Snapshot, Survey
 from hotbank.memory import BlockState, Online, Zone
-from hotbank.operate.verdict import Verdict, resolve, surveys_of, verdict
+from hotbank.operate.look import surveys_of
+from hotbank.operate.targets import resolve
+from hotbank.operate.verdict import Verdict, verdict
 from kernel.kernel_kit import guest, span_of
 
 BOARD = Path(__file__).parent / "arm64" / "verdicts.toml"

@@ -15,7 +15,9 @@ from hotbank.load import Workload
 from hotbank.memory import BlockState, KernelState, Kind
 from hotbank.model import Model
 from hotbank.operate import Limits
-from hotbank.operate.verdict import resolve, surveys_of, verdict
+from hotbank.operate.look import surveys_of
+from hotbank.operate.targets import resolve
+from hotbank.operate.verdict import verdict
 from operate.scripted import PAGES, Scripted
 
 IN_ORDER = (Code.UNMOVABLE, Code.CMA, Code.HUGETLB, Code.BOOT_MEMORY, Code.PINNED, Code.POISONED)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hotbank.errors import Code
 from hotbank.machine import BankStatus, Block, DomainStatus, Evidence, Snapshot, Survey, ZoneInfo
 from hotbank.memory import BlockState, KernelState, Kind, Power, Range
-from hotbank.operate.verdict import must_fit, resolve, room_for, verdict
+from hotbank.operate.targets import resolve
+from hotbank.operate.verdict import must_fit, room_for, verdict
 
 PAGE, PAGES = 4096, 40  # 40 pages to a block: small numbers shrink well
 BLOCK = PAGE * PAGES

@@ -22,7 +22,9 @@ from hotbank.machine import Snapshot, Survey
 from hotbank.memory import MIB, BlockState, Kind, Online, Range
 from hotbank.model import Model
 from hotbank.model.migrate import Pass
-from hotbank.operate.verdict import Verdict, must_fit, resolve, room_for, surveys_of, verdict
+from hotbank.operate.look import surveys_of
+from hotbank.operate.targets import resolve
+from hotbank.operate.verdict import Verdict, must_fit, room_for, verdict
 
 PATIENCE = 3.0  # simulated seconds: a block that can leave takes less than one
 PER_MODEL = 6  # states taken of one model

@@ -11,7 +11,8 @@ import pytest
 
 from hotbank.errors import Code
 from hotbank.machine import Snapshot, Survey
-from hotbank.operate.verdict import Target, Verdict, verdict
+from hotbank.operate.targets import Target
+from hotbank.operate.verdict import Verdict, verdict
 from verdicts import states
 from verdicts.states import CLASSES, Trial, matrix, trials
 

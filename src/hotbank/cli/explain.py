@@ -14,7 +14,8 @@ from hotbank.cli.looking import look, machine_of, not_seen, short, sysroot_optio
 from hotbank.errors import Code
 from hotbank.machine import Evidence, Machine, Snapshot
 from hotbank.memory import Kind, format_size
-from hotbank.operate.verdict import Target, Verdict, block_numbers, resolve, verdict
+from hotbank.operate.targets import Target, block_numbers, resolve
+from hotbank.operate.verdict import Verdict, verdict
 
 
 @click.command("explain")

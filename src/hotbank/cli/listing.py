@@ -20,7 +20,9 @@ from hotbank.errors import Code
 from hotbank.host import Host
 from hotbank.machine import BankStatus, Block, Machine, Snapshot, Survey
 from hotbank.memory import BlockState, Kind
-from hotbank.operate.verdict import resolve, surveys_of, verdict
+from hotbank.operate.look import surveys_of
+from hotbank.operate.targets import resolve
+from hotbank.operate.verdict import verdict
 
 SCHEMA = 1
 _NO_USE = frozenset({Kind.FREE, Kind.HOLE, Kind.UNKNOWN})

@@ -14,7 +14,7 @@ import click
 from hotbank.cli.context import Context
 from hotbank.errors import Code
 from hotbank.machine import Machine, Snapshot, Survey
-from hotbank.operate.verdict import surveys_of
+from hotbank.operate.look import surveys_of
 
 _PATIENCE = 1.0  # seconds without a word
 _VIEWS = {

@@ -23,7 +23,8 @@ from hotbank.machine import DomainStatus, Snapshot, Survey, ZoneInfo
 from hotbank.memory import KernelState, Kind, Power, Zone, format_size
 from hotbank.operate.plan import Action, Plan, Step, domain_of, lowest_power, removal
 from hotbank.operate.reasons import remedy
-from hotbank.operate.verdict import Target, block_numbers, lies_in, must_fit, room_for, spare_in, verdict, zones_for
+from hotbank.operate.targets import Target, block_numbers
+from hotbank.operate.verdict import lies_in, must_fit, room_for, spare_in, verdict, zones_for
 
 EFFORT = 4_000_000  # steps of a choice, a few seconds; then the best that was found is given, and what is proven of it
 _SCALE = 1 << 10  # prices of room are fractions of this denominator

@@ -16,7 +16,8 @@ from hotbank.errors import Code
 from hotbank.machine import BankStatus, DomainStatus, Snapshot, Survey
 from hotbank.memory import BlockState, KernelState, Online, Power, Zone
 from hotbank.operate.reasons import remedy
-from hotbank.operate.verdict import SCHEMA, Target, Verdict, block_numbers, verdict
+from hotbank.operate.targets import Target, block_numbers
+from hotbank.operate.verdict import SCHEMA, Verdict, verdict
 
 # Measured on emulated arm64 boards (128 MiB blocks, 30,000 pages in 1.1 s, an empty block in 10 to 90 ms).
 _SECONDS_PER_PAGE = 35e-6

@@ -18,7 +18,7 @@ from hotbank.operate.journal import Before, BlockBefore, Journal
 from hotbank.operate.plan import Action
 from hotbank.operate.power import ask, darken, switch_on
 from hotbank.operate.reasons import code_of, errno_of
-from hotbank.operate.verdict import block_numbers
+from hotbank.operate.targets import block_numbers
 
 _PASSES = 2  # a refusal that was only a moment's is healed by asking once more
 

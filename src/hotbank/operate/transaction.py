@@ -18,6 +18,7 @@ from hotbank.errors import CancelPending, Code, HotbankError, KernelError, Refus
 from hotbank.machine import Evidence, Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Zone
 from hotbank.operate.journal import Before, Journal
+from hotbank.operate.look import surveys_of
 from hotbank.operate.plan import Action, Plan, Step, policy_is_safe
 from hotbank.operate.power import ask, darken, switch_on
 from hotbank.operate.reasons import (
@@ -30,7 +31,8 @@ from hotbank.operate.reasons import (
     remedy,
 )
 from hotbank.operate.restore import Hand, Restorer, find
-from hotbank.operate.verdict import SCHEMA, Verdict, block_numbers, resolve, surveys_of, verdict
+from hotbank.operate.targets import block_numbers, resolve
+from hotbank.operate.verdict import SCHEMA, Verdict, verdict
 
 _NEVER_FORCED = (Code.STUCK, Code.CANCEL_PENDING, Code.DEADLINE)
 _BY_SURVEY: Mapping[int, tuple[Code, ...]] = {

@@ -9,19 +9,18 @@ or for want of room and tries for ever.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hotbank.errors import Code, Refusal
-from hotbank.machine import BankStatus, Block, Evidence, Machine, Owner, Snapshot, Survey, ZoneInfo
-from hotbank.memory import BlockState, KernelState, Kind, Zone
+from hotbank.errors import Code
+from hotbank.machine import BankStatus, Block, Evidence, Owner, Snapshot, Survey, ZoneInfo
+from hotbank.memory import KernelState, Kind, Zone
 from hotbank.operate.reasons import remedy
+from hotbank.operate.targets import Target
 
 SCHEMA = 1
-_BLOCK_NAME = re.compile(r"(?:memory)?([0-9]+)")
 _EVIDENCE = 16
 _KERNEL = frozenset({Zone.DMA, Zone.DMA32, Zone.NORMAL})
 _HIGH = frozenset({Zone.HIGHMEM, Zone.MOVABLE})
@@ -29,15 +28,6 @@ _MIGRATABLE = _KERNEL | _HIGH
 _AT_ISOLATION = (Code.UNMOVABLE, Code.CMA, Code.HUGETLB)
 _AT_MIGRATION = (Code.PINNED,)
 _AT_RETURN = (Code.POISONED,)  # the block leaves, but can't be put online again (EHWPOISON)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a verdict or a plan is about: a bank, or one block. ``blocks``: numbers, as far as the kernel has them."""
-
-    name: str
-    bank: BankStatus | None
-    blocks: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,34 +70,8 @@ class Verdict:
         }
 
 
-def resolve(snapshot: Snapshot, name: str | int) -> Target:
-    """The bank of that name, or the block (``4``, ``"4"``, ``"memory4"``). Raises Refusal(NO_SUCH_BANK)."""
-    bank = snapshot.bank(str(name))
-    if bank is not None:
-        present = {b.number for b in snapshot.blocks}
-        return Target(bank.name, bank, tuple(n for n in block_numbers(snapshot, bank) if n in present))
-    match = _BLOCK_NAME.fullmatch(str(name))
-    if match is not None and snapshot.block(int(match[1])) is not None:
-        number = int(match[1])
-        owner = next((b for b in snapshot.banks if number in block_numbers(snapshot, b)), None)
-        return Target(f"memory{number}", owner, (number,))
-    known = ", ".join(b.name for b in snapshot.banks) or "none"
-    code = Code.NO_SUCH_BANK
-    raise Refusal(code, f"{snapshot.machine} has no bank or block {name!r}; banks: {known}", remedy=remedy(code))
-
-
-def block_numbers(snapshot: Snapshot, bank: BankStatus) -> range:
-    """Numbers of all blocks that the bank touches, in the kernel or not: physical address / block size."""
-    return range(bank.range.start // snapshot.block_size, -(-bank.range.end // snapshot.block_size))
-
-
-def surveys_of(machine: Machine, snapshot: Snapshot, blocks: Iterable[int]) -> dict[int, Survey]:
-    """Surveys of those of the blocks that are online; the others hold nothing that would have to move."""
-    return {n: machine.survey(n) for n in blocks if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE}
-
-
 def verdict(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> Verdict:
-    """What will happen if the target is taken away now. ``surveys``: of its online blocks, see ``surveys_of``."""
+    """What will happen if the target is taken away now. ``surveys``: of its online blocks, see look.py."""
     kinds = Counter[Kind]()
     for survey in surveys.values():
         kinds.update(survey.kinds)

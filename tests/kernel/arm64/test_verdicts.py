@@ -12,7 +12,8 @@ import pytest
 from hotbank.errors import Code
 from hotbank.machine import Snapshot, Survey
 from hotbank.memory import Zone
-from hotbank.operate.verdict import Target, Verdict, resolve, verdict
+from hotbank.operate.targets import Target, resolve
+from hotbank.operate.verdict import Verdict, verdict
 from kernel.states import CLASSES, Trial, false, matrix, trials
 
 FEW, MORE, MANY = 100, 200, 600

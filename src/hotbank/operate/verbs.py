@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bank out and bank in: the plan of the machine as it is now, carried out as one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hotbank.machine import Machine
+from hotbank.operate.journal import Journal, MemoryJournal
+from hotbank.operate.look import plan_add, plan_in_time
+from hotbank.operate.transaction import Event, Limits, Outcome, Transaction, never, unheard
+
+
+def remove(
+    machine: Machine,
+    target: str | int,
+    *,
+    journal: Journal | None = None,
+    limits: Limits | None = None,
+    force: bool = False,
+    keep_partial: bool = False,
+    interrupted: Callable[[], bool] = never,
+    on_event: Callable[[Event], None] = unheard,
+    began: float | None = None,
+) -> Outcome:
+    """Take the bank out of the kernel and its domain as dark as the board allows, or put everything back.
+
+    ``force``: try although the verdict says no, under the same deadlines. ``keep_partial``: on failure leave
+    out what is out (exit status 64). ``began``: when it was ordered, on the machine's clock, if that was
+    earlier: limits count from there. Raises Refusal(NO_SUCH_BANK) and Refusal(BUSY_TRANSACTION).
+    """
+    limits, began = limits or Limits(), machine.clock.now() if began is None else began
+    return Transaction(
+        machine,
+        plan_in_time(machine, target, began + limits.total),
+        journal=journal or MemoryJournal(),
+        limits=limits,
+        force=force,
+        keep_partial=keep_partial,
+        interrupted=interrupted,
+        on_event=on_event,
+        began=began,
+    ).run()
+
+
+def add(
+    machine: Machine,
+    target: str | int,
+    *,
+    journal: Journal | None = None,
+    limits: Limits | None = None,
+    keep_partial: bool = False,
+    interrupted: Callable[[], bool] = never,
+    on_event: Callable[[Event], None] = unheard,
+    began: float | None = None,
+) -> Outcome:
+    """Bring the bank back: power on, into the kernel, every block Movable; or put everything back.
+
+    Raises Refusal(NO_SUCH_BANK) and Refusal(BUSY_TRANSACTION).
+    """
+    return Transaction(
+        machine,
+        plan_add(machine, target),
+        journal=journal or MemoryJournal(),
+        limits=limits,
+        keep_partial=keep_partial,
+        interrupted=interrupted,
+        on_event=on_event,
+        began=began,
+    ).run()
