@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from hotbank.errors import Code, Refusal
 from hotbank.memory import MIB, MemoryMap, MemoryRegion, Range
-from hotbank.zones import banks
-from hotbank.zones.banks import NR_BANKS, MemBank, MemInfo
+from hotbank.zones import proposal_2009
+from hotbank.zones.proposal_2009 import NR_BANKS, MemBank, MemInfo
 from zones.maps import arm, codes, memory, region, spans
 
 _parts = st.tuples(st.integers(0, 40).map(lambda n: n * 7), st.integers(1, 60).map(lambda n: n * 13), st.booleans())
@@ -105,7 +105,7 @@ def test_registration_has_the_limits_of_then() -> None:
 
 def test_the_property_notices_a_lost_hole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the holes that movable banks leave, adjusting differs from walking."""
-    monkeypatch.setattr(banks, "_carve", lambda *_: None)
+    monkeypatch.setattr(proposal_2009, "_carve", lambda *_: None)
     board = memory(region(1024, 256), region(1280, 256, hot=True, source="ATAG_MEM_MOVABLE"), region(1536, 256))
     adjusted, walked = (arm(board, strategy=s) for s in ("adjust", "banks"))
     assert adjusted.zones != walked.zones

@@ -1,157 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which zones a kernel will make of what firmware says: a pure function from a memory map to a layout.
 
-``boot`` follows early boot up to memblock and the architecture's zone limits, ``mainline`` free_area_init,
-``banks`` the two strategies of the 2009 proposal, ``surprises`` what a user should be warned of. The command line's
-``mem=`` and ``movablemem=`` are applied here, because what they do depends on the architecture.
+``prediction``     the whole way
+``boot``           early boot up to memblock and the architecture's zone limits
+``memblock``       the list of memory that it keeps
+``mainline``       free_area_init
+``proposal_2009``  the two strategies of the 2009 proposal
+``layout``         what a prediction is made of
+``surprises``      what a user should be warned of
+``iomem``          what a running kernel took as System RAM
 """
 
-from __future__ import annotations
-
-from dataclasses import replace
-
-from hotbank.errors import Code, Refusal
-from hotbank.firmware import cmdline as _cmdline
-from hotbank.memory import MemoryMap, MemoryRegion, Range, Zone, format_size, merge
-from hotbank.zones import banks, mainline, surprises
-from hotbank.zones.boot import KERNELS, Boot, Kernel, boot_arm, boot_arm64, kernel_traits
+from hotbank.zones.boot import KERNELS
 from hotbank.zones.layout import BlockZones, Hidden, Layout, Warning, ZoneSpan
+from hotbank.zones.prediction import STRATEGIES, predict
 
 __all__ = ["KERNELS", "STRATEGIES", "BlockZones", "Hidden", "Layout", "Warning", "ZoneSpan", "predict"]
-
-STRATEGIES = ("mainline", "adjust", "banks")
-
-
-def predict(
-    memory: MemoryMap,
-    *,
-    arch: str,
-    page_size: int,
-    block_size: int,
-    cmdline: str | None = None,
-    kernel: str = "6.12",
-    strategy: str = "mainline",
-    dma_size: int | None = None,
-) -> Layout:
-    """The layout that ``kernel`` (6.1, 6.12 or 7.3) makes of ``memory`` on ``arch`` (arm, arm64; any is arm64).
-
-    ``cmdline`` replaces the description's own line. ``strategy``: ``mainline``, or ``adjust`` and ``banks`` of the
-    2009 proposal, which honour every movable bank. ``dma_size``: on arm, bytes of the machine's DMA zone, None for a
-    kernel without ZONE_DMA. Sizes in bytes. Raises FormatError (command line) and Refusal.
-    """
-    _check(arch, page_size, block_size, strategy)
-    line = cmdline if cmdline is not None else memory.cmdline or ""
-    options = _cmdline.memory_options(_cmdline.decode(line))
-    traits = kernel_traits(kernel) if strategy == "mainline" else replace(kernel_traits(kernel), tree_hotplug=True)
-    if arch == "arm":
-        boot = boot_arm(memory, options, page_size, dma_size)
-    else:
-        boot = boot_arm64(memory, options, traits, page_size)
-    hidden = _hidden(memory, boot)
-    if strategy == "mainline":
-        zones = mainline.zones(boot, options, traits, page_size)
-        blocks = mainline.blocks(boot, zones, page_size, block_size)
-    else:
-        info = banks.register(boot, page_size)
-        zones = (banks.adjust if strategy == "adjust" else banks.walk)(boot, info, page_size)
-        blocks = banks.blocks(boot, info, zones, page_size, block_size)
-    found = surprises.warnings(
-        surprises.Case(
-            memory=memory,
-            options=options,
-            line=line,
-            arch="arm" if arch == "arm" else "arm64",
-            kernel_name=kernel,
-            kernel=traits,
-            page_size=page_size,
-            block_size=block_size,
-            boot=boot,
-            zones=zones,
-            blocks=blocks,
-            hidden=hidden,
-        )
-    )
-    differs = _strategies_differ(boot, options, traits, page_size, zones, strategy)
-    return Layout(zones, blocks, (*found, *differs), _system_ram(boot, strategy), hidden, _reserved(memory, boot))
-
-
-def _check(arch: str, page_size: int, block_size: int, strategy: str) -> None:
-    if arch not in ("arm", "arm64", "any"):
-        raise Refusal(Code.UNSUPPORTED, f"no zone rules for {arch!r}", remedy="known: arm, arm64")
-    if strategy not in STRATEGIES:
-        raise Refusal(Code.UNSUPPORTED, f"no strategy {strategy!r}", remedy="known: " + ", ".join(STRATEGIES))
-    largest = mainline.largest_block(page_size) * page_size
-    if block_size < largest or block_size & (block_size - 1):
-        message = f"a memory block of {format_size(block_size)} is no power of two, or less than a largest buddy block"
-        raise Refusal(Code.NOT_ALIGNED, message, remedy=f"{format_size(largest)} or a larger power of two")
-
-
-def _strategies_differ(
-    boot: Boot,
-    options: _cmdline.MemoryOptions,
-    kernel: Kernel,
-    page_size: int,
-    zones: tuple[ZoneSpan, ...],
-    strategy: str,
-) -> tuple[Warning, ...]:
-    """Where mainline and the 2009 strategies part: kernel memory above the lowest movable bank."""
-    if strategy == "mainline":
-        swallowed = _swallowed(boot, zones, page_size)
-        return tuple(Warning("KERNEL_ABOVE_MOVABLE", text) for text in swallowed)
-    honoured = replace(boot, movable_node=any(r.hotplug for r in boot.memory))
-    other = mainline.zones(honoured, options, kernel, page_size)
-    if other == zones:
-        return ()
-    text = ", ".join(f"{z.node}:{z.zone} {z.start_pfn:#x}+{z.spanned:#x} ({z.present:#x} present)" for z in other)
-    return (Warning("STRATEGY_DIFFERS", f"mainline would make other zones of these banks: {text}"),)
-
-
-def _swallowed(boot: Boot, zones: tuple[ZoneSpan, ...], page_size: int) -> list[str]:
-    """Memory that is not marked and lies in a ZONE_MOVABLE all the same, because a marked bank is below it."""
-    if not boot.movable_node:
-        return []
-    movable = [z for z in zones if z.zone == Zone.MOVABLE]
-    inside = (
-        r.range
-        for r in boot.memory
-        for z in movable
-        if not r.hotplug
-        and (r.node or 0) == z.node
-        and z.start_pfn * page_size <= r.range.start < z.end_pfn * page_size
-    )
-    return [f"{r} is not marked, but above a movable bank it becomes Movable as well" for r in merge(inside)]
-
-
-def _system_ram(boot: Boot, strategy: str) -> tuple[MemoryRegion, ...]:
-    honoured = boot.movable_node or strategy != "mainline"
-    return tuple(MemoryRegion(r.range, r.node, r.hotplug and honoured, "memblock") for r in boot.memory if not r.nomap)
-
-
-def _hidden(memory: MemoryMap, boot: Boot) -> tuple[Hidden, ...]:
-    """What firmware names and the kernel won't hand out: cut off, not mapped, reserved, or persistent."""
-    hidden = list(boot.hidden)
-    hidden += [Hidden(r.range, _no_map_reason(memory, r.range)) for r in boot.memory if r.nomap]
-    hidden += [Hidden(r, f"reserved: {name}") for r, name in _kept(memory, boot)]
-    hidden += [Hidden(r.range, f"{r.source}: persistent memory, no RAM before a driver adds it") for r in memory.pmem]
-    return tuple(sorted(hidden, key=lambda h: (h.range, h.why)))
-
-
-def _no_map_reason(memory: MemoryMap, range_: Range) -> str:
-    names = ", ".join(r.name for r in memory.reserved if r.no_map and r.range.overlaps(range_))
-    return f"no-map: {names}" if names else "below the first 2 MiB boundary, which 32-bit arm needs to begin at"
-
-
-def _kept(memory: MemoryMap, boot: Boot) -> list[tuple[Range, str]]:
-    """Reserved ranges inside mapped memory; reusable ones (CMA) are lent out and not among them."""
-    mapped = [r.range for r in boot.memory if not r.nomap]
-    return [
-        (part, r.name or "reserved")
-        for r in memory.reserved
-        if not r.reusable
-        for m in mapped
-        if (part := r.range.intersection(m))
-    ]
-
-
-def _reserved(memory: MemoryMap, boot: Boot) -> tuple[Range, ...]:
-    return merge(range_ for range_, _ in _kept(memory, boot))
