@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import errno as _errno
 import os
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -53,6 +54,7 @@ class Code(StrEnum):
     NOT_ALIGNED = "NOT_ALIGNED"
     OVERLAP = "OVERLAP"
     UNSUPPORTED = "UNSUPPORTED"
+    CHANGED = "CHANGED"
     # Beyond the list that INTERFACES pins: a user's bad input deserves a code as well.
     BAD_BOARD = "BAD_BOARD"
     BAD_FORMAT = "BAD_FORMAT"
@@ -142,6 +144,24 @@ class ProtocolError(HotbankError):
     """The other end of a connection sent what the protocol does not allow."""
 
     code = Code.BAD_FORMAT
+
+
+class Severity(StrEnum):
+    """How much a finding matters to taking banks away and giving them back."""
+
+    BLOCKS = "blocks"
+    HURTS = "hurts"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about a machine or a description that its owner should know. ``code`` is stable and upper case."""
+
+    code: str
+    severity: Severity
+    message: str
+    remedy: str
 
 
 # Linux numbers that Python's table lacks on some builds, or that exist only on Linux.

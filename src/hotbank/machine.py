@@ -8,14 +8,16 @@ crosses a wire as JSON (wire.py), so fields are plain: integers, strings, enums,
 
 from __future__ import annotations
 
+import errno
 import time
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
-from hotbank.errors import Code
-from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Range
+from hotbank.errors import Code, KernelError, Refusal
+from hotbank.memory import BlockNumber, BlockState, KernelState, Kind, Online, Power, Range
 
 
 class Clock(Protocol):
@@ -56,6 +58,12 @@ class Block:
     node: int | None = None
     used: int | None = None
 
+    @property
+    def zone(self) -> str | None:
+        """The zone that the block is in, or would go to by default; None where the kernel prints none."""
+        first = next(iter(self.valid_zones), "none")
+        return None if first == "none" else first
+
 
 @dataclass(frozen=True, slots=True)
 class ZoneInfo:
@@ -84,7 +92,12 @@ class ZoneInfo:
 
 @dataclass(frozen=True, slots=True)
 class BankStatus:
-    """One bank of the machine's board and where it stands now. ``used`` in pages, None when unknown."""
+    """One bank of the machine's board and where it stands now. ``used`` in pages, None when unknown.
+
+    ``blocks``: numbers of those that the kernel has; all that it ever has are ``Snapshot.blocks_of``. ``zone``: of its
+    blocks that are not offline, None when they are in several. ``node``: where the kernel has put its blocks, else
+    what the board says.
+    """
 
     name: str
     range: Range
@@ -98,6 +111,54 @@ class BankStatus:
     zone: str | None = None
     node: int | None = None
     used: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        span: Range,
+        there: Iterable[Block],
+        power: Power,
+        *,
+        stuck: bool = False,
+        at_boot: bool = True,
+        movable: bool = False,
+        route: str = "none",
+        domain: str | None = None,
+        node: int | None = None,
+    ) -> BankStatus:
+        """Where a bank stands by its blocks. ``there``: the blocks in the kernel that touch it, ascending.
+
+        ``node``: the board's word.
+        """
+        blocks = tuple(there)
+        zones = {b.zone for b in blocks if b.state is not BlockState.OFFLINE}
+        nodes = {b.node for b in blocks} - {None}
+        known = [b.used for b in blocks if b.used is not None]
+        return cls(
+            name,
+            span,
+            KernelState.STUCK if stuck else _kernel_state(span, blocks),
+            power,
+            tuple(b.number for b in blocks),
+            at_boot,
+            movable,
+            route,
+            domain,
+            zone=zones.pop() if len(zones) == 1 else None,
+            node=nodes.pop() if len(nodes) == 1 else node,
+            used=sum(known) if len(known) == len(blocks) else None,
+        )
+
+
+def _kernel_state(span: Range, blocks: tuple[Block, ...]) -> KernelState:
+    if not blocks:
+        return KernelState.ABSENT
+    states = {b.state for b in blocks}
+    if states == {BlockState.OFFLINE}:
+        return KernelState.OFFLINE
+    whole = len(blocks) == len(span.blocks(blocks[0].range.size))
+    return KernelState.ONLINE if whole and states == {BlockState.ONLINE} else KernelState.PARTIAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +174,7 @@ class DomainStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class OnlinePolicy:
     """How this kernel chooses zones: /sys/module/memory_hotplug/parameters, and ``movable_node`` of its command line.
 
     ``online``: ``contig-zones`` or ``auto-movable``; ``ratio``: ``auto_movable_ratio`` in percent.
@@ -126,7 +187,7 @@ class Policy:
     memmap_on_memory: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: it keeps its indexes
 class Snapshot:
     """A machine at one moment. ``page_size`` and ``block_size`` in bytes; ``blocks`` ascend by number.
 
@@ -149,20 +210,125 @@ class Snapshot:
     boot_memory_leaves: bool | None = None
     memmap_per_page: int = 64
     pending: int | None = None
-    policy: Policy = Policy()
+    policy: OnlinePolicy = OnlinePolicy()
 
     def block(self, number: int) -> Block | None:
         """The block of that number, or None where the kernel has no such block."""
         at = bisect_left(self.blocks, number, key=lambda b: b.number)
         return self.blocks[at] if at < len(self.blocks) and self.blocks[at].number == number else None
 
+    @property
+    def pages_per_block(self) -> int:
+        """Pages in a memory block."""
+        return self.block_size // self.page_size
+
     def bank(self, name: str) -> BankStatus | None:
         """The bank of that name, or None when the board has no such bank."""
-        return next((b for b in self.banks if b.name == name), None)
+        return self._banks_by_name.get(name)
+
+    def bank_at(self, block: int) -> BankStatus | None:
+        """The bank that touches the block of that number, in the kernel or not; None where there is none."""
+        return self._banks_by_block.get(BlockNumber(block))
+
+    def blocks_of(self, bank: BankStatus) -> range:
+        """Numbers of all blocks that the bank touches, whether the kernel has them or not."""
+        return bank.range.blocks(self.block_size)
+
+    def present(self, bank: BankStatus) -> tuple[Block, ...]:
+        """Those blocks of the bank that the kernel has, ascending."""
+        numbers = self.blocks_of(bank)
+        start = bisect_left(self.blocks, numbers.start, key=lambda b: b.number)
+        return self.blocks[start : bisect_left(self.blocks, numbers.stop, start, key=lambda b: b.number)]
 
     def domain(self, name: str) -> DomainStatus | None:
         """The power domain of that name, or None when the board has no such domain."""
         return next((d for d in self.domains if d.name == name), None)
+
+    def touching(self, domain: str) -> tuple[int, ...]:
+        """Numbers of the blocks in the kernel that touch the power domain: it must not go dark under them."""
+        found = self.domain(domain)
+        banks = [b for name in (found.banks if found else ()) if (b := self.bank(name)) is not None]
+        return tuple(sorted({block.number for bank in banks for block in self.present(bank)}))
+
+    @cached_property
+    def _banks_by_name(self) -> dict[str, BankStatus]:
+        return {bank.name: bank for bank in reversed(self.banks)}
+
+    @cached_property
+    def _banks_by_block(self) -> dict[BlockNumber, BankStatus]:
+        return {BlockNumber(number): bank for bank in reversed(self.banks) for number in self.blocks_of(bank)}
+
+
+def no_such(machine: str, what: str, name: object, known: Iterable[str] = ()) -> Refusal:
+    """The one refusal, on every machine, of a bank, block or domain that it has not. ``what``: which of these."""
+    names = ", ".join(known)
+    remedy = f"known: {names}" if names else "hotbank list shows the banks and blocks"
+    return Refusal(Code.NO_SUCH_BANK, f"{machine} has no {what} {name}", remedy=remedy)
+
+
+def refuse_dark(snapshot: Snapshot, domain: str, want: Power) -> None:
+    """The interlock of every machine's ``set_power``: KernelError(EBUSY) when ``want`` is less than ``on`` while the
+    kernel has a block that touches the domain, or a bank of it is stuck half-way. No force reaches it.
+
+    Our driver answers the same (kernel/bank/hotbank_bank.c, ``supply_store``).
+    """
+    if want is Power.ON:
+        return
+    stuck = [b.name for b in snapshot.banks if b.domain == domain and b.kernel is KernelState.STUCK]
+    held = [*stuck, *(f"memory{number}" for number in snapshot.touching(domain))]
+    if held:
+        raise KernelError(errno.EBUSY, f"power of {domain} to {want}", detail=f"{_few(held)} in the kernel")
+
+
+def _few(names: list[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """Pages moved, and tries that failed, since boot (/proc/vmstat: ``pgmigrate_success``, ``pgmigrate_fail``).
+
+    Whoever made them move: evacuation, compaction, NUMA balancing.
+    """
+
+    success: int
+    fail: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """/proc/pressure/memory: shares of the last 10 s in percent, and stalled microseconds since boot."""
+
+    some_avg10: float
+    full_avg10: float
+    some_total: int
+    full_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a machine feels at one moment; one cheap look, no page walked. None: this machine can't tell.
+
+    ``at``: seconds on the machine's clock. ``zones`` as in a snapshot, in pages. ``refaults``: pages of the cache that
+    had to be read again, since boot (``workingset_refault_anon`` and ``_file``).
+    """
+
+    at: float
+    zones: tuple[ZoneInfo, ...] = ()
+    pressure: Pressure | None = None
+    refaults: int | None = None
+    migrated: Migrated | None = None
+
+    @property
+    def free(self) -> int:
+        """Free pages of all zones."""
+        return sum(zone.free for zone in self.zones)
+
+    @property
+    def clean(self) -> int:
+        """Pages of clean page cache that reclaim could drop, of all zones."""
+        return sum(zone.reclaimable for zone in self.zones)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +431,12 @@ class Machine(Protocol):
         ...
 
     def set_power(self, domain: str, want: Power) -> None:
-        """Turn the domain's switch. Raises SwitchError when it failed or did not take effect."""
+        """Turn the domain's switch. Raises SwitchError when it failed or did not take effect, KernelError(EBUSY) for
+        less than ``on`` while a block that touches the domain is in the kernel (``refuse_dark``)."""
+        ...
+
+    def reading(self) -> Reading:
+        """How the machine feels now: free memory, pressure, refaults, pages moved so far. Cheap, walks no page."""
         ...
 
 

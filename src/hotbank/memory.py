@@ -11,6 +11,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NewType
+
+Pfn = NewType("Pfn", int)  # page frame number: physical address / page size
+BlockNumber = NewType("BlockNumber", int)  # N of memoryN: physical address / block size
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 _SUFFIX = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
@@ -83,6 +87,10 @@ class Range:
             return (self,) if self.size else ()
         parts = (self.start, max(self.start, other.start)), (min(self.end, other.end), self.end)
         return tuple(Range(start, end) for start, end in parts if start < end)
+
+    def blocks(self, block_size: int) -> range:
+        """Numbers of all memory blocks of that many bytes that the range touches."""
+        return range(self.start // block_size, -(-self.end // block_size))
 
     def aligned(self, unit: int) -> bool:
         """True if start and end are multiples of ``unit`` bytes."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from hotbank.errors import MachineError, ProtocolError
-from hotbank.machine import Clock, Pages, Snapshot, Survey
+from hotbank.machine import Clock, Pages, Reading, Snapshot, Survey
 from hotbank.memory import Online, Power
 from hotbank.wire import MAX_ANSWER, VERSION, Lines, Stream, decode, decode_error, encode
 
@@ -194,6 +194,10 @@ class Remote:
     def set_power(self, domain: str, want: Power) -> None:
         """See Machine."""
         self.call(None, "machine.set_power", domain=domain, want=want)
+
+    def reading(self) -> Reading:
+        """See Machine."""
+        return self.call(Reading, "machine.reading")  # type: ignore[no-any-return]
 
     def interrupt(self) -> None:
         """Ask the owner to interrupt the transaction that runs; from any thread, or from a signal handler."""

@@ -252,3 +252,15 @@ def test_a_switch_that_fails(bench: Bench) -> None:
         bench.machine.set_power("ddr-high", Power.SELF_REFRESH)
     assert caught.value.code is Code.SWITCH_FAILED
     assert bench.machine.power("ddr-high") is Power.ON
+
+
+def test_a_reading_counts_what_moves(machine: Machine) -> None:
+    before = machine.reading()
+    assert before.free == sum(zone.free for zone in before.zones) > 0
+    moved = sum(machine.survey(block).to_move for block in high(machine.snapshot()))
+    empty(machine)
+    after = machine.reading()
+    assert before.migrated is not None
+    assert after.migrated is not None
+    assert after.migrated.success - before.migrated.success >= moved > 0
+    assert after.at >= before.at

@@ -112,7 +112,7 @@ class CountsOnly:
         self._model = model
         self.clock, self.snapshot, self.survey = model.clock, model.snapshot, model.survey
         self.online, self.offline, self.add, self.remove = model.online, model.offline, model.add, model.remove
-        self.power, self.set_power = model.power, model.set_power
+        self.power, self.set_power, self.reading = model.power, model.set_power, model.reading
 
 
 def test_a_machine_that_only_counts_is_captured_by_its_counts() -> None:

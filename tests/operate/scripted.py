@@ -19,7 +19,9 @@ from hotbank.machine import (
     Evidence,
     Interruptible,
     Machine,
+    Migrated,
     Owner,
+    Reading,
     Snapshot,
     Survey,
     ZoneInfo,
@@ -85,6 +87,7 @@ class Scripted:
             self.ranges["mate"] = Range.sized(0x60000000, BLOCK)
         self.slots = {n: slot for bank in self.ranges for n, slot in self._fresh(bank, BlockState.ONLINE)}
         self.level = Power.ON
+        self.moved = 0
         self.lost: list[str] = []
         self.held: int | None = None
 
@@ -175,6 +178,7 @@ class Scripted:
                 raise CancelPending(f"memory{block}")
             raise KernelError(errno.EINTR, f"memory{block}")
         slot.state = BlockState.OFFLINE
+        self.moved += slot.pages
 
     def let_go(self) -> None:
         """The kernel lets go of the block whose cancelled offline it held."""
@@ -205,6 +209,10 @@ class Scripted:
         if want is not Power.ON:
             self.lost += sorted({s.bank for s in self.slots.values() if s.bank != "low"})
         self.level = want
+
+    def reading(self) -> Reading:
+        """Migration that succeeds at once: every page that left its block."""
+        return Reading(self.clock.now(), self.snapshot().zones, migrated=Migrated(self.moved, 0))
 
     def _slot(self, block: int) -> Slot:
         if block not in self.slots:
@@ -291,6 +299,9 @@ class Faulty:
     def set_power(self, domain: str, want: Power) -> None:
         self._do("set_power", domain, want)
 
+    def reading(self) -> Reading:
+        return self._do("reading")  # type: ignore[no-any-return]
+
 
 class Watched(Faulty):
     """A machine whose owner looks on: every order against invariant 1 is written into ``breaches``."""
@@ -305,7 +316,7 @@ class Watched(Faulty):
             self._check_dark(args[0])
         if call == "add":
             self._check_lit(args[0])
-        if call in ("snapshot", "survey"):
+        if call in ("snapshot", "survey", "reading"):
             self._asked_since_change |= call == "snapshot"
         elif call != "power":
             self._asked_since_change = False

@@ -23,7 +23,7 @@ from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.supply import SuppliedSwitch, line_is_high
 from hotbank.errors import Code, KernelError, MachineError, Refusal, SwitchError
 from hotbank.host.switch import Switch
-from hotbank.machine import Clock, DomainStatus, Pages, Snapshot, Survey, WallClock
+from hotbank.machine import Clock, DomainStatus, Pages, Reading, Snapshot, Survey, WallClock
 from hotbank.memory import Online, Power
 from hotbank.remote import Remote, SocketStream
 
@@ -144,6 +144,10 @@ class Emulated:
         """Switch the supply of the domain's banks where they have one, and destroy their content, or give them random
         content."""
         self._switch(domain).turn(want)
+
+    def reading(self) -> Reading:
+        """The guest's, on this host's clock."""
+        return replace(self._reads.machine().reading(), at=self._clock.now())
 
     def close(self) -> None:
         """End QEMU and drop the banks."""

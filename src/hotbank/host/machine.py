@@ -20,7 +20,7 @@ from hotbank.host.routes import Route, route_for
 from hotbank.host.switch import Switch, switch_for
 from hotbank.host.tree import MEMORY, Ram, Tree
 from hotbank.host.writer import Writer
-from hotbank.machine import BankStatus, Block, Clock, DomainStatus, Pages, Snapshot, Survey, WallClock
+from hotbank.machine import BankStatus, Block, Clock, DomainStatus, Pages, Reading, Snapshot, Survey, WallClock
 from hotbank.memory import KIB, BlockState, KernelState, Online, Power, Range, Zone
 
 SETTLE = 0.5  # seconds for a cancelled offline to let go of its block; the rest of one is for putting back and telling
@@ -146,6 +146,11 @@ class Host:
     def set_power(self, domain: str, want: Power) -> None:
         """Turn the domain's switch and ask it whether it did."""
         self._switch(domain).turn(want)
+
+    def reading(self) -> Reading:
+        """/proc/zoneinfo, /proc/vmstat and /proc/pressure/memory."""
+        now = self._clock.now()
+        return Reading(now, files.zones(self._tree), files.pressure(self._tree), *files.moved(self._tree))
 
     def _arch(self) -> str | None:
         named = self._board.arch if self._board else "any"

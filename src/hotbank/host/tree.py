@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from hotbank.errors import MachineError
-from hotbank.machine import Block, Policy, ZoneInfo
+from hotbank.machine import Block, Migrated, OnlinePolicy, Pressure, ZoneInfo
 from hotbank.memory import GIB, KIB, MIB, BlockState, Range, Zone, merge
 
 MEMORY = "sys/devices/system/memory"
@@ -34,6 +34,8 @@ _PROTECTION = re.compile(
     r"^Node +(\d+), zone +(\S+)$(?:\n(?!Node ).*)*?\n +protection: \((\d+(?:, \d+)*)\)$", re.MULTILINE
 )
 _RESOURCE = re.compile(r"^ *([0-9a-f]+)-([0-9a-f]+) : (System RAM(?: \((.*)\))?)$", re.MULTILINE)
+_REFAULTS = ("workingset_refault_anon", "workingset_refault_file")
+_PRESSURE = re.compile(r"^(some|full) avg10=(\d+\.\d+) .*total=(\d+)$", re.MULTILINE)
 _ARCH = {"aarch64": "arm64", "aarch64_be": "arm64"}
 _HIGH = frozenset({Zone.HIGHMEM, Zone.MOVABLE})
 _BOOT_MEMORY_LEAVES = {"arm64": False, "arm": True, "x86_64": True, "i686": True}
@@ -255,6 +257,24 @@ def _zone(node: int, name: str, fields: dict[str, int], reserves: dict[str, int]
     )
 
 
+def moved(tree: Tree) -> tuple[int | None, Migrated | None]:
+    """Refaulted pages and migrated pages since boot, by /proc/vmstat; None for what it does not count."""
+    rows = dict(row.split() for row in (tree.read("proc/vmstat") or "").splitlines() if len(row.split()) == 2)
+    refaults = [int(rows[name]) for name in _REFAULTS if name in rows]
+    done, failed = rows.get("pgmigrate_success"), rows.get("pgmigrate_fail")
+    migrated = Migrated(int(done), int(failed)) if done is not None and failed is not None else None
+    return sum(refaults) if refaults else None, migrated
+
+
+def pressure(tree: Tree) -> Pressure | None:
+    """/proc/pressure/memory (kernel/sched/psi.c, ``psi_show``); None without CONFIG_PSI or with psi=0."""
+    rows = {kind: (share, total) for kind, share, total in _PRESSURE.findall(tree.read("proc/pressure/memory") or "")}
+    if rows.keys() != {"some", "full"}:
+        return None
+    (some, some_total), (full, full_total) = rows["some"], rows["full"]
+    return Pressure(float(some), float(full), int(some_total), int(full_total))
+
+
 def ram(tree: Tree) -> Ram:
     """Where there is memory and where it came from, read now."""
     acpi_memory = any(name.startswith("PNP0C80:") for name in tree.names("sys/bus/acpi/devices"))
@@ -312,11 +332,11 @@ def arch(tree: Tree) -> str | None:
     return "arm" if machine.startswith("armv") else _ARCH.get(machine, machine)
 
 
-def policy(tree: Tree) -> Policy:
+def policy(tree: Tree) -> OnlinePolicy:
     """How zones are chosen for blocks that come online; the kernel's defaults where it does not say."""
-    usual, ratio = Policy(), tree.number(f"{PARAMETERS}/auto_movable_ratio")
+    usual, ratio = OnlinePolicy(), tree.number(f"{PARAMETERS}/auto_movable_ratio")
     words = (tree.read("proc/cmdline") or "").split()
-    return Policy(
+    return OnlinePolicy(
         online=tree.read(f"{PARAMETERS}/online_policy") or usual.online,
         ratio=usual.ratio if ratio is None else ratio,
         movable_node=any(word == "movable_node" or word.startswith("movablemem=") for word in words),

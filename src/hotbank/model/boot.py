@@ -17,7 +17,7 @@ from hotbank import zones
 from hotbank.board import Board
 from hotbank.errors import Code, Refusal
 from hotbank.firmware.cmdline import decode, memparse
-from hotbank.machine import Policy
+from hotbank.machine import OnlinePolicy
 from hotbank.memory import KIB, MIB, BlockState, Kind, MemoryMap, Online, Range, Reservation, Zone, merge
 from hotbank.model.alloc import GFP_KERNEL, GFP_RECLAIMABLE, PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.backend import check_room
@@ -161,7 +161,7 @@ def release(kernel: str) -> tuple[int, ...]:
 
 def _rules(arch: str, layout: Layout, cmdline: str, page_size: int) -> Rules:
     words = decode(cmdline)
-    policy = Policy(
+    policy = OnlinePolicy(
         online=words.last("memory_hotplug.online_policy") or USUAL.online,
         ratio=memparse(words.last("memory_hotplug.auto_movable_ratio") or str(USUAL.ratio))[0],
         movable_node=bool(words.all("movable_node")),

@@ -19,7 +19,19 @@ from itertools import groupby
 from hotbank.board import Bank, Board, Domain
 from hotbank.errors import CancelPending, Code, KernelError, SwitchError
 from hotbank.firmware import describe, memory_map
-from hotbank.machine import BankStatus, Block, DomainStatus, Evidence, Owner, Pages, Snapshot, Survey, ZoneInfo
+from hotbank.machine import (
+    BankStatus,
+    Block,
+    DomainStatus,
+    Evidence,
+    Migrated,
+    Owner,
+    Pages,
+    Reading,
+    Snapshot,
+    Survey,
+    ZoneInfo,
+)
 from hotbank.memory import BlockState, KernelState, Kind, MemoryMap, Online, Power, Range, merge
 from hotbank.model.alloc import GFP_BALLOON, PageAllocator
 from hotbank.model.backend import check_room, new_frames
@@ -300,6 +312,13 @@ class Model:
             if fault != "lies":
                 self._turn(domain, want)
         self._clock.sleep(self.costs.switch_power)
+
+    def reading(self) -> Reading:
+        """Free memory and clean cache by zone, and what migration moved."""
+        with self._lock:
+            migration = self.hotplug.migration
+            moved = Migrated(migration.success, migration.fail)
+            return Reading(self._clock.now(), tuple(self._zones()), migrated=moved)
 
     # Routes
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from hotbank.board import Bank, Board, Domain
-from hotbank.machine import Block, Policy, Snapshot
+from hotbank.machine import Block, OnlinePolicy, Snapshot
 from hotbank.memory import BlockState, Kind, Zone
 from hotbank.model.alloc import PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.capture import BlockCapture, Capture
@@ -180,7 +180,7 @@ class Restored:
                 tasks.hold(handle for handle in held if handle)
 
 
-def _policy(snapshot: Snapshot) -> Policy:
+def _policy(snapshot: Snapshot) -> OnlinePolicy:
     """The captured one. A tag list, which no file shows, switches ``movable_node`` on for its movable banks."""
     tagged = snapshot.arch == "arm" and any(bank.movable and bank.at_boot for bank in snapshot.banks)
     return replace(snapshot.policy, movable_node=snapshot.policy.movable_node or tagged)

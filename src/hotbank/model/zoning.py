@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hotbank.board import Bank
-from hotbank.machine import BankStatus, Policy
+from hotbank.machine import BankStatus, OnlinePolicy
 from hotbank.memory import BlockState, Online, Zone
 from hotbank.model.alloc import PageAllocator, ZoneState
 
-USUAL = Policy()
+USUAL = OnlinePolicy()
 POLICIES = ("contig-zones", "auto-movable")  # what ``online_policy`` takes
 
 
@@ -67,7 +67,7 @@ class Rules:
     """
 
     boot_memory_leaves: bool
-    policy: Policy = USUAL
+    policy: OnlinePolicy = USUAL
     high_pfn: int | None = None
     page_struct: int = 64
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from hotbank.errors import CancelPending, KernelError
 from hotbank.host.tree import MEMORY, PARAMETERS
-from hotbank.machine import BankStatus, Block, Interruptible, Machine, Policy, Snapshot, ZoneInfo
+from hotbank.machine import BankStatus, Block, Interruptible, Machine, OnlinePolicy, Reading, Snapshot, ZoneInfo
 from hotbank.memory import KIB, BlockState, KernelState, Online, Power, Range, merge
 
 NODES, BANKS = "sys/devices/system/node", "sys/class/hotbank"
@@ -77,9 +77,14 @@ class MachineFiles:
         snapshot = self._reader.snapshot()
         root = Folder()
         own = (*self._memory(snapshot), *self._banks(snapshot))
-        for path, entry in (*own, *_nodes(snapshot), *_parameters(snapshot.policy), *_proc(snapshot)):
+        for path, entry in (*own, *_nodes(snapshot), *_parameters(snapshot.policy), *_proc(snapshot), *self._vmstat()):
             root.put(path, entry)
         return root
+
+    def _vmstat(self) -> Iterator[tuple[str, File]]:
+        """What migration did, asked when it is read."""
+        if self._reader.reading().migrated is not None:
+            yield "proc/vmstat", File(lambda: _vmstat(self._reader.reading()))
 
     def _memory(self, snapshot: Snapshot) -> Iterator[tuple[str, File | Link | Folder]]:
         yield f"{MEMORY}/block_size_bytes", _text(f"{snapshot.block_size:x}")
@@ -222,7 +227,7 @@ def _list(numbers: list[int]) -> str:
     return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def _parameters(policy: Policy) -> Iterator[tuple[str, File]]:
+def _parameters(policy: OnlinePolicy) -> Iterator[tuple[str, File]]:
     yield f"{PARAMETERS}/online_policy", _text(policy.online)
     yield f"{PARAMETERS}/auto_movable_ratio", _text(str(policy.ratio))
     yield f"{PARAMETERS}/memmap_on_memory", _text("Y" if policy.memmap_on_memory else "N")
@@ -245,6 +250,12 @@ def _zone(zone: ZoneInfo) -> str:
     lines += [f"      {name:<12} {value}" for name, value in counters.items()]
     lines += ["  pagesets", "  node_unreclaimable:  0", f"  start_pfn:           {zone.start_pfn}"]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _vmstat(reading: Reading) -> str:
+    """The lines that a reading knows; nothing where migration is not counted."""
+    moved = reading.migrated
+    return f"pgmigrate_success {moved.success}\npgmigrate_fail {moved.fail}\n" if moved is not None else ""
 
 
 def _meminfo(snapshot: Snapshot) -> str:

@@ -55,6 +55,7 @@ _REMEDIES = {
     Code.NO_SUCH_BANK: "hotbank list shows the banks and blocks",
     Code.NOT_ALIGNED: "make start and size multiples of the memory block size",
     Code.OVERLAP: "choose ranges that do not overlap",
+    Code.CHANGED: "make the plan again",
     Code.UNSUPPORTED: "give the bank a route that can do it (driver, kmem, probe)",
     Code.NO_MACHINE: "hotbank recover once the machine answers again",
 }

@@ -31,7 +31,7 @@ from hotbank.operate.recovery import closed
 from hotbank.remote import Hello, SocketStream
 from hotbank.wire import MAX_REQUEST, VERSION, Lines, Stream, decode, encode, encode_error
 
-_READS = ("snapshot", "survey", "power")
+_READS = ("snapshot", "survey", "power", "reading")
 _CHANGES = ("online", "offline", "add", "remove", "set_power")
 _JOURNAL = ("begin", "intend", "result", "close", "unfinished", "claim", "entries")
 _MAX_CLIENTS = 64
