@@ -29,6 +29,7 @@ from hotbank.memory import BlockState, KernelState, Kind, Power
 from hotbank.model import Model, WallClock
 from hotbank.operate import Event, Limits, Outcome
 from hotbank.remote import Remote
+from hotbank.serve import background
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen, runtime_folder
 from hotbank.wire import MAX_REQUEST
@@ -501,8 +502,8 @@ def test_another_process_behind_the_socket_is_left_alone(runtime: Path) -> None:
 
 
 def test_down_ends_an_owner_that_hangs(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "_ANSWER", 0.3)
-    monkeypatch.setattr(serve, "_EXIT", 0.3)
+    monkeypatch.setattr(background, "_ANSWER", 0.3)
+    monkeypatch.setattr(background, "_EXIT", 0.3)
     record = serve.serve_in_background(serve.ModelSpec("arm-2009"))
     os.kill(record.pid, signal.SIGSTOP)
     assert serve.down(record) is True

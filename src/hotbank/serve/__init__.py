@@ -6,290 +6,49 @@
     remove(machine, "high", on_event=...)                   carried out by the owner's worker
     down(record)                                            hotbank down
 
-``$XDG_RUNTIME_DIR/hotbank/current`` (else ``/tmp/hotbank-UID/current``) records the current machine. A recorded
-machine that does not answer is an error, never a fall-through to this host.
+| module | what it is |
+|---|---|
+| `owner`, `line`, `job` | the process that owns a machine; a client's line; one order and its worker |
+| `worker`, `order` | the child that carries an order out; what an order is |
+| `client` | what a client orders |
+| `background`, `daemon` | the current machine: started, recorded, found, ended; the process it lives in |
+| `local` | this host's owner |
+| `state`, `peers`, `children` | sockets and journals; who is at the other end; child processes |
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import signal
-import socket
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from hotbank.serve.background import (
+    ModelSpec,
+    Record,
+    check_free,
+    connect,
+    current,
+    down,
+    forget,
+    remember,
+    serve_in_background,
+    start_in_background,
+)
+from hotbank.serve.client import add, history, recover, remove
+from hotbank.serve.order import Order
+from hotbank.serve.state import runtime_folder
 
-from hotbank.errors import HotbankError, MachineError, ProtocolError
-from hotbank.operate import Entry, Event, Limits, Outcome
-from hotbank.operate.transaction import unheard
-from hotbank.remote import FileStream, Remote, dial
-from hotbank.serve.owner import Order, peer_pid, start_module
-from hotbank.serve.state import runtime_folder as runtime_folder
-from hotbank.serve.state import sweep_sockets
-from hotbank.wire import MAX_ANSWER, Lines, decode, decode_error, encode
-
-_DOWN = "hotbank down clears the record"
-_ANSWER, _EXIT = 10.0, 5.0  # seconds of wall time for an answer, and for a process to end
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """The model to serve. ``board``: a shipped board or a file; ``description``: a file of firmware bytes, or none.
-
-    ``cmdline``: the kernel's command line, None for what the board says; ``kernel``: the version to behave like.
-    ``pages``: in use by processes and files, so that there is something to move.
-    """
-
-    board: str
-    description: str | None = None
-    cmdline: str | None = None
-    kernel: str | None = None
-    seed: int = 0
-    pages: int = 4000
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Where the current machine is. ``started``: seconds since 1970."""
-
-    socket: str
-    pid: int
-    machine: str
-    started: float
-
-
-def current() -> Record | None:
-    """The machine of ``hotbank up``, or None when there is none. Raises MachineError when the record is unreadable."""
-    path = runtime_folder() / "current"
-    try:
-        return decode(Record, json.loads(path.read_bytes()), "record")  # type: ignore[no-any-return]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, ProtocolError) as e:
-        raise MachineError(f"{path} is unreadable: {e}", remedy=f"rm {path}") from e
-
-
-def connect(record: Record) -> Remote:
-    """The recorded machine. Raises MachineError when it does not answer, or another process does in its place."""
-    try:
-        machine = Remote.unix(record.socket, timeout=_ANSWER)
-    except HotbankError as e:
-        raise MachineError(f"{record.machine} (pid {record.pid}) does not answer: {e}", remedy=_DOWN) from e
-    if machine.hello.pid != record.pid:
-        machine.close()
-        raise MachineError(f"pid {machine.hello.pid} answers for {record.machine}, not {record.pid}", remedy=_DOWN)
-    return machine
-
-
-def remove(
-    machine: Remote,
-    target: str | int,
-    *,
-    limits: Limits | None = None,
-    force: bool = False,
-    keep_partial: bool = False,
-    on_event: Callable[[Event], None] = unheard,
-) -> Outcome:
-    """Have the owner take a bank out, see ``operate.remove``. ``machine.interrupt()`` interrupts it."""
-    order = Order("remove", str(target), limits or Limits(), force, keep_partial)
-    outcome = _order(machine, order, on_event)
-    assert outcome is not None
-    return outcome
-
-
-def add(
-    machine: Remote,
-    target: str | int,
-    *,
-    limits: Limits | None = None,
-    keep_partial: bool = False,
-    on_event: Callable[[Event], None] = unheard,
-) -> Outcome:
-    """Have the owner bring a bank in, see ``operate.add``. ``machine.interrupt()`` interrupts it."""
-    order = Order("add", str(target), limits or Limits(), False, keep_partial)
-    outcome = _order(machine, order, on_event)
-    assert outcome is not None
-    return outcome
-
-
-def recover(machine: Remote, *, limits: Limits | None = None) -> Outcome | None:
-    """Have the owner settle an open transaction; None when there is none."""
-    return _order(machine, Order("recover", "", limits or Limits()), unheard)
-
-
-def history(machine: Remote) -> tuple[Entry, ...]:
-    """The owner's journal, oldest transaction first."""
-    return machine.call(tuple[Entry, ...], "owner.history")  # type: ignore[no-any-return]
-
-
-def _order(machine: Remote, order: Order, on_event: Callable[[Event], None]) -> Outcome | None:
-    def tell(event: dict[str, Any]) -> None:
-        on_event(decode(Event, event, "event"))
-
-    return machine.call(Outcome | None, "owner.order", None, tell, order=order)  # type: ignore[no-any-return]
-
-
-def serve_in_background(spec: ModelSpec, *, patience: float = 60.0) -> Record:
-    """Start a model in a process of its own and make it current; returns when it answers.
-
-    Raises MachineError when a current machine answers already, and what the boot raised when it failed.
-    ``patience``: seconds of wall time for the boot.
-    """
-    return start_in_background("hotbank.serve.daemon", encode(_absolute(spec)), patience=patience)
-
-
-def start_in_background(module: str, spec: Mapping[str, Any], *, patience: float) -> Record:
-    """Start a daemon (``python -m MODULE FOLDER SPEC``, see serve.daemon) and make its machine current.
-
-    Raises MachineError when a current machine answers already, and what the boot raised when it failed.
-    """
-    folder = runtime_folder()
-    with _one_at_a_time(folder):
-        check_free()
-        sweep_sockets(folder)
-        return _start(module, spec, folder, patience)
-
-
-def down(record: Record) -> bool:
-    """End the recorded machine and forget it; False when it was gone already. Refusal(BUSY_TRANSACTION) if it is busy.
-
-    Only the process that answers on the recorded socket under the recorded pid is ended, never a pid alone.
-    """
-    folder = runtime_folder()
-    with _one_at_a_time(folder):
-        there = _end(record)
-        Path(record.socket).unlink(missing_ok=True)
-        forget(folder, record.pid)
-        _lay_to_rest(record.pid)
-        return there
-
-
-def forget(folder: Path, pid: int) -> None:
-    """Drop the record if it is that process's."""
-    with suppress(MachineError, FileNotFoundError):
-        record = current()
-        if record is not None and record.pid == pid:
-            (folder / "current").unlink()
-
-
-def remember(folder: Path, record: Record) -> None:
-    """Make it the current machine, at one stroke."""
-    fresh = folder / f"current.{record.pid}"
-    fresh.write_text(json.dumps(encode(record)), encoding="utf-8")
-    fresh.replace(folder / "current")
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """``up`` and ``down`` of this user wait for each other."""
-    with open(folder / "lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def check_free() -> None:
-    """Raise MachineError when a current machine answers."""
-    record = current()
-    if record is None:
-        return
-    try:
-        connect(record).close()
-    except MachineError:
-        return  # dead: the new one takes its place
-    raise MachineError(f"{record.machine} is up already (pid {record.pid})", remedy="hotbank down ends it")
-
-
-def _absolute(spec: ModelSpec) -> ModelSpec:
-    """Files by absolute path, because the process that reads them lives in ``/``."""
-    board = os.path.abspath(spec.board) if os.path.isfile(spec.board) else spec.board
-    description = os.path.abspath(spec.description) if spec.description is not None else None
-    return replace(spec, board=board, description=description)
-
-
-def _start(module: str, spec: Mapping[str, Any], folder: Path, patience: float) -> Record:
-    with open(folder / "log", "wb") as log:
-        daemon = start_module(
-            module,
-            str(folder),
-            json.dumps(spec),
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        record = _first_words(daemon, folder, patience)
-    except BaseException:
-        daemon.kill()
-        daemon.wait()
-        raise
-    _ours.append(daemon)
-    return record
-
-
-# Daemons that this process started: it is their parent, so only it can lay them to rest.
-_ours: list[subprocess.Popen[bytes]] = []
-
-
-def _lay_to_rest(pid: int) -> None:
-    for daemon in [d for d in _ours if d.pid == pid]:
-        with suppress(subprocess.TimeoutExpired):
-            daemon.wait(_EXIT)
-            _ours.remove(daemon)
-
-
-def _first_words(daemon: subprocess.Popen[bytes], folder: Path, patience: float) -> Record:
-    """What a daemon writes to its standard output: where it is, or why it could not be."""
-    assert daemon.stdout is not None
-    with daemon.stdout as words:
-        try:
-            answer = Lines(FileStream(words, words), MAX_ANSWER).receive(patience)
-        except TimeoutError as e:
-            raise MachineError(f"the machine did not boot in {patience:g} s", remedy=f"see {folder / 'log'}") from e
-    if answer is None:
-        lines = (folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise MachineError("the machine's process ended: " + (lines[-1] if lines else "without a word"))
-    if "error" in answer:
-        raise decode_error(answer["error"])
-    return decode(Record, answer, "record")  # type: ignore[no-any-return]
-
-
-def _end(record: Record) -> bool:
-    """End the process behind the socket, if it is the recorded one; False when there is none."""
-    try:
-        connection = dial(record.socket, _ANSWER)
-    except (FileNotFoundError, ConnectionRefusedError):
-        return False
-    except OSError as e:
-        raise MachineError(f"{record.socket}: {e.strerror or e}", remedy=f"see what pid {record.pid} does") from e
-    with connection:
-        if peer_pid(connection) != record.pid:
-            raise MachineError(f"{record.socket} belongs to pid {peer_pid(connection)}, not {record.pid}")
-        _ask_to_stop(record)
-        if not _is_over(connection):
-            os.kill(record.pid, signal.SIGKILL)
-            _is_over(connection)
-    return True
-
-
-def _ask_to_stop(record: Record) -> None:
-    """Politely; one that does not even answer is ended by its pid, which the socket has just vouched for."""
-    with suppress(MachineError, ProtocolError), Remote.unix(record.socket, timeout=_ANSWER) as machine:
-        machine.call(None, "owner.stop")
-
-
-def _is_over(connection: socket.socket) -> bool:
-    """True once the process at the other end is gone, False if it is still there after a while."""
-    connection.settimeout(_EXIT)
-    try:
-        while connection.recv(1 << 16):
-            pass
-    except TimeoutError:
-        return False
-    except OSError:
-        pass
-    return True
+__all__ = [
+    "ModelSpec",
+    "Order",
+    "Record",
+    "add",
+    "check_free",
+    "connect",
+    "current",
+    "down",
+    "forget",
+    "history",
+    "recover",
+    "remember",
+    "remove",
+    "runtime_folder",
+    "serve_in_background",
+    "start_in_background",
+]

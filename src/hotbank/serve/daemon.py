@@ -21,7 +21,7 @@ from hotbank import board
 from hotbank.errors import MachineError
 from hotbank.machine import Machine
 from hotbank.memory import GIB
-from hotbank.serve import ModelSpec, Record, forget, remember
+from hotbank.serve.background import ModelSpec, Record, forget, remember
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import journal_in, listen
 from hotbank.wire import decode, encode, encode_error

@@ -20,7 +20,7 @@ from hotbank.errors import MachineError
 if TYPE_CHECKING:
     from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.remote import dial
-from hotbank.serve.owner import peer_pid
+from hotbank.serve.peers import peer_pid
 
 _PATIENCE = 5.0  # seconds of wall time for somebody to accept a connection
 

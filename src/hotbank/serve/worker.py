@@ -7,8 +7,6 @@ PR_SET_PDEATHSIG), so that nothing is changed behind the back of an owner that i
 
 from __future__ import annotations
 
-import ctypes
-import signal
 import socket
 import sys
 from typing import Any
@@ -16,9 +14,8 @@ from typing import Any
 from hotbank.errors import Code, HotbankError
 from hotbank.operate import Before, Entry, Event, Outcome, add, recover, remove
 from hotbank.remote import Remote, SocketStream
-from hotbank.serve.owner import Order
-
-_PR_SET_PDEATHSIG = 1
+from hotbank.serve.children import die_with_parent
+from hotbank.serve.order import Order
 
 
 def main(fd: int) -> None:
@@ -88,13 +85,6 @@ class RemoteJournal:
     def entries(self) -> tuple[Entry, ...]:
         """See Journal."""
         return self._owner.call(tuple[Entry, ...], "journal.entries")  # type: ignore[no-any-return]
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One order being carried out: a worker in a process of its own, watched, followed, and cleaned up after."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from hotbank.errors import Code, HotbankError, KernelError, MachineError, Refusal
+from hotbank.machine import Interruptible, Machine, Survey
+from hotbank.operate import Before, Event, Journal, Outcome, recover, remedy
+from hotbank.operate.recovery import closed
+from hotbank.remote import Hello, SocketStream
+from hotbank.serve.children import start_module
+from hotbank.serve.line import Calls, Line
+from hotbank.serve.order import Order
+
+_READS = ("snapshot", "survey", "power")
+_CHANGES = ("online", "offline", "add", "remove", "set_power")
+_JOURNAL = ("begin", "intend", "result", "close", "unfinished", "claim", "entries")
+_CANCEL_EVERY, _CANCEL_TRIES = 0.05, 20
+_LOOK_EVERY = 0.5  # seconds of wall time between two looks at a block that goes offline
+_REST, _MARGIN = 3, 2  # times what a look takes: for which none is taken after it, and before a deadline
+
+
+class Job:
+    """One order being carried out by a worker. Its events and its end can be followed by any number of threads."""
+
+    def __init__(self, order: Order, machine: Machine, journal: Journal) -> None:
+        self.order, self._machine, self._journal = order, machine, journal
+        self._began = machine.clock.now()
+        self._to_move: dict[int, int] = {}
+        self._look_takes = 0.0
+        self.pid = os.getpid()
+        self._news = threading.Condition()
+        self._events: list[Event] = []
+        self._entry: int | None = None  # of the journal, once the worker has begun
+        self._report: Outcome | HotbankError | None = None
+        self._end: Outcome | HotbankError | None = None
+        self._cancelled = self._worker_knows = self._offlining = False
+
+    def follow(self) -> Iterator[Event]:
+        """Events from the first to the last, as they come."""
+        seen = 0
+        while fresh := self._events_after(seen):
+            yield from fresh
+            seen += len(fresh)
+
+    def _events_after(self, seen: int) -> list[Event]:
+        with self._news:
+            self._news.wait_for(lambda: len(self._events) > seen or self._end is not None)
+            return self._events[seen:]
+
+    def end(self) -> Outcome | None:
+        """How it ended, once ``follow`` is through; None if there was nothing to recover.
+
+        Raises what the verb raised.
+        """
+        if isinstance(self._end, HotbankError):
+            raise self._end
+        return self._end if self._end != _NOTHING else None
+
+    def cancel(self) -> None:
+        """Interrupt it: the worker is told at its next step, and an offline that runs is ended."""
+        self._cancelled = True
+        with self._news:
+            for _ in range(_CANCEL_TRIES):  # an offline that is only about to begin does not hear the first one
+                if self._worker_knows or not self._offlining or not isinstance(self._machine, Interruptible):
+                    return
+                self._machine.interrupt()
+                self._news.wait(_CANCEL_EVERY)
+
+    def _interrupt(self) -> None:
+        """End the offline of a worker that is gone."""
+        if isinstance(self._machine, Interruptible):
+            self._machine.interrupt()
+
+    def run(self, hello: Hello) -> None:
+        """Start the worker and answer it until it is gone; clean up after one that died.
+
+        The calling thread has to live as long as the worker, which dies with it (PR_SET_PDEATHSIG).
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                worker = start_module("hotbank.serve.worker", str(theirs.fileno()), pass_fds=(theirs.fileno(),))
+        except OSError as e:
+            ours.close()
+            self._report = MachineError(f"no worker could be started: {e.strerror}")
+            return
+        with worker:
+            self.pid = worker.pid
+            Line(SocketStream(ours), hello, self._worker_calls(), self._interrupt).run()
+            assert worker.stderr is not None
+            last_words = worker.stderr.read().decode(errors="replace").strip().splitlines()
+        if self._report is None:
+            self._clean_up(worker.returncode, last_words[-1:])
+
+    def publish(self) -> None:
+        """Let the followers know the end."""
+        with self._news:
+            self._end = self._report or MachineError("the worker could not be run")
+            self._news.notify_all()
+
+    def _worker_calls(self) -> Calls:
+        machine, journal = self._machine, self._journal
+        calls = {f"machine.{n}": getattr(machine, n) for n in (*_READS, *_CHANGES)}
+        calls |= {f"journal.{n}": getattr(journal, n) for n in _JOURNAL}
+        calls |= {"clock.now": machine.clock.now, "clock.sleep": machine.clock.sleep}
+        calls |= {"journal.begin": self._begin}
+        calls |= {"job.order": self._tell_order, "job.began": self._tell_began, "job.event": self._event}
+        calls |= {"job.interrupted": self._interrupted}
+        calls |= {"machine.survey": self._survey, "machine.offline": self._offline}
+        return calls | {"job.done": self._done, "job.failed": self._failed}
+
+    def _begin(self, before: Before) -> int:
+        self._entry = self._journal.begin(before)
+        return self._entry
+
+    def _tell_order(self) -> Order:
+        return self.order
+
+    def _tell_began(self) -> float:
+        return self._began
+
+    def _event(self, event: Event) -> None:
+        """Publish an event, numbered anew: some are not the worker's."""
+        with self._news:
+            self._events.append(replace(event, seq=len(self._events)))
+            self._news.notify_all()
+
+    def _interrupted(self) -> bool:
+        self._worker_knows = self._worker_knows or self._cancelled
+        return self._cancelled
+
+    def _survey(self, block: int) -> Survey:
+        survey = self._look(block)
+        self._to_move[block] = survey.to_move
+        return survey
+
+    def _look(self, block: int) -> Survey:
+        """A survey whose time is taken: the next one will take about as long."""
+        began = self._machine.clock.now()
+        survey = self._machine.survey(block)
+        self._look_takes = max(self._look_takes, self._machine.clock.now() - began)
+        return survey
+
+    def _offline(self, block: int, deadline: float) -> None:
+        """An offline that does not even begin when the order to stop has overtaken it.
+
+        A worker that knows of the order is rolling back: its offlines are done.
+        """
+        self._offlining = True
+        try:
+            if self._cancelled and not self._worker_knows:
+                raise KernelError(errno.EINTR, f"offline memory{block}")
+            with self._watching(block, deadline):
+                self._machine.offline(block, deadline)
+        finally:
+            self._offlining = False
+
+    @contextmanager
+    def _watching(self, block: int, deadline: float) -> Iterator[None]:
+        """Tell now and then how much of the block is left while it goes offline; the kernel itself tells nothing."""
+        over = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(block, deadline, over), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+
+    def _watch(self, block: int, deadline: float, over: threading.Event) -> None:
+        """A look keeps the machine busy, and whoever waits for the answer: none may still be under way at the
+        deadline."""
+        clock = self._machine.clock
+        began = clock.now()
+        while not over.wait(max(_LOOK_EVERY, _REST * self._look_takes)):
+            if clock.now() + _MARGIN * self._look_takes >= deadline:
+                return
+            with suppress(HotbankError):  # it may be gone by now
+                left = self._look(block).to_move
+                if not over.is_set():
+                    self._tell_progress(block, left, clock.now() - began)
+
+    def _tell_progress(self, block: int, left: int, seconds: float) -> None:
+        last = next((e for e in reversed(self._events) if e.event == "step" and e.block == block), None)
+        if last is not None:
+            moved = last.moved + max(0, self._to_move.get(block, left) - left)
+            self._event(replace(last, event="progress", t=last.t + seconds, moved=moved))
+
+    def _done(self, outcome: Outcome | None) -> None:
+        self._report = outcome if outcome is not None else _NOTHING
+        if self._report.open:
+            self.publish()  # the worker stays until it is settled, which may take long
+
+    def _failed(self, code: Code, message: str, remedy: str) -> None:
+        self._report = Refusal(code, message, remedy=remedy)
+
+    def _clean_up(self, status: int, last_words: list[str]) -> None:
+        """Settle what a worker left that died in its middle."""
+        why = ": ".join([f"the worker ended with status {status}", *last_words])
+        try:
+            outcome = recover(self._machine, self._journal) or self._closed()
+        except HotbankError as e:
+            left = f"{why}; nor could it be cleaned up after: {e}"
+            self._report = MachineError(left, remedy=remedy(Code.NO_MACHINE))
+            return
+        self._report = outcome or MachineError(why)
+
+    def _closed(self) -> Outcome | None:
+        """The end of a transaction that the worker closed and did not live to report."""
+        entry = next((e for e in self._journal.entries() if e.id == self._entry), None)
+        return None if entry is None else closed(entry, self._machine.snapshot())
+
+
+_NOTHING = Outcome("recover", "", Code.OK, 0)

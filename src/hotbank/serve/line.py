@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A client's line: requests are read one by one, and answered by a table of functions."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Protocol, runtime_checkable
+
+from hotbank.errors import HotbankError, ProtocolError
+from hotbank.operate import Event, Outcome
+from hotbank.remote import Hello, SocketStream
+from hotbank.wire import MAX_REQUEST, Lines, Stream, decode, encode, encode_error
+
+_CANCEL_EVERY = 0.05  # seconds of wall time
+
+Calls = Mapping[str, Callable[..., Any]]
+
+
+@runtime_checkable
+class Followed(Protocol):
+    """The answer to a request that takes long: its events are sent as they come, then its end."""
+
+    def follow(self) -> Iterator[Event]:
+        """Events from the first to the last, as they come."""
+        ...
+
+    def end(self) -> Outcome | None:
+        """How it ended, once ``follow`` is through. Raises what it raised."""
+        ...
+
+
+class Line:
+    """One stream, answered request by request; the events of an order are sent from a thread of their own."""
+
+    def __init__(self, stream: Stream, hello: Hello, calls: Calls, cancel: Callable[[], None]) -> None:
+        self._lines, self._hello, self._calls, self._cancel = Lines(stream, MAX_REQUEST), hello, calls, cancel
+        self._writing = threading.Lock()
+        self._offline: threading.Thread | None = None
+
+    def run(self) -> None:
+        """Until the client hangs up, or sends something that is no request. An offline of its own ends with it."""
+        with suppress(OSError):
+            self._send(encode(self._hello))
+            try:
+                while (request := self._lines.receive()) is not None:
+                    self._answer(request)
+            except ProtocolError as e:
+                self._send({"id": None, "error": encode_error(e)})
+        self._lines.close()
+        while self._offline is not None and self._offline.is_alive():
+            self._cancel()
+            self._offline.join(_CANCEL_EVERY)
+
+    def _answer(self, request: dict[str, Any]) -> None:
+        if request == {"cancel": True}:
+            self._cancel()
+            return
+        number, function, arguments = self._understood(request)
+        if request["call"] == "machine.offline":  # it may take long, and only who goes on listening hears a cancel
+            self._offline = threading.Thread(target=self._carry_out, args=(number, function, arguments), daemon=True)
+            self._offline.start()
+        else:
+            self._carry_out(number, function, arguments)
+
+    def _carry_out(self, number: int, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        with suppress(OSError):  # the client hung up
+            self._reply(number, function, arguments)
+
+    def _reply(self, number: int, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        try:
+            result = function(**arguments)
+        except Exception as e:  # whatever went wrong is the client's to know
+            self._send({"id": number, "error": encode_error(e)})
+            return
+        if isinstance(result, Followed):
+            threading.Thread(target=self._follow, args=(number, result), daemon=True).start()
+        else:
+            self._send({"id": number, "result": encode(result)})
+
+    def _understood(self, request: dict[str, Any]) -> tuple[int, Callable[..., Any], dict[str, Any]]:
+        if request.keys() != {"id", "call", "args"}:
+            raise ProtocolError(f"a request has id, call and args, not {sorted(request)}")
+        function = self._calls.get(str(request["call"]))
+        if function is None:
+            raise ProtocolError(f"no call {request['call']!r}")
+        return decode(int, request["id"], "id"), function, _arguments(function, request["args"])
+
+    def _follow(self, number: int, job: Followed) -> None:
+        with suppress(OSError):  # the client hung up; the job goes on
+            for event in job.follow():
+                self._send({"id": number, "event": encode(event)})
+            try:
+                answer = {"id": number, "result": encode(job.end())}
+            except HotbankError as e:
+                answer = {"id": number, "error": encode_error(e)}
+            self._send(answer)
+
+    def _send(self, document: dict[str, Any]) -> None:
+        with self._writing:
+            self._lines.send(document)
+
+
+def _arguments(function: Callable[..., Any], data: Any) -> dict[str, Any]:
+    """The arguments of a call, by the hints of the function behind it. Raises ProtocolError."""
+    behind = inspect.unwrap(function)
+    hints = {k: v for k, v in typing.get_type_hints(behind).items() if k != "return"}
+    if not isinstance(data, dict) or data.keys() != hints.keys():
+        raise ProtocolError(f"args: expected {sorted(hints)}, got {data!r:.60}")
+    return {name: decode(hint, data[name], name) for name, hint in hints.items()}
+
+
+def turn_away(stream: SocketStream, error: HotbankError) -> None:
+    with suppress(OSError):
+        Lines(stream, MAX_REQUEST).send({"id": None, "error": encode_error(error)})
+    stream.close()
