@@ -15,11 +15,12 @@ from pathlib import Path
 
 from hotbank import board as boards
 from hotbank.board import Board
-from hotbank.boards_qemu import arm32, bank_module, banks, initramfs, kernel_build
+from hotbank.boards_qemu import arm32, dram
 from hotbank.boards_qemu.launch import PROGRAMS
-from hotbank.boards_qemu.packages import Archive, cache_folder
+from hotbank.boards_qemu.parts import bank_module, initramfs, kernel_build
+from hotbank.boards_qemu.parts.packages import Archive, cache_folder
 from hotbank.boards_qemu.qemu import Qemu
-from hotbank.boards_qemu.supervisor import Emulated, wait_until_up
+from hotbank.boards_qemu.supervisor import QemuMachine, wait_until_up
 from hotbank.firmware import atags, devicetree
 from hotbank.memory import MIB, Range
 
@@ -61,7 +62,7 @@ def booted(
     cmdline: str = "",
     built: kernel_build.Kernel | None = None,
     files: Mapping[str, bytes | str] | None = None,
-) -> Iterator[Emulated]:
+) -> Iterator[QemuMachine]:
     """The board of that name, up. ``tags``: what is said instead of the board's own list."""
     path = boards.find(name)
     board = boards.load(path)
@@ -70,14 +71,14 @@ def booted(
     with tempfile.TemporaryDirectory(prefix="hb32-") as temporary:
         folder = Path(temporary)
         boot = arm32.Boot(built.image, initrd(folder, board, built, own), cmdline)
-        backing = banks.create(board, Path(tempfile.mkdtemp(prefix="hb32-", dir=SHARED)))
+        backing = dram.create(board, Path(tempfile.mkdtemp(prefix="hb32-", dir=SHARED)))
         try:
             memory = [(backing[bank.name].path, bank.range) for bank in arm32.in_ram(board)]
             tree = arm32.device_tree(arm32.base_tree(boot.cpus, folder), board)
             said = arm32.tag_list(board, boot) if tags is None else tags_of(tags, boot)
-            machine = Emulated(board, Qemu(arm32.start(memory, said, tree, boot, folder), folder), backing)
+            machine = QemuMachine(board, Qemu(arm32.start(memory, said, tree, boot, folder), folder), backing)
         except BaseException:
-            banks.discard(backing)
+            dram.discard(backing)
             raise
         with machine:
             wait_until_up(machine)
@@ -97,7 +98,7 @@ def mib(start: int, size: int) -> Range:
     return Range.sized(RAM + start * MIB, size * MIB)
 
 
-def complaints(machine: Emulated) -> list[str]:
+def complaints(machine: QemuMachine) -> list[str]:
     """Lines of the kernel's log that no run may have."""
     words = ("WARNING:", "BUG:", "Oops", "Bad page", "Unable to handle", "Internal error", "INFO: task")
     log = machine.runner.run("dmesg")

@@ -14,7 +14,7 @@ from pathlib import Path
 from hotbank import operate
 from hotbank.boards_qemu import Wanted, prepare, start
 from hotbank.boards_qemu.leftovers import temporary_folder
-from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.memory import KIB, MIB, Range
 from hotbank.operate import Limits, Outcome
 
@@ -24,7 +24,7 @@ DISK_SIZE = 192 * MIB
 
 
 @contextlib.contextmanager
-def guest(wanted: Wanted) -> Iterator[Emulated]:
+def guest(wanted: Wanted) -> Iterator[QemuMachine]:
     """The board of ``wanted``, booted, with an ext4 disk on /mnt and the holder in /opt; ended afterwards."""
     with temporary_folder("hb-test-") as folder:
         disk = folder / "disk"
@@ -48,7 +48,7 @@ def guest(wanted: Wanted) -> Iterator[Emulated]:
 class Holder:
     """Memory held in a guest, see guest_holder.py. Kinds in MiB."""
 
-    def __init__(self, machine: Emulated, **kinds: int) -> None:
+    def __init__(self, machine: QemuMachine, **kinds: int) -> None:
         self._runner = machine.runner
         words = " ".join(f"{kind}={size}" for kind, size in kinds.items())
         self._runner.run("rm -rf /run/holder; mkdir -p /run/holder; mkfifo /run/holder/in /run/holder/out")
@@ -93,29 +93,29 @@ def intact(damage: dict[str, int]) -> bool:
     return not any(damage.values())
 
 
-def add(machine: Emulated, bank: str = "high") -> Outcome:
+def add(machine: QemuMachine, bank: str = "high") -> Outcome:
     """Bring a bank in, under generous limits."""
     return operate.add(machine, bank, limits=LIMITS)
 
 
-def remove(machine: Emulated, bank: str = "high") -> Outcome:
+def remove(machine: QemuMachine, bank: str = "high") -> Outcome:
     """Take a bank out, under generous limits."""
     return operate.remove(machine, bank, limits=LIMITS)
 
 
-def span_of(machine: Emulated, bank: str = "high") -> Range:
+def span_of(machine: QemuMachine, bank: str = "high") -> Range:
     """Where a bank lies."""
     found = machine.board.bank(bank)
     assert found is not None
     return found.range
 
 
-def guest_memory(machine: Emulated) -> dict[str, int]:
+def guest_memory(machine: QemuMachine) -> dict[str, int]:
     """The guest's /proc/meminfo, in bytes."""
     return _meminfo(machine.runner.run("cat /proc/meminfo"))
 
 
-def complaints(machine: Emulated) -> list[str]:
+def complaints(machine: QemuMachine) -> list[str]:
     """Lines of the guest's kernel log that no healthy run has."""
     log = machine.runner.run("dmesg")
     words = ("WARNING:", "BUG:", "Oops", "Out of memory", "oom-kill", "invoked oom-killer", "Kernel panic")

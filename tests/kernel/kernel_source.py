@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from hotbank.boards_qemu.packages import Archive, cache_folder, host_architecture
+from hotbank.boards_qemu.parts.packages import Archive, cache_folder, host_architecture
 
 SERIES = "6.1"
 

@@ -20,8 +20,8 @@ from itertools import islice
 from pathlib import Path
 
 from hotbank.boards_qemu import Wanted
-from hotbank.boards_qemu.guest import Job
-from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.boards_qemu.shell import Job
+from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError
 from hotbank.machine import Snapshot, Survey
 from hotbank.memory import BlockState, Online, Zone
@@ -98,7 +98,7 @@ def _of_one_guest(seed: int) -> Iterator[Trial]:
             yield from _Round(machine, dice, seed, number, poisoned).trials()
 
 
-def blocks(machine: Emulated, state: BlockState) -> list[int]:
+def blocks(machine: QemuMachine, state: BlockState) -> list[int]:
     """Numbers of the bank's blocks in that state."""
     span = span_of(machine)
     return [b.number for b in machine.snapshot().blocks if b.range.overlaps(span) and b.state is state]
@@ -108,7 +108,7 @@ def blocks(machine: Emulated, state: BlockState) -> list[int]:
 class _Round:
     """One load, and an attempt at every block under it."""
 
-    machine: Emulated
+    machine: QemuMachine
     dice: random.Random
     seed: int
     number: int
@@ -255,12 +255,12 @@ class _Round:
         return Code.OK, ""
 
 
-def oom_kills(machine: Emulated) -> int:
+def oom_kills(machine: QemuMachine) -> int:
     """How often the OOM killer has struck."""
     return int(machine.runner.run("sed -n 's/^oom_kill //p' /proc/vmstat"))
 
 
-def verdicts(machine: Emulated, numbers: list[int]) -> dict[int, Verdict]:
+def verdicts(machine: QemuMachine, numbers: list[int]) -> dict[int, Verdict]:
     """What ``explain --all`` says of each of these blocks."""
     snapshot = machine.snapshot()
     surveys = surveys_of(machine, snapshot, numbers)

@@ -20,13 +20,15 @@ from hypothesis import strategies as st
 
 from hotbank import board
 from hotbank.board import Board
-from hotbank.boards_qemu import Wanted, arm64, elf, kmodules, prepare
-from hotbank.boards_qemu.banks import BankFile, BankSwitch, create, discard
-from hotbank.boards_qemu.guest import Runner
-from hotbank.boards_qemu.initramfs import Cpio, package_files
+from hotbank.boards_qemu import Wanted, arm64, prepare
+from hotbank.boards_qemu.dram import BankFile, BankSwitch, create, discard
+from hotbank.boards_qemu.gpio import GpioSwitch, lines_of
 from hotbank.boards_qemu.leftovers import new_folder, sweep, sweep_links
-from hotbank.boards_qemu.packages import Archive
-from hotbank.boards_qemu.supply import SuppliedSwitch, lines_of
+from hotbank.boards_qemu.parts import elf, kmodules
+from hotbank.boards_qemu.parts.initramfs import Cpio
+from hotbank.boards_qemu.parts.inside import package_files
+from hotbank.boards_qemu.parts.packages import Archive
+from hotbank.boards_qemu.shell import Runner
 from hotbank.errors import BoardError, FormatError, MachineError, SwitchError
 from hotbank.firmware import devicetree, fdt
 from hotbank.machine import Machine
@@ -93,10 +95,10 @@ class Fed:
         self.says = want
         self.high |= dict.fromkeys(self.high.keys() - self.broken, want is Power.ON)
 
-    def switch(self) -> SuppliedSwitch:
+    def switch(self) -> GpioSwitch:
         lines = {line: partial(self.high.__getitem__, line) for line in self.high}
         machine = cast(Machine, self)
-        return SuppliedSwitch("ddr", BankSwitch("ddr", [self._file]), lambda: machine, lambda: machine, lines)
+        return GpioSwitch("ddr", BankSwitch("ddr", [self._file]), lambda: machine, lambda: machine, lines)
 
 
 def test_content_goes_after_its_supply_and_comes_after_it(tmp_path: Path) -> None:
@@ -238,8 +240,19 @@ def test_the_archive_as_cpio_reads_it(tmp_path: Path) -> None:
 
 def test_a_guest_carries_no_command_line() -> None:
     names = [name for name, _ in package_files()]
-    assert "hotbank/boards_qemu/agent.py" in names
-    assert not [name for name in names if name.startswith("hotbank/cli/")]
+    assert "hotbank/guest/agent.py" in names
+    assert not [name for name in names if name.split("/")[1] in ("boards_qemu", "cli", "compare", "mount")]
+
+
+def test_what_a_guest_carries_is_all_that_its_programs_import(tmp_path: Path) -> None:
+    for name, content in package_files():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    carried = sorted(".".join(Path(name).with_suffix("").parts) for name, _ in package_files())
+    wanted = [name for name in carried if ".compiled" not in name]  # nobody in a guest asks for what needs numpy
+    code = "import importlib, sys; [importlib.import_module(name.removesuffix('.__init__')) for name in sys.argv[1:]]"
+    argv = [sys.executable, "-S", "-E", "-c", code, *wanted]
+    subprocess.run(argv, check=True, cwd=tmp_path, env={})
 
 
 def test_what_python_itself_needs() -> None:
@@ -324,7 +337,7 @@ def test_given_files_by_their_whole_paths(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_runner_runs_side_by_side_and_kills() -> None:
     ours, theirs = socket.socketpair()
-    argv = [sys.executable, "-m", "hotbank.boards_qemu.runner"]
+    argv = [sys.executable, "-m", "hotbank.guest.runner"]
     with ours, theirs, subprocess.Popen(argv, stdin=theirs.fileno(), stdout=theirs.fileno()) as process:
         runner = Runner(ours)
         sleeping = runner.start("sleep 60 & sleep 60")

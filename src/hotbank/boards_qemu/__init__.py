@@ -4,75 +4,18 @@
     record = up(Wanted("virt-arm64"), progress=print)     hotbank up virt-arm64 --qemu
     with console() as stream: ...                         hotbank console
 
-packages.py     Debian packages of another architecture, through apt, without touching this machine's own
-bank_module.py  our driver, cross-built against the headers of a Debian kernel
-initramfs.py    BusyBox, Python, this package; kmodules.py and elf.py for kernel modules
-arm64.py        a board as QEMU's virt machine, with our own device tree
+background.py   what these two do, in a process that stays; daemon.py is that process
+launch.py       from a board to a running guest
+arm64.py        a board as QEMU's arm64 machine, with our own device tree; arm32.py: as its 32-bit one, with ATAGs
+parts/          what a guest is made of: kernel, modules, initramfs, and the packages they come from
 qemu.py         one QEMU process; qmp.py its monitor
-banks.py        a file for each bank: its content and its power; supply.py the GPIO line that feeds it
+dram.py         a file for each bank: its content and its power; gpio.py the line that feeds it
+shell.py        shell commands in the guest
+supervisor.py   all of that as one Machine, whose other half runs in the guest (hotbank.guest)
 leftovers.py    folders, and what is left of them after a kill
-agent.py        in the guest: its kernel as a Machine; runner.py: shell commands, whose other end is guest.py
-supervisor.py   all of that as one Machine
-launch.py       from a board to a running guest; daemon.py keeps it
 """
 
-from __future__ import annotations
-
-import shutil
-import socket
-from pathlib import Path
-
-from hotbank import serve
-from hotbank.boards_qemu import banks, leftovers
+from hotbank.boards_qemu.background import clear, console, up
 from hotbank.boards_qemu.launch import Prepared, Wanted, prepare, start
-from hotbank.boards_qemu.packages import Progress, quiet
-from hotbank.boards_qemu.supervisor import PATIENCE
-from hotbank.errors import MachineError
-from hotbank.wire import encode
 
 __all__ = ["Prepared", "Wanted", "clear", "console", "prepare", "start", "up"]
-
-_GUEST = "guest-"  # how the names of machines' folders begin
-
-
-def up(wanted: Wanted, progress: Progress = quiet) -> serve.Record:
-    """Fetch and build what is missing, start the board in QEMU in the background, and make it the current machine.
-
-    ``progress`` hears one line for each step that takes a while. Raises BoardError and MachineError: a board that
-    QEMU can't be, a missing program, package, network or space, a guest that does not come up.
-    """
-    serve.check_free()
-    clear()
-    with leftovers.new_folder(serve.runtime_folder(), _GUEST) as folder:
-        try:
-            prepared = prepare(wanted, folder, progress)
-            progress("starting the guest")
-            return serve.start_in_background("hotbank.boards_qemu.daemon", encode(prepared), patience=PATIENCE * 2)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-
-
-def clear() -> None:
-    """Remove what machines left whose processes were killed: their folders, consoles, and the files of their banks."""
-    folder = serve.runtime_folder()
-    leftovers.sweep(folder, _GUEST)
-    leftovers.sweep_links(folder, "*.console")
-    leftovers.sweep(*banks.home())
-
-
-def console(record: serve.Record) -> socket.socket:
-    """The serial line of the current machine's guest, a shell. Raises MachineError when it is no guest.
-
-    One connection at a time: a second one hears nothing until the first one ends.
-    """
-    path = Path(record.socket).with_suffix(".console")
-    stream = socket.socket(socket.AF_UNIX)
-    try:
-        stream.connect(str(path))
-    except OSError as e:
-        stream.close()
-        raise MachineError(
-            f"{record.machine} has no console", remedy="only a board in QEMU has one: hotbank up --qemu"
-        ) from e
-    return stream

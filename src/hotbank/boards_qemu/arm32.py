@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hotbank.board import Bank, Board
-from hotbank.boards_qemu.initramfs import PORTS
 from hotbank.boards_qemu.qemu import Command, Loaded, memory_arguments
 from hotbank.errors import BoardError, MachineError
 from hotbank.firmware import atags, describe, devicetree, fdt
+from hotbank.guest import serial
 from hotbank.memory import MIB, Range, format_size
 
 PROGRAM = "qemu-system-arm"
@@ -97,7 +97,9 @@ def start(
         Loaded(boot.initrd, _INITRD),
     )
     arguments = ("-M", "virt", "-cpu", _CPU, *memory_arguments(memory, boot.cpus))
-    return Command(PROGRAM, (*arguments, "-device", f"loader,addr={_STUB:#x},cpu-num=0"), loaded, PORTS, "device")
+    return Command(
+        PROGRAM, (*arguments, "-device", f"loader,addr={_STUB:#x},cpu-num=0"), loaded, serial.PORTS, "device"
+    )
 
 
 def tag_list(board: Board, boot: Boot) -> tuple[atags.Tag, ...]:

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hotbank.board import Bank, Board
-from hotbank.boards_qemu.initramfs import PORTS
 from hotbank.boards_qemu.qemu import Command, Loaded, memory_arguments
 from hotbank.errors import BoardError, MachineError
 from hotbank.firmware import devicetree, fdt
+from hotbank.guest import serial
 from hotbank.memory import GIB, MIB, Range, format_size
 
 PROGRAM = "qemu-system-aarch64"
@@ -99,7 +99,7 @@ def command(board: Board, boot: Boot, folder: Path, files: Mapping[str, Path]) -
     )
     memory = memory_arguments([(files[bank.name], bank.range) for bank in in_ram(board)], boot.cpus)
     arguments = ("-M", "virt", "-cpu", _CPU, *_with_device_memory(memory, board), *_virtio_mem(board, files))
-    return Command(PROGRAM, (*arguments, "-device", f"loader,addr={_STUB:#x},cpu-num=0"), loaded, PORTS)
+    return Command(PROGRAM, (*arguments, "-device", f"loader,addr={_STUB:#x},cpu-num=0"), loaded, serial.PORTS)
 
 
 def base_tree(board: Board, cpus: int, folder: Path) -> fdt.Tree:

@@ -16,11 +16,12 @@ from typing import Any
 
 from hotbank import board as boards
 from hotbank.board import Board
-from hotbank.boards_qemu import arm32, arm64, bank_module, banks, initramfs, kernel_build, leftovers
-from hotbank.boards_qemu.packages import Archive, Progress, cache_folder, quiet
+from hotbank.boards_qemu import arm32, arm64, dram, leftovers
+from hotbank.boards_qemu.gpio import lines_of
+from hotbank.boards_qemu.parts import bank_module, initramfs, kernel_build
+from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder, no_progress
 from hotbank.boards_qemu.qemu import Command, Qemu
-from hotbank.boards_qemu.supervisor import Emulated, wait_until_up
-from hotbank.boards_qemu.supply import lines_of
+from hotbank.boards_qemu.supervisor import QemuMachine, wait_until_up
 from hotbank.errors import BoardError, MachineError
 
 SERIES = "6.12"
@@ -88,7 +89,7 @@ class Prepared:
     qemu_arguments: tuple[str, ...] = ()
 
 
-def prepare(wanted: Wanted, folder: Path, progress: Progress = quiet) -> Prepared:
+def prepare(wanted: Wanted, folder: Path, progress: Progress = no_progress) -> Prepared:
     """Fetch and build what is missing. ``folder``: short, private, empty. Raises BoardError, MachineError."""
     path, wanted = boards.find(wanted.board), _given(wanted)
     board = boards.load(path)
@@ -133,22 +134,22 @@ def _given(wanted: Wanted) -> Wanted:
     return replace(wanted, **paths)
 
 
-def start(prepared: Prepared, on_end: Callable[[], None] = lambda: None) -> Emulated:
+def start(prepared: Prepared, on_end: Callable[[], None] = lambda: None) -> QemuMachine:
     """Start QEMU and return when the guest answers; the calling thread has to outlive the machine.
 
     ``on_end`` is called when the guest ends by itself. Raises MachineError.
     """
     board, folder = boards.load(prepared.board), Path(prepared.folder)
-    base, prefix = banks.home()
+    base, prefix = dram.home()
     leftovers.sweep(base, prefix)
     with leftovers.new_folder(base, f"{prefix}{os.getpid()}.") as at:
-        files = banks.create(board, at)
+        files = dram.create(board, at)
     try:
         command = _command(board, prepared, folder, {name: file.path for name, file in files.items()})
         command = command.with_arguments(prepared.qemu_arguments)
-        machine = Emulated(board, Qemu(command, folder, on_end), files, prepared.supplies)
+        machine = QemuMachine(board, Qemu(command, folder, on_end), files, prepared.supplies)
     except BaseException:
-        banks.discard(files)
+        dram.discard(files)
         raise
     try:
         wait_until_up(machine)

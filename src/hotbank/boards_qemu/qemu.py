@@ -150,7 +150,7 @@ class Qemu:
             self._changed.wait_for(lambda: self._ended or (port in self._open_ports) == opened, timeout)
             if self._ended or (port in self._open_ports) != opened:
                 state = "ended" if self._ended else f"did not {'open' if opened else 'close'} {port} in {timeout:.0f} s"
-                raise MachineError(f"the guest {state}", remedy=self._last_words())
+                raise MachineError(f"the guest {state}", remedy=self._last_line())
 
     def stop(self) -> None:
         """End the process, and wait until it is gone."""
@@ -172,11 +172,11 @@ class Qemu:
         path, deadline = self.folder / name, time.monotonic() + 10
         while not path.exists():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise MachineError(f"QEMU did not start: {self._last_words()}")
+                raise MachineError(f"QEMU did not start: {self._last_line()}")
             time.sleep(0.01)
         return path
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         said = (self.folder / "qemu.log").read_text(encoding="utf-8", errors="replace").strip()
         printed = self.console_log().strip()
         return (said or printed or "nothing was printed").splitlines()[-1]

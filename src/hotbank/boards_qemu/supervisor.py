@@ -16,12 +16,12 @@ from dataclasses import replace
 from functools import partial
 
 from hotbank.board import Board, Domain
-from hotbank.boards_qemu.banks import BankFile, BankSwitch, discard
-from hotbank.boards_qemu.guest import Runner
-from hotbank.boards_qemu.initramfs import CHANGE_PORT, READ_PORT, RUNNER_PORT
+from hotbank.boards_qemu.dram import BankFile, BankSwitch, discard
+from hotbank.boards_qemu.gpio import GpioSwitch, line_is_high
 from hotbank.boards_qemu.qemu import Qemu
-from hotbank.boards_qemu.supply import SuppliedSwitch, line_is_high
+from hotbank.boards_qemu.shell import Runner
 from hotbank.errors import Code, KernelError, MachineError, Refusal, SwitchError
+from hotbank.guest import serial
 from hotbank.host.switch import Switch
 from hotbank.machine import Clock, DomainStatus, Pages, Reading, Snapshot, Survey, WallClock
 from hotbank.memory import Online, Power
@@ -31,7 +31,7 @@ PATIENCE = 60.0  # seconds for a boot, and for an agent to be back
 _PLUG_LIMIT, _POLL = 60.0, 0.02  # seconds
 
 
-class Link:
+class AgentPort:
     """One of the agent's ports: a Remote that is made again after the agent was."""
 
     def __init__(self, qemu: Qemu, port: str) -> None:
@@ -56,7 +56,7 @@ class Link:
             self._remote.close()
 
 
-class Emulated:
+class QemuMachine:
     """A board in QEMU as a Machine.
 
     ``files``: the file behind each bank. ``power`` and ``set_power`` act on these. ``lines``: the GPIO line that feeds
@@ -68,9 +68,9 @@ class Emulated:
     ) -> None:
         self.board, self.qemu, self.files, self._lines = board, qemu, files, lines or {}
         self._clock = WallClock()
-        self._changes, self._reads = Link(qemu, CHANGE_PORT), Link(qemu, READ_PORT)
+        self._changes, self._reads = AgentPort(qemu, serial.CHANGE), AgentPort(qemu, serial.READ)
         self._switches = {domain.name: self._switch_of(domain) for domain in board.domains}
-        self._runner_stream = qemu.connect(RUNNER_PORT)
+        self._runner_stream = qemu.connect(serial.RUNNER)
         self._runner: Runner | None = None
 
     @property
@@ -82,7 +82,7 @@ class Emulated:
     def runner(self) -> Runner:
         """Shell commands in the guest."""
         if self._runner is None:
-            self.qemu.wait_open(RUNNER_PORT, PATIENCE)
+            self.qemu.wait_open(serial.RUNNER, PATIENCE)
             self._runner = Runner(self._runner_stream)
         return self._runner
 
@@ -159,7 +159,7 @@ class Emulated:
         self._runner_stream.close()
         discard(self.files)
 
-    def __enter__(self) -> Emulated:
+    def __enter__(self) -> QemuMachine:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -171,7 +171,7 @@ class Emulated:
         if not banks or not all(name in self._lines for name in banks):
             return files
         lines = {line: partial(line_is_high, self.qemu.qmp, line) for line in {self._lines[name] for name in banks}}
-        return SuppliedSwitch(domain.name, files, self._reads.machine, self._changes.machine, lines)
+        return GpioSwitch(domain.name, files, self._reads.machine, self._changes.machine, lines)
 
     def _switch(self, domain: str) -> Switch:
         if domain not in self._switches:
@@ -182,7 +182,7 @@ class Emulated:
         """As ``power``, with what the guest has just said of the domain."""
         switch = self._switch(domain.name)
         try:
-            return switch.agreed(domain.power) if isinstance(switch, SuppliedSwitch) else switch.status()
+            return switch.agreed(domain.power) if isinstance(switch, GpioSwitch) else switch.status()
         except SwitchError:
             return Power.UNKNOWN
 
@@ -219,7 +219,7 @@ class Emulated:
         self.qemu.qmp.execute("qom-set", path=path, property="requested-size", value=size)
 
 
-def wait_until_up(machine: Emulated) -> None:
+def wait_until_up(machine: QemuMachine) -> None:
     """Return when the guest's agent has answered. Raises MachineError with the guest's last words."""
     try:
         machine.snapshot()

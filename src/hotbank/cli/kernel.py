@@ -28,7 +28,7 @@ def build(arch: str, source: Path | None, as_json: bool) -> None:
 
     The same source and port are answered from the cache. The first build takes a few minutes and 3 GB.
     """
-    from hotbank.boards_qemu import bank_module, kernel_build
+    from hotbank.boards_qemu.parts import bank_module, kernel_build
 
     begun = time.monotonic()
 

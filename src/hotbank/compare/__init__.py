@@ -4,7 +4,7 @@
     report = compare(Wanted("virt-arm64"), operations=150, seed=1)
 
 operations.py   what is done, and the random choice
-real.py         the guest in QEMU, with a hand in it that holds, pins and poisons memory
+real.py         the guest in QEMU, with a holder in it that holds, pins and poisons memory
 twin.py         the model, seeded anew from a look at the guest before each operation
 outcome.py      errno, blocks, zones and migrated pages: what must be equal
 rows.py         which of the measured answers were met
@@ -25,7 +25,7 @@ from typing import Any
 from hotbank import board as boards
 from hotbank.board import Board
 from hotbank.boards_qemu import Wanted
-from hotbank.boards_qemu.packages import Progress, quiet
+from hotbank.boards_qemu.parts.packages import Progress, no_progress
 from hotbank.compare import twin
 from hotbank.compare.operations import Chooser, Operation
 from hotbank.compare.outcome import Outcome
@@ -131,7 +131,7 @@ def compare(
     wanted: Wanted,
     operations: int,
     seed: int,
-    progress: Progress = quiet,
+    progress: Progress = no_progress,
     on_step: Callable[[Step], None] = lambda _step: None,
     report: Report | None = None,
 ) -> Report:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real kernel of a comparison: a guest in QEMU with a hand in it (boards_qemu/hand.py), and operations done to it.
+"""The real kernel of a comparison: a guest in QEMU with a holder in it (guest/holder.py), and operations done to it.
 
 What moves or merges pages by itself is switched off in the guest, so that a page stays where it was seen: khugepaged,
 KSM, NUMA balancing, proactive compaction.
@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 from hotbank.boards_qemu import Wanted, leftovers, prepare, start
-from hotbank.boards_qemu.packages import Progress, quiet
-from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.boards_qemu.parts.packages import Progress, no_progress
+from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.compare.operations import Operation, Verb
 from hotbank.compare.outcome import Outcome, seen
 from hotbank.errors import CancelPending, KernelError, MachineError
@@ -26,10 +26,10 @@ from hotbank.machine import Pages, Snapshot
 from hotbank.memory import MIB, BlockState, Online, Range
 
 _GUEST = "hb-cmp-"  # how the names of guests' folders on this host begin
-_FOLDER = "/run/hand"
+_FOLDER = "/run/holder"
 _FAULTS = "/sys/kernel/debug/notifier-error-inject/memory/actions"
 _ANSWER_LIMIT = 120.0  # seconds; filling its memory takes some
-_DISK = 160 * MIB  # room for the page cache that the hand holds
+_DISK = 160 * MIB  # room for the page cache that the holder holds
 _QUIET = f"""set -e
 for setting in kernel/mm/transparent_hugepage/enabled:never kernel/mm/ksm/run:0; do
     if [ -e /sys/${{setting%:*}} ]; then echo ${{setting#*:}} >/sys/${{setting%:*}}; fi
@@ -49,7 +49,7 @@ mkfifo {_FOLDER}/in {_FOLDER}/out
 
 
 @contextlib.contextmanager
-def booted(wanted: Wanted, progress: Progress = quiet) -> Iterator[Real]:
+def booted(wanted: Wanted, progress: Progress = no_progress) -> Iterator[Real]:
     """The board of ``wanted`` in QEMU, ended afterwards. Raises BoardError, MachineError."""
     with leftovers.temporary_folder(_GUEST) as folder:
         disk = folder / "disk"
@@ -64,10 +64,10 @@ def booted(wanted: Wanted, progress: Progress = quiet) -> Iterator[Real]:
 class Real:
     """A running guest. Make one with ``booted``."""
 
-    def __init__(self, machine: Emulated) -> None:
+    def __init__(self, machine: QemuMachine) -> None:
         self.machine = machine
         machine.runner.run(_QUIET)
-        self._job = machine.runner.start(f"exec python3 -S -m hotbank.boards_qemu.hand {_FOLDER}")
+        self._job = machine.runner.start(f"exec python3 -S -m hotbank.guest.holder {_FOLDER}")
 
     def snapshot(self) -> Snapshot:
         """The machine as it stands."""
@@ -87,7 +87,7 @@ class Real:
         return int(self.ask("migrated")) if operation.evacuates else 0
 
     def ask(self, do: str, **arguments: object) -> Any:
-        """One question to the hand. Raises KernelError with the errno that it met."""
+        """One question to the holder. Raises KernelError with the errno that it met."""
         question = json.dumps({"do": do, **arguments})
         asked = self.machine.runner.start(f"cat >{_FOLDER}/in; cat {_FOLDER}/out", input=question)
         until = time.monotonic() + _ANSWER_LIMIT
@@ -95,13 +95,13 @@ class Real:
             asked.wait_for(0.5)
         if asked.running:
             asked.kill()
-            raise MachineError(f"the hand in the guest does not answer {do}: {self._last_words()}")
+            raise MachineError(f"the holder in the guest does not answer {do}: {self._how_it_is()}")
         answer = json.loads(asked.wait(0).out)
         if "errno" in answer:
             raise KernelError(answer["errno"], do, detail=answer["error"])
         return answer["answer"]
 
-    def _last_words(self) -> str:
+    def _how_it_is(self) -> str:
         if self._job.running:
             return "it is still at it"
         ended = self._job.wait(0)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hotbank import operate
-from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import Code
 from hotbank.machine import ZoneInfo
 from hotbank.memory import KIB, MIB, KernelState, Power, Zone
@@ -28,7 +28,7 @@ BOARDS = {"lowmem": "arm-2009", "highmem": "virt-arm32"}
 
 
 @pytest.fixture(scope="module", params=BOARDS)
-def machine(request: pytest.FixtureRequest) -> Iterator[Emulated]:
+def machine(request: pytest.FixtureRequest) -> Iterator[QemuMachine]:
     """The board with 2 CPUs, its bank online and Movable since boot; in the end the kernel has nothing to say."""
     files = {"opt/holder.py": HOLDER.read_text(encoding="utf-8"), "opt/reader.py": READER.read_text(encoding="utf-8")}
     with booted(BOARDS[request.param], files=files) as guest:
@@ -37,7 +37,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Emulated]:
         assert complaints(guest) == []
 
 
-def test_the_model_of_the_board_is_the_board(machine: Emulated) -> None:
+def test_the_model_of_the_board_is_the_board(machine: QemuMachine) -> None:
     """Zones, blocks and what each may become, banks, power: as the kernel has them after boot."""
     real, model = machine.snapshot(), Model.boot(machine.board).snapshot()
     assert model.boot_memory_leaves is real.boot_memory_leaves is True
@@ -51,7 +51,7 @@ def test_the_model_of_the_board_is_the_board(machine: Emulated) -> None:
     ]
 
 
-def test_data_survives_a_bank_that_leaves_and_returns(machine: Emulated) -> None:
+def test_data_survives_a_bank_that_leaves_and_returns(machine: QemuMachine) -> None:
     """160 MiB are carried out of the bank; it is dark, untouched, and takes data again."""
     span = span_of(machine)
     with Holder(machine, anon=60, shared=50, tmpfs=50) as holder:
@@ -72,7 +72,7 @@ def test_data_survives_a_bank_that_leaves_and_returns(machine: Emulated) -> None
         assert intact(holder.rewrite())
 
 
-def test_twenty_cycles_lose_nothing(machine: Emulated) -> None:
+def test_twenty_cycles_lose_nothing(machine: QemuMachine) -> None:
     """While processes come and go on both CPUs, each looking at the bank through the linear mapping."""
     page = span_of(machine).start // 4096 + 5
     look = f"dd if=/dev/mem of=/dev/null bs=4096 skip={page} count=1 2>/dev/null; usleep 50000"
@@ -90,7 +90,7 @@ def test_twenty_cycles_lose_nothing(machine: Emulated) -> None:
     assert max(free) - min(free) <= 0.01 * max(free), free
 
 
-def test_the_linear_mapping_of_a_dark_bank_is_gone_in_every_process(machine: Emulated) -> None:
+def test_the_linear_mapping_of_a_dark_bank_is_gone_in_every_process(machine: QemuMachine) -> None:
     """Also in those forked before, on each CPU; and it is there again when the bank is."""
     span = span_of(machine)
     early = {"0", "1", "fresh"}
@@ -109,7 +109,7 @@ def test_the_linear_mapping_of_a_dark_bank_is_gone_in_every_process(machine: Emu
             assert not any(word.startswith("E") for word in see(span.end - 4).values())
 
 
-def test_the_memory_map_of_a_bank_is_given_back(machine: Emulated) -> None:
+def test_the_memory_map_of_a_bank_is_given_back(machine: QemuMachine) -> None:
     """32 bytes of struct page for each page that left, also for those that memblock allocated at boot."""
     add(machine)
     there = guest_memory(machine)
@@ -125,7 +125,7 @@ def test_the_memory_map_of_a_bank_is_given_back(machine: Emulated) -> None:
     assert back["HighTotal"] == there["HighTotal"]
 
 
-def test_a_pinned_page_is_named_and_holds_the_bank(machine: Emulated) -> None:
+def test_a_pinned_page_is_named_and_holds_the_bank(machine: QemuMachine) -> None:
     """Its reference count comes from the bank driver: 32-bit ARM has no /proc/kcore."""
     with Holder(machine, pinned=2) as holder:
         assert holder.where(span_of(machine))["pinned"] == 2 * MIB / 4096
@@ -142,7 +142,7 @@ def test_a_pinned_page_is_named_and_holds_the_bank(machine: Emulated) -> None:
     assert add(machine).exit == 0
 
 
-def test_without_room_nothing_is_tried(machine: Emulated) -> None:
+def test_without_room_nothing_is_tried(machine: QemuMachine) -> None:
     """And nobody is killed for it."""
     size = guest_memory(machine)["MemAvailable"] // MIB - 100
     with Holder(machine, anon=size) as holder:
@@ -152,7 +152,7 @@ def test_without_room_nothing_is_tried(machine: Emulated) -> None:
         assert intact(holder.damage())
 
 
-def refused(machine: Emulated, outcome: operate.Outcome, code: Code) -> None:
+def refused(machine: QemuMachine, outcome: operate.Outcome, code: Code) -> None:
     """The bank is as it was: every block online and Movable, power on."""
     assert (outcome.code, outcome.exit) == (code, 1), outcome
     status = machine.snapshot().bank("high")
@@ -166,7 +166,7 @@ def zone_span(zone: ZoneInfo) -> tuple[int, str, int, int, int]:
 
 
 @contextmanager
-def reading(machine: Emulated) -> Iterator[Callable[[int], dict[str, str]]]:
+def reading(machine: QemuMachine) -> Iterator[Callable[[int], dict[str, str]]]:
     """guest_reader.py in the guest: asked for an address, it says what each of its processes sees there."""
     machine.runner.run("mkdir -p /run/reader; mkfifo /run/reader/in /run/reader/out")
     job = machine.runner.start("exec python3 -S /opt/reader.py /run/reader")
@@ -181,14 +181,14 @@ def reading(machine: Emulated) -> Iterator[Callable[[int], dict[str, str]]]:
     machine.runner.run("rm -r /run/reader")
 
 
-def settled_free(machine: Emulated) -> int:
+def settled_free(machine: QemuMachine) -> int:
     """MemFree in bytes without caches, the most of a few looks: short-lived processes hold some."""
     machine.runner.run("echo 3 > /proc/sys/vm/drop_caches")
     looks = machine.runner.run("for i in 1 2 3 4; do grep MemFree /proc/meminfo; sleep 0.1; done")
     return max(int(line.split()[1]) for line in looks.splitlines()) * KIB
 
 
-def is_gone(machine: Emulated) -> bool:
+def is_gone(machine: QemuMachine) -> bool:
     """True if sysfs has no block of the bank, and /proc/iomem ends below it."""
     span, size = span_of(machine), machine.snapshot().block_size
     blocks = {f"memory{number}" for number in range(span.start // size, span.end // size)}

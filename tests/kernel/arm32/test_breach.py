@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hotbank.boards_qemu import bank_module, kernel_build
+from hotbank.boards_qemu.parts import bank_module, kernel_build
 from hotbank.errors import SwitchError
 from kernel.arm32.test_banks import READER, reading
 from kernel.arm32_guests import booted

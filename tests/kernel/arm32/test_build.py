@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hotbank.boards_qemu import kernel_build
-from hotbank.boards_qemu.kernel_build import build
+from hotbank.boards_qemu.parts import kernel_build
+from hotbank.boards_qemu.parts.kernel_build import build
 from hotbank.errors import MachineError, Refusal
 
 EDITS = '[[edit]]\nfile = "arch/arm/Kconfig"\nafter = "config ARM"\ntext = "# ours\\n"\n'

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hotbank.boards_qemu.packages import Archive
+from hotbank.boards_qemu.parts.packages import Archive
 from hotbank.firmware import atags
 from hotbank.memory import GIB, MIB, merge
 from hotbank.zones import iomem, predict

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.memory import MIB, Power
 from kernel.arm32.test_banks import READER, reading
 from kernel.arm32_guests import booted, complaints
@@ -20,7 +20,7 @@ BOARD = Path(__file__).with_name("mixed.toml")
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[Emulated]:
+def machine() -> Iterator[QemuMachine]:
     """The board, up; in the end the kernel has nothing to say."""
     files = {"opt/holder.py": HOLDER.read_text(encoding="utf-8"), "opt/reader.py": READER.read_text(encoding="utf-8")}
     with booted(str(BOARD), files=files) as guest:
@@ -28,7 +28,7 @@ def machine() -> Iterator[Emulated]:
         assert complaints(guest) == []
 
 
-def test_the_bank_leaves_and_returns_with_its_mapping_and_its_count(machine: Emulated) -> None:
+def test_the_bank_leaves_and_returns_with_its_mapping_and_its_count(machine: QemuMachine) -> None:
     span = span_of(machine)
     before = guest_memory(machine)
     assert before["HighTotal"] == 512 * MIB  # the bank and the highmem above it: from the first on

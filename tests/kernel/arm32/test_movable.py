@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from hotbank import operate
-from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import Code, KernelError
 from hotbank.firmware import atags
 from hotbank.machine import Machine
@@ -26,7 +26,7 @@ FILES = {"opt/holder.py": HOLDER.read_text(encoding="utf-8")}
 
 
 @pytest.fixture(scope="module")
-def tagged() -> Iterator[Emulated]:
+def tagged() -> Iterator[QemuMachine]:
     """The board of 2009 with its own tags: the upper bank is movable."""
     with booted(BOARD, files=FILES) as machine:
         yield machine
@@ -34,14 +34,14 @@ def tagged() -> Iterator[Emulated]:
 
 
 @pytest.fixture(scope="module")
-def untagged() -> Iterator[Emulated]:
+def untagged() -> Iterator[QemuMachine]:
     """The same memory, with nothing said of its leaving."""
     with booted(BOARD, files=FILES, tags=[atags.mem(mib(0, 256)), atags.mem(mib(256, 256))]) as machine:
         yield machine
         assert complaints(machine) == []
 
 
-def test_with_the_tag_inodes_keep_out_of_the_bank(tagged: Emulated) -> None:
+def test_with_the_tag_inodes_keep_out_of_the_bank(tagged: QemuMachine) -> None:
     make_inodes(tagged)
     kinds = operate.explain(tagged, "high").kinds
     assert not kinds.get(Kind.SLAB)
@@ -52,7 +52,7 @@ def test_with_the_tag_inodes_keep_out_of_the_bank(tagged: Emulated) -> None:
     assert add(tagged).exit == 0
 
 
-def test_without_it_they_hold_the_bank_and_explain_says_so(untagged: Emulated) -> None:
+def test_without_it_they_hold_the_bank_and_explain_says_so(untagged: QemuMachine) -> None:
     """The verdict of each block is what the kernel then does."""
     make_inodes(untagged)
     verdict = operate.explain(untagged, "high")
@@ -65,7 +65,7 @@ def test_without_it_they_hold_the_bank_and_explain_says_so(untagged: Emulated) -
     assert errno.EBUSY in expected.values()
 
 
-def test_a_model_of_the_moment_refuses_what_the_kernel_refuses(untagged: Emulated) -> None:
+def test_a_model_of_the_moment_refuses_what_the_kernel_refuses(untagged: QemuMachine) -> None:
     """The kernel's own blocks as well, where every page is known: those of a CPU's lists have no flags."""
     model = Model.restore(capture.take(untagged))
     known = {b.number: not untagged.survey(b.number).kinds.get(Kind.UNKNOWN) for b in untagged.snapshot().blocks}
@@ -76,7 +76,7 @@ def test_a_model_of_the_moment_refuses_what_the_kernel_refuses(untagged: Emulate
     assert set(outcomes.values()) == {0, errno.EBUSY}
 
 
-def make_inodes(machine: Emulated) -> None:
+def make_inodes(machine: QemuMachine) -> None:
     """On a machine that is busy, so that the kernel takes them from wherever there is room."""
     machine.runner.run("mount -t tmpfs -o nr_inodes=0 inodes /mnt")
     with Holder(machine, anon=260):
@@ -85,12 +85,12 @@ def make_inodes(machine: Emulated) -> None:
     assert inodes(machine) == INODES
 
 
-def inodes(machine: Emulated) -> int:
+def inodes(machine: QemuMachine) -> int:
     """Files on /mnt."""
     return int(machine.runner.run("ls /mnt | wc -l", timeout=120))
 
 
-def blocks(machine: Emulated) -> tuple[int, ...]:
+def blocks(machine: QemuMachine) -> tuple[int, ...]:
     """The blocks of the upper bank."""
     bank = machine.board.bank("high")
     assert bank is not None

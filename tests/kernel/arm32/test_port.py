@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotbank.boards_qemu import kernel_port
-from hotbank.boards_qemu.kernel_build import port_folder
-from hotbank.boards_qemu.kernel_port import Edit, Port, applied, read_edits
+from hotbank.boards_qemu.parts import kernel_port
+from hotbank.boards_qemu.parts.kernel_build import port_folder
+from hotbank.boards_qemu.parts.kernel_port import Edit, Port, applied, read_edits
 from hotbank.errors import FormatError, Refusal
 
 SOURCE = "int f(void)\n{\n\treturn 0;\n}\n\nint g(void)\n{\n\treturn 0;\n}\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hotbank.boards_qemu import Wanted
-from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.boards_qemu.supervisor import QemuMachine
 from kernel.guest_batches import FEW
 from kernel.kernel_kit import Holder, add, complaints, guest
 
@@ -35,7 +35,7 @@ def test_pages_in_batches_are_no_pins(series: str) -> None:
         assert complaints(machine) == []
 
 
-def compared(machine: Emulated, way: str) -> list[list[int]]:
+def compared(machine: QemuMachine, way: str) -> list[list[int]]:
     """Pins without and with emptying the batches, ``ROUNDS`` times."""
     found: list[list[int]] = json.loads(machine.runner.run(f"python3 -S /opt/batches.py {ROUNDS} {way}"))
     print(machine.snapshot().machine, way, found)

@@ -18,8 +18,8 @@ import pytest
 from contract.deadly import points
 from hotbank import boards_qemu, operate, serve
 from hotbank.boards_qemu import Wanted
-from hotbank.boards_qemu.banks import home
-from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.boards_qemu.dram import home
+from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import Code, MachineError
 from hotbank.machine import Machine
 from hotbank.memory import BlockState, KernelState, Power
@@ -34,7 +34,7 @@ MOMENTS = ("step", "progress")  # before an act, and after it
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[Emulated]:
+def machine() -> Iterator[QemuMachine]:
     """A guest whose bank is out of the kernel."""
     with guest(Wanted(BOARD)) as booted:
         yield booted
@@ -76,7 +76,7 @@ def strike_everywhere(attempt: Callable[[str, int], bool], verb: str) -> int:
     return number
 
 
-def test_the_agent_killed_at_every_moment(machine: Emulated) -> None:
+def test_the_agent_killed_at_every_moment(machine: QemuMachine) -> None:
     verbs = {"remove": operate.remove, "add": operate.add}
 
     def attempt(verb: str, number: int) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 from hotbank import operate, serve
 from hotbank.boards_qemu import Wanted
-from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import Code, KernelError, SwitchError
 from hotbank.machine import Block, Snapshot
 from hotbank.memory import MIB, BlockState, KernelState, Online, Power, Zone
@@ -31,7 +31,7 @@ BUSY = 1.5  # seconds for a look at the bank, 0.5 on an idle host: beyond, answe
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[Emulated]:
+def machine() -> Iterator[QemuMachine]:
     """A guest whose bank is in the kernel."""
     with guest(Wanted(BOARD)) as booted:
         assert add(booted).exit == 0
@@ -40,13 +40,13 @@ def machine() -> Iterator[Emulated]:
 
 
 @pytest.fixture(autouse=True)
-def bank_stays_as_it_was(machine: Emulated) -> Iterator[None]:
+def bank_stays_as_it_was(machine: QemuMachine) -> Iterator[None]:
     """Each test leaves every block of the bank online and Movable."""
     yield
     assert in_place(machine)
 
 
-def in_place(machine: Emulated) -> bool:
+def in_place(machine: QemuMachine) -> bool:
     """True if the whole bank is online in ZONE_MOVABLE and its power is on."""
     snapshot = machine.snapshot()
     status = snapshot.bank("high")
@@ -55,12 +55,12 @@ def in_place(machine: Emulated) -> bool:
     return (status.kernel, status.power, zones) == (KernelState.ONLINE, Power.ON, {(Zone.MOVABLE,)})
 
 
-def blocks_of(machine: Emulated, snapshot: Snapshot) -> list[Block]:
+def blocks_of(machine: QemuMachine, snapshot: Snapshot) -> list[Block]:
     """The bank's blocks."""
     return [block for block in snapshot.blocks if block.range.overlaps(span_of(machine))]
 
 
-def force(machine: Emulated, journal: MemoryJournal) -> Outcome:
+def force(machine: QemuMachine, journal: MemoryJournal) -> Outcome:
     """Try although the verdict says no, for a few seconds, as the command has it done: by the owner's worker. The
     answer is there within a second of the deadline, unless the host gives the guest hardly any time."""
     with local.attached(Owner(machine, journal=journal)) as client:
@@ -90,7 +90,7 @@ def seconds(act: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def test_a_pinned_page(machine: Emulated) -> None:
+def test_a_pinned_page(machine: QemuMachine) -> None:
     with Holder(machine, pinned=4, anon=8) as holder:
         assert holder.where(span_of(machine))["pinned"] > 0
         verdict = operate.explain(machine, "high")
@@ -107,7 +107,7 @@ def test_a_pinned_page(machine: Emulated) -> None:
     assert operate.explain(machine, "high").code is Code.OK
 
 
-def test_no_room(machine: Emulated) -> None:
+def test_no_room(machine: QemuMachine) -> None:
     filled = fill(machine, leave_mib=100)
     try:
         verdict = operate.explain(machine, "high")
@@ -122,7 +122,7 @@ def test_no_room(machine: Emulated) -> None:
     assert operate.explain(machine, "high").code is Code.OK
 
 
-def fill(machine: Emulated, leave_mib: int) -> str:
+def fill(machine: QemuMachine, leave_mib: int) -> str:
     """Fill the guest's memory with a file on tmpfs, but for ``leave_mib``; its checksum."""
     free = int(machine.runner.run("awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo"))
     machine.runner.run("mount -o remount,size=2G /tmp")
@@ -130,7 +130,7 @@ def fill(machine: Emulated, leave_mib: int) -> str:
     return machine.runner.run("md5sum < /tmp/fill")
 
 
-def test_stalled_writeback(machine: Emulated) -> None:
+def test_stalled_writeback(machine: QemuMachine) -> None:
     """The kernel looks at signals only between migration passes: a page under writeback holds it."""
     journal = MemoryJournal()
     machine.runner.run("dd if=/dev/urandom of=/mnt/dirty bs=1M count=48 2>/dev/null")
@@ -152,13 +152,13 @@ def test_stalled_writeback(machine: Emulated) -> None:
     machine.runner.run("rm /mnt/dirty")
 
 
-def throttle(machine: Emulated, bytes_per_second: int) -> None:
+def throttle(machine: QemuMachine, bytes_per_second: int) -> None:
     """Limit how fast the guest's disk takes data; 0 for no limit."""
     none = dict.fromkeys(("bps", "bps_rd", "iops", "iops_rd", "iops_wr"), 0)
     machine.qemu.qmp.execute("block_set_io_throttle", device="disk", bps_wr=bytes_per_second, **none)
 
 
-def test_boot_memory_never_leaves(machine: Emulated) -> None:
+def test_boot_memory_never_leaves(machine: QemuMachine) -> None:
     last = max(block.number for block in machine.snapshot().blocks if not block.range.overlaps(span_of(machine)))
     assert operate.explain(machine, f"memory{last}").code in (Code.BOOT_MEMORY, Code.UNMOVABLE, Code.NOT_MOVABLE_ZONE)
     with pytest.raises(KernelError):
@@ -168,7 +168,7 @@ def test_boot_memory_never_leaves(machine: Emulated) -> None:
     assert block.state is BlockState.ONLINE
 
 
-def test_the_driver_keeps_the_bank_out_of_kernel_zones(machine: Emulated) -> None:
+def test_the_driver_keeps_the_bank_out_of_kernel_zones(machine: QemuMachine) -> None:
     number = blocks_of(machine, machine.snapshot())[-1].number
     machine.offline(number, machine.clock.now() + 60)
     for how in (Online.ONLINE, Online.KERNEL):
@@ -177,13 +177,13 @@ def test_the_driver_keeps_the_bank_out_of_kernel_zones(machine: Emulated) -> Non
     machine.online(number, Online.MOVABLE)
 
 
-def test_the_driver_can_not_leave_while_its_bank_is_in_use(machine: Emulated) -> None:
+def test_the_driver_can_not_leave_while_its_bank_is_in_use(machine: QemuMachine) -> None:
     with pytest.raises(Exception, match="rmmod"):
         machine.runner.run("rmmod hotbank_bank")
     assert "hotbank_bank" in machine.runner.run("lsmod")
 
 
-def test_a_touch_of_the_dark_bank_is_found(machine: Emulated) -> None:
+def test_a_touch_of_the_dark_bank_is_found(machine: QemuMachine) -> None:
     """The detector itself: one read of a dark bank, which no kernel does by itself."""
     assert remove(machine).exit == 0
     assert machine.power("ddr-high") is Power.OFF

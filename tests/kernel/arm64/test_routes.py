@@ -10,7 +10,7 @@ import pytest
 
 from hotbank import operate
 from hotbank.boards_qemu import Wanted
-from hotbank.boards_qemu.supervisor import Emulated
+from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import Code
 from hotbank.memory import KIB, MIB, KernelState, Power, Range, Zone
 from kernel.kernel_kit import Holder, add, complaints, guest, intact, remove, span_of
@@ -28,7 +28,7 @@ CYCLES = {"6.12": 20, "6.1": 3}
 
 
 @pytest.fixture(scope="module", params=ROUTES)
-def machine(request: pytest.FixtureRequest) -> Iterator[Emulated]:
+def machine(request: pytest.FixtureRequest) -> Iterator[QemuMachine]:
     """The guest of one route; its bank is in the kernel, online and Movable."""
     with guest(ROUTES[request.param]) as booted:
         assert add(booted).exit == 0
@@ -36,7 +36,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Emulated]:
         assert complaints(booted) == []
 
 
-def test_data_survives_a_bank_that_leaves_and_returns(machine: Emulated) -> None:
+def test_data_survives_a_bank_that_leaves_and_returns(machine: QemuMachine) -> None:
     """380 MiB of four kinds are carried out of the bank, and what is written to the returned bank stays."""
     span = span_of(machine)
     with Holder(machine, anon=120, shared=100, tmpfs=80, file=80) as holder:
@@ -62,7 +62,7 @@ def test_data_survives_a_bank_that_leaves_and_returns(machine: Emulated) -> None
         assert intact(holder.rewrite())
 
 
-def test_cycles_lose_nothing(machine: Emulated, request: pytest.FixtureRequest) -> None:
+def test_cycles_lose_nothing(machine: QemuMachine, request: pytest.FixtureRequest) -> None:
     """Each time the host gets its memory back; at the end the guest has as much free memory as at the beginning."""
     free = []
     cycles = CYCLES[request.node.callspec.params["machine"].split()[-1]]
@@ -78,14 +78,14 @@ def test_cycles_lose_nothing(machine: Emulated, request: pytest.FixtureRequest) 
     assert abs(last - first) <= 0.01 * first, free
 
 
-def test_pins_are_seen(machine: Emulated) -> None:
+def test_pins_are_seen(machine: QemuMachine) -> None:
     with Holder(machine, pinned=2):
         verdict = operate.explain(machine, "high")
     assert verdict.code is Code.PINNED, verdict
     assert Code.PINS_UNKNOWN not in verdict.unknown
 
 
-def test_pins_without_kcore(machine: Emulated) -> None:
+def test_pins_without_kcore(machine: QemuMachine) -> None:
     """The bank driver tells the reference counts of its pages; by the other routes nobody does."""
     machine.runner.run("mount --bind /dev/null /proc/kcore")
     try:
@@ -98,14 +98,14 @@ def test_pins_without_kcore(machine: Emulated) -> None:
     assert (Code.PINS_UNKNOWN in verdict.unknown) is not told
 
 
-def settled_free(machine: Emulated) -> int:
+def settled_free(machine: QemuMachine) -> int:
     """MemFree in bytes without caches, the most of a few looks: short-lived processes hold some."""
     machine.runner.run("echo 3 > /proc/sys/vm/drop_caches")
     looks = machine.runner.run("for i in 1 2 3 4; do grep MemFree /proc/meminfo; sleep 0.1; done")
     return max(int(line.split()[1]) for line in looks.splitlines()) * KIB
 
 
-def is_gone(machine: Emulated) -> bool:
+def is_gone(machine: QemuMachine) -> bool:
     """True if neither sysfs nor /proc/iomem knows the bank as memory."""
     span = span_of(machine)
     size = machine.snapshot().block_size

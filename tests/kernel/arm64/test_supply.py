@@ -14,8 +14,8 @@ import pytest
 
 from hotbank import operate
 from hotbank.boards_qemu import Wanted
-from hotbank.boards_qemu.supervisor import Emulated
-from hotbank.boards_qemu.supply import SuppliedSwitch, line_is_high
+from hotbank.boards_qemu.gpio import GpioSwitch, line_is_high
+from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import Code, KernelError, MachineError, SwitchError
 from hotbank.memory import MIB, KernelState, Power, Zone
 from hotbank.operate import Event, Outcome
@@ -31,7 +31,7 @@ VERBS = {"remove": operate.remove, "add": operate.add}
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[Emulated]:
+def machine() -> Iterator[QemuMachine]:
     """A guest whose driver added both banks by itself, online and Movable, and holds their supply."""
     with guest(Wanted(BOARD, cmdline="memhp_default_state=online_movable", default_on=BANKS)) as booted:
         yield booted
@@ -47,23 +47,23 @@ class Look:
     content: int
 
 
-def looked(machine: Emulated) -> Look:
+def looked(machine: QemuMachine) -> Look:
     """A look while nothing changes."""
     seen = [b for bank in machine.snapshot().banks if bank.name in BANKS for b in bank.blocks]
     return Look(len(seen), is_high(machine), content(machine))
 
 
-def is_high(machine: Emulated) -> bool:
+def is_high(machine: QemuMachine) -> bool:
     """The line, read by QEMU's monitor behind the guest's back."""
     return line_is_high(machine.qemu.qmp, LINE)
 
 
-def content(machine: Emulated) -> int:
+def content(machine: QemuMachine) -> int:
     """Bytes that the banks' files have on this host."""
     return sum(machine.files[bank].resident for bank in BANKS)
 
 
-def done(machine: Emulated, verb: str, bank: str, looks: list[Look] | None = None) -> Outcome:
+def done(machine: QemuMachine, verb: str, bank: str, looks: list[Look] | None = None) -> Outcome:
     """Carry out the verb; with ``looks``, hold it before and after every step to look."""
 
     def look(event: Event) -> None:
@@ -74,7 +74,7 @@ def done(machine: Emulated, verb: str, bank: str, looks: list[Look] | None = Non
 
 
 @contextmanager
-def sampled(machine: Emulated) -> Iterator[list[Look]]:
+def sampled(machine: QemuMachine) -> Iterator[list[Look]]:
     """Looks at content and line as they come, from a thread of their own; it does not look for blocks."""
     samples, over = list[Look](), threading.Event()
 
@@ -109,19 +109,19 @@ def filled_too_early(looks: list[Look]) -> list[Look]:
     return [look for look in looks if not look.high and look.content > looks[0].content]
 
 
-def bring_in(machine: Emulated) -> None:
+def bring_in(machine: QemuMachine) -> None:
     """Both banks are in the kernel."""
     for bank in BANKS:
         assert done(machine, "add", bank).exit == 0
 
 
-def take_out(machine: Emulated) -> None:
+def take_out(machine: QemuMachine) -> None:
     """Both banks are out of the kernel, and dark."""
     for bank in BANKS:
         assert done(machine, "remove", bank).exit == 0
 
 
-def test_banks_that_are_on_from_the_start_and_in_use_keep_their_supply(machine: Emulated) -> None:
+def test_banks_that_are_on_from_the_start_and_in_use_keep_their_supply(machine: QemuMachine) -> None:
     for bank in BANKS:
         status = machine.snapshot().bank(bank)
         assert status is not None
@@ -135,7 +135,7 @@ def test_banks_that_are_on_from_the_start_and_in_use_keep_their_supply(machine: 
     assert machine.power("ddr-high") is Power.ON
 
 
-def test_the_line_falls_after_the_last_block_and_rises_before_the_first(machine: Emulated) -> None:
+def test_the_line_falls_after_the_last_block_and_rises_before_the_first(machine: QemuMachine) -> None:
     """The first bank leaves the supply on; with the last one it goes, and the content after it."""
     bring_in(machine)
     looks = list[Look]()
@@ -155,16 +155,16 @@ def test_the_line_falls_after_the_last_block_and_rises_before_the_first(machine:
     assert min(len(falling), len(rising)) > 20
 
 
-def test_a_wrong_order_is_seen(machine: Emulated, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_order_is_seen(machine: QemuMachine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The watchers themselves, on content that goes and comes before the supply, and on a block in the dark."""
     bring_in(machine)
-    right = SuppliedSwitch.turn
+    right = GpioSwitch.turn
 
-    def hasty(switch: SuppliedSwitch, want: Power) -> None:
+    def hasty(switch: GpioSwitch, want: Power) -> None:
         switch._files.turn(want)
         right(switch, want)
 
-    monkeypatch.setattr(SuppliedSwitch, "turn", hasty)
+    monkeypatch.setattr(GpioSwitch, "turn", hasty)
     assert done(machine, "remove", "top").exit == 0
     with sampled(machine) as falling:
         done(machine, "remove", "high")
@@ -177,7 +177,7 @@ def test_a_wrong_order_is_seen(machine: Emulated, monkeypatch: pytest.MonkeyPatc
 
 
 @contextmanager
-def liar(machine: Emulated, says: str) -> Iterator[None]:
+def liar(machine: QemuMachine, says: str) -> Iterator[None]:
     """Files that take every word and say it, in place of those of the driver, which hears nothing."""
     for bank in BANKS:
         fake = f"/run/{bank}.supply"
@@ -189,7 +189,7 @@ def liar(machine: Emulated, says: str) -> Iterator[None]:
             machine.runner.run(f"umount $(realpath {SUPPLY.format(bank)})")
 
 
-def test_a_driver_that_says_off_and_leaves_the_line_high_is_not_believed(machine: Emulated) -> None:
+def test_a_driver_that_says_off_and_leaves_the_line_high_is_not_believed(machine: QemuMachine) -> None:
     bring_in(machine)
     assert done(machine, "remove", "top").exit == 0
     with Holder(machine, anon=40) as holder, liar(machine, "on"):
@@ -201,7 +201,7 @@ def test_a_driver_that_says_off_and_leaves_the_line_high_is_not_believed(machine
         assert intact(holder.damage())
 
 
-def test_a_driver_that_says_on_and_leaves_the_line_low_is_not_believed(machine: Emulated) -> None:
+def test_a_driver_that_says_on_and_leaves_the_line_low_is_not_believed(machine: QemuMachine) -> None:
     bring_in(machine)
     take_out(machine)
     with liar(machine, "on"):
@@ -213,7 +213,7 @@ def test_a_driver_that_says_on_and_leaves_the_line_low_is_not_believed(machine: 
     assert machine.power("ddr-high") is Power.OFF
 
 
-def test_a_supply_that_somebody_else_holds_is_released_and_not_off(machine: Emulated) -> None:
+def test_a_supply_that_somebody_else_holds_is_released_and_not_off(machine: QemuMachine) -> None:
     bring_in(machine)
     assert done(machine, "remove", "top").exit == 0
     machine.runner.run(f"echo off > {SUPPLY.format('top')}")  # high still needs the rail
@@ -225,7 +225,7 @@ def test_a_supply_that_somebody_else_holds_is_released_and_not_off(machine: Emul
     assert machine.power("ddr-high") is Power.ON
 
 
-def test_content_is_lost_with_the_line_whoever_lets_it_fall(machine: Emulated) -> None:
+def test_content_is_lost_with_the_line_whoever_lets_it_fall(machine: QemuMachine) -> None:
     bring_in(machine)
     take_out(machine)
     machine.set_power("ddr-high", Power.ON)
@@ -238,7 +238,7 @@ def test_content_is_lost_with_the_line_whoever_lets_it_fall(machine: Emulated) -
     assert machine.files["high"].path.read_bytes()[:MIB] != old
 
 
-def test_a_board_without_an_emulator_switches_its_supply(machine: Emulated) -> None:
+def test_a_board_without_an_emulator_switches_its_supply(machine: QemuMachine) -> None:
     """The guest's own kernel as `-m host` sees it there: nothing beside the driver says what the power is."""
     bring_in(machine)
     board = machine._changes.machine()

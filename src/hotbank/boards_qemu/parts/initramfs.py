@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An initramfs with BusyBox, Python and this very package, for a kernel and an architecture.
+"""An initramfs with BusyBox, Python and what of this package runs inside, for a kernel and an architecture.
 
 The archive is cpio's "newc" form, which the kernel unpacks (Documentation/driver-api/early-userspace/buffer-format.rst,
 init/initramfs.c). It stays uncompressed: an emulated CPU needs longer to unpack it than QEMU needs to load it.
 
-In the guest, BusyBox init keeps three programs alive: the agent (agent.py) and the runner (runner.py), each on
-virtio-serial ports of its own, and a shell on the console.
+In the guest, BusyBox init keeps three programs alive: the agent (guest/agent.py) and the runner (guest/runner.py), each
+on virtio-serial ports of its own, and a shell on the console.
 """
 
 from __future__ import annotations
@@ -17,22 +17,20 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hotbank.boards_qemu import elf, kmodules
+from hotbank.boards_qemu.parts import elf, inside, kmodules
 from hotbank.errors import MachineError
+from hotbank.guest import serial
 
-CHANGE_PORT, READ_PORT, RUNNER_PORT = "hotbank.change", "hotbank.read", "hotbank.runner"
-PORTS = (CHANGE_PORT, READ_PORT, RUNNER_PORT)
 HOME = "usr/lib/hotbank"  # where the guest finds this package
 
 _PYTHON_LEFT_OUT = {
     "test", "lib2to3", "idlelib", "tkinter", "ensurepip", "distutils", "pydoc_data", "turtledemo", "unittest",
     "xmlrpc", "wsgiref", "curses", "sqlite3", "dbm", "venv", "msilib", "__pycache__",
 }  # fmt: skip
-_PACKAGE_LEFT_OUT = {"cli", "compare", "mount", "__pycache__"}  # what needs click, or a desk
 
 INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /bin /sbin /dev /proc /sys /tmp /run /root /mnt
@@ -63,14 +61,14 @@ INITTAB = """::respawn:/sbin/agent
 AGENT = """#!/bin/sh
 . /etc/profile
 echo -1000 >/proc/self/oom_score_adj
-exec python3 -S -m hotbank.boards_qemu.agent @CHANGE_PORT@ @READ_PORT@ </dev/null >>/tmp/agent.log 2>&1
+exec python3 -S -m hotbank.guest.agent @CHANGE_PORT@ @READ_PORT@ </dev/null >>/tmp/agent.log 2>&1
 """
 
 RUNNER = """#!/bin/sh
 . /etc/profile
 for port in /sys/class/virtio-ports/*; do
     if [ "$(cat "$port/name" 2>/dev/null)" = @RUNNER_PORT@ ]; then
-        exec python3 -S -m hotbank.boards_qemu.runner <>"/dev/${port##*/}" >&0 2>>/tmp/runner.log
+        exec python3 -S -m hotbank.guest.runner <>"/dev/${port##*/}" >&0 2>>/tmp/runner.log
     fi
 done
 sleep 1
@@ -171,15 +169,6 @@ def python_of(programs: Iterable[Path]) -> Path:
     return _found(programs, ("usr/bin/python3.*",))
 
 
-def package_files() -> Iterator[tuple[str, bytes]]:
-    """This package as it is installed here, path and content, without what a guest can't use."""
-    home = Path(__file__).resolve().parents[1]
-    for path in sorted(home.rglob("*.py")):
-        inside = path.relative_to(home)
-        if not _PACKAGE_LEFT_OUT.intersection(inside.parts):
-            yield f"hotbank/{inside}", path.read_bytes()
-
-
 def bytecode(source: bytes, name: str) -> bytes:
     """What a ``.pyc`` holds, marked never to be checked against its source (PEP 552)."""
     unchecked = (1).to_bytes(4, "little")
@@ -194,7 +183,7 @@ def _own(contents: Contents, python: Path) -> Cpio:
         archive.file(path, data, 0o755 if data[:2] in (b"#!", "#!") else 0o644)
     modules = () if contents.modules is None else _add_modules(archive, contents, contents.modules)
     _add_scripts(archive, contents, [name for name in contents.load if name in modules])
-    for path, source in package_files():
+    for path, source in inside.package_files():
         _add_source(archive, f"{HOME}/{path}", source, python.name)
     return archive
 
@@ -216,9 +205,9 @@ def _add_scripts(archive: Cpio, contents: Contents, load: Sequence[str]) -> None
         "NAME": contents.name,
         "MODULES": " ".join(load),
         "SETUP": contents.setup,
-        "CHANGE_PORT": CHANGE_PORT,
-        "READ_PORT": READ_PORT,
-        "RUNNER_PORT": RUNNER_PORT,
+        "CHANGE_PORT": serial.CHANGE,
+        "READ_PORT": serial.READ,
+        "RUNNER_PORT": serial.RUNNER,
         "CONSOLE": contents.console,
         "HOME": HOME,
     }

@@ -2,7 +2,7 @@
 """The guest's agent: serves the guest's own kernel on virtio-serial ports, each as ``hotbank serve --stdio`` does.
 
 Two ports, so that reads stay instant while a change is under way on the other. Run as
-``python3 -S -m hotbank.boards_qemu.agent PORT...``; it ends when a port's other end hangs up, and init starts it
+``python3 -S -m hotbank.guest.agent PORT...``; it ends when a port's other end hangs up, and init starts it
 again.
 """
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hotbank.board import Board
-from hotbank.boards_qemu.banks import BankSwitch
+from hotbank.boards_qemu.dram import BankSwitch
 from hotbank.boards_qemu.qmp import Qmp
 from hotbank.errors import SwitchError
 from hotbank.machine import Machine
@@ -51,7 +51,7 @@ def line_is_high(qmp: Qmp, line: int) -> bool:
     return bool(int(value[1], 16) >> line & 1)
 
 
-class SuppliedSwitch:
+class GpioSwitch:
     """The switch of a domain that the guest's driver feeds.
 
     ``files``: the content of its banks. ``reader`` and ``writer``: the guest, to be asked and to be told. ``lines``:

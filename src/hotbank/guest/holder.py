@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hand in the guest: holds memory of several kinds, pins and poisons pages of its own, and writes to files, as asked.
+"""Holds memory in the guest of several kinds, pins and poisons pages of its own, and writes to files, as asked.
 
-``python3 -S -m hotbank.boards_qemu.hand FOLDER`` reads one JSON document at a time from the FIFO ``FOLDER/in`` and
+``python3 -S -m hotbank.guest.holder FOLDER`` reads one JSON document at a time from the FIFO ``FOLDER/in`` and
 answers one on ``FOLDER/out``; ``{"do": NAME, ...}`` calls the method of that name with the rest. Standard library only.
 """
 
@@ -29,7 +29,7 @@ class Chunk:
     """4 MiB of one kind of memory; each page is full of the chunk's number and its own. ``lost``: poisoned pages."""
 
     def __init__(self, kind: str, number: int) -> None:
-        self._path = Path(FOLDERS[kind], f"hand.{number}") if kind in FOLDERS else None
+        self._path = Path(FOLDERS[kind], f"holder.{number}") if kind in FOLDERS else None
         self._number = number
         self.lost: set[int] = set()
         content = b"".join(map(self._content, range(CHUNK // PAGE)))
@@ -71,7 +71,7 @@ class Chunk:
             self._path.unlink()
 
 
-class Hand:
+class Holder:
     """What can be asked for. Pages are ranges of pfns ``low`` to ``high``; a pfn of 0 says that there was none."""
 
     def __init__(self) -> None:
@@ -181,12 +181,12 @@ def main(folder: str) -> None:
     """Do what is asked until killed."""
     signal.signal(signal.SIGALRM, _out_of_time)
     signal.signal(signal.SIGBUS, _poisoned)
-    hand = Hand()
+    holder = Holder()
     while True:
         with open(f"{folder}/in") as questions:
             question: dict[str, Any] = json.load(questions)
         try:
-            answer: dict[str, Any] = {"answer": getattr(hand, question.pop("do"))(**question)}
+            answer: dict[str, Any] = {"answer": getattr(holder, question.pop("do"))(**question)}
         except OSError as e:
             answer = {"errno": e.errno, "error": str(e)}
         with open(f"{folder}/out", "w") as answers:

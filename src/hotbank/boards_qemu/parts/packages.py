@@ -34,7 +34,7 @@ _LISTS = 96 * MIB  # what apt keeps of Debian's lists, and its index of them
 _NO_NETWORK, _NO_SPACE = "is the network there?", "free some, or set XDG_CACHE_HOME to a larger file system"
 
 
-def quiet(_text: str) -> None:
+def no_progress(_text: str) -> None:
     """A progress callback that says nothing."""
 
 
@@ -53,10 +53,10 @@ class Archive:
 
     arch: str
     cache: Path
-    progress: Progress = quiet
+    progress: Progress = no_progress
 
     @classmethod
-    def open(cls, arch: str, progress: Progress = quiet) -> Archive:
+    def open(cls, arch: str, progress: Progress = no_progress) -> Archive:
         """The archive with the user's cache folder."""
         return cls(arch, cache_folder() / "packages" / arch, progress)
 

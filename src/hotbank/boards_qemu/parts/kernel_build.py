@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from hotbank.boards_qemu.kernel_port import Port, lines_of
-from hotbank.boards_qemu.packages import Archive, Progress, cache_folder, host_architecture, quiet
+from hotbank.boards_qemu.parts.kernel_port import Port, lines_of
+from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder, host_architecture, no_progress
 from hotbank.errors import MachineError
 
 ARCHES = ("arm",)
@@ -67,7 +67,7 @@ class Kernel:
 
 def port_folder(arch: str) -> Path:
     """Where the port for ``arch`` is: beside the installed package, or in the source tree."""
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parents[2]
     for folder in (package / "kernel" / arch, package.parents[1] / "kernel" / arch):
         if (folder / "edits.toml").is_file():
             return folder
@@ -81,7 +81,7 @@ def build(
     port: Path | None = None,
     modules: Sequence[Path] = (),
     cache: Path | None = None,
-    progress: Progress = quiet,
+    progress: Progress = no_progress,
 ) -> Kernel:
     """The kernel of our port for ``arch``: from the cache, or compiled now (a few minutes).
 

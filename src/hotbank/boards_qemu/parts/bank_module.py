@@ -14,7 +14,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from hotbank.boards_qemu.packages import Archive, Progress, host_architecture, quiet
+from hotbank.boards_qemu.parts.packages import Archive, Progress, host_architecture, no_progress
 from hotbank.errors import MachineError
 
 NAME = "hotbank_bank"
@@ -35,7 +35,7 @@ ARMHF = Target("armhf", "arm", "arm-linux-gnueabihf-")
 
 def source_folder() -> Path:
     """Where the driver's source is: in the installed package, or in the source tree beside it."""
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parents[2]
     for folder in (package / "kernel" / "bank", package.parents[1] / "kernel" / "bank"):
         if folder.is_dir():
             return folder
@@ -44,7 +44,7 @@ def source_folder() -> Path:
     )
 
 
-def build(kernel: str, target: Target, cache: Path, progress: Progress = quiet) -> Path:
+def build(kernel: str, target: Target, cache: Path, progress: Progress = no_progress) -> Path:
     """The driver for a Debian kernel package (``linux-image-…``), built if need be. Raises MachineError."""
     source = source_folder()
     key = hashlib.sha256(kernel.encode() + b"".join(path.read_bytes() for path in sorted(source.iterdir()))).hexdigest()
@@ -56,7 +56,7 @@ def build(kernel: str, target: Target, cache: Path, progress: Progress = quiet) 
     return built
 
 
-def kernel_headers(kernel: str, target: Target, cache: Path, progress: Progress = quiet) -> Path:
+def kernel_headers(kernel: str, target: Target, cache: Path, progress: Progress = no_progress) -> Path:
     """A folder to give to ``make -C``, for modules of a Debian kernel package."""
     release = kernel.removeprefix("linux-image-")
     common = release.rsplit("-", 1)[0] if target.debian == "arm64" else release.removesuffix("-lpae").rsplit("-", 1)[0]

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hotbank.boards_qemu import elf
+from hotbank.boards_qemu.parts import elf
 from hotbank.errors import MachineError
 
 _FILE = re.compile(r"(?P<name>[^.]+)\.ko(?P<packed>\.xz|\.zst)?")

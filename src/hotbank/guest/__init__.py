@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs inside a guest: an initramfs carries these modules, and of this package what they import.
+
+agent.py    the guest's kernel as a Machine
+runner.py   shell commands
+holder.py   memory that is held, pinned and poisoned when asked
+serial.py   the ports on which the first two answer
+"""
