@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # make demo: the main job on a model.  make test: everything CI runs.  make check: the quick part.  make bench: speed.
+# make fuzz: more of the same properties, at random.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +8,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel check lint types layers format man bench referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz fuzz-properties fuzz-codecs check lint types layers format man bench referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -20,6 +21,15 @@ pytest: referees $(DEV)
 # A guest keeps one core busy: the files of these tests run two at a time.
 pytest-kernel: referees kernels $(DEV)
 	$(BIN)/pytest -m "kernel and not slow" -p no:benchmark -n 2 --dist loadfile --no-loadscope-reorder
+
+# The properties of the same tests, at random and ten times as long. What it finds becomes an @example.
+fuzz: fuzz-properties fuzz-codecs
+
+fuzz-properties: referees $(DEV)
+	$(BIN)/pytest -m "hypothesis and not slow" --hypothesis-profile=fuzz -p no:benchmark -n 2
+
+fuzz-codecs: $(DEV)
+	$(BIN)/python bench/fuzz_codecs.py
 
 check: lint types layers $(DEV)
 	$(BIN)/pytest -m "not slow and not long and not kernel"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each kind of test took, in one line at the end of every run, so that anyone sees when one of them grows."""
+"""Hypothesis' profiles; and what each kind of test took, in one line at the end of every run, so that anyone sees when
+one of them grows."""
 
 from __future__ import annotations
 
@@ -7,6 +8,10 @@ from collections import defaultdict
 from collections.abc import Generator
 
 import pytest
+
+import effort
+
+effort.register()
 
 ARCHES = ("arm64", "arm32")
 

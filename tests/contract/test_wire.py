@@ -9,9 +9,10 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from effort import examples
 from hotbank.errors import (
     BoardError,
     CancelPending,
@@ -41,13 +42,13 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.one_of(*(st.from_type(cls) for cls in VALUES)))
 def test_values_come_back(value: object) -> None:
     assert decode(type(value), json.loads(json.dumps(encode(value)))) == value
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.sampled_from(VALUES), JSON)
 def test_any_json_is_a_value_or_a_protocol_error(hint: type, data: Any) -> None:
     with pytest.raises(ProtocolError):
@@ -59,7 +60,6 @@ def _paths(data: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [p for k, v in items for p in ((*here, k), *_paths(v, (*here, k)))]
 
 
-@settings(max_examples=100)
 @given(st.from_type(Snapshot), st.data(), JSON)
 def test_one_wrong_part_is_found_or_fits(value: Snapshot, data: st.DataObject, wrong: Any) -> None:
     document = encode(value)
@@ -120,7 +120,6 @@ def test_an_error_that_hotbank_does_not_know_is_named() -> None:
     assert "ZeroDivisionError: division by zero" in str(back)
 
 
-@settings(max_examples=100)
 @given(JSON | st.fixed_dictionaries({"type": JSON | st.sampled_from(["KernelError", "Refusal"])}))
 def test_any_json_is_an_error_or_a_protocol_error(data: Any) -> None:
     with pytest.raises(ProtocolError):

@@ -6,9 +6,10 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from effort import examples
 from host import captured_trees as trees
 from host.captured_trees import MEMORY, Made, MadeBlock, words
 from host.test_doctor import BOARD, ZONE
@@ -67,7 +68,7 @@ def damage(draw: st.DrawFn) -> tuple[str, bytes]:
     return name, draw(st.binary(max_size=40) | other)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(damage(), max_size=3))
 def test_any_content_gives_a_value_or_one_of_our_errors(
     tmp_path_factory: pytest.TempPathFactory, damages: list[tuple[str, bytes]]

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from effort import examples
 from host import captured_trees as trees
 from hotbank.cli import lsmem
 from hotbank.cli.listing import list_
@@ -169,7 +170,7 @@ COLUMNS = st.lists(st.sampled_from(lsmem.ALL_COLUMNS), min_size=1, max_size=5).m
 
 
 @referee
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(120)
 @given(
     blocks=st.dictionaries(st.integers(0, 12) | st.sampled_from([99, 100, 8192]), BLOCK, min_size=1, max_size=14),
     size=st.integers(1, 64 << 30),

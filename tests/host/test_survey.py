@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from effort import examples
 from host import captured_trees as trees
 from host.captured_trees import MEMORY, Made, MadeBlock, words, write
 from hotbank.errors import Code
@@ -145,7 +146,7 @@ def machines(draw: st.DrawFn) -> Machine:
     return machine
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(machines())
 def test_the_survey_finds_what_was_made(tmp_path_factory: pytest.TempPathFactory, machine: Machine) -> None:
     survey = host_of(tmp_path_factory.mktemp("tree"), machine).survey(1)
@@ -385,7 +386,7 @@ def test_owners_by_pagemap_and_cgroup(tmp_path: Path) -> None:
     assert survey.unknown == ()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.integers(0, (1 << 64) - 1), min_size=PAGES, max_size=PAGES))
 def test_any_flags_give_kinds_that_sum_up(tmp_path_factory: pytest.TempPathFactory, flags: list[int]) -> None:
     content = {"proc/kpageflags": words([0] * PAGES + flags)}
@@ -393,7 +394,7 @@ def test_any_flags_give_kinds_that_sum_up(tmp_path_factory: pytest.TempPathFacto
     assert sum(survey.kinds.values()) == PAGES
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     cut=st.integers(0, 800),
     at=st.integers(0, 600),

@@ -10,9 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from effort import examples
 from hotbank import board
 from hotbank.errors import FormatError
 from hotbank.load import trace as traces
@@ -88,7 +89,7 @@ def test_a_file_cut_short(cut: int, tmp_path: Path) -> None:
         traces.load(tmp_path / "t.csv.gz")
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(data=st.text(max_size=200))
 def test_any_text_is_a_trace_or_an_error(data: str) -> None:
     with suppress(FormatError):

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from effort import examples
 from hotbank import board, operate
 from hotbank.errors import FormatError, Refusal
 from hotbank.load import Workload
@@ -144,7 +145,7 @@ def good() -> bytes:
     return json.dumps(capture._document(taken)).encode()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(part=st.floats(0, 0.9999), packed=st.booleans())
 def test_a_capture_cut_short_anywhere_is_refused(good: bytes, part: float, packed: bool) -> None:
     data = gzip.compress(good, mtime=0) if packed else good
@@ -232,7 +233,7 @@ def test_what_is_wrong_with_a_capture_is_said(good: bytes, breach: Callable[[dic
     assert caught.value.form == "capture"
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_a_capture_or_an_error(data: bytes) -> None:
     with pytest.raises(FormatError):

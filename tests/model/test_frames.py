@@ -8,10 +8,11 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
+from effort import examples
 from hotbank.memory import Kind
 from hotbank.model.frames import CODE, FREE, POISON, MigrateType, Shape
 from hotbank.model.reference import ReferenceFrames
@@ -150,7 +151,7 @@ class FramesMachine(RuleBasedStateMachine):
             assert (self.frames.owner(frame), self.frames.content(frame)) == (owner, content)
 
 
-FramesMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+FramesMachine.TestCase.settings = examples(60, steps=40)
 TestFrames = FramesMachine.TestCase
 
 
@@ -170,7 +171,7 @@ def worn_frames(draw: st.DrawFn) -> ReferenceFrames:
     return frames
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     worn_frames(),
     st.integers(0, 1),

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from effort import examples
 from hotbank import board
 from hotbank.errors import KernelError
 from hotbank.load import Workload
@@ -122,13 +122,13 @@ class Life(RuleBasedStateMachine):
             assert in_use == block.used
 
 
-Life.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+Life.TestCase.settings = examples(25, steps=25)
 TestLife = Life.TestCase
 
 
 @pytest.mark.slow
 def test_many_lives() -> None:
-    run_state_machine_as_test(Life, settings=settings(max_examples=200, stateful_step_count=60, deadline=None))
+    run_state_machine_as_test(Life, settings=examples(200, steps=60))
 
 
 # Planted breaches

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import errno
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from effort import examples
 from hotbank.errors import KernelError
 from hotbank.machine import Snapshot, Survey
 from hotbank.memory import Kind
@@ -49,7 +50,7 @@ def room_outside(snapshot: Snapshot, surveys: list[Survey], clean: dict[int, int
     return room
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(USES, st.integers(250, 5000), st.booleans(), st.sets(st.sampled_from(HIGH), min_size=1))
 def test_blocks_leave_if_and_only_if_there_is_room(
     uses: list[tuple[str, int]], left: int, anonymous: bool, blocks: set[int]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis.errors import NoSuchExample
 
+from effort import examples
 from hotbank import operate
 from hotbank.errors import Code
 from hotbank.machine import BankStatus, Block, Snapshot, Survey, ZoneInfo
@@ -35,13 +36,11 @@ def agrees(board: Made) -> bool:
     )
 
 
-@settings(max_examples=100, deadline=None)
 @given(made())
 def test_equals_brute_force_with_banks_and_domains(board: Made) -> None:
     assert agrees(board)
 
 
-@settings(max_examples=100, deadline=None)
 @given(made(domains=False))
 def test_equals_brute_force_with_blocks(board: Made) -> None:
     assert agrees(board)
@@ -95,7 +94,7 @@ def test_brute_force_notices(breach: Callable[[pytest.MonkeyPatch], None], monke
     breach(monkeypatch)
     boards = made() if breach is _count_half_a_domain else made(domains=False)
     try:
-        find(boards, lambda board: not agrees(board), settings=settings(max_examples=2000, deadline=None, phases=_ONCE))
+        find(boards, lambda board: not agrees(board), settings=settings(examples(2000), phases=_ONCE))
     except NoSuchExample:
         pytest.fail("the oracle did not see the breach")
 
