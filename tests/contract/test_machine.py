@@ -254,10 +254,10 @@ def test_a_switch_that_fails(bench: Bench) -> None:
     assert bench.machine.power("ddr-high") is Power.ON
 
 
-def test_a_reading_counts_what_moves(machine: Machine) -> None:
-    before = machine.reading()
+def test_a_reading_counts_what_moves(bench: Bench) -> None:
+    machine, before = bench.machine, bench.machine.reading()
     assert before.free == sum(zone.free for zone in before.zones) > 0
-    moved = sum(machine.survey(block).to_move for block in high(machine.snapshot()))
+    moved = sum(bench.model.survey(block).to_move for block in high(machine.snapshot()))
     empty(machine)
     after = machine.reading()
     assert before.migrated is not None
