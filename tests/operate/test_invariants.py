@@ -12,8 +12,9 @@ from hotbank import operate
 from hotbank.errors import EHWPOISON, Code, HotbankError, KernelError, MachineError
 from hotbank.machine import DomainStatus, Machine
 from hotbank.memory import KernelState, Online, Power
-from hotbank.operate import Limits, Outcome, power, restore, transaction
-from hotbank.operate.restore import Restorer
+from hotbank.operate import Limits, Outcome, power, rollback, steps
+from hotbank.operate.rollback import Rollback
+from hotbank.operate.steps import Done, Steps
 from hotbank.operate.transaction import Transaction
 from operate.invariants import acted, breaches
 from operate.scripted import CALLS, Scripted, Watched, places, raising, switch_error
@@ -199,7 +200,7 @@ def test_catches_power_off_under_another_bank(monkeypatch: pytest.MonkeyPatch) -
 def test_catches_power_off_without_asking_again(monkeypatch: pytest.MonkeyPatch) -> None:
     status = DomainStatus("ddr", Power.ON, (Power.ON, Power.OFF), ("high",))
     monkeypatch.setattr(power, "confirm_out", lambda machine, domain: status)
-    monkeypatch.setattr(Transaction, "_remove", lambda self, step: self._machine.remove(step.target))
+    monkeypatch.setattr(Steps, "_remove", lambda self, step: self._machine.remove(step.target) or Done())
     watched = Watched(Scripted())
     operate.remove(watched, "high")
     assert "power off without asking again" in watched.breaches
@@ -208,7 +209,7 @@ def test_catches_power_off_without_asking_again(monkeypatch: pytest.MonkeyPatch)
 def test_catches_a_bank_that_is_added_in_the_dark(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = prepared("add")
     watched = Watched(machine)
-    monkeypatch.setattr(transaction, "switch_on", lambda machine, domain: None)
+    monkeypatch.setattr(steps, "switch_on", lambda machine, domain: None)
     outcome = operate.add(watched, "high")
     assert breaches({}, machine, watched, outcome)
     assert machine.lost == ["high added in the dark"]
@@ -218,7 +219,7 @@ def test_catches_a_lost_rollback(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Scripted()
     before, watched = places(machine), Watched(machine)
     watched.fail("offline", 2, raising(FAULTS["EBUSY"]))
-    monkeypatch.setattr(Restorer, "run", lambda self: ())
+    monkeypatch.setattr(Rollback, "run", lambda self, touched: ())
     outcome = operate.remove(watched, "high")
     assert outcome.exit == 1
     assert len(breaches(before, machine, watched, outcome)) == 2
@@ -232,11 +233,11 @@ def test_catches_a_wrong_zone(monkeypatch: pytest.MonkeyPatch) -> None:
         outcome = operate.remove(watched, "high")
         return breaches(before, machine, watched, outcome), outcome
 
-    monkeypatch.setattr(restore, "_words", lambda zone: (Online.KERNEL,))
+    monkeypatch.setattr(rollback, "_words", lambda zone: (Online.KERNEL,))
     found, outcome = run()
     assert outcome.exit == 64, "a wrong zone is noticed and named"
     assert not found
-    monkeypatch.setattr(restore, "_is_back", lambda block, was: block.state is was.state)
+    monkeypatch.setattr(rollback, "_is_back", lambda block, was: block.state is was.state)
     found, outcome = run()
     assert outcome.exit == 1
     assert len(found) == 2

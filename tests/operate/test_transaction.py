@@ -13,7 +13,7 @@ from hotbank import operate
 from hotbank.errors import Code, KernelError, Refusal
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate import Event, Limits, MemoryJournal, Outcome
-from hotbank.operate.restore import Restorer
+from hotbank.operate.rollback import Rollback
 from operate.scripted import Scripted, Watched, places, raising, switch_error
 
 T = TypeVar("T")
@@ -439,7 +439,7 @@ def test_recovery_after_a_crash(verb: str, at: int, after: bool, monkeypatch: py
     journal = Mortal(at, after_writing=after)
     act = operate.remove if verb == "remove" else operate.add
     with monkeypatch.context() as dead:
-        dead.setattr(Restorer, "run", lambda self: ())  # the dead roll nothing back
+        dead.setattr(Rollback, "run", lambda self, touched: ())  # the dead roll nothing back
         dead.setattr(MemoryJournal, "close", lambda *args: None)
         with pytest.raises(CrashError):
             act(machine, "high", journal=journal)

@@ -15,11 +15,12 @@ from __future__ import annotations
 from hotbank.operate.choice import Choice, GivenUp
 from hotbank.operate.journal import Before, BlockBefore, Entry, Journal, MemoryJournal, Row
 from hotbank.operate.look import explain, plan_add, plan_add_all, plan_free, plan_remove, plan_remove_all
+from hotbank.operate.outcome import Event, Outcome
 from hotbank.operate.plan import Action, Plan, Step
 from hotbank.operate.reasons import remedy
 from hotbank.operate.recovery import recover
 from hotbank.operate.targets import Target, resolve
-from hotbank.operate.transaction import Event, Limits, Outcome, Transaction
+from hotbank.operate.transaction import Limits, Transaction
 from hotbank.operate.verbs import add, remove
 from hotbank.operate.verdict import Verdict
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from hotbank.errors import Code, Refusal
+from hotbank.errors import Code, HotbankError, Refusal
+from hotbank.machine import Machine
 from hotbank.memory import BlockState, KernelState, Power
-from hotbank.operate.reasons import remedy
+from hotbank.operate.reasons import code_of, errno_of, remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +159,45 @@ def busy(entry: Entry) -> Refusal:
     code = Code.BUSY_TRANSACTION
     what = f"{entry.before.verb} {entry.before.target} of pid {entry.pid} is not finished"
     return Refusal(code, what, remedy=remedy(code))
+
+
+@dataclass(frozen=True, slots=True)
+class Journaled:
+    """A machine to which one thing at a time is done: intent into the journal, the act, its result into the journal.
+
+    ``regardless``: act although the journal can't be written. For putting things back that is right: the entry stays
+    open, and whoever finds it trusts the machine.
+    """
+
+    machine: Machine
+    journal: Journal
+    entry: int
+    regardless: bool = False
+
+    @contextmanager
+    def __call__(self, step: str, target: str) -> Iterator[Machine]:
+        """The machine, between the written intent and the written result."""
+        row = self._intend(step, target)
+        try:
+            yield self.machine
+        except HotbankError as e:
+            self._result(row, code_of(e), errno_of(e))
+            raise
+        self._result(row, Code.OK, None)
+
+    def _intend(self, step: str, target: str) -> int | None:
+        try:
+            return self.journal.intend(self.entry, step, target)
+        except HotbankError:
+            if not self.regardless:
+                raise
+            return None
+
+    def _result(self, row: int | None, code: Code, errno: int | None) -> None:
+        if row is None:
+            return
+        try:
+            self.journal.result(self.entry, row, code, errno)
+        except HotbankError:
+            if not self.regardless:
+                raise

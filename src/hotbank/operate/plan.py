@@ -42,13 +42,17 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step. ``target``: a block as ``memoryN``, a bank or a domain. Expected cost in pages and seconds."""
+    """One step. ``target``: a block as ``memoryN``, a bank or a domain. Expected cost in pages and seconds.
+
+    ``fact``: why it is so, in words, where the action does not say.
+    """
 
     action: Action
     target: str
     block: int | None = None
     pages: int = 0
     seconds: float = 0.0
+    fact: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +112,9 @@ def removal(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -
     if _is_whole(target):
         assert target.bank is not None
         steps += _leave_steps(snapshot, target.bank)
-    if code is Code.OK and any(s.action is Action.KEEP_POWER for s in steps):
-        code, fact = Code.DOMAIN_IN_USE, _shared(snapshot, target)
+    kept = next((s for s in steps if s.action is Action.KEEP_POWER), None)
+    if code is Code.OK and kept is not None:
+        code, fact = Code.DOMAIN_IN_USE, kept.fact
     banks = (target.bank.name,) if target.bank is not None else ()
     plan = Plan(snapshot.machine, "remove", target.name, banks, target.blocks, steps, code, fact)
     return _with(plan, answer)
@@ -197,7 +202,7 @@ def _dark_steps(snapshot: Snapshot, bank: BankStatus) -> tuple[Step, ...]:
     if lowest is Power.ON or domain.power is lowest:
         return ()
     if others_in_kernel(snapshot, domain, bank.name):
-        return (Step(Action.KEEP_POWER, domain.name),)
+        return (Step(Action.KEEP_POWER, domain.name, fact=_shared(snapshot, domain, bank)),)
     action = Action.POWER_OFF if lowest is Power.OFF else Action.SELF_REFRESH
     return (Step(action, domain.name, seconds=_SECONDS_PER_SWITCH),)
 
@@ -207,11 +212,8 @@ def lowest_power(domain: DomainStatus) -> Power:
     return next(p for p in (Power.OFF, Power.SELF_REFRESH, Power.ON) if p in domain.states or p is Power.ON)
 
 
-def _shared(snapshot: Snapshot, target: Target) -> str:
-    assert target.bank is not None
-    domain = domain_of(snapshot, target.bank)
-    assert domain is not None
-    others = ", ".join(others_in_kernel(snapshot, domain, target.bank.name))
+def _shared(snapshot: Snapshot, domain: DomainStatus, bank: BankStatus) -> str:
+    others = ", ".join(others_in_kernel(snapshot, domain, bank.name))
     return f"domain {domain.name} stays on: {others} in the kernel"
 
 

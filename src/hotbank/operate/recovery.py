@@ -13,12 +13,12 @@ from dataclasses import replace
 from hotbank.errors import CancelPending, Code, HotbankError, Refusal
 from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Power
-from hotbank.operate.journal import Entry, Journal, busy
+from hotbank.operate.journal import Entry, Journal, Journaled, busy
+from hotbank.operate.outcome import Outcome
 from hotbank.operate.plan import Action, domain_of, lowest_power
 from hotbank.operate.power import darken
 from hotbank.operate.reasons import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTLY, remedy
-from hotbank.operate.restore import Hand, Restorer, touched_by
-from hotbank.operate.transaction import Outcome
+from hotbank.operate.rollback import Rollback, touched_by
 
 _ASK_EVERY = 0.25
 
@@ -51,9 +51,9 @@ def _settled(machine: Machine, journal: Journal, entry: Entry, patience: float |
     if not _let_go(machine, patience):
         fact = f"memory{_held(machine.snapshot())} is still held by an offline"
         return _end(entry, Code.CANCEL_PENDING, EXIT_FAILED, fact, snapshot, open_=True)
-    hand = Hand(machine, journal, entry.id)
+    journaled = Journaled(machine, journal, entry.id)
     try:
-        return _forward(hand, entry) or _back(hand, entry)
+        return _forward(journaled, entry) or _back(journaled, entry)
     except CancelPending as e:
         return _end(entry, Code.CANCEL_PENDING, EXIT_FAILED, str(e), machine.snapshot(), open_=True)
 
@@ -79,9 +79,9 @@ def _wait(machine: Machine, patience: float | None, done: Callable[[], bool]) ->
     return True
 
 
-def _forward(hand: Hand, entry: Entry) -> Outcome | None:
+def _forward(journaled: Journaled, entry: Entry) -> Outcome | None:
     """Finish a removal whose bank is out of the kernel already; None when that is not the case."""
-    snapshot, before = hand.machine.snapshot(), entry.before
+    snapshot, before = journaled.machine.snapshot(), entry.before
     bank = snapshot.bank(before.bank) if before.bank is not None else None
     if before.verb != "remove" or bank is None or bank.kernel is not KernelState.ABSENT:
         return None
@@ -89,32 +89,32 @@ def _forward(hand: Hand, entry: Entry) -> Outcome | None:
     want = lowest_power(domain) if domain is not None else Power.ON
     if domain is None or want is Power.ON:
         return _end(entry, Code.OK, EXIT_DONE, f"{bank.name} is out", snapshot)
-    return _dark(hand, entry, domain.name, want)
+    return _dark(journaled, entry, domain.name, want)
 
 
-def _dark(hand: Hand, entry: Entry, domain: str, want: Power) -> Outcome:
+def _dark(journaled: Journaled, entry: Entry, domain: str, want: Power) -> Outcome:
     step = Action.POWER_OFF if want is Power.OFF else Action.SELF_REFRESH
     code, status, fact = Code.OK, EXIT_DONE, f"{entry.before.bank} is out and domain {domain} is dark"
     try:
-        with hand.act(step, domain) as machine:
+        with journaled(step, domain) as machine:
             darken(machine, domain, want)
     except Refusal as e:
         code, fact = e.code, str(e)
         status = EXIT_DONE if e.code is Code.DOMAIN_IN_USE else EXIT_PARTLY
     except HotbankError as e:
         code, status, fact = e.code, EXIT_PARTLY, str(e)
-    return _end(entry, code, status, fact, hand.machine.snapshot())
+    return _end(entry, code, status, fact, journaled.machine.snapshot())
 
 
-def _back(hand: Hand, entry: Entry) -> Outcome:
+def _back(journaled: Journaled, entry: Entry) -> Outcome:
     """Put everything back as the transaction found it."""
     before = entry.before
-    acts = tuple((row.step, row.target) for row in entry.rows)
-    touched = touched_by(before, hand.machine.snapshot(), acts)
-    left = Restorer(hand, before, touched).run()
+    snapshot = journaled.machine.snapshot()
+    touched = set().union(*(touched_by(snapshot, row.step, row.target) for row in entry.rows))
+    left = Rollback(journaled, before).run(touched)
     status = EXIT_PARTLY if left else EXIT_FAILED
     fact = f"{before.verb} {before.target} was rolled back"
-    return _end(entry, Code.INTERRUPTED, status, fact, hand.machine.snapshot(), unrestored=left)
+    return _end(entry, Code.INTERRUPTED, status, fact, journaled.machine.snapshot(), unrestored=left)
 
 
 def closed(entry: Entry, snapshot: Snapshot) -> Outcome:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from hotbank.machine import Machine
 from hotbank.operate.journal import Journal, MemoryJournal
 from hotbank.operate.look import plan_add, plan_in_time
-from hotbank.operate.transaction import Event, Limits, Outcome, Transaction, never, unheard
+from hotbank.operate.outcome import Event, Outcome, no_events, not_interrupted
+from hotbank.operate.transaction import Limits, Transaction
 
 
 def remove(
@@ -19,8 +20,8 @@ def remove(
     limits: Limits | None = None,
     force: bool = False,
     keep_partial: bool = False,
-    interrupted: Callable[[], bool] = never,
-    on_event: Callable[[Event], None] = unheard,
+    interrupted: Callable[[], bool] = not_interrupted,
+    on_event: Callable[[Event], None] = no_events,
     began: float | None = None,
 ) -> Outcome:
     """Take the bank out of the kernel and its domain as dark as the board allows, or put everything back.
@@ -50,8 +51,8 @@ def add(
     journal: Journal | None = None,
     limits: Limits | None = None,
     keep_partial: bool = False,
-    interrupted: Callable[[], bool] = never,
-    on_event: Callable[[Event], None] = unheard,
+    interrupted: Callable[[], bool] = not_interrupted,
+    on_event: Callable[[Event], None] = no_events,
     began: float | None = None,
 ) -> Outcome:
     """Bring the bank back: power on, into the kernel, every block Movable; or put everything back.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hotbank.operate import Entry, Event, Limits, Outcome
-from hotbank.operate.transaction import unheard
+from hotbank.operate.outcome import no_events
 from hotbank.remote import Remote
 from hotbank.serve.order import Order
 from hotbank.wire import decode
@@ -20,7 +20,7 @@ def remove(
     limits: Limits | None = None,
     force: bool = False,
     keep_partial: bool = False,
-    on_event: Callable[[Event], None] = unheard,
+    on_event: Callable[[Event], None] = no_events,
 ) -> Outcome:
     """Have the owner take a bank out, see ``operate.remove``. ``machine.interrupt()`` interrupts it."""
     order = Order("remove", str(target), limits or Limits(), force, keep_partial)
@@ -35,7 +35,7 @@ def add(
     *,
     limits: Limits | None = None,
     keep_partial: bool = False,
-    on_event: Callable[[Event], None] = unheard,
+    on_event: Callable[[Event], None] = no_events,
 ) -> Outcome:
     """Have the owner bring a bank in, see ``operate.add``. ``machine.interrupt()`` interrupts it."""
     order = Order("add", str(target), limits or Limits(), False, keep_partial)
@@ -46,7 +46,7 @@ def add(
 
 def recover(machine: Remote, *, limits: Limits | None = None) -> Outcome | None:
     """Have the owner settle an open transaction; None when there is none."""
-    return _order(machine, Order("recover", "", limits or Limits()), unheard)
+    return _order(machine, Order("recover", "", limits or Limits()), no_events)
 
 
 def history(machine: Remote) -> tuple[Entry, ...]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Putting back what a transaction touched: each block in the state and zone it was found in.
+"""Rolling back: what a transaction touched is put back, each block in the state and zone it was found in.
 
 The same few rules serve the rollback of a removal, of an addition, and recovery after a crash: look at the
 machine, compare with what was found at the start, and act only on the difference. What could not be put back is named.
@@ -7,62 +7,18 @@ machine, compare with what was found at the start, and act only on the differenc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
-from hotbank.errors import CancelPending, Code, HotbankError
+from hotbank.errors import CancelPending, HotbankError
 from hotbank.machine import Block, Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Online, Power, Zone
-from hotbank.operate.journal import Before, BlockBefore, Journal
+from hotbank.operate.journal import Before, BlockBefore, Journaled
 from hotbank.operate.plan import Action
 from hotbank.operate.power import ask, darken, switch_on
-from hotbank.operate.reasons import code_of, errno_of
 from hotbank.operate.targets import block_numbers
 
 _PASSES = 2  # a refusal that was only a moment's is healed by asking once more
-
-
-@dataclass(frozen=True, slots=True)
-class Hand:
-    """Does one thing at a time to a machine: intent into the journal, the act, its result into the journal.
-
-    ``regardless``: act although the journal can't be written. For putting things back that is right: the entry stays
-    open, and whoever finds it trusts the machine.
-    """
-
-    machine: Machine
-    journal: Journal
-    entry: int
-    regardless: bool = False
-
-    @contextmanager
-    def act(self, step: str, target: str) -> Iterator[Machine]:
-        """The machine, between the written intent and the written result."""
-        row = self._intend(step, target)
-        try:
-            yield self.machine
-        except HotbankError as e:
-            self._result(row, code_of(e), errno_of(e))
-            raise
-        self._result(row, Code.OK, None)
-
-    def _intend(self, step: str, target: str) -> int | None:
-        try:
-            return self.journal.intend(self.entry, step, target)
-        except HotbankError:
-            if not self.regardless:
-                raise
-            return None
-
-    def _result(self, row: int | None, code: Code, errno: int | None) -> None:
-        if row is None:
-            return
-        try:
-            self.journal.result(self.entry, row, code, errno)
-        except HotbankError:
-            if not self.regardless:
-                raise
 
 
 def find(
@@ -85,29 +41,34 @@ def _zone(block: Block) -> str | None:
     return block.valid_zones[0] if block.valid_zones else None
 
 
-class Restorer:
-    """Brings a machine back to ``before``, as far as the blocks in ``touched`` go.
+class Rollback:
+    """Brings a machine back to ``before``.
 
     ``grace``: seconds that each offline on the way may take. ``on_act`` hears of each act: step, block, code, errno.
     """
 
     def __init__(
         self,
-        hand: Hand,
+        journaled: Journaled,
         before: Before,
-        touched: set[int],
         *,
         grace: float = 10.0,
         on_act: Callable[[str, int | None, HotbankError | None], None] | None = None,
     ) -> None:
-        self._hand, self._machine, self._before = replace(hand, regardless=True), hand.machine, before
-        self._touched, self._grace, self._on_act = touched, grace, on_act
+        self._journaled, self.before = replace(journaled, regardless=True), before
+        self._machine = journaled.machine
+        self._grace, self._on_act = grace, on_act
+        self._touched: set[int] = set()
         self._before_of = {b.number: b for b in before.blocks}
         self._seen: Snapshot | None = None
         self._changed: set[int] = set()
 
-    def run(self) -> tuple[int, ...]:
-        """Put everything back; the numbers of the blocks that could not be. Raises CancelPending."""
+    def run(self, touched: set[int]) -> tuple[int, ...]:
+        """Put these blocks back, their banks and the power; the numbers of the blocks that could not be.
+
+        Raises CancelPending.
+        """
+        self._touched = touched
         for _ in range(_PASSES):
             try:
                 self._one_pass()
@@ -123,7 +84,7 @@ class Restorer:
         self._seen = None
         self._take_out()
         self._bring_in()
-        for wanted in self._before.blocks:
+        for wanted in self.before.blocks:
             if wanted.number in self._touched and wanted.state is BlockState.ONLINE:
                 self._put_back(wanted)
         self._power_back()
@@ -140,11 +101,11 @@ class Restorer:
             ):
                 self._offline(number)
         if self._absent_before() and self._kernel_now() is KernelState.OFFLINE:
-            self._do(Action.REMOVE, self._before.bank or "", None, lambda m: m.remove(self._before.bank or ""))
+            self._do(Action.REMOVE, self.before.bank or "", None, lambda m: m.remove(self.before.bank or ""))
 
     def _bring_in(self) -> None:
         """Add the bank if it was there, under confirmed power."""
-        bank, domain = self._before.bank, self._before.domain
+        bank, domain = self.before.bank, self.before.domain
         if bank is None or self._absent_before() or self._kernel_now() is not KernelState.ABSENT:
             return
         if domain is not None and not self._do(Action.POWER_ON, domain, None, lambda m: switch_on(m, domain)):
@@ -162,7 +123,7 @@ class Restorer:
             self._do(Action.ONLINE, f"memory{wanted.number}", wanted.number, _online(wanted.number, how))
 
     def _power_back(self) -> None:
-        domain, was = self._before.domain, self._before.power
+        domain, was = self.before.domain, self.before.power
         if domain is None or was is None or ask(self._machine, domain) is was:
             return
         if was is Power.ON:
@@ -180,7 +141,7 @@ class Restorer:
         failed: HotbankError | None = None
         self._note(block)
         try:
-            with self._hand.act(step, target) as machine:
+            with self._journaled(step, target) as machine:
                 call(machine)
         except CancelPending:
             raise
@@ -207,10 +168,10 @@ class Restorer:
             self._changed.add(block)
 
     def _absent_before(self) -> bool:
-        return self._before.kernel is KernelState.ABSENT
+        return self.before.kernel is KernelState.ABSENT
 
     def _kernel_now(self) -> KernelState | None:
-        status = self._look().bank(self._before.bank) if self._before.bank is not None else None
+        status = self._look().bank(self.before.bank) if self.before.bank is not None else None
         return status.kernel if status is not None else None
 
     def _wrong_blocks(self) -> tuple[int, ...]:
@@ -228,13 +189,12 @@ class Restorer:
         return _is_back(block, was)
 
 
-def touched_by(before: Before, snapshot: Snapshot, steps: tuple[tuple[str, str], ...]) -> set[int]:
-    """Blocks that the given acts (step, target) may have changed: adding or removing a bank touches all of it."""
-    touched = {int(target.removeprefix("memory")) for _, target in steps if _is_block(target)}
-    if any(step in (Action.ADD, Action.REMOVE) for step, _ in steps) and before.bank is not None:
-        status = snapshot.bank(before.bank)
-        touched.update(block_numbers(snapshot, status) if status is not None else ())
-    return touched
+def touched_by(snapshot: Snapshot, step: str, target: str) -> set[int]:
+    """Blocks that the act may change: adding or removing a bank touches all of it, a switch touches none."""
+    if step in (Action.ADD, Action.REMOVE):
+        status = snapshot.bank(target)
+        return set(block_numbers(snapshot, status)) if status is not None else set()
+    return {int(target.removeprefix("memory"))} if _is_block(target) else set()
 
 
 def _is_block(target: str) -> bool:

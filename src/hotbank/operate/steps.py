@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The acts of a transaction: each does one step through the journal, asks the machine again, and says what came of it.
+
+A step that did not come about raises what the machine, its switch or the look afterwards said. A route's word is never
+believed: the bank has to be seen absent, the block Movable, the switch by its status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hotbank.errors import Code, Refusal
+from hotbank.machine import Machine
+from hotbank.memory import BlockState, KernelState, Online, Power, Zone
+from hotbank.operate.journal import Journaled
+from hotbank.operate.plan import Action, Step, policy_is_safe
+from hotbank.operate.power import darken, switch_on
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a step. ``code``: OK, or DOMAIN_IN_USE where the power stays on; ``fact``: one line in words where
+    it is not simply what the step says."""
+
+    code: Code = Code.OK
+    fact: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Carries out single steps.
+
+    ``leaving``: banks that are to be out before a domain goes dark. ``deadline``: gives the moment at which an offline
+    that begins now is cancelled.
+    """
+
+    journaled: Journaled
+    leaving: tuple[str, ...]
+    deadline: Callable[[], float]
+
+    def carry_out(self, step: Step) -> Done:
+        """Do it. Raises HotbankError when it did not come about, CancelPending when the kernel has not let go."""
+        acts: Mapping[Action, Callable[[Step], Done]] = {
+            Action.OFFLINE: self._offline,
+            Action.REMOVE: self._remove,
+            Action.POWER_OFF: self._dark,
+            Action.SELF_REFRESH: self._dark,
+            Action.KEEP_POWER: self._keep_power,
+            Action.POWER_ON: self._power_on,
+            Action.CHECK_POLICY: self._check_policy,
+            Action.ADD: self._add,
+            Action.ONLINE: self._online,
+        }
+        return acts[step.action](step)
+
+    @property
+    def _machine(self) -> Machine:
+        return self.journaled.machine
+
+    # Out.
+
+    def _offline(self, step: Step) -> Done:
+        number = number_of(step)
+        with self.journaled(step.action, step.target) as machine:
+            machine.offline(number, self.deadline())
+            block = machine.snapshot().block(number)
+            if block is not None and block.state is not BlockState.OFFLINE:
+                raise Refusal(Code.RACED, f"{step.target} went offline and is {block.state} again")
+        return Done()
+
+    def _remove(self, step: Step) -> Done:
+        with self.journaled(step.action, step.target) as machine:
+            machine.remove(step.target)
+            snapshot = machine.snapshot()
+            status = snapshot.bank(step.target)
+            left = [b for b in snapshot.blocks if status is not None and b.range.overlaps(status.range)]
+            if status is None or status.kernel is not KernelState.ABSENT or left:
+                code = Code.STUCK if status is not None and status.kernel is KernelState.STUCK else Code.RACED
+                raise Refusal(code, f"{step.target} was removed and {len(left)} blocks of it are still there")
+        return Done()
+
+    def _dark(self, step: Step) -> Done:
+        """A bank that came in since the plan was made keeps its domain on; what the plan takes out is out by now."""
+        want = Power.OFF if step.action is Action.POWER_OFF else Power.SELF_REFRESH
+        try:
+            with self.journaled(step.action, step.target) as machine:
+                reached = darken(machine, step.target, want)
+        except Refusal as e:
+            if e.code is not Code.DOMAIN_IN_USE or not self._all_are_out():
+                raise
+            return Done(e.code, str(e))
+        return Done(fact="" if reached is want else f"domain {step.target} would not go {want}; it is in {reached}")
+
+    def _all_are_out(self) -> bool:
+        """True if none of the banks that were to leave is what keeps the domain on."""
+        snapshot = self._machine.snapshot()
+        banks = [snapshot.bank(name) for name in self.leaving]
+        return all(bank is not None and bank.kernel is KernelState.ABSENT for bank in banks)
+
+    def _keep_power(self, step: Step) -> Done:
+        return Done(Code.DOMAIN_IN_USE, step.fact)
+
+    # In.
+
+    def _power_on(self, step: Step) -> Done:
+        with self.journaled(step.action, step.target) as machine:
+            switch_on(machine, step.target)
+        return Done()
+
+    def _check_policy(self, step: Step) -> Done:
+        snapshot = self._machine.snapshot()
+        if not policy_is_safe(snapshot):
+            fact = f"{step.target} is {snapshot.auto_online}: the bank could get a kernel zone"
+            raise Refusal(Code.AUTO_ONLINE, fact)
+        return Done()
+
+    def _add(self, step: Step) -> Done:
+        with self.journaled(step.action, step.target) as machine:
+            machine.add(step.target)
+            status = machine.snapshot().bank(step.target)
+            if status is None or status.kernel is KernelState.ABSENT:
+                raise Refusal(Code.RACED, f"{step.target} was added and is not there")
+        return Done()
+
+    def _online(self, step: Step) -> Done:
+        number = number_of(step)
+        block = self._machine.snapshot().block(number)
+        with self.journaled(step.action, step.target) as machine:
+            if block is None or block.state is not BlockState.ONLINE:
+                machine.online(number, Online.MOVABLE)
+            self._check_movable(number)
+        return Done()
+
+    def _check_movable(self, number: int) -> None:
+        block = self._machine.snapshot().block(number)
+        if block is None or block.state is not BlockState.ONLINE:
+            raise Refusal(Code.RACED, f"memory{number} was set online and is not")
+        if block.valid_zones[:1] != (Zone.MOVABLE,):
+            raise Refusal(Code.NOT_MOVABLE_ZONE, f"memory{number} came up in zone {'/'.join(block.valid_zones)}")
+
+
+def number_of(step: Step) -> int:
+    """The block that the step is about."""
+    assert step.block is not None
+    return step.block
