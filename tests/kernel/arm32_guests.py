@@ -15,17 +15,18 @@ from pathlib import Path
 
 from hotbank import board as boards
 from hotbank.board import Board
-from hotbank.boards_qemu import arm32, dram
+from hotbank.boards_qemu import arm32, dram, virt
 from hotbank.boards_qemu.launch import PROGRAMS
 from hotbank.boards_qemu.parts import bank_module, initramfs, kernel_build
 from hotbank.boards_qemu.parts.packages import Archive, cache_folder
+from hotbank.boards_qemu.port import Boot
 from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.supervisor import QemuMachine, wait_until_up
 from hotbank.firmware import atags, devicetree
 from hotbank.memory import MIB, Range
 
 HERE = Path(__file__).parent
-RAM = arm32.RAM
+RAM = virt.RAM
 SHARED = Path("/dev/shm")  # in a file on disk, a read of a dark bank would leave no trace
 
 
@@ -70,7 +71,7 @@ def booted(
     built = built or kernel()
     with tempfile.TemporaryDirectory(prefix="hb32-") as temporary:
         folder = Path(temporary)
-        boot = arm32.Boot(built.image, initrd(folder, board, built, own), cmdline)
+        boot = Boot(built.image, initrd(folder, board, built, own), cmdline)
         backing = dram.create(board, Path(tempfile.mkdtemp(prefix="hb32-", dir=SHARED)))
         try:
             memory = [(backing[bank.name].path, bank.range) for bank in arm32.in_ram(board)]
@@ -85,7 +86,7 @@ def booted(
             yield machine
 
 
-def tags_of(tags: Sequence[atags.Tag], boot: arm32.Boot) -> tuple[atags.Tag, ...]:
+def tags_of(tags: Sequence[atags.Tag], boot: Boot) -> tuple[atags.Tag, ...]:
     """A list behind CORE, with the initial RAM disk and the command line that a boot needs; its own CMDLINE stays."""
     own = [str(tag.fields()["cmdline"]) for tag in tags if tag.tag == atags.CMDLINE]
     line = " ".join(filter(None, ("console=ttyAMA0", *own, boot.cmdline)))
@@ -114,7 +115,7 @@ def printed(
     zImage than ours.
     """
     (folder / "initrd").write_bytes(_printing_initrd(commands))
-    boot = arm32.Boot(image or kernel().image, folder / "initrd")
+    boot = Boot(image or kernel().image, folder / "initrd")
     bank = folder / "bank"
     bank.touch()
     os.truncate(bank, size.size)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from hotbank import board
 from hotbank.board import Board
-from hotbank.boards_qemu import Wanted, arm64, prepare
+from hotbank.boards_qemu import Wanted, arm32, arm64, prepare
 from hotbank.boards_qemu.dram import BankFile, BankSwitch, create, discard
 from hotbank.boards_qemu.gpio import GpioSwitch, lines_of
 from hotbank.boards_qemu.leftovers import new_folder, sweep, sweep_links
@@ -28,6 +28,7 @@ from hotbank.boards_qemu.parts import elf, kmodules
 from hotbank.boards_qemu.parts.initramfs import Cpio
 from hotbank.boards_qemu.parts.inside import package_files
 from hotbank.boards_qemu.parts.packages import Archive
+from hotbank.boards_qemu.port import Boot
 from hotbank.boards_qemu.shell import Runner
 from hotbank.errors import BoardError, FormatError, MachineError, SwitchError
 from hotbank.firmware import devicetree, fdt
@@ -157,7 +158,7 @@ def test_each_domain_of_the_driver_has_a_line() -> None:
 
 def test_banks_of_one_line_share_a_supply(tmp_path: Path) -> None:
     pair = board.load(SMALL.with_name("pair.toml"))
-    boot = arm64.Boot(Path("kernel"), Path("initrd"), supplies=lines_of(pair))
+    boot = Boot(Path("kernel"), Path("initrd"), supplies=lines_of(pair))
     gpio = fdt.Node("pl061", (("compatible", fdt.strings("arm,pl061")), ("phandle", fdt.cells(7))))
     bare = devicetree.empty("virt", "virt")
     tree = arm64.device_tree(replace(bare, root=fdt.edit(bare.root, ["pl061"], gpio)), pair, boot, Range(0, 0))
@@ -197,6 +198,19 @@ def test_a_board_that_qemu_can_not_be(old: str, new: str, wrong: str) -> None:
         arm64.check(board.loads(text.replace(old, new)))
 
 
+def test_the_32_bit_port_is_of_one_series(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"port is of 6\.1, not of 6\.12"):
+        prepare(Wanted("arm-2009", series="6.12"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_driver_hears_which_banks_it_adds_by_itself() -> None:
+    small = board.load("arm-2009")
+    tree = arm32.device_tree(devicetree.empty("virt", "virt"), small, ["high"])
+    flags = {node.name: [name for name, _ in node.properties if name.startswith("hotbank,")] for _, node in tree.walk()}
+    assert flags["bank@50000000"] == ["hotbank,at-boot", "hotbank,default-on"]
+
+
 def test_the_tree_hides_the_bank_and_describes_it(tmp_path: Path) -> None:
     tree = booted_tree(board.load(SMALL))
     memory = devicetree.memory_map(tree)
@@ -216,7 +230,7 @@ def test_the_kmem_bank_begins_below_its_start() -> None:
 
 def booted_tree(wanted: Board) -> fdt.Tree:
     """The board's tree on a machine that describes nothing."""
-    boot = arm64.Boot(Path("kernel"), Path("initrd"), "quiet")
+    boot = Boot(Path("kernel"), Path("initrd"), "quiet")
     return arm64.device_tree(devicetree.empty("virt", "virt"), wanted, boot, Range(0x48000000, 0x49000000))
 
 

@@ -6,7 +6,8 @@
 
 background.py   what these two do, in a process that stays; daemon.py is that process
 launch.py       from a board to a running guest
-arm64.py        a board as QEMU's arm64 machine, with our own device tree; arm32.py: as its 32-bit one, with ATAGs
+port.py         what launching needs of an architecture. arm64.py: a board as QEMU's arm64 machine, with our own device
+                tree; arm32.py: as its 32-bit one, with ATAGs; virt.py what both machines have in common
 parts/          what a guest is made of: kernel, modules, initramfs, and the packages they come from
 qemu.py         one QEMU process; qmp.py its monitor
 dram.py         a file for each bank: its content and its power; gpio.py the line that feeds it

@@ -10,22 +10,27 @@ keeps at the start of memory, and within the first 128 MiB, which is where the z
 from __future__ import annotations
 
 import struct
-import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from hotbank.board import Bank, Board
+from hotbank.boards_qemu import virt
+from hotbank.boards_qemu.parts import bank_module, kernel_build
+from hotbank.boards_qemu.parts.packages import Progress
+from hotbank.boards_qemu.port import Boot, GuestKernel
 from hotbank.boards_qemu.qemu import Command, Loaded, memory_arguments
 from hotbank.errors import BoardError, MachineError
 from hotbank.firmware import atags, describe, devicetree, fdt
 from hotbank.guest import serial
 from hotbank.memory import MIB, Range, format_size
 
-PROGRAM = "qemu-system-arm"
-RAM = 0x4000_0000
+ARCH, DEBIAN, PROGRAM = "arm", "armhf", "qemu-system-arm"
+AGENT_MODULES: tuple[str, ...] = ()  # our own kernel has all of that built in
+CARRIED: tuple[str, ...] = ()
+SUPPLIES = False  # our kernel has no driver for the GPIO block
 NO_MACHINE_ID = 0xFFFF_FFFF  # the device tree says which machine it is
-_STUB, _TAGS, _ZIMAGE, _INITRD = (RAM + offset * MIB for offset in (62, 63, 64, 96))
+_STUB, _TAGS, _ZIMAGE, _INITRD = (virt.RAM + offset * MIB for offset in (62, 63, 64, 96))
 _CPU = "cortex-a15"
 # The root file system is memory, and half of a small board's memory is to leave: what the agent never uses goes first.
 SETUP = """rm -rf /lib/libcrypto* /lib/libssl* /lib/libdb-* /lib/libsqlite3* /lib/libkrb5* /lib/libk5* /lib/libgssapi*
@@ -33,29 +38,13 @@ cd /usr/lib/python3.* && rm -rf asyncio email html http multiprocessing xml
 cd /"""
 
 
-@dataclass(frozen=True, slots=True)
-class Boot:
-    """What the machine is started with. ``kernel``: a zImage without a device tree. ``cmdline`` is put behind the
-    board's own. ``cpus``: emulated CPUs."""
-
-    kernel: Path
-    initrd: Path
-    cmdline: str = ""
-    cpus: int = 2
-
-
 def check(board: Board) -> None:
     """Raise BoardError unless QEMU's ``virt`` machine can be this board."""
-    if board.arch != "arm":
-        raise BoardError("arch", board.arch, "must be arm for QEMU's 32-bit machine")
+    if board.arch != ARCH:
+        raise BoardError("arch", board.arch, f"must be {ARCH} for QEMU's 32-bit machine")
     if board.describe != "atags":
         raise BoardError("describe", board.describe, "must be atags for QEMU's 32-bit machine")
-    expected = RAM
-    for bank in in_ram(board):
-        if bank.range.start != expected:
-            allowed = f"must be {expected:#x}: QEMU's memory begins at {RAM:#x} and has no gaps"
-            raise BoardError(f"bank.{bank.name}.start", f"{bank.range.start:#x}", allowed)
-        expected = bank.range.end
+    virt.check_memory(in_ram(board))
     low = in_ram(board)[0]
     if not low.at_boot or low.movable:
         raise BoardError(f"bank.{low.name}.movable", low.movable, "must be false: the kernel boots in this bank")
@@ -66,15 +55,24 @@ def in_ram(board: Board) -> tuple[Bank, ...]:
     return tuple(sorted(board.banks, key=lambda bank: bank.range))
 
 
-def command(board: Board, boot: Boot, folder: Path, files: Mapping[str, Path]) -> Command:
-    """How to start QEMU. ``folder``: where tags, stub and kernel are written; ``files``: a backing file for each bank.
+def kernel(series: str | None, drives: bool, progress: Progress) -> GuestKernel:
+    """Our port of 6.1; compiled the first time, which takes minutes. See Port."""
+    if series not in (None, kernel_build.SERIES):
+        raise MachineError(
+            f"our 32-bit port is of {kernel_build.SERIES}, not of {series}",
+            remedy="leave --kernel out, or give it a zImage",
+        )
+    driver = [bank_module.source_folder()] if drives else []
+    built = kernel_build.build(ARCH, modules=driver, progress=progress)
+    return GuestKernel(built.image, built.modules)
 
-    Raises BoardError, MachineError.
-    """
+
+def command(board: Board, boot: Boot, folder: Path, files: Mapping[str, Path]) -> Command:
+    """See Port; tags, stub and kernel are written into ``folder``."""
     check(board)
     memory = [(files[bank.name], bank.range) for bank in in_ram(board)]
     _check_room(in_ram(board)[0], boot.initrd.stat().st_size + 64 * MIB)
-    tree = device_tree(base_tree(boot.cpus, folder), board)
+    tree = device_tree(base_tree(boot.cpus, folder), board, boot.default_on)
     return start(memory, tag_list(board, boot), tree, boot, folder)
 
 
@@ -97,9 +95,7 @@ def start(
         Loaded(boot.initrd, _INITRD),
     )
     arguments = ("-M", "virt", "-cpu", _CPU, *memory_arguments(memory, boot.cpus))
-    return Command(
-        PROGRAM, (*arguments, "-device", f"loader,addr={_STUB:#x},cpu-num=0"), loaded, serial.PORTS, "device"
-    )
+    return Command(PROGRAM, (*arguments, *virt.start_at(_STUB)), loaded, serial.PORTS, "device")
 
 
 def tag_list(board: Board, boot: Boot) -> tuple[atags.Tag, ...]:
@@ -117,29 +113,17 @@ def initrd_tag(boot: Boot) -> atags.Tag:
 
 def base_tree(cpus: int, folder: Path) -> fdt.Tree:
     """The tree of the bare machine, as QEMU describes it."""
-    path = folder / "virt.dtb"
-    argv = [PROGRAM, "-M", f"virt,dumpdtb={path}", "-cpu", _CPU, "-smp", str(cpus), "-nodefaults", "-display", "none"]
-    try:
-        subprocess.run(argv, capture_output=True, text=True, check=True)
-    except FileNotFoundError as e:
-        raise MachineError(f"{PROGRAM} is not installed", remedy="apt-get install qemu-system-arm") from e
-    except subprocess.CalledProcessError as e:
-        raise MachineError(f"{PROGRAM} gave no device tree: {e.stderr.strip()}") from e
-    return fdt.decode(path.read_bytes())
+    return virt.base_tree(PROGRAM, ("-cpu", _CPU, "-smp", str(cpus)), folder)
 
 
-def device_tree(base: fdt.Tree, board: Board) -> fdt.Tree:
+def device_tree(base: fdt.Tree, board: Board, default_on: Sequence[str] = ()) -> fdt.Tree:
     """The machine's tree with the banks that our driver attends to. Its memory is only where the zImage lies: the tags
-    take its place."""
+    take its place. ``default_on``: banks that the driver adds by itself."""
     tree = devicetree.add_memory(devicetree.set_memory(base), in_ram(board)[0].range)
     for bank in in_ram(board):
         if bank.route == "driver":
-            tree = devicetree.add_bank(tree, bank.name, bank.range)
-            name = f"bank@{bank.range.start:x}"
-            node = tree.root.child(name)
-            if node is not None and bank.at_boot:
-                at_boot = node.with_property("hotbank,at-boot", b"")
-                tree = replace(tree, root=fdt.edit(tree.root, [name], at_boot))
+            flags = {"hotbank,at-boot": bank.at_boot, "hotbank,default-on": bank.name in default_on}
+            tree = virt.with_driver_bank(tree, bank, [(name, b"") for name, is_so in flags.items() if is_so])
     return tree
 
 
@@ -151,5 +135,5 @@ def stub(tags_at: int, kernel_at: int) -> bytes:
 
 def _check_room(low: Bank, needed: int) -> None:
     if _INITRD + needed > low.range.end:
-        allowed = f"must be {format_size(-(-(_INITRD + needed - RAM) // MIB) * MIB)} or more to boot in it"
+        allowed = f"must be {format_size(-(-(_INITRD + needed - virt.RAM) // MIB) * MIB)} or more to boot in it"
         raise BoardError(f"bank.{low.name}.size", format_size(low.range.size), allowed)

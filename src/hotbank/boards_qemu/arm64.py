@@ -10,56 +10,42 @@ from __future__ import annotations
 
 import gzip
 import struct
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hotbank.board import Bank, Board
+from hotbank.boards_qemu import virt
+from hotbank.boards_qemu.parts import bank_module
+from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder
+from hotbank.boards_qemu.port import Boot, GuestKernel
 from hotbank.boards_qemu.qemu import Command, Loaded, memory_arguments
 from hotbank.errors import BoardError, MachineError
 from hotbank.firmware import devicetree, fdt
 from hotbank.guest import serial
 from hotbank.memory import GIB, MIB, Range, format_size
 
-PROGRAM = "qemu-system-aarch64"
-RAM = 0x4000_0000
+ARCH, DEBIAN, PROGRAM = "arm64", "arm64", "qemu-system-aarch64"
+AGENT_MODULES = ("virtio_pci", "virtio_console")  # built in or not, by the kernel's version
+# There for whoever wants to try something: a file system, block devices, swap, injected errors.
+CARRIED = ("ext4", "crc32c_generic", "virtio_blk", "zram", "memory_notifier_error_inject")
+SETUP = ""
+SUPPLIES = True
+SERIES = "6.12"
 INFO_BLOCK = 2 * MIB  # what the kmem route keeps below its bank, in memory that is always on
-_STUB, _KERNEL = RAM + MIB, RAM + 2 * MIB
+_STUB, _KERNEL = virt.RAM + MIB, virt.RAM + 2 * MIB
 _CPU = "cortex-a57"  # boots in half the time that the emulation of "max" needs
-
-
-@dataclass(frozen=True, slots=True)
-class Boot:
-    """What the machine is started with. ``cmdline`` is put behind the board's own. ``cpus``: emulated CPUs.
-
-    ``default_on``: banks of the ``driver`` route that the driver adds by itself. ``supplies``: the GPIO line of the
-    PL061 that feeds a bank, by its name; banks of one line share one supply.
-    """
-
-    kernel: Path
-    initrd: Path
-    cmdline: str = ""
-    cpus: int = 2
-    default_on: tuple[str, ...] = ()
-    supplies: Mapping[str, int] | None = None
 
 
 def check(board: Board) -> None:
     """Raise BoardError unless QEMU's ``virt`` machine can be this board."""
-    if board.arch != "arm64":
-        raise BoardError("arch", board.arch, "must be arm64 for QEMU's arm64 machine")
-    expected = RAM
-    for bank in in_ram(board):
-        if bank.range.start != expected:
-            allowed = f"must be {expected:#x}: QEMU's memory begins at {RAM:#x} and has no gaps"
-            raise BoardError(f"bank.{bank.name}.start", f"{bank.range.start:#x}", allowed)
-        expected = bank.range.end
+    if board.arch != ARCH:
+        raise BoardError("arch", board.arch, f"must be {ARCH} for QEMU's arm64 machine")
+    end = virt.check_memory(in_ram(board))
     if not in_ram(board) or not in_ram(board)[0].at_boot:
-        raise BoardError("bank", None, f"the bank at {RAM:#x} must be there at boot")
+        raise BoardError("bank", None, f"the bank at {virt.RAM:#x} must be there at boot")
     for bank in plugged(board):
-        if bank.range.start < _device_memory(expected).start:
-            allowed = f"must be {_device_memory(expected).start:#x} or more: there QEMU's device memory begins"
+        if bank.range.start < _device_memory(end).start:
+            allowed = f"must be {_device_memory(end).start:#x} or more: there QEMU's device memory begins"
             raise BoardError(f"bank.{bank.name}.start", f"{bank.range.start:#x}", allowed)
 
 
@@ -73,59 +59,44 @@ def plugged(board: Board) -> tuple[Bank, ...]:
     return tuple(sorted((b for b in board.banks if b.route == "virtio-mem"), key=lambda b: b.range))
 
 
-def command(board: Board, boot: Boot, folder: Path, files: Mapping[str, Path]) -> Command:
-    """How to start QEMU. ``folder``: where device tree and stub are written; ``files``: a backing file for each bank.
+def kernel(series: str | None, drives: bool, progress: Progress) -> GuestKernel:
+    """Debian's newest of that series, unmodified. See Port."""
+    archive = Archive.open(DEBIAN, progress)
+    package = archive.kernel(series or SERIES, DEBIAN)
+    (unpacked,) = archive.unpack(package)
+    driver = (bank_module.build(package, bank_module.ARM64, cache_folder(), progress),) if drives else ()
+    return GuestKernel(_only(unpacked, "boot/vmlinuz-*"), _only(unpacked, "**/lib/modules/*"), driver)
 
-    Raises BoardError, MachineError.
-    """
+
+def command(board: Board, boot: Boot, folder: Path, files: Mapping[str, Path]) -> Command:
+    """See Port; device tree and stub are written into ``folder``."""
     check(board)
-    kernel = unpacked_kernel(boot.kernel, folder)
-    tree_at = _up(_KERNEL + image_size(kernel), 2 * MIB)
+    image = unpacked_kernel(boot.kernel, folder)
+    tree_at = _up(_KERNEL + image_size(image), 2 * MIB)
     initrd = Range.sized(tree_at + 2 * MIB, boot.initrd.stat().st_size)
     low = in_ram(board)[0]
     if initrd.end + 64 * MIB > low.range.end:
-        allowed = (
-            f"must be {format_size(_up(initrd.end + 64 * MIB - RAM, board.block_size))} or more to boot this kernel"
-        )
+        enough = format_size(_up(initrd.end + 64 * MIB - virt.RAM, board.block_size))
+        allowed = f"must be {enough} or more to boot this kernel"
         raise BoardError(f"bank.{low.name}.size", format_size(low.range.size), allowed)
     tree = device_tree(base_tree(board, boot.cpus, folder), board, boot, initrd)
     (folder / "board.dtb").write_bytes(fdt.encode(tree))
     (folder / "stub").write_bytes(stub(tree_at, _KERNEL))
     loaded = (
         Loaded(folder / "stub", _STUB),
-        Loaded(kernel, _KERNEL),
+        Loaded(image, _KERNEL),
         Loaded(folder / "board.dtb", tree_at),
         Loaded(boot.initrd, initrd.start),
     )
     memory = memory_arguments([(files[bank.name], bank.range) for bank in in_ram(board)], boot.cpus)
     arguments = ("-M", "virt", "-cpu", _CPU, *_with_device_memory(memory, board), *_virtio_mem(board, files))
-    return Command(PROGRAM, (*arguments, "-device", f"loader,addr={_STUB:#x},cpu-num=0"), loaded, serial.PORTS)
+    return Command(PROGRAM, (*arguments, *virt.start_at(_STUB)), loaded, serial.PORTS)
 
 
 def base_tree(board: Board, cpus: int, folder: Path) -> fdt.Tree:
     """The tree of the bare machine, as QEMU describes it."""
-    path = folder / "virt.dtb"
     size = sum(bank.range.size for bank in in_ram(board))
-    argv = [
-        PROGRAM,
-        "-M",
-        f"virt,dumpdtb={path}",
-        "-cpu",
-        _CPU,
-        "-smp",
-        str(cpus),
-        "-m",
-        f"{size}B",
-        "-display",
-        "none",
-    ]
-    try:
-        subprocess.run([*argv, "-nodefaults"], capture_output=True, text=True, check=True)
-    except FileNotFoundError as e:
-        raise MachineError(f"{PROGRAM} is not installed", remedy="apt-get install qemu-system-arm") from e
-    except subprocess.CalledProcessError as e:
-        raise MachineError(f"{PROGRAM} gave no device tree: {e.stderr.strip()}") from e
-    return fdt.decode(path.read_bytes())
+    return virt.base_tree(PROGRAM, ("-cpu", _CPU, "-smp", str(cpus), "-m", f"{size}B"), folder)
 
 
 def device_tree(base: fdt.Tree, board: Board, boot: Boot, initrd: Range) -> fdt.Tree:
@@ -139,7 +110,7 @@ def device_tree(base: fdt.Tree, board: Board, boot: Boot, initrd: Range) -> fdt.
             node = bank.node if bank.node is not None else 0 if numa else None
             tree = devicetree.add_memory(tree, Range(bank.range.start, end), node=node, movable=bank.movable)
         elif bank.route == "kmem":
-            tree = _with_node(tree, _pmem_region(bank))
+            tree = virt.with_node(tree, _pmem_region(bank))
         elif bank.route == "driver":
             tree = _with_driver_bank(tree, bank, boot)
     line = " ".join(filter(None, ("console=ttyAMA0", board.cmdline, boot.cmdline)))
@@ -186,7 +157,9 @@ def _with_device_memory(memory: Sequence[str], board: Board) -> tuple[str, ...]:
         return tuple(memory)
     ram_end = in_ram(board)[-1].range.end
     room = _up(banks[-1].range.end - _device_memory(ram_end).start, GIB)
-    return tuple(f"{size},maxmem={ram_end - RAM + room}B" if flag == "-m" else size for flag, size in _pairs(memory))
+    return tuple(
+        f"{size},maxmem={ram_end - virt.RAM + room}B" if flag == "-m" else size for flag, size in _pairs(memory)
+    )
 
 
 def _pairs(arguments: Sequence[str]) -> Iterable[tuple[str, str]]:
@@ -214,14 +187,11 @@ def _pmem_region(bank: Bank) -> fdt.Node:
 
 
 def _with_driver_bank(tree: fdt.Tree, bank: Bank, boot: Boot) -> fdt.Tree:
-    tree = devicetree.add_bank(tree, bank.name, bank.range, node=bank.node)
-    node = tree.root.children[-1]
-    if bank.name in boot.default_on:
-        node = node.with_property("hotbank,default-on", b"")
+    properties = [("hotbank,default-on", b"")] if bank.name in boot.default_on else []
     if boot.supplies and bank.name in boot.supplies:
         tree, phandle = _with_supply(tree, boot.supplies[bank.name])
-        node = node.with_property("bank-supply", fdt.cells(phandle))
-    return replace(tree, root=fdt.edit(tree.root, [node.name], node))
+        properties.append(("bank-supply", fdt.cells(phandle)))
+    return virt.with_driver_bank(tree, bank, properties)
 
 
 def _with_supply(tree: fdt.Tree, line: int) -> tuple[fdt.Tree, int]:
@@ -243,18 +213,21 @@ def _with_supply(tree: fdt.Tree, line: int) -> tuple[fdt.Tree, int]:
         ("enable-active-high", b""),
         ("phandle", fdt.cells(phandle)),
     )
-    return _with_node(tree, fdt.Node(name, properties)), phandle
-
-
-def _with_node(tree: fdt.Tree, node: fdt.Node) -> fdt.Tree:
-    return replace(tree, root=fdt.edit(tree.root, [node.name], node))
+    return virt.with_node(tree, fdt.Node(name, properties)), phandle
 
 
 def _with_initrd(tree: fdt.Tree, initrd: Range) -> fdt.Tree:
     chosen = tree.root.child("chosen") or fdt.Node("chosen")
     for edge, value in (("start", initrd.start), ("end", initrd.end)):
         chosen = chosen.with_property(f"linux,initrd-{edge}", fdt.cells(value >> 32, value & 0xFFFFFFFF))
-    return _with_node(tree, chosen)
+    return virt.with_node(tree, chosen)
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise MachineError(f"{folder.name} has no {pattern}")
+    return found[0]
 
 
 def _up(value: int, unit: int) -> int:

@@ -18,16 +18,14 @@ from hotbank import board as boards
 from hotbank.board import Board
 from hotbank.boards_qemu import arm32, arm64, dram, leftovers
 from hotbank.boards_qemu.gpio import lines_of
-from hotbank.boards_qemu.parts import bank_module, initramfs, kernel_build
+from hotbank.boards_qemu.parts import bank_module, initramfs
 from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder, no_progress
+from hotbank.boards_qemu.port import Boot, GuestKernel, Port
 from hotbank.boards_qemu.qemu import Command, Qemu
 from hotbank.boards_qemu.supervisor import QemuMachine, wait_until_up
 from hotbank.errors import BoardError, MachineError
 
-SERIES = "6.12"
 PROGRAMS = ("busybox-static", "python3-minimal", "libpython3-stdlib")
-# Built in or not, by the kernel's version; our own kernel has them built in.
-PORT_MODULES = {"arm64": ("virtio_pci", "virtio_console"), "arm": ()}
 ROUTE_MODULES = {
     "driver": (bank_module.NAME,),
     "kmem": ("nd_pmem", "of_pmem", "device_dax", "dax_pmem", "kmem"),
@@ -35,8 +33,7 @@ ROUTE_MODULES = {
     "none": (),
     "probe": (),
 }
-MACHINES = {"arm64": arm64, "arm": arm32}
-DEBIAN = {"arm64": "arm64", "arm": "armhf"}
+PORTS: Mapping[str, Port] = {port.ARCH: port for port in (arm64, arm32)}
 SUPPLY_MODULE = "fixed"  # a regulator behind a GPIO line
 # Options that name files: what must be there, and what may be given.
 _FILES = (
@@ -44,16 +41,14 @@ _FILES = (
     ("modules", "folder", "give the kernel's lib/modules/VERSION"),
     ("initrd", "file", "leave it out to have one made"),
 )
-# There for whoever wants to try something: a file system, block devices, swap, injected errors.
-CARRIED = ("ext4", "crc32c_generic", "virtio_blk", "zram", "memory_notifier_error_inject")
 # New memory stays offline until hotbank puts it online: else it could land in a kernel zone.
 POLICY = "memhp_default_state=offline"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to run. ``board``: a shipped board or a file. ``series``: of Debian's kernel, unless ``kernel`` (an Image)
-    is given, with ``modules`` (its ``lib/modules/VERSION``) and ``initrd`` or without.
+    """What to run. ``board``: a shipped board or a file. ``series``: of the kernel, None for the port's usual one,
+    unless ``kernel`` (an Image) is given, with ``modules`` (its ``lib/modules/VERSION``) and ``initrd`` or without.
 
     ``cmdline`` comes last on the kernel's command line. ``default_on``: banks that the driver adds by itself.
     ``supplies``: GPIO lines that feed banks, by their names; None for one to each domain that our driver switches, as
@@ -61,7 +56,7 @@ class Wanted:
     """
 
     board: str
-    series: str = SERIES
+    series: str | None = None
     kernel: str | None = None
     modules: str | None = None
     initrd: str | None = None
@@ -70,7 +65,6 @@ class Wanted:
     default_on: tuple[str, ...] = ()
     supplies: Mapping[str, int] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
-    carried: tuple[str, ...] = CARRIED
     qemu_arguments: tuple[str, ...] = ()
 
 
@@ -93,22 +87,17 @@ def prepare(wanted: Wanted, folder: Path, progress: Progress = no_progress) -> P
     """Fetch and build what is missing. ``folder``: short, private, empty. Raises BoardError, MachineError."""
     path, wanted = boards.find(wanted.board), _given(wanted)
     board = boards.load(path)
-    if board.arch not in MACHINES:
-        raise BoardError("arch", board.arch, f"must be {' or '.join(MACHINES)} to run in QEMU")
-    MACHINES[board.arch].check(board)
-    for program in (MACHINES[board.arch].PROGRAM, "setpriv"):
+    port = _port(board)
+    port.check(board)
+    for program in (port.PROGRAM, "setpriv"):
         if shutil.which(program) is None:
             raise MachineError(f"{program} is not installed", remedy="apt-get install qemu-system-arm util-linux")
-    kernel, modules, extra = _kernel(wanted, board, progress)
-    supplies = _supplies(wanted, board)
-    load = _to_load(board, supplies) if modules else ()
-    initrd = (
-        Path(wanted.initrd) if wanted.initrd else _initrd(wanted, path, board, modules, load, extra, folder, progress)
-    )
+    kernel, supplies = _kernel(wanted, board, progress), _supplies(wanted, board)
+    initrd = Path(wanted.initrd or _initrd(wanted, path, board, kernel, supplies, folder, progress))
     return Prepared(
         board=str(path.resolve()),
         folder=str(folder),
-        kernel=str(kernel),
+        kernel=str(kernel.image),
         initrd=str(initrd),
         cmdline=" ".join(filter(None, ("quiet", POLICY, wanted.cmdline))),
         cpus=wanted.cpus,
@@ -159,72 +148,58 @@ def start(prepared: Prepared, on_end: Callable[[], None] = lambda: None) -> Qemu
     return machine
 
 
+def _port(board: Board) -> Port:
+    if board.arch not in PORTS:
+        raise BoardError("arch", board.arch, f"must be {' or '.join(PORTS)} to run in QEMU")
+    return PORTS[board.arch]
+
+
 def _command(board: Board, prepared: Prepared, folder: Path, files: Mapping[str, Path]) -> Command:
     kernel, initrd = Path(prepared.kernel), Path(prepared.initrd)
-    if board.arch == "arm":
-        return arm32.command(board, arm32.Boot(kernel, initrd, prepared.cmdline, prepared.cpus), folder, files)
-    boot = arm64.Boot(kernel, initrd, prepared.cmdline, prepared.cpus, prepared.default_on, prepared.supplies)
-    return arm64.command(board, boot, folder, files)
+    boot = Boot(kernel, initrd, prepared.cmdline, prepared.cpus, prepared.default_on, prepared.supplies)
+    return _port(board).command(board, boot, folder, files)
 
 
-def _kernel(wanted: Wanted, board: Board, progress: Progress) -> tuple[Path, Path | None, tuple[Path, ...]]:
-    """The kernel, the folder of its modules, and our driver where the board needs it."""
+def _kernel(wanted: Wanted, board: Board, progress: Progress) -> GuestKernel:
     drives = any(bank.route == "driver" for bank in board.banks)
-    if wanted.kernel is not None:
-        if drives and not wanted.initrd:
-            raise MachineError(
-                "the bank driver is built for Debian's kernels only", remedy="give --initrd with it inside"
-            )
-        return Path(wanted.kernel), Path(wanted.modules) if wanted.modules else None, ()
-    if board.arch == "arm":
-        built = kernel_build.build("arm", modules=[bank_module.source_folder()], progress=progress)
-        return built.image, built.modules, ()
-    archive = Archive.open("arm64", progress)
-    package = archive.kernel(wanted.series, "arm64")
-    (unpacked,) = archive.unpack(package)
-    driver = (bank_module.build(package, bank_module.ARM64, cache_folder(), progress),) if drives else ()
-    return _one(unpacked, "boot/vmlinuz-*"), _one(unpacked, "**/lib/modules/*"), driver
+    if wanted.kernel is None:
+        return _port(board).kernel(wanted.series, drives, progress)
+    if drives and not wanted.initrd:
+        raise MachineError("the bank driver is built for Debian's kernels only", remedy="give --initrd with it inside")
+    return GuestKernel(Path(wanted.kernel), Path(wanted.modules) if wanted.modules else None)
 
 
 def _supplies(wanted: Wanted, board: Board) -> dict[str, int]:
     if wanted.supplies is not None:
         return dict(wanted.supplies)
-    ours = board.arch == "arm64" and wanted.kernel is None and wanted.initrd is None
-    return lines_of(board) if ours else {}
+    ours = wanted.kernel is None and wanted.initrd is None
+    return lines_of(board) if ours and _port(board).SUPPLIES else {}
 
 
 def _to_load(board: Board, supplies: Mapping[str, int]) -> tuple[str, ...]:
     """The modules loaded at boot, in this order: a supply is there before the driver that asks for it."""
     routes = (name for bank in board.banks for name in ROUTE_MODULES[bank.route])
-    return tuple(dict.fromkeys((*PORT_MODULES[board.arch], *([SUPPLY_MODULE] if supplies else []), *routes)))
-
-
-def _one(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if not found:
-        raise MachineError(f"{folder.name} has no {pattern}")
-    return found[0]
+    return tuple(dict.fromkeys((*_port(board).AGENT_MODULES, *([SUPPLY_MODULE] if supplies else []), *routes)))
 
 
 def _initrd(
     wanted: Wanted,
     path: Path,
     board: Board,
-    modules: Path | None,
-    load: tuple[str, ...],
-    extra: tuple[Path, ...],
+    kernel: GuestKernel,
+    supplies: Mapping[str, int],
     folder: Path,
     progress: Progress,
 ) -> Path:
-    programs = Archive.open(DEBIAN[board.arch], progress).unpack(*PROGRAMS, depends=True)
+    port = _port(board)
     contents = initramfs.Contents(
         name=board.name,
-        programs=programs,
-        modules=modules,
-        load=load,
-        carry=wanted.carried if modules and board.arch == "arm64" else (),
-        extra_modules=extra,
+        programs=Archive.open(port.DEBIAN, progress).unpack(*PROGRAMS, depends=True),
+        modules=kernel.modules,
+        load=_to_load(board, supplies) if kernel.modules else (),
+        carry=port.CARRIED if kernel.modules else (),
+        extra_modules=kernel.extra,
         files={"etc/hotbank/board.toml": path.read_bytes(), **wanted.files},
-        setup=arm32.SETUP if board.arch == "arm" else "",
+        setup=port.SETUP,
     )
     return initramfs.build(contents, folder, cache_folder())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hotbank.boards_qemu.parts import kernel_port
 from hotbank.boards_qemu.parts.kernel_build import port_folder
-from hotbank.boards_qemu.parts.kernel_port import Edit, Port, applied, read_edits
+from hotbank.boards_qemu.parts.kernel_port import Edit, KernelPort, applied, read_edits
 from hotbank.errors import FormatError, Refusal
 
 SOURCE = "int f(void)\n{\n\treturn 0;\n}\n\nint g(void)\n{\n\treturn 0;\n}\n"
@@ -30,7 +30,7 @@ def tree(tmp_path: Path) -> Path:
 
 def apply(tree: Path, *edits: Edit, files: dict[str, str] | None = None) -> None:
     """Make the tree that of a port with these edits and files."""
-    Port(edits, files or {}, "").apply(tree, tree.parent / "originals")
+    KernelPort(edits, files or {}, "").apply(tree, tree.parent / "originals")
 
 
 def contents(tree: Path) -> dict[str, str]:
@@ -151,7 +151,7 @@ def test_a_bad_list_is_refused(text: str) -> None:
 
 def test_the_port_holds_no_text_of_the_kernel_but_anchors() -> None:
     """Each anchor is one line, our files are GPL-2.0, and every file of ours says so first."""
-    port = Port.load(port_folder("arm"))
+    port = KernelPort.load(port_folder("arm"))
     assert all("\n" not in line for edit in port.edits for line in (edit.anchor, edit.within or ""))
     for name, text in port.files.items():
         assert "SPDX-License-Identifier: GPL-2.0-only" in text.splitlines()[0], name

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from hotbank.boards_qemu.parts.kernel_port import Port, lines_of
+from hotbank.boards_qemu.parts.kernel_port import KernelPort, lines_of
 from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder, host_architecture, no_progress
 from hotbank.errors import MachineError
 
@@ -91,7 +91,7 @@ def build(
     compiler fails) and Refusal (the port does not fit the source).
     """
     cache = cache or cache_folder()
-    ours = Port.load(port or port_folder(arch))
+    ours = KernelPort.load(port or port_folder(arch))
     tree = _Tree.of(source, cache, progress)
     kernel = cache / "kernels" / _key(arch, tree.name, ours, modules)
     if not (kernel / "release").exists():
@@ -180,7 +180,7 @@ def _fingerprint(source: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _key(arch: str, source: str, port: Port, modules: Sequence[Path]) -> str:
+def _key(arch: str, source: str, port: KernelPort, modules: Sequence[Path]) -> str:
     digest = hashlib.sha256(f"{arch}\0{source}".encode())
     for line in (*lines_of(port), *_module_sources(modules)):
         digest.update(line.encode() + b"\0")
@@ -200,7 +200,7 @@ def _check_tools() -> None:
         raise MachineError(f"building a kernel needs {names}", remedy=f"on Debian: apt-get install {names}")
 
 
-def _compile(tree: _Tree, arch: str, port: Port, modules: Sequence[Path], kernel: Path) -> None:
+def _compile(tree: _Tree, arch: str, port: KernelPort, modules: Sequence[Path], kernel: Path) -> None:
     tree.objects.mkdir(exist_ok=True)
     fragment = tree.folder / "config"
     fragment.write_text(port.config, encoding="utf-8")

@@ -36,7 +36,7 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class KernelPort:
     """A port's folder, read. ``files``: our own files by path in the tree. ``config``: the fragment's text."""
 
     edits: tuple[Edit, ...]
@@ -44,7 +44,7 @@ class Port:
     config: str
 
     @classmethod
-    def load(cls, folder: Path) -> Port:
+    def load(cls, folder: Path) -> KernelPort:
         """Read a port's folder. Raises FormatError, OSError."""
         root = folder / "files"
         own = {str(p.relative_to(root)): p.read_text(encoding="utf-8") for p in sorted(root.rglob("*")) if p.is_file()}
@@ -174,7 +174,7 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def lines_of(port: Port) -> Iterator[str]:
+def lines_of(port: KernelPort) -> Iterator[str]:
     """Everything that decides what the port makes of a tree, as text: what a cache keys on."""
     yield from (repr(edit) for edit in port.edits)
     yield from (f"{name}\0{text}" for name, text in sorted(port.files.items()))
