@@ -12,14 +12,14 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
+from hotbank.calls import CLOCK, MACHINE, PAGES, Call, asked
 from hotbank.errors import MachineError, ProtocolError
-from hotbank.machine import Clock, Pages, Reading, Snapshot, Survey
-from hotbank.memory import Online, Power
+from hotbank.machine import Clock, Machine, PageByPage
 from hotbank.wire import MAX_ANSWER, VERSION, Lines, Stream, decode, decode_error, encode
 
 _FAREWELL = 2.0  # seconds of wall time for ssh to end by itself
@@ -158,46 +158,20 @@ class Remote:
         """The owner's clock."""
         return _RemoteClock(self)
 
-    def snapshot(self) -> Snapshot:
-        """See Machine."""
-        return self.call(Snapshot, "machine.snapshot")  # type: ignore[no-any-return]
-
-    def survey(self, block: int) -> Survey:
-        """See Machine."""
-        return self.call(Survey, "machine.survey", block=block)  # type: ignore[no-any-return]
-
-    def pages(self, block: int) -> Pages:
-        """See PageByPage. Raises ProtocolError when the owner's machine can't tell."""
-        return self.call(Pages, "machine.pages", block=block)  # type: ignore[no-any-return]
-
-    def online(self, block: int, how: Online) -> None:
-        """See Machine."""
-        self.call(None, "machine.online", block=block, how=how)
+    snapshot = asked(MACHINE, Machine.snapshot)
+    survey = asked(MACHINE, Machine.survey)
+    pages = asked(PAGES, PageByPage.pages)
+    online = asked(MACHINE, Machine.online)
+    add = asked(MACHINE, Machine.add)
+    remove = asked(MACHINE, Machine.remove)
+    power = asked(MACHINE, Machine.power)
+    set_power = asked(MACHINE, Machine.set_power)
+    reading = asked(MACHINE, Machine.reading)
 
     def offline(self, block: int, deadline: float) -> None:
         """See Machine. The answer may take until the deadline, and the timeout more."""
-        allowed = max(0.0, deadline - self.clock.now())
-        self.call(None, "machine.offline", allowed, block=block, deadline=deadline)
-
-    def add(self, bank: str) -> None:
-        """See Machine."""
-        self.call(None, "machine.add", bank=bank)
-
-    def remove(self, bank: str) -> None:
-        """See Machine."""
-        self.call(None, "machine.remove", bank=bank)
-
-    def power(self, domain: str) -> Power:
-        """See Machine."""
-        return self.call(Power, "machine.power", domain=domain)  # type: ignore[no-any-return]
-
-    def set_power(self, domain: str, want: Power) -> None:
-        """See Machine."""
-        self.call(None, "machine.set_power", domain=domain, want=want)
-
-    def reading(self) -> Reading:
-        """See Machine."""
-        return self.call(Reading, "machine.reading")  # type: ignore[no-any-return]
+        call = MACHINE["offline"]
+        self.ask(call, call.arguments(block, deadline), extra_time=max(0.0, deadline - self.clock.now()))
 
     def interrupt(self) -> None:
         """Ask the owner to interrupt the transaction that runs; from any thread, or from a signal handler."""
@@ -219,21 +193,22 @@ class Remote:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def call(
+    def ask(
         self,
-        hint: Any,
-        name: str,
+        call: Call,
+        arguments: Mapping[str, Any],
+        *,
         extra_time: float | None = 0.0,
         on_event: Callable[[dict[str, Any]], None] | None = None,
-        **arguments: Any,
     ) -> Any:
-        """One request and its answer, a value of type ``hint``; events on the way go to ``on_event``.
+        """One request and its answer, a value of the call's result type; events on the way go to ``on_event``.
 
-        ``extra_time``: seconds beyond the timeout, None to wait as long as the owner is there.
+        ``extra_time``: seconds beyond the timeout, None to wait as long as the owner is there. Raises what the owner
+        raised, MachineError when it is gone or silent, ProtocolError when it speaks nonsense.
         """
         with self._turn:
             self._last += 1
-            self._send({"id": self._last, "call": name, "args": encode(arguments)})
+            self._send({"id": self._last, "call": call.name, "args": encode(arguments)})
             while True:
                 answer = self._receive(None if extra_time is None else self._timeout + extra_time)
                 if answer.get("id") != self._last:
@@ -243,7 +218,7 @@ class Remote:
                 elif "error" in answer:
                     raise decode_error(answer["error"])
                 elif "result" in answer:
-                    return decode(type(None) if hint is None else hint, answer["result"], name)
+                    return decode(call.result, answer["result"], call.name)
                 else:
                     raise self._nonsense(f"an answer with {sorted(answer)}")
 
@@ -290,16 +265,22 @@ class Remote:
         return ProtocolError(f"the owner sent {problem}")
 
 
-class _RemoteClock:
-    """The owner's clock, asked over the wire."""
+class AtOwner:
+    """Something of the owner's beside its machine, asked over the same line."""
 
     def __init__(self, remote: Remote) -> None:
         self._remote = remote
 
-    def now(self) -> float:
-        """Seconds of the owner's clock."""
-        return self._remote.call(float, "clock.now")  # type: ignore[no-any-return]
+    def ask(self, call: Call, arguments: Mapping[str, Any]) -> Any:
+        """See Remote."""
+        return self._remote.ask(call, arguments)
+
+
+class _RemoteClock(AtOwner):
+    """The owner's clock, asked over the wire."""
+
+    now = asked(CLOCK, Clock.now)
 
     def sleep(self, seconds: float) -> None:
         """Let time pass at the owner's."""
-        self._remote.call(None, "clock.sleep", seconds, seconds=seconds)
+        self._remote.ask(CLOCK["sleep"], {"seconds": seconds}, extra_time=seconds)

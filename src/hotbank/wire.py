@@ -45,9 +45,11 @@ _T = TypeVar("_T")
 
 
 def encode(value: Any) -> Any:
-    """What ``json`` can write: dataclasses as objects, enums by value, tuples as lists."""
+    """What ``json`` can write: dataclasses as objects, enums by value, tuples as lists, errors with all they carry."""
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, HotbankError):
+        return encode_error(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -61,6 +63,7 @@ def encode(value: Any) -> Any:
 
 def decode(hint: Any, data: Any, where: str = "value") -> Any:
     """The value of type ``hint`` that ``encode`` gave as ``data``. Raises ProtocolError naming ``where``."""
+    hint = getattr(hint, "__supertype__", hint)  # of a NewType
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return _decode_union(typing.get_args(hint), data, where)
@@ -68,6 +71,8 @@ def decode(hint: Any, data: Any, where: str = "value") -> Any:
         return _decode_tuple(typing.get_args(hint), data, where)
     if origin is not None and issubclass(origin, Mapping):
         return _decode_mapping(typing.get_args(hint), data, where)
+    if hint is HotbankError:
+        return decode_error(data)
     if dataclasses.is_dataclass(hint):
         return _decode_dataclass(hint, data, where)
     return _decode_plain(hint, data, where)

@@ -31,6 +31,7 @@ from hotbank.operate import Before, Event, Limits
 from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.remote import Remote
 from hotbank.serve import local
+from hotbank.serve.client import RemoteOwner
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen, sweep_sockets
 
@@ -106,7 +107,7 @@ def test_a_group_may_read_and_nobody_else_may_change(folder: Path, model: Model)
             lambda: serve.remove(client(), "high"),
             lambda: client().set_power("ddr-high", Power.OFF),
             lambda: client().offline(20, 1e9),
-            lambda: client().call(None, "owner.stop"),
+            lambda: RemoteOwner(client()).stop(),
         ]
         for change in changes:
             assert "only root and the machine's owner may change it" in as_stranger(member, change)
@@ -219,7 +220,7 @@ def test_an_idle_owner_that_is_told_to_end_waits_for_nothing(folder: Path, model
         thread = threading.Thread(target=owner.serve, args=(listener,))
         thread.start()
         with Remote.unix(folder / "socket") as client:
-            client.call(None, "owner.stop")
+            RemoteOwner(client).stop()
             with pytest.raises(MachineError, match="about to end"):
                 serve.remove(client, "high")
             with pytest.raises(MachineError, match="about to end"):

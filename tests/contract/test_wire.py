@@ -29,7 +29,7 @@ from hotbank.machine import Snapshot, Survey
 from hotbank.memory import Range
 from hotbank.operate import Entry, Event, Outcome
 from hotbank.remote import Remote, SocketStream
-from hotbank.serve.order import Order
+from hotbank.serve.protocol import Order
 from hotbank.wire import MAX_REQUEST, VERSION, Lines, decode, decode_error, encode, encode_error
 
 st.register_type_strategy(Range, st.tuples(st.integers(0, 2**40), st.integers(0, 2**40)).map(lambda p: Range.sized(*p)))

@@ -31,7 +31,7 @@ from hotbank.serve.background import (
     start_in_background,
 )
 from hotbank.serve.client import add, history, recover, remove
-from hotbank.serve.order import Order
+from hotbank.serve.protocol import Order
 from hotbank.serve.state import runtime_folder
 
 __all__ = [

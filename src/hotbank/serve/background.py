@@ -22,6 +22,7 @@ from typing import Any
 from hotbank.errors import HotbankError, MachineError, ProtocolError
 from hotbank.remote import FileStream, Remote, dial
 from hotbank.serve.children import start_module
+from hotbank.serve.client import RemoteOwner
 from hotbank.serve.peers import peer_pid
 from hotbank.serve.state import runtime_folder, sweep_sockets
 from hotbank.wire import MAX_ANSWER, Lines, decode, decode_error, encode
@@ -224,7 +225,7 @@ def _end(record: Record) -> bool:
 def _ask_to_stop(record: Record) -> None:
     """Politely; one that does not even answer is ended by its pid, which the socket has just vouched for."""
     with suppress(MachineError, ProtocolError), Remote.unix(record.socket, timeout=_ANSWER) as machine:
-        machine.call(None, "owner.stop")
+        RemoteOwner(machine).stop()
 
 
 def _is_over(connection: socket.socket) -> bool:

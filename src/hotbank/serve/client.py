@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+from hotbank.calls import asked
 from hotbank.operate import Entry, Event, Limits, Outcome
 from hotbank.operate.outcome import no_events
-from hotbank.remote import Remote
-from hotbank.serve.order import Order
+from hotbank.remote import AtOwner, Remote
+from hotbank.serve.protocol import OWNER, Order, OwnerCalls
 from hotbank.wire import decode
 
 
@@ -51,11 +52,24 @@ def recover(machine: Remote, *, limits: Limits | None = None) -> Outcome | None:
 
 def history(machine: Remote) -> tuple[Entry, ...]:
     """The owner's journal, oldest transaction first."""
-    return machine.call(tuple[Entry, ...], "owner.history")  # type: ignore[no-any-return]
+    return RemoteOwner(machine).history()
+
+
+class RemoteOwner(AtOwner):
+    """What an owner answers beyond its machine."""
+
+    history = asked(OWNER, OwnerCalls.history)
+    stop = asked(OWNER, OwnerCalls.stop)
+
+    def order(self, order: Order, on_event: Callable[[Event], None]) -> Outcome | None:
+        """Have it carried out, however long that takes; None: there was nothing to recover."""
+
+        def tell(event: dict[str, Any]) -> None:
+            on_event(decode(Event, event, "event"))
+
+        outcome = self._remote.ask(OWNER["order"], {"order": order}, extra_time=None, on_event=tell)
+        return cast("Outcome | None", outcome)
 
 
 def _order(machine: Remote, order: Order, on_event: Callable[[Event], None]) -> Outcome | None:
-    def tell(event: dict[str, Any]) -> None:
-        on_event(decode(Event, event, "event"))
-
-    return machine.call(Outcome | None, "owner.order", None, tell, order=order)  # type: ignore[no-any-return]
+    return RemoteOwner(machine).order(order, on_event)

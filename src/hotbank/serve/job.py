@@ -11,18 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from hotbank.errors import Code, HotbankError, KernelError, MachineError, Refusal
+from hotbank.calls import CLOCK, MACHINE
+from hotbank.errors import Code, HotbankError, KernelError, MachineError
 from hotbank.machine import Interruptible, Machine, Survey
 from hotbank.operate import Before, Event, Journal, Outcome, recover, remedy
 from hotbank.operate.recovery import closed
 from hotbank.remote import Hello, SocketStream
 from hotbank.serve.children import start_module
-from hotbank.serve.line import Calls, Line
-from hotbank.serve.order import Order
+from hotbank.serve.line import Answers, Line, answers
+from hotbank.serve.protocol import JOB, JOURNAL, Order
 
-_READS = ("snapshot", "survey", "power")
-_CHANGES = ("online", "offline", "add", "remove", "set_power")
-_JOURNAL = ("begin", "intend", "result", "close", "unfinished", "claim", "entries")
 _CANCEL_EVERY, _CANCEL_TRIES = 0.05, 20
 _LOOK_EVERY = 0.5  # seconds of wall time between two looks at a block that goes offline
 _REST, _MARGIN = 3, 2  # times what a look takes: for which none is taken after it, and before a deadline
@@ -95,7 +93,7 @@ class Job:
             return
         with worker:
             self.pid = worker.pid
-            Line(SocketStream(ours), hello, self._worker_calls(), self._interrupt).run()
+            Line(SocketStream(ours), hello, self._answers(), self._interrupt).run()
             assert worker.stderr is not None
             last_words = worker.stderr.read().decode(errors="replace").strip().splitlines()
         if self._report is None:
@@ -107,26 +105,24 @@ class Job:
             self._end = self._report or MachineError("the worker could not be run")
             self._news.notify_all()
 
-    def _worker_calls(self) -> Calls:
-        machine, journal = self._machine, self._journal
-        calls = {f"machine.{n}": getattr(machine, n) for n in (*_READS, *_CHANGES)}
-        calls |= {f"journal.{n}": getattr(journal, n) for n in _JOURNAL}
-        calls |= {"clock.now": machine.clock.now, "clock.sleep": machine.clock.sleep}
-        calls |= {"journal.begin": self._begin}
-        calls |= {"job.order": self._tell_order, "job.began": self._tell_began, "job.event": self._event}
-        calls |= {"job.interrupted": self._interrupted}
-        calls |= {"machine.survey": self._survey, "machine.offline": self._offline}
-        return calls | {"job.done": self._done, "job.failed": self._failed}
+    def _answers(self) -> Answers:
+        """What the worker may call: the machine and its clock, the journal, and this job."""
+        machine = answers(MACHINE, self._machine, survey=self._survey, offline=self._offline)
+        job = answers(
+            JOB,
+            order=lambda: self.order,
+            began=lambda: self._began,
+            interrupted=self._interrupted,
+            event=self._event,
+            done=self._done,
+            failed=self._failed,
+        )
+        journal = answers(JOURNAL, self._journal, begin=self._begin)
+        return {**machine, **answers(CLOCK, self._machine.clock), **journal, **job}
 
     def _begin(self, before: Before) -> int:
         self._entry = self._journal.begin(before)
         return self._entry
-
-    def _tell_order(self) -> Order:
-        return self.order
-
-    def _tell_began(self) -> float:
-        return self._began
 
     def _event(self, event: Event) -> None:
         """Publish an event, numbered anew: some are not the worker's."""
@@ -200,8 +196,8 @@ class Job:
         if self._report.open:
             self.publish()  # the worker stays until it is settled, which may take long
 
-    def _failed(self, code: Code, message: str, remedy: str) -> None:
-        self._report = Refusal(code, message, remedy=remedy)
+    def _failed(self, error: HotbankError) -> None:
+        self._report = error
 
     def _clean_up(self, status: int, last_words: list[str]) -> None:
         """Settle what a worker left that died in its middle."""

@@ -3,21 +3,36 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
-import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from hotbank.errors import HotbankError, ProtocolError
+from hotbank.calls import Call, Table
+from hotbank.errors import HotbankError, MachineError, ProtocolError
 from hotbank.operate import Event, Outcome
 from hotbank.remote import Hello, SocketStream
 from hotbank.wire import MAX_REQUEST, Lines, Stream, decode, encode, encode_error
 
 _CANCEL_EVERY = 0.05  # seconds of wall time
 
-Calls = Mapping[str, Callable[..., Any]]
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A call, and the function that answers it."""
+
+    call: Call
+    function: Callable[..., Any]
+
+
+Answers = Mapping[str, Answer]  # by the name of the call
+
+
+def answers(table: Table, target: object = None, **instead: Callable[..., Any]) -> Answers:
+    """The calls of a table, answered by the methods of ``target`` or by those functions ``instead``."""
+    functions = {name: instead.get(name) or getattr(target, name) for name in table}
+    return {call.name: Answer(call, functions[name]) for name, call in table.items()}
 
 
 @runtime_checkable
@@ -34,10 +49,22 @@ class Followed(Protocol):
 
 
 class Line:
-    """One stream, answered request by request; the events of an order are sent from a thread of their own."""
+    """One stream, answered request by request; the events of an order are sent from a thread of their own.
 
-    def __init__(self, stream: Stream, hello: Hello, calls: Calls, cancel: Callable[[], None]) -> None:
-        self._lines, self._hello, self._calls, self._cancel = Lines(stream, MAX_REQUEST), hello, calls, cancel
+    ``may_change``: False refuses every call that changes, and hears no cancel.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        hello: Hello,
+        answers: Answers,
+        cancel: Callable[[], None],
+        *,
+        may_change: bool = True,
+    ) -> None:
+        self._lines, self._hello, self._answers = Lines(stream, MAX_REQUEST), hello, answers
+        self._cancel, self._may_change = cancel, may_change
         self._writing = threading.Lock()
         self._offline: threading.Thread | None = None
 
@@ -57,22 +84,24 @@ class Line:
 
     def _answer(self, request: dict[str, Any]) -> None:
         if request == {"cancel": True}:
-            self._cancel()
+            if self._may_change:
+                self._cancel()
             return
-        number, function, arguments = self._understood(request)
-        if request["call"] == "machine.offline":  # it may take long, and only who goes on listening hears a cancel
-            self._offline = threading.Thread(target=self._carry_out, args=(number, function, arguments), daemon=True)
+        number, answer, arguments = self._understood(request)
+        if answer.call.slow and self._may_change:  # only who goes on listening hears a cancel
+            self._offline = threading.Thread(target=self._carry_out, args=(number, answer, arguments), daemon=True)
             self._offline.start()
         else:
-            self._carry_out(number, function, arguments)
+            self._carry_out(number, answer, arguments)
 
-    def _carry_out(self, number: int, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    def _carry_out(self, number: int, answer: Answer, arguments: dict[str, Any]) -> None:
         with suppress(OSError):  # the client hung up
-            self._reply(number, function, arguments)
+            self._reply(number, answer, arguments)
 
-    def _reply(self, number: int, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    def _reply(self, number: int, answer: Answer, arguments: dict[str, Any]) -> None:
         try:
-            result = function(**arguments)
+            self._check_right(answer.call)
+            result = answer.function(**arguments)
         except Exception as e:  # whatever went wrong is the client's to know
             self._send({"id": number, "error": encode_error(e)})
             return
@@ -81,13 +110,17 @@ class Line:
         else:
             self._send({"id": number, "result": encode(result)})
 
-    def _understood(self, request: dict[str, Any]) -> tuple[int, Callable[..., Any], dict[str, Any]]:
+    def _check_right(self, call: Call) -> None:
+        if call.changes and not self._may_change:
+            raise MachineError("only root and the machine's owner may change it", remedy="become one of them")
+
+    def _understood(self, request: dict[str, Any]) -> tuple[int, Answer, dict[str, Any]]:
         if request.keys() != {"id", "call", "args"}:
             raise ProtocolError(f"a request has id, call and args, not {sorted(request)}")
-        function = self._calls.get(str(request["call"]))
-        if function is None:
+        answer = self._answers.get(str(request["call"]))
+        if answer is None:
             raise ProtocolError(f"no call {request['call']!r}")
-        return decode(int, request["id"], "id"), function, _arguments(function, request["args"])
+        return decode(int, request["id"], "id"), answer, _arguments(answer.call, request["args"])
 
     def _follow(self, number: int, job: Followed) -> None:
         with suppress(OSError):  # the client hung up; the job goes on
@@ -104,13 +137,11 @@ class Line:
             self._lines.send(document)
 
 
-def _arguments(function: Callable[..., Any], data: Any) -> dict[str, Any]:
-    """The arguments of a call, by the hints of the function behind it. Raises ProtocolError."""
-    behind = inspect.unwrap(function)
-    hints = {k: v for k, v in typing.get_type_hints(behind).items() if k != "return"}
-    if not isinstance(data, dict) or data.keys() != hints.keys():
-        raise ProtocolError(f"args: expected {sorted(hints)}, got {data!r:.60}")
-    return {name: decode(hint, data[name], name) for name, hint in hints.items()}
+def _arguments(call: Call, data: Any) -> dict[str, Any]:
+    """The arguments of a call, each of its type. Raises ProtocolError."""
+    if not isinstance(data, dict) or data.keys() != call.parameters.keys():
+        raise ProtocolError(f"args: expected {sorted(call.parameters)}, got {data!r:.60}")
+    return {name: decode(hint, data[name], name) for name, hint in call.parameters.items()}
 
 
 def turn_away(stream: SocketStream, error: HotbankError) -> None:

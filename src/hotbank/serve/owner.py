@@ -9,7 +9,6 @@ over a socket pair; a client that hangs up does not stop it, and a worker that d
 from __future__ import annotations
 
 import errno
-import inspect
 import os
 import socket
 import threading
@@ -18,14 +17,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from hotbank.calls import CLOCK, MACHINE, PAGES
 from hotbank.errors import Code, HotbankError, MachineError, ProtocolError, Refusal
 from hotbank.machine import Interruptible, Machine, PageByPage
-from hotbank.operate import Entry, Journal, Limits, MemoryJournal, remedy
+from hotbank.operate import Journal, Limits, MemoryJournal, remedy
 from hotbank.remote import Hello, SocketStream
 from hotbank.serve.job import Job
-from hotbank.serve.line import Calls, Line, turn_away
-from hotbank.serve.order import Order
+from hotbank.serve.line import Answers, Line, answers, turn_away
 from hotbank.serve.peers import peer_groups, peer_uid
+from hotbank.serve.protocol import OWNER, Order
 from hotbank.wire import VERSION, Stream
 
 _READS = ("snapshot", "survey", "power", "reading")
@@ -72,9 +72,9 @@ class Owner:
             with suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
 
-    def attend(self, stream: Stream) -> None:
-        """Answer one client, who may do everything, until it hangs up."""
-        Line(stream, self._hello(), self._client_calls(), self._cancel).run()
+    def attend(self, stream: Stream, *, may_change: bool = True) -> None:
+        """Answer one client until it hangs up."""
+        Line(stream, self._hello(), self._answers(), self._cancel, may_change=may_change).run()
 
     def settle(self) -> None:
         """Begin to settle what an owner before this one left open; clients can follow it as any transaction."""
@@ -104,32 +104,21 @@ class Owner:
             turn_away(stream, MachineError(f"{_MAX_CLIENTS} clients are connected", remedy="close some of them"))
         else:
             try:
-                self.attend(stream) if may_change else self._let_read(stream)
+                self.attend(stream, may_change=may_change)
             finally:
                 self._slots.release()
-
-    def _let_read(self, stream: Stream) -> None:
-        refused = {name: _only_for_the_owner(call) for name, call in self._client_calls().items()}
-        Line(stream, self._hello(), refused | self._reading_calls(), _nothing).run()
 
     def _hello(self) -> Hello:
         return Hello(VERSION, os.getpid(), self._name)
 
     # What a client may call.
 
-    def _client_calls(self) -> Calls:
-        calls: dict[str, Callable[..., Any]] = {
-            f"machine.{n}": self._alone(getattr(self._machine, n)) for n in _CHANGES
-        }
-        calls |= {"owner.order": self._order, "owner.stop": self._stop_if_idle}
-        return self._reading_calls() | calls
-
-    def _reading_calls(self) -> dict[str, Callable[..., Any]]:
-        calls: dict[str, Callable[..., Any]] = {f"machine.{n}": getattr(self._machine, n) for n in _READS}
-        if isinstance(self._machine, PageByPage):
-            calls["machine.pages"] = self._machine.pages
-        clock = self._machine.clock
-        return calls | {"clock.now": clock.now, "clock.sleep": clock.sleep, "owner.history": self._history}
+    def _answers(self) -> Answers:
+        alone = {name: self._alone(getattr(self._machine, name)) for name, call in MACHINE.items() if call.changes}
+        machine = answers(MACHINE, self._machine, **alone)
+        pages = answers(PAGES, self._machine) if isinstance(self._machine, PageByPage) else {}
+        owner = answers(OWNER, order=self._order, history=self._journal.entries, stop=self._stop_if_idle)
+        return {**machine, **pages, **answers(CLOCK, self._machine.clock), **owner}
 
     def _alone(self, change: Callable[..., None]) -> Callable[..., None]:
         """A changing primitive, refused while a transaction or another one runs."""
@@ -138,7 +127,6 @@ class Owner:
             with self._changes():
                 change(**arguments)
 
-        guarded.__wrapped__ = change  # type: ignore[attr-defined]  # so that its hints are found
         return guarded
 
     @contextmanager
@@ -171,9 +159,6 @@ class Owner:
         code = Code.BUSY_TRANSACTION
         return Refusal(code, f"{what} of pid {pid} is not finished", remedy=remedy(code))
 
-    def _history(self) -> tuple[Entry, ...]:
-        return self._journal.entries()
-
     def _order(self, order: Order) -> Job:
         """Start the transaction; the client's thread follows its events."""
         if order.verb not in ("remove", "add", "recover"):
@@ -204,15 +189,3 @@ class Owner:
             raise self._busy()
         self.stop()
         self._changing.release()
-
-
-def _nothing() -> None:
-    """A reader cancels nothing."""
-
-
-def _only_for_the_owner(call: Callable[..., Any]) -> Callable[..., Any]:
-    def refuse(**_: Any) -> None:
-        raise MachineError("only root and the machine's owner may change it", remedy="become one of them")
-
-    refuse.__wrapped__ = inspect.unwrap(call)  # type: ignore[attr-defined]  # so that its hints are found
-    return refuse

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of calls: made from the protocols, read by both ends, and the one in docs/protocol.md."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from hotbank import board
+from hotbank.calls import CLOCK, MACHINE, PAGES, Call, table
+from hotbank.errors import HotbankError, KernelError, Refusal, SwitchError
+from hotbank.machine import Machine
+from hotbank.model import Model
+from hotbank.operate import Journal
+from hotbank.remote import Remote
+from hotbank.serve.client import RemoteOwner, remove
+from hotbank.serve.local import attached
+from hotbank.serve.owner import Owner
+from hotbank.serve.protocol import OWNER, OwnerCalls
+from hotbank.serve.worker import RemoteJob, RemoteJournal
+from hotbank.wire import encode
+from operate.scripted import Faulty, raising
+
+PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
+CALLS = [*MACHINE.values(), *PAGES.values(), *CLOCK.values(), *OWNER.values()]
+READS = {
+    "machine.snapshot", "machine.survey", "machine.pages", "machine.power", "machine.reading",
+    "clock.now", "clock.sleep", "owner.history",
+}  # fmt: skip
+
+
+def served(machine: Machine) -> Remote:
+    return attached(Owner(machine))
+
+
+def model() -> Model:
+    return Model.boot(board.load("arm-2009"), backend="reference", seed=1)
+
+
+def test_what_readers_may_call_is_exactly_this() -> None:
+    assert {call.name for call in CALLS if not call.changes} == READS
+
+
+def test_a_method_that_nobody_spoke_about_changes() -> None:
+    class More(Protocol):
+        def melt(self, bank: str) -> None: ...
+
+    assert table("machine", More)["melt"].changes
+
+
+def test_only_an_offline_is_waited_for_while_its_line_listens_on() -> None:
+    assert [call.name for call in CALLS if call.slow] == ["machine.offline"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "protocol"),
+    [(Remote, Machine), (RemoteJournal, Journal), (RemoteOwner, OwnerCalls)],
+    ids=["machine", "journal", "owner"],
+)
+def test_who_asks_has_every_method_of_the_protocol(ours: type, protocol: type) -> None:
+    for name, method in vars(protocol).items():
+        if inspect.isfunction(method) and not name.startswith("_"):
+            assert callable(getattr(ours, name)), name
+    assert callable(RemoteJob.order)
+
+
+def test_defaults_of_the_protocol_cross_the_wire() -> None:
+    class Sized(Protocol):
+        def take(self, block: int, *, spare: int = 7) -> None: ...
+
+    call = table("machine", Sized)["take"]
+    assert call.arguments(3) == {"block": 3, "spare": 7}
+    assert call.arguments(3, spare=9) == {"block": 3, "spare": 9}
+    with pytest.raises(TypeError):
+        call.arguments(3, force=True)
+
+
+ERRORS: list[HotbankError] = [
+    KernelError(5, "look at memory4", detail="the controller is gone"),
+    SwitchError("ddr-high: the switch answers rubbish", remedy="look at its wire"),
+    Refusal(KernelError.code, "no"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
+def test_what_a_worker_raises_keeps_its_type_and_all_it_carries(error: HotbankError) -> None:
+    machine = Faulty(model())
+    with served(machine) as client:
+        machine.fail("survey", 0, raising(error))
+        with pytest.raises(type(error)) as caught:
+            remove(client, "high")
+    assert encode(caught.value) == encode(error)
+
+
+# The page.
+
+
+def rows(page: str) -> dict[str, tuple[str, str, str]]:
+    """Arguments, result and who may, by the name of the call."""
+    cells = [[c.strip().replace("`", "") for c in line.strip("|\n").split("|")] for line in page.splitlines()]
+    return {
+        c[0]: (c[1], c[2], c[3]) for c in cells if re.fullmatch(r"(machine|clock|owner)\.\w+", c[0]) and len(c) == 4
+    }
+
+
+def expected(call: Call) -> tuple[str, str, str]:
+    return ", ".join(call.parameters), shown(call.result), "who may change" if call.changes else "readers"
+
+
+def shown(hint: Any) -> str:
+    text = hint.__name__ if isinstance(hint, type) and "[" not in str(hint) else str(hint)
+    text = re.sub(r"[\w.]+\.(\w+)", r"\1", text)
+    return {"NoneType": "null", "float": "seconds"}.get(text, text).replace("None", "null").replace(" | ", " or ")
+
+
+def test_the_page_has_the_table() -> None:
+    assert rows(PAGE.read_text()) == {call.name: expected(call) for call in CALLS}
+
+
+def test_a_page_without_a_call_is_found() -> None:
+    lines = [line for line in PAGE.read_text().splitlines() if not line.startswith("| `machine.pages`")]
+    assert rows("\n".join(lines)).keys() != {call.name for call in CALLS}
