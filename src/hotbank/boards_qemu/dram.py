@@ -89,7 +89,7 @@ def create(board: Board, folder: Path) -> dict[str, BankFile]:
     if room.f_bavail * room.f_frsize < total:
         raise MachineError(
             f"{folder} has room for {room.f_bavail * room.f_frsize // MIB} MiB, the board's banks need {total // MIB}",
-            remedy="free some, or give a folder with --banks",
+            remedy="free some there, or take a board with smaller banks",
         )
     return {bank.name: BankFile(folder / bank.name, bank.range.size) for bank in board.banks}
 

@@ -40,7 +40,8 @@ def source_folder() -> Path:
         if folder.is_dir():
             return folder
     raise MachineError(
-        "the source of the bank driver is not installed", remedy="work in the source tree, or give --module"
+        "the source of the bank driver is not installed",
+        remedy="work in the source tree, or give an --initrd with the driver inside",
     )
 
 
