@@ -16,12 +16,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hotbank import kernels
 from hotbank.errors import BoardError, Code
 from hotbank.memory import KIB, Power, Range, format_size, parse_size
+from hotbank.routes import NONE, ROUTES, route
 
-ARCHES = ("arm", "arm64", "any")
+ARCHES = (*kernels.bootable(), kernels.ANY)
 DESCRIPTIONS = ("atags", "dtb", "srat", "cmdline")
-ROUTES = ("none", "kmem", "virtio-mem", "driver", "probe")
 SWITCHES = ("none", "command", "regulator", "machine")
 SYSTEM_BOARD = Path("/etc/hotbank/board.toml")
 
@@ -39,7 +40,7 @@ class Bank:
     range: Range
     movable: bool = False
     at_boot: bool = True
-    route: str = "none"
+    route: str = NONE.name
     domain: str | None = None
     node: int | None = None
 
@@ -70,7 +71,7 @@ class Board:
     """A machine's memory as its designer knows it. Sizes in bytes."""
 
     name: str
-    arch: str = "any"
+    arch: str = kernels.ANY
     page_size: int = 4 * KIB
     block_size: int = 0
     describe: str = "dtb"
@@ -196,7 +197,7 @@ def _board(keys: Keys) -> Board:
     page_size = keys.take("page_size", _page_size, 4 * KIB)
     board = Board(
         name=keys.take("name", _printable),
-        arch=keys.take("arch", _one_of(ARCHES), "any"),
+        arch=keys.take("arch", _one_of(ARCHES), kernels.ANY),
         page_size=page_size,
         block_size=keys.take("block_size", _power_of_two),
         describe=keys.take("describe", _one_of(DESCRIPTIONS), "dtb"),
@@ -205,8 +206,9 @@ def _board(keys: Keys) -> Board:
         banks=tuple(_bank(name, table) for name, table in keys.tables("bank")),
     )
     keys.done()
-    if board.block_size < 1024 * page_size:
-        allowed = f"at least 1024 pages ({format_size(1024 * page_size)}), the buddy allocator's largest block"
+    least = kernels.arch(board.arch).largest_buddy(page_size)
+    if board.block_size < least * page_size:
+        allowed = f"at least {least} pages ({format_size(least * page_size)}), the buddy allocator's largest block"
         raise BoardError("block_size", format_size(board.block_size), allowed)
     return board
 
@@ -218,7 +220,7 @@ def _bank(name: str, keys: Keys) -> Bank:
         range=Range.sized(start, size),
         movable=keys.take("movable", boolean, False),
         at_boot=keys.take("at_boot", boolean, True),
-        route=keys.take("route", _one_of(ROUTES), "none"),
+        route=keys.take("route", _one_of(tuple(ROUTES)), NONE.name),
         domain=keys.maybe("domain", text),
         node=keys.maybe("node", _node),
     )
@@ -276,7 +278,7 @@ def _check_banks(board: Board) -> None:
 
 
 def _check_bank(board: Board, bank: Bank) -> None:
-    leaves = bank.movable or not bank.at_boot or bank.route != "none"
+    leaves = bank.movable or not bank.at_boot or route(bank.route).enters
     unit = board.block_size if leaves else board.page_size
     for key, value in (("start", bank.range.start), ("size", bank.range.size)):
         if value % unit:

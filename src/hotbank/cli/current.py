@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hotbank import board, serve
+from hotbank import board, kernels, serve
 from hotbank.errors import Code, MachineError, Refusal
 from hotbank.firmware.cmdline import typed
 
@@ -31,7 +31,8 @@ _LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
 @click.option(
     "--kernel",
     metavar="VERSION|IMAGE",
-    help="Model: behave as 6.1, 6.12 or 7.3 does. --qemu: that series of Debian's kernel, or an Image file.",
+    help=f"Model: behave as that release ({kernels.known()}, or newer). "
+    "--qemu: that series of Debian's kernel, or an Image file.",
 )
 @click.option("--description", type=click.Path(), help="Model: boot from these firmware bytes (hotbank encode).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Model: seed of everything random.")

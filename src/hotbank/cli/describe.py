@@ -15,16 +15,16 @@ from typing import Any
 import click
 
 from hotbank import board as boards
-from hotbank import firmware
+from hotbank import firmware, kernels
 from hotbank.board import Board
+from hotbank.cli.releases import known_release
 from hotbank.errors import FormatError
 from hotbank.firmware import atags, cmdline, devicetree, fdt
 from hotbank.memory import KIB, MIB, MemoryMap, MemoryRegion, Range, format_size, parse_size
-from hotbank.zones import KERNELS, STRATEGIES, Layout, Warning, iomem, predict
+from hotbank.zones import STRATEGIES, Layout, Warning, iomem, predict
 
 SCHEMA = 1
 _MAX_FILE = 64 * MIB
-_BLOCK = {("arm", 4 * KIB): 64 * MIB, ("arm64", 4 * KIB): 128 * MIB, ("arm64", 16 * KIB): 128 * MIB}
 
 
 @click.command()
@@ -92,12 +92,19 @@ def encode(board: str, form: str | None, output: str | None, base: str | None, a
 @click.option("--srat", type=click.Path(allow_dash=True), help="An ACPI SRAT; give --iomem too, it says what is there.")
 @click.option("--board", help="A board, described in its own format.")
 @click.option("--cmdline", help="Kernel command line, instead of the description's own.")
-@click.option("--kernel", type=click.Choice(list(KERNELS)), default="6.12", show_default=True)
+@click.option(
+    "--kernel",
+    metavar="RELEASE",
+    callback=known_release,
+    default=kernels.DEFAULT,
+    show_default=True,
+    help=f"Rules are known for {kernels.known()}; a release between or after them goes by the one before it.",
+)
 @click.option(
     "--iomem", "iomem_file", type=click.Path(allow_dash=True), help="/proc/iomem of the machine, read as root."
 )
 @click.option("--strategy", type=click.Choice(STRATEGIES), default="mainline", show_default=True)
-@click.option("--arch", type=click.Choice(["arm", "arm64"]), help="Default: arm for ATAGs, else arm64.")
+@click.option("--arch", type=click.Choice(kernels.bootable()), help="Default: arm for ATAGs, else arm64.")
 @click.option("--page-size", type=click.Choice(["4K", "16K", "64K"]), help="Default: 4K.")
 @click.option("--block-size", metavar="SIZE", help="Default: 64M on arm, 128M on arm64 (512M with 64K pages).")
 @click.option("--dma-size", metavar="SIZE", help="On arm: the machine's DMA zone. Default: no such zone.")
@@ -130,24 +137,25 @@ def _request(options: dict[str, Any]) -> _Request:
     if options["board"] is not None:
         board = boards.load(options["board"])
         data = firmware.describe(board, board.describe).data
-        arch = board.arch if board.arch != "any" else "arm64"
+        arch = kernels.arch_to_boot(board.arch).name
         request = _Request(firmware.memory_map(data), arch, board.page_size, board.block_size, board)
     else:
         ((source, path),) = sources.items()
-        request = _from_file(_read(path), source, "arm" if source == "atag_list" else "arm64")
+        request = _from_file(_read(path), source.replace("atag_list", "atags"))
     page_size = _size(options["page_size"], "--page-size") or request.page_size
     arch = options["arch"] or request.arch
-    default = request.block_size if request.board else _BLOCK.get((arch, page_size), 512 * MIB)
+    default = request.block_size if request.board else kernels.arch(arch).block_size(page_size)
     asked = _size(options["block_size"], "--block-size")
     return replace(request, arch=arch, page_size=page_size, block_size=default if asked is None else asked)
 
 
-def _from_file(data: bytes, source: str, arch: str) -> _Request:
+def _from_file(data: bytes, wanted: str) -> _Request:
     data = firmware.unwrap(data)
-    wanted, found = source.replace("atag_list", "atags"), firmware.recognise(data)
+    found = firmware.recognise(data)
     if found != wanted:
         raise FormatError("file", 0, "magic", f"this is {found}, not {wanted}")
-    return _Request(firmware.memory_map(data), arch, 4 * KIB, 128 * MIB)
+    arch = kernels.arch_described_by(wanted)
+    return _Request(firmware.memory_map(data), arch.name, 4 * KIB, arch.block_size(4 * KIB))
 
 
 def _predict(request: _Request, options: dict[str, Any]) -> Layout:

@@ -173,6 +173,11 @@ class MemoryOptions:
     vmalloc: int | None = None
     numa_off: bool = False
 
+    @property
+    def movablemem(self) -> bool:
+        """True if the line marks a bank movable."""
+        return any(word.key == "movablemem" for word in self.ranges)
+
 
 def memory_options(line: CommandLine) -> MemoryOptions:
     """The memory part of a line. Malformed values count as the kernel counts them: whatever digits lead."""

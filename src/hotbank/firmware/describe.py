@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hotbank import kernels
 from hotbank.board import Bank, Board
 from hotbank.errors import BoardError, Code, Refusal
 from hotbank.firmware import atags, cmdline, devicetree, fdt, srat
@@ -75,7 +76,7 @@ def _srat(board: Board) -> Description:
 
 
 def _cmdline(board: Board) -> Description:
-    words, lost = _arm_words(board) if board.arch == "arm" else _cap_words(board)
+    words, lost = _arm_words(board) if kernels.arch(board.arch).mem_has_start else _cap_words(board)
     line = cmdline.decode(cmdline.typed(board.cmdline))
     text = cmdline.encode(cmdline.CommandLine((*words, *line.parameters), line.init))
     return Description("cmdline", text.encode("latin-1") + b"\n", (*lost, *_lost_nodes(board), *_lost_names(board)))

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from hotbank import board as boards
+from hotbank import kernels
 from hotbank.board import Board
 from hotbank.errors import MachineError
 from hotbank.host import tree as files
@@ -118,7 +119,7 @@ def _hotremove(patient: Patient) -> Iterator[Finding]:
 
 def _boot_memory(patient: Patient) -> Iterator[Finding]:
     """arch/arm64/mm/mmu.c, prevent_bootmem_remove_notifier."""
-    if files.boot_memory_leaves(patient.arch) is not False:
+    if kernels.arch(patient.arch).boot_memory_leaves is not False:
         return
     ram = files.ram(patient.tree)
     help_ = (

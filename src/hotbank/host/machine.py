@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from hotbank import board as boards
+from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
 from hotbank.errors import CancelPending, Code, KernelError, Refusal, SwitchError
 from hotbank.host import tree as files
@@ -72,7 +73,7 @@ class Host:
         arch, domains = self._arch(), self._domains()
         return Snapshot(
             machine="host" if self._tree.running else self._tree.root,
-            arch=arch or "any",
+            arch=arch or kernels.ANY,
             page_size=self._page_size,
             block_size=self._block_size,
             boot_id=self._tree.read("proc/sys/kernel/random/boot_id") or "",
@@ -82,7 +83,7 @@ class Host:
             domains=domains,
             auto_online=self._tree.read(f"{MEMORY}/auto_online_blocks") or "offline",
             policy=files.policy(self._tree),
-            boot_memory_leaves=files.boot_memory_leaves(arch),
+            boot_memory_leaves=kernels.arch(arch).boot_memory_leaves,
             pending=self._pending(blocks),
         )
 
@@ -153,8 +154,8 @@ class Host:
         return Reading(now, files.zones(self._tree), files.pressure(self._tree), *files.moved(self._tree))
 
     def _arch(self) -> str | None:
-        named = self._board.arch if self._board else "any"
-        return files.arch(self._tree) or (named if named != "any" else None)
+        named = self._board.arch if self._board else kernels.ANY
+        return files.arch(self._tree) or (named if named != kernels.ANY else None)
 
     def _existing(self, block: int) -> int:
         if not os.path.isdir(self._tree.path(f"{MEMORY}/memory{block}")):

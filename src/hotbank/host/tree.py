@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from hotbank import kernels
 from hotbank.errors import MachineError
 from hotbank.machine import Block, Migrated, OnlinePolicy, Pressure, ZoneInfo
 from hotbank.memory import GIB, KIB, MIB, BlockState, Range, Zone, merge
@@ -36,9 +37,7 @@ _PROTECTION = re.compile(
 _RESOURCE = re.compile(r"^ *([0-9a-f]+)-([0-9a-f]+) : (System RAM(?: \((.*)\))?)$", re.MULTILINE)
 _REFAULTS = ("workingset_refault_anon", "workingset_refault_file")
 _PRESSURE = re.compile(r"^(some|full) avg10=(\d+\.\d+) .*total=(\d+)$", re.MULTILINE)
-_ARCH = {"aarch64": "arm64", "aarch64_be": "arm64"}
 _HIGH = frozenset({Zone.HIGHMEM, Zone.MOVABLE})
-_BOOT_MEMORY_LEAVES = {"arm64": False, "arm": True, "x86_64": True, "i686": True}
 
 
 class Tree:
@@ -125,7 +124,7 @@ class Ram:
             return False
         if self.acpi_memory:
             return None
-        if self.arch == "arm64":
+        if kernels.arch(self.arch).boot_memory_leaves is False:
             return True  # even where firmware keeps all of a block for itself (no-map)
         return any(ram.overlaps(part) for ram in self.firmware) if touching and self.firmware else None
 
@@ -329,7 +328,7 @@ def arch(tree: Tree) -> str | None:
     machine = os.uname().machine if tree.running else tree.read("proc/sys/kernel/arch")
     if not machine:
         return None
-    return "arm" if machine.startswith("armv") else _ARCH.get(machine, machine)
+    return kernels.arch_of_machine(machine)
 
 
 def policy(tree: Tree) -> OnlinePolicy:
@@ -339,11 +338,10 @@ def policy(tree: Tree) -> OnlinePolicy:
     return OnlinePolicy(
         online=tree.read(f"{PARAMETERS}/online_policy") or usual.online,
         ratio=usual.ratio if ratio is None else ratio,
-        movable_node=any(word == "movable_node" or word.startswith("movablemem=") for word in words),
+        movable_node=kernels.movable_node(
+            kernels.arch(arch(tree)),
+            word="movable_node" in words,
+            marked=any(word.startswith("movablemem=") for word in words),
+        ),
         memmap_on_memory=tree.read(f"{PARAMETERS}/memmap_on_memory") in ("Y", "force"),
     )
-
-
-def boot_memory_leaves(arch: str | None) -> bool | None:
-    """False where the kernel vetoes taking boot memory away (arm64: arch/arm64/mm/mmu.c), None when unknown."""
-    return _BOOT_MEMORY_LEAVES.get(arch or "")

@@ -13,12 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from hotbank import zones
+from hotbank import kernels, zones
 from hotbank.board import Board
 from hotbank.errors import Code, Refusal
 from hotbank.firmware.cmdline import decode, memparse
+from hotbank.kernels import Arch, Footprint, Kernel
 from hotbank.machine import OnlinePolicy
-from hotbank.memory import KIB, MIB, BlockState, Kind, MemoryMap, Online, Range, Reservation, Zone, merge
+from hotbank.memory import MIB, BlockState, Kind, MemoryMap, Online, Range, Reservation, Zone, merge
 from hotbank.model.alloc import GFP_KERNEL, GFP_RECLAIMABLE, PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.backend import check_room
 from hotbank.model.frames import CODE, OFFLINE, MigrateType
@@ -26,44 +27,6 @@ from hotbank.model.geometry import Geometry
 from hotbank.model.tasks import Tasks
 from hotbank.model.zoning import USUAL, MemoryBlock, Rules
 from hotbank.zones.layout import Layout
-
-_ARM_LOWMEM = 760 * MIB  # PAGE_OFFSET 0xc0000000 and 240 MiB of vmalloc space leave this much linear map
-
-
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """What a kernel takes for itself.
-
-    ``image_offset`` (from the start of RAM), ``image``, ``early`` (page tables and the unflattened device tree),
-    ``cma`` and ``bounce`` (SWIOTLB where masters can't reach all RAM) in bytes; the rest in pages, ``per_node`` for
-    each node beyond the first.
-    """
-
-    image_offset: int
-    image: int
-    early: int
-    slab: int
-    slab_reclaimable: int
-    other: int
-    per_node: int = 0
-    cma: int = 0
-    bounce: int = 0
-
-
-_FOOTPRINTS = {
-    "arm": Footprint(32 * KIB, 8 * MIB - 32 * KIB, 256 * KIB, slab=600, slab_reclaimable=150, other=350),
-    "arm64": Footprint(
-        2 * MIB,
-        43 * MIB,
-        2 * MIB,
-        slab=2014,
-        slab_reclaimable=174,
-        other=1100,
-        per_node=300,
-        cma=64 * MIB,
-        bounce=64 * MIB,
-    ),
-}
 
 
 class Start(Protocol):
@@ -98,25 +61,31 @@ class Start(Protocol):
 class BootMemory:
     """What boot code knows before there is an allocator: the zones to be, and how this kernel behaves."""
 
-    arch: str
+    its: Arch
     layout: Layout
     firmware: MemoryMap
     geometry: Geometry
     rules: Rules
     cmdline: str
-    release: tuple[int, ...]
+    kernel: Kernel
+
+    @property
+    def arch(self) -> str:
+        """The architecture's name."""
+        return self.its.name
 
     @property
     def footprint(self) -> Footprint:
         """What this kernel takes for itself."""
-        return _FOOTPRINTS[self.arch]
+        assert self.its.footprint is not None  # arch_to_boot gives no other
+        return self.its.footprint
 
     @property
     def auto_online(self) -> str:
         """What ``auto_online_blocks`` reads after the boot: ``memhp_default_state=``, else the kernel's default."""
         asked = decode(self.cmdline).last("memhp_default_state")
         allowed = ("offline", *(how.value for how in Online))
-        return asked if asked in allowed else "online" if self.release >= (7, 0) else "offline"
+        return asked if asked in allowed else self.kernel.auto_online
 
     @property
     def nodes(self) -> list[int]:
@@ -135,10 +104,10 @@ def prepare(board: Board, firmware: MemoryMap, cmdline: str, kernel: str) -> Boo
     """
     described = [region.range for region in firmware.regions] + [bank.range for bank in board.banks]
     check_room(sum(part.size for part in merge(described)) // board.page_size)
-    arch = board.arch if board.arch in _FOOTPRINTS else "arm64"
+    arch = kernels.arch_to_boot(board.arch)
     layout = zones.predict(
         firmware,
-        arch=arch,
+        arch=arch.name,
         page_size=board.page_size,
         block_size=board.block_size,
         cmdline=cmdline,
@@ -149,17 +118,12 @@ def prepare(board: Board, firmware: MemoryMap, cmdline: str, kernel: str) -> Boo
     numbers = {entry.block for entry in layout.blocks}
     for bank in board.banks:
         numbers.update(board.blocks(bank))
-    geometry = Geometry(tuple(sorted(numbers)), arch=arch, page_size=board.page_size, block_size=board.block_size)
+    geometry = Geometry(tuple(sorted(numbers)), arch=arch.name, page_size=board.page_size, block_size=board.block_size)
     rules = _rules(arch, layout, cmdline, board.page_size)
-    return BootMemory(arch, layout, firmware, geometry, rules, cmdline, release(kernel))
+    return BootMemory(arch, layout, firmware, geometry, rules, cmdline, kernels.kernel(kernel))
 
 
-def release(kernel: str) -> tuple[int, ...]:
-    """``6.12.95`` as numbers to compare."""
-    return tuple(int(part) for part in kernel.split(".") if part.isdecimal())
-
-
-def _rules(arch: str, layout: Layout, cmdline: str, page_size: int) -> Rules:
+def _rules(arch: Arch, layout: Layout, cmdline: str, page_size: int) -> Rules:
     words = decode(cmdline)
     policy = OnlinePolicy(
         online=words.last("memory_hotplug.online_policy") or USUAL.online,
@@ -167,14 +131,18 @@ def _rules(arch: str, layout: Layout, cmdline: str, page_size: int) -> Rules:
         movable_node=bool(words.all("movable_node")),
         memmap_on_memory=words.last("memory_hotplug.memmap_on_memory") in ("1", "y", "Y", "on", "force"),
     )
-    if arch != "arm":
-        return Rules(False, policy)
+    if arch.lowmem is None:
+        return Rules(arch.boot_memory_leaves is not False, policy, page_struct=arch.struct_page)
     high = next((z.start_pfn for z in layout.zones if z.zone == Zone.HIGHMEM), None)
     start, end = min(r.range.start for r in layout.ram), max(r.range.end for r in layout.ram)
-    high_pfn = high if high is not None else min(end, start + _ARM_LOWMEM) // page_size
+    high_pfn = high if high is not None else min(end, start + arch.lowmem.size()) // page_size
     tagged = any(region.hotpluggable for region in layout.ram)
-    policy = replace(policy, movable_node=policy.movable_node or tagged, memmap_on_memory=False)
-    return Rules(True, policy, high_pfn, page_struct=32)
+    policy = replace(
+        policy,
+        movable_node=kernels.movable_node(arch, word=policy.movable_node, marked=tagged),
+        memmap_on_memory=False,
+    )
+    return Rules(arch.boot_memory_leaves is not False, policy, high_pfn, page_struct=arch.struct_page)
 
 
 class Memblock:
@@ -290,7 +258,7 @@ def _reserve(boot: BootMemory, memblock: Memblock, reservation: Reservation) -> 
 
 
 def _cma_areas(boot: BootMemory, memblock: Memblock) -> list[Range]:
-    """``cma=`` or the default, within reach of all DMA masters; since 7.0 one more for each of several nodes.
+    """``cma=`` or the default, within reach of all DMA masters; some kernels have one more in each of several nodes.
 
     A kernel that finds no place for an area boots without it.
     """
@@ -300,7 +268,7 @@ def _cma_areas(boot: BootMemory, memblock: Memblock) -> list[Range]:
     if not size:
         return []
     places = [_dma_places(boot)]
-    if boot.release >= (7, 0) and len(boot.nodes) > 1:
+    if boot.kernel.cma_in_each_node and len(boot.nodes) > 1:
         places += [_boot_places(boot, node) for node in boot.nodes]
     found = [memblock.take(_up(size, unit), unit, within) for within in places]
     return [area for area in found if area]
@@ -331,7 +299,7 @@ def _boot_places(boot: BootMemory, node: int | None = None) -> list[Range]:
     """Where boot allocations may go: not into banks that may leave, and on arm not above lowmem."""
     ram = [r for r in boot.layout.ram if node is None or (r.node or 0) == node]
     places = [r.range for r in ram if not (boot.rules.policy.movable_node and r.hotpluggable)]
-    if boot.arch != "arm" or boot.rules.high_pfn is None:
+    if boot.rules.high_pfn is None:
         return places
     lowmem = Range(0, boot.rules.high_pfn * boot.geometry.page_size)
     return [part for place in places if (part := place.intersection(lowmem))]
@@ -346,8 +314,8 @@ def _watermark_rules(boot: BootMemory, managed: int) -> WatermarkRules:
     large = managed * boot.geometry.page_size >= 512 * MIB
     return WatermarkRules(
         page_size=boot.geometry.page_size,
-        huge_pages=boot.arch == "arm64" and large,
-        movable_shares=boot.release < (6, 12),
+        huge_pages=boot.its.huge_pages and large,
+        movable_shares=not boot.kernel.movable_keeps_less,
     )
 
 

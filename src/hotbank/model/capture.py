@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hotbank import kernels
 from hotbank.errors import Code, FormatError, ProtocolError, Refusal
 from hotbank.machine import Machine, PageByPage, Pages, Snapshot, Survey
 from hotbank.memory import BlockState, Kind, Range, Zone
 from hotbank.wire import decode, encode
 
 FORM, VERSION = "capture", 1
-ARCHES = ("arm", "arm64", "x86_64", "any")  # whose buddy and pageblock orders the model knows
 _LARGEST = 1 << 30  # bytes of JSON: more than 16 TiB of memory in long runs
 _NO_PAGES = (Kind.HOLE, Kind.UNKNOWN)
 
@@ -198,14 +198,16 @@ def _blocks(document: dict[str, Any]) -> Iterator[BlockCapture]:
 def _check(capture: Capture) -> None:
     """What JSON can't say: sizes that fit together, and an architecture whose rules the model knows."""
     snapshot = capture.snapshot
-    if snapshot.arch not in ARCHES:
-        raise FormatError(FORM, 0, "arch", f"{snapshot.arch!r}: the model knows {', '.join(ARCHES)}")
+    known = [name for name, row in kernels.ARCHES.items() if row.max_orders]
+    if snapshot.arch not in known:
+        raise FormatError(FORM, 0, "arch", f"{snapshot.arch!r}: the model knows {', '.join(known)}")
     for name, size in (("page_size", snapshot.page_size), ("block_size", snapshot.block_size)):
         if size <= 0 or size & (size - 1):
             raise FormatError(FORM, 0, name, f"{size} is no power of two")
     pages = snapshot.block_size // snapshot.page_size
-    if pages < 1024:
-        raise FormatError(FORM, 0, "block_size", f"{pages} pages; a block has at least 1024")
+    least = kernels.arch(snapshot.arch).largest_buddy(snapshot.page_size)
+    if pages < least:
+        raise FormatError(FORM, 0, "block_size", f"{pages} pages; a block has at least {least}")
     _check_places(snapshot)
     if [block.number for block in snapshot.blocks] != [block.pages.block for block in capture.blocks]:
         raise FormatError(FORM, 0, "blocks", f"{len(capture.blocks)} blocks, the snapshot has {len(snapshot.blocks)}")

@@ -10,16 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
+from hotbank import kernels
 from hotbank.memory import Range
 from hotbank.model.frames import Shape
 
 
 class Geometry:
-    """The memory blocks ``numbers`` of ``block_size`` bytes; pages of ``page_size`` bytes.
-
-    Orders are those of the kernels the boards run: with transparent or explicit huge pages (arm64) a pageblock is a
-    huge page, else (arm) the largest buddy (include/linux/pageblock-flags.h).
-    """
+    """The memory blocks ``numbers`` of ``block_size`` bytes; pages of ``page_size`` bytes."""
 
     def __init__(self, numbers: tuple[int, ...], *, arch: str, page_size: int, block_size: int) -> None:
         self.numbers = numbers
@@ -27,8 +24,10 @@ class Geometry:
         self.block_size = block_size
         self.pages_per_block = block_size // page_size
         self._slot = {number: slot for slot, number in enumerate(numbers)}
-        max_order, pageblock_order = _orders(arch, page_size)
-        self.shape = Shape(len(numbers) * self.pages_per_block, max_order, pageblock_order)
+        its = kernels.arch(arch)
+        self.shape = Shape(
+            len(numbers) * self.pages_per_block, its.max_order(page_size), its.pageblock_order(page_size)
+        )
 
     def frames(self, block: int) -> tuple[int, int]:
         """The block's frames, half-open. Raises KeyError when the machine has no such block."""
@@ -59,12 +58,3 @@ class Geometry:
             end = end_slot * self.pages_per_block + min(self.pages_per_block, last - end_number * self.pages_per_block)
             if start < end:
                 yield start, end
-
-
-def _orders(arch: str, page_size: int) -> tuple[int, int]:
-    """MAX_PAGE_ORDER and pageblock_order."""
-    if arch == "arm":
-        return 10, 10
-    shift = page_size.bit_length() - 1
-    huge = shift - 3  # a PMD maps as many pages as one page holds 8-byte entries
-    return {12: 10, 14: 11, 16: 13}.get(shift, max(10, huge)), huge

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import groupby
 
+from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
 from hotbank.errors import CancelPending, Code, KernelError, SwitchError
 from hotbank.firmware import describe, memory_map
@@ -112,7 +113,7 @@ class Model:
         *,
         description: bytes | None = None,
         cmdline: str | None = None,
-        kernel: str = "6.12",
+        kernel: str = kernels.DEFAULT,
         clock: ModelClock | None = None,
         costs: Costs | None = None,
         seed: int = 0,
@@ -146,10 +147,10 @@ class Model:
         data: bytes,
         cmdline: str | None = None,
         *,
-        arch: str = "arm64",
+        arch: str = kernels.DEFAULT_ARCH,
         block_size: int = 128 << 20,
         page_size: int = 4096,
-        kernel: str = "6.12",
+        kernel: str = kernels.DEFAULT,
         name: str = "captured",
         clock: ModelClock | None = None,
         seed: int = 0,
@@ -576,7 +577,7 @@ class Model:
         Raises KernelError(EOPNOTSUPP) on arm, whose small kernel has none.
         """
         with self._lock:
-            if self.arch == "arm":
+            if not kernels.arch(self.arch).huge_pages:
                 raise KernelError(errno.EOPNOTSUPP, "nr_hugepages")
             return self.tasks.huge.resize(pages)
 
@@ -676,7 +677,7 @@ class Model:
 
 def _form(board: Board) -> str:
     """Outside 32-bit ARM a command line can't say where memory is: such a board has a device tree as well."""
-    return "dtb" if board.describe == "cmdline" and board.arch != "arm" else board.describe
+    return "dtb" if board.describe == "cmdline" and not kernels.arch(board.arch).mem_has_start else board.describe
 
 
 def _without_absent(firmware: MemoryMap, board: Board) -> MemoryMap:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
 from hotbank.machine import Block, OnlinePolicy, Snapshot
 from hotbank.memory import BlockState, Kind, Zone
@@ -182,8 +183,10 @@ class Restored:
 
 def _policy(snapshot: Snapshot) -> OnlinePolicy:
     """The captured one. A tag list, which no file shows, switches ``movable_node`` on for its movable banks."""
-    tagged = snapshot.arch == "arm" and any(bank.movable and bank.at_boot for bank in snapshot.banks)
-    return replace(snapshot.policy, movable_node=snapshot.policy.movable_node or tagged)
+    tagged = any(bank.movable and bank.at_boot for bank in snapshot.banks)
+    arch = kernels.arch(snapshot.arch)
+    word = snapshot.policy.movable_node
+    return replace(snapshot.policy, movable_node=kernels.movable_node(arch, word=word, marked=tagged))
 
 
 def _zone(allocator: PageAllocator, node: int, name: str, start: int, spanned: int) -> ZoneState:

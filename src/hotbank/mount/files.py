@@ -11,16 +11,16 @@ import errno
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from hotbank import kernels
 from hotbank.errors import CancelPending, KernelError
 from hotbank.host.tree import MEMORY, PARAMETERS
 from hotbank.machine import BankStatus, Block, Interruptible, Machine, OnlinePolicy, Reading, Snapshot, ZoneInfo
 from hotbank.memory import KIB, BlockState, KernelState, Online, Power, Range, merge
+from hotbank.routes import route
 
 NODES, BANKS = "sys/devices/system/node", "sys/class/hotbank"
 NO_DEADLINE = 7 * 86400.0  # seconds: the kernel has none, and tries until a signal
 _ASK_EVERY = 0.05
-_ARCH = {"arm64": "aarch64", "arm": "armv7l"}
-_DRIVERS = {"kmem": "kmem", "virtio-mem": "virtio_mem"}
 _SUPPLY = {Power.ON: "on", Power.OFF: "off"}
 
 
@@ -108,8 +108,8 @@ class MachineFiles:
 
     def _banks(self, snapshot: Snapshot) -> Iterator[tuple[str, File]]:
         for bank in snapshot.banks:
-            if bank.route == "driver":
-                for name, entry in self._bank(bank, 16 if snapshot.arch != "arm" else 8):
+            if route(bank.route).bank_files:
+                for name, entry in self._bank(bank, 16 if kernels.arch(snapshot.arch).lowmem is None else 8):
                     yield f"{BANKS}/{bank.name}/{name}", entry
 
     def _bank(self, bank: BankStatus, digits: int) -> Iterator[tuple[str, File]]:
@@ -238,7 +238,7 @@ def _proc(snapshot: Snapshot) -> Iterator[tuple[str, File]]:
     yield "proc/zoneinfo", File(lambda: "".join(map(_zone, snapshot.zones)))
     yield "proc/iomem", File(lambda: _iomem(snapshot))
     yield "proc/meminfo", File(lambda: _meminfo(snapshot))
-    yield "proc/sys/kernel/arch", _text(_ARCH.get(snapshot.arch, snapshot.arch))
+    yield "proc/sys/kernel/arch", _text(next(iter(kernels.arch(snapshot.arch).machines), snapshot.arch))
     yield "proc/sys/kernel/random/boot_id", _text(snapshot.boot_id)
 
 
@@ -283,7 +283,7 @@ def _iomem(snapshot: Snapshot) -> str:
 
 def _driver(bank: BankStatus) -> str | None:
     """Who added it, None for memory from boot."""
-    return None if bank.at_boot else _DRIVERS.get(bank.route, "hotbank") if bank.route != "probe" else None
+    return None if bank.at_boot else route(bank.route).resource
 
 
 def _bank_of(snapshot: Snapshot, span: Range, names: Mapping[str, str]) -> str | None:

@@ -10,12 +10,12 @@ which also reads ATAG_MEM_MOVABLE and ``movablemem=``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hotbank.errors import Code, Refusal
+from hotbank import kernels
 from hotbank.firmware.cmdline import MemoryOptions
 from hotbank.firmware.srat import domains_in_order
+from hotbank.kernels import Arch, Kernel
 from hotbank.memory import MIB, MemoryMap, MemoryRegion, Range, Zone, merge
 from hotbank.zones.layout import Hidden
 from hotbank.zones.memblock import Memblock
@@ -26,39 +26,6 @@ _ARM_PMD = 2 * MIB
 _MAX_NODES = 16  # CONFIG_NODES_SHIFT of Debian's arm64 kernels is 4
 _MAX_DOMAINS = 256  # MAX_PXM_DOMAINS
 _EVERYTHING = Range(0, 1 << 64)
-_VMALLOC_END, _VMALLOC_OFFSET, _PAGE_OFFSET = 0xFF800000, 8 * MIB, 0xC0000000
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """What differs between kernels.
-
-    ``tree_hotplug``: the device tree's ``hotpluggable`` survives NUMA setup (numa_memblks_init, which arm64 uses
-    since 6.12, clears it). ``dma_bits``: the DMA limit is rounded up to a power of two (zone_dma_bits, before
-    zone_dma_limit). ``mirror_blind``: kernelcore=mirror is obeyed although no memory is mirrored.
-    ``joins_nodes``: memory without a node that lies between memory of one node belongs to it
-    (numa_cleanup_meminfo).
-    """
-
-    tree_hotplug: bool = False
-    dma_bits: bool = False
-    mirror_blind: bool = False
-    joins_nodes: bool = False
-
-
-KERNELS: Mapping[str, Kernel] = {
-    "6.1": Kernel(tree_hotplug=True, dma_bits=True, mirror_blind=True),
-    "6.12": Kernel(joins_nodes=True),
-    "7.3": Kernel(joins_nodes=True),
-}
-
-
-def kernel_traits(name: str) -> Kernel:
-    """The traits of a kernel such as ``6.12`` or ``6.12.95``. Raises Refusal(UNSUPPORTED)."""
-    series = ".".join(name.split(".")[:2])
-    if series not in KERNELS:
-        raise Refusal(Code.UNSUPPORTED, f"no rules for kernel {name!r}", remedy="known: " + ", ".join(KERNELS))
-    return KERNELS[series]
 
 
 @dataclass(slots=True)
@@ -68,6 +35,7 @@ class Boot:
     ``no_numa``: why the kernel finds firmware's node numbers wrong and puts everything into node 0, or empty.
     """
 
+    arch: Arch
     memory: Memblock
     limits: dict[Zone, int] = field(default_factory=dict)
     movable_node: bool = False
@@ -75,9 +43,9 @@ class Boot:
     no_numa: str = ""
 
 
-def boot_arm64(memory: MemoryMap, options: MemoryOptions, kernel: Kernel, page_size: int) -> Boot:
+def boot_arm64(memory: MemoryMap, options: MemoryOptions, arch: Arch, kernel: Kernel, page_size: int) -> Boot:
     """Memory and zone limits as arm64 sets them up."""
-    boot = Boot(Memblock(), movable_node=options.movable_node)
+    boot = Boot(arch, Memblock(), movable_node=_movable_node(memory, options, arch))
     acpi = any(_from_srat(r) for r in memory.regions)
     _add_regions(boot, memory, page_size)
     if boot.memory.end > _PHYS_END:
@@ -92,9 +60,9 @@ def boot_arm64(memory: MemoryMap, options: MemoryOptions, kernel: Kernel, page_s
     return boot
 
 
-def boot_arm(memory: MemoryMap, options: MemoryOptions, page_size: int, dma_size: int | None) -> Boot:
+def boot_arm(memory: MemoryMap, options: MemoryOptions, arch: Arch, page_size: int, dma_size: int | None) -> Boot:
     """Memory and zone limits as 32-bit arm sets them up. ``dma_size``: the machine's dma_zone_size, None without."""
-    boot = Boot(Memblock(), movable_node=options.movable_node)
+    boot = Boot(arch, Memblock(), movable_node=_movable_node(memory, options, arch))
     _add_regions(boot, memory, page_size)
     # Without LPAE the last page is lost too: arm_add_memory computes with ULONG_MAX.
     beyond = Range(_U32_MAX // page_size * page_size, 1 << 65)
@@ -104,9 +72,12 @@ def boot_arm(memory: MemoryMap, options: MemoryOptions, page_size: int, dma_size
     _reserve(boot, memory)
     boot.memory.set_node(_EVERYTHING, 0)
     _arm_limits(boot, options, phys_offset, page_size, dma_size)
-    boot.movable_node |= any(r.hotpluggable and r.source == "ATAG_MEM_MOVABLE" for r in memory.regions)
-    boot.movable_node |= any(r.key == "movablemem" for r in options.ranges)
     return boot
+
+
+def _movable_node(memory: MemoryMap, options: MemoryOptions, arch: Arch) -> bool:
+    tagged = any(r.hotpluggable and r.source == "ATAG_MEM_MOVABLE" for r in memory.regions)
+    return kernels.movable_node(arch, word=options.movable_node, marked=tagged or options.movablemem)
 
 
 def _from_srat(region: MemoryRegion) -> bool:
@@ -181,10 +152,10 @@ def _reserve(boot: Boot, memory: MemoryMap) -> None:
 
 
 def _numa_tree(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Kernel) -> None:
-    if not kernel.tree_hotplug:
+    if kernel.forgets_tree_marks:
         boot.memory.clear_hotplug(_EVERYTHING)
     named = [(r.range, r.node) for r in memory.regions if r.node is not None]
-    if kernel.joins_nodes and memory.regions and memory.regions[-1].node is None:
+    if kernel.wants_last_node and memory.regions and memory.regions[-1].node is None:
         named = []  # of_numa_parse_memory_nodes gives up when the last memory node has no number
     wrong = next((f"node {node} is above {_MAX_NODES - 1}" for _, node in named if node >= _MAX_NODES), "")
     _set_nodes(boot, options, kernel, named, wrong)
@@ -237,11 +208,11 @@ def _numa_acpi(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Ke
         wrong = wrong or f"{len(nodes)} domains, more than {_MAX_NODES} nodes"
     accepted = _set_nodes(boot, options, kernel, named, wrong)
     # Before numa_memblks the marks stay although the nodes are refused; numa=off never looks at SRAT.
-    if accepted or (kernel.tree_hotplug and not options.numa_off and not wrong):
+    if accepted or (not kernel.forgets_tree_marks and not options.numa_off and not wrong):
         for region in memory.regions:
             if region.hotpluggable:
                 boot.memory.mark_hotplug(region.range)
-    if kernel.tree_hotplug:
+    if not kernel.forgets_tree_marks:
         return
     taken = _kernel_nodes(boot, memory)
     for r in boot.memory:
@@ -264,7 +235,7 @@ def _kernel_nodes(boot: Boot, memory: MemoryMap) -> set[int | None]:
 def _arm64_limits(boot: Boot, memory: MemoryMap, kernel: Kernel, page_size: int) -> None:
     start, last = boot.memory.start, boot.memory.end - 1
     dma = (memory.dma_limit - 1) if memory.dma_limit is not None else (1 << 64) - 1
-    if kernel.dma_bits:
+    if not kernel.exact_dma_limit:
         dma_end = _zone_end_by_bits(min(32, dma.bit_length()), start, last)
         dma32_end = _zone_end_by_bits(32, start, last)
     else:
@@ -310,9 +281,8 @@ def _apply_arm_words(boot: Boot, options: MemoryOptions, phys_offset: int, page_
 def _arm_limits(boot: Boot, options: MemoryOptions, phys_offset: int, page_size: int, dma_size: int | None) -> None:
     first = next((r.range.start for r in boot.memory if not r.nomap), 0)
     boot.memory.mark_nomap(Range(first, -(-first // _ARM_PMD) * _ARM_PMD))
-    size = 240 * MIB if options.vmalloc is None else options.vmalloc
-    size = max(16 * MIB, min(size, _VMALLOC_END - (_PAGE_OFFSET + 32 * MIB + _VMALLOC_OFFSET)))
-    limit = _VMALLOC_END - size - _VMALLOC_OFFSET - _PAGE_OFFSET + phys_offset
+    assert boot.arch.lowmem is not None
+    limit = boot.arch.lowmem.size(options.vmalloc) + phys_offset
     lowmem = max((min(r.range.end, limit) for r in boot.memory if r.range.start < limit and not r.nomap), default=0)
     max_low, max_high = lowmem // page_size, boot.memory.end // page_size
     if dma_size is not None:

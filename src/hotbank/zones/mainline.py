@@ -12,19 +12,15 @@ from collections.abc import Callable
 
 from hotbank.errors import Code, Refusal
 from hotbank.firmware.cmdline import MemoryOptions, Share
+from hotbank.kernels import Kernel
 from hotbank.memory import Zone
-from hotbank.zones.boot import Boot, Kernel
+from hotbank.zones.boot import Boot
 from hotbank.zones.layout import BlockZones, ZoneSpan
 from hotbank.zones.memblock import Region
 
 _ORDER = (Zone.DMA, Zone.DMA32, Zone.NORMAL, Zone.HIGHMEM, Zone.MOVABLE)
 _FOUR_GIB = 1 << 32
 MAX_BLOCKS = 1 << 18  # 32 TiB in blocks of 128 MiB
-
-
-def largest_block(page_size: int) -> int:
-    """MAX_ORDER_NR_PAGES in pages, as arm and arm64 configure it: order 10, 11 (16K pages) or 13 (64K pages)."""
-    return 1 << {4096: 10, 16384: 11, 65536: 13}.get(page_size, 10)
 
 
 def zones(boot: Boot, options: MemoryOptions, kernel: Kernel, page_size: int) -> tuple[ZoneSpan, ...]:
@@ -96,7 +92,7 @@ def _movable_starts(
     if boot.movable_node:
         starts = _lowest(boot, page_size, lambda r: r.hotplug)
     elif options.kernelcore_mirror:
-        starts = _lowest(boot, page_size, lambda r: r.range.start >= _FOUR_GIB) if kernel.mirror_blind else {}
+        starts = _lowest(boot, page_size, lambda r: r.range.start >= _FOUR_GIB) if not kernel.checks_mirror else {}
     else:
         spread = _spread(boot, options, page_size, movable_zone[0])
         if spread is None:
@@ -144,7 +140,8 @@ def _spread(boot: Boot, options: MemoryOptions, page_size: int, usable_start: in
     """
     pfns = [(start, end, node or 0) for start, end, node in boot.memory.pfns(page_size)]
     nodes = sorted({node for _, _, node in pfns})
-    required = _required_kernelcore(options, sum(end - start for start, end, _ in pfns), page_size)
+    total = sum(end - start for start, end, _ in pfns)
+    required = _required_kernelcore(options, total, page_size, boot.arch.largest_buddy(page_size))
     if required is None:
         return None
     movable = dict.fromkeys(nodes, 0)
@@ -178,11 +175,11 @@ def _spread(boot: Boot, options: MemoryOptions, page_size: int, usable_start: in
             return movable
 
 
-def _required_kernelcore(options: MemoryOptions, total: int, page_size: int) -> int | None:
-    """Pages that must stay out of ZONE_MOVABLE, or None when there is to be none. ``total`` in pages."""
+def _required_kernelcore(options: MemoryOptions, total: int, page_size: int, unit: int) -> int | None:
+    """Pages that must stay out of ZONE_MOVABLE, or None when there is to be none. ``total`` and ``unit``, the largest
+    buddy block, in pages."""
     kernelcore, movablecore = (_pages(s, total, page_size) for s in (options.kernelcore, options.movablecore))
     if movablecore:
-        unit = largest_block(page_size)
         movablecore = min(total, -(-movablecore // unit) * unit)
         kernelcore = max(kernelcore, total - movablecore)
     return kernelcore if 0 < kernelcore < total else None
@@ -194,7 +191,7 @@ def _pages(share: Share, total: int, page_size: int) -> int:
 
 def _rounded(boot: Boot, starts: dict[int, int], page_size: int) -> dict[int, int]:
     """Rounded up to the buddy allocator's largest block; a start behind the node's end is none."""
-    unit = largest_block(page_size)
+    unit = boot.arch.largest_buddy(page_size)
     ends = {node or 0: end for _, end, node in boot.memory.pfns(page_size)}
     rounded = {node: -(-start // unit) * unit for node, start in starts.items()}
     return {node: start for node, start in rounded.items() if start and start < ends.get(node, 0)}

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hotbank import kernels
 from hotbank.errors import Code, Refusal
 from hotbank.firmware import cmdline as _cmdline
+from hotbank.kernels import Kernel
 from hotbank.memory import MemoryMap, MemoryRegion, Range, Zone, format_size, merge
 from hotbank.zones import mainline, proposal_2009, surprises
-from hotbank.zones.boot import Boot, Kernel, boot_arm, boot_arm64, kernel_traits
+from hotbank.zones.boot import Boot, boot_arm, boot_arm64
 from hotbank.zones.layout import Hidden, Layout, Warning, ZoneSpan
 
 STRATEGIES = ("mainline", "adjust", "banks")
@@ -26,11 +28,11 @@ def predict(
     page_size: int,
     block_size: int,
     cmdline: str | None = None,
-    kernel: str = "6.12",
+    kernel: str = kernels.DEFAULT,
     strategy: str = "mainline",
     dma_size: int | None = None,
 ) -> Layout:
-    """The layout that ``kernel`` (6.1, 6.12 or 7.3) makes of ``memory`` on ``arch`` (arm, arm64; any is arm64).
+    """The layout that ``kernel`` (a release, see kernels.py) makes of ``memory`` on ``arch``, where ``any`` is arm64.
 
     ``cmdline`` replaces the description's own line. ``strategy``: ``mainline``, or ``adjust`` and ``banks`` of the
     2009 proposal, which honour every movable bank. ``dma_size``: on arm, bytes of the machine's DMA zone, None for a
@@ -39,11 +41,13 @@ def predict(
     _check(arch, page_size, block_size, strategy)
     line = cmdline if cmdline is not None else memory.cmdline or ""
     options = _cmdline.memory_options(_cmdline.decode(line))
-    traits = kernel_traits(kernel) if strategy == "mainline" else replace(kernel_traits(kernel), tree_hotplug=True)
-    if arch == "arm":
-        boot = boot_arm(memory, options, page_size, dma_size)
+    judged = kernels.kernel(kernel)
+    traits = judged if strategy == "mainline" else replace(judged, forgets_tree_marks=False)
+    its = kernels.arch_to_boot(arch)
+    if its.lowmem is not None:
+        boot = boot_arm(memory, options, its, page_size, dma_size)
     else:
-        boot = boot_arm64(memory, options, traits, page_size)
+        boot = boot_arm64(memory, options, its, traits, page_size)
     hidden = _hidden(memory, boot)
     if strategy == "mainline":
         zones = mainline.zones(boot, options, traits, page_size)
@@ -57,8 +61,7 @@ def predict(
             memory=memory,
             options=options,
             line=line,
-            arch="arm" if arch == "arm" else "arm64",
-            kernel_name=kernel,
+            arch=its,
             kernel=traits,
             page_size=page_size,
             block_size=block_size,
@@ -73,11 +76,11 @@ def predict(
 
 
 def _check(arch: str, page_size: int, block_size: int, strategy: str) -> None:
-    if arch not in ("arm", "arm64", "any"):
-        raise Refusal(Code.UNSUPPORTED, f"no zone rules for {arch!r}", remedy="known: arm, arm64")
+    if arch not in (*kernels.bootable(), kernels.ANY):
+        raise Refusal(Code.UNSUPPORTED, f"no zone rules for {arch!r}", remedy="known: " + ", ".join(kernels.bootable()))
     if strategy not in STRATEGIES:
         raise Refusal(Code.UNSUPPORTED, f"no strategy {strategy!r}", remedy="known: " + ", ".join(STRATEGIES))
-    largest = mainline.largest_block(page_size) * page_size
+    largest = kernels.arch_to_boot(arch).largest_buddy(page_size) * page_size
     if block_size < largest or block_size & (block_size - 1):
         message = f"a memory block of {format_size(block_size)} is no power of two, or less than a largest buddy block"
         raise Refusal(Code.NOT_ALIGNED, message, remedy=f"{format_size(largest)} or a larger power of two")

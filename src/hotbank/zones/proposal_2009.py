@@ -20,7 +20,7 @@ from hotbank.errors import Code, Refusal
 from hotbank.memory import Zone
 from hotbank.zones.boot import Boot
 from hotbank.zones.layout import BlockZones, ZoneSpan
-from hotbank.zones.mainline import check_count, largest_block, possible_zones
+from hotbank.zones.mainline import check_count, possible_zones
 
 NR_BANKS = 8
 
@@ -76,13 +76,13 @@ def register(boot: Boot, page_size: int) -> MemInfo:
 def adjust(boot: Boot, info: MemInfo, page_size: int) -> tuple[ZoneSpan, ...]:
     """Zones by ``arch_adjust_zones``: begin with one zone for all of a node, then redistribute spans and holes."""
     limits = possible_zones(boot, page_size)
-    return _each_node(_split(info, page_size), lambda banks: _adjusted_node(banks, limits))
+    return _each_node(_split(info, boot.arch.largest_buddy(page_size)), lambda banks: _adjusted_node(banks, limits))
 
 
 def walk(boot: Boot, info: MemInfo, page_size: int) -> tuple[ZoneSpan, ...]:
     """Zones by walking the node's banks once for each zone."""
     limits = possible_zones(boot, page_size)
-    return _each_node(_split(info, page_size), lambda banks: _walked_node(banks, limits))
+    return _each_node(_split(info, boot.arch.largest_buddy(page_size)), lambda banks: _walked_node(banks, limits))
 
 
 def blocks(
@@ -111,7 +111,7 @@ def _owners(
     """The zones that pages of each block belong to, by block number."""
     limits = possible_zones(boot, page_size)
     owners: dict[int, set[ZoneSpan]] = {}
-    for bank in _split(info, page_size):
+    for bank in _split(info, boot.arch.largest_buddy(page_size)):
         for span in spans:
             if span.node != bank.node or (span.zone == Zone.MOVABLE) != bank.movable:
                 continue
@@ -126,10 +126,10 @@ def _overlap(one: ZoneSpan, other: ZoneSpan) -> bool:
     return one.start_pfn < other.end_pfn and other.start_pfn < one.end_pfn
 
 
-def _split(info: MemInfo, page_size: int) -> list[MemBank]:
+def _split(info: MemInfo, unit: int) -> list[MemBank]:
     """The banks with mainline's rounding: pages below the first boundary of the largest buddy block at or above a
     node's lowest movable bank are kernel memory."""
-    unit, first = largest_block(page_size), dict[int, int]()
+    first = dict[int, int]()
     for bank in info:
         if bank.movable:
             first.setdefault(bank.node, -(-bank.start // unit) * unit)

@@ -7,24 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hotbank.firmware.cmdline import MemoryOptions
+from hotbank.kernels import Arch, Kernel
+from hotbank.machine import OnlinePolicy
 from hotbank.memory import MemoryMap, Range, Zone, format_size, merge
-from hotbank.zones.boot import Boot, Kernel
+from hotbank.zones.boot import Boot
 from hotbank.zones.layout import BlockZones, Hidden, Warning, ZoneSpan
-
-_AUTO_MOVABLE_RATIO = 301  # percent: mm/memory_hotplug.c
-_STRUCT_PAGE = {"arm": 32, "arm64": 64}
-_COMMAND_LINE_SIZE = {"arm": 1024, "arm64": 2048}
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """All that the findings look at. ``arch`` is arm or arm64; sizes in bytes."""
+    """All that the findings look at. Sizes in bytes."""
 
     memory: MemoryMap
     options: MemoryOptions
     line: str
-    arch: str
-    kernel_name: str
+    arch: Arch
     kernel: Kernel
     page_size: int
     block_size: int
@@ -49,7 +46,7 @@ def _movable(case: Case) -> tuple[Range, ...]:
 def _marked(case: Case) -> list[Range]:
     """Ranges that firmware or the command line says may leave, as far as they are memory here."""
     marked = [r.range for r in case.memory.regions if r.hotpluggable]
-    if case.arch == "arm":
+    if case.arch.mem_has_start:
         marked += [Range.sized(r.start, r.size) for r in case.options.ranges if r.key == "movablemem" and r.start]
     ram = merge(r.range for r in case.boot.memory)
     return list(merge(part for m in marked for r in ram if (part := m.intersection(r))))
@@ -64,21 +61,21 @@ def _ignored(case: Case) -> Iterator[Warning]:
 
 def _why_ignored(case: Case) -> str:
     tree = not any(r.source.startswith("SRAT") for r in case.memory.regions)
-    if case.arch == "arm64" and tree and not case.kernel.tree_hotplug:
-        return f"kernel {case.kernel_name} clears that mark of the device tree: it becomes kernel memory"
+    if case.arch.lowmem is None and tree and case.kernel.forgets_tree_marks:
+        return f"kernel {case.kernel.release} clears that mark of the device tree: it becomes kernel memory"
     if not case.boot.movable_node:
         return "without movable_node on the command line it becomes kernel memory"
-    if not tree and not case.kernel.tree_hotplug:
-        return f"kernel {case.kernel_name} clears the mark of a node that holds kernel memory"
+    if not tree and case.kernel.forgets_tree_marks:
+        return f"kernel {case.kernel.release} clears the mark of a node that holds kernel memory"
     return "no largest buddy block of it is left for Movable"
 
 
 def _boot_memory(case: Case) -> Iterator[Warning]:
     leaves = [*_movable(case), *_marked(case)]
-    if case.arch == "arm64" and leaves:
-        where = ", ".join(map(str, merge(leaves)))
+    if case.arch.boot_memory_leaves is False and leaves:
+        where, arch = ", ".join(map(str, merge(leaves))), case.arch.name
         yield Warning(
-            "BOOT_MEMORY", f"{where} is there at boot: arm64 never lets boot memory go, in whatever zone it is"
+            "BOOT_MEMORY", f"{where} is there at boot: {arch} never lets boot memory go, in whatever zone it is"
         )
 
 
@@ -109,7 +106,7 @@ def _block_range(case: Case, block: BlockZones) -> Range:
 def _ratio(case: Case) -> Iterator[Warning]:
     movable, kernel = _present(case)
     given = dict(case.options.memory_hotplug).get("auto_movable_ratio") or ""
-    ratio = int(given) if given.isdecimal() and len(given) <= 10 else _AUTO_MOVABLE_RATIO  # the kernel keeps a uint
+    ratio = int(given) if given.isdecimal() and len(given) <= 10 else OnlinePolicy().ratio  # the kernel keeps a uint
     if movable * 100 > kernel * ratio:
         message = f"Movable has {format_size(movable)}, the kernel's zones {format_size(kernel)}: more than {ratio} %"
         yield Warning("MOVABLE_RATIO", f"{message}; the kernel may run out of memory while much is free")
@@ -117,10 +114,10 @@ def _ratio(case: Case) -> Iterator[Warning]:
 
 def _memmap(case: Case) -> Iterator[Warning]:
     movable, kernel = _present(case)
-    cost = (movable + kernel) // case.page_size * _STRUCT_PAGE[case.arch]
+    cost = (movable + kernel) // case.page_size * case.arch.struct_page
     if movable and cost * 10 > kernel:
         message = f"the memmap takes {format_size(cost)} of the kernel's {format_size(kernel)}"
-        yield Warning("MEMMAP_COST", f"{message}: each page of Movable costs {_STRUCT_PAGE[case.arch]} bytes there")
+        yield Warning("MEMMAP_COST", f"{message}: each page of Movable costs {case.arch.struct_page} bytes there")
 
 
 def _present(case: Case) -> tuple[int, int]:
@@ -139,16 +136,18 @@ def _options(case: Case) -> Iterator[Warning]:
         yield Warning("OPTION_IGNORED", f"movable_node is on, so kernelcore=mirror moves nothing; {effect}")
     elif options.kernelcore_mirror:
         yield Warning("OPTION_IGNORED", "kernelcore=mirror without mirrored memory" + _mirror_effect(case))
-    if case.arch == "arm64":
+    if not case.arch.mem_has_start:
         for word in options.ranges:
             if word.key == "movablemem":
                 yield Warning("OPTION_IGNORED", "movablemem= is read by the 32-bit arm port only")
             elif word.start is not None:
-                yield Warning("OPTION_IGNORED", f"mem=...@{word.start:#x}: arm64 takes the size and ignores the start")
+                yield Warning(
+                    "OPTION_IGNORED", f"mem=...@{word.start:#x}: {case.arch.name} takes the size and ignores the start"
+                )
 
 
 def _mirror_effect(case: Case) -> str:
-    if not case.kernel.mirror_blind:
+    if case.kernel.checks_mirror:
         return " is ignored"
     return ": all memory in regions that begin above 4 GiB becomes Movable"
 
@@ -175,7 +174,7 @@ def _numa(case: Case) -> Iterator[Warning]:
         yield Warning(
             "NUMA_IGNORED", f"{case.boot.no_numa}: the kernel refuses all node numbers and makes node 0 of it"
         )
-    elif named == {True, False} and case.arch == "arm64":
+    elif named == {True, False} and case.arch.lowmem is None:
         nodes = ", ".join(str(n) for n in sorted({z.node for z in case.zones}))
         yield Warning(
             "NUMA_IGNORED", f"some memory has a NUMA node and some has none: the kernel makes node {nodes} of it"
@@ -183,7 +182,7 @@ def _numa(case: Case) -> Iterator[Warning]:
 
 
 def _line(case: Case) -> Iterator[Warning]:
-    size = _COMMAND_LINE_SIZE[case.arch]
+    size = case.arch.command_line
     if len(case.line) >= size:
         yield Warning("LINE_TOO_LONG", f"the command line has {len(case.line)} bytes, the kernel keeps {size - 1}")
 

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What differs between kernels: one row a release, one column a difference. Beside it: constants of architectures.
+
+A column is False before the commit that ``made_by`` names and True after it (``auto_online`` is the word of the build).
+Rows are releases whose boots and refusals were compared with ours, so a release between two rows is judged by the
+older one, and one that is newer than all of them by the newest: ``judged_by`` and ``newer`` say so.
+Versions are compared here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from hotbank.errors import Code, Refusal
+from hotbank.memory import KIB, MIB
+
+_RELEASE = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9]).*", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Where a difference comes from: the first release that has it, the commit's hash (12 digits) and subject."""
+
+    since: str
+    hash: str
+    subject: str
+
+    def __str__(self) -> str:
+        return f'{self.hash} ("{self.subject}", {self.since})'
+
+
+def made_by(since: str, hash_: str, subject: str, *, before: Any = False) -> Any:
+    """A column, with the commit that made the difference and the value of kernels before it."""
+    return field(default=before, metadata={"commit": Commit(since, hash_, subject)})
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One release and what it does. ``judged_by``: the row of the table that says so; ``newer``: than every row."""
+
+    release: str
+    judged_by: str = ""
+    newer: bool = False
+
+    checks_mirror: bool = made_by("6.6", "0db31d63f27e", "mm: disable kernelcore=mirror when no mirror memory")
+    """``kernelcore=mirror`` without mirrored memory is ignored; before, everything above 4 GiB became Movable."""
+
+    movable_keeps_less: bool = made_by(
+        "6.6", "416ef04fe00c", "mm/page_alloc: fix min_free_kbytes calculation regarding ZONE_MOVABLE"
+    )
+    """ZONE_MOVABLE has no share in min_free_kbytes and keeps little back for itself, as HighMem always did."""
+
+    forgets_tree_marks: bool = made_by("6.12", "767507654c22", "arch_numa: switch over to numa_memblks")
+    """arm64: NUMA setup clears the ``hotpluggable`` of the device tree, and the SRAT's of each node that holds kernel
+    memory (numa_clear_kernel_node_hotplug)."""
+
+    joins_nodes: bool = made_by("6.12", "767507654c22", "arch_numa: switch over to numa_memblks")
+    """arm64: memory without a node that lies between memory of one node belongs to it, and nodes that overlap are
+    refused (numa_cleanup_meminfo)."""
+
+    wants_last_node: bool = made_by("6.12", "7e488677a54a", "of, numa: return -EINVAL when no numa-node-id is found")
+    """arm64: no node number of the device tree counts when its last memory node has none."""
+
+    exact_dma_limit: bool = made_by("6.12", "ba0fb44aed47", "dma-mapping: replace zone_dma_bits by zone_dma_limit")
+    """arm64: zone DMA ends where masters stop to reach; before, at the power of two above."""
+
+    auto_online: str = made_by(
+        "6.14", "44d46b76c3a4", "mm: add build-time option for hotplug memory default online type", before="offline"
+    )
+    """What ``auto_online_blocks`` reads without ``memhp_default_state=``: a choice of Debian's configuration, which
+    its later builds of 6.12 made too."""
+
+    cma_in_each_node: bool = made_by(
+        "7.3", "7e6ace2535d0", "dma-contiguous: add kconfig option to setup numa cma area if not configured explicitly"
+    )
+    """With several nodes each has a CMA area of its own, beside the one that all masters reach."""
+
+
+_V6_1 = Kernel("6.1")
+_V6_12 = replace(
+    _V6_1,
+    release="6.12",
+    checks_mirror=True,
+    movable_keeps_less=True,
+    forgets_tree_marks=True,
+    joins_nodes=True,
+    wants_last_node=True,
+    exact_dma_limit=True,
+)
+_V7_3 = replace(_V6_12, release="7.3", auto_online="online", cma_in_each_node=True)
+
+KERNELS: tuple[Kernel, ...] = (_V6_1, _V6_12, _V7_3)
+"""The table, oldest first."""
+
+DEFAULT = "6.12"
+
+
+def rules() -> Mapping[str, Commit]:
+    """The columns by name, each with the commit that made the difference."""
+    return {column.name: column.metadata["commit"] for column in fields(Kernel) if column.metadata}
+
+
+def known() -> str:
+    """The releases of the table, for help texts and remedies: ``6.1, 6.12, 7.3``."""
+    return ", ".join(row.release for row in KERNELS)
+
+
+def kernel(release: str) -> Kernel:
+    """How a kernel of that release behaves: ``6.1.176``, ``6.12.95-cloud``, ``7.9``; by the newest row not newer.
+
+    Raises Refusal(UNSUPPORTED) for a release older than the table, and for text that is no release.
+    """
+    asked = _series(release)
+    older = [row for row in KERNELS if asked is not None and _series(row.release) <= asked]
+    if not older:
+        raise Refusal(Code.UNSUPPORTED, f"no rules for kernel {release!r}", remedy=f"known: {known()}, and newer ones")
+    row = older[-1]
+    newer = row is KERNELS[-1] and asked != _series(row.release)
+    return replace(row, release=release, judged_by=row.release, newer=newer)
+
+
+def _series(release: str) -> tuple[int, int]:
+    """``6.12.95`` as numbers to compare; text that is no release comes before all of them."""
+    match = _RELEASE.fullmatch(release)
+    return (int(match[1]), int(match[2])) if match else (-1, -1)
+
+
+# Architectures
+
+
+@dataclass(frozen=True, slots=True)
+class Lowmem:
+    """The linear map of a 32-bit kernel (arch/arm/mm/mmu.c, ``adjust_lowmem_bounds``). Bytes and virtual addresses."""
+
+    page_offset: int
+    vmalloc_end: int
+    vmalloc_offset: int
+    vmalloc: int
+    least_vmalloc: int
+
+    def size(self, vmalloc: int | None = None) -> int:
+        """Bytes of RAM, from its start on, that the map reaches; ``vmalloc``: what ``vmalloc=`` asks for."""
+        most = self.vmalloc_end - (self.page_offset + 32 * MIB + self.vmalloc_offset)
+        taken = max(self.least_vmalloc, min(self.vmalloc if vmalloc is None else vmalloc, most))
+        return self.vmalloc_end - taken - self.vmalloc_offset - self.page_offset
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a kernel takes for itself.
+
+    ``image_offset`` (from the start of RAM), ``image``, ``early`` (page tables and the unflattened device tree),
+    ``cma`` and ``bounce`` (SWIOTLB where masters can't reach all RAM) in bytes; the rest in pages, ``per_node`` for
+    each node beyond the first.
+    """
+
+    image_offset: int
+    image: int
+    early: int
+    slab: int
+    slab_reclaimable: int
+    other: int
+    per_node: int = 0
+    cma: int = 0
+    bounce: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Arch:
+    """One architecture by the name of its directory in the kernel's tree.
+
+    ``machines``: what ``uname -m`` says, the usual one first. ``struct_page`` in bytes. ``max_orders``: MAX_PAGE_ORDER
+    by page size, as Debian configures it; empty where the model does not know. ``huge_pages``: a pageblock is a huge
+    page; else it is the largest buddy (include/linux/pageblock-flags.h). ``blocks``: bytes of a memory block by page
+    size. ``command_line``: COMMAND_LINE_SIZE. ``boot_memory_leaves``: False where a notifier vetoes it, None where that
+    is not known. ``lowmem``: how far a 32-bit kernel reaches. ``mem_has_start``: ``mem=`` and ``movablemem=`` say where
+    memory is. ``heeds_marks``: a bank that is marked movable is kept free of kernel memory without ``movable_node``.
+    ``firmware``: what describes its boards. ``footprint``: None where the model can't boot it.
+    """
+
+    name: str
+    machines: tuple[str, ...] = ()
+    struct_page: int = 64
+    max_orders: Mapping[int, int] = field(default_factory=dict)
+    huge_pages: bool = True
+    blocks: Mapping[int, int] = field(default_factory=dict)
+    command_line: int = 2048
+    boot_memory_leaves: bool | None = None
+    lowmem: Lowmem | None = None
+    mem_has_start: bool = False
+    heeds_marks: bool = False
+    firmware: str = "dtb"
+    footprint: Footprint | None = None
+
+    def max_order(self, page_size: int) -> int:
+        """MAX_PAGE_ORDER."""
+        return self.max_orders.get(page_size, max(10, _huge_order(page_size)))
+
+    def pageblock_order(self, page_size: int) -> int:
+        """pageblock_order."""
+        return _huge_order(page_size) if self.huge_pages else self.max_order(page_size)
+
+    def largest_buddy(self, page_size: int) -> int:
+        """MAX_ORDER_NR_PAGES: pages of the largest buddy block."""
+        return 1 << self.max_order(page_size)
+
+    def block_size(self, page_size: int) -> int:
+        """Bytes of a memory block, where no board says."""
+        return self.blocks.get(page_size, 512 * MIB)
+
+
+def _huge_order(page_size: int) -> int:
+    """A PMD maps as many pages as one page holds 8-byte entries."""
+    return page_size.bit_length() - 1 - 3
+
+
+_ARM64_ORDERS = {4 * KIB: 10, 16 * KIB: 11, 64 * KIB: 13}
+_ARM64_FOOTPRINT = Footprint(
+    2 * MIB, 43 * MIB, 2 * MIB, slab=2014, slab_reclaimable=174, other=1100, per_node=300, cma=64 * MIB, bounce=64 * MIB
+)
+_ARM64 = Arch(
+    "arm64",
+    machines=("aarch64", "aarch64_be"),
+    max_orders=_ARM64_ORDERS,
+    blocks={4 * KIB: 128 * MIB, 16 * KIB: 128 * MIB},
+    boot_memory_leaves=False,  # arch/arm64/mm/mmu.c, prevent_bootmem_remove_notifier
+    footprint=_ARM64_FOOTPRINT,
+)
+# 32-bit ARM as our port under kernel/arm makes it, without LPAE and without huge pages.
+_ARM = Arch(
+    "arm",
+    machines=("armv7l", "armv6l", "armv5tel", "armv8l"),
+    struct_page=32,
+    max_orders={4 * KIB: 10},
+    huge_pages=False,
+    blocks={4 * KIB: 64 * MIB},
+    command_line=1024,
+    boot_memory_leaves=True,
+    lowmem=Lowmem(0xC0000000, 0xFF800000, 8 * MIB, vmalloc=240 * MIB, least_vmalloc=16 * MIB),
+    mem_has_start=True,
+    heeds_marks=True,  # arch/arm/mm/memhp.c of the port switches movable_node on
+    firmware="atags",
+    footprint=Footprint(32 * KIB, 8 * MIB - 32 * KIB, 256 * KIB, slab=600, slab_reclaimable=150, other=350),
+)
+
+ARCHES: Mapping[str, Arch] = {
+    row.name: row
+    for row in (
+        _ARM,
+        _ARM64,
+        Arch("x86_64", ("x86_64",), max_orders={4 * KIB: 10}, blocks={4 * KIB: 128 * MIB}, boot_memory_leaves=True),
+        Arch("i686", ("i686", "i586"), struct_page=32, boot_memory_leaves=True),
+        replace(_ARM64, name="any", machines=(), boot_memory_leaves=None, footprint=None),
+    )
+}
+"""The table. ``any`` is a board or a machine that does not say: arm64's rules, but nothing is taken for granted."""
+
+ANY, DEFAULT_ARCH = "any", "arm64"
+
+
+def arch(name: str | None) -> Arch:
+    """The row of that architecture; for one that hotbank does not know, what ``any`` says, under its name."""
+    return ARCHES.get(name or ANY) or replace(ARCHES[ANY], name=name or ANY)
+
+
+def bootable() -> tuple[str, ...]:
+    """The architectures whose boot hotbank knows: zones and model."""
+    return tuple(name for name, row in ARCHES.items() if row.footprint)
+
+
+def arch_to_boot(name: str) -> Arch:
+    """What a board of that architecture boots as; one that does not say boots as arm64."""
+    return ARCHES[name] if name in bootable() else ARCHES[DEFAULT_ARCH]
+
+
+def arch_described_by(firmware: str) -> Arch:
+    """The architecture whose boards are described so, where nobody says which: arm for ATAGs, else arm64."""
+    only = [row for row in ARCHES.values() if row.firmware == firmware]
+    return only[0] if len(only) == 1 else ARCHES[DEFAULT_ARCH]
+
+
+def arch_of_machine(machine: str) -> str:
+    """The kernel's name of what ``uname -m`` says; what no row knows stays as it is. The ARMs are many: ``armv*``."""
+    known = next((row.name for row in ARCHES.values() if machine in row.machines), machine)
+    return _ARM.name if machine.startswith("armv") else known
+
+
+def movable_node(arch: Arch, *, word: bool, marked: bool) -> bool:
+    """True if this kernel keeps its own memory out of what is marked movable (mm/memory_hotplug.c, ``movable_node``).
+
+    ``word``: ``movable_node`` is on its command line. ``marked``: a tag list or ``movablemem=`` marks a bank.
+    """
+    return word or (marked and arch.heeds_marks)
