@@ -22,8 +22,8 @@ from hotbank.serve.local import attached
 from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import OWNER, OwnerCalls
 from hotbank.serve.worker import RemoteJob, RemoteJournal
+from hotbank.testing import Faulty, raising
 from hotbank.wire import encode
-from operate.scripted import Faulty, raising
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 CALLS = [*MACHINE.values(), *PAGES.values(), *CLOCK.values(), *OWNER.values()]

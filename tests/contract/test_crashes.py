@@ -33,9 +33,8 @@ from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.serve import local
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import journal_in
+from hotbank.testing import Places, Watched, places
 from mount.mounts import MEMORY, mounted, needs_fuse
-from operate.invariants import Places
-from operate.scripted import Watched, places
 
 WRITES = ["begin", *["intend", "result"] * 4, "close"]  # four acts each: two blocks, the bank, the power
 POINTS = points(WRITES)

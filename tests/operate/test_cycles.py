@@ -9,7 +9,7 @@ from hotbank import board, operate
 from hotbank.load import Workload
 from hotbank.memory import Power
 from hotbank.model import Model
-from operate.scripted import Watched
+from hotbank.testing import Watched
 
 
 def cycle(times: int, *, check_every: int) -> None:

@@ -16,8 +16,7 @@ from hotbank.operate import Limits, Outcome, power, rollback, steps
 from hotbank.operate.rollback import Rollback
 from hotbank.operate.steps import Done, Steps
 from hotbank.operate.transaction import Transaction
-from operate.invariants import acted, breaches
-from operate.scripted import CALLS, Scripted, Watched, places, raising, switch_error
+from hotbank.testing import CALLS, ScriptedMachine, Watched, acted, breaches, places, raising, switch_error
 
 ERRNOS = (
     errno.EINVAL,
@@ -43,9 +42,9 @@ def order(verb: str, machine: Machine) -> Outcome:
     return act(machine, "high", limits=LIMITS)
 
 
-def prepared(verb: str) -> Scripted:
+def prepared(verb: str) -> ScriptedMachine:
     """A machine on which the verb has everything to do."""
-    machine = Scripted()
+    machine = ScriptedMachine()
     if verb == "add":
         assert operate.remove(machine, "high").exit == 0
     return machine
@@ -145,7 +144,7 @@ def test_an_interruption_rolls_back(verb: str, when: int) -> None:
 
 @pytest.mark.parametrize("why", [Code.PINNED, Code.UNMOVABLE, Code.POISONED, Code.CMA, Code.HUGETLB])
 def test_nothing_is_attempted_that_is_proven_impossible(why: Code) -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     machine.slots[22].why = why
     watched = Watched(machine)
     outcome = operate.remove(watched, "high")
@@ -157,7 +156,7 @@ def test_nothing_is_attempted_that_is_proven_impossible(why: Code) -> None:
 @pytest.mark.parametrize("first", [Code.POISONED, Code.PINNED])
 def test_a_bad_page_keeps_its_bank_even_from_force(first: Code) -> None:
     """Whatever other reason comes first; its block alone too, because the bank could then be removed without a look."""
-    machine = Scripted()
+    machine = ScriptedMachine()
     machine.slots[22].why = Code.POISONED
     machine.slots[21].why = first
     watched = Watched(machine)
@@ -178,7 +177,7 @@ def _never_asks(machine: Machine, domain: str) -> DomainStatus:
 
 
 def test_catches_power_off_under_another_bank(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Scripted(mate=True)
+    machine = ScriptedMachine(others={"mate": "ddr"})
     watched = Watched(machine)
     plan = operate.plan_remove(watched, "high")
     planted = [step for step in plan.steps if step.action is not operate.Action.KEEP_POWER]
@@ -188,7 +187,7 @@ def test_catches_power_off_under_another_bank(monkeypatch: pytest.MonkeyPatch) -
     assert outcome.code is Code.DOMAIN_IN_USE, "a careless plan alone does no harm"
     assert not watched.breaches
 
-    machine = Scripted(mate=True)
+    machine = ScriptedMachine(others={"mate": "ddr"}, interlock=False)
     watched = Watched(machine)
     monkeypatch.setattr(power, "confirm_out", _never_asks)
     outcome = Transaction(watched, careless, journal=operate.MemoryJournal()).run()
@@ -201,7 +200,7 @@ def test_catches_power_off_without_asking_again(monkeypatch: pytest.MonkeyPatch)
     status = DomainStatus("ddr", Power.ON, (Power.ON, Power.OFF), ("high",))
     monkeypatch.setattr(power, "confirm_out", lambda machine, domain: status)
     monkeypatch.setattr(Steps, "_remove", lambda self, step: self._machine.remove(step.target) or Done())
-    watched = Watched(Scripted())
+    watched = Watched(ScriptedMachine())
     operate.remove(watched, "high")
     assert "power off without asking again" in watched.breaches
 
@@ -216,7 +215,7 @@ def test_catches_a_bank_that_is_added_in_the_dark(monkeypatch: pytest.MonkeyPatc
 
 
 def test_catches_a_lost_rollback(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     before, watched = places(machine), Watched(machine)
     watched.fail("offline", 2, raising(FAULTS["EBUSY"]))
     monkeypatch.setattr(Rollback, "run", lambda self, touched: ())
@@ -227,7 +226,7 @@ def test_catches_a_lost_rollback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_catches_a_wrong_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     def run() -> tuple[list[str], Outcome]:
-        machine = Scripted()
+        machine = ScriptedMachine()
         before, watched = places(machine), Watched(machine)
         watched.fail("offline", 2, raising(FAULTS["EBUSY"]))
         outcome = operate.remove(watched, "high")
@@ -245,7 +244,7 @@ def test_catches_a_wrong_zone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_catches_an_attempt_at_the_impossible(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     machine.slots[22].why = Code.UNMOVABLE
     watched = Watched(machine)
     monkeypatch.setattr(Transaction, "_without_acting", lambda self: None)
@@ -253,8 +252,21 @@ def test_catches_an_attempt_at_the_impossible(monkeypatch: pytest.MonkeyPatch) -
     assert acted(watched)
 
 
+@pytest.mark.parametrize("states", [(Power.ON, Power.OFF), (Power.ON, Power.SELF_REFRESH, Power.OFF)])
+def test_a_bank_that_comes_in_right_before_the_switch_keeps_the_power_on(states: tuple[Power, ...]) -> None:
+    """The machine itself refuses then, and whoever asks again sees why."""
+    machine = ScriptedMachine(others={"mate": "ddr"}, states=states)
+    operate.remove(machine, "mate")
+    watched = Watched(machine)
+    watched.fail("set_power", 0, lambda: machine.add("mate"))
+    outcome = operate.remove(watched, "high")
+    assert (outcome.code, outcome.exit, outcome.kernel) == (Code.DOMAIN_IN_USE, 0, KernelState.ABSENT)
+    assert machine.level is Power.ON
+    assert not machine.lost
+
+
 def test_a_bank_that_comes_in_while_the_power_goes_is_no_success() -> None:
-    machine = Scripted(mate=True)
+    machine = ScriptedMachine(others={"mate": "ddr"}, interlock=False)
     assert operate.remove(machine, "mate").code is Code.DOMAIN_IN_USE
     watched = Watched(machine)
     watched.fail("set_power", 0, lambda: machine.add("mate"))

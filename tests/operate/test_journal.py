@@ -19,7 +19,7 @@ from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate import Before, BlockBefore, Entry, Journal, MemoryJournal, Row
 from hotbank.operate.recovery import closed
 from hotbank.operate.sqlite_journal import SqliteJournal
-from operate.scripted import Scripted, Watched, places
+from hotbank.testing import ScriptedMachine, Watched, places
 
 BEFORE = Before(
     "remove",
@@ -59,7 +59,7 @@ def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]
     ],
 )
 def test_the_end_of_a_transaction_whose_process_died(journal: Journal, code: Code, status: int, said: str) -> None:
-    machine, number = Scripted(), journal.begin(BEFORE)
+    machine, number = ScriptedMachine(), journal.begin(BEFORE)
     with pytest.raises(ValueError, match="remove high is open"):
         closed(journal.entries()[-1], machine.snapshot())
     journal.close(number, code, 77)
@@ -97,7 +97,7 @@ def test_only_one_is_open(journal: Journal) -> None:
 
 
 def test_a_whole_transaction(journal: Journal) -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     assert operate.remove(machine, "high", journal=journal).exit == 0
     assert operate.add(machine, "high", journal=journal).exit == 0
     entries = journal.entries()
@@ -108,8 +108,7 @@ def test_a_whole_transaction(journal: Journal) -> None:
 
 DIES = """
 import os, sys
-sys.path.insert(0, sys.argv[1])
-from operate.scripted import Scripted
+from hotbank.testing import ScriptedMachine
 from hotbank import operate
 from hotbank.operate.recovery import closed
 from hotbank.operate.sqlite_journal import SqliteJournal
@@ -117,15 +116,15 @@ from hotbank.operate.sqlite_journal import SqliteJournal
 class Mortal(SqliteJournal):
     writes = 0
     def _write(self, statement, *values):
-        if Mortal.writes == int(sys.argv[3]) and sys.argv[4] == "before":
+        if Mortal.writes == int(sys.argv[2]) and sys.argv[3] == "before":
             os.kill(os.getpid(), 9)
         done = super()._write(statement, *values)
-        if Mortal.writes == int(sys.argv[3]):
+        if Mortal.writes == int(sys.argv[2]):
             os.kill(os.getpid(), 9)
         Mortal.writes += 1
         return done
 
-operate.remove(Scripted(), "high", journal=Mortal(sys.argv[2]))
+operate.remove(ScriptedMachine(), "high", journal=Mortal(sys.argv[1]))
 """
 
 
@@ -133,8 +132,7 @@ operate.remove(Scripted(), "high", journal=Mortal(sys.argv[2]))
 @pytest.mark.parametrize("at", [1, 6, pytest.param(12, marks=pytest.mark.long)])
 def test_what_a_killed_process_wrote_is_there(tmp_path: Path, at: int, when: str) -> None:
     path = tmp_path / "journal"
-    tests = str(Path(__file__).parents[1])
-    done = subprocess.run([sys.executable, "-c", DIES, tests, str(path), str(at), when], check=False, timeout=30)
+    done = subprocess.run([sys.executable, "-c", DIES, str(path), str(at), when], check=False, timeout=30)
     assert done.returncode == -9
     journal = SqliteJournal(path)
     entry = journal.unfinished()
@@ -144,11 +142,11 @@ def test_what_a_killed_process_wrote_is_there(tmp_path: Path, at: int, when: str
     assert len(entry.rows) == written // 2
     assert sum(row.code is not None for row in entry.rows) == (written - 1) // 2
     with pytest.raises(Refusal, match=f"pid {entry.pid}"):
-        operate.remove(Scripted(), "high", journal=journal)
-    machine = Scripted()  # it was the dead process's own: this one was never touched
+        operate.remove(ScriptedMachine(), "high", journal=journal)
+    machine = ScriptedMachine()  # it was the dead process's own: this one was never touched
     outcome = operate.recover(machine, journal)
     assert outcome is not None
-    assert places(machine) == places(Scripted())
+    assert places(machine) == places(ScriptedMachine())
     assert journal.unfinished() is None
     journal.close_file()
 
@@ -167,7 +165,7 @@ def test_a_full_disk_stops_forward_and_not_back(tmp_path: Path, verb: str) -> No
             return super()._write(statement, *values)
 
     for left in (1, 2, 7, 12):  # begun; first intent; midway; only the last result is missing
-        machine, journal = Scripted(), Full(tmp_path / f"journal{left}")
+        machine, journal = ScriptedMachine(), Full(tmp_path / f"journal{left}")
         if verb == "add":
             operate.remove(machine, "high")
         before, watched = places(machine), Watched(machine)

@@ -14,19 +14,19 @@ from hotbank.errors import Code, KernelError, Refusal
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate import Event, Limits, MemoryJournal, Outcome
 from hotbank.operate.rollback import Rollback
-from operate.scripted import Scripted, Watched, places, raising, switch_error
+from hotbank.testing import ScriptedMachine, Watched, places, raising, switch_error
 
 T = TypeVar("T")
 
 
-def state(machine: Scripted, bank: str = "high") -> KernelState:
+def state(machine: ScriptedMachine, bank: str = "high") -> KernelState:
     found = machine.snapshot().bank(bank)
     assert found is not None
     return found.kernel
 
 
 def test_a_bank_leaves_and_returns() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     before = places(machine)
     out = operate.remove(machine, "high")
     assert (out.code, out.exit, out.kernel, out.power) == (Code.OK, 0, KernelState.ABSENT, Power.OFF)
@@ -40,7 +40,7 @@ def test_a_bank_leaves_and_returns() -> None:
 
 @pytest.mark.parametrize("verb", ["remove", "add"])
 def test_a_second_time_there_is_nothing_to_do(verb: str) -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     act = operate.remove if verb == "remove" else operate.add
     act(machine, "high")
     watched = Watched(machine)
@@ -51,7 +51,7 @@ def test_a_second_time_there_is_nothing_to_do(verb: str) -> None:
 
 
 def test_the_plan_is_the_json_that_interfaces_pins() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     machine.slots[20].pages = 5000
     plan = operate.plan_remove(machine, "high")
     document = json.loads(json.dumps(plan.document()))
@@ -64,7 +64,7 @@ def test_the_plan_is_the_json_that_interfaces_pins() -> None:
 
 def test_events_are_numbered_and_the_last_is_done() -> None:
     events: list[Event] = []
-    operate.remove(Scripted(), "high", on_event=events.append)
+    operate.remove(ScriptedMachine(), "high", on_event=events.append)
     documents = [json.loads(json.dumps(e.document())) for e in events]
     keys = ["schema", "t", "seq", "event", "step", "block", "moved", "total", "code", "errno"]
     assert all(list(d) == keys for d in documents[:-1])
@@ -76,7 +76,7 @@ def test_events_are_numbered_and_the_last_is_done() -> None:
 
 
 def test_an_observer_that_fails_stops_nothing() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
 
     def broken_pipe(event: Event) -> None:
         if event.event == "progress":
@@ -89,7 +89,7 @@ def test_an_observer_that_fails_stops_nothing() -> None:
 
 
 def test_force_meets_its_deadline_and_everything_is_back() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     machine.slots[23].why = Code.PINNED
     before = places(machine)
     outcome = operate.remove(machine, "high", force=True, limits=Limits(total=20, block=3))
@@ -100,7 +100,7 @@ def test_force_meets_its_deadline_and_everything_is_back() -> None:
 
 
 def test_the_total_deadline_cuts_the_blocks_short() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     machine.slots[21].why = Code.PINNED
     outcome = operate.remove(machine, "high", force=True, limits=Limits(total=2, block=30))
     assert outcome.code is Code.DEADLINE
@@ -109,7 +109,7 @@ def test_the_total_deadline_cuts_the_blocks_short() -> None:
 
 def test_after_a_deadline_the_machine_is_looked_at_once_before_and_once_after_putting_back() -> None:
     """On an emulated CPU a look takes 20 to 80 ms, and all of them come out of the second that an answer may take."""
-    machine = Watched(Scripted())
+    machine = Watched(ScriptedMachine())
     machine.machine.slots[23].why, machine.machine.slots[23].pages = Code.PINNED, 5000  # type: ignore[attr-defined]
     outcome = operate.remove(machine, "high", force=True, limits=Limits(total=20, block=3))
     assert (outcome.code, outcome.exit) == (Code.DEADLINE, 1)
@@ -118,7 +118,7 @@ def test_after_a_deadline_the_machine_is_looked_at_once_before_and_once_after_pu
 
 
 def test_looking_at_the_blocks_takes_no_longer_than_the_deadline() -> None:
-    machine = Watched(Scripted())
+    machine = Watched(ScriptedMachine())
     machine.fail("survey", 0, lambda: machine.clock.sleep(2), forever=True)
     outcome = operate.remove(machine, "high", force=True, limits=Limits(total=5))
     assert (outcome.code, outcome.exit, outcome.remedy) == (Code.DEADLINE, 1, operate.remedy(Code.DEADLINE))
@@ -128,7 +128,7 @@ def test_looking_at_the_blocks_takes_no_longer_than_the_deadline() -> None:
 
 
 def test_a_signal_of_somebody_else_is_no_deadline() -> None:
-    watched = Watched(Scripted())
+    watched = Watched(ScriptedMachine())
     watched.fail("offline", 1, raising(KernelError(4, "offline")))
     outcome = operate.remove(watched, "high")
     assert (outcome.code, outcome.exit) == (Code.INTERRUPTED, 1)
@@ -146,7 +146,7 @@ def test_a_signal_of_somebody_else_is_no_deadline() -> None:
     ],
 )
 def test_a_second_look_explains_the_errno(errno: int, before: Code | None, after: Code | None, code: Code) -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     machine.slots[21].why = before
     watched = Watched(machine)
 
@@ -160,7 +160,7 @@ def test_a_second_look_explains_the_errno(errno: int, before: Code | None, after
 
 
 def test_boot_memory_is_a_veto_by_name() -> None:
-    machine = Scripted(boot_memory_leaves=False)
+    machine = ScriptedMachine(boot_memory_leaves=False)
     assert operate.remove(machine, "high").code is Code.BOOT_MEMORY
     forced = operate.remove(machine, "high", force=True)
     assert (forced.code, forced.errno) == (Code.BOOT_MEMORY, 1)
@@ -170,7 +170,7 @@ def test_boot_memory_is_a_veto_by_name() -> None:
 
 
 def test_a_shared_domain_stays_on_until_its_last_bank_is_out() -> None:
-    machine = Scripted(mate=True)
+    machine = ScriptedMachine(others={"mate": "ddr"})
     first = operate.remove(machine, "high")
     assert (first.code, first.exit, first.power) == (Code.DOMAIN_IN_USE, 0, Power.ON)
     assert state(machine) is KernelState.ABSENT
@@ -180,7 +180,7 @@ def test_a_shared_domain_stays_on_until_its_last_bank_is_out() -> None:
 
 
 def test_a_domain_kept_on_goes_dark_when_asked_again() -> None:
-    machine = Scripted(mate=True)
+    machine = ScriptedMachine(others={"mate": "ddr"})
     operate.remove(machine, "high")
     machine.slots = {n: s for n, s in machine.slots.items() if s.bank != "mate"}
     assert machine.level is Power.ON
@@ -196,7 +196,7 @@ def test_a_domain_kept_on_goes_dark_when_asked_again() -> None:
     ],
 )
 def test_the_ladder_as_the_board_allows(states: tuple[Power, ...], reached: Power) -> None:
-    machine = Scripted(states=states)
+    machine = ScriptedMachine(states=states)
     outcome = operate.remove(machine, "high")
     assert (outcome.exit, outcome.power) == (0, reached)
     assert operate.add(machine, "high").exit == 0
@@ -204,7 +204,7 @@ def test_the_ladder_as_the_board_allows(states: tuple[Power, ...], reached: Powe
 
 
 def test_self_refresh_where_off_fails() -> None:
-    watched = Watched(Scripted())
+    watched = Watched(ScriptedMachine())
     watched.fail("set_power", 0, raising(switch_error()))
     outcome = operate.remove(watched, "high")
     assert (outcome.exit, outcome.power) == (0, Power.SELF_REFRESH)
@@ -212,7 +212,7 @@ def test_self_refresh_where_off_fails() -> None:
 
 
 def test_no_memory_under_unknown_power() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     operate.remove(machine, "high")
     watched = Watched(machine)
     watched.fail("power", 0, raising(switch_error()), forever=True)
@@ -226,7 +226,7 @@ def test_no_memory_under_unknown_power() -> None:
 
 @pytest.mark.parametrize("policy", ["online", "online_kernel"])
 def test_a_policy_that_onlines_into_a_kernel_zone_is_refused(policy: str) -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     operate.remove(machine, "high")
     machine.auto_online = policy
     watched = Watched(machine)
@@ -236,7 +236,7 @@ def test_a_policy_that_onlines_into_a_kernel_zone_is_refused(policy: str) -> Non
 
 
 def test_the_policy_is_looked_at_again_right_before_adding() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     operate.remove(machine, "high")
     watched = Watched(machine)
     watched.fail("set_power", 0, lambda: setattr(machine, "auto_online", "online"))
@@ -247,14 +247,14 @@ def test_the_policy_is_looked_at_again_right_before_adding() -> None:
 
 
 def test_a_policy_of_online_movable_is_fine() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     operate.remove(machine, "high")
     machine.auto_online = "online_movable"
     assert operate.add(machine, "high").exit == 0
 
 
 def test_a_block_that_comes_up_in_a_kernel_zone_is_taken_out_again() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     operate.remove(machine, "high")
     before, watched = places(machine), Watched(machine)
 
@@ -272,7 +272,7 @@ def test_a_block_that_comes_up_in_a_kernel_zone_is_taken_out_again() -> None:
 
 
 def test_keep_partial_leaves_out_what_is_out() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     watched = Watched(machine)
     watched.fail("offline", 2, raising(KernelError(16, "offline")))
     outcome = operate.remove(watched, "high", keep_partial=True)
@@ -282,13 +282,13 @@ def test_keep_partial_leaves_out_what_is_out() -> None:
 
 
 def test_keep_partial_of_nothing_is_a_failure() -> None:
-    watched = Watched(Scripted())
+    watched = Watched(ScriptedMachine())
     watched.fail("offline", 0, raising(KernelError(16, "offline")))
     assert operate.remove(watched, "high", keep_partial=True).exit == 1
 
 
 def test_keep_partial_keeps_no_block_in_a_kernel_zone() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     operate.remove(machine, "high")
     watched = Watched(machine)
 
@@ -303,7 +303,7 @@ def test_keep_partial_keeps_no_block_in_a_kernel_zone() -> None:
 
 
 def test_a_route_that_lets_go_halfway_leaves_usable_memory() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     before, watched = places(machine), Watched(machine)
 
     def kmem() -> None:
@@ -322,7 +322,7 @@ def test_a_route_that_lets_go_halfway_leaves_usable_memory() -> None:
 
 
 def test_a_single_block_goes_offline_and_stays_in_the_kernel() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     outcome = operate.remove(machine, "memory21")
     assert (outcome.exit, outcome.kernel, outcome.power) == (0, KernelState.PARTIAL, Power.ON)
     assert operate.add(machine, 21).exit == 0
@@ -330,7 +330,7 @@ def test_a_single_block_goes_offline_and_stays_in_the_kernel() -> None:
 
 
 def test_without_a_route_removal_ends_at_offline() -> None:
-    machine = Scripted(route="none")
+    machine = ScriptedMachine(route="none")
     outcome = operate.remove(machine, "high")
     assert (outcome.exit, outcome.kernel, outcome.power) == (0, KernelState.OFFLINE, Power.ON)
 
@@ -338,20 +338,20 @@ def test_without_a_route_removal_ends_at_offline() -> None:
 def test_an_unknown_bank_is_named() -> None:
     for verb in (operate.remove, operate.add, operate.explain, operate.plan_remove, operate.plan_add):
         with pytest.raises(Refusal, match="no bank or block 'hgih'; banks: low, high") as caught:
-            verb(Scripted(), "hgih")
+            verb(ScriptedMachine(), "hgih")
         assert caught.value.code is Code.NO_SUCH_BANK
 
 
 def test_a_bank_that_is_not_movable_is_refused() -> None:
-    outcome = operate.remove(Scripted(), "low")
+    outcome = operate.remove(ScriptedMachine(), "low")
     assert (outcome.code, outcome.exit) == (Code.NOT_MOVABLE_ZONE, 1)
 
 
 # A kernel that does not let go.
 
 
-def pending() -> tuple[Scripted, MemoryJournal, Outcome]:
-    machine, journal = Scripted(), MemoryJournal()
+def pending() -> tuple[ScriptedMachine, MemoryJournal, Outcome]:
+    machine, journal = ScriptedMachine(), MemoryJournal()
     machine.slots[22].pending = True
     return machine, journal, operate.remove(machine, "high", journal=journal, limits=Limits(total=9, block=4))
 
@@ -374,7 +374,7 @@ def test_cancel_pending_is_settled_when_the_kernel_lets_go() -> None:
     settled = operate.recover(machine, journal)
     assert settled is not None
     assert (settled.exit, settled.open, settled.unrestored) == (1, False, ())
-    assert places(machine) == places(Scripted())
+    assert places(machine) == places(ScriptedMachine())
     assert journal.unfinished() is None
     assert operate.remove(machine, "high", journal=journal).exit == 0
 
@@ -421,7 +421,7 @@ ACTS = 6  # of a removal and of an addition of four blocks: each writes an inten
 
 
 def test_the_crash_points_are_all_of_them() -> None:
-    machine, journal = Scripted(), Mortal(10**6, after_writing=False)
+    machine, journal = ScriptedMachine(), Mortal(10**6, after_writing=False)
     for act in (operate.remove, operate.add):
         journal.writes = 0
         assert act(machine, "high", journal=journal).exit == 0
@@ -432,7 +432,7 @@ def test_the_crash_points_are_all_of_them() -> None:
 @pytest.mark.parametrize("at", range(2 * ACTS))
 @pytest.mark.parametrize("verb", ["remove", "add"])
 def test_recovery_after_a_crash(verb: str, at: int, after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     if verb == "add":
         operate.remove(machine, "high")
     before, level = places(machine), machine.level
@@ -461,7 +461,7 @@ def test_recovery_after_a_crash(verb: str, at: int, after: bool, monkeypatch: py
 
 def test_rows_of_an_earlier_boot_are_superseded() -> None:
     machine, journal, _ = pending()
-    machine = Scripted(boot_id="boot-2")
+    machine = ScriptedMachine(boot_id="boot-2")
     watched = Watched(machine)
     outcome = operate.recover(watched, journal)
     assert outcome is not None

@@ -18,19 +18,19 @@ from hotbank.operate import Limits
 from hotbank.operate.look import surveys_of
 from hotbank.operate.targets import resolve
 from hotbank.operate.verdict import verdict
-from operate.scripted import PAGES, Scripted
+from hotbank.testing import PAGES, ScriptedMachine
 
 IN_ORDER = (Code.UNMOVABLE, Code.CMA, Code.HUGETLB, Code.BOOT_MEMORY, Code.PINNED, Code.POISONED)
 
 
 def test_ok_says_what_moves_where() -> None:
-    answer = operate.explain(Scripted(), "high")
+    answer = operate.explain(ScriptedMachine(), "high")
     assert (answer.code, answer.needs, answer.room, answer.unknown) == (Code.OK, 400, 10_000, ())
     assert answer.kinds == {Kind.ANON: 400, Kind.FREE: 4 * PAGES - 400}
 
 
 def test_the_document_is_what_interfaces_pins() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     machine.slots[21].why = Code.PINNED
     document = json.loads(json.dumps(operate.explain(machine, "high").document("m")))
     keys = ["schema", "machine", "target", "code", "evidence", "kinds", "needs", "room", "unknown", "remedy"]
@@ -43,7 +43,7 @@ def test_the_document_is_what_interfaces_pins() -> None:
 @pytest.mark.parametrize("first", range(len(IN_ORDER)))
 def test_reasons_come_in_the_kernels_order(first: int) -> None:
     """All reasons from the first on are there at once, later ones in earlier blocks."""
-    machine = Scripted()
+    machine = ScriptedMachine()
     for number, why in zip(range(23, 19, -1), IN_ORDER[first:], strict=False):
         if why is Code.BOOT_MEMORY:
             machine.boot_memory_leaves = False
@@ -54,7 +54,7 @@ def test_reasons_come_in_the_kernels_order(first: int) -> None:
 
 @pytest.mark.parametrize("leaves", [True, False])
 def test_of_boot_memory_nobody_is_sent_to_free_a_page_in_vain(leaves: bool) -> None:
-    machine = Scripted(boot_memory_leaves=leaves)
+    machine = ScriptedMachine(boot_memory_leaves=leaves)
     machine.slots[21].why = Code.UNMOVABLE
     answer = operate.explain(machine, "high")
     assert answer.code is Code.UNMOVABLE
@@ -63,39 +63,39 @@ def test_of_boot_memory_nobody_is_sent_to_free_a_page_in_vain(leaves: bool) -> N
 
 @pytest.mark.parametrize(("free", "code"), [(400, Code.POISONED), (399, Code.NO_CAPACITY)])
 def test_a_block_that_can_not_leave_does_not_come_to_miss_its_bad_page(free: int, code: Code) -> None:
-    machine = Scripted(free=free)
+    machine = ScriptedMachine(free=free)
     machine.slots[21].why = Code.POISONED
     assert operate.explain(machine, "high").code is code
 
 
 def test_holes_come_before_everything() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     machine.slots[20].why = Code.UNMOVABLE
     machine.slots[23].holes = True
     assert operate.explain(machine, "high").code is Code.HOLES
 
 
 def test_a_block_that_spans_zones() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     machine.slots[22].zone = "none"
     assert operate.explain(machine, "high").code is Code.MULTI_ZONE
 
 
 @pytest.mark.parametrize(("free", "code"), [(400, Code.OK), (399, Code.NO_CAPACITY)])
 def test_room_to_the_page(free: int, code: Code) -> None:
-    machine = Scripted(free=free)
+    machine = ScriptedMachine(free=free)
     answer = operate.explain(machine, "high")
     assert (answer.code, answer.room) == (code, free)
 
 
 def test_room_in_the_rest_of_the_same_zone_counts() -> None:
-    answer = operate.explain(Scripted(free=0), 21)
+    answer = operate.explain(ScriptedMachine(free=0), 21)
     assert answer.code is Code.OK
     assert answer.room == 3 * (PAGES - 100) - 10
 
 
 def test_reclaimable_pages_are_room_unless_they_leave_themselves() -> None:
-    machine = Scripted(free=0)
+    machine = ScriptedMachine(free=0)
     snapshot = machine.snapshot()
     zones = tuple(replace(z, reclaimable=500) for z in snapshot.zones)
     snapshot = replace(snapshot, zones=zones)
@@ -109,7 +109,7 @@ def test_reclaimable_pages_are_room_unless_they_leave_themselves() -> None:
 @pytest.mark.parametrize(("zone", "room"), [("Movable", 400 - 70), ("Normal", 400 - 30)])
 def test_a_kernel_zone_keeps_a_reserve_from_pages_that_could_go_higher(zone: str, room: int) -> None:
     """``lowmem_reserve``: with it unseen, blocks were called free to leave that a real kernel could not empty."""
-    machine = Scripted(free=400)
+    machine = ScriptedMachine(free=400)
     for number in range(20, 24):
         machine.slots[number].zone = zone
     snapshot = machine.snapshot()
@@ -123,35 +123,35 @@ def test_a_kernel_zone_keeps_a_reserve_from_pages_that_could_go_higher(zone: str
 
 
 def test_what_was_not_seen_is_never_good() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     machine.slots[21].unknown = ("pins",)
     answer = operate.explain(machine, "high")
     assert (answer.code, answer.unknown, answer.impossible) == (Code.PINS_UNKNOWN, ("PINS_UNKNOWN",), False)
     assert operate.remove(machine, "high").exit == 0, "it proves nothing either: it is tried, under a deadline"
-    machine = Scripted(boot_memory_leaves=None)
+    machine = ScriptedMachine(boot_memory_leaves=None)
     machine.slots[21].boot = None  # type: ignore[assignment]
     assert "boot" in operate.explain(machine, "high").unknown
 
 
 def test_a_bank_that_is_out_or_stuck() -> None:
-    machine = Scripted()
+    machine = ScriptedMachine()
     operate.remove(machine, "high")
     answer = operate.explain(machine, "high")
     assert answer.code is Code.OK
     assert "nothing to do" in answer.fact
-    snapshot = Scripted().snapshot()
+    snapshot = ScriptedMachine().snapshot()
     stuck = tuple(replace(b, kernel=KernelState.STUCK) for b in snapshot.banks)
     target = resolve(replace(snapshot, banks=stuck), "high")
     assert verdict(snapshot, {}, target).code is Code.STUCK
 
 
 def test_the_board_has_the_last_word_on_what_is_movable() -> None:
-    assert operate.explain(Scripted(movable=False), "high").code is Code.NOT_MOVABLE_ZONE
-    assert operate.explain(Scripted(), "low").code is Code.NOT_MOVABLE_ZONE
+    assert operate.explain(ScriptedMachine(movable=False), "high").code is Code.NOT_MOVABLE_ZONE
+    assert operate.explain(ScriptedMachine(), "low").code is Code.NOT_MOVABLE_ZONE
 
 
 def test_a_block_of_a_kernel_zone_may_go_while_its_pages_can() -> None:
-    machine = Scripted(free=20_000)
+    machine = ScriptedMachine(free=20_000)
     answer = operate.explain(machine, "memory16")
     assert (answer.code, "zone Normal" in answer.fact) == (Code.OK, True)
     machine.slots[16].why = Code.UNMOVABLE

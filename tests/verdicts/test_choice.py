@@ -19,7 +19,7 @@ from hotbank.memory import BlockState, KernelState, Kind, Power, Range, parse_si
 from hotbank.operate import Action, Target, choice
 from hotbank.operate.choice import Choice, choose
 from hotbank.operate.verdict import must_fit, room_for
-from operate.scripted import Scripted
+from hotbank.testing import ScriptedMachine
 from verdicts.made_boards import PAGE, Made, fewest_pages, made
 
 _ONCE = (Phase.generate,)
@@ -164,7 +164,7 @@ def test_what_fits_at_most_is_exact(seed: int) -> None:
 
 
 def test_what_was_given_up_is_named_with_its_reason() -> None:
-    machine = Scripted(mate=True)
+    machine = ScriptedMachine(others={"mate": "ddr"})
     machine.slots[24].why = Code.PINNED
     found = look(machine, 1)
     assert {g.name: g.code for g in found.given_up} == {
@@ -172,12 +172,12 @@ def test_what_was_given_up_is_named_with_its_reason() -> None:
         "low": Code.NOT_MOVABLE_ZONE,
     }
     assert (found.plan.code, found.plan.steps) == (Code.PINNED, ())
-    sleeping = Scripted(states=(Power.ON, Power.SELF_REFRESH))
+    sleeping = ScriptedMachine(states=(Power.ON, Power.SELF_REFRESH))
     assert "self-refresh only" in next(g.why for g in look(sleeping, 1).given_up if g.name == "domain ddr")
 
 
 def test_a_domain_leaves_as_one_plan_emptiest_block_first() -> None:
-    machine = Scripted(mate=True)
+    machine = ScriptedMachine(others={"mate": "ddr"})
     machine.slots[22].pages, machine.slots[24].pages = 3, 50
     plan = look(machine, 1).plan
     assert plan.banks == ("high", "mate")
@@ -191,5 +191,5 @@ def test_a_domain_leaves_as_one_plan_emptiest_block_first() -> None:
     assert (half.code, half.steps[-1].action) == (Code.DOMAIN_IN_USE, Action.KEEP_POWER)
 
 
-def look(machine: Scripted, size: int) -> Choice:
+def look(machine: ScriptedMachine, size: int) -> Choice:
     return operate.plan_free(machine, size)

@@ -108,5 +108,6 @@ def _first_that_works(machine: Machine, domain: str, rungs: list[Power]) -> Powe
             failed = failed or e
             if ask(machine, domain) is not Power.ON:
                 break
+    confirm_out(machine, domain)  # the machine refuses as well when something came in since
     assert failed is not None
     raise failed

@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A machine simple enough to be obviously right, a wrapper that makes calls fail, and one that watches power.
+"""For tests of programs that use hotbank, and of hotbank itself; nothing else in the package imports it.
 
-``Scripted`` is a dict of blocks with pages to move; ``Faulty`` and ``Watched`` wrap any Machine.
+    machine = ScriptedMachine()            a Machine simple enough to be obviously right, on a clock that stands still
+    machine.slots[22].why = Code.PINNED    what speaks against a block
+    faulty = Faulty(machine)               any Machine, some of whose calls go wrong
+    watched = Watched(machine)             any Machine, and everything that was done to it against DESIGN's invariants
+    breaches(before, machine, watched, outcome)
+
+``before`` is what ``places(machine)`` said before a transaction, ``outcome`` how it ended. An oracle is worth something
+once it was tried on a planted breach: ``ScriptedMachine(interlock=False)`` obeys where a machine should refuse, and
+writes down in ``lost`` which memory it lost by that.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,8 +33,11 @@ from hotbank.machine import (
     Snapshot,
     Survey,
     ZoneInfo,
+    no_such,
+    refuse_dark,
 )
 from hotbank.memory import MIB, BlockState, KernelState, Kind, Online, Power, Range
+from hotbank.operate import Outcome
 
 BLOCK, PAGE = 64 * MIB, 4096
 PAGES = BLOCK // PAGE
@@ -64,15 +75,18 @@ class Slot:
 
 
 @dataclass
-class Scripted:
-    """Banks ``low`` (4 blocks, Normal, stays), ``high`` (4 blocks, Movable), ``mate`` (1 block, in high's domain).
+class ScriptedMachine:
+    """Banks ``low`` (blocks 16 to 19, Normal, stays) and ``high`` (blocks 20 to 23, Movable, in domain ``ddr``).
 
-    ``lost``: banks that were in the kernel when their power went off; a test that sees one has found a breach.
+    ``others``: more banks like ``high``, each of one block, and the domain that each is in. ``interlock``: refuse to
+    switch power off under memory, as every machine has to. ``lost``: banks that were in the kernel when their power
+    went off; a test that sees one has found a breach.
     """
 
     clock: ManualClock = field(default_factory=ManualClock)
     states: tuple[Power, ...] = (Power.ON, Power.SELF_REFRESH, Power.OFF)
-    mate: bool = False
+    others: Mapping[str, str] = field(default_factory=dict)
+    interlock: bool = True
     free: int = 10_000
     auto_online: str = "offline"
     boot_memory_leaves: bool | None = True
@@ -83,10 +97,11 @@ class Scripted:
 
     def __post_init__(self) -> None:
         self.ranges = {"low": Range.sized(0x40000000, 4 * BLOCK), "high": Range.sized(0x50000000, 4 * BLOCK)}
-        if self.mate:
-            self.ranges["mate"] = Range.sized(0x60000000, BLOCK)
+        for at, name in enumerate(self.others):
+            self.ranges[name] = Range.sized(0x60000000 + at * BLOCK, BLOCK)
+        self.domain_of = {"high": "ddr", **self.others}
         self.slots = {n: slot for bank in self.ranges for n, slot in self._fresh(bank, BlockState.ONLINE)}
-        self.level = Power.ON
+        self.levels = dict.fromkeys(self.domain_of.values(), Power.ON)
         self.moved = 0
         self.lost: list[str] = []
         self.held: int | None = None
@@ -96,12 +111,14 @@ class Scripted:
         for number in range(area.start // BLOCK, area.end // BLOCK):
             yield number, Slot(number, bank, state, "Normal" if bank == "low" else "Movable")
 
-    # Machine.
+    @property
+    def level(self) -> Power:
+        """The power of high's domain."""
+        return self.levels["ddr"]
+
+    # What every Machine does.
 
     def snapshot(self) -> Snapshot:
-        banks = tuple(self._bank(name) for name in self.ranges)
-        names = tuple(b.name for b in banks if b.domain)
-        domain = DomainStatus("ddr", self.level, self.states, names, "machine")
         blocks = tuple(self._block(slot) for slot in sorted(self.slots.values(), key=lambda s: s.number))
         zones = (
             ZoneInfo(0, "Normal", 0x40000, 4 * PAGES, 4 * PAGES, 4 * PAGES, free=self.free + 50, min=50),
@@ -115,8 +132,8 @@ class Scripted:
             self.boot_id,
             blocks,
             zones,
-            banks,
-            (domain,),
+            tuple(self._bank(name) for name in self.ranges),
+            tuple(self._domain(name) for name in self.levels),
             self.auto_online,
             self.boot_memory_leaves,
             pending=self.held,
@@ -127,23 +144,18 @@ class Scripted:
         state = BlockState.GOING_OFFLINE if slot.number == self.held else slot.state
         return Block(slot.number, Range.sized(slot.number * BLOCK, BLOCK), state, zones, 0, slot.pages)
 
+    def _domain(self, name: str) -> DomainStatus:
+        banks = tuple(bank for bank, domain in self.domain_of.items() if domain == name)
+        return DomainStatus(name, self.levels[name], self.states, banks, "machine")
+
     def _bank(self, name: str) -> BankStatus:
-        states = {s.state for s in self.slots.values() if s.bank == name}
-        kernel = KernelState.ABSENT if not states else KernelState.PARTIAL
-        if len(states) == 1:
-            kernel = KernelState.ONLINE if BlockState.ONLINE in states else KernelState.OFFLINE
-        if self.stuck and name == "high":
-            kernel = KernelState.STUCK
-        if name == "low":
-            return BankStatus(name, self.ranges[name], kernel, Power.ON)
-        return BankStatus(
-            name,
-            self.ranges[name],
-            kernel,
-            self.level,
-            movable=self.movable,
-            route=self.route,
-            domain="ddr",
+        blocks = [self._block(slot) for _, slot in sorted(self.slots.items()) if slot.bank == name]
+        area, domain = self.ranges[name], self.domain_of.get(name)
+        if domain is None:
+            return BankStatus.of(name, area, blocks, Power.ON)
+        stuck, level = self.stuck and name == "high", self.levels[domain]
+        return BankStatus.of(
+            name, area, blocks, level, stuck=stuck, movable=self.movable, route=self.route, domain=domain
         )
 
     def survey(self, block: int) -> Survey:
@@ -187,9 +199,11 @@ class Scripted:
         self.held = None
 
     def add(self, bank: str) -> None:
+        self._check_bank(bank)
         if any(s.bank == bank for s in self.slots.values()):
             raise KernelError(errno.EEXIST, bank)
-        if self.level is not Power.ON:
+        domain = self.domain_of.get(bank)
+        if domain is not None and self.levels[domain] is not Power.ON:
             self.lost.append(f"{bank} added in the dark")
         state = BlockState.OFFLINE if self.auto_online == "offline" else BlockState.ONLINE
         self.slots.update(self._fresh(bank, state))
@@ -198,25 +212,38 @@ class Scripted:
                 slot.zone = "Normal"
 
     def remove(self, bank: str) -> None:
+        self._check_bank(bank)
         if any(s.bank == bank and s.state is BlockState.ONLINE for s in self.slots.values()):
             raise KernelError(errno.EBUSY, bank)
         self.slots = {n: s for n, s in self.slots.items() if s.bank != bank}
 
     def power(self, domain: str) -> Power:
-        return self.level
+        self._check_domain(domain)
+        return self.levels[domain]
 
     def set_power(self, domain: str, want: Power) -> None:
+        self._check_domain(domain)
+        if self.interlock:
+            refuse_dark(self.snapshot(), domain, want)
         if want is not Power.ON:
-            self.lost += sorted({s.bank for s in self.slots.values() if s.bank != "low"})
-        self.level = want
+            self.lost += sorted({s.bank for s in self.slots.values() if self.domain_of.get(s.bank) == domain})
+        self.levels[domain] = want
 
     def reading(self) -> Reading:
         """Migration that succeeds at once: every page that left its block."""
         return Reading(self.clock.now(), self.snapshot().zones, migrated=Migrated(self.moved, 0))
 
+    def _check_bank(self, name: str) -> None:
+        if name not in self.ranges:
+            raise no_such("scripted", "bank", name, self.ranges)
+
+    def _check_domain(self, name: str) -> None:
+        if name not in self.levels:
+            raise no_such("scripted", "domain", name, self.levels)
+
     def _slot(self, block: int) -> Slot:
         if block not in self.slots:
-            raise KernelError(errno.ENOENT, f"memory{block}")
+            raise no_such("scripted", "block", f"memory{block}")
         return self.slots[block]
 
 
@@ -336,7 +363,10 @@ class Watched(Faulty):
             self.breaches.append(f"{bank} added in the dark")
 
 
-def places(machine: Machine) -> dict[int, tuple[str, tuple[str, ...]]]:
+Places = dict[int, tuple[str, tuple[str, ...]]]
+
+
+def places(machine: Machine) -> Places:
     """Each block's state and zone: what invariant 2 is about."""
     return {
         b.number: (b.state.value, b.valid_zones if b.state is BlockState.ONLINE else ())
@@ -347,3 +377,39 @@ def places(machine: Machine) -> dict[int, tuple[str, tuple[str, ...]]]:
 def switch_error(what: str = "ddr") -> SwitchError:
     """What a machine raises when its switch does not do it."""
     return SwitchError(f"{what}: the switch did not answer")
+
+
+_CHANGES = {"online", "offline", "add", "remove", "set_power"}
+
+
+def breaches(before: Places, machine: Machine, watched: Watched, outcome: Outcome | None) -> list[str]:
+    """What the transaction did that it must never do. ``machine``: the one below all wrappers."""
+    return watched.breaches + _in_the_dark(machine) + _not_restored(before, machine, outcome)
+
+
+def acted(watched: Watched) -> bool:
+    """True if anything was asked for that changes the machine (invariant 3 is about that)."""
+    return any(call in _CHANGES for call in watched.calls)
+
+
+def _in_the_dark(machine: Machine) -> list[str]:
+    """Banks in the kernel whose domain is not on."""
+    snapshot = machine.snapshot()
+    return [
+        f"{bank.name} is {bank.kernel} while {domain.name} is {domain.power}"
+        for domain in snapshot.domains
+        if domain.power is not Power.ON
+        for bank in snapshot.banks
+        if bank.domain == domain.name and bank.kernel is not KernelState.ABSENT
+    ]
+
+
+def _not_restored(before: Places, machine: Machine, outcome: Outcome | None) -> list[str]:
+    """After a failure: blocks that are not as they were and that the outcome does not name."""
+    if outcome is None or outcome.exit == 0 or outcome.open:
+        return []
+    now = places(machine)
+    wrong = {n for n in before.keys() | now.keys() if before.get(n) != now.get(n)}
+    named = set(outcome.unrestored)
+    missed = [f"memory{n} was {before.get(n)}, is {now.get(n)}, and is not named" for n in sorted(wrong - named)]
+    return missed + [f"memory{n} is named and was restored" for n in sorted(named - wrong)]
