@@ -1,11 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Make sure that the independent programs the tests compare with are here: dtc, iasl, lsmem, bc, groff,
-# and fusermount3, through which machines are mounted.
+# fusermount3, through which machines are mounted, and the kernel's header of ATAGs with a compiler to read it.
 missing=
 for pair in dtc:device-tree-compiler iasl:acpica-tools lsmem:util-linux bc:bc groff:groff-base fusermount3:fuse3; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
+[ -e /usr/arm-linux-gnueabihf/include/asm/setup.h ] || missing="$missing linux-libc-dev-armhf-cross"
+command -v gcc >/dev/null 2>&1 || missing="$missing gcc"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing$missing"

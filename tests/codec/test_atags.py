@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 
 import pytest
 from hypothesis import given
@@ -28,7 +29,7 @@ GOLDEN = bytes.fromhex(
 )
 LOW, HIGH = Range.sized(0x40000000, 256 << 20), Range.sized(0x50000000, 256 << 20)
 
-_known = sorted({*atags._TAGS} - {atags.CORE, atags.NONE})
+_known = sorted({*atags.NAMED} - {atags.CORE, atags.NONE})
 _tags = st.one_of(
     st.builds(
         atags.mem, st.builds(Range.sized, st.integers(0, 1 << 31), st.integers(0, 1 << 31)), movable=st.booleans()
@@ -36,12 +37,12 @@ _tags = st.one_of(
     st.text(st.characters(min_codepoint=1, max_codepoint=255), max_size=30).map(atags.cmdline),
     st.builds(
         lambda number, words: Tag(number, b"".join(w.to_bytes(4, "little") for w in words)),
-        st.integers(1, (1 << 32) - 1).filter(lambda n: n not in atags._TAGS),
+        st.integers(1, (1 << 32) - 1).filter(lambda n: n not in atags.NAMED),
         st.lists(st.integers(0, (1 << 32) - 1), max_size=6),
     ),
     st.sampled_from(_known).flatmap(
         lambda n: (
-            st.binary(min_size=(atags._TAGS[n].size + 3) // 4 * 4, max_size=(atags._TAGS[n].size + 3) // 4 * 4)
+            st.binary(min_size=(atags.NAMED[n].size + 3) // 4 * 4, max_size=(atags.NAMED[n].size + 3) // 4 * 4)
             .filter(lambda raw: n != atags.CMDLINE or 0 in raw)
             .map(lambda raw: Tag(n, raw))
         )
@@ -106,6 +107,63 @@ def test_errors_name_offset_and_field(raw: bytes, offset: int, field: str) -> No
     with pytest.raises(FormatError) as caught:
         atags.decode(raw)
     assert (caught.value.offset, caught.value.field) == (offset, field)
+
+
+@given(st.sampled_from([n for n in atags.NAMED if n not in atags.NEEDED]), st.binary(max_size=48))
+def test_a_tag_that_is_not_needed_never_costs_the_list(number: int, payload: bytes) -> None:
+    """Whatever its size: U-Boot, vendors and old kernels disagree about some."""
+    tag = Tag(number, payload + bytes(-len(payload) % 4))
+    tags = atags.decode(atags.encode((atags.core(), tag, atags.mem(LOW))))
+    assert tags[1] == tag
+    assert [region.range for region in atags.memory_map(tags).regions] == [LOW]
+    assert len(tags[1].fields()) <= len(atags.NAMED[number].fields)
+
+
+# What the kernel calls them; ATAG_MEM_MOVABLE is ours alone.
+KERNEL_TYPES = {
+    atags.CORE: "tag_core",
+    atags.MEM: "tag_mem32",
+    atags.VIDEOTEXT: "tag_videotext",
+    atags.RAMDISK: "tag_ramdisk",
+    atags.INITRD: "tag_initrd",
+    atags.INITRD2: "tag_initrd",
+    atags.SERIAL: "tag_serialnr",
+    atags.REVISION: "tag_revision",
+    atags.VIDEOLFB: "tag_videolfb",
+    atags.CMDLINE: "tag_cmdline",
+    atags.ACORN: "tag_acorn",
+    atags.MEMCLK: "tag_memclk",
+}
+_C_TYPES = {"B": "unsigned char", "H": "unsigned short", "I": "unsigned int"}
+
+
+def _claims(number: int, kernel_type: str, layout: atags.Layout) -> list[str]:
+    """Static assertions that hold if the layout is the header's."""
+    if layout.form == "string":
+        return [f'_Static_assert(sizeof(((struct {kernel_type} *)0)->{layout.fields[0]}[0]) == 1, "string");']
+    ends = zip(layout.fields, layout.form, layout.ends, strict=True)
+    claims = [
+        f'_Static_assert(offsetof(struct {kernel_type}, {name}) + sizeof({_C_TYPES[form]}) == {end}, "{name}");'
+        f'_Static_assert(sizeof(((struct {kernel_type} *)0)->{name}) == sizeof({_C_TYPES[form]}), "{name}");'
+        for name, form, end in ends
+    ]
+    return [*claims, f'_Static_assert(sizeof(struct {kernel_type}) == {-(-layout.size // 4) * 4}, "{number:#x}");']
+
+
+def _compiles(claims: list[str]) -> bool:
+    headers = "/usr/arm-linux-gnueabihf/include"
+    source = "#include <stddef.h>\n#include <asm/setup.h>\n" + "\n".join(claims)
+    command = ["gcc", "-fsyntax-only", "-isystem", headers, "-x", "c", "-"]
+    return subprocess.run(command, input=source.encode(), capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.referee
+def test_layouts_are_those_of_the_kernels_header() -> None:
+    assert KERNEL_TYPES.keys() == atags.NAMED.keys() - {atags.MEM_MOVABLE}
+    claims = [c for n, kernel_type in KERNEL_TYPES.items() for c in _claims(n, kernel_type, atags.NAMED[n])]
+    assert _compiles(claims)
+    wrong = atags.Layout("VIDEOLFB", "HHHHIIIB", atags.NAMED[atags.VIDEOLFB].fields[:8])
+    assert not _compiles(_claims(atags.VIDEOLFB, "tag_videolfb", wrong))
 
 
 def test_an_empty_core_is_allowed() -> None:

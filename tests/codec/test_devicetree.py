@@ -4,12 +4,18 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
+from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from codec import debian_blobs
+from codec.steps import lines_run
+from hotbank.board import Bank, Board
 from hotbank.errors import BoardError, FormatError
-from hotbank.firmware import devicetree, fdt, memory_map
+from hotbank.firmware import describe, devicetree, fdt, memory_map
 from hotbank.firmware.fdt import Node, Tree, cells, strings
 from hotbank.memory import GIB, MIB, MemoryMap, MemoryRegion, Range, Reservation
 
@@ -159,7 +165,7 @@ LOW, HIGH = Range.sized(0x40000000, 512 * MIB), Range.sized(0x60000000, 512 * MI
 
 def _board() -> Tree:
     tree = devicetree.empty("test", "test,board")
-    return devicetree.add_memory(tree, Range(LOW.start, HIGH.end), node=1)
+    return devicetree.add_memory(tree, [MemoryRegion(Range(LOW.start, HIGH.end), 1)])
 
 
 def _round(tree: Tree) -> MemoryMap:
@@ -200,14 +206,54 @@ def test_edits_of_a_node_with_several_ranges() -> None:
 
 def test_edits_that_are_refused() -> None:
     with pytest.raises(BoardError, match="overlaps /memory@40000000"):
-        devicetree.add_memory(_board(), Range.sized(0x50000000, MIB))
+        devicetree.add_memory(_board(), [MemoryRegion(Range.sized(0x50000000, MIB))])
     with pytest.raises(BoardError, match="is in no memory node"):
         devicetree.split(_board(), 0x1000)
     with pytest.raises(BoardError, match="is not all memory"):
         devicetree.mark(_board(), Range.sized(0x70000000, GIB))
     narrow = Tree(Node("", (("#address-cells", cells(1)), ("#size-cells", cells(1)))))
     with pytest.raises(FormatError, match="does not fit into 1 address"):
-        devicetree.add_memory(narrow, Range.sized(8 * GIB, MIB))
+        devicetree.add_memory(narrow, [MemoryRegion(Range.sized(8 * GIB, MIB))])
+
+
+def test_memory_is_added_once() -> None:
+    twice = [MemoryRegion(Range.sized(0x90000000, MIB), source="bank a"), MemoryRegion(Range.sized(0x90080000, MIB))]
+    with pytest.raises(BoardError, match=r"0x90080000.*overlaps bank a \(0x90000000"):
+        devicetree.add_memory(_board(), twice)
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 40)] * 3), max_size=12), st.integers(0, 90))
+def test_windows_that_overlap_are_looked_up_as_the_kernel_does(rows: list[tuple[int, ...]], address: int) -> None:
+    """Against of_translate_one: the first entry that covers the address."""
+    entries = [devicetree.DmaEntry(*row) for row in rows]
+    first = next((e for e in entries if e.child <= address < e.child + e.size), None)
+    assert devicetree.Windows(entries).up(address) == (first and first.parent + address - first.child)
+
+
+def _bus_below_a_bus(entries: int) -> Callable[[], object]:
+    """One window a page, on both."""
+    windows = cells(*(word for n in range(entries) for word in (n << 12, n << 12, 1 << 12)))
+    shape = (("#address-cells", cells(1)), ("#size-cells", cells(1)), ("dma-ranges", windows))
+    return partial(devicetree.memory_map, Tree(Node("", shape[:2], (Node("soc", shape, (Node("bus", shape),)),))))
+
+
+def _odd_memory_node(entries: int) -> Callable[[], object]:
+    """As many properties before ``reg`` as it has ranges."""
+    noise = tuple((f"p{n}", b"") for n in range(entries))
+    reg = ("reg", cells(*(word for n in range(entries) for word in (2 * n << 12, 1 << 12))))
+    node = Node("memory", (*noise, ("device_type", strings("memory")), reg))
+    one = (("#address-cells", cells(1)), ("#size-cells", cells(1)))
+    return partial(devicetree.memory_map, Tree(Node("", one, (node,))))
+
+
+def _board_of_banks(banks: int) -> Callable[[], object]:
+    made = (Bank(f"b{n}", Range.sized(n * MIB, MIB), movable=n % 2 == 0) for n in range(banks))
+    return partial(describe, Board("many", "arm64", 4096, MIB, banks=tuple(made)), "dtb")
+
+
+@pytest.mark.parametrize("make", [_bus_below_a_bus, _odd_memory_node, _board_of_banks])
+def test_twice_as_much_takes_twice_as_long(make: Callable[[int], Callable[[], object]]) -> None:
+    assert lines_run(make(400)) < 2.5 * lines_run(make(200))
 
 
 @pytest.mark.referee

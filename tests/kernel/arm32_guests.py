@@ -23,7 +23,7 @@ from hotbank.boards_qemu.port import Boot
 from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.supervisor import QemuMachine, wait_until_up
 from hotbank.firmware import atags, devicetree
-from hotbank.memory import MIB, Range
+from hotbank.memory import MIB, MemoryRegion, Range
 
 HERE = Path(__file__).parent
 RAM = virt.RAM
@@ -119,7 +119,7 @@ def printed(
     bank = folder / "bank"
     bank.touch()
     os.truncate(bank, size.size)
-    tree = devicetree.add_memory(devicetree.set_memory(arm32.base_tree(boot.cpus, folder)), size)
+    tree = devicetree.add_memory(devicetree.set_memory(arm32.base_tree(boot.cpus, folder)), [MemoryRegion(size)])
     with Qemu(arm32.start([(bank, size)], tags_of(tags, boot), tree, boot, folder), folder) as guest:
         until = time.monotonic() + 120
         while guest.running and time.monotonic() < until:

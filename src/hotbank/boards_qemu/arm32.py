@@ -23,7 +23,7 @@ from hotbank.boards_qemu.qemu import Command, Loaded, memory_arguments
 from hotbank.errors import BoardError, MachineError
 from hotbank.firmware import atags, describe, devicetree, fdt
 from hotbank.guest import serial
-from hotbank.memory import MIB, Range, format_size
+from hotbank.memory import MIB, MemoryRegion, Range, format_size
 
 ARCH, DEBIAN, PROGRAM = "arm", "armhf", "qemu-system-arm"
 AGENT_MODULES: tuple[str, ...] = ()  # our own kernel has all of that built in
@@ -119,7 +119,7 @@ def base_tree(cpus: int, folder: Path) -> fdt.Tree:
 def device_tree(base: fdt.Tree, board: Board, default_on: Sequence[str] = ()) -> fdt.Tree:
     """The machine's tree with the banks that our driver attends to. Its memory is only where the zImage lies: the tags
     take its place. ``default_on``: banks that the driver adds by itself."""
-    tree = devicetree.add_memory(devicetree.set_memory(base), in_ram(board)[0].range)
+    tree = devicetree.add_memory(devicetree.set_memory(base), [MemoryRegion(in_ram(board)[0].range)])
     for bank in in_ram(board):
         if bank.route == "driver":
             flags = {"hotbank,at-boot": bank.at_boot, "hotbank,default-on": bank.name in default_on}

@@ -22,7 +22,7 @@ from hotbank.boards_qemu.qemu import Command, Loaded, memory_arguments
 from hotbank.errors import BoardError, MachineError
 from hotbank.firmware import devicetree, fdt
 from hotbank.guest import serial
-from hotbank.memory import GIB, MIB, Range, format_size
+from hotbank.memory import GIB, MIB, MemoryRegion, Range, format_size
 
 ARCH, DEBIAN, PROGRAM = "arm64", "arm64", "qemu-system-aarch64"
 AGENT_MODULES = ("virtio_pci", "virtio_console")  # built in or not, by the kernel's version
@@ -108,7 +108,7 @@ def device_tree(base: fdt.Tree, board: Board, boot: Boot, initrd: Range) -> fdt.
         if bank.at_boot:
             end = next((start for start in info if bank.range.start < start < bank.range.end), bank.range.end)
             node = bank.node if bank.node is not None else 0 if numa else None
-            tree = devicetree.add_memory(tree, Range(bank.range.start, end), node=node, movable=bank.movable)
+            tree = devicetree.add_memory(tree, [MemoryRegion(Range(bank.range.start, end), node, bank.movable)])
         elif bank.route == "kmem":
             tree = virt.with_node(tree, _pmem_region(bank))
         elif bank.route == "driver":

@@ -12,6 +12,7 @@ from pathlib import Path
 from hotbank.board import Bank
 from hotbank.errors import BoardError, MachineError
 from hotbank.firmware import devicetree, fdt
+from hotbank.memory import MemoryRegion
 
 RAM = 0x4000_0000
 
@@ -53,7 +54,7 @@ def with_node(tree: fdt.Tree, node: fdt.Node) -> fdt.Tree:
 def with_driver_bank(tree: fdt.Tree, bank: Bank, properties: Iterable[tuple[str, bytes]]) -> fdt.Tree:
     """The tree with a bank that our driver attends to, and more properties of its node (kernel/bank/hotbank_bank.c)."""
     known = {node.name for node in tree.root.children}
-    tree = devicetree.add_bank(tree, bank.name, bank.range, node=bank.node)
+    tree = devicetree.add_banks(tree, [MemoryRegion(bank.range, bank.node, source=bank.name)])
     (node,) = (node for node in tree.root.children if node.name not in known)
     for name, value in properties:
         node = node.with_property(name, value)

@@ -17,6 +17,8 @@ from hotbank.firmware import atags, cmdline, container, devicetree, fdt, srat
 from hotbank.firmware.describe import Description, describe
 from hotbank.memory import MemoryMap, MemoryRegion, Range
 
+_PHYS_ADDR_MAX = (1 << 64) - 1  # mm/memblock.c, memblock_cap_size
+
 __all__ = ["Description", "describe", "memory_map", "recognise", "unwrap"]
 
 
@@ -61,8 +63,8 @@ def memory_map(data: bytes, *, vendor: str | None = None) -> MemoryMap:
 def _cmdline_map(data: bytes) -> MemoryMap:
     line = data.decode("latin-1").rstrip("\0\n")
     regions = tuple(
-        MemoryRegion(Range.sized(r.start, r.size), hotpluggable=r.key == "movablemem", source=f"{r.key}=")
+        MemoryRegion(Range(r.start, end), hotpluggable=r.key == "movablemem", source=f"{r.key}=")
         for r in cmdline.memory_options(cmdline.decode(line)).ranges
-        if r.start is not None and r.size
+        if r.start is not None and r.start < (end := min(r.start + r.size, _PHYS_ADDR_MAX))
     )
     return MemoryMap(regions=regions, cmdline=line)

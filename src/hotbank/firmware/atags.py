@@ -23,6 +23,7 @@ ACORN, MEMCLK, MEM_MOVABLE = 0x41000101, 0x41000402, 0x5441004D
 MAX_CMDLINE = 1024  # COMMAND_LINE_SIZE, the NUL included
 
 _STRING = "string"
+NEEDED = frozenset({MEM, MEM_MOVABLE, INITRD2, CMDLINE})  # what memory is read from; any other tag may have any size
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,13 @@ class Layout:
         """Bytes that the payload must have at least."""
         return 1 if self.form == _STRING else struct.calcsize("<" + self.form)
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """For each field the number of bytes up to its end."""
+        return tuple(struct.calcsize("<" + self.form[: i + 1]) for i in range(len(self.form)))
 
-_TAGS: Mapping[int, Layout] = {
+
+NAMED: Mapping[int, Layout] = {
     CORE: Layout("CORE", "III", ("flags", "pagesize", "rootdev")),
     MEM: Layout("MEM", "II", ("size", "start")),
     MEM_MOVABLE: Layout("MEM_MOVABLE", "II", ("size", "start")),
@@ -58,10 +64,10 @@ _TAGS: Mapping[int, Layout] = {
     REVISION: Layout("REVISION", "I", ("rev",)),
     VIDEOLFB: Layout(
         "VIDEOLFB",
-        "HHHHIIIBBBBBBBB",
+        "HHHHIIBBBBBBBB",
         (
             *("lfb_width", "lfb_height", "lfb_depth", "lfb_linelength", "lfb_base", "lfb_size"),
-            *("vesapm_size", "red_size", "red_pos", "green_size", "green_pos", "blue_size", "blue_pos"),
+            *("red_size", "red_pos", "green_size", "green_pos", "blue_size", "blue_pos"),
             *("rsvd_size", "rsvd_pos"),
         ),
     ),
@@ -96,7 +102,7 @@ class Tag:
 
     def layout(self, vendor: str | None = None) -> Layout | None:
         """How to read the payload, or None for a tag that nobody named here defines."""
-        return _TAGS.get(self.tag) or _vendor(vendor).get(self.tag)
+        return NAMED.get(self.tag) or _vendor(vendor).get(self.tag)
 
     def name(self, vendor: str | None = None) -> str:
         """The kernel's name without ATAG\\_, or the number."""
@@ -104,13 +110,15 @@ class Tag:
         return layout.name if layout else f"{self.tag:#010x}"
 
     def fields(self, vendor: str | None = None) -> dict[str, int | str]:
-        """The payload by field names; empty for an unknown tag and for an empty CORE."""
+        """The payload by field names, as far as it reaches; empty for an unknown tag and for an empty CORE."""
         layout = self.layout(vendor)
         if layout is None or not self.payload:
             return {}
         if layout.form == _STRING:
             return {layout.fields[0]: self.payload.split(b"\0")[0].decode("latin-1")}
-        return dict(zip(layout.fields, struct.unpack_from("<" + layout.form, self.payload), strict=True))
+        whole = self.payload.ljust(layout.size, b"\0")
+        values = zip(layout.fields, layout.ends, struct.unpack_from("<" + layout.form, whole), strict=True)
+        return {name: value for name, end, value in values if end <= len(self.payload)}
 
 
 def core(flags: int = 0, pagesize: int = 4096, rootdev: int = 0) -> Tag:
@@ -231,7 +239,7 @@ def _tag(data: bytes, at: int, size: int, number: int) -> Tag:
 
 def _check_payload(tag: Tag, at: int, vendor: str | None) -> None:
     layout = tag.layout(vendor)
-    if layout is None or (tag.tag == CORE and not tag.payload):
+    if layout is None or tag.tag not in NEEDED | _VENDOR_MOVABLE.get(vendor or "", frozenset()):
         return
     if len(tag.payload) < layout.size:
         problem = f"{layout.name} has {len(tag.payload)} bytes of payload, needs {layout.size}"

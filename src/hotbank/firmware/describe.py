@@ -9,7 +9,7 @@ from hotbank import kernels
 from hotbank.board import Bank, Board
 from hotbank.errors import BoardError, Code, Refusal
 from hotbank.firmware import atags, cmdline, devicetree, fdt, srat
-from hotbank.memory import merge
+from hotbank.memory import MemoryRegion, merge
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,9 @@ def _dtb(board: Board, base: bytes | None) -> Description:
         tree, lost = devicetree.set_memory(fdt.decode(base)), []
     if board.cmdline or base is None:
         tree = devicetree.set_bootargs(tree, cmdline.typed(board.cmdline))
-    for bank in _by_address(board):
-        if bank.at_boot:
-            tree = devicetree.add_memory(tree, bank.range, node=bank.node, movable=bank.movable)
-        else:
-            tree = devicetree.add_bank(tree, bank.name, bank.range, node=bank.node)
+    at_boot = (MemoryRegion(b.range, b.node, b.movable, f"bank {b.name}") for b in _by_address(board) if b.at_boot)
+    absent = (MemoryRegion(b.range, b.node, source=b.name) for b in _absent(board))
+    tree = devicetree.add_banks(devicetree.add_memory(tree, at_boot), absent)
     if any(b.at_boot for b in board.banks):
         lost.append("names of banks that are there at boot")
     return Description("dtb", fdt.encode(tree), (*lost, *_lost_domains(board)))

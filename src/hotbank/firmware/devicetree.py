@@ -10,8 +10,10 @@ driver where it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from itertools import pairwise
 
 from hotbank.errors import BoardError, Code, FormatError
@@ -49,25 +51,16 @@ def banks(tree: Tree) -> tuple[MemoryRegion, ...]:
     )
 
 
-def add_memory(tree: Tree, range_: Range, *, node: int | None = None, movable: bool = False) -> Tree:
-    """The tree with one more /memory node. Raises BoardError(OVERLAP) when some byte is memory already."""
-    clash = next((r for r in _regions(tree.root) if r.range.overlaps(range_)), None)
-    if clash:
-        raise BoardError("start", f"{range_.start:#x}", f"overlaps {clash.source} ({clash.range})", code=Code.OVERLAP)
-    return replace(tree, root=_insert(tree.root, _memory_node(tree.root, range_, node, movable)))
+def add_memory(tree: Tree, regions: Iterable[MemoryRegion]) -> Tree:
+    """The tree with a /memory node more for each region. Raises BoardError(OVERLAP) when some byte is memory twice."""
+    added = tuple(regions)
+    _refuse_overlaps((*_regions(tree.root), *added))
+    return _insert(tree, (_memory_node(tree.root, region) for region in added))
 
 
-def add_bank(tree: Tree, name: str, range_: Range, *, node: int | None = None) -> Tree:
-    """The tree with a ``hotbank,bank`` node: memory that a driver may add later."""
-    properties = [
-        ("compatible", strings(BANK_COMPATIBLE)),
-        ("label", strings(name)),
-        ("reg", _reg_value(tree.root, range_)),
-        ("status", strings("okay")),
-    ]
-    if node is not None:
-        properties.append(("numa-node-id", cells(node)))
-    return replace(tree, root=_insert(tree.root, Node(f"bank@{range_.start:x}", tuple(properties))))
+def add_banks(tree: Tree, banks: Iterable[MemoryRegion]) -> Tree:
+    """The tree with a ``hotbank,bank`` node for each: memory that a driver may add later; ``source`` is its label."""
+    return _insert(tree, (_bank_node(tree.root, bank) for bank in banks))
 
 
 def split(tree: Tree, at: int) -> Tree:
@@ -99,7 +92,8 @@ def hide(tree: Tree, range_: Range, name: str = "bank") -> Tree:
     children = tuple(
         c for c in tree.root.children if not (_is_memory(c) and any(range_.contains(r) for r in _reg(c, tree.root)))
     )
-    return add_bank(replace(tree, root=replace(tree.root, children=children)), name, range_, node=gone[0].node)
+    bare = replace(tree, root=replace(tree.root, children=children))
+    return add_banks(bare, [MemoryRegion(range_, gone[0].node, source=name)])
 
 
 def set_memory(tree: Tree) -> Tree:
@@ -145,9 +139,9 @@ def _regions(root: Node) -> Iterator[MemoryRegion]:
         if not _is_memory(node) or not available(node):
             continue
         name = "linux,usable-memory" if node.get("linux,usable-memory") is not None else "reg"
+        hot, numa_node = node.get("hotpluggable") is not None, _numa_node(node)
         for range_ in _reg(node, root, name):
-            hot = node.get("hotpluggable") is not None
-            yield MemoryRegion(range_, _numa_node(node), hot, f"/{node.name}")
+            yield MemoryRegion(range_, numa_node, hot, f"/{node.name}")
 
 
 def _reserved(tree: Tree) -> Iterator[Reservation]:
@@ -171,8 +165,9 @@ def _is_understood(parent: Node, root: Node) -> bool:
 def _pmem(tree: Tree) -> Iterator[MemoryRegion]:
     for parent, node in _with_parents(tree):
         if "pmem-region" in node.strings("compatible") and available(node):
+            numa_node = _numa_node(node)
             for range_ in _reg(node, parent):
-                yield MemoryRegion(range_, _numa_node(node), False, f"/{node.name}")
+                yield MemoryRegion(range_, numa_node, False, f"/{node.name}")
 
 
 def _initrd(chosen: Node) -> Range | None:
@@ -246,19 +241,42 @@ def _reg_value(root: Node, range_: Range) -> bytes:
         raise FormatError(FORM, 0, "reg", problem) from e
 
 
-def _memory_node(root: Node, range_: Range, node: int | None, movable: bool) -> Node:
-    properties = [("device_type", strings("memory")), ("reg", _reg_value(root, range_))]
-    if movable:
+def _refuse_overlaps(regions: Iterable[MemoryRegion]) -> None:
+    for low, high in pairwise(sorted(regions, key=lambda region: region.range)):
+        if low.range.overlaps(high.range):
+            problem = f"overlaps {low.source or 'memory'} ({low.range})"
+            raise BoardError("start", f"{high.range.start:#x}", problem, code=Code.OVERLAP)
+
+
+def _memory_node(root: Node, region: MemoryRegion) -> Node:
+    properties = [("device_type", strings("memory")), ("reg", _reg_value(root, region.range))]
+    if region.hotpluggable:
         properties.append(("hotpluggable", b""))
-    if node is not None:
-        properties.append(("numa-node-id", cells(node)))
-    return Node(f"memory@{range_.start:x}", tuple(properties))
+    return Node(f"memory@{region.range.start:x}", (*properties, *_numa_property(region)))
 
 
-def _insert(root: Node, node: Node) -> Node:
-    if any(child.name == node.name for child in root.children):
-        raise FormatError(FORM, 0, "node name", f"/{node.name} is there already")
-    return replace(root, children=(*root.children, node))
+def _bank_node(root: Node, bank: MemoryRegion) -> Node:
+    properties = (
+        ("compatible", strings(BANK_COMPATIBLE)),
+        ("label", strings(bank.source)),
+        ("reg", _reg_value(root, bank.range)),
+        ("status", strings("okay")),
+    )
+    return Node(f"bank@{bank.range.start:x}", (*properties, *_numa_property(bank)))
+
+
+def _numa_property(region: MemoryRegion) -> tuple[tuple[str, bytes], ...]:
+    return () if region.node is None else (("numa-node-id", cells(region.node)),)
+
+
+def _insert(tree: Tree, nodes: Iterable[Node]) -> Tree:
+    names, added = {child.name for child in tree.root.children}, list[Node]()
+    for node in nodes:
+        if node.name in names:
+            raise FormatError(FORM, 0, "node name", f"/{node.name} is there already")
+        names.add(node.name)
+        added.append(node)
+    return replace(tree, root=replace(tree.root, children=(*tree.root.children, *added)))
 
 
 def _region_around(tree: Tree, at: int) -> MemoryRegion:
@@ -296,49 +314,73 @@ def _carve(tree: Tree, region: Range, *cuts: int) -> Tree:
 
 def _dma_limit(root: Node) -> int | None:
     """of_dma_get_max_cpu_address of the whole tree, as an exclusive limit; None when no bus limits DMA."""
-    limits = list(_dma_ends(root, ()))
+    limits = list(_dma_ends(root, (), ()))
     return min(limits) if limits else None
 
 
-def _dma_ends(node: Node, ancestors: tuple[Node, ...]) -> Iterator[int]:
-    """For each available bus with a ``dma-ranges`` that isn't empty: the end of the highest range, in CPU addresses."""
+def _dma_ends(node: Node, ancestors: tuple[Node, ...], above: tuple[Windows, ...]) -> Iterator[int]:
+    """For each available bus with a ``dma-ranges`` that isn't empty: the end of the highest range, in CPU addresses.
+
+    ``above``: the windows of those ancestors that have any, the root's left out: it has no parent.
+    """
+    here = above
     if node.get("dma-ranges"):
-        ends = [end for end in _dma_ranges(node, ancestors) if end]
+        entries = list(_dma_entries(node, ancestors))
+        ends = (start + e.size for e in entries if e.size and (start := _to_cpu(e.parent, above)) is not None)
         yield max(ends, default=1)
+        here = (*above, Windows(entries)) if ancestors and entries else above
     for child in node.children:
         if available(child):
-            yield from _dma_ends(child, (*ancestors, node))
+            yield from _dma_ends(child, (*ancestors, node), here)
 
 
-def _dma_ranges(node: Node, ancestors: tuple[Node, ...]) -> Iterator[int]:
-    child_address, size = _cell_counts(*ancestors, node)
-    parent_address = _cell_counts(*(ancestors or (node,)))[0]
-    step = child_address + parent_address + size
+@dataclass(frozen=True, slots=True)
+class DmaEntry:
+    """One entry of ``dma-ranges``: addresses on this bus, on its parent's, and bytes."""
+
+    child: int
+    parent: int
+    size: int
+
+
+def _dma_entries(node: Node, ancestors: tuple[Node, ...]) -> Iterator[DmaEntry]:
+    child, size = _cell_counts(*ancestors, node)
+    parent = _cell_counts(*(ancestors or (node,)))[0]
+    step = child + parent + size
     words = node.u32s("dma-ranges")
     for at in range(0, len(words) - step + 1, step or 1):
-        cpu = _join(words[at + child_address : at + child_address + parent_address])
-        length = _join(words[at + child_address + parent_address : at + step])
-        start = _to_cpu(cpu, ancestors)
-        if start is not None and length:
-            yield start + length
+        edges = at, at + child, at + child + parent, at + step
+        yield DmaEntry(*(_join(words[a:b]) for a, b in pairwise(edges)))
 
 
-def _to_cpu(address: int, ancestors: tuple[Node, ...]) -> int | None:
-    """An address on the last ancestor's bus as the CPU sees it: __of_translate_address over ``dma-ranges``."""
-    for depth in range(len(ancestors) - 1, 0, -1):
-        bus, parents = ancestors[depth], ancestors[:depth]
-        words = bus.u32s("dma-ranges")
-        if not words:
-            continue  # missing or empty: one to one
-        child_cells, size_cells = _cell_counts(*parents, bus)
-        parent_cells = _cell_counts(*parents)[0]
-        step = child_cells + parent_cells + size_cells
-        for at in range(0, len(words) - step + 1, step or 1):
-            child = _join(words[at : at + child_cells])
-            length = _join(words[at + child_cells + parent_cells : at + step])
-            if child <= address < child + length:
-                address = _join(words[at + child_cells : at + child_cells + parent_cells]) + address - child
-                break
-        else:
-            return None
-    return address
+class Windows:
+    """The entries of a bus as a map that is looked up by bisection; where entries overlap, the first of them holds."""
+
+    def __init__(self, entries: list[DmaEntry]) -> None:
+        self._starts: list[int] = []
+        self._offsets: list[int | None] = []  # from this bus to its parent's, None where no entry holds
+        by_start = sorted(range(len(entries)), key=lambda i: entries[i].child)
+        held: list[int] = []  # a heap of the entries that hold here, by their place in the property
+        waiting = 0
+        for point in sorted({edge for e in entries for edge in (e.child, e.child + e.size)}):
+            while waiting < len(by_start) and entries[by_start[waiting]].child == point:
+                heappush(held, by_start[waiting])
+                waiting += 1
+            while held and entries[held[0]].child + entries[held[0]].size <= point:
+                heappop(held)
+            self._starts.append(point)
+            self._offsets.append(entries[held[0]].parent - entries[held[0]].child if held else None)
+
+    def up(self, address: int) -> int | None:
+        """The address on the parent's bus, None where no entry covers it."""
+        at = bisect_right(self._starts, address) - 1
+        offset = self._offsets[at] if at >= 0 else None
+        return None if offset is None else address + offset
+
+
+def _to_cpu(address: int, above: tuple[Windows, ...]) -> int | None:
+    """An address on the innermost bus as the CPU sees it: __of_translate_address over ``dma-ranges``."""
+    translated: int | None = address
+    for windows in reversed(above):
+        translated = windows.up(translated) if translated is not None else None
+    return translated
