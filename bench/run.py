@@ -128,25 +128,25 @@ class Compiled:
 
     def take(self, held: Words, orders: Bytes) -> float:
         each = np.arange(held.size, dtype=np.uint32)
-        return timed(self._play, held, orders, each)
+        return timed(self._churn, held, orders, each)
 
     give = take  # a slot that is empty is filled, one that is not is emptied
 
     def churn(self, held: Words, orders: Bytes, picks: Words) -> float:
         twice = picks.repeat(2)
-        return timed(self._play, held, orders, twice)
+        return timed(self._churn, held, orders, twice)
 
     def runs(self, held: Words, orders: Bytes, picks: Words) -> float:
-        return timed(self._play_runs, held, orders, picks)
+        return timed(self._churn_runs, held, orders, picks)
 
-    def _play_runs(self, held: Words, orders: Bytes, picks: Words) -> None:
+    def _churn_runs(self, held: Words, orders: Bytes, picks: Words) -> None:
         for batch in range(0, picks.size, BATCH):
             chosen = picks[batch : batch + BATCH]
-            self._play(held, orders, chosen)
-            self._play(held, orders, chosen)
+            self._churn(held, orders, chosen)
+            self._churn(held, orders, chosen)
 
-    def _play(self, held: Words, orders: Bytes, picks: Words) -> None:
-        self._frames.play(self._zone, MigrateType.MOVABLE, Kind.ANON, held.data, orders.data, picks.data)
+    def _churn(self, held: Words, orders: Bytes, picks: Words) -> None:
+        self._frames.churn(self._zone, MigrateType.MOVABLE, Kind.ANON, held.data, orders.data, picks.data)
 
 
 # Rows: each starts from free frames, carries out the same operations on any allocator, and returns the nanoseconds

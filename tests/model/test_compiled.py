@@ -47,7 +47,7 @@ class Walk:
         self.calls: tuple[Callable[[], None], ...] = (
             *[self.alloc] * 6,
             *[self.free] * 5,
-            *[self.play] * 5,
+            *[self.churn] * 5,
             *[self.own, self.disown, self.move, self.set_kind, self.free_part] * 2,
             *[self.isolate, self.unisolate, self.leave, self.come, self.fill, self.poison, self.look] * 2,
         )
@@ -125,15 +125,15 @@ class Walk:
             self.used[first] = self.used[first + (1 << half)] = half
             self.give([first + (1 << half)], half)
 
-    def play(self) -> None:
+    def churn(self) -> None:
         zone, wanted, kind = self.random.randrange(ZONES), self.random.choice(TYPES), self.random.choice(KINDS)
         slots = self.random.choices(range(SLOTS), k=self.random.choice((1, 5, 120)))
         picks = array("I", [slot for slot in slots for _ in range(self.random.choice((1, 2)))])
-        self._play(zone, wanted, kind, picks)
+        self._churn(zone, wanted, kind, picks)
 
-    def _play(self, zone: int, wanted: MigrateType, kind: Kind, picks: array[int]) -> None:
+    def _churn(self, zone: int, wanted: MigrateType, kind: Kind, picks: array[int]) -> None:
         mine, yours = (
-            frames.play(zone, wanted, kind, held, self.orders, picks)
+            frames.churn(zone, wanted, kind, held, self.orders, picks)
             for frames, held in zip((self.one, self.other), self.held, strict=True)
         )
         assert mine == yours
@@ -206,7 +206,7 @@ class Walk:
         for first in [first for first in self.used if start <= first < end]:
             self.evacuate(first)
         picks = array("I", [slot for slot, first in enumerate(self.held[0]) if start <= first < end])
-        self._play(0, MigrateType.MOVABLE, Kind.ANON, picks)
+        self._churn(0, MigrateType.MOVABLE, Kind.ANON, picks)
         if set(self.one.count(start, end)) <= {FREE, CODE[Kind.POISONED]}:
             self.both(lambda frames: frames.detach(start, end))
             self.isolated.discard(chunk)
@@ -413,9 +413,9 @@ def test_misuse_is_caught() -> None:
     with pytest.raises(AssertionError, match="owned while free"):
         frames.own(got, [1], [1])
     with pytest.raises(AssertionError, match="no such slot"):
-        frames.play(0, MigrateType.MOVABLE, Kind.ANON, array("I", [NO_FRAME]), b"\0", array("I", [1]))
+        frames.churn(0, MigrateType.MOVABLE, Kind.ANON, array("I", [NO_FRAME]), b"\0", array("I", [1]))
     with pytest.raises(AssertionError, match="not in use"):
-        frames.play(0, MigrateType.MOVABLE, Kind.ANON, array("I", [1 << 20]), b"\0", array("I", [0]))
+        frames.churn(0, MigrateType.MOVABLE, Kind.ANON, array("I", [1 << 20]), b"\0", array("I", [0]))
     frames.validate()
 
 
@@ -464,7 +464,7 @@ def test_what_is_compiled_in_advance_is_all_there_is() -> None:
     walk(SHAPES[0], seed=5, steps=300)
     frames = worn()
     held, orders, picks = (memoryview(a) for a in (array("I", [NO_FRAME]), bytearray(1), array("I", [0])))
-    frames.play(0, MigrateType.MOVABLE, Kind.ANON, held, orders, picks)
+    frames.churn(0, MigrateType.MOVABLE, Kind.ANON, held, orders, picks)
     frames.free(array("I", held))
     assert compiled_versions() == before
 

@@ -126,21 +126,21 @@ class Frames(Protocol):
         ...
 
     def free(self, frames: Sequence[int], order: int = 0) -> None:
-        """Give blocks of ``order`` back. They have no owner any more; what free frames read as is not defined."""
+        """Give blocks of ``order`` back, whose frames were disowned; what free frames read as is not defined."""
         ...
 
-    def play(
+    def churn(
         self,
         zone: int,
         migratetype: int,
         kind: Kind,
-        held: array[int] | memoryview,
+        slots: array[int] | memoryview,
         orders: Buffer,
         picks: Buffer,
     ) -> int:
         """A long batch of single allocations and frees in any mixture. Returns how many allocations failed.
 
-        ``held`` (32-bit words) has a slot for each block: its first frame, or NO_FRAME; ``orders`` (bytes) the slots'
+        ``slots`` (32-bit words) has one for each block: its first frame, or NO_FRAME; ``orders`` (bytes) the slots'
         orders. For each slot named by ``picks`` (32-bit words), in turn: an empty slot gets a block, or stays empty;
         the block of a filled slot is freed.
         """

@@ -31,6 +31,8 @@ _TYPES = len(MigrateType)
 _MOVABLE, _CMA, _ISOLATE = int(MigrateType.MOVABLE), int(MigrateType.CMA), int(MigrateType.ISOLATE)
 _MERGEABLE = (MigrateType.UNMOVABLE, MigrateType.MOVABLE, MigrateType.RECLAIMABLE)
 _NO_ZONE = 0xFF
+_NOT_IN_USE = "no such order, or the block is not in use, of slot:"
+_MOVED_FREE = "moved while it or its target is free"
 _HEAD = re.compile(rb"[^\0]")
 _FreeList = OrderedDict[int, None]
 
@@ -61,6 +63,7 @@ class ReferenceFrames:
 
     def attach(self, zone: int, start: int, end: int, migratetype: int = MigrateType.MOVABLE) -> None:
         first, last = self._pageblocks(start, end)
+        self._check_zone(zone)
         assert self._zone[first:last].count(_NO_ZONE) == last - first, "frames are in a zone already"
         self._zone[first:last] = bytes([zone]) * (last - first)
         self._type[first:last] = bytes([migratetype]) * (last - first)
@@ -86,12 +89,16 @@ class ReferenceFrames:
 
     def set_kind(self, start: int, end: int, kind: Kind) -> None:
         assert kind is not Kind.FREE, "frames become free through release and free"
+        self._check_range(start, end)
         self._kind[start:end] = bytes([CODE[kind]]) * (end - start)
 
     # Freeing
 
     def release(self, start: int, end: int) -> None:
         """``__free_pages_memory``: the largest aligned pieces in ascending order, each merged and put at the tail."""
+        self._check_range(start, end)
+        reserved = self._kind.count(CODE[Kind.RESERVED], start, end)
+        assert reserved == end - start, f"[{start:#x}, {end:#x}) is not reserved"
         self._kind[start:end] = bytes([FREE]) * (end - start)
         while start < end:
             order = min(self.shape.max_order, (start & -start).bit_length() - 1 if start else self.shape.max_order)
@@ -102,10 +109,12 @@ class ReferenceFrames:
             start += 1 << order
 
     def free(self, frames: Sequence[int], order: int = 0) -> None:
+        assert 0 <= order <= self.shape.max_order, f"no blocks of order {order}"
         size, kind, free_one = 1 << order, self._kind, self._free_one
         shift, zones, types, counts = self.shape.pageblock_order, self._zone, self._type, self._free
+        assert size == 1 or not any(frame & (size - 1) for frame in frames), "blocks are not aligned"
         for frame in frames:
-            assert kind[frame] not in (FREE, OFFLINE), "freed twice"
+            self._check_used(frame, "freed twice")
             if size == 1:
                 kind[frame] = FREE
             else:
@@ -263,26 +272,31 @@ class ReferenceFrames:
         self._move_free(start, start + size, wanted)
         return True
 
-    def play(
+    def churn(
         self,
         zone: int,
         migratetype: int,
         kind: Kind,
-        held: array[int] | memoryview,
+        slots: array[int] | memoryview,
         orders: Buffer,
         picks: Buffer,
     ) -> int:
+        self._check_zone(zone)
+        assert len(orders) == len(slots), "each slot has an order"
+        assert max(picks, default=-1) < len(slots), "no such slot"
         failed = 0
         for slot in picks:
-            frame, order = held[slot], orders[slot]
+            frame, order = slots[slot], orders[slot]
+            assert order <= self.shape.max_order, f"{_NOT_IN_USE} {slot:#x}"
             if frame == NO_FRAME:
                 got = self.alloc(zone, order, migratetype, 1, kind)
                 failed += not got
                 if got:
-                    held[slot] = got[0]
+                    slots[slot] = got[0]
             else:
+                self._check_used(frame, f"{_NOT_IN_USE} {slot:#x}")
                 self.free([frame], order)
-                held[slot] = NO_FRAME
+                slots[slot] = NO_FRAME
         return failed
 
     # Isolation
@@ -316,13 +330,16 @@ class ReferenceFrames:
         return self._free_cma[zone]
 
     def free_in(self, size: int) -> list[int]:
+        assert size % (1 << self.shape.max_order) == 0 == self.shape.frames % size, f"no blocks of {size} frames"
         return [self._kind.count(FREE, start, start + size) for start in range(0, self.shape.frames, size)]
 
     def count(self, start: int, end: int) -> dict[int, int]:
+        self._check_range(start, end)
         kinds = self._kind[start:end]
         return {code: kinds.count(code) for code in set(kinds)}
 
     def find(self, start: int, end: int, codes: bytes, limit: int | None = None) -> list[int]:
+        self._check_range(start, end)
         pattern = re.compile(b"[" + re.escape(codes) + b"]+")
         found: list[int] = []
         for match in pattern.finditer(self._kind, start, end):
@@ -332,6 +349,7 @@ class ReferenceFrames:
         return found
 
     def kind(self, frame: int) -> int:
+        self._check_range(frame, frame + 1)
         return self._kind[frame]
 
     def migratetype(self, frame: int) -> int:
@@ -343,32 +361,42 @@ class ReferenceFrames:
 
     def own(self, frames: Sequence[int], owners: Sequence[int], contents: Sequence[int]) -> None:
         owner, content = self._owner, self._content
+        assert len(frames) == len(owners) == len(contents), "an owner and a content for each frame"
         for frame, who, what in zip(frames, owners, contents, strict=True):
+            self._check_used(frame, "owned while free")
             owner[frame] = who
             content[frame] = what
 
     def disown(self, frames: Sequence[int]) -> None:
         for frame in frames:
+            self._check_used(frame, "disowned while free")
             self._owner[frame] = 0
 
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         kind, owner, content = self._kind, self._owner, self._content
+        assert len(sources) == len(targets), "a target for each source"
         for source, target in zip(sources, targets, strict=True):
+            self._check_used(source, _MOVED_FREE)
+            self._check_used(target, _MOVED_FREE)
             kind[target] = kind[source]
             owner[target], owner[source] = owner[source], 0
             content[target], content[source] = content[source], POISON
 
     def holds(self, frames: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+        assert max(frames, default=-1) < self.shape.frames, "not within the frames"
         kind, owner, content = self._kind, self._owner, self._content
         return [kind[f] for f in frames], [owner[f] for f in frames], [content[f] for f in frames]
 
     def owner(self, frame: int) -> int:
+        self._check_range(frame, frame + 1)
         return self._owner[frame]
 
     def content(self, frame: int) -> int:
+        self._check_range(frame, frame + 1)
         return self._content[frame]
 
     def fill(self, start: int, end: int, content: int) -> None:
+        self._check_range(start, end)
         self._content[start:end] = array("Q", [content]) * (end - start)
 
     def owned(self) -> int:
@@ -438,8 +466,21 @@ class ReferenceFrames:
 
     def _pageblocks(self, start: int, end: int) -> tuple[int, int]:
         shift = self.shape.pageblock_order
+        self._check_range(start, end)
         assert (start | end) & ((1 << shift) - 1) == 0, f"[{start:#x}, {end:#x}) is not pageblock-aligned"
         return start >> shift, end >> shift
+
+    # What callers hand in
+
+    def _check_zone(self, zone: int) -> None:
+        assert zone < len(self._areas), f"no zone {zone}"
+
+    def _check_range(self, start: int, end: int) -> None:
+        assert 0 <= start <= end <= self.shape.frames, f"[{start:#x}, {end:#x}) is not within the frames"
+
+    def _check_used(self, frame: int, breach: str) -> None:
+        used = 0 <= frame < self.shape.frames and self._kind[frame] not in (FREE, OFFLINE)
+        assert used, f"{breach}: {frame:#x}"
 
     def _heads(self, start: int, end: int) -> Iterator[int]:
         return iter([match.start() for match in _HEAD.finditer(self._head, start, end)])

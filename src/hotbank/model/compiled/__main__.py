@@ -21,7 +21,7 @@ def compile_all() -> None:
     frames.move(got[:2], got[2:])
     frames.disown(got[2:])
     frames.free(got)
-    frames.play(zone, MigrateType.MOVABLE, Kind.ANON, array("I", [NO_FRAME]), bytes(1), array("I", [0, 0]))
+    frames.churn(zone, MigrateType.MOVABLE, Kind.ANON, array("I", [NO_FRAME]), bytes(1), array("I", [0, 0]))
     frames.isolate(0, 1 << 10)
     frames.detach(0, 1 << 10)
     frames.fill(0, 1 << 10, DARK)

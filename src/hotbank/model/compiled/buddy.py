@@ -17,7 +17,7 @@ Takes the steps of mm/page_alloc.c (6.12) that frames.py pins, in a layout of it
 
 Speed hangs on four things (docs/speed.md): no reference counting of the arrays (``_nrt=False``), leaves inlined
 by numba itself, unsigned numbers throughout, because a signed index is first tested for being negative, and memory
-that is asked for before it is needed (``play``).
+that is asked for before it is needed (``churn``).
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ _ZONE = U(GROUP_BITS)
 _AHEAD = U(24)  # how many operations ahead memory is fetched; with 12, an order-0 churn took half as long again
 NONE = U(NO_FRAME)
 HEAD = _BYTE(0x80)
+_AT_HEAD, _AT_TAIL = False, True
 MIXED = _BYTE(0x7F)
 _INSIDE = _BYTE(0)
 _ORDER = U(0x0F)
@@ -113,27 +114,16 @@ def _prefetch(_: Any, items: Any, __: Any) -> Any:
 
 
 @_leaf
-def _enter(a, entry, order, group):
-    """Put a free block at the head of its list."""
+def _enter(a, entry, order, group, tail):
+    """Put a free block at the head of its list, or at its tail."""
     head = a.lists + (group << _LIST_BITS) + order
-    after = U(a.links[head << _ONE])
+    before, after = head, U(a.links[head << _ONE])
+    if tail:
+        before, after = U(a.links[(head << _ONE) + _ONE]), head
     a.links[entry << _ONE] = after
-    a.links[(entry << _ONE) + _ONE] = head
-    a.links[head << _ONE] = entry
-    a.links[(after << _ONE) + _ONE] = entry
-    a.state[entry] = HEAD | _BYTE(order)
-    a.orders[group] |= np.uint32(_ONE << order)
-
-
-@_leaf
-def _enter_tail(a, entry, order, group):
-    """Put a free block at the tail of its list."""
-    head = a.lists + (group << _LIST_BITS) + order
-    before = U(a.links[(head << _ONE) + _ONE])
-    a.links[entry << _ONE] = head
     a.links[(entry << _ONE) + _ONE] = before
-    a.links[(head << _ONE) + _ONE] = entry
     a.links[before << _ONE] = entry
+    a.links[(after << _ONE) + _ONE] = entry
     a.state[entry] = HEAD | _BYTE(order)
     a.orders[group] |= np.uint32(_ONE << order)
 
@@ -243,18 +233,25 @@ def _write(a, start, end, code):
 # Freeing, by __free_one_page
 
 
+@_leaf
+def _mergeable(group, other):
+    """May free blocks of at least a pageblock merge: those of one zone and type, or of types that have fallbacks?"""
+    alike = other == group
+    if not alike and other >> _ZONE == group >> _ZONE:
+        alike = (other & _TYPE) <= _RECLAIMABLE and (group & _TYPE) <= _RECLAIMABLE
+    return alike
+
+
 @_inner
 def _merge_across(a, frame, order, group):
-    """From pageblock order up, only pages of one zone and of types that have fallbacks merge. Returns the order."""
+    """From pageblock order up, where buddies may be of different groups. Returns the order."""
     while a.pageblock <= order and order < a.top:
         buddy = frame ^ (_ONE << order)
         if a.state[buddy] != HEAD | _BYTE(order):
             break
         other = U(a.group[buddy >> a.pageblock])
-        if other != group:
-            fall_back = (other & _TYPE) <= _RECLAIMABLE and (group & _TYPE) <= _RECLAIMABLE
-            if other >> _ZONE != group >> _ZONE or not fall_back:
-                break
+        if not _mergeable(group, other):
+            break
         _leave(a, buddy, order, other)
         _retype(a, buddy, order, other, group)
         frame &= buddy
@@ -272,7 +269,7 @@ def _retype(a, frame, order, old, new):
 
 
 @_leaf
-def _free_one(a, frame, order):
+def _free_one(a, frame, order, tail):
     """Merge with the buddy while it is free, then enter the list of the pageblock's type."""
     group = U(a.group[frame >> a.pageblock])
     a.pages[group] += _ONE << order
@@ -284,31 +281,15 @@ def _free_one(a, frame, order):
         frame &= buddy
         order += _ONE
     if order < a.pageblock:
-        _enter(a, frame, order, group)
+        _enter(a, frame, order, group, tail)
     else:
-        _enter_large(a, frame, order, group)
+        _enter_large(a, frame, order, group, tail)
 
 
 @_inner
-def _enter_large(a, frame, order, group):
+def _enter_large(a, frame, order, group, tail):
     order = _merge_across(a, frame, order, group)
-    _enter(a, _entry(a, frame & ~((_ONE << order) - _ONE), order), order, group)
-
-
-@_inner
-def _free_one_tail(a, frame, order):
-    """The same, to the tail."""
-    group = U(a.group[frame >> a.pageblock])
-    a.pages[group] += _ONE << order
-    while order < a.pageblock:
-        buddy = frame ^ (_ONE << order)
-        if a.state[buddy] != HEAD | _BYTE(order):
-            break
-        _leave(a, buddy, order, group)
-        frame &= buddy
-        order += _ONE
-    order = _merge_across(a, frame, order, group)
-    _enter_tail(a, _entry(a, frame & ~((_ONE << order) - _ONE), order), order, group)
+    _enter(a, _entry(a, frame & ~((_ONE << order) - _ONE), order), order, group, tail)
 
 
 @_kernel
@@ -318,22 +299,20 @@ def free(a, frames, order):
         frame = U(frames[i])
         if not _vacate(a, frame, order):
             return i
-        _free_one(a, frame, order)
+        _free_one(a, frame, order, _AT_HEAD)
     return U(frames.size)
 
 
 @_kernel
 def release(a, start, end):
-    """memblock's way: the largest aligned pieces, ascending, each to the tail of its list. False if some are free."""
+    """memblock's way: the largest aligned pieces of reserved frames, ascending, each to the tail of its list."""
     while start < end:
         order = a.top
         while start & ((_ONE << order) - _ONE) or start + (_ONE << order) > end:
             order -= _ONE
-        if not _vacate(a, start, order):
-            return False
-        _free_one_tail(a, start, order)
+        _vacate(a, start, order)
+        _free_one(a, start, order, _AT_TAIL)
         start += _ONE << order
-    return True
 
 
 # Allocating, by __rmqueue
@@ -369,7 +348,7 @@ def _expand(a, frame, current, order, group):
     a.pages[group] -= _ONE << order
     while current > order:
         current -= _ONE
-        _enter(a, frame + (_ONE << current), current, group)
+        _enter(a, frame + (_ONE << current), current, group, _AT_HEAD)
 
 
 @_leaf
@@ -492,7 +471,7 @@ def alloc(a, zone, order, migratetype, code, frames):
 
 
 @_kernel
-def play(a, zone, migratetype, code, held, orders, picks):
+def churn(a, zone, migratetype, code, slots, orders, picks):
     """Allocate into each picked slot that is empty, free each that is not. Returns (picks done, requests failed).
 
     Stops at a slot whose frame is not in use, or that has no such order. What the picks to come will touch is fetched
@@ -502,32 +481,32 @@ def play(a, zone, migratetype, code, held, orders, picks):
     failed, i, end = _ZERO, _ZERO, U(picks.size)
     while i < end:
         if i + _TWO * _AHEAD < end:
-            _prefetch(held, U(picks[i + _TWO * _AHEAD]))
+            _prefetch(slots, U(picks[i + _TWO * _AHEAD]))
             _prefetch(orders, U(picks[i + _TWO * _AHEAD]))
-            ahead = U(held[picks[i + _AHEAD]])
+            ahead = U(slots[picks[i + _AHEAD]])
             if ahead != NONE:
                 _prefetch(a.state, ahead)
                 _prefetch(a.links, ahead << _ONE)
         slot = U(picks[i])
         order = U(orders[slot])
-        frame = U(held[slot])
+        frame = U(slots[slot])
         if order > a.top:
             break
         if frame != NONE:
             if not _vacate(a, frame, order):
                 break
-            _free_one(a, frame, order)
+            _free_one(a, frame, order, _AT_HEAD)
             frame = NONE
             i += _ONE
             if i == end or picks[i] != slot:
-                held[slot] = NONE
+                slots[slot] = NONE
                 continue
         frame = _take(a, zone, order, migratetype)
         if frame == NONE:
             failed += _ONE
         else:
             _occupy(a, frame, order, code)
-        held[slot] = frame
+        slots[slot] = frame
         i += _ONE
     return i, failed
 
@@ -570,7 +549,7 @@ def move_free(a, start, end, migratetype):
         new = (old & ~_TYPE) | migratetype
         entry = _entry(a, frame, order)
         _leave(a, entry, order, old)
-        _enter_tail(a, entry, order, new)
+        _enter(a, entry, order, new, _AT_TAIL)
         a.pages[old] -= _ONE << order
         a.pages[new] += _ONE << order
         frame = _next_head(a, frame + (_ONE << order), end)
@@ -834,11 +813,9 @@ def _check_block(a, entry, frame, order, group):
     if a.group[frame >> a.pageblock] != group:
         return FOREIGN
     buddy = frame ^ (_ONE << order)
-    if order < a.top and a.state[buddy] == HEAD | _BYTE(order):
-        other = U(a.group[buddy >> a.pageblock])
-        fall_back = (other & _TYPE) <= _RECLAIMABLE and (group & _TYPE) <= _RECLAIMABLE
-        if other == group or (other >> _ZONE == group >> _ZONE and fall_back):
-            return UNMERGED
+    free = order < a.top and a.state[buddy] == HEAD | _BYTE(order)
+    if free and _mergeable(U(group), U(a.group[buddy >> a.pageblock])):
+        return UNMERGED
     return OK
 
 

@@ -19,7 +19,7 @@ from hotbank.model.compiled.buddy import GROUP_BITS, NONE, Arrays, U
 from hotbank.model.frames import CODE, FREE, KINDS, OFFLINE, POISON, Buffer, FreeBlock, MigrateType, Shape
 
 _TYPES = len(MigrateType)
-_POISONED = CODE[Kind.POISONED]
+_POISONED, _RESERVED = CODE[Kind.POISONED], CODE[Kind.RESERVED]
 _ZONES = 63
 _NO_ZONE = _ZONES << GROUP_BITS  # the zone of frames that are in none; its lists stay empty
 _GROUPS = (_ZONES + 1) << GROUP_BITS
@@ -114,9 +114,9 @@ class CompiledFrames:
     # Allocating and freeing
 
     def release(self, start: int, end: int) -> None:
-        self._check_range(start, end)
-        done = buddy.release(self._a, U(start), U(end))
-        assert done, f"[{start:#x}, {end:#x}) is not reserved"
+        reserved = self._count(start, end)[_RESERVED]
+        assert reserved == end - start, f"[{start:#x}, {end:#x}) is not reserved"
+        buddy.release(self._a, U(start), U(end))
 
     def alloc(self, zone: int, order: int, migratetype: int, count: int, kind: Kind, floor: int = 0) -> list[int]:
         usable = self.free_pages(zone) - (0 if migratetype == MigrateType.MOVABLE else self.free_cma(zone))
@@ -132,22 +132,22 @@ class CompiledFrames:
         assert not blocks.size or not np.bitwise_or.reduce(blocks) & ((1 << order) - 1), "blocks are not aligned"
         self._all_in_use(buddy.free(self._a, blocks, U(order)), blocks, "freed twice")
 
-    def play(
+    def churn(
         self,
         zone: int,
         migratetype: int,
         kind: Kind,
-        held: array[int] | memoryview,
+        slots: array[int] | memoryview,
         orders: Buffer,
         picks: Buffer,
     ) -> int:
-        slots, sizes, chosen = _view(held), np.frombuffer(orders, np.uint8), _view(picks)
+        blocks, sizes, chosen = _view(slots), np.frombuffer(orders, np.uint8), _view(picks)
         sizes.flags.writeable = chosen.flags.writeable = False  # else each mixture would be compiled by itself
         assert zone < self._zones, f"no zone {zone}"
-        assert sizes.size == slots.size, "each slot has an order"
-        assert not chosen.size or chosen.max() < slots.size, "no such slot"
+        assert sizes.size == blocks.size, "each slot has an order"
+        assert not chosen.size or chosen.max() < blocks.size, "no such slot"
         group, code = U(zone << GROUP_BITS), np.uint8(CODE[kind])
-        done, failed = buddy.play(self._a, group, U(migratetype), code, slots, sizes, chosen)
+        done, failed = buddy.churn(self._a, group, U(migratetype), code, blocks, sizes, chosen)
         self._all_in_use(done, chosen, "no such order, or the block is not in use, of slot")
         return int(failed)
 
