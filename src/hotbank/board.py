@@ -87,10 +87,9 @@ class Board:
         """The power domain of that name, or None."""
         return next((d for d in self.domains if d.name == name), None)
 
-    def blocks(self, bank: Bank) -> tuple[int, ...]:
-        """Numbers of the memory blocks that the bank touches: physical address / block size."""
-        last = (bank.range.end - 1) // self.block_size
-        return tuple(range(bank.range.start // self.block_size, last + 1))
+    def blocks(self, bank: Bank) -> range:
+        """Numbers of the memory blocks that the bank touches, in the kernel or not."""
+        return bank.range.blocks(self.block_size)
 
 
 def find(name: str | os.PathLike[str]) -> Path:

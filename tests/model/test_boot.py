@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from hotbank import board
+from hotbank import board, zones
 from hotbank.errors import FormatError, HotbankError, KernelError, Refusal
-from hotbank.firmware import describe
+from hotbank.firmware import describe, memory_map
 from hotbank.memory import GIB, Kind, Zone
 from hotbank.model import Model
 from hotbank.model.zoning import MemoryBlock
@@ -161,6 +161,40 @@ def test_a_hidden_bank_is_absent() -> None:
     bank = model.snapshot().bank("high")
     assert bank is not None
     assert (bank.kernel, bank.blocks, bank.used) == ("absent", (), 0)
+
+
+TWO_NODES = """
+name = "two-nodes"
+arch = "arm64"
+block_size = "128M"
+describe = "srat"
+[bank.first]
+start = "1G"
+size = "1G"
+node = 1
+[bank.second]
+start = "2G"
+size = "1G"
+node = 0
+[bank.third]
+start = "3G"
+size = "1G"
+node = 1
+movable = true
+at_boot = false
+"""
+
+
+def test_nodes_of_an_srat_are_numbered_as_the_zones_are() -> None:
+    """The first processor's domain is node 0, wherever its memory lies."""
+    wanted = board.loads(TWO_NODES)
+    layout = zones.predict(
+        memory_map(describe(wanted, "srat").data), arch="arm64", page_size=4096, block_size=wanted.block_size
+    )
+    expected = {(span.node, span.zone, span.start_pfn) for span in layout.zones}
+    snapshot = Model.boot(wanted).snapshot()
+    assert {(z.node, z.zone, z.start_pfn) for z in snapshot.zones} == expected
+    assert {bank.name: bank.node for bank in snapshot.banks} == {"first": 1, "second": 0, "third": 1}
 
 
 def test_boot_is_quick() -> None:

@@ -311,6 +311,28 @@ def test_content_survives_migration_and_shared_pages_stay_shared() -> None:
     model.validate()
 
 
+def test_a_fork_that_costs_the_parent_its_life_leaves_nothing() -> None:
+    model = small_model()
+    parent = model.spawn("server")
+    model.share(parent, 300)
+    model.grow(parent, model.free() // 2 + 400)
+    with pytest.raises(KernelError, match="ESRCH"):
+        model.fork(parent)
+    assert model.tasks.oom_killed == [parent]
+    assert not model.tasks.processes
+    model.spawn("other", anon_pages=300)
+    model.validate()
+
+
+def test_a_process_that_is_refused_memory_is_not_there() -> None:
+    model = small_model()
+    before = dict(model.tasks.processes)
+    with pytest.raises(KernelError, match=r"ENOMEM|ESRCH"):
+        model.spawn("large", anon_pages=model.free() * 2)
+    assert model.tasks.processes == before
+    model.validate()
+
+
 def test_a_pinned_page_outlives_its_process() -> None:
     model = small_model()
     pid = model.spawn("vmsplicer", anon_pages=10)

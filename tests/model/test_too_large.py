@@ -35,6 +35,44 @@ def test_the_estimate_is_held_against_available_memory(monkeypatch: pytest.Monke
     assert "hotbank[fast]" in caught.value.remedy
 
 
+@pytest.mark.parametrize("name", backend.BACKENDS)
+def test_a_boot_is_measured_by_the_backend_it_was_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1 GiB of frames of 4 KiB, and a byte less than that backend needs for them."""
+    monkeypatch.setattr(backend, "_available", lambda: backend.BYTES_PER_FRAME[name] * (GIB >> 12) - 1)
+    with pytest.raises(Refusal) as caught:
+        Model.boot(board.loads(BOARD.replace("SIZE", "1G")), backend=name)
+    assert caught.value.code is Code.NO_CAPACITY
+
+
+class Counted(int):
+    """A block number that counts how often it is compared."""
+
+    times = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.times += 1
+        return int(self) == other
+
+    def __lt__(self, other: int) -> bool:
+        Counted.times += 1
+        return int(self) < other
+
+    def __hash__(self) -> int:
+        return hash(int(self))
+
+
+def test_a_snapshot_of_a_tebibyte_looks_at_each_block_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "_available", lambda: 4 * TIB)
+    model = Model.boot(board.loads(BOARD.replace("SIZE", "1T")))
+    for block in model.hotplug.blocks.values():
+        block.number = Counted(block.number)
+    model.hotplug.blocks = {block.number: block for block in model.hotplug.blocks.values()}
+    Counted.times = 0
+    bank = model.snapshot().banks[0]
+    assert len(bank.blocks) == TIB // (128 << 20)
+    assert Counted.times <= 8 * len(bank.blocks)
+
+
 def test_available_memory_is_read_from_the_kernel() -> None:
     assert 64 << 20 < backend._available() < 1024 * TIB
 

@@ -9,8 +9,9 @@ those of Debian's arm64 kernels and of the small arm kernel of our port (docs/mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Protocol
 
 from hotbank import kernels, zones
@@ -22,7 +23,7 @@ from hotbank.machine import OnlinePolicy
 from hotbank.memory import MIB, BlockState, Kind, MemoryMap, Online, Range, Reservation, Zone, merge
 from hotbank.model.alloc import GFP_KERNEL, GFP_RECLAIMABLE, PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.backend import check_room
-from hotbank.model.frames import CODE, OFFLINE, MigrateType
+from hotbank.model.frames import CODE, OFFLINE, Frames, MigrateType
 from hotbank.model.geometry import Geometry
 from hotbank.model.tasks import Tasks
 from hotbank.model.zoning import USUAL, MemoryBlock, Rules
@@ -97,13 +98,13 @@ class BootMemory:
         return populate(self, allocator, tasks)
 
 
-def prepare(board: Board, firmware: MemoryMap, cmdline: str, kernel: str) -> BootMemory:
+def prepare(board: Board, firmware: MemoryMap, cmdline: str, kernel: str, backend: str | None = None) -> BootMemory:
     """Predict the zones and lay the frames out.
 
     Raises Refusal when there is no memory to boot from, or more than a model could have here.
     """
     described = [region.range for region in firmware.regions] + [bank.range for bank in board.banks]
-    check_room(sum(part.size for part in merge(described)) // board.page_size)
+    check_room(sum(part.size for part in merge(described)) // board.page_size, backend)
     arch = kernels.arch_to_boot(board.arch)
     layout = zones.predict(
         firmware,
@@ -207,17 +208,25 @@ def _attach(boot: BootMemory, allocator: PageAllocator, span: zones.ZoneSpan) ->
     geometry, frames = boot.geometry, allocator.frames
     state = allocator.zone(span.node, Zone(span.zone))
     state.start_pfn, state.spanned = span.start_pfn, span.spanned
-    page, size = geometry.page_size, 1 << geometry.shape.pageblock_order
+    page, size = geometry.page_size, 1 << frames.shape.pageblock_order
     whole = Range(span.start_pfn * page, span.end_pfn * page)
     for part in _memory_of(boot, span.node, whole):
         for start, end in geometry.runs(part):
-            for pageblock in range(start & -size, end, size):
-                if frames.zone(pageblock) < 0:
-                    frames.attach(state.number, pageblock, pageblock + size)
-                    frames.set_kind(pageblock, pageblock + size, Kind.HOLE)
+            for first, last in _outside(frames, start & -size, end):
+                frames.attach(state.number, first, last)
+                frames.set_kind(first, last, Kind.HOLE)
             frames.set_kind(start, end, Kind.RESERVED)
         state.grow_present(part.start // page, part.end // page)
     return state
+
+
+def _outside(frames: Frames, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Stretches of pageblocks from ``start`` up to ``end`` that are in no zone yet."""
+    size = 1 << frames.shape.pageblock_order
+    for outside, run in groupby(range(start, end, size), lambda frame: frames.zone(frame) < 0):
+        if outside:
+            pageblocks = list(run)
+            yield pageblocks[0], pageblocks[-1] + size
 
 
 def _memory_of(boot: BootMemory, node: int, span: Range) -> tuple[Range, ...]:

@@ -11,7 +11,7 @@ import errno
 import random
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import groupby
@@ -33,7 +33,7 @@ from hotbank.machine import (
     Survey,
     ZoneInfo,
 )
-from hotbank.memory import BlockState, KernelState, Kind, MemoryMap, Online, Power, Range, merge
+from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Range, merge
 from hotbank.model.alloc import GFP_BALLOON, PageAllocator
 from hotbank.model.backend import check_room, new_frames
 from hotbank.model.boot import Start, prepare
@@ -127,12 +127,10 @@ class Model:
         """
         data = describe(board, _form(board)).data if description is None else description
         firmware = memory_map(data)
-        if description is None and _form(board) == "srat":
-            firmware = _without_absent(firmware, board)
         line = cmdline if cmdline is not None else firmware.cmdline or board.cmdline
         return cls(
             board,
-            prepare(board, firmware, line, kernel),
+            prepare(board, firmware, line, kernel, backend),
             clock=clock,
             costs=costs,
             seed=seed,
@@ -163,7 +161,7 @@ class Model:
         blocks = prepare(bare, firmware, line, kernel).layout.blocks
         banks = tuple(Bank(f"memory{b.block}", Range.sized(b.block * block_size, block_size)) for b in blocks)
         board = Board(name, arch, page_size, block_size, banks=banks)
-        return cls(board, prepare(board, firmware, line, kernel), clock=clock, seed=seed, backend=backend)
+        return cls(board, prepare(board, firmware, line, kernel, backend), clock=clock, seed=seed, backend=backend)
 
     @classmethod
     def restore(
@@ -196,14 +194,14 @@ class Model:
     def snapshot(self) -> Snapshot:
         """Everything at one moment."""
         with self._lock:
-            blocks = tuple(self._block(block) for _, block in sorted(self.hotplug.blocks.items()))
+            blocks = {number: self._block(block) for number, block in sorted(self.hotplug.blocks.items())}
             return Snapshot(
                 machine=f"model:{self.board.name}",
                 arch=self.arch,
                 page_size=self.board.page_size,
                 block_size=self.board.block_size,
                 boot_id=self._boot_id,
-                blocks=blocks,
+                blocks=tuple(blocks.values()),
                 zones=tuple(self._zones()),
                 banks=tuple(self._bank(bank, blocks) for bank in self.board.banks),
                 domains=tuple(self._domain(domain) for domain in self.board.domains),
@@ -412,23 +410,18 @@ class Model:
                     reclaimable=clean.get(zone.number, 0),
                 )
 
-    def _bank(self, bank: Bank, blocks: tuple[Block, ...]) -> BankStatus:
-        numbers = self.board.blocks(bank)
-        mine = [block for block in blocks if block.number in numbers]
-        zones = {block.valid_zones[0] for block in mine if block.state is not BlockState.OFFLINE}
-        return BankStatus(
-            name=bank.name,
-            range=bank.range,
-            kernel=KernelState.STUCK if bank.name in self._stuck else _kernel_state(mine, len(numbers)),
-            power=self._power[bank.domain] if bank.domain else Power.ON,
-            blocks=tuple(block.number for block in mine),
+    def _bank(self, bank: Bank, blocks: Mapping[int, Block]) -> BankStatus:
+        return BankStatus.of(
+            bank.name,
+            bank.range,
+            (blocks[number] for number in self.board.blocks(bank) if number in blocks),
+            self._power[bank.domain] if bank.domain else Power.ON,
+            stuck=bank.name in self._stuck,
             at_boot=bank.at_boot,
             movable=bank.movable,
             route=bank.route,
             domain=bank.domain,
-            zone=zones.pop() if len(zones) == 1 else None,
-            node=bank.node if bank.node is not None else (mine[0].node if mine else None),
-            used=sum(block.used or 0 for block in mine),
+            node=bank.node,
         )
 
     def _domain(self, domain: Domain) -> DomainStatus:
@@ -678,19 +671,3 @@ class Model:
 def _form(board: Board) -> str:
     """Outside 32-bit ARM a command line can't say where memory is: such a board has a device tree as well."""
     return "dtb" if board.describe == "cmdline" and not kernels.arch(board.arch).mem_has_start else board.describe
-
-
-def _without_absent(firmware: MemoryMap, board: Board) -> MemoryMap:
-    """An SRAT lists memory that may be added later; the firmware's memory map, which we have not, leaves it out."""
-    absent = [bank.range for bank in board.banks if not bank.at_boot]
-    regions = tuple(r for r in firmware.regions if not any(a.contains(r.range) for a in absent))
-    return MemoryMap(regions, firmware.reserved, firmware.pmem, firmware.dma_limit, firmware.cmdline)
-
-
-def _kernel_state(present: list[Block], expected: int) -> KernelState:
-    states = {block.state for block in present}
-    if not states:
-        return KernelState.ABSENT
-    if len(present) == expected and states == {BlockState.ONLINE}:
-        return KernelState.ONLINE
-    return KernelState.OFFLINE if states == {BlockState.OFFLINE} else KernelState.PARTIAL

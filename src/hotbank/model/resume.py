@@ -40,12 +40,7 @@ def captured_board(snapshot: Snapshot) -> Board:
 def captured_numbers(board: Board, snapshot: Snapshot) -> tuple[int, ...]:
     """The memory blocks there were, and those that banks would bring."""
     there = {block.number for block in snapshot.blocks}
-    return tuple(sorted(there.union(*(range_of(board, bank) for bank in board.banks))))
-
-
-def range_of(board: Board, bank: Bank) -> range:
-    """The blocks that a bank touches, without a list of them."""
-    return range(bank.range.start // board.block_size, -(-bank.range.end // board.block_size))
+    return tuple(sorted(there.union(*map(board.blocks, board.banks))))
 
 
 @dataclass(slots=True)

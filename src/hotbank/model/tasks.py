@@ -97,13 +97,18 @@ class Tasks:
     # Processes
 
     def spawn(self, comm: str, *, anon_pages: int = 0) -> int:
-        """Start a process; returns its pid."""
+        """Start a process; returns its pid. Nothing is left of one that is refused memory (ENOMEM, ESRCH)."""
         pid = self._next_pid
         self._next_pid += 1
         process = Process(pid, Holder(Kind.ANON, comm, pid), Holder(Kind.PAGE_TABLE, comm, pid))
         self.processes[pid] = process
-        self._map_tables(process)
-        self.grow(pid, anon_pages)
+        try:
+            self._map_tables(process)
+            self.grow(pid, anon_pages)
+        except KernelError:
+            if pid in self.processes:
+                self.exit(pid)
+            raise
         return pid
 
     def grow(self, pid: int, pages: int) -> None:
@@ -130,9 +135,15 @@ class Tasks:
             self._detach(segment)
 
     def fork(self, pid: int) -> int:
-        """A child that maps the parent's segments and copies its anonymous pages at once; returns its pid."""
+        """A child that maps the parent's segments and copies its anonymous pages at once; returns its pid.
+
+        ENOMEM; ESRCH if room for the child cost the parent its life.
+        """
         parent = self.process(pid)
         child = self.spawn(parent.holder.comm, anon_pages=len(parent.pages))
+        if pid not in self.processes:
+            self.exit(child)
+            raise KernelError(errno.ESRCH, f"process {pid}", detail="killed by the OOM killer while it forked")
         for segment in parent.segments:
             segment.users += 1
         self.processes[child].segments += parent.segments

@@ -90,7 +90,7 @@ def inodes(machine: QemuMachine) -> int:
     return int(machine.runner.run("ls /mnt | wc -l", timeout=120))
 
 
-def blocks(machine: QemuMachine) -> tuple[int, ...]:
+def blocks(machine: QemuMachine) -> range:
     """The blocks of the upper bank."""
     bank = machine.board.bank("high")
     assert bank is not None
