@@ -21,7 +21,7 @@ from hotbank.boards_qemu.parts import bank_module, initramfs, kernel_build
 from hotbank.boards_qemu.parts.packages import Archive, cache_folder
 from hotbank.boards_qemu.port import Boot
 from hotbank.boards_qemu.qemu import Qemu
-from hotbank.boards_qemu.supervisor import QemuMachine, wait_until_up
+from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.firmware import atags, devicetree
 from hotbank.memory import MIB, MemoryRegion, Range
 
@@ -82,7 +82,7 @@ def booted(
             dram.discard(backing)
             raise
         with machine:
-            wait_until_up(machine)
+            machine.wait_until_up()
             yield machine
 
 

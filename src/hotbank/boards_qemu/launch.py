@@ -22,7 +22,7 @@ from hotbank.boards_qemu.parts import bank_module, initramfs
 from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder, no_progress
 from hotbank.boards_qemu.port import Boot, GuestKernel, Port
 from hotbank.boards_qemu.qemu import Command, Qemu
-from hotbank.boards_qemu.supervisor import QemuMachine, wait_until_up
+from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import BoardError, MachineError
 
 PROGRAMS = ("busybox-static", "python3-minimal", "libpython3-stdlib")
@@ -141,7 +141,7 @@ def start(prepared: Prepared, on_end: Callable[[], None] = lambda: None) -> Qemu
         dram.discard(files)
         raise
     try:
-        wait_until_up(machine)
+        machine.wait_until_up()
     except BaseException:
         machine.close()
         raise

@@ -11,7 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from hotbank.boards_qemu.qemu import Qemu
 from hotbank.errors import MachineError
+from hotbank.guest import serial
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +106,40 @@ class Runner:
             pass  # the stream broke: every waiting job hears so below
         for job in list(self._jobs.values()):
             job.finish(None)
+
+
+class ShellPort:
+    """The runner's port: connected before the guest opens it, since a program that finds nobody at the other end reads
+    nothing and ends (drivers/char/virtio_console.c, ``port_fops_read``). Safe to use from several threads."""
+
+    def __init__(self, qemu: Qemu) -> None:
+        self._qemu = qemu
+        self._turn = threading.Lock()
+        self._stream: socket.socket | None = None
+        self._runner: Runner | None = None
+
+    def connect(self) -> None:
+        """Be at the other end from now on. Raises MachineError."""
+        with self._turn:
+            self._connected()
+
+    def runner(self, patience: float) -> Runner:
+        """Commands in the guest. Raises MachineError when its runner is not there in ``patience`` seconds."""
+        with self._turn:
+            stream = self._connected()
+            if self._runner is None:
+                self._qemu.wait_open(serial.RUNNER, patience)
+                self._runner = Runner(stream)
+            return self._runner
+
+    def close(self) -> None:
+        """Hang up; whoever still waits for the runner is not waited for."""
+        if self._runner is not None:
+            self._runner.close()
+        if self._stream is not None:
+            self._stream.close()
+
+    def _connected(self) -> socket.socket:
+        if self._stream is None:
+            self._stream = self._qemu.connect(serial.RUNNER)
+        return self._stream

@@ -19,11 +19,11 @@ from hotbank.board import Board, Domain
 from hotbank.boards_qemu.dram import BankFile, BankSwitch, discard
 from hotbank.boards_qemu.gpio import GpioSwitch, line_is_high
 from hotbank.boards_qemu.qemu import Qemu
-from hotbank.boards_qemu.shell import Runner
-from hotbank.errors import Code, KernelError, MachineError, Refusal, SwitchError
+from hotbank.boards_qemu.shell import Runner, ShellPort
+from hotbank.errors import KernelError, MachineError, SwitchError
 from hotbank.guest import serial
 from hotbank.host.switch import Switch
-from hotbank.machine import Clock, DomainStatus, Pages, Reading, Snapshot, Survey, WallClock
+from hotbank.machine import Clock, DomainStatus, Pages, Reading, Snapshot, Survey, WallClock, no_such, refuse_dark
 from hotbank.memory import Online, Power
 from hotbank.remote import Remote, SocketStream
 
@@ -64,14 +64,18 @@ class QemuMachine:
     """
 
     def __init__(
-        self, board: Board, qemu: Qemu, files: Mapping[str, BankFile], lines: Mapping[str, int] | None = None
+        self,
+        board: Board,
+        qemu: Qemu,
+        files: Mapping[str, BankFile],
+        lines: Mapping[str, int] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.board, self.qemu, self.files, self._lines = board, qemu, files, lines or {}
-        self._clock = WallClock()
+        self._clock = clock or WallClock()
         self._changes, self._reads = AgentPort(qemu, serial.CHANGE), AgentPort(qemu, serial.READ)
         self._switches = {domain.name: self._switch_of(domain) for domain in board.domains}
-        self._runner_stream = qemu.connect(serial.RUNNER)
-        self._runner: Runner | None = None
+        self._shell = ShellPort(qemu)
 
     @property
     def clock(self) -> Clock:
@@ -80,11 +84,17 @@ class QemuMachine:
 
     @property
     def runner(self) -> Runner:
-        """Shell commands in the guest."""
-        if self._runner is None:
-            self.qemu.wait_open(serial.RUNNER, PATIENCE)
-            self._runner = Runner(self._runner_stream)
-        return self._runner
+        """Shell commands in the guest. Raises MachineError when nobody there takes them in ``PATIENCE`` seconds."""
+        return self._shell.runner(PATIENCE)
+
+    def wait_until_up(self) -> None:
+        """Return when the guest's agent has answered. Raises MachineError with the guest's last words."""
+        self._shell.connect()
+        try:
+            self.snapshot()
+        except MachineError as e:
+            lines = [line for line in self.qemu.console_log().splitlines() if line.strip()]
+            raise MachineError(f"{self.board.name} did not come up: {e}", remedy="\n".join(lines[-5:])) from e
 
     def snapshot(self) -> Snapshot:
         """The guest's, with the power that its banks really have."""
@@ -143,7 +153,10 @@ class QemuMachine:
     def set_power(self, domain: str, want: Power) -> None:
         """Switch the supply of the domain's banks where they have one, and destroy their content, or give them random
         content."""
-        self._switch(domain).turn(want)
+        switch = self._switch(domain)
+        if want is not Power.ON:
+            self._check_nothing_there(domain, want)
+        switch.turn(want)
 
     def reading(self) -> Reading:
         """The guest's, on this host's clock."""
@@ -154,9 +167,7 @@ class QemuMachine:
         self.qemu.stop()
         for link in (self._changes, self._reads):
             link.close()
-        if self._runner is not None:
-            self._runner.close()
-        self._runner_stream.close()
+        self._shell.close()
         discard(self.files)
 
     def __enter__(self) -> QemuMachine:
@@ -175,12 +186,21 @@ class QemuMachine:
 
     def _switch(self, domain: str) -> Switch:
         if domain not in self._switches:
-            raise SwitchError(f"there is no power domain {domain}")
+            raise no_such(self.board.name, "domain", domain, self._switches)
         return self._switches[domain]
+
+    def _check_nothing_there(self, domain: str, want: Power) -> None:
+        """The interlock, on what the guest's kernel has now; a guest with another board's file can't vouch."""
+        seen = self._reads.machine().snapshot()
+        if seen.domain(domain) is None:
+            raise SwitchError(f"the guest knows no power domain {domain}: its board is another one")
+        refuse_dark(seen, domain, want)
 
     def _power_now(self, domain: DomainStatus) -> Power:
         """As ``power``, with what the guest has just said of the domain."""
-        switch = self._switch(domain.name)
+        switch = self._switches.get(domain.name)
+        if switch is None:
+            return Power.UNKNOWN
         try:
             return switch.agreed(domain.power) if isinstance(switch, GpioSwitch) else switch.status()
         except SwitchError:
@@ -189,23 +209,30 @@ class QemuMachine:
     def _is_plugged(self, name: str) -> bool:
         bank = self.board.bank(name)
         if bank is None:
-            raise Refusal(Code.NO_SUCH_BANK, f"{self.board.name} has no bank {name}")
+            raise no_such(self.board.name, "bank", name, (bank.name for bank in self.board.banks))
         return bank.route == "virtio-mem"
 
     def _resize(self, bank: str, size: int, what: str) -> None:
         """Ask the guest for a size and wait until it has it, and its memory blocks are there or gone, which comes a
         moment later (drivers/virtio/virtio_mem.c, ``virtio_mem_sbm_plug_and_add_mb``). The guest never says no: at the
-        limit the wish is taken back (Documentation: qemu virtio-mem, ``requested-size`` and ``size``)."""
+        limit the wish is taken back, and the guest gets as long to follow that (Documentation: qemu virtio-mem,
+        ``requested-size`` and ``size``)."""
         before = self._plugged_size(bank)
+        if not self._reaches(bank, size):
+            detail = f"the guest did not reach {size} bytes in {_PLUG_LIMIT:g} s"
+            if not self._reaches(bank, before):
+                detail += f", nor did it come back to {before}: it has {self._plugged_size(bank)}"
+            raise KernelError(errno.EAGAIN, what, detail=detail)
+
+    def _reaches(self, bank: str, size: int) -> bool:
+        """Wish it; True once the guest has it, False at the limit."""
         self._request(bank, size)
         until = self._clock.now() + _PLUG_LIMIT
         while self._plugged_size(bank) != size or self._blocks_of(bank) != size // self.board.block_size:
             if self._clock.now() >= until:
-                self._request(bank, before)
-                raise KernelError(
-                    errno.EAGAIN, what, detail=f"the guest did not reach {size} bytes in {_PLUG_LIMIT:g} s"
-                )
+                return False
             self._clock.sleep(_POLL)
+        return True
 
     def _blocks_of(self, bank: str) -> int:
         status = self._reads.machine().snapshot().bank(bank)
@@ -217,12 +244,3 @@ class QemuMachine:
     def _request(self, bank: str, size: int) -> None:
         path = f"/machine/peripheral/bank-{bank}"
         self.qemu.qmp.execute("qom-set", path=path, property="requested-size", value=size)
-
-
-def wait_until_up(machine: QemuMachine) -> None:
-    """Return when the guest's agent has answered. Raises MachineError with the guest's last words."""
-    try:
-        machine.snapshot()
-    except MachineError as e:
-        lines = [line for line in machine.qemu.console_log().splitlines() if line.strip()]
-        raise MachineError(f"{machine.board.name} did not come up: {e}", remedy="\n".join(lines[-5:])) from e
