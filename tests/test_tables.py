@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TABLES = ("hotbank.host",)  # packages whose docstring is a table of their files
+TABLES = ("hotbank.host", "hotbank.sysfs")  # packages whose docstring is a table of their files
 
 
 @pytest.mark.parametrize("package", TABLES)

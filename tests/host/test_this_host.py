@@ -18,10 +18,12 @@ import pytest
 
 from hotbank.host import Host, owners
 from hotbank.host import tree as files
+from hotbank.host.ram import Ram
 from hotbank.host.survey import survey
-from hotbank.host.tree import MEMORY, Tree
+from hotbank.host.tree import Tree
 from hotbank.machine import WallClock
 from hotbank.memory import BlockState, Kind
+from hotbank.sysfs.names import MEMORY
 
 
 def _sees_pages() -> bool:
@@ -160,7 +162,7 @@ def test_a_survey_of_many_blocks_takes_no_more_memory(host: Host) -> None:
     size = host.snapshot().block_size
     wide = type(first)(0, type(first.range)(first.range.start, first.range.start + 16 * size), first.state)
     tracemalloc.start()
-    survey(host.tree, wide, page_size=os.sysconf("SC_PAGE_SIZE"), clock=WallClock(), ram=files.ram(host.tree))
+    survey(host.tree, wide, page_size=os.sysconf("SC_PAGE_SIZE"), clock=WallClock(), ram=Ram.of(host.tree))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 12 << 20

@@ -14,6 +14,7 @@ from hotbank import board as boards
 from hotbank.errors import KernelError, MachineError
 from hotbank.host import Host
 from hotbank.host import tree as files
+from hotbank.host.ram import Ram
 from hotbank.host.tree import Tree
 from hotbank.machine import ZoneInfo
 from hotbank.memory import MIB, BlockState, KernelState, Power, Range
@@ -86,7 +87,7 @@ def test_zones_of_captured_boots(blocks: Path, tmp_path: Path) -> None:
     assert found
     assert found == _twin((root / "proc/zoneinfo").read_text())
     assert files.page_size(Tree(root)) == 4096
-    assert all(files.ram(Tree(root)).at_boot(b.range) for b in files.blocks(Tree(root), 128 * MIB))
+    assert all(Ram.of(Tree(root)).at_boot(b.range) for b in files.blocks(Tree(root), 128 * MIB))
 
 
 def test_reserves_of_a_captured_boot(tmp_path: Path) -> None:
@@ -171,19 +172,19 @@ IOMEM = """00000000-00000fff : Reserved
 
 def test_iomem_tells_boot_memory_and_holes(tmp_path: Path) -> None:
     tree = Tree(write(tmp_path, {"proc/iomem": IOMEM, "proc/sys/kernel/arch": "aarch64\n"}))
-    ram = files.ram(tree)
+    ram = Ram.of(tree)
     parts = [Range.sized(start, 128 * MIB) for start in (0x40000000, 0x50000000, 0x150000000, 0x60000000, 0x70000000)]
     assert [ram.at_boot(p) for p in parts] == [True, False, False, True, True]
     assert [ram.covers(p) for p in parts] == [True, True, True, False, False]
     write(tmp_path, {"sys/bus/acpi/devices/PNP0C80:00/status": "15\n"})
-    assert [files.ram(tree).at_boot(p) for p in parts] == [None, False, False, None, None]
+    assert [Ram.of(tree).at_boot(p) for p in parts] == [None, False, False, None, None]
 
 
 def test_hidden_addresses_are_unknown(tmp_path: Path) -> None:
     hidden = (
         "00000000-00000000 : System RAM\n  00000000-00000000 : Kernel code\n00000000-00000000 : System RAM (kmem)\n"
     )
-    ram = files.ram(Tree(write(tmp_path, {"proc/iomem": hidden})))
+    ram = Ram.of(Tree(write(tmp_path, {"proc/iomem": hidden})))
     assert ram.resources is None
     assert ram.covers(Range(0, 4096)) is None
     assert ram.at_boot(Range(0, 4096)) is None
@@ -200,7 +201,7 @@ def test_firmware_map_tells_boot_memory_on_x86(tmp_path: Path) -> None:
         "sys/firmware/memmap/1/end": "0x13fffffff\n",
         "sys/firmware/memmap/1/type": "Reserved\n",
     }
-    ram = files.ram(Tree(write(tmp_path, content)))
+    ram = Ram.of(Tree(write(tmp_path, content)))
     assert ram.at_boot(Range(0x8000000, 0x10000000)) is True
     assert ram.at_boot(Range(0x100000000, 0x108000000)) is False
 

@@ -11,10 +11,10 @@ import pytest
 
 from hotbank import board, cli
 from hotbank.host import Host
-from hotbank.host.tree import MEMORY
 from hotbank.load import Workload
 from hotbank.memory import BlockState, Kind
 from hotbank.model import Model, capture
+from hotbank.sysfs.names import MEMORY
 
 
 @pytest.fixture

@@ -73,6 +73,8 @@ def test_the_files_of_a_captured_kernel_are_its_own_again(source: Path, tmp_path
             assert isinstance(entry, Link)
             assert os.path.basename(entry.target) == os.path.basename(os.readlink(path))
     assert compared > 8
+    again = Host(write_out(made, tmp_path / "again"))
+    assert again.snapshot().zones == Host(root).snapshot().zones  # with what each zone keeps for others
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ from typing import Any
 
 from hotbank.host import Host
 from hotbank.host import tree as files
-from hotbank.host.tree import MEMORY, Tree
+from hotbank.host.tree import Tree
 from hotbank.machine import Machine, Snapshot
+from hotbank.sysfs.names import MEMORY
 
 _STATES = {"online": "online", "offline": "offline", "going-offline": "on->off"}
 _ZONES = {z.lower(): z for z in ("DMA", "DMA32", "Normal", "Highmem", "Movable", "Device", "None")}

@@ -21,9 +21,9 @@ from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.compare.operations import Operation, Verb
 from hotbank.compare.outcome import Outcome, seen
 from hotbank.errors import CancelPending, KernelError, MachineError
-from hotbank.host.tree import MEMORY, PARAMETERS
 from hotbank.machine import Pages, Snapshot
 from hotbank.memory import MIB, BlockState, Online, Range
+from hotbank.sysfs.names import MEMORY, PARAMETERS
 
 _GUEST = "hb-cmp-"  # how the names of guests' folders on this host begin
 _FOLDER = "/run/holder"

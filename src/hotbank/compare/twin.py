@@ -8,20 +8,18 @@ of poisoned pages in a block that is offline now, is carried along from the look
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hotbank.compare.operations import Operation, Verb
 from hotbank.compare.outcome import Outcome, seen
 from hotbank.errors import KernelError
-from hotbank.host.tree import MEMORY
 from hotbank.machine import Block, Pages, Snapshot
 from hotbank.memory import BlockState, Kind
 from hotbank.model import Model
 from hotbank.model.capture import BlockCapture, Capture
 from hotbank.model.hotplug import GOING_OFFLINE, GOING_ONLINE
-from hotbank.mount.files import File, MachineFiles
+from hotbank.sysfs.store import Stores
 
 
 class Looks:
@@ -88,10 +86,12 @@ def _attempt(model: Model, operation: Operation, patience: float) -> None:
     block, word = operation.block, operation.word
     if operation.evacuates and block is not None:
         _offline(model, operation, patience)
-    elif operation.verb in (Verb.STATE, Verb.SWITCH):
-        _store(model, f"{MEMORY}/memory{block}/{operation.verb}", word)
+    elif operation.verb is Verb.STATE and block is not None:
+        Stores(model, model).state(block, word)
+    elif operation.verb is Verb.SWITCH and block is not None:
+        Stores(model, model).online(block, word)
     elif operation.verb is Verb.AUTO_ONLINE:
-        model.set_auto_online(word)
+        Stores(model, model).auto_online(word)
     elif operation.verb is Verb.POLICY:
         model.set_policy(word, model.snapshot().policy.ratio)
     elif operation.verb is Verb.ADD and operation.bank is not None:
@@ -102,16 +102,9 @@ def _attempt(model: Model, operation: Operation, patience: float) -> None:
 
 
 def _offline(model: Model, operation: Operation, patience: float) -> None:
-    """Never through the files: theirs has no limit."""
+    """Not as a write: those have no limit."""
     assert operation.block is not None, "only blocks are evacuated"
     block = model.hotplug.block(operation.block)
     if operation.verb is Verb.SWITCH and block.state is BlockState.OFFLINE:
         return
     model.offline(operation.block, model.clock.now() + patience)
-
-
-def _store(model: Model, path: str, word: str) -> None:
-    file = MachineFiles(model, model).tree().find(path)
-    if not isinstance(file, File) or file.store is None:
-        raise KernelError(errno.ENOENT, path)
-    file.store(word)

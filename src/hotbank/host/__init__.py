@@ -2,7 +2,8 @@
 """This host, or any captured tree: the Machine protocol spoken to sysfs and procfs below a root.
 
 machine.py   Host: the protocol
-tree.py      files below a root, and what each of sysfs and procfs says about memory
+tree.py      files below a root, and what they say about memory blocks, zones and settings
+ram.py       where there is memory, and where it came from
 pages.py     kpageflags, kpagecount: what a page is, and what its references should be
 kcore.py     reference counts through /proc/kcore
 owners.py    who maps a page, whose cgroup pays for it

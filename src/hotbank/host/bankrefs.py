@@ -7,14 +7,12 @@ elsewhere lockdown takes it away.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hotbank.host.tree import Tree
-
-_CLASS = "sys/class/hotbank"
-_RANGE = re.compile(r"0x([0-9a-f]+)-0x([0-9a-f]+)")
+from hotbank.sysfs.bank import RANGE
+from hotbank.sysfs.names import BANKS, bank
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +25,11 @@ class BankRefs:
     def open(cls, tree: Tree, page_size: int) -> BankRefs | None:
         """The reference counts of that machine's banks, or None where there is no such driver."""
         banks = []
-        for name in tree.names(_CLASS):
-            span = _RANGE.fullmatch((tree.read(f"{_CLASS}/{name}/range") or "").strip())
+        for name in tree.names(BANKS):
+            span = tree.value(bank(name, "range"), RANGE)
             if span is not None:
-                frames = range(int(span[1], 16) // page_size, (int(span[2], 16) + 1) // page_size)
-                banks.append((frames, tree.path(f"{_CLASS}/{name}/refcounts")))
+                frames = range(span.start // page_size, span.end // page_size)
+                banks.append((frames, tree.path(bank(name, "refcounts"))))
         return cls(tuple(banks)) if banks else None
 
     def close(self) -> None:

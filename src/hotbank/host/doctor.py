@@ -21,9 +21,11 @@ from hotbank.board import Board
 from hotbank.errors import MachineError
 from hotbank.host import tree as files
 from hotbank.host.kcore import RefCounts
-from hotbank.host.tree import MEMORY, Tree
+from hotbank.host.ram import Ram
+from hotbank.host.tree import Tree
 from hotbank.machine import Block
 from hotbank.memory import KIB, MIB, BlockState, Range, Zone, format_size
+from hotbank.sysfs import names
 
 SCHEMA = 1
 _BIG = 512 * MIB
@@ -110,7 +112,7 @@ def _patient(tree: Tree, board: Board | None) -> Patient:
 def _hotremove(patient: Patient) -> Iterator[Finding]:
     """drivers/base/memory.c, removable_show: 1 exactly when the kernel can take memory away."""
     first = next(iter(patient.blocks), None)
-    if first and patient.tree.read(f"{MEMORY}/memory{first.number}/removable") == "0":
+    if first and patient.tree.read(names.block(first.number, "removable")) == "0":
         message = "this kernel can add memory and can't take it away"
         yield Finding(
             "NO_HOTREMOVE", Severity.BLOCKS, message, "CONFIG_MEMORY_HOTREMOVE=y in the kernel's configuration"
@@ -121,17 +123,17 @@ def _boot_memory(patient: Patient) -> Iterator[Finding]:
     """arch/arm64/mm/mmu.c, prevent_bootmem_remove_notifier."""
     if kernels.arch(patient.arch).boot_memory_leaves is not False:
         return
-    ram = files.ram(patient.tree)
+    memory = Ram.of(patient.tree)
     help_ = (
         "keep the bank out of the kernel at boot (device tree, or mem=) and add it by route kmem, virtio-mem or driver"
     )
     if patient.board is None:
-        if all(ram.at_boot(b.range) for b in patient.blocks):
+        if all(memory.at_boot(b.range) for b in patient.blocks):
             message = f"all memory was there at boot, and {patient.arch} never lets such memory go"
             yield Finding("BOOT_MEMORY", Severity.BLOCKS, message, help_)
         return
     for bank in patient.board.banks:
-        present = any(ram.at_boot(b.range) for b in patient.inside(bank.range))
+        present = any(memory.at_boot(b.range) for b in patient.inside(bank.range))
         if (bank.movable or bank.route != "none") and present:
             message = f"bank {bank.name} was there at boot, and {patient.arch} never lets such memory go"
             yield Finding("BOOT_MEMORY", Severity.BLOCKS, message, help_)
@@ -158,11 +160,11 @@ def _online(block: Block) -> bool:
 
 def _auto_online(patient: Patient) -> Iterator[Finding]:
     """mm/memory_hotplug.c, add_memory_resource: added blocks are onlined by this policy at once."""
-    policy = patient.tree.read(f"{MEMORY}/auto_online_blocks")
+    policy = patient.tree.read(names.AUTO_ONLINE)
     if policy in ("online", "online_kernel"):
         severity = Severity.BLOCKS if patient.adds_banks else Severity.INFO
         message = f"auto_online_blocks is {policy}: an added bank falls into a kernel zone and can't leave again"
-        help_ = f"echo offline > /{MEMORY}/auto_online_blocks, and memhp_default_state=offline on the command line"
+        help_ = f"echo offline > /{names.AUTO_ONLINE}, and memhp_default_state=offline on the command line"
         yield Finding("AUTO_ONLINE", severity, message, help_)
 
 
@@ -197,11 +199,10 @@ def _alignment(patient: Patient) -> Iterator[Finding]:
 
 def _cma(patient: Patient) -> Iterator[Finding]:
     """mm/page_isolation.c, has_unmovable_pages: a CMA pageblock is isolated for CMA only."""
-    for node, zone, fields in files.zone_fields(patient.tree):
-        if fields.get("cma"):
-            size = format_size(fields["cma"] * (patient.page_size or 4 * KIB))
-            message = f"zone {zone} of node {node} lends {size} to CMA; the blocks that hold them can't leave"
-            yield Finding("CMA", Severity.HURTS, message, "cma=SIZE@START outside of every bank, or cma=0")
+    for node, zone, pages in files.cma_pages(patient.tree):
+        size = format_size(pages * (patient.page_size or 4 * KIB))
+        message = f"zone {zone} of node {node} lends {size} to CMA; the blocks that hold them can't leave"
+        yield Finding("CMA", Severity.HURTS, message, "cma=SIZE@START outside of every bank, or cma=0")
 
 
 def _views(patient: Patient) -> Iterator[Finding]:
@@ -217,7 +218,7 @@ def _views(patient: Patient) -> Iterator[Finding]:
         yield Finding("VIEW_MISSING", Severity.HURTS, message, "run as root; CONFIG_PROC_KCORE=y, lockdown=none")
     else:
         refs.close()
-    if files.ram(patient.tree).resources is None:
+    if Ram.of(patient.tree).resources is None:
         message = "/proc/iomem hides its addresses: holes and boot memory can't be seen"
         yield Finding("VIEW_MISSING", Severity.HURTS, message, "run as root")
 

@@ -17,12 +17,14 @@ from hotbank.board import Bank, Board, Domain
 from hotbank.errors import CancelPending, Code, KernelError, Refusal, SwitchError
 from hotbank.host import tree as files
 from hotbank.host.klog import listening
+from hotbank.host.ram import Ram
 from hotbank.host.routes import Route, route_for
 from hotbank.host.switch import Switch, switch_for
-from hotbank.host.tree import MEMORY, Ram, Tree
+from hotbank.host.tree import Tree
 from hotbank.host.writer import Writer
 from hotbank.machine import BankStatus, Block, Clock, DomainStatus, Pages, Reading, Snapshot, Survey, WallClock
 from hotbank.memory import KIB, BlockState, KernelState, Online, Power, Range, Zone
+from hotbank.sysfs import names, vmstat
 
 SETTLE = 0.5  # seconds for a cancelled offline to let go of its block; the rest of one is for putting back and telling
 LOOK = 0.05  # seconds between two looks at whether there is still room
@@ -81,7 +83,7 @@ class Host:
             zones=files.zones(self._tree),
             banks=self._banks(blocks, domains),
             domains=domains,
-            auto_online=self._tree.read(f"{MEMORY}/auto_online_blocks") or "offline",
+            auto_online=self._tree.read(names.AUTO_ONLINE) or "offline",
             policy=files.policy(self._tree),
             boot_memory_leaves=kernels.arch(arch).boot_memory_leaves,
             pending=self._pending(blocks),
@@ -92,7 +94,7 @@ class Host:
         from hotbank.host.survey import survey  # most commands never look at a page, and start sooner without
 
         found = files.block(self._tree, self._existing(block), self._block_size)
-        return survey(self._tree, found, page_size=self._page_size, clock=self._clock, ram=files.ram(self._tree))
+        return survey(self._tree, found, page_size=self._page_size, clock=self._clock, ram=Ram.of(self._tree))
 
     def pages(self, block: int) -> Pages:
         """What every page of a block is, as far as this process may see it."""
@@ -103,13 +105,13 @@ class Host:
 
     def online(self, block: int, how: Online) -> None:
         """Write ``how`` to the block's state."""
-        name = f"{MEMORY}/memory{self._existing(block)}/state"
+        name = names.block(self._existing(block), "state")
         with _log_with_refusals(self._tree):
             self._write(name, how.value, f"{how.value} of memory{block}")
 
     def offline(self, block: int, deadline: float) -> None:
         """Write ``offline`` to the block's state; at the deadline the write is cancelled."""
-        name = f"{MEMORY}/memory{self._existing(block)}/state"
+        name = names.block(self._existing(block), "state")
         found = files.block(self._tree, block, self._block_size)
         self._refuse_without_room(found)
         self._under_way, self._interrupted = block, False
@@ -149,16 +151,17 @@ class Host:
         self._switch(domain).turn(want)
 
     def reading(self) -> Reading:
-        """/proc/zoneinfo, /proc/vmstat and /proc/pressure/memory."""
-        now = self._clock.now()
-        return Reading(now, files.zones(self._tree), files.pressure(self._tree), *files.moved(self._tree))
+        """/proc/zoneinfo, /proc/vmstat and /proc/pressure/memory, each read once."""
+        now, counters = self._clock.now(), files.counters(self._tree)
+        moved = vmstat.refaults(counters), vmstat.migrated(counters)
+        return Reading(now, files.zones(self._tree), files.pressure(self._tree), *moved)
 
     def _arch(self) -> str | None:
         named = self._board.arch if self._board else kernels.ANY
         return files.arch(self._tree) or (named if named != kernels.ANY else None)
 
     def _existing(self, block: int) -> int:
-        if not os.path.isdir(self._tree.path(f"{MEMORY}/memory{block}")):
+        if not os.path.isdir(self._tree.path(names.block(block))):
             raise KernelError(errno.ENOENT, f"memory{block}", detail="there is no such block")
         return block
 
@@ -263,7 +266,7 @@ class Host:
 
     def _banks(self, blocks: tuple[Block, ...], domains: tuple[DomainStatus, ...]) -> tuple[BankStatus, ...]:
         if self._board is None:
-            ram = files.ram(self._tree)
+            ram = Ram.of(self._tree)
             return tuple(self._block_as_bank(b, ram) for b in blocks)
         powers = {d.name: d.power for d in domains}
         return tuple(self._status(bank, blocks, powers) for bank in self._board.banks)

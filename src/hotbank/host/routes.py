@@ -16,13 +16,14 @@ from typing import Protocol
 
 from hotbank.errors import Code, KernelError
 from hotbank.host import tree as files
-from hotbank.host.tree import MEMORY, Tree
+from hotbank.host.tree import Tree
 from hotbank.memory import MIB, Range
+from hotbank.sysfs import names
+from hotbank.sysfs.bank import RANGE
 
 Write = Callable[[str, str, str], None]
 """``write(file, word, what)``: write the word, or raise KernelError about ``what``."""
 
-DRIVER_CLASS = "sys/class/hotbank"
 _ND, _DAX = "sys/bus/nd", "sys/bus/dax"
 _ALIGN = 2 * MIB  # of a dax device on 4K pages
 
@@ -83,7 +84,7 @@ class Probe(Closed):
         size, present = files.block_size(self._tree), set(files.block_numbers(self._tree))
         for address in range(span.start, span.end, size):
             if address // size not in present:
-                self._write(f"{MEMORY}/probe", f"{address:#x}", f"add of {bank} at {address:#x}")
+                self._write(f"{names.MEMORY}/probe", f"{address:#x}", f"add of {bank} at {address:#x}")
 
 
 class Driver:
@@ -108,13 +109,14 @@ class Driver:
         return False
 
     def _control(self, bank: str, span: Range, word: str) -> None:
-        folder, what = f"{DRIVER_CLASS}/{bank}", f"{word} of {bank}"
-        found = self._tree.read(f"{folder}/range")
+        what = f"{word} of {bank}"
+        found = self._tree.value(names.bank(bank, "range"), RANGE)
         if found is None:
-            raise KernelError(errno.ENODEV, what, detail=f"{self._tree.path(folder)} is missing: load hotbank_bank")
-        if _range(found) != span:
+            where = self._tree.path(names.bank(bank))
+            raise KernelError(errno.ENODEV, what, detail=f"{where} is missing: load hotbank_bank")
+        if found != span:
             raise KernelError(errno.EINVAL, what, detail=f"the driver's bank is {found}, the board's {span}")
-        self._write(f"{folder}/state", word, what)
+        self._write(names.bank(bank, "state"), word, what)
 
 
 class Kmem:
@@ -238,9 +240,3 @@ def _left(tree: Tree, span: Range) -> bool:
 def _check_gone(tree: Tree, what: str, span: Range) -> None:
     if _left(tree, span):
         raise KernelError(errno.EBUSY, what, detail="it was removed, and blocks of it are still there", code=Code.STUCK)
-
-
-def _range(text: str) -> Range | None:
-    """``0x60000000-0x7fffffff``, the last byte included."""
-    first, dash, last = text.partition("-")
-    return Range(int(first, 16), int(last, 16) + 1) if dash else None

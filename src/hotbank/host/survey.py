@@ -20,9 +20,11 @@ from hotbank.errors import Code, FormatError
 from hotbank.host import owners, pages
 from hotbank.host.bankrefs import BankRefs
 from hotbank.host.kcore import RefCounts
-from hotbank.host.tree import Ram, Tree, zone_fields
+from hotbank.host.ram import Ram
+from hotbank.host.tree import Tree, cma_pages
 from hotbank.machine import Block, Clock, Evidence, Owner, Pages, Survey
 from hotbank.memory import BlockState, Kind, Range, Zone
+from hotbank.sysfs import cma, names
 
 CHUNK = 1 << 15  # pages looked at together: no folio is larger, and 4 MiB is all the memory it takes
 EVIDENCE = 16  # pages named for each reason; all of them are counted
@@ -197,7 +199,7 @@ def _words(file: int | None, span: range) -> array[int]:
 
 def _look_for_cma(tree: Tree, views: _Views, block: Block, span: range, page_size: int, finds: _Finds) -> None:
     """CMA areas, which page flags do not show. Where not all of them could be located, ``cma`` is unseen."""
-    lent = [(node, zone, fields["cma"]) for node, zone, fields in zone_fields(tree) if fields.get("cma")]
+    lent = list(cma_pages(tree))
     if not lent:
         return
     areas = list(_cma_areas(tree, page_size))
@@ -213,12 +215,12 @@ def _look_for_cma(tree: Tree, views: _Views, block: Block, span: range, page_siz
 
 def _cma_areas(tree: Tree, page_size: int) -> Iterator[range]:
     """By debugfs (CONFIG_CMA_DEBUGFS) all of them, else those that the device tree puts in a fixed place."""
-    folder = "sys/kernel/debug/cma"
-    for name in tree.names(folder):
-        base, count = (tree.number(f"{folder}/{name}/{key}") for key in ("base_pfn", "count"))
+    for name in tree.names(names.CMA):
+        base = tree.value(f"{names.CMA}/{name}/base_pfn", cma.BASE_PFN)
+        count = tree.value(f"{names.CMA}/{name}/count", cma.COUNT)
         if base is not None and count is not None:
             yield range(base, base + count)
-    if not tree.names(folder):
+    if not tree.names(names.CMA):
         for part in _lent_by_device_tree(tree):
             yield range(part.start // page_size, part.end // page_size)
 

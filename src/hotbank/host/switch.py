@@ -17,10 +17,11 @@ from typing import Protocol
 
 from hotbank.board import Bank, Domain
 from hotbank.errors import Code, KernelError, SwitchError
-from hotbank.host.routes import DRIVER_CLASS, Write
+from hotbank.host.routes import Write
 from hotbank.host.tree import Tree
 from hotbank.host.writer import kept
 from hotbank.memory import Power
+from hotbank.sysfs import names
 
 _CLASS = "sys/class/regulator"
 _CONSUMERS = "sys/bus/platform/drivers/reg-userspace-consumer"
@@ -210,7 +211,7 @@ class Supply:
 
     def _tell(self, bank: str, word: str) -> None:
         try:
-            self._write(f"{DRIVER_CLASS}/{bank}/supply", word, f"supply of {bank} {word}")
+            self._write(names.bank(bank, "supply"), word, f"supply of {bank} {word}")
         except KernelError as e:
             raise SwitchError(f"domain {self._domain} was not turned {word}: {e}") from e
 
@@ -219,7 +220,7 @@ class Supply:
         return {bank: self._word(bank) for bank in self._banks}
 
     def _word(self, bank: str) -> str:
-        name = f"{DRIVER_CLASS}/{bank}/supply"
+        name = names.bank(bank, "supply")
         word = self._tree.read(name)
         if word is None:
             raise SwitchError(f"{self._tree.path(name)} is missing: load hotbank_bank")

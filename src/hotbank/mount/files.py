@@ -1,27 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is in each file of a mounted machine, made from its snapshot, and what a write to it does.
-
-Truth: see hotbank.mount. A write is one order: what the kernel's ``store`` does, with its errno (drivers/base/memory.c,
-``state_store``; drivers/base/core.c, ``online_store``).
-"""
+"""Which files a mounted machine has, made from its snapshot, and what a write to each does (hotbank.sysfs.store)."""
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from hotbank import kernels
-from hotbank.errors import CancelPending, KernelError
-from hotbank.host.tree import MEMORY, PARAMETERS
-from hotbank.machine import BankStatus, Block, Interruptible, Machine, OnlinePolicy, Reading, Snapshot, ZoneInfo
-from hotbank.memory import KIB, BlockState, KernelState, Online, Power, Range, merge
+from hotbank.machine import BankStatus, Block, Machine, OnlinePolicy, Snapshot
+from hotbank.memory import KIB, BlockState, KernelState, Power, Range, merge
 from hotbank.routes import route
+from hotbank.sysfs import bank as banks
+from hotbank.sysfs import block as blocks
+from hotbank.sysfs import iomem, meminfo, names, node, parameters, uname, vmstat, zoneinfo
+from hotbank.sysfs.bank import Presence, Supply
+from hotbank.sysfs.form import Form
+from hotbank.sysfs.store import Stores
 
-NODES, BANKS = "sys/devices/system/node", "sys/class/hotbank"
-NO_DEADLINE = 7 * 86400.0  # seconds: the kernel has none, and tries until a signal
-_ASK_EVERY = 0.05
-_SUPPLY = {Power.ON: "on", Power.OFF: "off"}
+_SUPPLY = {Power.ON: Supply.ON, Power.OFF: Supply.OFF}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +61,9 @@ class Folder:
         return here
 
 
+Entries = Iterator[tuple[str, File | Link | Folder]]
+
+
 class MachineFiles:
     """The files of a machine. ``writer``: where changes go, None to allow none; reads go to ``reader``, also meanwhile.
 
@@ -70,7 +71,8 @@ class MachineFiles:
     """
 
     def __init__(self, reader: Machine, writer: Machine | None) -> None:
-        self._reader, self._writer = reader, writer
+        self._reader = reader
+        self._stores = None if writer is None else Stores(reader, writer)
 
     def tree(self) -> Folder:
         """All files as the machine is now."""
@@ -81,204 +83,110 @@ class MachineFiles:
             root.put(path, entry)
         return root
 
-    def _vmstat(self) -> Iterator[tuple[str, File]]:
-        """What migration did, asked when it is read."""
-        if self._reader.reading().migrated is not None:
-            yield "proc/vmstat", File(lambda: _vmstat(self._reader.reading()))
-
-    def _memory(self, snapshot: Snapshot) -> Iterator[tuple[str, File | Link | Folder]]:
-        yield f"{MEMORY}/block_size_bytes", _text(f"{snapshot.block_size:x}")
-        yield f"{MEMORY}/auto_online_blocks", _text(snapshot.auto_online)
-        for block in snapshot.blocks:
-            folder = f"{MEMORY}/memory{block.number}"
-            for name, entry in self._block(block):
-                yield f"{folder}/{name}", entry
-
-    def _block(self, block: Block) -> Iterator[tuple[str, File | Link]]:
-        number, online = block.number, block.state is BlockState.ONLINE
-        yield "state", self._file(block.state.value, lambda word: self._set_state(number, word))
-        yield "online", self._file(str(int(online)), lambda word: self._set_online(number, word))
-        yield "valid_zones", _text(" ".join(block.valid_zones) or "none")
-        yield "removable", _text("1")  # says nothing: removable_show, since 5.10
-        yield "phys_index", _text(f"{number:08x}")
-        yield "phys_device", _text("0")
-        yield "uevent", _text("")
-        if block.node is not None:
-            yield f"node{block.node}", Link(f"../../node/node{block.node}")
-
-    def _banks(self, snapshot: Snapshot) -> Iterator[tuple[str, File]]:
-        for bank in snapshot.banks:
-            if route(bank.route).bank_files:
-                for name, entry in self._bank(bank, 16 if kernels.arch(snapshot.arch).lowmem is None else 8):
-                    yield f"{BANKS}/{bank.name}/{name}", entry
-
-    def _bank(self, bank: BankStatus, digits: int) -> Iterator[tuple[str, File]]:
-        present = "absent" if bank.kernel is KernelState.ABSENT else "present"
-        supply = _SUPPLY.get(bank.power, "released") if bank.domain is not None else "unmanaged"
-        span = bank.range
-        yield "range", _text(f"0x{span.start:0{digits}x}-0x{span.end - 1:0{digits}x}")
-        yield "state", self._file(present, lambda word: self._control(bank.name, word))
-        yield "supply", self._file(supply, lambda word: self._set_supply(bank, word))
-
-    def _file(self, value: str, store: Callable[[str], None]) -> File:
-        return File(lambda: f"{value}\n", store if self._writer is not None else None)
-
-    # Writes.
-
-    def _set_state(self, block: int, word: str) -> None:
-        if word == "offline":
-            self._offline(block)
-        else:
-            self._online(block, _one_of(Online, word, f"state of memory{block}"))
-
-    def _set_online(self, block: int, word: str) -> None:
-        """``online_store``: asking for what is there already is fine."""
-        want = _boolean(word, f"online of memory{block}")
-        now = self._reader.snapshot().block(block)
-        if now is not None and (now.state is BlockState.ONLINE) != want:
-            self._online(block, Online.ONLINE) if want else self._offline(block)
-
-    def _control(self, bank: str, word: str) -> None:
-        machine = self._machine()
-        calls: Mapping[str, Callable[[str], None]] = {"add": machine.add, "remove": machine.remove}
-        if word not in calls:
-            raise KernelError(errno.EINVAL, f"state of {bank}")
-        calls[word](bank)
-
-    def _set_supply(self, bank: BankStatus, word: str) -> None:
-        powers = {name: power for power, name in _SUPPLY.items()}
-        if word not in powers:
-            raise KernelError(errno.EINVAL, f"supply of {bank.name}")
-        if bank.domain is None:
-            raise KernelError(errno.EOPNOTSUPP, f"supply of {bank.name}")
-        if powers[word] is Power.OFF and bank.kernel is not KernelState.ABSENT:
-            raise KernelError(errno.EBUSY, f"supply of {bank.name}")
-        self._machine().set_power(bank.domain, powers[word])
-
-    def _online(self, block: int, how: Online) -> None:
-        self._machine().online(block, how)
-
-    def _offline(self, block: int) -> None:
-        machine = self._machine()
-        try:
-            machine.offline(block, machine.clock.now() + NO_DEADLINE)
-        except CancelPending:
-            self._wait_until_let_go(block)
-            raise KernelError(errno.EINTR, f"offline of memory{block}") from None
-
-    def _wait_until_let_go(self, block: int) -> None:
-        """A writer whose page is under writeback can't leave the kernel before it lets go."""
-        while self._reader.snapshot().pending == block:
-            self._reader.clock.sleep(_ASK_EVERY)
+    def _vmstat(self) -> Entries:
+        """What the machine counts, asked when it is read."""
+        if vmstat.counters_of(self._reader.reading()):
+            yield names.VMSTAT, File(lambda: vmstat.COUNTERS.show(vmstat.counters_of(self._reader.reading())))
 
     def interrupt(self) -> None:
         """A signal for the writer whose offline is under way."""
-        writer: object = self._writer
-        if isinstance(writer, Interruptible):
-            writer.interrupt()
+        if self._stores is not None:
+            self._stores.interrupt()
 
-    def _machine(self) -> Machine:
-        if self._writer is None:
-            raise KernelError(errno.EROFS, "the machine is mounted read-only")
-        return self._writer
+    def _memory(self, snapshot: Snapshot) -> Entries:
+        stores = self._stores
+        onlining = stores.auto_online if stores is not None and stores.knows_auto_online else None
+        yield names.BLOCK_SIZE, _file(blocks.BLOCK_SIZE, snapshot.block_size)
+        yield names.AUTO_ONLINE, _text(snapshot.auto_online, onlining)
+        for block in snapshot.blocks:
+            yield from self._block(block)
+
+    def _block(self, block: Block) -> Entries:
+        number, stores = block.number, self._stores
+        online = block.state is BlockState.ONLINE
+        state = None if stores is None else lambda word: stores.state(number, word)
+        switch = None if stores is None else lambda word: stores.online(number, word)
+        yield names.block(number, "state"), _file(blocks.STATE, block.state, state)
+        yield names.block(number, "online"), _file(blocks.ONLINE, online, switch)
+        yield names.block(number, "valid_zones"), _file(blocks.VALID_ZONES, block.valid_zones or ("none",))
+        yield names.block(number, "removable"), _file(blocks.REMOVABLE, True)
+        yield names.block(number, "phys_index"), _file(blocks.PHYS_INDEX, number)
+        yield names.block(number, "phys_device"), _file(blocks.PHYS_DEVICE, 0)
+        yield names.block(number, "uevent"), _text("")
+        if block.node is not None:
+            yield names.block(number, f"node{block.node}"), Link(node.LINK.show(block.node))
+
+    def _banks(self, snapshot: Snapshot) -> Entries:
+        span = banks.RANGE if kernels.arch(snapshot.arch).lowmem is None else banks.RANGE_32
+        for bank in snapshot.banks:
+            if route(bank.route).bank_files:
+                yield names.bank(bank.name, "range"), _file(span, bank.range)
+                yield from self._bank(bank)
+
+    def _bank(self, bank: BankStatus) -> Entries:
+        name, stores = bank.name, self._stores
+        present = Presence.ABSENT if bank.kernel is KernelState.ABSENT else Presence.PRESENT
+        supply = Supply.UNMANAGED if bank.domain is None else _SUPPLY.get(bank.power, Supply.RELEASED)
+        order = None if stores is None else lambda word: stores.bank_state(name, word)
+        switch = None if stores is None else lambda word: stores.supply(name, word)
+        yield names.bank(name, "state"), _file(banks.STATE, present, order)
+        yield names.bank(name, "supply"), _file(banks.SUPPLY, supply, switch)
 
 
-def _text(value: str) -> File:
-    return File(lambda: f"{value}\n" if value else "")
+def _file(form: Form[T], value: T, store: Callable[[str], None] | None = None) -> File:
+    return File(lambda: form.show(value), store)
 
 
-def _boolean(word: str, what: str) -> bool:
-    """lib/kstrtox.c, ``kstrtobool``."""
-    for letters, value in (("1yYtT", True), ("0nNfF", False)):
-        if word and word[0] in letters:
-            return value
-    if word[:2].lower() in ("on", "of"):
-        return word[1].lower() == "n"
-    raise KernelError(errno.EINVAL, what)
+def _text(value: str, store: Callable[[str], None] | None = None) -> File:
+    return File(lambda: f"{value}\n" if value else "", store)
 
 
-def _one_of(words: type[Online], word: str, what: str) -> Online:
-    try:
-        return words(word)
-    except ValueError:
-        raise KernelError(errno.EINVAL, what) from None
-
-
-def _nodes(snapshot: Snapshot) -> Iterator[tuple[str, File | Link | Folder]]:
+def _nodes(snapshot: Snapshot) -> Entries:
     numbers = sorted({b.node for b in snapshot.blocks if b.node is not None} | {z.node for z in snapshot.zones})
     for name in ("online", "possible", "has_memory"):
-        yield f"{NODES}/{name}", _text(_list(numbers))
+        yield f"{names.NODES}/{name}", _file(node.LIST, tuple(numbers))
     for number in numbers:
-        yield f"{NODES}/node{number}", Folder()
+        yield names.node(number), Folder()
     for block in snapshot.blocks:
         if block.node is not None:
-            name = f"memory{block.number}"
-            yield f"{NODES}/node{block.node}/{name}", Link(f"../../memory/{name}")
+            yield names.node(block.node, f"memory{block.number}"), Link(node.BACK_LINK.show(block.number))
 
 
-def _list(numbers: list[int]) -> str:
-    """``0-2,5``, as ``%*pbl`` prints."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
+def _parameters(policy: OnlinePolicy) -> Entries:
+    memmap = parameters.MemmapOnMemory.YES if policy.memmap_on_memory else parameters.MemmapOnMemory.NO
+    yield f"{names.PARAMETERS}/online_policy", _text(policy.online)
+    yield f"{names.PARAMETERS}/auto_movable_ratio", _file(parameters.AUTO_MOVABLE_RATIO, policy.ratio)
+    yield f"{names.PARAMETERS}/memmap_on_memory", _file(parameters.MEMMAP_ON_MEMORY, memmap)
 
 
-def _parameters(policy: OnlinePolicy) -> Iterator[tuple[str, File]]:
-    yield f"{PARAMETERS}/online_policy", _text(policy.online)
-    yield f"{PARAMETERS}/auto_movable_ratio", _text(str(policy.ratio))
-    yield f"{PARAMETERS}/memmap_on_memory", _text("Y" if policy.memmap_on_memory else "N")
+def _proc(snapshot: Snapshot) -> Entries:
+    yield names.CMDLINE, _text("movable_node" if snapshot.policy.movable_node else "")
+    yield names.ZONEINFO, _file(zoneinfo.ZONES, snapshot.zones)
+    yield names.IOMEM, File(lambda: iomem.ENTRIES.show(tuple(_resources(snapshot))))
+    yield names.MEMINFO, _file(meminfo.LINES, _meminfo(snapshot))
+    yield names.ARCH, _file(uname.ARCH, snapshot.arch)
+    yield names.BOOT_ID, _text(snapshot.boot_id)
 
 
-def _proc(snapshot: Snapshot) -> Iterator[tuple[str, File]]:
-    yield "proc/cmdline", _text("movable_node" if snapshot.policy.movable_node else "")
-    yield "proc/zoneinfo", File(lambda: "".join(map(_zone, snapshot.zones)))
-    yield "proc/iomem", File(lambda: _iomem(snapshot))
-    yield "proc/meminfo", File(lambda: _meminfo(snapshot))
-    yield "proc/sys/kernel/arch", _text(next(iter(kernels.arch(snapshot.arch).machines), snapshot.arch))
-    yield "proc/sys/kernel/random/boot_id", _text(snapshot.boot_id)
-
-
-def _zone(zone: ZoneInfo) -> str:
-    lines = [f"Node {zone.node}, zone {zone.zone:>8}", f"  pages free     {zone.free}", "        boost    0"]
-    marks = ("min", "low", "high", "spanned", "present", "managed")
-    lines += [f"        {name:<8} {getattr(zone, name)}" for name in marks]
-    counters = {"nr_free_pages": zone.free, "nr_zone_inactive_file": zone.reclaimable, "nr_free_cma": zone.cma_free}
-    lines += [f"      {name:<12} {value}" for name, value in counters.items()]
-    lines += ["  pagesets", "  node_unreclaimable:  0", f"  start_pfn:           {zone.start_pfn}"]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _vmstat(reading: Reading) -> str:
-    """The lines that a reading knows; nothing where migration is not counted."""
-    moved = reading.migrated
-    return f"pgmigrate_success {moved.success}\npgmigrate_fail {moved.fail}\n" if moved is not None else ""
-
-
-def _meminfo(snapshot: Snapshot) -> str:
-    """The lines that a snapshot knows."""
-    unit = snapshot.page_size // KIB
+def _meminfo(snapshot: Snapshot) -> Mapping[str, int]:
+    """The lines that a snapshot knows, in KiB."""
+    unit, zones = snapshot.page_size // KIB, snapshot.zones
     pages = {
-        "MemTotal": sum(z.managed for z in snapshot.zones),
-        "MemFree": sum(z.free for z in snapshot.zones),
-        "CmaFree": sum(z.cma_free for z in snapshot.zones),
+        "MemTotal": sum(z.managed for z in zones),
+        "MemFree": sum(z.free for z in zones),
+        "CmaFree": sum(z.cma_free for z in zones),
     }
-    return "".join(f"{name + ':':<15} {value * unit:>8} kB\n" for name, value in pages.items())
+    return {name: value * unit for name, value in pages.items()}
 
 
-def _iomem(snapshot: Snapshot) -> str:
+def _resources(snapshot: Snapshot) -> list[iomem.Entry]:
     """Boot memory merged; what a driver added, under that driver's name, each bank by itself."""
     added = {b.name: f"System RAM ({driver})" for b in snapshot.banks if (driver := _driver(b))}
-    boot = merge(b.range for b in snapshot.blocks if _bank_of(snapshot, b.range, added) is None)
-    rows = [(span, "System RAM") for span in boot]
-    for name, title in added.items():
-        spans = merge(b.range for b in snapshot.blocks if _bank_of(snapshot, b.range, added) == name)
-        rows += [(span, title) for span in spans]
-    digits = 8 if all(span.end <= 1 << 32 for span, _ in rows) else 9
-    return "".join(f"{span.start:0{digits}x}-{span.end - 1:0{digits}x} : {title}\n" for span, title in sorted(rows))
+    spans: dict[str | None, list[Range]] = {}
+    for block in snapshot.blocks:
+        spans.setdefault(_bank_of(snapshot, block.range, added), []).append(block.range)
+    rows = [(span, added.get(bank or "", "System RAM")) for bank, parts in spans.items() for span in merge(parts)]
+    return [iomem.Entry(span, title) for span, title in sorted(rows)]
 
 
 def _driver(bank: BankStatus) -> str | None:
@@ -286,5 +194,5 @@ def _driver(bank: BankStatus) -> str | None:
     return None if bank.at_boot else route(bank.route).resource
 
 
-def _bank_of(snapshot: Snapshot, span: Range, names: Mapping[str, str]) -> str | None:
-    return next((b.name for b in snapshot.banks if b.name in names and b.range.overlaps(span)), None)
+def _bank_of(snapshot: Snapshot, span: Range, added: Mapping[str, str]) -> str | None:
+    return next((b.name for b in snapshot.banks if b.name in added and b.range.overlaps(span)), None)

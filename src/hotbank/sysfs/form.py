@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How one file reads: its text as a value, and the value as the text that a kernel would print.
+
+The law is ``parse(show(x)) == x`` for every value that a kernel can mean; ``files.FILES`` lists the files that keep it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from hotbank.errors import FormatError
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+_DECIMAL, _HEXADECIMAL = re.compile(r"[0-9]{1,19}"), re.compile(r"(?:0[xX])?([0-9a-fA-F]{1,16})")
+_LIMIT = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class Form(Generic[T]):
+    """``parse`` takes a file's text, with or without its last newline, and raises FormatError. ``show`` is its text."""
+
+    parse: Callable[[str], T]
+    show: Callable[[T], str]
+
+
+def decimal(name: str) -> Form[int]:
+    """A number below 2**63 in decimal digits (``%d``, ``%lu``)."""
+    return Form(lambda text: _number(name, text, _DECIMAL, 10), lambda value: f"{value}\n")
+
+
+def hexadecimal(name: str, show: str = "x") -> Form[int]:
+    """A number below 2**63 in hexadecimal digits, read with ``0x`` or without. ``show``: its format specification."""
+    return Form(lambda text: _number(name, text, _HEXADECIMAL, 16), lambda value: f"{value:{show}}\n")
+
+
+def word(name: str, words: type[E]) -> Form[E]:
+    """One of these words."""
+
+    def parse(text: str) -> E:
+        try:
+            return words(text.strip())
+        except ValueError:
+            raise wrong(name, text, f"must be one of {', '.join(words)}") from None
+
+    return Form(parse, lambda value: f"{value.value}\n")
+
+
+def flag(name: str, no: str, yes: str) -> Form[bool]:
+    """One of two words."""
+    values = {no: False, yes: True}
+
+    def parse(text: str) -> bool:
+        if text.strip() not in values:
+            raise wrong(name, text, f"must be {no} or {yes}")
+        return values[text.strip()]
+
+    return Form(parse, lambda value: f"{yes if value else no}\n")
+
+
+def wrong(name: str, text: str, problem: str) -> FormatError:
+    """The error for a file of that name with this text."""
+    return FormatError(name, 0, "text", f"{text.strip()[:40]!r} {problem}")
+
+
+def _number(name: str, text: str, digits: re.Pattern[str], base: int) -> int:
+    match = digits.fullmatch(text.strip())
+    value = int(match[match.lastindex or 0], base) if match else _LIMIT
+    if value >= _LIMIT:
+        raise wrong(name, text, "must be a number of 63 bits")
+    return value

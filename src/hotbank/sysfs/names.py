@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the files are, relative to the root: ``sys/devices/system/memory/memory17/state``."""
+
+from __future__ import annotations
+
+import re
+
+MEMORY = "sys/devices/system/memory"
+NODES = "sys/devices/system/node"
+PARAMETERS = "sys/module/memory_hotplug/parameters"
+BANKS = "sys/class/hotbank"
+FIRMWARE_MAP = "sys/firmware/memmap"
+CMA = "sys/kernel/debug/cma"
+
+AUTO_ONLINE = f"{MEMORY}/auto_online_blocks"
+BLOCK_SIZE = f"{MEMORY}/block_size_bytes"
+
+IOMEM, MEMINFO, VMSTAT, ZONEINFO = "proc/iomem", "proc/meminfo", "proc/vmstat", "proc/zoneinfo"
+PRESSURE = "proc/pressure/memory"
+CMDLINE = "proc/cmdline"
+ARCH, BOOT_ID = "proc/sys/kernel/arch", "proc/sys/kernel/random/boot_id"
+
+_BLOCK, _NODE = re.compile(r"memory([0-9]{1,18})"), re.compile(r"node([0-9]{1,9})")
+
+
+def block(number: int, file: str = "") -> str:
+    """The folder of a memory block, or a file in it."""
+    return f"{MEMORY}/memory{number}/{file}".rstrip("/")
+
+
+def node(number: int, file: str = "") -> str:
+    """The folder of a NUMA node, or a file in it."""
+    return f"{NODES}/node{number}/{file}".rstrip("/")
+
+
+def bank(name: str, file: str = "") -> str:
+    """The folder in which our driver shows a bank, or a file in it."""
+    return f"{BANKS}/{name}/{file}".rstrip("/")
+
+
+def block_number(name: str) -> int | None:
+    """17 of ``memory17``; None for any other name."""
+    match = _BLOCK.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def node_number(name: str) -> int | None:
+    """1 of ``node1``; None for any other name."""
+    match = _NODE.fullmatch(name)
+    return int(match[1]) if match else None

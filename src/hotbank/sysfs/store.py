@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a kernel does when one of its files is written to, done to any machine.
+
+Truth: drivers/base/memory.c (``state_store``, ``auto_online_blocks_store``), drivers/base/core.c (``online_store``),
+kernel/bank/hotbank_bank.c (``state_store``, ``supply_store``). A word may end in one newline (``sysfs_streq``).
+Every write asks the machine as it is now: nothing is remembered from the moment when a file was looked up.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import StrEnum
+from typing import Protocol, TypeVar, runtime_checkable
+
+from hotbank.errors import CancelPending, KernelError
+from hotbank.machine import Interruptible, Machine, refuse_dark
+from hotbank.memory import BlockState, Online, Power
+from hotbank.sysfs.bank import Order, Supply
+from hotbank.sysfs.block import OnlineType
+
+NO_DEADLINE = 7 * 86400.0  # seconds: the kernel has none, and tries until a signal
+_ASK_EVERY = 0.05
+_POWERS = {Supply.ON: Power.ON, Supply.OFF: Power.OFF}
+_W = TypeVar("_W", bound=StrEnum)
+
+
+@runtime_checkable
+class AutoOnlining(Protocol):
+    """A machine that can be told what becomes of added blocks."""
+
+    def set_auto_online(self, word: str) -> None:
+        """Write ``auto_online_blocks``."""
+        ...
+
+
+class Stores:
+    """Writes to a machine's files. ``writer`` is changed; looks go to ``reader``, also while a change is under way.
+
+    Raises KernelError with the errno that the write gives, and what else the machine raises.
+    """
+
+    def __init__(self, reader: Machine, writer: Machine) -> None:
+        self._reader, self._writer = reader, writer
+
+    @property
+    def knows_auto_online(self) -> bool:
+        """True if ``auto_online_blocks`` can be written."""
+        writer: object = self._writer
+        return isinstance(writer, AutoOnlining)
+
+    def state(self, block: int, word: str) -> None:
+        """``memoryN/state``: asking for what is there already is EINVAL."""
+        kind = _one_of(OnlineType, word, f"state of memory{block}")
+        self._offline(block) if kind is OnlineType.OFFLINE else self._writer.online(block, Online(kind))
+
+    def online(self, block: int, word: str) -> None:
+        """``memoryN/online``: asking for what is there already is fine."""
+        want = _boolean(word, f"online of memory{block}")
+        now = self._reader.snapshot().block(block)
+        if now is None:
+            raise KernelError(errno.ENOENT, f"online of memory{block}")
+        if (now.state is BlockState.ONLINE) != want:
+            self._writer.online(block, Online.ONLINE) if want else self._offline(block)
+
+    def auto_online(self, word: str) -> None:
+        """``auto_online_blocks``. EACCES on a machine that can't be told."""
+        kind = _one_of(OnlineType, word, "auto_online_blocks")
+        writer: object = self._writer
+        if not isinstance(writer, AutoOnlining):
+            raise KernelError(errno.EACCES, "auto_online_blocks")
+        writer.set_auto_online(kind.value)
+
+    def bank_state(self, bank: str, word: str) -> None:
+        """``state`` of a bank with our driver."""
+        order = _one_of(Order, word, f"state of {bank}")
+        self._writer.add(bank) if order is Order.ADD else self._writer.remove(bank)
+
+    def supply(self, bank: str, word: str) -> None:
+        """``supply`` of a bank: the switch of its whole domain. EBUSY while any of that is in the kernel."""
+        what, now = f"supply of {bank}", self._reader.snapshot()
+        power, status = _POWERS.get(_one_of(Supply, word, what)), now.bank(bank)
+        if power is None:
+            raise KernelError(errno.EINVAL, what)
+        if status is None:
+            raise KernelError(errno.ENODEV, what)
+        if status.domain is None:
+            raise KernelError(errno.EOPNOTSUPP, what)
+        refuse_dark(now, status.domain, power)
+        self._writer.set_power(status.domain, power)
+
+    def interrupt(self) -> None:
+        """A signal for the writer whose offline is under way."""
+        writer: object = self._writer
+        if isinstance(writer, Interruptible):
+            writer.interrupt()
+
+    def _offline(self, block: int) -> None:
+        clock = self._writer.clock
+        try:
+            self._writer.offline(block, clock.now() + NO_DEADLINE)
+        except CancelPending:
+            self._wait_until_let_go(block)
+            raise KernelError(errno.EINTR, f"offline of memory{block}") from None
+
+    def _wait_until_let_go(self, block: int) -> None:
+        """A writer whose page is under writeback can't leave the kernel before it lets go."""
+        while self._reader.snapshot().pending == block:
+            self._reader.clock.sleep(_ASK_EVERY)
+
+
+def _boolean(word: str, what: str) -> bool:
+    """lib/kstrtox.c, ``kstrtobool``."""
+    for letters, value in (("1yYtT", True), ("0nNfF", False)):
+        if word and word[0] in letters:
+            return value
+    if word[:2].lower() in ("on", "of"):
+        return word[1].lower() == "n"
+    raise KernelError(errno.EINVAL, what)
+
+
+def _one_of(words: type[_W], word: str, what: str) -> _W:
+    """The word, with one newline at its end or none."""
+    try:
+        return words(word.removesuffix("\n"))
+    except ValueError:
+        raise KernelError(errno.EINVAL, what) from None
