@@ -14,6 +14,7 @@ import effort
 effort.register()
 
 ARCHES = ("arm64", "arm32")
+pytest.register_assert_rewrite("contract.promises")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,15 +4,52 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import pytest
 
 from hotbank.errors import Code, KernelError, Refusal
-from hotbank.machine import Machine
-from hotbank.memory import Power
+from hotbank.machine import BankStatus, Machine, Survey
+from hotbank.memory import BlockState, KernelState, Online, Power
 
 NOWHERE = "nowhere"
+PATIENCE = 60.0  # seconds on the machine's clock for an offline
+
+
+def refused(call: Callable[[], object], expected: int) -> KernelError:
+    """The kernel says no, with that errno."""
+    with pytest.raises(KernelError) as caught:
+        call()
+    assert caught.value.errno == expected
+    return caught.value
+
+
+def bank_of(machine: Machine, name: str) -> BankStatus:
+    """Where the bank stands now."""
+    found = machine.snapshot().bank(name)
+    assert found is not None
+    return found
+
+
+def state(machine: Machine, block: int) -> tuple[BlockState, str]:
+    """The block's state and zone now."""
+    found = machine.snapshot().block(block)
+    assert found is not None
+    return found.state, found.valid_zones[0]
+
+
+def take_offline(machine: Machine, blocks: Iterable[int]) -> None:
+    """All of these that are not."""
+    for block in blocks:
+        if state(machine, block)[0] is not BlockState.OFFLINE:
+            machine.offline(block, machine.clock.now() + PATIENCE)
+
+
+def empty(machine: Machine, bank: str) -> None:
+    """Take the bank out of the kernel."""
+    take_offline(machine, bank_of(machine, bank).blocks)
+    machine.remove(bank)
 
 
 def unknown_names_have_one_refusal(machine: Machine) -> None:
@@ -21,7 +58,7 @@ def unknown_names_have_one_refusal(machine: Machine) -> None:
         lambda: machine.add(NOWHERE),
         lambda: machine.remove(NOWHERE),
         lambda: machine.power(NOWHERE),
-        *(lambda want=want: machine.set_power(NOWHERE, want) for want in Power),
+        *(partial(machine.set_power, NOWHERE, want) for want in Power),
     ]
     before = machine.snapshot()
     for call in calls:
@@ -36,9 +73,7 @@ def power_stays_under_memory(machine: Machine, domain: str) -> None:
     """Less than ``on`` is refused as long as the kernel has one block that touches the domain, and nothing happens."""
     assert machine.snapshot().touching(domain)
     for want in (Power.OFF, Power.SELF_REFRESH):
-        with pytest.raises(KernelError) as caught:
-            machine.set_power(domain, want)
-        assert caught.value.errno == errno.EBUSY
+        refused(partial(machine.set_power, domain, want), errno.EBUSY)
         assert machine.power(domain) is Power.ON
 
 
@@ -53,3 +88,45 @@ def a_reading_answers(machine: Machine) -> None:
     assert before.migrated is not None
     assert after.migrated is not None
     assert after.migrated.success >= before.migrated.success
+
+
+def a_survey_counts_every_page(machine: Machine, blocks: Sequence[int]) -> list[Survey]:
+    """The kinds of each block sum to it, and what can't move is counted at least as often as it is shown."""
+    size = machine.snapshot().pages_per_block
+    surveys = [machine.survey(block) for block in blocks]
+    assert [survey.block for survey in surveys] == list(blocks)
+    for survey in surveys:
+        assert sum(survey.kinds.values()) == size
+        assert len(survey.blocking) <= survey.blocked
+    return surveys
+
+
+def a_block_goes_offline_and_comes_back(machine: Machine, block: int) -> None:
+    """An online block of a bank that may leave: off, refused where it is, online as asked, refused where it is."""
+    machine.offline(block, machine.clock.now() + PATIENCE)
+    assert state(machine, block)[0] is BlockState.OFFLINE
+    refused(lambda: machine.offline(block, machine.clock.now() + PATIENCE), errno.EINVAL)
+    machine.online(block, Online.MOVABLE)
+    assert state(machine, block) == (BlockState.ONLINE, "Movable")
+    refused(lambda: machine.online(block, Online.KERNEL), errno.EINVAL)
+
+
+def a_bank_leaves_and_comes_back(machine: Machine, bank: str) -> None:
+    """A bank that is in the kernel: all of its blocks go and come, online or not by policy."""
+    before = bank_of(machine, bank)
+    refused(lambda: machine.remove(bank), errno.EBUSY)
+    refused(lambda: machine.add(bank), errno.EEXIST)
+    empty(machine, bank)
+    out = bank_of(machine, bank)
+    assert (out.kernel, out.blocks) == (KernelState.ABSENT, ())
+    machine.add(bank)
+    back = bank_of(machine, bank)
+    assert back.kernel in (KernelState.OFFLINE, KernelState.ONLINE)
+    assert back.blocks == before.blocks
+
+
+def time_goes_forward(machine: Machine) -> None:
+    """By as much as was slept, at least."""
+    began = machine.clock.now()
+    machine.clock.sleep(0.01)
+    assert machine.clock.now() >= began + 0.01

@@ -12,12 +12,14 @@ from itertools import pairwise
 
 import pytest
 
+from contract import promises
+from contract.promises import empty, refused, state
 from hotbank import board
 from hotbank.errors import CancelPending, Code, KernelError, SwitchError
 from hotbank.host import Host
 from hotbank.load import Workload
 from hotbank.machine import Machine, Snapshot
-from hotbank.memory import BlockState, KernelState, Kind, Online, Power
+from hotbank.memory import BlockState, Kind, Online, Power
 from hotbank.model import Model, WallClock
 from hotbank.remote import Remote, SocketStream
 from hotbank.serve.owner import Owner
@@ -92,26 +94,6 @@ def high(snapshot: Snapshot) -> tuple[int, ...]:
     return bank.blocks
 
 
-def state(machine: Machine, block: int) -> tuple[BlockState, str]:
-    found = machine.snapshot().block(block)
-    assert found is not None
-    return found.state, found.valid_zones[0]
-
-
-def empty(machine: Machine) -> None:
-    """Take the bank out of the kernel."""
-    for block in high(machine.snapshot()):
-        machine.offline(block, machine.clock.now() + 60)
-    machine.remove("high")
-
-
-def refused(call: Callable[[], object], expected: int) -> KernelError:
-    with pytest.raises(KernelError) as caught:
-        call()
-    assert caught.value.errno == expected
-    return caught.value
-
-
 def test_a_snapshot_is_consistent_and_changes_nothing(machine: Machine) -> None:
     snapshot = machine.snapshot()
     assert snapshot == machine.snapshot()
@@ -132,11 +114,8 @@ def test_a_snapshot_is_consistent_and_changes_nothing(machine: Machine) -> None:
 
 def test_a_survey_counts_every_page(machine: Machine) -> None:
     snapshot = machine.snapshot()
-    for block in snapshot.blocks:
-        survey = machine.survey(block.number)
-        assert survey.block == block.number
-        assert sum(survey.kinds.values()) == snapshot.block_size // snapshot.page_size
-        assert len(survey.blocking) <= survey.blocked
+    surveys = promises.a_survey_counts_every_page(machine, [block.number for block in snapshot.blocks])
+    for block, survey in zip(snapshot.blocks, surveys, strict=True):
         used = sum(n for kind, n in survey.kinds.items() if kind not in (Kind.FREE, Kind.HOLE))
         assert block.used in (None, used)
     assert snapshot == machine.snapshot()
@@ -151,19 +130,11 @@ def test_no_such_block(machine: Machine) -> None:
 
 
 def test_the_clock_goes_forward(machine: Machine) -> None:
-    began = machine.clock.now()
-    machine.clock.sleep(0.01)
-    assert machine.clock.now() >= began + 0.01
+    promises.time_goes_forward(machine)
 
 
 def test_offline_and_online(machine: Machine) -> None:
-    block = high(machine.snapshot())[1]
-    machine.offline(block, machine.clock.now() + 60)
-    assert state(machine, block)[0] is BlockState.OFFLINE
-    refused(lambda: machine.offline(block, machine.clock.now() + 60), errno.EINVAL)
-    machine.online(block, Online.MOVABLE)
-    assert state(machine, block) == (BlockState.ONLINE, "Movable")
-    refused(lambda: machine.online(block, Online.KERNEL), errno.EINVAL)
+    promises.a_block_goes_offline_and_comes_back(machine, high(machine.snapshot())[1])
 
 
 def test_an_unmovable_page_is_busy(bench: Bench) -> None:
@@ -212,17 +183,7 @@ def test_a_block_that_the_kernel_does_not_let_go(bench: Bench) -> None:
 
 
 def test_out_of_the_kernel_and_back(machine: Machine) -> None:
-    before = machine.snapshot()
-    refused(lambda: machine.remove("high"), errno.EBUSY)
-    refused(lambda: machine.add("high"), errno.EEXIST)
-    empty(machine)
-    out = machine.snapshot().bank("high")
-    assert out is not None
-    assert (out.kernel, out.blocks) == (KernelState.ABSENT, ())
-    machine.add("high")
-    back = machine.snapshot().bank("high")
-    assert back is not None
-    assert (back.kernel, back.blocks) == (KernelState.OFFLINE, high(before))
+    promises.a_bank_leaves_and_comes_back(machine, "high")
 
 
 def test_a_bank_without_a_route(machine: Machine) -> None:
@@ -230,7 +191,7 @@ def test_a_bank_without_a_route(machine: Machine) -> None:
 
 
 def test_power(machine: Machine) -> None:
-    empty(machine)
+    empty(machine, "high")
     for want in (Power.OFF, Power.ON, Power.SELF_REFRESH, Power.ON):
         machine.set_power("ddr-high", want)
         assert machine.power("ddr-high") is want
@@ -258,7 +219,7 @@ def test_a_reading_counts_what_moves(bench: Bench) -> None:
     machine, before = bench.machine, bench.machine.reading()
     assert before.free == sum(zone.free for zone in before.zones) > 0
     moved = sum(bench.model.survey(block).to_move for block in high(machine.snapshot()))
-    empty(machine)
+    empty(machine, "high")
     after = machine.reading()
     assert before.migrated is not None
     assert after.migrated is not None

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from contract.promises import a_reading_answers, power_stays_under_memory, unknown_names_have_one_refusal
+from contract import promises
 from hotbank import board as boards
 from hotbank.board import Board
 from hotbank.boards_qemu import dram, supervisor
@@ -23,7 +23,7 @@ from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import KernelError, SwitchError
 from hotbank.guest import serial
-from hotbank.memory import BlockState, KernelState, Power
+from hotbank.memory import KernelState, Online, Power
 from hotbank.model import Model
 from hotbank.remote import SocketStream
 from hotbank.serve.owner import Owner
@@ -126,23 +126,24 @@ def bring_in(machine: QemuMachine) -> None:
     assert seen.kernel in (KernelState.OFFLINE, KernelState.ONLINE)
 
 
-def test_unknown_names(machine: QemuMachine) -> None:
-    unknown_names_have_one_refusal(machine)
-
-
-def test_reading(machine: QemuMachine) -> None:
-    a_reading_answers(machine)
+def test_what_every_machine_promises(machine: QemuMachine) -> None:
+    promises.unknown_names_have_one_refusal(machine)
+    promises.a_reading_answers(machine)
+    promises.time_goes_forward(machine)
+    bring_in(machine)
+    blocks = machine.snapshot().touching("ddr-high")
+    promises.a_survey_counts_every_page(machine, blocks)
+    for block in blocks:
+        machine.online(block, Online.MOVABLE)
+    promises.a_block_goes_offline_and_comes_back(machine, blocks[0])
+    promises.a_bank_leaves_and_comes_back(machine, "high")
 
 
 def test_power_under_memory(machine: QemuMachine) -> None:
     """One block offline in the kernel is enough; when it is gone the bank goes dark."""
     bring_in(machine)
-    power_stays_under_memory(machine, "ddr-high")
-    for number in machine.snapshot().touching("ddr-high"):
-        if machine.snapshot().block(number).state is not BlockState.OFFLINE:  # type: ignore[union-attr]
-            machine.offline(number, machine.clock.now() + 60)
-    power_stays_under_memory(machine, "ddr-high")
-    machine.remove("high")
+    promises.power_stays_under_memory(machine, "ddr-high")
+    promises.empty(machine, "high")
     machine.set_power("ddr-high", Power.OFF)
     assert (machine.power("ddr-high"), machine.files["high"].resident) == (Power.OFF, 0)
 
@@ -154,7 +155,7 @@ def test_without_the_interlock_the_bank_goes_dark_under_memory(
     bring_in(machine)
     monkeypatch.setattr(supervisor, "refuse_dark", lambda *_: None)
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
-        power_stays_under_memory(machine, "ddr-high")
+        promises.power_stays_under_memory(machine, "ddr-high")
 
 
 def test_a_guest_with_another_board_can_not_vouch_for_a_domain(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.promises import power_stays_under_memory
+from contract import promises
 from hotbank import operate
 from hotbank.boards_qemu import Wanted
 from hotbank.boards_qemu.gpio import GpioSwitch, line_is_high
@@ -130,10 +130,21 @@ def test_banks_that_are_on_from_the_start_and_in_use_keep_their_supply(machine: 
         with pytest.raises(MachineError):
             machine.runner.run(f"echo off > {SUPPLY.format(bank)}")
         assert machine.runner.run(f"cat {SUPPLY.format(bank)}") == "on\n"
-    power_stays_under_memory(machine, "ddr-high")
-    power_stays_under_memory(machine._changes.machine(), "ddr-high")  # the guest by itself
+    promises.power_stays_under_memory(machine, "ddr-high")
+    promises.power_stays_under_memory(machine._changes.machine(), "ddr-high")  # the guest by itself
     assert looked(machine).high
     assert machine.power("ddr-high") is Power.ON
+
+
+def test_what_every_machine_promises(machine: QemuMachine) -> None:
+    bring_in(machine)
+    promises.unknown_names_have_one_refusal(machine)
+    promises.a_reading_answers(machine)
+    promises.time_goes_forward(machine)
+    (block,) = promises.bank_of(machine, "high").blocks
+    promises.a_survey_counts_every_page(machine, [block])
+    promises.a_block_goes_offline_and_comes_back(machine, block)
+    promises.a_bank_leaves_and_comes_back(machine, "high")
 
 
 def test_the_line_falls_after_the_last_block_and_rises_before_the_first(machine: QemuMachine) -> None:
