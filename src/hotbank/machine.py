@@ -13,8 +13,9 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
 from hotbank.errors import Code, KernelError, Refusal
 from hotbank.memory import BlockNumber, BlockState, KernelState, Kind, Online, Power, Range
@@ -390,12 +391,24 @@ class Pages:
     cma: tuple[tuple[int, int], ...] = ()
 
 
+class Ability(StrEnum):
+    """What a machine may be able to do beyond the primitives: ``Interruptible``, ``PageByPage``."""
+
+    INTERRUPT = "interrupt"
+    PAGES = "pages"
+
+
 class Machine(Protocol):
     """Primitives of one machine. A kernel's refusal raises KernelError with its errno."""
 
     @property
     def clock(self) -> Clock:
         """The clock that deadlines are measured on."""
+        ...
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        """What it can do besides. A machine at the far end of a wire says what its owner's can."""
         ...
 
     def snapshot(self) -> Snapshot:
@@ -440,19 +453,28 @@ class Machine(Protocol):
         ...
 
 
-@runtime_checkable
-class Interruptible(Protocol):
+class Interruptible(Machine, Protocol):
     """A machine whose offline under way can be ended from another thread, as by a signal to its writer."""
 
-    def interrupt(self) -> None:
-        """End the offline under way: it raises KernelError(EINTR), or CancelPending. Nothing happens without one."""
+    def interrupt(self, block: int, deadline: float) -> None:
+        """End the offline with these arguments, under way or only about to begin: it raises KernelError(EINTR), or
+        CancelPending. No other is touched."""
         ...
 
 
-@runtime_checkable
-class PageByPage(Protocol):
+class PageByPage(Machine, Protocol):
     """A machine that can tell what every single page is; a survey counts them."""
 
     def pages(self, block: int) -> Pages:
         """Look at every page of a block. Raises KernelError(ENOENT) when there is no such block."""
         ...
+
+
+def is_interruptible(machine: Machine) -> TypeGuard[Interruptible]:
+    """Whether the machine says so: of one at the far end of a wire the class tells nothing."""
+    return Ability.INTERRUPT in machine.can
+
+
+def tells_pages(machine: Machine) -> TypeGuard[PageByPage]:
+    """Whether the machine says so: of one at the far end of a wire the class tells nothing."""
+    return Ability.PAGES in machine.can

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from hotbank.calls import CLOCK, MACHINE, PAGES, Call, asked
 from hotbank.errors import MachineError, ProtocolError
-from hotbank.machine import Clock, Machine, PageByPage
+from hotbank.machine import Ability, Clock, Machine, PageByPage
 from hotbank.wire import MAX_ANSWER, VERSION, Lines, Stream, decode, decode_error, encode
 
 _FAREWELL = 2.0  # seconds of wall time for ssh to end by itself
@@ -116,17 +116,19 @@ def dial(path: str | os.PathLike[str], timeout: float) -> socket.socket:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """An owner's first line: the version it speaks, its process, its machine."""
+    """An owner's first line: the version it speaks, its process, its machine and what that can do besides."""
 
     hotbank: int
     pid: int
     machine: str
+    can: tuple[Ability, ...] = ()
 
 
 class Remote:
     """A Machine over a stream. ``timeout``: seconds of wall time for an answer; an offline may take its deadline more.
 
-    One call at a time; calls from several threads wait for each other. ``interrupt`` may be called at any time.
+    One call at a time; calls from several threads wait for each other. ``interrupt`` and ``cancel`` may be called at
+    any time.
     """
 
     def __init__(self, stream: Stream, *, timeout: float = 30.0) -> None:
@@ -158,6 +160,11 @@ class Remote:
         """The owner's clock."""
         return _RemoteClock(self)
 
+    @property
+    def can(self) -> frozenset[Ability]:
+        """What the owner's machine can do besides, as its first line said."""
+        return frozenset(self.hello.can)
+
     snapshot = asked(MACHINE, Machine.snapshot)
     survey = asked(MACHINE, Machine.survey)
     pages = asked(PAGES, PageByPage.pages)
@@ -173,7 +180,11 @@ class Remote:
         call = MACHINE["offline"]
         self.ask(call, call.arguments(block, deadline), extra_time=max(0.0, deadline - self.clock.now()))
 
-    def interrupt(self) -> None:
+    def interrupt(self, block: int, deadline: float) -> None:
+        """See Interruptible. From any thread, or from a signal handler."""
+        self._send({"interrupt": {"block": block, "deadline": deadline}})
+
+    def cancel(self) -> None:
         """Ask the owner to interrupt the transaction that runs; from any thread, or from a signal handler."""
         self._send({"cancel": True})
 

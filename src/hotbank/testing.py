@@ -21,18 +21,20 @@ from typing import Any
 
 from hotbank.errors import CancelPending, Code, KernelError, SwitchError
 from hotbank.machine import (
+    Ability,
     BankStatus,
     Block,
     DomainStatus,
     Evidence,
-    Interruptible,
     Machine,
     Migrated,
     Owner,
+    Pages,
     Reading,
     Snapshot,
     Survey,
     ZoneInfo,
+    is_interruptible,
     no_such,
     refuse_dark,
 )
@@ -117,6 +119,10 @@ class ScriptedMachine:
         return self.levels["ddr"]
 
     # What every Machine does.
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        return frozenset()
 
     def snapshot(self) -> Snapshot:
         blocks = tuple(self._block(slot) for slot in sorted(self.slots.values(), key=lambda s: s.number))
@@ -282,10 +288,14 @@ class Faulty:
     def lie(self, call: str, answer: Any) -> None:
         self._lies[call] = answer
 
-    def interrupt(self) -> None:
+    @property
+    def can(self) -> frozenset[Ability]:
+        return self.machine.can
+
+    def interrupt(self, block: int, deadline: float) -> None:
         """Reaches the machine behind, if that can be interrupted."""
-        if isinstance(self.machine, Interruptible):
-            self.machine.interrupt()
+        if is_interruptible(self.machine):
+            self.machine.interrupt(block, deadline)
 
     def heal(self) -> None:
         """From here on everything works."""
@@ -307,6 +317,9 @@ class Faulty:
 
     def survey(self, block: int) -> Survey:
         return self._do("survey", block)  # type: ignore[no-any-return]
+
+    def pages(self, block: int) -> Pages:
+        return self._do("pages", block)  # type: ignore[no-any-return]
 
     def online(self, block: int, how: Online) -> None:
         self._do("online", block, how)

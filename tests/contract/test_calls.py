@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import threading
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,10 +14,10 @@ import pytest
 
 from hotbank import board
 from hotbank.calls import CLOCK, MACHINE, PAGES, Call, table
-from hotbank.errors import HotbankError, KernelError, Refusal, SwitchError
+from hotbank.errors import Code, HotbankError, KernelError, MachineError, Refusal, SwitchError
 from hotbank.machine import Machine
-from hotbank.model import Model
-from hotbank.operate import Journal
+from hotbank.model import Model, WallClock
+from hotbank.operate import Journal, Limits, Outcome
 from hotbank.remote import Remote
 from hotbank.serve.client import RemoteOwner, remove
 from hotbank.serve.local import attached
@@ -94,6 +96,56 @@ def test_what_a_worker_raises_keeps_its_type_and_all_it_carries(error: HotbankEr
         with pytest.raises(type(error)) as caught:
             remove(client, "high")
     assert encode(caught.value) == encode(error)
+
+
+class LateToBegin(Faulty):
+    """A machine whose offline is asked for long before it begins."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine)
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def offline(self, block: int, deadline: float) -> None:
+        self.asked.set()
+        assert self.go.wait(30)
+        super().offline(block, deadline)
+
+
+def test_an_order_is_interrupted_also_before_its_offline_begins() -> None:
+    real = Model.boot(board.load("arm-2009"), backend="reference", clock=WallClock())
+    pid = real.spawn("pinner", anon_pages=64)
+    block = next(b.number for b in real.snapshot().blocks if real.place(pid, b.number))
+    real.pin(pid, real.place(pid, block)[0])
+    machine, outcomes = LateToBegin(real), list[Outcome]()
+    with served(machine) as client:
+
+        def order() -> None:
+            outcomes.append(remove(client, f"memory{block}", force=True, limits=Limits(20, 20)))
+
+        ordering = threading.Thread(target=order)
+        ordering.start()
+        assert machine.asked.wait(30)
+        client.cancel()
+        time.sleep(1.5)  # longer than anybody would go on asking
+        machine.go.set()
+        ordering.join(30)
+    assert [(o.code, o.exit) for o in outcomes] == [(Code.INTERRUPTED, 130)]
+
+
+def test_an_order_that_could_not_begin_leaves_the_machine_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if "_carry_out" in repr(getattr(thread, "_target", None)):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with served(model()) as client:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(MachineError, match="can't start new thread"):
+            remove(client, "high")
+        monkeypatch.undo()
+        assert remove(client, "high").code is Code.OK
 
 
 # The page.

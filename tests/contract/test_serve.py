@@ -32,7 +32,7 @@ from hotbank.remote import Remote
 from hotbank.serve import background
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen, runtime_folder
-from hotbank.wire import MAX_REQUEST
+from hotbank.wire import MAX_REQUEST, VERSION
 
 Places = tuple[tuple[int, BlockState, tuple[str, ...]], ...]
 
@@ -193,7 +193,7 @@ def test_two_clients_at_once(served: Served) -> None:
         assert pid != os.getpid()
         with pytest.raises(Refusal, match=f"pid {pid}"):
             other.set_power("ddr-high", Power.OFF)
-        other.interrupt()
+        other.cancel()
     assert running.end().exit == 130
 
 
@@ -202,7 +202,7 @@ def test_an_interruption_rolls_back(served: Served) -> None:
     with stuck_removal(served) as running:
         time.sleep(0.2)
         asked = time.monotonic()
-        running.client.interrupt()
+        running.client.cancel()
     outcome = running.end()
     assert time.monotonic() - asked < 1
     assert (outcome.code, outcome.exit) == (Code.INTERRUPTED, 130)
@@ -219,7 +219,8 @@ def test_a_client_that_vanishes_stops_nothing(served: Served) -> None:
 
 def _order() -> dict[str, object]:
     limits = {"total": 20, "block": 20, "grace": 5}
-    return {"order": {"verb": "remove", "target": "high", "limits": limits, "force": False, "keep_partial": False}}
+    rest = {"force": False, "keep_partial": False, "blocks": None}
+    return {"order": {"verb": "remove", "targets": ["high"], "limits": limits, **rest}}
 
 
 # Deadlines, in real time, as the client sees them: from its order to the answer.
@@ -369,7 +370,7 @@ def test_garbage_ends_the_connection_and_nothing_else(served: Served, data: byte
             rude.sendall(data)
         answer = _all_of(rude)
     lines = answer.splitlines()
-    assert json.loads(lines[0])["hotbank"] == 1
+    assert json.loads(lines[0])["hotbank"] == VERSION
     if len(lines) > 1:
         assert json.loads(lines[1])["error"]["type"] == "ProtocolError"
     assert served.client().snapshot().banks

@@ -182,7 +182,7 @@ def misbehaving(*answers: bytes) -> Remote:
 
     def play() -> None:
         with theirs:
-            theirs.sendall(json.dumps({"hotbank": VERSION, "pid": 1, "machine": "m"}).encode() + b"\n")
+            theirs.sendall(json.dumps({"hotbank": VERSION, "pid": 1, "machine": "m", "can": []}).encode() + b"\n")
             for answer in answers:
                 theirs.recv(1 << 16)
                 theirs.sendall(answer)
@@ -220,7 +220,7 @@ def test_a_silent_owner_is_an_error_with_a_remedy() -> None:
 def test_another_version_is_named() -> None:
     ours, theirs = socket.socketpair()
     theirs.sendall(b'{"hotbank":99,"pid":1,"machine":"m"}\n')
-    with theirs, pytest.raises(MachineError, match="protocol 99, not 1"):
+    with theirs, pytest.raises(MachineError, match=f"protocol 99, not {VERSION}"):
         Remote(SocketStream(ours))
 
 

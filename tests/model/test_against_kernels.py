@@ -163,8 +163,8 @@ def signal() -> Answer:
     model = with_bank()
     model.spawn("app", anon_pages=20_000)
     number = max(END, key=lambda n: model.survey(n).to_move)
-    model.clock.call_later(0.02, model.interrupt)
-    return offline(model, number, more=lambda: model.clock.now() < 5)
+    model.clock.call_later(0.02, lambda: model.interrupt(number, FOREVER))
+    return answer(model, number, lambda: model.offline(number, FOREVER), lambda: model.clock.now() < 5)
 
 
 def stalled_writeback() -> Answer:

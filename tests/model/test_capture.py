@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import socket
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,10 @@ from effort import examples
 from hotbank import board, operate
 from hotbank.errors import FormatError, Refusal
 from hotbank.load import Workload
-from hotbank.machine import Pages, Snapshot, Survey
+from hotbank.machine import Ability, Machine, Pages, Snapshot, Survey, tells_pages
 from hotbank.memory import Kind, Online, Power
 from hotbank.model import Model, capture
-from hotbank.remote import Remote, SocketStream
+from hotbank.serve.local import attached
 from hotbank.serve.owner import Owner
 from model.small_boards import FOREVER, HIGH, errno_of, small_board, small_model
 
@@ -96,14 +95,17 @@ def test_a_dark_bank_is_dark_and_can_return(tmp_path: Path) -> None:
     after.validate()
 
 
+@contextmanager
+def served(machine: Machine) -> Iterator[Machine]:
+    with attached(Owner(machine)) as far:
+        yield far
+
+
 def test_a_served_machine_is_captured_as_itself() -> None:
     model = busy()
-    ours, theirs = socket.socketpair()
-    owner = threading.Thread(target=Owner(model).attend, args=(SocketStream(theirs),))
-    owner.start()
-    with Remote(SocketStream(ours)) as machine:
+    with served(model) as machine:
+        assert tells_pages(machine)
         assert capture.take(machine) == capture.take(model)
-    owner.join(10)
 
 
 class CountsOnly:
@@ -111,14 +113,20 @@ class CountsOnly:
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self.can: frozenset[Ability] = frozenset()
         self.clock, self.snapshot, self.survey = model.clock, model.snapshot, model.survey
         self.online, self.offline, self.add, self.remove = model.online, model.offline, model.add, model.remove
         self.power, self.set_power, self.reading = model.power, model.set_power, model.reading
 
 
-def test_a_machine_that_only_counts_is_captured_by_its_counts() -> None:
+@pytest.mark.parametrize("reached", [nullcontext, served], ids=["here", "far"])
+def test_a_machine_that_only_counts_is_captured_by_its_counts(
+    reached: Callable[[Machine], AbstractContextManager[Machine]],
+) -> None:
     model = busy()
-    taken = capture.take(CountsOnly(model))
+    with reached(CountsOnly(model)) as machine:
+        assert not tells_pages(machine)
+        taken = capture.take(machine)
     assert all("positions" in block.unknown for block in taken.blocks)
     after = Model.restore(taken)
     after.validate()

@@ -439,14 +439,21 @@ def test_others_can_look_and_interrupt_while_an_offline_loops() -> None:
     block = next(n for n in HIGH if model.place(pid, n))
     model.pin(pid, model.place(pid, block)[0])
     answers: list[int] = []
-    worker = threading.Thread(target=lambda: answers.append(errno_of(model, block, 30.0)))
+    deadline = model.clock.now() + 30.0
+
+    def offline() -> None:
+        with pytest.raises(KernelError) as caught:
+            model.offline(block, deadline)
+        answers.append(caught.value.errno)
+
+    worker = threading.Thread(target=offline)
     worker.start()
     time.sleep(0.1)
     start = time.perf_counter()
     assert state(model, block) is BlockState.GOING_OFFLINE
     model.survey(block)
     assert time.perf_counter() - start < 1.0
-    model.interrupt()
+    model.interrupt(block, deadline)
     worker.join(5.0)
     assert answers == [errno.EINTR]
     model.validate()

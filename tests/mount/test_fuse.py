@@ -253,10 +253,11 @@ def test_deadlines_and_interruptions_of_a_host_on_a_mounted_model(own: Mounted) 
         host.offline(block, host.clock.now() + 0.5)
     assert 0.5 <= time.monotonic() - began < 1.5
     assert own.path(block).read_text() == "online\n"
-    threading.Timer(0.3, host.interrupt).start()
+    deadline = host.clock.now() + 30
+    threading.Timer(0.3, host.interrupt, (block, deadline)).start()
     began = time.monotonic()
     with pytest.raises(KernelError, match="EINTR"):
-        host.offline(block, host.clock.now() + 30)
+        host.offline(block, deadline)
     assert time.monotonic() - began < 1.3
     assert own.path(block).read_text() == "online\n"
 
@@ -287,10 +288,11 @@ def test_an_interruption_is_answered_within_a_second_also_under_stalled_writebac
     model.stall_writeback("disk", 5000)
     surveys = {n: model.survey(n) for n in (4, 5, 6, 7)}
     block = max(surveys, key=lambda n: surveys[n].kinds.get(Kind.FILE, 0))
-    threading.Timer(0.5, host.interrupt).start()
+    deadline = host.clock.now() + 60
+    threading.Timer(0.5, host.interrupt, (block, deadline)).start()
     began = time.monotonic()
     with pytest.raises(CancelPending, match="interrupted and the kernel has not let go"):
-        host.offline(block, host.clock.now() + 60)
+        host.offline(block, deadline)
     assert 0.5 <= time.monotonic() - began < 1.7
     model.end_writeback("disk")
 

@@ -23,7 +23,18 @@ from hotbank.boards_qemu.shell import Runner, ShellPort
 from hotbank.errors import KernelError, MachineError, SwitchError
 from hotbank.guest import serial
 from hotbank.host.switch import Switch
-from hotbank.machine import Clock, DomainStatus, Pages, Reading, Snapshot, Survey, WallClock, no_such, refuse_dark
+from hotbank.machine import (
+    Ability,
+    Clock,
+    DomainStatus,
+    Pages,
+    Reading,
+    Snapshot,
+    Survey,
+    WallClock,
+    no_such,
+    refuse_dark,
+)
 from hotbank.memory import Online, Power
 from hotbank.remote import Remote, SocketStream
 
@@ -76,11 +87,18 @@ class QemuMachine:
         self._changes, self._reads = AgentPort(qemu, serial.CHANGE), AgentPort(qemu, serial.READ)
         self._switches = {domain.name: self._switch_of(domain) for domain in board.domains}
         self._shell = ShellPort(qemu)
+        self._interrupted: tuple[int, float] | None = None  # the offline that is to end: block, deadline
+        self._offlining: tuple[int, float, float] | None = None  # the last one, and its deadline on the guest's clock
 
     @property
     def clock(self) -> Clock:
         """This host's clock."""
         return self._clock
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        """All that a machine can do: the guest's agent is ours."""
+        return frozenset(Ability)
 
     @property
     def runner(self) -> Runner:
@@ -122,11 +140,18 @@ class QemuMachine:
     def offline(self, block: int, deadline: float) -> None:
         """See Machine; the guest gets the time that is left, on its own clock."""
         guest = self._changes.machine()
-        guest.offline(block, guest.clock.now() + max(0.0, deadline - self._clock.now()))
+        until = guest.clock.now() + max(0.0, deadline - self._clock.now())
+        self._offlining = (block, deadline, until)
+        if self._interrupted == (block, deadline):
+            raise KernelError(errno.EINTR, f"offline of memory{block}", detail="it was interrupted before it began")
+        guest.offline(block, until)
 
-    def interrupt(self) -> None:
-        """End the offline that is under way, from another thread."""
-        self._reads.machine().interrupt()
+    def interrupt(self, block: int, deadline: float) -> None:
+        """End that offline, from another thread."""
+        self._interrupted = (block, deadline)
+        *there, until = self._offlining or (None, None, 0.0)
+        if there == [block, deadline]:
+            self._reads.machine().interrupt(block, until)
 
     def add(self, bank: str) -> None:
         """By virtio-mem through QEMU, by any other route in the guest."""

@@ -21,7 +21,7 @@ from hotbank import operate
 from hotbank.cli.context import Context
 from hotbank.cli.plan import plan_lines
 from hotbank.cli.progress import Show, outcome_lines, watching
-from hotbank.machine import Interruptible, Machine
+from hotbank.machine import Machine
 from hotbank.memory import KernelState
 from hotbank.operate import Event, Limits, Outcome, Plan, reasons
 from hotbank.remote import Remote
@@ -157,17 +157,11 @@ def _transact(machine: Machine, verb: str, target: str, options: dict[str, Any],
     if isinstance(machine, Remote):
         from hotbank import serve
 
-        with _interrupts(machine.interrupt):
+        with _interrupts(machine.cancel):
             order = serve.remove if verb == "remove" else serve.add
             return order(machine, target, on_event=show, **options)
     stopped: list[bool] = []
-
-    def stop() -> None:
-        stopped.append(True)
-        if isinstance(machine, Interruptible):
-            machine.interrupt()
-
-    with _interrupts(stop):
+    with _interrupts(lambda: stopped.append(True)):
         act = operate.remove if verb == "remove" else operate.add
         return act(machine, target, on_event=show, interrupted=lambda: bool(stopped), **options)
 

@@ -22,7 +22,7 @@ from hotbank.host.routes import Route, route_for
 from hotbank.host.switch import Switch, switch_for
 from hotbank.host.tree import Tree
 from hotbank.host.writer import Writer
-from hotbank.machine import BankStatus, Block, Clock, DomainStatus, Pages, Reading, Snapshot, Survey, WallClock
+from hotbank.machine import Ability, BankStatus, Block, Clock, DomainStatus, Pages, Reading, Snapshot, Survey, WallClock
 from hotbank.memory import KIB, BlockState, KernelState, Online, Power, Range, Zone
 from hotbank.sysfs import names, vmstat
 
@@ -55,14 +55,18 @@ class Host:
         domains = self._board.domains if self._board else ()
         self._switches = {d.name: self._switch_of(d) for d in domains} | dict(switches or {})
         self._under_way: int | None = None
-        self._interrupted = False
-        self._writing: Writer | None = None
+        self._interrupted: tuple[int, float] | None = None  # the offline that is to end: block, deadline
         self._held: list[Writer] = []
 
     @property
     def clock(self) -> Clock:
         """The wall clock, unless another was given."""
         return self._clock
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        """All that a machine can do."""
+        return frozenset(Ability)
 
     @property
     def tree(self) -> Tree:
@@ -114,15 +118,17 @@ class Host:
         name = names.block(self._existing(block), "state")
         found = files.block(self._tree, block, self._block_size)
         self._refuse_without_room(found)
-        self._under_way, self._interrupted = block, False
+        if self._interrupted == (block, deadline):
+            raise KernelError(errno.EINTR, f"offline of memory{block}", detail="it was interrupted before it began")
+        self._under_way = block
         try:
             with _log_with_refusals(self._tree):
-                writer = self._writing = Writer(self._tree.path(name), "offline")
+                writer = Writer(self._tree.path(name), "offline")
                 ended = self._wait_while_there_is_room(writer, found, deadline)
                 if ended or not self._cancelled(writer, block, deadline):
                     _raise_for(writer.errno, f"offline of memory{block}", "")
         finally:
-            self._under_way = self._writing = None
+            self._under_way = None
 
     def add(self, bank: str) -> None:
         """Bring the bank into the kernel by its route (routes.py). EOPNOTSUPP where this host can't."""
@@ -134,13 +140,9 @@ class Host:
         span, route = self._bank(bank)
         self._route(route).remove(bank, span)
 
-    def interrupt(self) -> None:
-        """End the offline that is under way, from another thread; it answers EINTR, or CancelPending. Nothing where
-        none is."""
-        writer = self._writing
-        if writer is not None:
-            self._interrupted = True
-            writer.cancel()
+    def interrupt(self, block: int, deadline: float) -> None:
+        """End that offline, from another thread; it answers EINTR, or CancelPending."""
+        self._interrupted = (block, deadline)
 
     def power(self, domain: str) -> Power:
         """Ask the domain's switch."""
@@ -188,7 +190,7 @@ class Host:
         to: the kernel would go on until its OOM killer strikes. False when it is still pending."""
         while not writer.wait(self._clock, min(deadline, self._clock.now() + LOOK)):
             starved = files.starved(files.zones(self._tree), origin=_zone(block))
-            if self._interrupted or starved or self._clock.now() >= deadline:
+            if self._interrupted == (block.number, deadline) or starved or self._clock.now() >= deadline:
                 return False
         return True
 
@@ -197,8 +199,9 @@ class Host:
         if the write had returned by itself; raises KernelError when the block is back online (EINTR, or ENOMEM when
         memory ran out), else CancelPending."""
         what = f"offline of memory{block}"
-        why = "it was interrupted" if self._interrupted else "the deadline passed"
-        starved = not self._interrupted and self._clock.now() < deadline
+        interrupted = self._interrupted == (block, deadline)
+        why = "it was interrupted" if interrupted else "the deadline passed"
+        starved = not interrupted and self._clock.now() < deadline
         writer.cancel()
         until = self._clock.now() + SETTLE
         while writer.pending or files.state(self._tree, block) is BlockState.GOING_OFFLINE:

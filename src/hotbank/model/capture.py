@@ -19,7 +19,7 @@ from typing import Any
 
 from hotbank import kernels
 from hotbank.errors import Code, FormatError, ProtocolError, Refusal
-from hotbank.machine import Machine, PageByPage, Pages, Snapshot, Survey
+from hotbank.machine import Machine, Pages, Snapshot, Survey, tells_pages
 from hotbank.memory import BlockState, Kind, Range, Zone
 from hotbank.wire import decode, encode
 
@@ -113,11 +113,8 @@ def is_capture(path: str | os.PathLike[str]) -> bool:
 def _look(machine: Machine, snapshot: Snapshot, number: int) -> BlockCapture:
     survey = machine.survey(number)
     facts = BlockCapture(_counted(survey, snapshot), survey.boot, survey.holes, survey.clean, survey.unknown)
-    if isinstance(machine, PageByPage):
-        try:
-            return replace(facts, pages=machine.pages(number))
-        except ProtocolError:  # the far end's machine can only count
-            pass
+    if tells_pages(machine):
+        return replace(facts, pages=machine.pages(number))
     return replace(facts, unknown=(*survey.unknown, "positions"))
 
 

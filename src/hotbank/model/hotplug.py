@@ -65,7 +65,7 @@ class MemoryHotplug:
         self._clock, self._costs, self._lock = clock, costs, lock
         self._busy = threading.Lock()  # device_hotplug_lock
         self._busy_thread: int | None = None
-        self._signalled = False
+        self._signalled: tuple[int, float] | None = None  # the offline that a signal was sent to: block, deadline
         self._stalled: tuple[int, ...] = ()
 
     # Online
@@ -111,7 +111,7 @@ class MemoryHotplug:
         keeps the kernel from looking at the signal.
         """
         what = f"offline memory{number}"
-        self._begin(what, deadline)
+        self._begin(what, number, deadline)
         try:
             with self._lock:
                 block = self._start_offline(number, what)
@@ -142,7 +142,6 @@ class MemoryHotplug:
             self._frames.unisolate(start, end)
             raise
         block.state = BlockState.GOING_OFFLINE
-        self._signalled = False
         return block
 
     def _isolate(self, block: MemoryBlock, start: int, end: int, what: str) -> None:
@@ -171,7 +170,7 @@ class MemoryHotplug:
             cursor: int | None = self._geometry.frames(block.number)[0]
             while cursor is not None:
                 with self._lock:
-                    self._check_signal(deadline, what)
+                    self._check_signal(block.number, deadline, what)
                     cursor, seconds = self._pass(block, cursor)
                 self._clock.sleep(seconds)
                 self._wait_writeback(block, deadline, what)
@@ -200,7 +199,7 @@ class MemoryHotplug:
     def _wait_writeback(self, block: MemoryBlock, deadline: float, what: str) -> None:
         """``folio_wait_writeback``: sleeps without looking at signals."""
         while self._under_writeback():
-            if self._clock.now() >= deadline or self._signalled:
+            if self._is_over(block.number, deadline):
                 self.pending, self._busy_thread = block.number, None
                 raise CancelPending(what, detail="a page under writeback holds it")
             self._clock.sleep(_POLL)
@@ -209,8 +208,8 @@ class MemoryHotplug:
     def _under_writeback(self) -> bool:
         return any(handle in self._folios.writeback for handle in self._stalled)
 
-    def _check_signal(self, deadline: float, what: str) -> None:
-        if self._signalled or self._clock.now() >= deadline:
+    def _check_signal(self, number: int, deadline: float, what: str) -> None:
+        if self._is_over(number, deadline):
             raise KernelError(errno.EINTR, what, detail="cancelled, the block is back online")
 
     def _complete_offline(self, block: MemoryBlock) -> None:
@@ -235,9 +234,13 @@ class MemoryHotplug:
         self._frames.unisolate(start + block.own_memmap, end)
         block.state = BlockState.ONLINE
 
-    def interrupt(self) -> None:
-        """A signal reaches the writer: the offline under way ends with EINTR, or is left pending."""
-        self._signalled = True
+    def interrupt(self, number: int, deadline: float) -> None:
+        """A signal reaches the writer of that offline, under way or only about to begin: it ends with EINTR, or is left
+        pending."""
+        self._signalled = (number, deadline)
+
+    def _is_over(self, number: int, deadline: float) -> bool:
+        return self._signalled == (number, deadline) or self._clock.now() >= deadline
 
     def settle(self) -> None:
         """Let a pending offline see its signal if the writeback it waited for has ended."""
@@ -358,10 +361,11 @@ class MemoryHotplug:
 
     # One at a time
 
-    def _begin(self, what: str, deadline: float | None = None) -> None:
-        """``lock_device_hotplug_sysfs``. EINTR at the deadline; EBUSY where waiting could only last for ever."""
+    def _begin(self, what: str, number: int = -1, deadline: float | None = None) -> None:
+        """``lock_device_hotplug_sysfs``. EINTR at the deadline of an offline, or when it is interrupted; EBUSY where
+        waiting could only last for ever."""
         while not self._busy.acquire(blocking=False):
-            if deadline is not None and self._clock.now() >= deadline:
+            if deadline is not None and self._is_over(number, deadline):
                 raise KernelError(errno.EINTR, what, detail="another hotplug operation is under way")
             if self._busy_thread == threading.get_ident() or (self.pending is not None and deadline is None):
                 raise KernelError(errno.EBUSY, what, detail="another hotplug operation is under way")

@@ -21,6 +21,7 @@ from hotbank.board import Bank, Board, Domain
 from hotbank.errors import CancelPending, Code, KernelError, SwitchError
 from hotbank.firmware import describe, memory_map
 from hotbank.machine import (
+    Ability,
     BankStatus,
     Block,
     DomainStatus,
@@ -190,6 +191,11 @@ class Model:
     def clock(self) -> ModelClock:
         """The clock that deadlines and costs are on."""
         return self._clock
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        """All that a machine can do."""
+        return frozenset(Ability)
 
     def snapshot(self) -> Snapshot:
         """Everything at one moment."""
@@ -617,10 +623,10 @@ class Model:
         with self._lock:
             return self._geometry.pfn(self.tasks.poison(pid, vpage))
 
-    def interrupt(self) -> None:
-        """A signal for whoever writes to a block's state: an offline under way ends with EINTR."""
+    def interrupt(self, block: int, deadline: float) -> None:
+        """A signal for whoever writes to the block's state: that offline ends with EINTR, or is left pending."""
         with self._lock:
-            self.hotplug.interrupt()
+            self.hotplug.interrupt(block, deadline)
 
     def free(self) -> int:
         """Free pages of all zones (MemFree)."""

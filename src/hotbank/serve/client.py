@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from hotbank.calls import asked
@@ -16,38 +16,37 @@ from hotbank.wire import decode
 
 def remove(
     machine: Remote,
-    target: str | int,
-    *,
+    *targets: str | int,
     limits: Limits | None = None,
     force: bool = False,
     keep_partial: bool = False,
+    blocks: Sequence[int] | None = None,
     on_event: Callable[[Event], None] = no_events,
 ) -> Outcome:
-    """Have the owner take a bank out, see ``operate.remove``. ``machine.interrupt()`` interrupts it."""
-    order = Order("remove", str(target), limits or Limits(), force, keep_partial)
-    outcome = _order(machine, order, on_event)
-    assert outcome is not None
-    return outcome
+    """Have the owner take banks out, see ``operate.remove``. ``machine.cancel()`` interrupts it.
+
+    ``blocks``: the numbers of those that a plan was made of; with others now it is refused (CHANGED).
+    """
+    order = Order("remove", tuple(map(str, targets)), limits or Limits(), force, keep_partial, _known(blocks))
+    return _transact(machine, order, on_event)
 
 
 def add(
     machine: Remote,
-    target: str | int,
-    *,
+    *targets: str | int,
     limits: Limits | None = None,
     keep_partial: bool = False,
+    blocks: Sequence[int] | None = None,
     on_event: Callable[[Event], None] = no_events,
 ) -> Outcome:
-    """Have the owner bring a bank in, see ``operate.add``. ``machine.interrupt()`` interrupts it."""
-    order = Order("add", str(target), limits or Limits(), False, keep_partial)
-    outcome = _order(machine, order, on_event)
-    assert outcome is not None
-    return outcome
+    """Have the owner bring banks in, see ``operate.add``. ``machine.cancel()`` interrupts it."""
+    order = Order("add", tuple(map(str, targets)), limits or Limits(), False, keep_partial, _known(blocks))
+    return _transact(machine, order, on_event)
 
 
 def recover(machine: Remote, *, limits: Limits | None = None) -> Outcome | None:
     """Have the owner settle an open transaction; None when there is none."""
-    return _order(machine, Order("recover", "", limits or Limits()), no_events)
+    return RemoteOwner(machine).order(Order("recover", (), limits or Limits()), no_events)
 
 
 def history(machine: Remote) -> tuple[Entry, ...]:
@@ -71,5 +70,11 @@ class RemoteOwner(AtOwner):
         return cast("Outcome | None", outcome)
 
 
-def _order(machine: Remote, order: Order, on_event: Callable[[Event], None]) -> Outcome | None:
-    return RemoteOwner(machine).order(order, on_event)
+def _transact(machine: Remote, order: Order, on_event: Callable[[Event], None]) -> Outcome:
+    outcome = RemoteOwner(machine).order(order, on_event)
+    assert outcome is not None, "only a recovery may find nothing to do"
+    return outcome
+
+
+def _known(blocks: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if blocks is None else tuple(blocks)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from hotbank.calls import CLOCK, MACHINE
 from hotbank.errors import Code, HotbankError, KernelError, MachineError
-from hotbank.machine import Interruptible, Machine, Survey
+from hotbank.machine import Machine, Survey, is_interruptible
 from hotbank.operate import Before, Event, Journal, Outcome, recover, remedy
 from hotbank.operate.recovery import closed
 from hotbank.remote import Hello, SocketStream
@@ -21,7 +21,6 @@ from hotbank.serve.children import start_module
 from hotbank.serve.line import Answers, Line, answers
 from hotbank.serve.protocol import JOB, JOURNAL, Order
 
-_CANCEL_EVERY, _CANCEL_TRIES = 0.05, 20
 _LOOK_EVERY = 0.5  # seconds of wall time between two looks at a block that goes offline
 _REST, _MARGIN = 3, 2  # times what a look takes: for which none is taken after it, and before a deadline
 
@@ -40,7 +39,8 @@ class Job:
         self._entry: int | None = None  # of the journal, once the worker has begun
         self._report: Outcome | HotbankError | None = None
         self._end: Outcome | HotbankError | None = None
-        self._cancelled = self._worker_knows = self._offlining = False
+        self._cancelled = self._worker_knows = False
+        self._offlining: tuple[int, float] | None = None  # the last one: block, deadline
 
     def follow(self) -> Iterator[Event]:
         """Events from the first to the last, as they come."""
@@ -65,18 +65,10 @@ class Job:
 
     def cancel(self) -> None:
         """Interrupt it: the worker is told at its next step, and an offline that runs is ended."""
-        self._cancelled = True
         with self._news:
-            for _ in range(_CANCEL_TRIES):  # an offline that is only about to begin does not hear the first one
-                if self._worker_knows or not self._offlining or not isinstance(self._machine, Interruptible):
-                    return
-                self._machine.interrupt()
-                self._news.wait(_CANCEL_EVERY)
-
-    def _interrupt(self) -> None:
-        """End the offline of a worker that is gone."""
-        if isinstance(self._machine, Interruptible):
-            self._machine.interrupt()
+            self._cancelled = True
+            if self._offlining is not None and not self._worker_knows and is_interruptible(self._machine):
+                self._machine.interrupt(*self._offlining)
 
     def run(self, hello: Hello) -> None:
         """Start the worker and answer it until it is gone; clean up after one that died.
@@ -93,7 +85,7 @@ class Job:
             return
         with worker:
             self.pid = worker.pid
-            Line(SocketStream(ours), hello, self._answers(), self._interrupt).run()
+            Line(SocketStream(ours), hello, self._answers(), self._machine).run()
             assert worker.stderr is not None
             last_words = worker.stderr.read().decode(errors="replace").strip().splitlines()
         if self._report is None:
@@ -151,14 +143,12 @@ class Job:
 
         A worker that knows of the order is rolling back: its offlines are done.
         """
-        self._offlining = True
-        try:
+        with self._news:
             if self._cancelled and not self._worker_knows:
                 raise KernelError(errno.EINTR, f"offline memory{block}")
-            with self._watching(block, deadline):
-                self._machine.offline(block, deadline)
-        finally:
-            self._offlining = False
+            self._offlining = (block, deadline)
+        with self._watching(block, deadline):
+            self._machine.offline(block, deadline)
 
     @contextmanager
     def _watching(self, block: int, deadline: float) -> Iterator[None]:

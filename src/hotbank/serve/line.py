@@ -11,11 +11,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from hotbank.calls import Call, Table
 from hotbank.errors import HotbankError, MachineError, ProtocolError
+from hotbank.machine import Machine, is_interruptible
 from hotbank.operate import Event, Outcome
 from hotbank.remote import Hello, SocketStream
 from hotbank.wire import MAX_REQUEST, Lines, Stream, decode, encode, encode_error
-
-_CANCEL_EVERY = 0.05  # seconds of wall time
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,8 @@ class Followed(Protocol):
 class Line:
     """One stream, answered request by request; the events of an order are sent from a thread of their own.
 
-    ``may_change``: False refuses every call that changes, and hears no cancel.
+    ``machine``: whose offline is interrupted. ``may_change``: False refuses every call that changes, and hears neither
+    ``cancel`` nor ``interrupt``.
     """
 
     def __init__(
@@ -59,14 +59,15 @@ class Line:
         stream: Stream,
         hello: Hello,
         answers: Answers,
-        cancel: Callable[[], None],
+        machine: Machine,
+        cancel: Callable[[], None] | None = None,
         *,
         may_change: bool = True,
     ) -> None:
         self._lines, self._hello, self._answers = Lines(stream, MAX_REQUEST), hello, answers
-        self._cancel, self._may_change = cancel, may_change
+        self._machine, self._cancel, self._may_change = machine, cancel, may_change
         self._writing = threading.Lock()
-        self._offline: threading.Thread | None = None
+        self._offlines: list[tuple[threading.Thread, int, float]] = []
 
     def run(self) -> None:
         """Until the client hangs up, or sends something that is no request. An offline of its own ends with it."""
@@ -78,21 +79,33 @@ class Line:
             except ProtocolError as e:
                 self._send({"id": None, "error": encode_error(e)})
         self._lines.close()
-        while self._offline is not None and self._offline.is_alive():
-            self._cancel()
-            self._offline.join(_CANCEL_EVERY)
+        for thread, block, deadline in self._offlines:
+            self._interrupt(block, deadline)
+            thread.join()
 
     def _answer(self, request: dict[str, Any]) -> None:
         if request == {"cancel": True}:
-            if self._may_change:
+            if self._may_change and self._cancel is not None:
                 self._cancel()
-            return
-        number, answer, arguments = self._understood(request)
-        if answer.call.slow and self._may_change:  # only who goes on listening hears a cancel
-            self._offline = threading.Thread(target=self._carry_out, args=(number, answer, arguments), daemon=True)
-            self._offline.start()
+        elif request.keys() == {"interrupt"}:
+            named = _typed({"block": int, "deadline": float}, request["interrupt"])
+            if self._may_change:
+                self._interrupt(**named)
+        else:
+            self._called(*self._understood(request))
+
+    def _called(self, number: int, answer: Answer, arguments: dict[str, Any]) -> None:
+        if answer.call.slow and self._may_change:  # only who goes on listening hears an interruption
+            thread = threading.Thread(target=self._carry_out, args=(number, answer, arguments), daemon=True)
+            running = [offline for offline in self._offlines if offline[0].is_alive()]
+            self._offlines = [*running, (thread, arguments["block"], arguments["deadline"])]
+            thread.start()
         else:
             self._carry_out(number, answer, arguments)
+
+    def _interrupt(self, block: int, deadline: float) -> None:
+        if is_interruptible(self._machine):
+            self._machine.interrupt(block, deadline)
 
     def _carry_out(self, number: int, answer: Answer, arguments: dict[str, Any]) -> None:
         with suppress(OSError):  # the client hung up
@@ -120,7 +133,7 @@ class Line:
         answer = self._answers.get(str(request["call"]))
         if answer is None:
             raise ProtocolError(f"no call {request['call']!r}")
-        return decode(int, request["id"], "id"), answer, _arguments(answer.call, request["args"])
+        return decode(int, request["id"], "id"), answer, _typed(answer.call.parameters, request["args"])
 
     def _follow(self, number: int, job: Followed) -> None:
         with suppress(OSError):  # the client hung up; the job goes on
@@ -137,11 +150,11 @@ class Line:
             self._lines.send(document)
 
 
-def _arguments(call: Call, data: Any) -> dict[str, Any]:
-    """The arguments of a call, each of its type. Raises ProtocolError."""
-    if not isinstance(data, dict) or data.keys() != call.parameters.keys():
-        raise ProtocolError(f"args: expected {sorted(call.parameters)}, got {data!r:.60}")
-    return {name: decode(hint, data[name], name) for name, hint in call.parameters.items()}
+def _typed(parameters: Mapping[str, Any], data: Any) -> dict[str, Any]:
+    """Arguments by name, each of its type. Raises ProtocolError."""
+    if not isinstance(data, dict) or data.keys() != parameters.keys():
+        raise ProtocolError(f"args: expected {sorted(parameters)}, got {data!r:.60}")
+    return {name: decode(hint, data[name], name) for name, hint in parameters.items()}
 
 
 def turn_away(stream: SocketStream, error: HotbankError) -> None:

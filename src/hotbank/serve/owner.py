@@ -19,7 +19,7 @@ from typing import Any
 
 from hotbank.calls import CLOCK, MACHINE, PAGES
 from hotbank.errors import Code, HotbankError, MachineError, ProtocolError, Refusal
-from hotbank.machine import Interruptible, Machine, PageByPage
+from hotbank.machine import Machine, tells_pages
 from hotbank.operate import Journal, Limits, MemoryJournal, remedy
 from hotbank.remote import Hello, SocketStream
 from hotbank.serve.job import Job
@@ -74,12 +74,12 @@ class Owner:
 
     def attend(self, stream: Stream, *, may_change: bool = True) -> None:
         """Answer one client until it hangs up."""
-        Line(stream, self._hello(), self._answers(), self._cancel, may_change=may_change).run()
+        Line(stream, self._hello(), self._answers(), self._machine, self._cancel, may_change=may_change).run()
 
     def settle(self) -> None:
         """Begin to settle what an owner before this one left open; clients can follow it as any transaction."""
         if self._journal.unfinished() is not None and not self._stopped:
-            self._order(Order("recover", "", Limits()))
+            self._order(Order("recover", (), Limits()))
 
     def finish(self, patience: float) -> None:
         """Interrupt a transaction that runs, and return when it is over, or ``patience`` seconds of wall time are."""
@@ -109,14 +109,15 @@ class Owner:
                 self._slots.release()
 
     def _hello(self) -> Hello:
-        return Hello(VERSION, os.getpid(), self._name)
+        can = tuple(sorted(self._machine.can))
+        return Hello(VERSION, os.getpid(), self._name, can)
 
     # What a client may call.
 
     def _answers(self) -> Answers:
         alone = {name: self._alone(getattr(self._machine, name)) for name, call in MACHINE.items() if call.changes}
         machine = answers(MACHINE, self._machine, **alone)
-        pages = answers(PAGES, self._machine) if isinstance(self._machine, PageByPage) else {}
+        pages = answers(PAGES, self._machine) if tells_pages(self._machine) else {}
         owner = answers(OWNER, order=self._order, history=self._journal.entries, stop=self._stop_if_idle)
         return {**machine, **pages, **answers(CLOCK, self._machine.clock), **owner}
 
@@ -153,7 +154,7 @@ class Owner:
 
     def _busy(self) -> Refusal:
         job, entry = self._job, self._journal.unfinished()
-        what, pid = (f"{job.order.verb} {job.order.target}", job.pid) if job is not None else ("a change", os.getpid())
+        what, pid = (str(job.order), job.pid) if job is not None else ("a change", os.getpid())
         if job is None and entry is not None:
             what, pid = f"{entry.before.verb} {entry.before.target}", entry.pid
         code = Code.BUSY_TRANSACTION
@@ -164,9 +165,14 @@ class Owner:
         if order.verb not in ("remove", "add", "recover"):
             raise ProtocolError(f"order: no verb {order.verb!r}")
         self._take_turn(settles=order.verb == "recover")
-        self._job = Job(order, self._machine, self._journal)
-        threading.Thread(target=self._carry_out, args=(self._job,), daemon=True).start()
-        return self._job
+        try:
+            job = self._job = Job(order, self._machine, self._journal)
+            threading.Thread(target=self._carry_out, args=(job,), daemon=True).start()
+        except BaseException:
+            self._job = None
+            self._changing.release()
+            raise
+        return job
 
     def _carry_out(self, job: Job) -> None:
         try:
@@ -177,12 +183,10 @@ class Owner:
             job.publish()  # only now: who hears of the end may send the next order at once
 
     def _cancel(self) -> None:
-        """Interrupt the transaction; without one, the primitive that runs, where the machine can."""
+        """Interrupt the transaction that runs."""
         job = self._job
         if job is not None:
             job.cancel()
-        elif isinstance(self._machine, Interruptible):
-            self._machine.interrupt()
 
     def _stop_if_idle(self) -> None:
         if not self._changing.acquire(blocking=False):

@@ -13,13 +13,21 @@ from hotbank.operate import Entry, Event, Journal, Limits, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a client wants done: ``verb`` is ``remove``, ``add`` or ``recover``."""
+    """What a client wants done: ``verb`` is ``remove``, ``add`` or ``recover``.
+
+    ``targets``: banks and blocks, together one transaction. ``blocks``: the numbers of those that a plan was made of,
+    None when none was: with others now it is refused (CHANGED).
+    """
 
     verb: str
-    target: str
+    targets: tuple[str, ...]
     limits: Limits
     force: bool = False
     keep_partial: bool = False
+    blocks: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        return " ".join((self.verb, ", ".join(self.targets))).rstrip()
 
 
 class OwnerCalls(Protocol):

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from hotbank.calls import asked
-from hotbank.errors import Code, HotbankError
+from hotbank.errors import Code, HotbankError, Refusal
 from hotbank.operate import Journal, Outcome, add, recover, remove
 from hotbank.remote import AtOwner, Remote, SocketStream
 from hotbank.serve.children import die_with_parent
@@ -42,8 +42,14 @@ def carry_out(owner: Remote, job: RemoteJob, order: Order) -> Outcome | None:
     options: dict[str, Any] = {"journal": journal, "limits": order.limits, "keep_partial": order.keep_partial}
     options |= {"interrupted": job.interrupted, "on_event": job.event, "began": job.began()}
     if order.verb == "add":
-        return add(owner, order.target, **options)
-    return remove(owner, order.target, force=order.force, **options)
+        return add(owner, _only(order), **options)
+    return remove(owner, _only(order), force=order.force, **options)
+
+
+def _only(order: Order) -> str:
+    if len(order.targets) != 1 or order.blocks is not None:
+        raise Refusal(Code.UNSUPPORTED, f"{order}: one bank or block at a time, and by no plan")
+    return order.targets[0]
 
 
 class RemoteJob(AtOwner):

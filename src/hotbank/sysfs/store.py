@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Protocol, TypeVar, runtime_checkable
 
 from hotbank.errors import CancelPending, KernelError
-from hotbank.machine import Interruptible, Machine, refuse_dark
+from hotbank.machine import Machine, is_interruptible, refuse_dark
 from hotbank.memory import BlockState, Online, Power
 from hotbank.sysfs.bank import Order, Supply
 from hotbank.sysfs.block import OnlineType
@@ -41,6 +41,7 @@ class Stores:
 
     def __init__(self, reader: Machine, writer: Machine) -> None:
         self._reader, self._writer = reader, writer
+        self._offlining: tuple[int, float] | None = None  # the last one: block, deadline
 
     @property
     def knows_auto_online(self) -> bool:
@@ -90,14 +91,14 @@ class Stores:
 
     def interrupt(self) -> None:
         """A signal for the writer whose offline is under way."""
-        writer: object = self._writer
-        if isinstance(writer, Interruptible):
-            writer.interrupt()
+        if self._offlining is not None and is_interruptible(self._writer):
+            self._writer.interrupt(*self._offlining)
 
     def _offline(self, block: int) -> None:
-        clock = self._writer.clock
+        deadline = self._writer.clock.now() + NO_DEADLINE
+        self._offlining = (block, deadline)
         try:
-            self._writer.offline(block, clock.now() + NO_DEADLINE)
+            self._writer.offline(block, deadline)
         except CancelPending:
             self._wait_until_let_go(block)
             raise KernelError(errno.EINTR, f"offline of memory{block}") from None
