@@ -178,6 +178,7 @@ class Arch:
     size. ``command_line``: COMMAND_LINE_SIZE. ``boot_memory_leaves``: False where a notifier vetoes it, None where that
     is not known. ``lowmem``: how far a 32-bit kernel reaches. ``mem_has_start``: ``mem=`` and ``movablemem=`` say where
     memory is. ``heeds_marks``: a bank that is marked movable is kept free of kernel memory without ``movable_node``.
+    ``memmap_on_memory``: added memory may hold its own memmap (ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE).
     ``firmware``: what describes its boards. ``footprint``: None where the model can't boot it.
     """
 
@@ -192,6 +193,7 @@ class Arch:
     lowmem: Lowmem | None = None
     mem_has_start: bool = False
     heeds_marks: bool = False
+    memmap_on_memory: bool = True
     firmware: str = "dtb"
     footprint: Footprint | None = None
 
@@ -241,6 +243,7 @@ _ARM = Arch(
     boot_memory_leaves=True,
     lowmem=Lowmem(0xC0000000, 0xFF800000, 8 * MIB, vmalloc=240 * MIB, least_vmalloc=16 * MIB),
     mem_has_start=True,
+    memmap_on_memory=False,
     heeds_marks=True,  # arch/arm/mm/memhp.c of the port switches movable_node on
     firmware="atags",
     footprint=Footprint(32 * KIB, 8 * MIB - 32 * KIB, 256 * KIB, slab=600, slab_reclaimable=150, other=350),

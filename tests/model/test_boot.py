@@ -13,8 +13,14 @@ import pytest
 from hotbank import board, zones
 from hotbank.errors import FormatError, HotbankError, KernelError, Refusal
 from hotbank.firmware import describe, memory_map
-from hotbank.memory import GIB, Kind, Zone
+from hotbank.memory import GIB, Kind, MemoryMap, MemoryRegion, Range, Zone
 from hotbank.model import Model
+from hotbank.model.alloc import PageAllocator
+from hotbank.model.backend import new_frames
+from hotbank.model.boot import BootMemory
+from hotbank.model.folios import Folios
+from hotbank.model.geometry import Geometry
+from hotbank.model.tasks import Tasks
 from hotbank.model.zoning import MemoryBlock
 from zones import captured_boots as captured
 
@@ -190,7 +196,7 @@ def test_nodes_of_an_srat_are_numbered_as_the_zones_are() -> None:
     wanted = board.loads(TWO_NODES)
     layout = zones.predict(
         memory_map(describe(wanted, "srat").data), arch="arm64", page_size=4096, block_size=wanted.block_size
-    )
+    ).layout
     expected = {(span.node, span.zone, span.start_pfn) for span in layout.zones}
     snapshot = Model.boot(wanted).snapshot()
     assert {(z.node, z.zone, z.start_pfn) for z in snapshot.zones} == expected
@@ -225,3 +231,27 @@ def test_cma_area_from_the_command_line() -> None:
     assert [z.cma_free for z in model.snapshot().zones] == [8192]
     none = Model.from_description(case.dtb, "cma=0", block_size=case.block_size)
     assert [z.cma_free for z in none.snapshot().zones] == [0]
+
+
+@pytest.mark.parametrize(("cmdline", "zone"), [("", "Normal"), ("vmalloc=752M", "HighMem")])
+def test_lowmem_ends_where_the_command_line_says(cmdline: str, zone: str) -> None:
+    """``vmalloc=`` takes from the linear map; here the rest ends where the movable bank begins."""
+    model = Model.boot(board.load("arm-2009"), cmdline=cmdline)
+    high = model.snapshot().bank("high")
+    assert high is not None
+    assert {span.zone for span in model.snapshot().zones} == {"Normal", "Movable"}
+    model.offline(high.blocks[0], FOREVER)
+    block = model.snapshot().block(high.blocks[0])
+    assert block is not None
+    assert set(block.valid_zones) == {"Movable", zone}
+
+
+def test_cma_stays_within_reach_of_every_dma_master() -> None:
+    """A Raspberry Pi 4: some masters reach 1 GiB only, and memory goes on beyond."""
+    memory = MemoryMap((MemoryRegion(Range(0, 3 * GIB)),), dma_limit=GIB)
+    known = zones.predict(memory, arch="arm64", page_size=4096, block_size=128 << 20, kernel="6.12")
+    geometry = Geometry(tuple(range(24)), arch="arm64", page_size=4096, block_size=128 << 20)
+    allocator = PageAllocator(new_frames(geometry.shape))
+    folios = Folios(allocator.frames)
+    BootMemory(known, geometry).fill(allocator, Tasks(allocator, folios))
+    assert {zone.name: zone.cma > 0 for zone in allocator.zones} == {Zone.DMA: True, Zone.DMA32: False}

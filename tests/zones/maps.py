@@ -22,7 +22,7 @@ def memory(*regions: MemoryRegion, **more: object) -> MemoryMap:
 def arm64(map_: MemoryMap, cmdline: str = "", kernel: str = "6.12", page_size: int = 4 * KIB) -> Layout:
     """Prediction for arm64 with its usual block size."""
     block = 512 * MIB if page_size == 64 * KIB else 128 * MIB
-    return predict(map_, arch="arm64", page_size=page_size, block_size=block, cmdline=cmdline, kernel=kernel)
+    return predict(map_, arch="arm64", page_size=page_size, block_size=block, cmdline=cmdline, kernel=kernel).layout
 
 
 def arm(map_: MemoryMap, cmdline: str = "", strategy: str = "mainline", dma_size: int | None = None) -> Layout:
@@ -36,7 +36,7 @@ def arm(map_: MemoryMap, cmdline: str = "", strategy: str = "mainline", dma_size
         kernel="6.1",
         strategy=strategy,
         dma_size=dma_size,
-    )
+    ).layout
 
 
 def spans(layout: Layout, page_size: int = 4 * KIB) -> list[tuple[int, str, int, int, int]]:

@@ -18,7 +18,7 @@ def _predicted(boot: Captured) -> Layout:
     memory = memory_map(boot.dtb)
     return predict(
         memory, arch="arm64", page_size=4096, block_size=boot.block_size, cmdline=boot.cmdline, kernel=boot.kernel
-    )
+    ).layout
 
 
 def _differences(boot: Captured, layout: Layout) -> list[str]:

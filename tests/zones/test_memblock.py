@@ -75,3 +75,23 @@ def test_memblock_is_its_pages(steps: list[tuple[str, Range]]) -> None:
 def test_whole_pages_only() -> None:
     memory = Memblock([Region(Range(4095, 12289)), Region(Range(20000, 20100))])
     assert list(memory.pfns(4096)) == [(1, 3, None)]
+
+
+@given(st.lists(_steps, max_size=10), st.lists(_ranges, max_size=6), st.integers(1, 6), st.sampled_from((1, 2, 4)))
+def test_the_topmost_free_place_is_taken(
+    steps: list[tuple[str, Range]], taken: list[Range], size: int, align: int
+) -> None:
+    memory = Memblock()
+    for step, range_ in steps:
+        _apply(memory, step, range_)
+    for range_ in taken:
+        memory.reserve(range_)
+    gone = {n for range_ in taken for n in range(range_.start, range_.end)}
+    mapped = [set(range(r.range.start, r.range.end)) - gone for r in memory if not r.nomap]
+    assert {n for part in memory.free() for n in range(part.start, part.end)} == set().union(*mapped)
+    starts = [n for part in mapped for n in part if n % align == 0 and set(range(n, n + size)) <= part]
+    before = memory.copy()
+    found = memory.take(size, align, [Range(0, 100)])
+    assert found == (Range.sized(max(starts), size) if starts else None)
+    assert before.reserved == taken
+    assert memory.is_reserved(found) if found else memory.reserved == taken

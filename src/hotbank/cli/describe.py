@@ -174,7 +174,7 @@ def _predict(request: _Request, options: dict[str, Any]) -> Layout:
         kernel=options["kernel"],
         strategy=options["strategy"],
         dma_size=_size(options["dma_size"], "--dma-size"),
-    )
+    ).layout
     found = (*_later_banks(request.board), *(iomem.differences(layout, ram) if ram is not None else ()))
     return replace(layout, warnings=(*layout.warnings, *found))
 

@@ -159,7 +159,7 @@ class Share:
 class MemoryOptions:
     """What a command line says about memory. ``ranges`` keeps the order of mem= and movablemem=, which matters.
 
-    ``memory_hotplug`` holds the module's parameters by their short names; ``cma`` the value as written.
+    ``memory_hotplug`` holds the module's parameters by their short names, with ``_``; ``cma`` the value as written.
     """
 
     ranges: tuple[SizedRange, ...] = ()
@@ -172,6 +172,10 @@ class MemoryOptions:
     cma: str | None = None
     vmalloc: int | None = None
     numa_off: bool = False
+
+    def hotplug_parameter(self, name: str) -> str | None:
+        """The last value that the line gives a parameter of memory_hotplug; None when it gives none."""
+        return dict(self.memory_hotplug).get(name)
 
     @property
     def movablemem(self) -> bool:
@@ -190,7 +194,9 @@ def memory_options(line: CommandLine) -> MemoryOptions:
         movablecore=_share(v for v in line.all("movablecore") if v is not None),
         memhp_default_state=line.last("memhp_default_state"),
         memory_hotplug=tuple(
-            (p.key.split(".", 1)[1], p.value) for p in line.parameters if p.key.startswith("memory_hotplug.")
+            (name.split(".", 1)[1], p.value)
+            for p in line.parameters
+            if (name := p.key.replace("-", "_")).startswith("memory_hotplug.")
         ),
         cma=line.last("cma"),
         vmalloc=next((memparse(v)[0] for v in reversed(line.all("vmalloc")) if v), None),

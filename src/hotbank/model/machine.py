@@ -37,7 +37,7 @@ from hotbank.machine import (
 from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Range, merge
 from hotbank.model.alloc import GFP_BALLOON, PageAllocator
 from hotbank.model.backend import check_room, new_frames
-from hotbank.model.boot import Start, prepare
+from hotbank.model.boot import BootSource, boot_memory
 from hotbank.model.capture import Capture
 from hotbank.model.clock import Costs, ModelClock, SimClock
 from hotbank.model.folios import Folios
@@ -69,7 +69,7 @@ class Model:
     def __init__(
         self,
         board: Board,
-        start: Start,
+        start: BootSource,
         *,
         clock: ModelClock | None = None,
         costs: Costs | None = None,
@@ -105,7 +105,7 @@ class Model:
         )
         kept = (board.blocks(bank) for bank in board.banks if bank.route == _KEPT_MOVABLE)
         self.hotplug.kept_movable = frozenset(number for numbers in kept for number in numbers)
-        self.hotplug.blocks.update(start.populate(self.allocator, self.tasks))
+        self.hotplug.blocks.update(start.fill(self.allocator, self.tasks))
 
     @classmethod
     def boot(
@@ -131,7 +131,7 @@ class Model:
         line = cmdline if cmdline is not None else firmware.cmdline or board.cmdline
         return cls(
             board,
-            prepare(board, firmware, line, kernel, backend),
+            boot_memory(board, firmware, line, kernel, backend),
             clock=clock,
             costs=costs,
             seed=seed,
@@ -159,10 +159,10 @@ class Model:
         firmware = memory_map(data)
         line = cmdline if cmdline is not None else firmware.cmdline or ""
         bare = Board(name, arch, page_size, block_size)
-        blocks = prepare(bare, firmware, line, kernel).layout.blocks
+        blocks = boot_memory(bare, firmware, line, kernel).known.layout.blocks
         banks = tuple(Bank(f"memory{b.block}", Range.sized(b.block * block_size, block_size)) for b in blocks)
         board = Board(name, arch, page_size, block_size, banks=banks)
-        return cls(board, prepare(board, firmware, line, kernel, backend), clock=clock, seed=seed, backend=backend)
+        return cls(board, boot_memory(board, firmware, line, kernel, backend), clock=clock, seed=seed, backend=backend)
 
     @classmethod
     def restore(
@@ -476,7 +476,7 @@ class Model:
     # What a workload does
 
     def spawn(self, comm: str, *, anon_pages: int = 0) -> int:
-        """Start a process with that many touched pages; returns its pid. Raises KernelError(ENOMEM, ESRCH)."""
+        """BootSource a process with that many touched pages; returns its pid. Raises KernelError(ENOMEM, ESRCH)."""
         with self._lock:
             return self.tasks.spawn(comm, anon_pages=anon_pages)
 
@@ -643,7 +643,7 @@ class Model:
         return self._lock
 
     def fill_until(self, free: int, comm: str = "hog") -> int:
-        """Start a process that grows until ``free`` pages or fewer are left; returns its pid."""
+        """BootSource a process that grows until ``free`` pages or fewer are left; returns its pid."""
         with self._lock:
             pid = self.tasks.spawn(comm)
             while self.free() > free:

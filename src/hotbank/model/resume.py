@@ -52,7 +52,7 @@ class _Found:
 
 
 class Restored:
-    """A ``Start`` (boot.py) from a capture."""
+    """A ``BootSource`` (boot.py) from a capture."""
 
     def __init__(self, capture: Capture) -> None:
         snapshot = capture.snapshot
@@ -70,7 +70,7 @@ class Restored:
             page_struct=snapshot.memmap_per_page,
         )
 
-    def populate(self, allocator: PageAllocator, tasks: Tasks) -> dict[int, MemoryBlock]:
+    def fill(self, allocator: PageAllocator, tasks: Tasks) -> dict[int, MemoryBlock]:
         """Make the zones, put every page where it was, pin what was pinned."""
         zones = [_zone(allocator, info.node, info.zone, info.start_pfn, info.spanned) for info in self._snapshot.zones]
         blocks, found = dict[int, MemoryBlock](), _Found()

@@ -11,7 +11,7 @@
 ``iomem``          what a running kernel took as System RAM
 """
 
-from hotbank.zones.layout import BlockZones, Hidden, Layout, Warning, ZoneSpan
+from hotbank.zones.layout import BlockZones, Hidden, Layout, Prediction, Warning, ZoneSpan
 from hotbank.zones.prediction import STRATEGIES, predict
 
-__all__ = ["STRATEGIES", "BlockZones", "Hidden", "Layout", "Warning", "ZoneSpan", "predict"]
+__all__ = ["STRATEGIES", "BlockZones", "Hidden", "Layout", "Prediction", "Warning", "ZoneSpan", "predict"]

@@ -141,14 +141,15 @@ def _difference(ranges: tuple[Range, ...], other: tuple[Range, ...]) -> tuple[Ra
 def _reserve(boot: Boot, memory: MemoryMap) -> None:
     """/reserved-memory: no-map ranges stay memory for the zones, but are no System RAM.
 
-    A no-map range that is already reserved in part is refused (-EBUSY) and stays ordinary reserved memory.
+    A no-map range of which a part is taken already is refused (-EBUSY), and the rest of it stays ordinary memory.
     """
-    taken = [memory.initrd] if memory.initrd else []
+    if memory.initrd:
+        boot.memory.reserve(memory.initrd)
     for reservation in memory.reserved:
-        if reservation.no_map and not any(t.overlaps(reservation.range) for t in taken):
+        if not reservation.no_map:
+            boot.memory.reserve(reservation.range)
+        elif not boot.memory.is_reserved(reservation.range):
             boot.memory.mark_nomap(reservation.range)
-        elif not reservation.no_map:
-            taken.append(reservation.range)
 
 
 def _numa_tree(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Kernel) -> None:
@@ -214,20 +215,19 @@ def _numa_acpi(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Ke
                 boot.memory.mark_hotplug(region.range)
     if not kernel.forgets_tree_marks:
         return
-    taken = _kernel_nodes(boot, memory)
+    taken = _kernel_nodes(boot)
     for r in boot.memory:
         if r.node in taken:
             boot.memory.clear_hotplug(r.range)
 
 
-def _kernel_nodes(boot: Boot, memory: MemoryMap) -> set[int | None]:
+def _kernel_nodes(boot: Boot) -> set[int | None]:
     """Nodes with memory that is reserved before SRAT is read.
 
     The kernel itself is taken to be in the lowest node. Page tables of the linear mapping are allocated from the top of
     all memory (early_pgtable_alloc; arm64 has no bottom-up allocation for movable_node, as x86 has).
     """
-    taken = [*([memory.initrd] if memory.initrd else []), *(r.range for r in memory.reserved if not r.no_map)]
-    nodes = {r.node for r in boot.memory if any(r.range.overlaps(t) for t in taken)}
+    nodes = {r.node for r in boot.memory if boot.memory.is_reserved(r.range)}
     mapped = [r.node for r in boot.memory if not r.nomap]
     return nodes | set(mapped[:1]) | set(mapped[-1:])
 

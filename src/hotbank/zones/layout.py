@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a prediction is made of: zones, blocks, warnings, and memory that the kernel won't use."""
+"""What a prediction is made of: zones, blocks, warnings, memory that the kernel won't use, and what boot code knew."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hotbank.memory import MemoryRegion, Range
+from hotbank.firmware.cmdline import MemoryOptions
+from hotbank.kernels import Arch, Kernel
+from hotbank.memory import MemoryMap, MemoryRegion, Range, Zone
+from hotbank.zones.memblock import Memblock
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +67,22 @@ class Layout:
     ram: tuple[MemoryRegion, ...] = ()
     hidden: tuple[Hidden, ...] = ()
     reserved: tuple[Range, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A layout and all that was known when it was made, so that nobody has to guess it again.
+
+    ``memory``: memblock as early boot left it, with flags, nodes and what firmware reserves; ``copy`` it to go on.
+    ``limits``: the first pfn behind each of the architecture's zones, in their order. ``movable_node``: this kernel
+    keeps its own memory out of what is marked movable. ``options``: what the command line says about memory.
+    """
+
+    layout: Layout
+    firmware: MemoryMap
+    arch: Arch
+    kernel: Kernel
+    options: MemoryOptions
+    memory: Memblock
+    limits: Mapping[Zone, int]
+    movable_node: bool

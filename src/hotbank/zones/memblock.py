@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""memblock: the list of memory that a kernel keeps before it has an allocator.
+"""memblock: the lists of memory, and of what is taken of it, that a kernel keeps before it has an allocator.
 
 Truth: mm/memblock.c (memblock_add_range, memblock_isolate_range, memblock_merge_regions, __find_max_addr,
-memblock_cap_memory_range). Regions are sorted, never overlap, and neighbours with the same node and flags are one:
-some decisions of the kernel look at where a *region* begins, so this matters.
+memblock_cap_memory_range, __next_mem_range, memblock_find_in_range_node). Regions are sorted, never overlap, and
+neighbours with the same node and flags are one: some decisions of the kernel look at where a *region* begins, so this
+matters.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from hotbank.errors import Code, Refusal
 from hotbank.memory import Range
 
 
@@ -25,10 +27,11 @@ class Region:
 
 
 class Memblock:
-    """``memblock.memory`` with the calls that boot code makes on it. Ranges in bytes."""
+    """``memblock.memory`` and ``memblock.reserved`` with the calls that boot code makes on them. Ranges in bytes."""
 
-    def __init__(self, regions: Iterable[Region] = ()) -> None:
+    def __init__(self, regions: Iterable[Region] = (), reserved: Iterable[Range] = ()) -> None:
         self._regions = list(regions)
+        self.reserved = list(reserved)
 
     def __iter__(self) -> Iterator[Region]:
         return iter(tuple(self._regions))
@@ -105,6 +108,44 @@ class Memblock:
     def overlaps(self, range_: Range) -> bool:
         """True if any byte of the range is memory."""
         return any(r.range.overlaps(range_) for r in self._regions)
+
+    def copy(self) -> Memblock:
+        """The same lists, to go on with."""
+        return Memblock(self._regions, self.reserved)
+
+    def reserve(self, range_: Range) -> None:
+        """memblock_reserve."""
+        self.reserved.append(range_)
+
+    def is_reserved(self, range_: Range) -> bool:
+        """memblock_is_region_reserved: is any byte of it taken?"""
+        return any(r.overlaps(range_) for r in self.reserved)
+
+    def free(self) -> tuple[Range, ...]:
+        """for_each_free_mem_range: what is mapped and not taken, ascending; never across regions."""
+        left = [r.range for r in self._regions if not r.nomap]
+        for taken in self.reserved:
+            left = [piece for part in left for piece in part.minus(taken)]
+        return tuple(left)
+
+    def take(self, size: int, align: int, within: Iterable[Range]) -> Range | None:
+        """The topmost free ``size`` bytes inside ``within`` from a multiple of ``align`` on, now taken; or None."""
+        places = tuple(within)
+        free = [part for space in self.free() for limit in places if (part := space.intersection(limit))]
+        for space in sorted(free, reverse=True):
+            start = (space.end - size) // align * align
+            if start >= space.start:
+                self.reserve(Range.sized(start, size))
+                return self.reserved[-1]
+        return None
+
+    def alloc(self, size: int, align: int, *places: Iterable[Range]) -> Range:
+        """memblock_alloc, top-down, in the first of ``places`` that has room. Raises Refusal: a kernel panics."""
+        for within in places:
+            found = self.take(size, align, within)
+            if found:
+                return found
+        raise Refusal(Code.NO_CAPACITY, f"the kernel does not fit: {size} bytes of boot memory are not to be had")
 
     def pfns(self, page_size: int) -> Iterator[tuple[int, int, int | None]]:
         """(first pfn, pfn behind the last, node) of each region that has a whole page: __next_mem_pfn_range."""

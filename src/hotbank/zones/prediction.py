@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which zones a kernel will make of what firmware says: a pure function from a memory map to a layout.
+"""Which zones a kernel will make of what firmware says: a pure function from a memory map to a prediction.
 
 The command line's ``mem=`` and ``movablemem=`` are applied on the way, because what they do depends on the
 architecture.
@@ -16,7 +16,7 @@ from hotbank.kernels import Kernel
 from hotbank.memory import MemoryMap, MemoryRegion, Range, Zone, format_size, merge
 from hotbank.zones import mainline, proposal_2009, surprises
 from hotbank.zones.boot import Boot, boot_arm, boot_arm64
-from hotbank.zones.layout import Hidden, Layout, Warning, ZoneSpan
+from hotbank.zones.layout import Hidden, Layout, Prediction, Warning, ZoneSpan
 
 STRATEGIES = ("mainline", "adjust", "banks")
 
@@ -31,7 +31,7 @@ def predict(
     kernel: str = kernels.DEFAULT,
     strategy: str = "mainline",
     dma_size: int | None = None,
-) -> Layout:
+) -> Prediction:
     """The layout that ``kernel`` (a release, see kernels.py) makes of ``memory`` on ``arch``, where ``any`` is arm64.
 
     ``cmdline`` replaces the description's own line. ``strategy``: ``mainline``, or ``adjust`` and ``banks`` of the
@@ -72,7 +72,8 @@ def predict(
         )
     )
     differs = _strategies_differ(boot, options, traits, page_size, zones, strategy)
-    return Layout(zones, blocks, (*found, *differs), _system_ram(boot, strategy), hidden, _reserved(memory, boot))
+    layout = Layout(zones, blocks, (*found, *differs), _system_ram(boot, strategy), hidden, _reserved(memory, boot))
+    return Prediction(layout, memory, its, judged, options, boot.memory, boot.limits, boot.movable_node)
 
 
 def _check(arch: str, page_size: int, block_size: int, strategy: str) -> None:

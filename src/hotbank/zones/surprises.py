@@ -105,7 +105,7 @@ def _block_range(case: Case, block: BlockZones) -> Range:
 
 def _ratio(case: Case) -> Iterator[Warning]:
     movable, kernel = _present(case)
-    given = dict(case.options.memory_hotplug).get("auto_movable_ratio") or ""
+    given = case.options.hotplug_parameter("auto_movable_ratio") or ""
     ratio = int(given) if given.isdecimal() and len(given) <= 10 else OnlinePolicy().ratio  # the kernel keeps a uint
     if movable * 100 > kernel * ratio:
         message = f"Movable has {format_size(movable)}, the kernel's zones {format_size(kernel)}: more than {ratio} %"

@@ -67,7 +67,8 @@ def test_what_is_encoded_is_what_the_kernel_reads(name: str, stock: Path, tmp_pa
     said = printed(tmp_path, tags, COMMANDS, size=mib(0, 1024), image=stock)
     memory = atags.memory_map([tag for tag in tags if tag.tag != atags.MEM_MOVABLE])  # which is nothing to this kernel
     assert merge(iomem.system_ram(said["iomem"])) == merge(region.range for region in memory.regions)
-    layout = predict(memory, arch="arm", page_size=4096, block_size=256 * MIB, kernel="6.1", dma_size=4 * GIB - RAM)
+    size = 4 * GIB - RAM
+    layout = predict(memory, arch="arm", page_size=4096, block_size=256 * MIB, kernel="6.1", dma_size=size).layout
     assert zones_of(said["zones"]) == spans(layout)
     line = f"console=ttyAMA0 {memory.cmdline}" if memory.cmdline else "console=ttyAMA0"
     assert said["cmdline"] == f"{line}\n"

@@ -87,7 +87,7 @@ def test_the_strategies_of_2009_agree_where_the_movable_banks_are_topmost(name: 
 def predicted(tags: tuple[atags.Tag, ...], strategy: str = "mainline") -> Layout:
     """What hotbank says of the same list."""
     memory = atags.memory_map(tags)
-    return predict(memory, arch="arm", page_size=4096, block_size=BLOCK, kernel="6.1", strategy=strategy)
+    return predict(memory, arch="arm", page_size=4096, block_size=BLOCK, kernel="6.1", strategy=strategy).layout
 
 
 def spans(layout: Layout) -> set[tuple[str, int, int, int]]:
