@@ -170,7 +170,7 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Arch:
-    """One architecture by the name of its directory in the kernel's tree.
+    """One architecture, by the name of its directory in the kernel's tree for the ARMs, else by uname's.
 
     ``machines``: what ``uname -m`` says, the usual one first. ``struct_page`` in bytes. ``max_orders``: MAX_PAGE_ORDER
     by page size, as Debian configures it; empty where the model does not know. ``huge_pages``: a pageblock is a huge
@@ -179,7 +179,8 @@ class Arch:
     is not known. ``lowmem``: how far a 32-bit kernel reaches. ``mem_has_start``: ``mem=`` and ``movablemem=`` say where
     memory is. ``heeds_marks``: a bank that is marked movable is kept free of kernel memory without ``movable_node``.
     ``memmap_on_memory``: added memory may hold its own memmap (ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE).
-    ``firmware``: what describes its boards. ``footprint``: None where the model can't boot it.
+    ``ported``: upstream has no memory hotplug there, our port under kernel/ has. ``move_pages``: the number of that
+    system call. ``firmware``: what describes its boards. ``footprint``: None where the model can't boot it.
     """
 
     name: str
@@ -194,6 +195,8 @@ class Arch:
     mem_has_start: bool = False
     heeds_marks: bool = False
     memmap_on_memory: bool = True
+    ported: bool = False
+    move_pages: int | None = None
     firmware: str = "dtb"
     footprint: Footprint | None = None
 
@@ -229,6 +232,7 @@ _ARM64 = Arch(
     max_orders=_ARM64_ORDERS,
     blocks={4 * KIB: 128 * MIB, 16 * KIB: 128 * MIB},
     boot_memory_leaves=False,  # arch/arm64/mm/mmu.c, prevent_bootmem_remove_notifier
+    move_pages=239,
     footprint=_ARM64_FOOTPRINT,
 )
 # 32-bit ARM as our port under kernel/arm makes it, without LPAE and without huge pages.
@@ -245,18 +249,30 @@ _ARM = Arch(
     mem_has_start=True,
     memmap_on_memory=False,
     heeds_marks=True,  # arch/arm/mm/memhp.c of the port switches movable_node on
+    ported=True,
     firmware="atags",
     footprint=Footprint(32 * KIB, 8 * MIB - 32 * KIB, 256 * KIB, slab=600, slab_reclaimable=150, other=350),
 )
+
+_X86 = Arch(
+    "x86_64",
+    machines=("x86_64",),
+    max_orders={4 * KIB: 10},
+    blocks={4 * KIB: 128 * MIB},
+    boot_memory_leaves=True,
+    move_pages=279,
+)
+_OTHERS = {"riscv64": 239, "loongarch64": 239, "ppc64le": 301, "s390x": 310}
 
 ARCHES: Mapping[str, Arch] = {
     row.name: row
     for row in (
         _ARM,
         _ARM64,
-        Arch("x86_64", ("x86_64",), max_orders={4 * KIB: 10}, blocks={4 * KIB: 128 * MIB}, boot_memory_leaves=True),
+        _X86,
         Arch("i686", ("i686", "i586"), struct_page=32, boot_memory_leaves=True),
-        replace(_ARM64, name="any", machines=(), boot_memory_leaves=None, footprint=None),
+        *(Arch(name, (name,), move_pages=number) for name, number in _OTHERS.items()),
+        replace(_ARM64, name="any", machines=(), boot_memory_leaves=None, move_pages=None, footprint=None),
     )
 }
 """The table. ``any`` is a board or a machine that does not say: arm64's rules, but nothing is taken for granted."""
@@ -272,6 +288,11 @@ def arch(name: str | None) -> Arch:
 def bootable() -> tuple[str, ...]:
     """The architectures whose boot hotbank knows: zones and model."""
     return tuple(name for name, row in ARCHES.items() if row.footprint)
+
+
+def ported() -> tuple[str, ...]:
+    """The architectures of our own port."""
+    return tuple(name for name, row in ARCHES.items() if row.ported)
 
 
 def arch_to_boot(name: str) -> Arch:

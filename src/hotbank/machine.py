@@ -19,6 +19,7 @@ from typing import Protocol, TypeGuard
 
 from hotbank.errors import Code, KernelError, Refusal
 from hotbank.memory import BlockNumber, BlockState, KernelState, Kind, Online, Power, Range
+from hotbank.routes import NONE
 
 
 class Clock(Protocol):
@@ -107,7 +108,7 @@ class BankStatus:
     blocks: tuple[int, ...] = ()
     at_boot: bool = True
     movable: bool = False
-    route: str = "none"
+    route: str = NONE.name
     domain: str | None = None
     zone: str | None = None
     node: int | None = None
@@ -124,7 +125,7 @@ class BankStatus:
         stuck: bool = False,
         at_boot: bool = True,
         movable: bool = False,
-        route: str = "none",
+        route: str = NONE.name,
         domain: str | None = None,
         node: int | None = None,
     ) -> BankStatus:

@@ -98,6 +98,11 @@ ROUTES: Mapping[str, Route] = {
 """The table."""
 
 
+def removing() -> tuple[str, ...]:
+    """The routes that can take a bank out of the kernel, for messages."""
+    return tuple(name for name, row in ROUTES.items() if row.removes)
+
+
 def route(name: str) -> Route:
     """The row of that route. One that this hotbank does not know, as a newer machine may name, leads nowhere here."""
     return ROUTES.get(name) or Route(name, enters=False, removes=False)

@@ -22,6 +22,7 @@ from hotbank.machine import BankStatus
 from hotbank.memory import KernelState, Power
 from hotbank.model import Model
 from hotbank.operate import Limits, Outcome
+from hotbank.routes import route
 
 SCHEMA = 1
 
@@ -136,7 +137,7 @@ class _Run:
         self._script, self._trace = script, trace
         self._playback = Playback(model, script, seed) if script else None
         self._replay = Replay(model, trace) if trace else None
-        movable = [bank for bank in model.snapshot().banks if bank.movable and bank.route != "none"]
+        movable = [bank for bank in model.snapshot().banks if bank.movable and route(bank.route).removes]
         if not movable:
             why = f"{model.board.name} has no movable bank with a route out of the kernel"
             raise Refusal(Code.UNSUPPORTED, why, remedy="give a bank of the board movable = true and a route")

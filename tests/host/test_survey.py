@@ -265,7 +265,7 @@ def test_batches_that_can_not_be_emptied(number: int, monkeypatch: pytest.Monkey
         raise OSError(number, os.strerror(number))
 
     before = os.listdir("/proc/self/fd")
-    monkeypatch.setattr(batches, "_MOVE_PAGES", {})
+    monkeypatch.setattr(batches, "_move_pages", lambda: None)
     batches.drain()
     monkeypatch.setattr(os, "splice", refuse)
     batches.drain()

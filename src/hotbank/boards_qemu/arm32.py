@@ -24,6 +24,7 @@ from hotbank.errors import BoardError, MachineError
 from hotbank.firmware import atags, describe, devicetree, fdt
 from hotbank.guest import serial
 from hotbank.memory import MIB, MemoryRegion, Range, format_size
+from hotbank.routes import route
 
 ARCH, DEBIAN, PROGRAM = "arm", "armhf", "qemu-system-arm"
 AGENT_MODULES: tuple[str, ...] = ()  # our own kernel has all of that built in
@@ -121,7 +122,7 @@ def device_tree(base: fdt.Tree, board: Board, default_on: Sequence[str] = ()) ->
     take its place. ``default_on``: banks that the driver adds by itself."""
     tree = devicetree.add_memory(devicetree.set_memory(base), [MemoryRegion(in_ram(board)[0].range)])
     for bank in in_ram(board):
-        if bank.route == "driver":
+        if route(bank.route).bank_files:
             flags = {"hotbank,at-boot": bank.at_boot, "hotbank,default-on": bank.name in default_on}
             tree = virt.with_driver_bank(tree, bank, [(name, b"") for name, is_so in flags.items() if is_so])
     return tree

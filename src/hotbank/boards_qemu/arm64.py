@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import gzip
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from hotbank.board import Bank, Board
@@ -23,6 +24,7 @@ from hotbank.errors import BoardError, MachineError
 from hotbank.firmware import devicetree, fdt
 from hotbank.guest import serial
 from hotbank.memory import GIB, MIB, MemoryRegion, Range, format_size
+from hotbank.routes import route
 
 ARCH, DEBIAN, PROGRAM = "arm64", "arm64", "qemu-system-aarch64"
 AGENT_MODULES = ("virtio_pci", "virtio_console")  # built in or not, by the kernel's version
@@ -51,12 +53,12 @@ def check(board: Board) -> None:
 
 def in_ram(board: Board) -> tuple[Bank, ...]:
     """The banks that are QEMU's main memory, by address."""
-    return tuple(sorted((b for b in board.banks if b.route != "virtio-mem"), key=lambda b: b.range))
+    return tuple(sorted((b for b in board.banks if route(b.route).in_guest), key=lambda b: b.range))
 
 
 def plugged(board: Board) -> tuple[Bank, ...]:
     """The banks behind a virtio-mem device each, by address."""
-    return tuple(sorted((b for b in board.banks if b.route == "virtio-mem"), key=lambda b: b.range))
+    return tuple(sorted((b for b in board.banks if not route(b.route).in_guest), key=lambda b: b.range))
 
 
 def kernel(series: str | None, drives: bool, progress: Progress) -> GuestKernel:
@@ -102,17 +104,15 @@ def base_tree(board: Board, cpus: int, folder: Path) -> fdt.Tree:
 def device_tree(base: fdt.Tree, board: Board, boot: Boot, initrd: Range) -> fdt.Tree:
     """The board's tree: its memory, its banks by their routes, and what /chosen tells the kernel."""
     tree = devicetree.set_memory(base)
-    numa = any(bank.route == "kmem" for bank in board.banks)
-    info = {bank.range.start - INFO_BLOCK for bank in in_ram(board) if bank.route == "kmem"}
+    numa = any(bank.route in _IN_TREE and _IN_TREE[bank.route].numa for bank in board.banks)
+    info = {bank.range.start - _IN_TREE[bank.route].below for bank in in_ram(board) if bank.route in _IN_TREE}
     for bank in in_ram(board):
         if bank.at_boot:
             end = next((start for start in info if bank.range.start < start < bank.range.end), bank.range.end)
             node = bank.node if bank.node is not None else 0 if numa else None
             tree = devicetree.add_memory(tree, [MemoryRegion(Range(bank.range.start, end), node, bank.movable)])
-        elif bank.route == "kmem":
-            tree = virt.with_node(tree, _pmem_region(bank))
-        elif bank.route == "driver":
-            tree = _with_driver_bank(tree, bank, boot)
+        elif bank.route in _IN_TREE:
+            tree = _IN_TREE[bank.route].put(tree, bank, boot)
     line = " ".join(filter(None, ("console=ttyAMA0", board.cmdline, boot.cmdline)))
     tree = devicetree.set_bootargs(tree, line)
     return _with_initrd(tree, initrd)
@@ -175,7 +175,8 @@ def _virtio_mem(board: Board, files: Mapping[str, Path]) -> tuple[str, ...]:
     return tuple(arguments)
 
 
-def _pmem_region(bank: Bank) -> fdt.Node:
+def _with_pmem_region(tree: fdt.Tree, bank: Bank, boot: Boot) -> fdt.Tree:
+    del boot
     at = bank.range.start - INFO_BLOCK
     cells = fdt.cells(at >> 32, at & 0xFFFFFFFF, (bank.range.end - at) >> 32, (bank.range.end - at) & 0xFFFFFFFF)
     properties = (
@@ -183,7 +184,7 @@ def _pmem_region(bank: Bank) -> fdt.Node:
         ("reg", cells),
         ("numa-node-id", fdt.cells(bank.node or 0)),
     )
-    return fdt.Node(f"pmem@{at:x}", properties)
+    return virt.with_node(tree, fdt.Node(f"pmem@{at:x}", properties))
 
 
 def _with_driver_bank(tree: fdt.Tree, bank: Bank, boot: Boot) -> fdt.Tree:
@@ -192,6 +193,22 @@ def _with_driver_bank(tree: fdt.Tree, bank: Bank, boot: Boot) -> fdt.Tree:
         tree, phandle = _with_supply(tree, boot.supplies[bank.name])
         properties.append(("bank-supply", fdt.cells(phandle)))
     return virt.with_driver_bank(tree, bank, properties)
+
+
+@dataclass(frozen=True, slots=True)
+class _InTree:
+    """How the tree says that a bank of a route may come. ``below``: bytes that the route takes from the memory below
+    the bank. ``numa``: memory has to have node numbers."""
+
+    put: Callable[[fdt.Tree, Bank, Boot], fdt.Tree]
+    below: int = 0
+    numa: bool = False
+
+
+_IN_TREE: Mapping[str, _InTree] = {
+    "kmem": _InTree(_with_pmem_region, below=INFO_BLOCK, numa=True),
+    "driver": _InTree(_with_driver_bank),
+}
 
 
 def _with_supply(tree: fdt.Tree, line: int) -> tuple[fdt.Tree, int]:

@@ -21,6 +21,7 @@ from hotbank.boards_qemu.qmp import Qmp
 from hotbank.errors import SwitchError
 from hotbank.machine import Machine
 from hotbank.memory import Power
+from hotbank.routes import route
 
 _DATA = 0x0903_0000 + (0xFF << 2)  # the PL061's GPIODATA with every line in the address mask
 _FREE_LINES = (0, 1, 2, 4, 5, 6, 7)  # line 3 is the power button
@@ -35,7 +36,7 @@ def lines_of(board: Board) -> dict[str, int]:
     domains = []
     for domain in board.domains:
         banks = [bank for bank in board.banks if bank.domain == domain.name]
-        driven = all(bank.route == "driver" and not bank.at_boot for bank in banks)
+        driven = all(route(bank.route).switches and not bank.at_boot for bank in banks)
         if banks and driven and domain.switch == "machine":
             domains.append(banks)
     return {bank.name: line for banks, line in zip(domains, _FREE_LINES, strict=False) for bank in banks}

@@ -24,15 +24,9 @@ from hotbank.boards_qemu.port import Boot, GuestKernel, Port
 from hotbank.boards_qemu.qemu import Command, Qemu
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import BoardError, MachineError
+from hotbank.routes import route
 
 PROGRAMS = ("busybox-static", "python3-minimal", "libpython3-stdlib")
-ROUTE_MODULES = {
-    "driver": (bank_module.NAME,),
-    "kmem": ("nd_pmem", "of_pmem", "device_dax", "dax_pmem", "kmem"),
-    "virtio-mem": ("virtio_mem",),
-    "none": (),
-    "probe": (),
-}
 PORTS: Mapping[str, Port] = {port.ARCH: port for port in (arm64, arm32)}
 SUPPLY_MODULE = "fixed"  # a regulator behind a GPIO line
 # Options that name files: what must be there, and what may be given.
@@ -161,7 +155,7 @@ def _command(board: Board, prepared: Prepared, folder: Path, files: Mapping[str,
 
 
 def _kernel(wanted: Wanted, board: Board, progress: Progress) -> GuestKernel:
-    drives = any(bank.route == "driver" for bank in board.banks)
+    drives = any(bank_module.NAME in route(bank.route).modules for bank in board.banks)
     if wanted.kernel is None:
         return _port(board).kernel(wanted.series, drives, progress)
     if drives and not wanted.initrd:
@@ -178,7 +172,7 @@ def _supplies(wanted: Wanted, board: Board) -> dict[str, int]:
 
 def _to_load(board: Board, supplies: Mapping[str, int]) -> tuple[str, ...]:
     """The modules loaded at boot, in this order: a supply is there before the driver that asks for it."""
-    routes = (name for bank in board.banks for name in ROUTE_MODULES[bank.route])
+    routes = (name for bank in board.banks for name in route(bank.route).modules)
     return tuple(dict.fromkeys((*_port(board).AGENT_MODULES, *([SUPPLY_MODULE] if supplies else []), *routes)))
 
 

@@ -37,6 +37,7 @@ from hotbank.machine import (
 )
 from hotbank.memory import Online, Power
 from hotbank.remote import Remote, SocketStream
+from hotbank.routes import route
 
 PATIENCE = 60.0  # seconds for a boot, and for an agent to be back
 _PLUG_LIMIT, _POLL = 60.0, 0.02  # seconds
@@ -235,7 +236,7 @@ class QemuMachine:
         bank = self.board.bank(name)
         if bank is None:
             raise no_such(self.board.name, "bank", name, (bank.name for bank in self.board.banks))
-        return bank.route == "virtio-mem"
+        return not route(bank.route).in_guest
 
     def _resize(self, bank: str, size: int, what: str) -> None:
         """Ask the guest for a size and wait until it has it, and its memory blocks are there or gone, which comes a

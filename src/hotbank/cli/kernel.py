@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from hotbank import kernels
+
 
 @click.group("kernel")
 def kernel() -> None:
@@ -16,7 +18,13 @@ def kernel() -> None:
 
 
 @kernel.command("build")
-@click.option("--arch", type=click.Choice(["arm"]), default="arm", show_default=True, help="Architecture of the port.")
+@click.option(
+    "--arch",
+    type=click.Choice(kernels.ported()),
+    default=kernels.ported()[0],
+    show_default=True,
+    help="Architecture of the port.",
+)
 @click.option(
     "--source",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -25,6 +25,7 @@ from typing import Any
 from hotbank import board as boards
 from hotbank.board import Board
 from hotbank.boards_qemu import Wanted
+from hotbank.boards_qemu.launch import PORTS
 from hotbank.boards_qemu.parts.packages import Progress, no_progress
 from hotbank.compare import twin
 from hotbank.compare.operations import Chooser, Operation
@@ -34,12 +35,12 @@ from hotbank.compare.rows import ROWS, Attempt, met
 from hotbank.errors import BoardError, MachineError
 from hotbank.machine import BankStatus, Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Zone
+from hotbank.routes import removing, route
 
 __all__ = ["ROWS", "Chooser", "Pair", "Report", "Step", "check_sight", "compare"]
 
 SCHEMA = 1
 MOST_RACES = 0.03  # of all operations: more than that explain nothing
-_ROUTES = ("driver", "kmem", "virtio-mem")
 _PATIENCE = 60.0  # seconds for an evacuation that should end
 _SIMULATED = 10.0  # seconds of the model's time, in which it moves more than any block holds
 _SHORT = 3.0  # seconds for one that the model says would go on for ever
@@ -169,10 +170,11 @@ def _boot(
 
 
 def _check(board: Board) -> None:
-    if board.arch != "arm64":
-        raise BoardError("arch", board.arch, "must be arm64: the guest needs modules that our 32-bit kernel has not")
-    if not any(not bank.at_boot and bank.route in _ROUTES for bank in board.banks):
-        raise BoardError("bank", None, f"one must have at_boot = false and a route of {', '.join(_ROUTES)}")
+    able = [port.ARCH for port in PORTS.values() if port.CARRIED]
+    if board.arch not in able:
+        raise BoardError("arch", board.arch, f"must be {' or '.join(able)}: the guest needs modules of its kernel")
+    if not any(not bank.at_boot and route(bank.route).removes for bank in board.banks):
+        raise BoardError("bank", None, f"one must have at_boot = false and a route of {', '.join(removing())}")
 
 
 def check_sight(machine: Machine) -> None:

@@ -16,6 +16,7 @@ from enum import StrEnum
 
 from hotbank.machine import BankStatus, Block, Snapshot
 from hotbank.memory import BlockState, KernelState, Online, Zone
+from hotbank.routes import route
 
 CHUNKS = 40  # 4 MiB each: what all kinds of memory together hold at most
 STEP = 16  # chunks that come or go at a time
@@ -138,10 +139,10 @@ class Chooser:
     def _daring(self, now: Snapshot, bank: BankStatus) -> float:
         """How often to ask for a bank that is in use: kmem is stuck afterwards until a reboot, and virtio-mem tries for
         a minute when something can't move."""
-        if bank.route == "virtio-mem":
+        if route(bank.route).offlines:
             kernel = any(b.valid_zones[:1] != (Zone.MOVABLE,) for b in now.blocks if b.number in bank.blocks)
             return 0.0 if self._pinned or kernel else 0.5
-        return 0.03 if bank.route == "kmem" else 0.3
+        return 0.03 if route(bank.route).sticks else 0.3
 
     def _auto_online(self, now: Snapshot) -> Operation:  # noqa: ARG002  # all choices are called alike
         words = ("offline", Online.MOVABLE.value, Online.MOVABLE.value, *WRONG_POLICIES)

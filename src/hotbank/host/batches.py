@@ -18,7 +18,8 @@ import os
 import sys
 from contextlib import ExitStack, suppress
 
-_MOVE_PAGES = {"aarch64": 239, "riscv64": 239, "loongarch64": 239, "x86_64": 279, "ppc64le": 301, "s390x": 310}
+from hotbank import kernels
+
 _MPOL_MF_MOVE = 2
 
 
@@ -29,12 +30,16 @@ def drain() -> None:
 
 
 def _by_move_pages() -> bool:
-    number = _MOVE_PAGES.get(os.uname().machine)
+    number = _move_pages()
     if number is None or sys.maxsize < 1 << 32:  # a 32-bit process has other numbers than its kernel
         return False
     nodes = ctypes.byref(ctypes.c_int())
     arguments = (ctypes.c_long(0), ctypes.c_ulong(0), None, nodes, nodes, ctypes.c_long(_MPOL_MF_MOVE))
     return bool(ctypes.CDLL(None).syscall(ctypes.c_long(number), *arguments) == 0)
+
+
+def _move_pages() -> int | None:
+    return kernels.arch(kernels.arch_of_machine(os.uname().machine)).move_pages
 
 
 def _by_seal() -> None:

@@ -25,6 +25,7 @@ from hotbank.host.ram import Ram
 from hotbank.host.tree import Tree
 from hotbank.machine import Block
 from hotbank.memory import KIB, MIB, BlockState, Range, Zone, format_size
+from hotbank.routes import removing, route
 from hotbank.sysfs import names
 
 SCHEMA = 1
@@ -80,7 +81,7 @@ class Patient:
     @property
     def adds_banks(self) -> bool:
         """True if the board has banks that enter the kernel after boot."""
-        return self.board is not None and any(not b.at_boot or b.route != "none" for b in self.board.banks)
+        return self.board is not None and any(not b.at_boot or route(b.route).enters for b in self.board.banks)
 
 
 def examine(tree: Tree, board: Board | None = None) -> tuple[Finding, ...]:
@@ -125,7 +126,8 @@ def _boot_memory(patient: Patient) -> Iterator[Finding]:
         return
     memory = Ram.of(patient.tree)
     help_ = (
-        "keep the bank out of the kernel at boot (device tree, or mem=) and add it by route kmem, virtio-mem or driver"
+        "keep the bank out of the kernel at boot (device tree, or mem=) and add it by a route that can take it out "
+        f"again ({', '.join(removing())})"
     )
     if patient.board is None:
         if all(memory.at_boot(b.range) for b in patient.blocks):
@@ -134,7 +136,7 @@ def _boot_memory(patient: Patient) -> Iterator[Finding]:
         return
     for bank in patient.board.banks:
         present = any(memory.at_boot(b.range) for b in patient.inside(bank.range))
-        if (bank.movable or bank.route != "none") and present:
+        if (bank.movable or route(bank.route).enters) and present:
             message = f"bank {bank.name} was there at boot, and {patient.arch} never lets such memory go"
             yield Finding("BOOT_MEMORY", Severity.BLOCKS, message, help_)
 
@@ -191,7 +193,7 @@ def _alignment(patient: Patient) -> Iterator[Finding]:
         help_ = "a kernel with 4K pages has blocks of 128M" if patient.page_size != 4 * KIB else "make banks that large"
         yield Finding("BIG_BLOCKS", Severity.HURTS, message, help_)
     for bank in patient.board.banks if patient.board else ():
-        if (bank.movable or bank.route != "none") and not bank.range.aligned(patient.block_size):
+        if (bank.movable or route(bank.route).enters) and not bank.range.aligned(patient.block_size):
             message = f"bank {bank.name} ({bank.range}) is not made of whole blocks of {size}"
             help_ = f"block_size = {size!r} in the board file, and start and size multiples of it"
             yield Finding("NOT_ALIGNED", Severity.BLOCKS, message, help_)

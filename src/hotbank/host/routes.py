@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import errno
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from hotbank.errors import Code, KernelError
 from hotbank.host import tree as files
 from hotbank.host.tree import Tree
 from hotbank.memory import MIB, Range
+from hotbank.routes import NONE
 from hotbank.sysfs import names
 from hotbank.sysfs.bank import RANGE
 
@@ -46,18 +47,14 @@ class Route(Protocol):
 
 def route_for(name: str, tree: Tree, write: Write) -> Route:
     """The route of that name on this machine."""
-    if name == "driver":
-        return Driver(tree, write)
-    if name == "kmem":
-        return Kmem(tree, write)
-    return Probe(tree, write) if name == "probe" else Closed(name)
+    return _WAYS[name](tree, write) if name in _WAYS else Closed(name)
 
 
 class Closed:
     """A route that this machine can't go by itself."""
 
     def __init__(self, name: str) -> None:
-        self._detail = "the bank has no route" if name == "none" else f"a bare host has no route {name} for it"
+        self._detail = "the bank has no route" if name == NONE.name else f"a bare host has no route {name} for it"
 
     def add(self, bank: str, span: Range) -> None:  # noqa: ARG002  # the protocol's arguments
         """Raises KernelError(EOPNOTSUPP)."""
@@ -75,8 +72,10 @@ class Closed:
 class Probe(Closed):
     """Writes the address of each block that is missing to ``probe``. There is no way back."""
 
+    NAME = "probe"
+
     def __init__(self, tree: Tree, write: Write) -> None:
-        super().__init__("probe")
+        super().__init__(self.NAME)
         self._tree, self._write = tree, write
 
     def add(self, bank: str, span: Range) -> None:
@@ -89,6 +88,8 @@ class Probe(Closed):
 
 class Driver:
     """Our bank driver."""
+
+    NAME = "driver"
 
     def __init__(self, tree: Tree, write: Write) -> None:
         self._tree, self._write = tree, write
@@ -121,6 +122,8 @@ class Driver:
 
 class Kmem:
     """A pmem region that begins a little below the bank and is bound to ``kmem`` as one dax device."""
+
+    NAME = "kmem"
 
     def __init__(self, tree: Tree, write: Write) -> None:
         self._tree, self._write = tree, write
@@ -230,6 +233,9 @@ class Kmem:
     def _extent(self, device: str) -> Range:
         start, size = (self._tree.read(f"{_DAX}/devices/{device}/{name}") for name in ("resource", "size"))
         return Range.sized(int(start or "0", 0), int(size or "0", 0))
+
+
+_WAYS: Mapping[str, Callable[[Tree, Write], Route]] = {way.NAME: way for way in (Driver, Kmem, Probe)}
 
 
 def _left(tree: Tree, span: Range) -> bool:

@@ -21,6 +21,7 @@ from hotbank.host.routes import Write
 from hotbank.host.tree import Tree
 from hotbank.host.writer import kept
 from hotbank.memory import Power
+from hotbank.routes import route
 from hotbank.sysfs import names
 
 _CLASS = "sys/class/regulator"
@@ -49,7 +50,7 @@ def switch_for(domain: Domain, banks: Sequence[Bank], tree: Tree, write: Write) 
     """
     if domain.switch == "regulator":
         return Regulator(domain, tree)
-    if domain.switch == "machine" and banks and all(bank.route == "driver" for bank in banks):
+    if domain.switch == "machine" and banks and all(route(bank.route).switches for bank in banks):
         return Supply(domain.name, [bank.name for bank in banks], tree, write)
     if domain.switch == "none":
         return AlwaysOn(domain.name)

@@ -131,9 +131,9 @@ class Workload:
 
     def _slab(self) -> None:
         if self._random.random() < 0.5:
-            self._model.kernel_alloc("driver", self._random.randint(1, 16))
+            self._model.kernel_alloc("a driver", self._random.randint(1, 16))
         else:
-            self._model.kernel_free("driver", self._random.randint(1, 16))
+            self._model.kernel_free("a driver", self._random.randint(1, 16))
 
     def _pin(self) -> None:
         pid = self._random.choice(self._pids) if self._pids else None

@@ -47,10 +47,10 @@ from hotbank.model.resume import Restored, captured_board
 from hotbank.model.tasks import Tasks
 from hotbank.model.validate import validate
 from hotbank.model.zoning import POLICIES, MemoryBlock, group_of
+from hotbank.routes import route
 
 EVIDENCE = 16  # pages that a survey names; it counts all
 _UNPLUG_LIMIT = 5.0  # seconds that virtio-mem gives a block; its allocations give up by themselves
-_KEPT_MOVABLE = "driver"  # the route whose driver lets no block of its banks into a kernel zone
 _UNMOVABLE = bytes(CODE[kind] for kind in (Kind.RESERVED, Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL, Kind.UNKNOWN))
 _FILE = bytes([CODE[Kind.FILE]])
 _POISONED = bytes([CODE[Kind.POISONED]])
@@ -103,7 +103,7 @@ class Model:
             costs=self.costs,
             lock=self._lock,
         )
-        kept = (board.blocks(bank) for bank in board.banks if bank.route == _KEPT_MOVABLE)
+        kept = (board.blocks(bank) for bank in board.banks if route(bank.route).movable_only)
         self.hotplug.kept_movable = frozenset(number for numbers in kept for number in numbers)
         self.hotplug.blocks.update(start.fill(self.allocator, self.tasks))
 
@@ -281,7 +281,7 @@ class Model:
         """
         found = self._route(bank, "remove")
         self._check_not_stuck(bank, "remove")
-        if found.route == "virtio-mem":
+        if route(found.route).offlines:
             self._unplug(found)
         else:
             self._take_out(found)
@@ -328,7 +328,7 @@ class Model:
     # Routes
 
     def _bring_in(self, bank: Bank, numbers: Sequence[int]) -> None:
-        own = bank.route == "kmem"  # the one of our routes that asks for MHP_MEMMAP_ON_MEMORY
+        own = route(bank.route).own_memmap
         group = group_of(bank, self.board.block_size)
         self.hotplug.add(numbers, node=bank.node or 0, group=group, policy=self.auto_online, memmap_on_memory=own)
 
@@ -336,7 +336,7 @@ class Model:
         try:
             self.hotplug.remove(self.board.blocks(bank))
         except KernelError:
-            if bank.route != "kmem":
+            if not route(bank.route).sticks:
                 raise
             self._stuck.add(bank.name)
             self._check_not_stuck(bank.name, "remove")
@@ -378,8 +378,9 @@ class Model:
         bank = self.board.bank(name)
         if bank is None:
             raise KernelError(errno.ENODEV, f"{verb} {name}", detail="no such bank", code=Code.NO_SUCH_BANK)
-        if bank.route == "none":
-            raise KernelError(errno.EOPNOTSUPP, f"{verb} {name}", detail="the bank has no route out of the kernel")
+        way = route(bank.route)
+        if not (way.enters if verb == "add" else way.removes):
+            raise KernelError(errno.EOPNOTSUPP, f"{verb} {name}", detail=f"route {way.name} can't {verb} a bank")
         return bank
 
     # Parts of a snapshot and a survey

@@ -15,6 +15,7 @@ from hotbank.board import Bank
 from hotbank.machine import BankStatus, OnlinePolicy
 from hotbank.memory import BlockState, Online, Zone
 from hotbank.model.alloc import PageAllocator, ZoneState
+from hotbank.routes import route
 
 USUAL = OnlinePolicy()
 POLICIES = ("contig-zones", "auto-movable")  # what ``online_policy`` takes
@@ -30,11 +31,9 @@ class Group:
 
 
 def group_of(bank: Bank | BankStatus, block_size: int) -> Group | None:
-    """The group that a bank's blocks are added in: drivers/dax/kmem.c and drivers/virtio/virtio_mem.c register one,
-    ``probe`` and our driver do not."""
-    if bank.route not in ("kmem", "virtio-mem"):
-        return None
-    return Group(bank.name, bank.range.size // block_size, dynamic=bank.route == "virtio-mem")
+    """The group that a bank's blocks are added in, None where its route registers none."""
+    way = route(bank.route)
+    return Group(bank.name, bank.range.size // block_size, way.dynamic) if way.group else None
 
 
 @dataclass(slots=True, eq=False)

@@ -25,6 +25,7 @@ from hotbank.operate.plan import Action, Plan, Step, domain_of, lowest_power, re
 from hotbank.operate.reasons import remedy
 from hotbank.operate.targets import Target, block_numbers
 from hotbank.operate.verdict import lies_in, must_fit, room_for, spare_in, verdict, zones_for
+from hotbank.routes import route
 
 EFFORT = 4_000_000  # steps of a choice, a few seconds; then the best that was found is given, and what is proven of it
 _SCALE = 1 << 10  # prices of room are fractions of this denominator
@@ -191,7 +192,7 @@ def _saves_nothing(domain: DomainStatus | None, inside: Sequence[Target]) -> tup
     lowest = lowest_power(domain)
     if lowest is not Power.OFF:
         return Code.UNSUPPORTED, "never off: " + (f"{lowest} only" if lowest is not Power.ON else "no switch")
-    tied = next((t.name for t in inside if t.bank is not None and t.bank.route == "none"), None)
+    tied = next((t.name for t in inside if t.bank is not None and not route(t.bank.route).removes), None)
     return (Code.UNSUPPORTED, f"{tied} has no route out of the kernel, so it stays on") if tied else None
 
 

@@ -18,6 +18,7 @@ from hotbank.memory import BlockState, KernelState, Online, Power, Zone
 from hotbank.operate.reasons import remedy
 from hotbank.operate.targets import Target, block_numbers
 from hotbank.operate.verdict import SCHEMA, Verdict, verdict
+from hotbank.routes import route
 
 # Measured on emulated arm64 boards (128 MiB blocks, 30,000 pages in 1.1 s, an empty block in 10 to 90 ms).
 _SECONDS_PER_PAGE = 35e-6
@@ -185,8 +186,8 @@ def _offline_step(number: int, pages: int) -> Step:
 
 
 def _leave_steps(snapshot: Snapshot, bank: BankStatus) -> tuple[Step, ...]:
-    """Out of the kernel and into the dark. A bank without a route ends at offline."""
-    if bank.route == "none":
+    """Out of the kernel and into the dark. A bank without a route out ends at offline."""
+    if not route(bank.route).removes:
         return ()
     out: tuple[Step, ...] = ()
     if bank.kernel is not KernelState.ABSENT:
@@ -257,7 +258,7 @@ def _add_verdict(snapshot: Snapshot, target: Target) -> tuple[Code, str]:
 
 
 def _absent_verdict(snapshot: Snapshot, bank: BankStatus) -> tuple[Code, str]:
-    if bank.route == "none":
+    if not route(bank.route).enters:
         return Code.UNSUPPORTED, f"{bank.name} is out of the kernel and has no route to return by"
     if not policy_is_safe(snapshot):
         return Code.AUTO_ONLINE, f"auto_online_blocks is {snapshot.auto_online}: {bank.name} could get a kernel zone"

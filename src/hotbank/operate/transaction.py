@@ -35,6 +35,7 @@ from hotbank.operate.rollback import Rollback, find, touched_by
 from hotbank.operate.steps import Done, Steps, number_of
 from hotbank.operate.targets import resolve
 from hotbank.operate.verdict import Verdict, verdict
+from hotbank.routes import route
 
 _NEVER_FORCED = (Code.STUCK, Code.CANCEL_PENDING, Code.DEADLINE)
 
@@ -111,7 +112,7 @@ class Transaction:
         if plan.verb != "remove" or plan.verdict is None:
             return 0
         bank = resolve(self._machine.snapshot(), plan.target).bank
-        return plan.verdict.kinds.get(Kind.POISONED, 0) if bank is not None and bank.route != "none" else 0
+        return plan.verdict.kinds.get(Kind.POISONED, 0) if bank is not None and route(bank.route).removes else 0
 
     def _acting(self) -> Outcome:
         snapshot = self._machine.snapshot()
