@@ -19,7 +19,7 @@ from hotbank.boards_qemu import arm32, dram, virt
 from hotbank.boards_qemu.launch import PROGRAMS
 from hotbank.boards_qemu.parts import bank_module, initramfs, kernel_build
 from hotbank.boards_qemu.parts.packages import Archive, cache_folder
-from hotbank.boards_qemu.port import Boot
+from hotbank.boards_qemu.port import GuestBoot
 from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.firmware import atags, devicetree
@@ -31,7 +31,7 @@ SHARED = Path("/dev/shm")  # in a file on disk, a read of a dark bank would leav
 
 
 @cache
-def kernel() -> kernel_build.Kernel:
+def kernel() -> kernel_build.BuiltKernel:
     """Our kernel for 32-bit ARM, with the bank driver."""
     return kernel_build.build("arm", modules=[bank_module.source_folder()])
 
@@ -42,7 +42,7 @@ def programs() -> tuple[Path, ...]:
     return Archive.open("armhf").unpack(*PROGRAMS, depends=True)
 
 
-def initrd(folder: Path, board: Board, built: kernel_build.Kernel, files: Mapping[str, bytes | str]) -> Path:
+def initrd(folder: Path, board: Board, built: kernel_build.BuiltKernel, files: Mapping[str, bytes | str]) -> Path:
     """An initramfs with this package, the bank driver and the tests' own programs."""
     contents = initramfs.Contents(
         name=board.name,
@@ -61,7 +61,7 @@ def booted(
     *,
     tags: Sequence[atags.Tag] | None = None,
     cmdline: str = "",
-    built: kernel_build.Kernel | None = None,
+    built: kernel_build.BuiltKernel | None = None,
     files: Mapping[str, bytes | str] | None = None,
 ) -> Iterator[QemuMachine]:
     """The board of that name, up. ``tags``: what is said instead of the board's own list."""
@@ -71,7 +71,7 @@ def booted(
     built = built or kernel()
     with tempfile.TemporaryDirectory(prefix="hb32-") as temporary:
         folder = Path(temporary)
-        boot = Boot(built.image, initrd(folder, board, built, own), cmdline)
+        boot = GuestBoot(built.image, initrd(folder, board, built, own), cmdline)
         backing = dram.create(board, Path(tempfile.mkdtemp(prefix="hb32-", dir=SHARED)))
         try:
             memory = [(backing[bank.name].path, bank.range) for bank in arm32.in_ram(board)]
@@ -86,7 +86,7 @@ def booted(
             yield machine
 
 
-def tags_of(tags: Sequence[atags.Tag], boot: Boot) -> tuple[atags.Tag, ...]:
+def tags_of(tags: Sequence[atags.Tag], boot: GuestBoot) -> tuple[atags.Tag, ...]:
     """A list behind CORE, with the initial RAM disk and the command line that a boot needs; its own CMDLINE stays."""
     own = [str(tag.fields()["cmdline"]) for tag in tags if tag.tag == atags.CMDLINE]
     line = " ".join(filter(None, ("console=ttyAMA0", *own, boot.cmdline)))
@@ -115,7 +115,7 @@ def printed(
     zImage than ours.
     """
     (folder / "initrd").write_bytes(_printing_initrd(commands))
-    boot = Boot(image or kernel().image, folder / "initrd")
+    boot = GuestBoot(image or kernel().image, folder / "initrd")
     bank = folder / "bank"
     bank.touch()
     os.truncate(bank, size.size)

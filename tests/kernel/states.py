@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 from hotbank.boards_qemu import Wanted
-from hotbank.boards_qemu.shell import Job
+from hotbank.boards_qemu.shell import GuestJob
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError
 from hotbank.machine import Snapshot, Survey
@@ -136,7 +136,7 @@ class _Round:
                 "rm -rf /tmp/load /tmp/inodes /mnt/load /run/load; echo 3 > /proc/sys/vm/drop_caches"
             )
 
-    def _load(self) -> Job:
+    def _load(self) -> GuestJob:
         """Memory in use, in an order that spreads what is pinned and poisoned over several blocks."""
         words = [f"inodes:{self.dice.choice([0, 500, 8000])}"]
         for _ in range(self.dice.randint(2, 5)):
@@ -155,7 +155,7 @@ class _Round:
         free = int(self.machine.runner.run("awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo"))
         return max(1, free - taken - self.dice.choice([40, 90, 120, 150, 190, 250]))
 
-    def _start(self, words: list[str]) -> Job:
+    def _start(self, words: list[str]) -> GuestJob:
         runner = self.machine.runner
         job = runner.start(f"exec python3 -S /opt/load.py {' '.join(words)}")
         runner.run("until [ -e /run/load ]; do sleep 0.1; done", timeout=300)

@@ -28,7 +28,8 @@ from hotbank.boards_qemu.parts import elf, kmodules
 from hotbank.boards_qemu.parts.initramfs import Cpio
 from hotbank.boards_qemu.parts.inside import package_files
 from hotbank.boards_qemu.parts.packages import Archive
-from hotbank.boards_qemu.port import Boot
+from hotbank.boards_qemu.port import GuestBoot
+from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.shell import Runner
 from hotbank.errors import BoardError, FormatError, MachineError, SwitchError
 from hotbank.firmware import devicetree, fdt
@@ -158,7 +159,7 @@ def test_each_domain_of_the_driver_has_a_line() -> None:
 
 def test_banks_of_one_line_share_a_supply(tmp_path: Path) -> None:
     pair = board.load(SMALL.with_name("pair.toml"))
-    boot = Boot(Path("kernel"), Path("initrd"), supplies=lines_of(pair))
+    boot = GuestBoot(Path("kernel"), Path("initrd"), supplies=lines_of(pair))
     gpio = fdt.Node("pl061", (("compatible", fdt.strings("arm,pl061")), ("phandle", fdt.cells(7))))
     bare = devicetree.empty("virt", "virt")
     tree = arm64.device_tree(replace(bare, root=fdt.edit(bare.root, ["pl061"], gpio)), pair, boot, Range(0, 0))
@@ -198,6 +199,13 @@ def test_a_board_that_qemu_can_not_be(old: str, new: str, wrong: str) -> None:
         arm64.check(board.loads(text.replace(old, new)))
 
 
+def test_what_a_guest_printed_last_is_plain_text(tmp_path: Path) -> None:
+    (tmp_path / "console.log").write_bytes(b"Run /init\r\n\r\n\x1b[6n\x1b[1;32mguest#\x1b[0m \x07reboot\r\n\x1b[6n")
+    machine = Qemu.__new__(Qemu)
+    machine.folder = tmp_path
+    assert machine.last_lines(5) == "Run /init\nguest# reboot"
+
+
 def test_the_32_bit_port_is_of_one_series(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"port is of 6\.1, not of 6\.12"):
         prepare(Wanted("arm-2009", series="6.12"), tmp_path)
@@ -230,7 +238,7 @@ def test_the_kmem_bank_begins_below_its_start() -> None:
 
 def booted_tree(wanted: Board) -> fdt.Tree:
     """The board's tree on a machine that describes nothing."""
-    boot = Boot(Path("kernel"), Path("initrd"), "quiet")
+    boot = GuestBoot(Path("kernel"), Path("initrd"), "quiet")
     return arm64.device_tree(devicetree.empty("virt", "virt"), wanted, boot, Range(0x48000000, 0x49000000))
 
 

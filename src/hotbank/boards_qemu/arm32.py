@@ -18,8 +18,8 @@ from hotbank.board import Bank, Board
 from hotbank.boards_qemu import virt
 from hotbank.boards_qemu.parts import bank_module, kernel_build
 from hotbank.boards_qemu.parts.packages import Progress
-from hotbank.boards_qemu.port import Boot, GuestKernel
-from hotbank.boards_qemu.qemu import Command, Loaded, memory_arguments
+from hotbank.boards_qemu.port import GuestBoot, GuestKernel
+from hotbank.boards_qemu.qemu import Loaded, QemuCommand, memory_arguments
 from hotbank.errors import BoardError, MachineError
 from hotbank.firmware import atags, describe, devicetree, fdt
 from hotbank.guest import serial
@@ -68,7 +68,7 @@ def kernel(series: str | None, drives: bool, progress: Progress) -> GuestKernel:
     return GuestKernel(built.image, built.modules)
 
 
-def command(board: Board, boot: Boot, folder: Path, files: Mapping[str, Path]) -> Command:
+def command(board: Board, boot: GuestBoot, folder: Path, files: Mapping[str, Path]) -> QemuCommand:
     """See Port; tags, stub and kernel are written into ``folder``."""
     check(board)
     memory = [(files[bank.name], bank.range) for bank in in_ram(board)]
@@ -78,8 +78,8 @@ def command(board: Board, boot: Boot, folder: Path, files: Mapping[str, Path]) -
 
 
 def start(
-    memory: Sequence[tuple[Path, Range]], tags: Sequence[atags.Tag], tree: fdt.Tree, boot: Boot, folder: Path
-) -> Command:
+    memory: Sequence[tuple[Path, Range]], tags: Sequence[atags.Tag], tree: fdt.Tree, boot: GuestBoot, folder: Path
+) -> QemuCommand:
     """How to start QEMU with any list of tags; ``memory``: backing files and their ranges, from RAM on, without gaps.
 
     Raises Refusal when the decompressor could not take the list.
@@ -96,10 +96,10 @@ def start(
         Loaded(boot.initrd, _INITRD),
     )
     arguments = ("-M", "virt", "-cpu", _CPU, *memory_arguments(memory, boot.cpus))
-    return Command(PROGRAM, (*arguments, *virt.start_at(_STUB)), loaded, serial.PORTS, "device")
+    return QemuCommand(PROGRAM, (*arguments, *virt.start_at(_STUB)), loaded, serial.PORTS, "device")
 
 
-def tag_list(board: Board, boot: Boot) -> tuple[atags.Tag, ...]:
+def tag_list(board: Board, boot: GuestBoot) -> tuple[atags.Tag, ...]:
     """The board's tags, with the initial RAM disk and the command line of this boot."""
     said = atags.decode(describe(board, "atags").data)
     line = " ".join(filter(None, ("console=ttyAMA0", board.cmdline, boot.cmdline)))
@@ -107,7 +107,7 @@ def tag_list(board: Board, boot: Boot) -> tuple[atags.Tag, ...]:
     return (*memory, initrd_tag(boot), atags.cmdline(line))
 
 
-def initrd_tag(boot: Boot) -> atags.Tag:
+def initrd_tag(boot: GuestBoot) -> atags.Tag:
     """Where the initial RAM disk is."""
     return atags.initrd2(Range.sized(_INITRD, boot.initrd.stat().st_size))
 

@@ -18,8 +18,8 @@ from hotbank.board import Bank, Board
 from hotbank.boards_qemu import virt
 from hotbank.boards_qemu.parts import bank_module
 from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder
-from hotbank.boards_qemu.port import Boot, GuestKernel
-from hotbank.boards_qemu.qemu import Command, Loaded, memory_arguments
+from hotbank.boards_qemu.port import GuestBoot, GuestKernel
+from hotbank.boards_qemu.qemu import Loaded, QemuCommand, memory_arguments
 from hotbank.errors import BoardError, MachineError
 from hotbank.firmware import devicetree, fdt
 from hotbank.guest import serial
@@ -70,7 +70,7 @@ def kernel(series: str | None, drives: bool, progress: Progress) -> GuestKernel:
     return GuestKernel(_only(unpacked, "boot/vmlinuz-*"), _only(unpacked, "**/lib/modules/*"), driver)
 
 
-def command(board: Board, boot: Boot, folder: Path, files: Mapping[str, Path]) -> Command:
+def command(board: Board, boot: GuestBoot, folder: Path, files: Mapping[str, Path]) -> QemuCommand:
     """See Port; device tree and stub are written into ``folder``."""
     check(board)
     image = unpacked_kernel(boot.kernel, folder)
@@ -92,7 +92,7 @@ def command(board: Board, boot: Boot, folder: Path, files: Mapping[str, Path]) -
     )
     memory = memory_arguments([(files[bank.name], bank.range) for bank in in_ram(board)], boot.cpus)
     arguments = ("-M", "virt", "-cpu", _CPU, *_with_device_memory(memory, board), *_virtio_mem(board, files))
-    return Command(PROGRAM, (*arguments, *virt.start_at(_STUB)), loaded, serial.PORTS)
+    return QemuCommand(PROGRAM, (*arguments, *virt.start_at(_STUB)), loaded, serial.PORTS)
 
 
 def base_tree(board: Board, cpus: int, folder: Path) -> fdt.Tree:
@@ -101,7 +101,7 @@ def base_tree(board: Board, cpus: int, folder: Path) -> fdt.Tree:
     return virt.base_tree(PROGRAM, ("-cpu", _CPU, "-smp", str(cpus), "-m", f"{size}B"), folder)
 
 
-def device_tree(base: fdt.Tree, board: Board, boot: Boot, initrd: Range) -> fdt.Tree:
+def device_tree(base: fdt.Tree, board: Board, boot: GuestBoot, initrd: Range) -> fdt.Tree:
     """The board's tree: its memory, its banks by their routes, and what /chosen tells the kernel."""
     tree = devicetree.set_memory(base)
     numa = any(bank.route in _IN_TREE and _IN_TREE[bank.route].numa for bank in board.banks)
@@ -175,7 +175,7 @@ def _virtio_mem(board: Board, files: Mapping[str, Path]) -> tuple[str, ...]:
     return tuple(arguments)
 
 
-def _with_pmem_region(tree: fdt.Tree, bank: Bank, boot: Boot) -> fdt.Tree:
+def _with_pmem_region(tree: fdt.Tree, bank: Bank, boot: GuestBoot) -> fdt.Tree:
     del boot
     at = bank.range.start - INFO_BLOCK
     cells = fdt.cells(at >> 32, at & 0xFFFFFFFF, (bank.range.end - at) >> 32, (bank.range.end - at) & 0xFFFFFFFF)
@@ -187,7 +187,7 @@ def _with_pmem_region(tree: fdt.Tree, bank: Bank, boot: Boot) -> fdt.Tree:
     return virt.with_node(tree, fdt.Node(f"pmem@{at:x}", properties))
 
 
-def _with_driver_bank(tree: fdt.Tree, bank: Bank, boot: Boot) -> fdt.Tree:
+def _with_driver_bank(tree: fdt.Tree, bank: Bank, boot: GuestBoot) -> fdt.Tree:
     properties = [("hotbank,default-on", b"")] if bank.name in boot.default_on else []
     if boot.supplies and bank.name in boot.supplies:
         tree, phandle = _with_supply(tree, boot.supplies[bank.name])
@@ -200,7 +200,7 @@ class _InTree:
     """How the tree says that a bank of a route may come. ``below``: bytes that the route takes from the memory below
     the bank. ``numa``: memory has to have node numbers."""
 
-    put: Callable[[fdt.Tree, Bank, Boot], fdt.Tree]
+    put: Callable[[fdt.Tree, Bank, GuestBoot], fdt.Tree]
     below: int = 0
     numa: bool = False
 

@@ -20,8 +20,8 @@ from hotbank.boards_qemu import arm32, arm64, dram, leftovers
 from hotbank.boards_qemu.gpio import lines_of
 from hotbank.boards_qemu.parts import bank_module, initramfs
 from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder, no_progress
-from hotbank.boards_qemu.port import Boot, GuestKernel, Port
-from hotbank.boards_qemu.qemu import Command, Qemu
+from hotbank.boards_qemu.port import GuestBoot, GuestKernel, Port
+from hotbank.boards_qemu.qemu import Qemu, QemuCommand
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import BoardError, MachineError
 from hotbank.routes import route
@@ -83,11 +83,10 @@ def prepare(wanted: Wanted, folder: Path, progress: Progress = no_progress) -> P
     board = boards.load(path)
     port = _port(board)
     port.check(board)
-    for program in (port.PROGRAM, "setpriv"):
-        if shutil.which(program) is None:
-            raise MachineError(f"{program} is not installed", remedy="apt-get install qemu-system-arm util-linux")
-    kernel, supplies = _kernel(wanted, board, progress), _supplies(wanted, board)
-    initrd = Path(wanted.initrd or _initrd(wanted, path, board, kernel, supplies, folder, progress))
+    _check_programs(port)
+    making = _Making(wanted, path, board, port, progress)
+    kernel, supplies = making.kernel(), making.supplies()
+    initrd = wanted.initrd or making.initrd(kernel, supplies, folder)
     return Prepared(
         board=str(path.resolve()),
         folder=str(folder),
@@ -148,52 +147,61 @@ def _port(board: Board) -> Port:
     return PORTS[board.arch]
 
 
-def _command(board: Board, prepared: Prepared, folder: Path, files: Mapping[str, Path]) -> Command:
+def _command(board: Board, prepared: Prepared, folder: Path, files: Mapping[str, Path]) -> QemuCommand:
     kernel, initrd = Path(prepared.kernel), Path(prepared.initrd)
-    boot = Boot(kernel, initrd, prepared.cmdline, prepared.cpus, prepared.default_on, prepared.supplies)
+    boot = GuestBoot(kernel, initrd, prepared.cmdline, prepared.cpus, prepared.default_on, prepared.supplies)
     return _port(board).command(board, boot, folder, files)
 
 
-def _kernel(wanted: Wanted, board: Board, progress: Progress) -> GuestKernel:
-    drives = any(bank_module.NAME in route(bank.route).modules for bank in board.banks)
-    if wanted.kernel is None:
-        return _port(board).kernel(wanted.series, drives, progress)
-    if drives and not wanted.initrd:
-        raise MachineError("the bank driver is built for Debian's kernels only", remedy="give --initrd with it inside")
-    return GuestKernel(Path(wanted.kernel), Path(wanted.modules) if wanted.modules else None)
+def _check_programs(port: Port) -> None:
+    for program in (port.PROGRAM, "setpriv"):
+        if shutil.which(program) is None:
+            raise MachineError(f"{program} is not installed", remedy="apt-get install qemu-system-arm util-linux")
 
 
-def _supplies(wanted: Wanted, board: Board) -> dict[str, int]:
-    if wanted.supplies is not None:
-        return dict(wanted.supplies)
-    ours = wanted.kernel is None and wanted.initrd is None
-    return lines_of(board) if ours and _port(board).SUPPLIES else {}
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """The parts of one guest in the making. ``path``: the board's file."""
 
+    wanted: Wanted
+    path: Path
+    board: Board
+    port: Port
+    progress: Progress
 
-def _to_load(board: Board, supplies: Mapping[str, int]) -> tuple[str, ...]:
-    """The modules loaded at boot, in this order: a supply is there before the driver that asks for it."""
-    routes = (name for bank in board.banks for name in route(bank.route).modules)
-    return tuple(dict.fromkeys((*_port(board).AGENT_MODULES, *([SUPPLY_MODULE] if supplies else []), *routes)))
+    def kernel(self) -> GuestKernel:
+        """The one that was given, or the port's."""
+        wanted = self.wanted
+        drives = any(bank_module.NAME in route(bank.route).modules for bank in self.board.banks)
+        if wanted.kernel is None:
+            return self.port.kernel(wanted.series, drives, self.progress)
+        if drives and not wanted.initrd:
+            remedy = "give --initrd with it inside"
+            raise MachineError("the bank driver is built for Debian's kernels only", remedy=remedy)
+        return GuestKernel(Path(wanted.kernel), Path(wanted.modules) if wanted.modules else None)
 
+    def supplies(self) -> dict[str, int]:
+        """The line that feeds each bank, by its name."""
+        if self.wanted.supplies is not None:
+            return dict(self.wanted.supplies)
+        ours = self.wanted.kernel is None and self.wanted.initrd is None
+        return lines_of(self.board) if ours and self.port.SUPPLIES else {}
 
-def _initrd(
-    wanted: Wanted,
-    path: Path,
-    board: Board,
-    kernel: GuestKernel,
-    supplies: Mapping[str, int],
-    folder: Path,
-    progress: Progress,
-) -> Path:
-    port = _port(board)
-    contents = initramfs.Contents(
-        name=board.name,
-        programs=Archive.open(port.DEBIAN, progress).unpack(*PROGRAMS, depends=True),
-        modules=kernel.modules,
-        load=_to_load(board, supplies) if kernel.modules else (),
-        carry=port.CARRIED if kernel.modules else (),
-        extra_modules=kernel.extra,
-        files={"etc/hotbank/board.toml": path.read_bytes(), **wanted.files},
-        setup=port.SETUP,
-    )
-    return initramfs.build(contents, folder, cache_folder())
+    def initrd(self, kernel: GuestKernel, supplies: Mapping[str, int], folder: Path) -> Path:
+        """Packed into ``folder``."""
+        contents = initramfs.Contents(
+            name=self.board.name,
+            programs=Archive.open(self.port.DEBIAN, self.progress).unpack(*PROGRAMS, depends=True),
+            modules=kernel.modules,
+            load=self._to_load(supplies) if kernel.modules else (),
+            carry=self.port.CARRIED if kernel.modules else (),
+            extra_modules=kernel.extra,
+            files={"etc/hotbank/board.toml": self.path.read_bytes(), **self.wanted.files},
+            setup=self.port.SETUP,
+        )
+        return initramfs.build(contents, folder, cache_folder())
+
+    def _to_load(self, supplies: Mapping[str, int]) -> tuple[str, ...]:
+        """The modules loaded at boot, in this order: a supply is there before the driver that asks for it."""
+        routes = (name for bank in self.board.banks for name in route(bank.route).modules)
+        return tuple(dict.fromkeys((*self.port.AGENT_MODULES, *([SUPPLY_MODULE] if supplies else []), *routes)))

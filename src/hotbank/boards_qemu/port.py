@@ -10,11 +10,11 @@ from typing import Protocol
 
 from hotbank.board import Board
 from hotbank.boards_qemu.parts.packages import Progress
-from hotbank.boards_qemu.qemu import Command
+from hotbank.boards_qemu.qemu import QemuCommand
 
 
 @dataclass(frozen=True, slots=True)
-class Boot:
+class GuestBoot:
     """What a machine is started with. ``cmdline`` is put behind the board's own. ``cpus``: emulated CPUs.
 
     ``default_on``: banks of the ``driver`` route that the driver adds by itself. ``supplies``: the GPIO line that feeds
@@ -63,7 +63,7 @@ class Port(Protocol):
         ``drives`` banks. Raises MachineError."""
         ...
 
-    def command(self, board: Board, boot: Boot, folder: Path, files: Mapping[str, Path]) -> Command:
+    def command(self, board: Board, boot: GuestBoot, folder: Path, files: Mapping[str, Path]) -> QemuCommand:
         """How to start QEMU. ``folder``: where what is loaded is written; ``files``: a backing file for each bank.
 
         Raises BoardError, MachineError.

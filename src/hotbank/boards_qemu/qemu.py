@@ -9,6 +9,7 @@ sockets and logs are in one folder: ``qmp``, ``console`` (the guest's serial lin
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from hotbank.boards_qemu.qmp import Event, Qmp, connected
 from hotbank.errors import MachineError
 from hotbank.memory import Range
 
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")  # ECMA-48, and what remains of C0
 _PATH_MAX = 100  # bytes of a Unix socket's path: 107 at most, and the names of the ports
 
 
@@ -36,7 +38,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class QemuCommand:
     """What to start: ``program`` (``qemu-system-aarch64``), the machine's own arguments, what is loaded where, and
     the names of the virtio-serial ports. ``transport``: ``pci`` or ``device`` (virtio-mmio)."""
 
@@ -46,7 +48,7 @@ class Command:
     ports: tuple[str, ...] = ()
     transport: str = "pci"
 
-    def with_arguments(self, more: Sequence[str]) -> Command:
+    def with_arguments(self, more: Sequence[str]) -> QemuCommand:
         """The command with more of QEMU's own arguments."""
         return replace(self, arguments=(*self.arguments, *more))
 
@@ -85,7 +87,7 @@ class Qemu:
     ``on_end`` is called, on another thread, when the guest ends by itself.
     """
 
-    def __init__(self, command: Command, folder: Path, on_end: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, command: QemuCommand, folder: Path, on_end: Callable[[], None] = lambda: None) -> None:
         if len(os.fsencode(folder)) > _PATH_MAX - max(map(len, [*command.ports, "console"])):
             remedy = "set XDG_RUNTIME_DIR or TMPDIR, whichever it is in, to a shorter one"
             raise MachineError(f"{folder}: too long for a Unix socket", remedy=remedy)
@@ -168,6 +170,11 @@ class Qemu:
         except FileNotFoundError:
             return ""
 
+    def last_lines(self, count: int) -> str:
+        """What the guest printed last, without the control sequences that a shell sends to a terminal."""
+        lines = [line for line in _CONTROL.sub("", self.console_log()).splitlines() if line.strip()]
+        return "\n".join(lines[-count:])
+
     def _socket(self, name: str) -> Path:
         path, deadline = self.folder / name, time.monotonic() + 10
         while not path.exists():
@@ -178,8 +185,7 @@ class Qemu:
 
     def _last_line(self) -> str:
         said = (self.folder / "qemu.log").read_text(encoding="utf-8", errors="replace").strip()
-        printed = self.console_log().strip()
-        return (said or printed or "nothing was printed").splitlines()[-1]
+        return (said or self.last_lines(1) or "nothing was printed").splitlines()[-1]
 
     def _on_event(self, event: Event) -> None:
         with self._changed:

@@ -24,7 +24,7 @@ class Result:
     out: str
 
 
-class Job:
+class GuestJob:
     """A command that runs in the guest."""
 
     def __init__(self, runner: Runner, number: int, text: str) -> None:
@@ -66,15 +66,15 @@ class Runner:
         self._stream = stream
         self._writing = threading.Lock()
         self._numbers = itertools.count(1)
-        self._jobs: dict[int, Job] = {}
+        self._jobs: dict[int, GuestJob] = {}
         self._reader = threading.Thread(target=self._read, daemon=True, name="runner")
         self._reader.start()
 
-    def start(self, text: str = "", *, input: str = "", kill: int | None = None) -> Job:
+    def start(self, text: str = "", *, input: str = "", kill: int | None = None) -> GuestJob:
         """Start a shell command with ``input`` as its standard input; it runs until it ends."""
         with self._writing:
             number = next(self._numbers)
-            job = self._jobs[number] = Job(self, number, text)
+            job = self._jobs[number] = GuestJob(self, number, text)
             request: dict[str, Any] = {"id": number, "run": text, "input": input}
             if kill is not None:
                 request = {"id": number, "kill": kill}

@@ -112,8 +112,7 @@ class QemuMachine:
         try:
             self.snapshot()
         except MachineError as e:
-            lines = [line for line in self.qemu.console_log().splitlines() if line.strip()]
-            raise MachineError(f"{self.board.name} did not come up: {e}", remedy="\n".join(lines[-5:])) from e
+            raise MachineError(f"{self.board.name} did not come up: {e}", remedy=self.qemu.last_lines(5)) from e
 
     def snapshot(self) -> Snapshot:
         """The guest's, with the power that its banks really have."""

@@ -21,7 +21,7 @@ NAME = "hotbank_bank"
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ArchNames:
     """An architecture by its three names: Debian's, the kernel's, and the compiler's prefix."""
 
     debian: str
@@ -29,8 +29,8 @@ class Target:
     prefix: str
 
 
-ARM64 = Target("arm64", "arm64", "aarch64-linux-gnu-")
-ARMHF = Target("armhf", "arm", "arm-linux-gnueabihf-")
+ARM64 = ArchNames("arm64", "arm64", "aarch64-linux-gnu-")
+ARMHF = ArchNames("armhf", "arm", "arm-linux-gnueabihf-")
 
 
 def source_folder() -> Path:
@@ -45,7 +45,7 @@ def source_folder() -> Path:
     )
 
 
-def build(kernel: str, target: Target, cache: Path, progress: Progress = no_progress) -> Path:
+def build(kernel: str, target: ArchNames, cache: Path, progress: Progress = no_progress) -> Path:
     """The driver for a Debian kernel package (``linux-image-…``), built if need be. Raises MachineError."""
     source = source_folder()
     key = hashlib.sha256(kernel.encode() + b"".join(path.read_bytes() for path in sorted(source.iterdir()))).hexdigest()
@@ -57,7 +57,7 @@ def build(kernel: str, target: Target, cache: Path, progress: Progress = no_prog
     return built
 
 
-def kernel_headers(kernel: str, target: Target, cache: Path, progress: Progress = no_progress) -> Path:
+def kernel_headers(kernel: str, target: ArchNames, cache: Path, progress: Progress = no_progress) -> Path:
     """A folder to give to ``make -C``, for modules of a Debian kernel package."""
     release = kernel.removeprefix("linux-image-")
     common = release.rsplit("-", 1)[0] if target.debian == "arm64" else release.removesuffix("-lpae").rsplit("-", 1)[0]
@@ -74,7 +74,7 @@ def kernel_headers(kernel: str, target: Target, cache: Path, progress: Progress 
     return tree
 
 
-def make_module(source: Path, headers: Path, target: Target, built: Path) -> None:
+def make_module(source: Path, headers: Path, target: ArchNames, built: Path) -> None:
     """Run the kernel's build in a copy of ``source`` and put the module at ``built``."""
     work = built.parent / "build"
     shutil.rmtree(work, ignore_errors=True)

@@ -43,7 +43,7 @@ _COMPILING = re.compile(r"^\s+(?:CC|AS|LD)\b(?: \[M\])?\s+(\S+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class BuiltKernel:
     """What was built, in a folder of the cache. ``release`` is what ``uname -r`` will print."""
 
     folder: Path
@@ -82,7 +82,7 @@ def build(
     modules: Sequence[Path] = (),
     cache: Path | None = None,
     progress: Progress = no_progress,
-) -> Kernel:
+) -> BuiltKernel:
     """The kernel of our port for ``arch``: from the cache, or compiled now (a few minutes).
 
     ``source``: an unmodified kernel tree, which is copied; without it Debian's linux-source package is fetched.
@@ -102,7 +102,7 @@ def build(
                 progress(f"applying {len(ours.edits)} edits and {len(ours.files)} files")
                 ours.apply(tree.source, tree.originals)
                 _compile(tree, arch, ours, modules, kernel)
-    return Kernel(kernel, (kernel / "release").read_text(encoding="utf-8").strip())
+    return BuiltKernel(kernel, (kernel / "release").read_text(encoding="utf-8").strip())
 
 
 @dataclass(frozen=True, slots=True)
