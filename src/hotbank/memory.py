@@ -181,6 +181,19 @@ class Kind(StrEnum):
 
 
 _MOVABLE_KINDS = frozenset({Kind.ANON, Kind.SHMEM, Kind.FILE, Kind.HUGETLB, Kind.BALLOON})
+KERNEL_KINDS = frozenset({Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL})
+"""What the kernel allocates for itself: never in ZONE_MOVABLE."""
+IMMOVABLE_KINDS = KERNEL_KINDS | {Kind.RESERVED}
+"""What migration can't carry elsewhere (mm/page_isolation.c, ``has_unmovable_pages``)."""
+
+KINDS: tuple[Kind, ...] = tuple(Kind)
+"""Arrays with one byte for each page hold indices into this; FREE is 0."""
+CODE: dict[Kind, int] = {kind: code for code, kind in enumerate(KINDS)}
+
+
+def codes(kinds: Iterable[Kind]) -> bytes:
+    """The bytes of those kinds, to look for in such an array."""
+    return bytes(sorted(CODE[kind] for kind in kinds))
 
 
 @dataclass(frozen=True, slots=True)

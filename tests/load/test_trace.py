@@ -18,9 +18,8 @@ from hotbank import board
 from hotbank.errors import FormatError
 from hotbank.load import trace as traces
 from hotbank.load.trace import Replay, Sample, Trace
-from hotbank.memory import Kind
+from hotbank.memory import KINDS, Kind
 from hotbank.model import Model
-from hotbank.model.frames import KINDS
 
 DATA = Path(__file__).parents[1] / "data" / "traces"
 LAPTOP = DATA / "brolley-t530_2018-04-16_10s.csv.gz"

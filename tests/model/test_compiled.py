@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from hotbank.errors import BoardError, MachineError
-from hotbank.memory import Kind
+from hotbank.memory import CODE, Kind
 from hotbank.model.backend import new_frames
 from hotbank.model.compiled import CompiledFrames, buddy
 from hotbank.model.compiled.__main__ import compile_all
-from hotbank.model.frames import CODE, DARK, FREE, NO_FRAME, OFFLINE, Frames, MigrateType, Shape
+from hotbank.model.frames import DARK, FREE, NO_FRAME, OFFLINE, Frames, MigrateType, Shape
 from hotbank.model.reference import ReferenceFrames
 
 SHAPES = (Shape(256, 5, 4), Shape(256, 5, 5), Shape(512, 6, 3))

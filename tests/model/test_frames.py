@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from effort import examples
-from hotbank.memory import Kind
-from hotbank.model.frames import CODE, FREE, POISON, MigrateType, Shape
+from hotbank.memory import CODE, Kind
+from hotbank.model.frames import FREE, POISON, MigrateType, Shape
 from hotbank.model.reference import ReferenceFrames
 from model.frames_twin import Twin
 

@@ -14,15 +14,12 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 
-from hotbank.memory import Kind
+from hotbank.memory import CODE, KINDS, Kind
 
 LRU, SLAB, BUDDY, MMAP, ANON, SWAPCACHE, SWAPBACKED = (1 << n for n in (5, 7, 10, 11, 12, 13, 14))
 UPTODATE, COMPOUND_HEAD, COMPOUND_TAIL, HUGE, HWPOISON = (1 << n for n in (3, 15, 16, 17, 19))
 NOPAGE, THP, OFFLINE, ZERO_PAGE, PGTABLE, RESERVED, PRIVATE = (1 << n for n in (20, 22, 23, 24, 26, 32, 35))
 
-KINDS = tuple(Kind)
-CODE = {kind: number for number, kind in enumerate(KINDS)}
-IMMOVABLE = frozenset({Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL, Kind.RESERVED})
 COUNTED = frozenset({Kind.ANON, Kind.SHMEM, Kind.FILE})  # kinds whose references are understood
 _AS_HEAD = len(KINDS)  # a tail of a large folio, whose flags are in its head alone before Linux 6.9
 _SURE = (

@@ -23,7 +23,7 @@ from hotbank.host.kcore import RefCounts
 from hotbank.host.ram import Ram
 from hotbank.host.tree import Tree, cma_pages
 from hotbank.machine import Block, Clock, Evidence, Owner, Pages, Survey
-from hotbank.memory import BlockState, Kind, Range, Zone
+from hotbank.memory import CODE, IMMOVABLE_KINDS, KINDS, BlockState, Kind, Range, Zone
 from hotbank.sysfs import cma, names
 
 CHUNK = 1 << 15  # pages looked at together: no folio is larger, and 4 MiB is all the memory it takes
@@ -31,8 +31,8 @@ EVIDENCE = 16  # pages named for each reason; all of them are counted
 SETTLE = 0.02  # seconds between two samples of reference counts: most references live shorter
 OWNERS_BUDGET = 0.2  # seconds spent on finding who maps the evidence
 
-_KERNEL = pages.KINDS.index(Kind.KERNEL)
-_WHY: Mapping[Kind, Code] = dict.fromkeys(pages.IMMOVABLE, Code.UNMOVABLE) | {Kind.POISONED: Code.POISONED}
+_KERNEL = CODE[Kind.KERNEL]
+_WHY: Mapping[Kind, Code] = dict.fromkeys(IMMOVABLE_KINDS, Code.UNMOVABLE) | {Kind.POISONED: Code.POISONED}
 # In ZONE_MOVABLE every allocation was made movable, and the kernel says no to reserved pages only
 # (``has_unmovable_pages``): a page without flags is on its way into or out of use.
 _WHY_MOVABLE: Mapping[Kind, Code] = {kind: code for kind, code in _WHY.items() if kind is not Kind.KERNEL}
@@ -105,7 +105,7 @@ def page_by_page(tree: Tree, block: Block, *, page_size: int) -> Pages:
             seen, held = _sample(views, span[at : at + CHUNK])
             kinds += seen
             pins |= held or set()
-    runs = tuple((pages.KINDS[code], len(list(run))) for code, run in groupby(kinds))
+    runs = tuple((KINDS[code], len(list(run))) for code, run in groupby(kinds))
     lent = [range(max(area.start, span.start), min(area.stop, span.stop)) for area in _cma_areas(tree, page_size)]
     return Pages(block.number, runs, tuple(sorted(pins)), tuple((part.start, len(part)) for part in lent if part))
 
@@ -150,12 +150,12 @@ def _look(tree: Tree, views: _Views, span: range, finds: _Finds, why: Mapping[Ki
         again, still = _sample(views, span)
         pins &= still or set()
         _withdraw(kinds, again)
-    for code, kind in enumerate(pages.KINDS):
+    for code, kind in enumerate(KINDS):
         finds.kinds[kind] += kinds.count(code)
         if kind in why and code in kinds:
             finds.add(why[kind], kind, [pfn for pfn, found in zip(span, kinds, strict=True) if found == code])
     for pfn in sorted(pins or ()):
-        finds.add(Code.PINNED, pages.KINDS[kinds[pfn - span.start]], [pfn])
+        finds.add(Code.PINNED, KINDS[kinds[pfn - span.start]], [pfn])
 
 
 def _drain() -> None:

@@ -20,10 +20,10 @@ from hotbank.errors import Code, Refusal
 from hotbank.firmware.cmdline import memparse
 from hotbank.kernels import Footprint
 from hotbank.machine import OnlinePolicy
-from hotbank.memory import MIB, BlockState, Kind, MemoryMap, MemoryRegion, Online, Range, Zone, merge
+from hotbank.memory import CODE, MIB, BlockState, Kind, MemoryMap, MemoryRegion, Online, Range, Zone, merge
 from hotbank.model.alloc import GFP_KERNEL, GFP_RECLAIMABLE, PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.backend import check_room
-from hotbank.model.frames import CODE, OFFLINE, Frames, MigrateType
+from hotbank.model.frames import OFFLINE, Frames, MigrateType
 from hotbank.model.geometry import Geometry
 from hotbank.model.tasks import Tasks
 from hotbank.model.zoning import USUAL, MemoryBlock, Rules

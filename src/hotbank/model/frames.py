@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, TypeAlias
 
-from hotbank.memory import Kind
+from hotbank.memory import CODE, IMMOVABLE_KINDS, KINDS, Kind, codes
 
 
 class MigrateType(IntEnum):
@@ -43,14 +43,14 @@ FALLBACKS: dict[int, tuple[int, int]] = {
     MigrateType.RECLAIMABLE: (MigrateType.UNMOVABLE, MigrateType.MOVABLE),
 }
 
-# One byte per frame says what it holds: its index in KINDS. FREE must be 0. OFFLINE is ours: a frame whose block is
+# One byte per frame says what it holds: the code of its kind. FREE must be 0. OFFLINE is ours: a frame whose block is
 # not online, where the kernel has no valid ``struct page`` to look at.
-KINDS: tuple[Kind, ...] = tuple(Kind)
-CODE: dict[Kind, int] = {kind: code for code, kind in enumerate(KINDS)}
 FREE = CODE[Kind.FREE]
 OFFLINE = len(KINDS)
 
-MOVABLE_CODES = bytes(CODE[kind] for kind in KINDS if kind.movable)
+MOVABLE_CODES = codes(kind for kind in KINDS if kind.movable)
+# What stands in an offline's way. A page without flags that is on no per-CPU list is somebody's.
+UNMOVABLE_CODES = codes(IMMOVABLE_KINDS | {Kind.UNKNOWN})
 
 # What a frame's content reads as once its DRAM lost power, and once its page moved elsewhere.
 DARK = 0x2727272727272727

@@ -15,18 +15,17 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 
 from hotbank.errors import EHWPOISON, CancelPending, KernelError
-from hotbank.memory import BlockState, Kind, Online
+from hotbank.memory import CODE, KINDS, BlockState, Kind, Online, codes
 from hotbank.model.alloc import GFP_MEMMAP, PageAllocator
 from hotbank.model.clock import Costs, ModelClock
 from hotbank.model.folios import Folios
-from hotbank.model.frames import CODE, FREE, KINDS, MOVABLE_CODES, MigrateType
+from hotbank.model.frames import FREE, MOVABLE_CODES, UNMOVABLE_CODES, MigrateType
 from hotbank.model.geometry import Geometry
 from hotbank.model.migrate import MAX_BATCHED_MIGRATION, Migration, target_class
 from hotbank.model.tasks import Tasks
 from hotbank.model.zoning import Group, MemoryBlock, Rules, Zoning
 
-_RESERVED = bytes([CODE[Kind.RESERVED]])
-_UNMOVABLE = bytes(CODE[kind] for kind in (Kind.RESERVED, Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL, Kind.UNKNOWN))
+_RESERVED = codes([Kind.RESERVED])
 _POLL = 0.005  # seconds; lock_device_hotplug_sysfs and folio_wait_writeback are looked at this often
 
 # A notifier is told what is about to happen to which block and answers 0, or an errno that stops it.
@@ -158,7 +157,7 @@ class MemoryHotplug:
     def _first_unmovable(self, block: MemoryBlock, start: int, end: int) -> int | None:
         """``has_unmovable_pages``: reserved ones anywhere, other kernel pages outside Movable, CMA pageblocks."""
         movable_only = block.zone is not None and block.zone.movable_only
-        found = self._frames.find(start, end, _RESERVED if movable_only else _UNMOVABLE, limit=1)
+        found = self._frames.find(start, end, _RESERVED if movable_only else UNMOVABLE_CODES, limit=1)
         size = 1 << self._geometry.shape.pageblock_order
         cma = [f for f in range(start, end, size) if self._frames.migratetype(f) == MigrateType.CMA]
         return min([*found, *cma[:1]], default=None)
@@ -219,7 +218,7 @@ class MemoryHotplug:
             self._frames.release(start, start + block.own_memmap)
         used = self._frames.count(start, end)
         assert used.keys() <= {FREE, CODE[Kind.POISONED]}, "test_pages_isolated"
-        block.poisoned.update(self._frames.find(start, end, bytes([CODE[Kind.POISONED]])))
+        block.poisoned.update(self._frames.find(start, end, codes([Kind.POISONED])))
         self._frames.detach(start, end)
         zone = block.zone
         assert zone is not None, "an online block without a zone never gets here"

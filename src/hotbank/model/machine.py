@@ -34,14 +34,14 @@ from hotbank.machine import (
     Survey,
     ZoneInfo,
 )
-from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Range, merge
+from hotbank.memory import CODE, KINDS, BlockState, KernelState, Kind, Online, Power, Range, codes, merge
 from hotbank.model.alloc import GFP_BALLOON, PageAllocator
 from hotbank.model.backend import check_room, new_frames
 from hotbank.model.boot import BootSource, boot_memory
 from hotbank.model.capture import Capture
 from hotbank.model.clock import Costs, ModelClock, SimClock
 from hotbank.model.folios import Folios
-from hotbank.model.frames import CODE, DARK, FREE, KINDS, OFFLINE, Frames, MigrateType
+from hotbank.model.frames import DARK, FREE, OFFLINE, UNMOVABLE_CODES, Frames, MigrateType
 from hotbank.model.hotplug import MemoryHotplug
 from hotbank.model.resume import Restored, captured_board
 from hotbank.model.tasks import Tasks
@@ -51,9 +51,8 @@ from hotbank.routes import route
 
 EVIDENCE = 16  # pages that a survey names; it counts all
 _UNPLUG_LIMIT = 5.0  # seconds that virtio-mem gives a block; its allocations give up by themselves
-_UNMOVABLE = bytes(CODE[kind] for kind in (Kind.RESERVED, Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL, Kind.UNKNOWN))
-_FILE = bytes([CODE[Kind.FILE]])
-_POISONED = bytes([CODE[Kind.POISONED]])
+_FILE = codes([Kind.FILE])
+_POISONED = codes([Kind.POISONED])
 _NOT_USED = (FREE, CODE[Kind.HOLE], OFFLINE)
 
 
@@ -443,7 +442,7 @@ class Model:
         pinned = sorted(f for f in map(self.folios.frame, self.folios.long_pins) if start <= f < end)
         listed = self.allocator.lists.within(start, end) if self.kcore else frozenset()
         found = {
-            Code.UNMOVABLE: [frame for frame in self.frames.find(start, end, _UNMOVABLE) if frame not in listed],
+            Code.UNMOVABLE: [frame for frame in self.frames.find(start, end, UNMOVABLE_CODES) if frame not in listed],
             Code.CMA: cma,
             Code.PINNED: pinned if self.kcore else [],
             Code.POISONED: self.frames.find(start, end, _POISONED),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hotbank.errors import KernelError
-from hotbank.memory import Kind
+from hotbank.memory import CODE, Kind
 from hotbank.model.alloc import (
     GFP_LONGTERM,
     GFP_MIGRATE_HIGH,
@@ -24,7 +24,7 @@ from hotbank.model.alloc import (
     ZoneState,
 )
 from hotbank.model.folios import Folios
-from hotbank.model.frames import CODE, FREE, MOVABLE_CODES, MigrateType
+from hotbank.model.frames import FREE, MOVABLE_CODES, MigrateType
 from hotbank.model.hugepages import HugePages
 
 MAX_BATCHED_MIGRATION = 512  # mm/migrate.c, NR_MAX_BATCHED_MIGRATION

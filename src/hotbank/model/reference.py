@@ -12,9 +12,8 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
-from hotbank.memory import Kind
+from hotbank.memory import CODE, Kind
 from hotbank.model.frames import (
-    CODE,
     FALLBACKS,
     FREE,
     MOVABLE_CODES,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
 from hotbank.machine import Block, OnlinePolicy, Snapshot
-from hotbank.memory import BlockState, Kind, Zone
+from hotbank.memory import KERNEL_KINDS, BlockState, Kind, Zone
 from hotbank.model.alloc import PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.capture import BlockCapture, Capture
 from hotbank.model.frames import Frames, MigrateType
@@ -197,7 +197,7 @@ def _named(zones: Sequence[ZoneState], block: Block) -> ZoneState | None:
 
 
 def _in_transit(kind: Kind) -> bool:
-    return kind in (Kind.KERNEL, Kind.UNKNOWN, Kind.SLAB, Kind.PAGE_TABLE)
+    return kind in KERNEL_KINDS or kind is Kind.UNKNOWN
 
 
 def _attached(frames: Frames, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from hotbank.errors import KernelError
-from hotbank.memory import Kind
+from hotbank.memory import CODE, Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp, OutOfMemoryError, PageAllocator
 from hotbank.model.folios import Folios, Holder
-from hotbank.model.frames import CODE, MigrateType
+from hotbank.model.frames import MigrateType
 from hotbank.model.hugepages import HugePages
 
 # Objects a page holds: an in-memory inode of 1 KiB (no shrinker frees it while the file exists), a dentry of 192 bytes.

@@ -6,15 +6,15 @@ Each check stands alone and says what it found in kernel words; ``Model.validate
 
 from __future__ import annotations
 
-from hotbank.memory import BlockState, Kind, Zone
+from hotbank.memory import CODE, KERNEL_KINDS, BlockState, Kind, Zone, codes
 from hotbank.model.alloc import PageAllocator
 from hotbank.model.folios import Folios
-from hotbank.model.frames import CODE, FREE, OFFLINE, Frames
+from hotbank.model.frames import FREE, OFFLINE, Frames
 from hotbank.model.geometry import Geometry
 from hotbank.model.hotplug import MemoryHotplug
 from hotbank.model.tasks import Tasks
 
-_KERNEL_ONLY = bytes(CODE[kind] for kind in (Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL))
+_KERNEL_ONLY = codes(KERNEL_KINDS)
 _OWNERLESS = (FREE, OFFLINE, CODE[Kind.RESERVED], CODE[Kind.HOLE], CODE[Kind.POISONED])
 
 

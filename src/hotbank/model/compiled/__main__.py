@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from array import array
 
-from hotbank.memory import Kind
+from hotbank.memory import Kind, codes
 from hotbank.model.compiled.frames import CompiledFrames
-from hotbank.model.frames import CODE, DARK, NO_FRAME, MigrateType, Shape
+from hotbank.model.frames import DARK, NO_FRAME, MigrateType, Shape
 
 
 def compile_all() -> None:
@@ -25,7 +25,7 @@ def compile_all() -> None:
     frames.isolate(0, 1 << 10)
     frames.detach(0, 1 << 10)
     frames.fill(0, 1 << 10, DARK)
-    frames.find(0, 1 << 11, bytes([CODE[Kind.ANON]]))
+    frames.find(0, 1 << 11, codes([Kind.ANON]))
     frames.holds(got)
     frames.free_in(1 << 10)
     frames.free_blocks(zone)

@@ -31,8 +31,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from hotbank.memory import Kind
-from hotbank.model.frames import CODE, FALLBACKS, KINDS, NO_FRAME, OFFLINE, MigrateType
+from hotbank.memory import CODE, KINDS, Kind
+from hotbank.model.frames import FALLBACKS, NO_FRAME, OFFLINE, MigrateType
 
 U = np.uint64
 _BYTE = np.uint8

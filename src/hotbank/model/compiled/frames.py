@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hotbank.memory import Kind
+from hotbank.memory import CODE, KINDS, Kind
 from hotbank.model.compiled import buddy
 from hotbank.model.compiled.buddy import GROUP_BITS, NONE, Arrays, U
-from hotbank.model.frames import CODE, FREE, KINDS, OFFLINE, POISON, Buffer, FreeBlock, MigrateType, Shape
+from hotbank.model.frames import FREE, OFFLINE, POISON, Buffer, FreeBlock, MigrateType, Shape
 
 _TYPES = len(MigrateType)
 _POISONED, _RESERVED = CODE[Kind.POISONED], CODE[Kind.RESERVED]
