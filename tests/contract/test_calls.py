@@ -31,7 +31,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 CALLS = [*MACHINE.values(), *PAGES.values(), *CLOCK.values(), *OWNER.values()]
 READS = {
     "machine.snapshot", "machine.survey", "machine.pages", "machine.power", "machine.reading",
-    "clock.now", "clock.sleep", "owner.history",
+    "clock.now", "clock.sleep", "owner.history", "owner.events",
 }  # fmt: skip
 
 

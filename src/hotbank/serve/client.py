@@ -10,7 +10,7 @@ from hotbank.calls import asked
 from hotbank.operate import Entry, Event, Limits, Outcome
 from hotbank.operate.outcome import no_events
 from hotbank.remote import AtOwner, Remote
-from hotbank.serve.protocol import OWNER, Order, OwnerCalls
+from hotbank.serve.protocol import OWNER, News, Order, OwnerCalls
 from hotbank.wire import decode
 
 
@@ -59,6 +59,11 @@ class RemoteOwner(AtOwner):
 
     history = asked(OWNER, OwnerCalls.history)
     stop = asked(OWNER, OwnerCalls.stop)
+
+    def events(self, since: int | None, wait: float) -> News:
+        """See OwnerCalls."""
+        news = self._remote.ask(OWNER["events"], {"since": since, "wait": wait}, extra_time=wait)
+        return cast("News", news)
 
     def order(self, order: Order, on_event: Callable[[Event], None]) -> Outcome | None:
         """Have it carried out, however long that takes; None: there was nothing to recover."""

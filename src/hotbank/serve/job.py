@@ -15,10 +15,12 @@ from hotbank.calls import CLOCK, MACHINE
 from hotbank.errors import Code, HotbankError, KernelError, MachineError
 from hotbank.machine import Machine, Survey, is_interruptible
 from hotbank.operate import Before, Event, Journal, Outcome, recover, remedy
+from hotbank.operate.reasons import EXIT_FAILED, code_of
 from hotbank.operate.recovery import closed
 from hotbank.remote import Hello, SocketStream
 from hotbank.serve.children import start_module
 from hotbank.serve.line import Answers, Line, answers
+from hotbank.serve.news import Ring
 from hotbank.serve.protocol import JOB, JOURNAL, Order
 
 _LOOK_EVERY = 0.5  # seconds of wall time between two looks at a block that goes offline
@@ -28,8 +30,8 @@ _REST, _MARGIN = 3, 2  # times what a look takes: for which none is taken after 
 class Job:
     """One order being carried out by a worker. Its events and its end can be followed by any number of threads."""
 
-    def __init__(self, order: Order, machine: Machine, journal: Journal) -> None:
-        self.order, self._machine, self._journal = order, machine, journal
+    def __init__(self, order: Order, machine: Machine, journal: Journal, ring: Ring) -> None:
+        self.order, self._machine, self._journal, self._ring = order, machine, journal, ring
         self._began = machine.clock.now()
         self._to_move: dict[int, int] = {}
         self._look_takes = 0.0
@@ -93,9 +95,17 @@ class Job:
 
     def publish(self) -> None:
         """Let the followers know the end."""
+        end = self._report or MachineError("the worker could not be run")
+        if self._end is None and (not self._events or self._events[-1].event != "done"):
+            self._ring.add(str(self.order), self.pid, self._last_event(end))
         with self._news:
-            self._end = self._report or MachineError("the worker could not be run")
+            self._end = end
             self._news.notify_all()
+
+    def _last_event(self, end: Outcome | HotbankError) -> Event:
+        """The end of an order that told none itself, for those who follow the machine."""
+        code, status = (code_of(end), EXIT_FAILED) if isinstance(end, HotbankError) else (end.code, end.exit)
+        return Event(self._machine.clock.now() - self._began, len(self._events), "done", code=code, exit=status)
 
     def _answers(self) -> Answers:
         """What the worker may call: the machine and its clock, the journal, and this job."""
@@ -119,8 +129,10 @@ class Job:
     def _event(self, event: Event) -> None:
         """Publish an event, numbered anew: some are not the worker's."""
         with self._news:
-            self._events.append(replace(event, seq=len(self._events)))
+            event = replace(event, seq=len(self._events))
+            self._events.append(event)
             self._news.notify_all()
+        self._ring.add(str(self.order), self.pid, event)
 
     def _interrupted(self) -> bool:
         self._worker_knows = self._worker_knows or self._cancelled

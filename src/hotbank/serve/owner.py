@@ -13,17 +13,19 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from hotbank.calls import CLOCK, MACHINE, PAGES
 from hotbank.errors import Code, HotbankError, MachineError, ProtocolError, Refusal
 from hotbank.machine import Machine, tells_pages
-from hotbank.operate import Journal, Limits, MemoryJournal, remedy
+from hotbank.operate import Event, Journal, Limits, MemoryJournal, remedy
+from hotbank.operate.reasons import EXIT_DONE, EXIT_FAILED, code_of, errno_of
 from hotbank.remote import Hello, SocketStream
 from hotbank.serve.job import Job
 from hotbank.serve.line import Answers, Line, answers, turn_away
+from hotbank.serve.news import Ring
 from hotbank.serve.peers import peer_groups, peer_uid
 from hotbank.serve.protocol import OWNER, Order
 from hotbank.wire import VERSION, Stream
@@ -42,7 +44,7 @@ class Owner:
 
     def __init__(self, machine: Machine, *, journal: Journal | None = None, readers: int | None = None) -> None:
         self._machine, self._readers = machine, readers
-        self._journal = journal or MemoryJournal()
+        self._journal, self._ring = journal or MemoryJournal(), Ring()
         self._name = machine.snapshot().machine
         self._changing = threading.Lock()
         self._stopped = False  # from then on no change begins
@@ -115,17 +117,19 @@ class Owner:
     # What a client may call.
 
     def _answers(self) -> Answers:
-        alone = {name: self._alone(getattr(self._machine, name)) for name, call in MACHINE.items() if call.changes}
+        alone = {name: self._alone(name) for name, call in MACHINE.items() if call.changes}
         machine = answers(MACHINE, self._machine, **alone)
         pages = answers(PAGES, self._machine) if tells_pages(self._machine) else {}
-        owner = answers(OWNER, order=self._order, history=self._journal.entries, stop=self._stop_if_idle)
+        journal, ring = self._journal, self._ring
+        owner = answers(OWNER, order=self._order, history=journal.entries, events=ring.after, stop=self._stop_if_idle)
         return {**machine, **pages, **answers(CLOCK, self._machine.clock), **owner}
 
-    def _alone(self, change: Callable[..., None]) -> Callable[..., None]:
+    def _alone(self, name: str) -> Callable[..., None]:
         """A changing primitive, refused while a transaction or another one runs."""
+        change = getattr(self._machine, name)
 
         def guarded(**arguments: Any) -> None:
-            with self._changes():
+            with self._changes(), self._told(name, arguments):
                 change(**arguments)
 
         return guarded
@@ -137,6 +141,21 @@ class Owner:
             yield
         finally:
             self._changing.release()
+
+    @contextmanager
+    def _told(self, name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
+        """Let those who follow what happens know how a primitive ended."""
+        began, code, number = self._machine.clock.now(), Code.OK, None
+        try:
+            yield
+        except HotbankError as e:
+            code, number = code_of(e), errno_of(e)
+            raise
+        finally:
+            t, block = self._machine.clock.now() - began, arguments.get("block")
+            status = EXIT_DONE if code is Code.OK else EXIT_FAILED
+            done = Event(t, 0, "done", name, block, code=code, errno=number, exit=status)
+            self._ring.add(" ".join(map(str, (name, *arguments.values()))), os.getpid(), done)
 
     def _take_turn(self, *, settles: bool = False) -> None:
         """The right to change the machine, until ``_changing`` is released; ``settles``: also what is left open. Raises
@@ -166,7 +185,7 @@ class Owner:
             raise ProtocolError(f"order: no verb {order.verb!r}")
         self._take_turn(settles=order.verb == "recover")
         try:
-            job = self._job = Job(order, self._machine, self._journal)
+            job = self._job = Job(order, self._machine, self._journal, self._ring)
             threading.Thread(target=self._carry_out, args=(job,), daemon=True).start()
         except BaseException:
             self._job = None

@@ -30,6 +30,34 @@ class Order:
         return " ".join((self.verb, ", ".join(self.targets))).rstrip()
 
 
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that happened on the machine. ``seq`` counts them; ``at``: seconds since 1970.
+
+    ``order``: what it is part of, such as ``remove high``, or the primitive that a client called; ``pid``: of the
+    process that carried it out. ``event`` as the one who ordered it gets it.
+    """
+
+    seq: int
+    at: float
+    order: str
+    pid: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Happenings, the oldest first. ``next``: the number to ask from next.
+
+    ``missed``: how many that were asked for are kept no more; None when that can't be known: the number comes from an
+    owner before this one, and these are all that are kept.
+    """
+
+    happenings: tuple[Happening, ...]
+    next: int
+    missed: int | None = 0
+
+
 class OwnerCalls(Protocol):
     """What clients may ask of an owner."""
 
@@ -39,6 +67,13 @@ class OwnerCalls(Protocol):
 
     def history(self) -> tuple[Entry, ...]:
         """The journal, oldest transaction first."""
+        ...
+
+    def events(self, since: int | None, wait: float) -> News:
+        """What happens, whoever ordered it, from that number on (None: from now on), as soon as there is something.
+
+        ``wait``: seconds of wall time until the answer is that there is nothing, 30 at most.
+        """
         ...
 
     def stop(self) -> None:
@@ -74,6 +109,6 @@ class JobCalls(Protocol):
         ...
 
 
-OWNER = table("owner", OwnerCalls, reads={"history"})
+OWNER = table("owner", OwnerCalls, reads={"history", "events"})
 JOURNAL = table("journal", Journal)
 JOB = table("job", JobCalls)

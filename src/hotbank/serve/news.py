@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens on a machine, whoever ordered it: a bounded ring, numbered, that any number of readers wait on.
+
+A reader asks from a number on and is told the number to ask from next. One that comes late is told how many it missed;
+one that never asks costs nothing, since nothing is kept for it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+
+from hotbank.operate import Event
+from hotbank.serve.protocol import Happening, News
+
+KEPT = 4096  # events: those of a removal of a thousand blocks
+LONGEST_WAIT = 30.0  # seconds that a reader may wait for the next one; then it asks again
+
+
+class Ring:
+    """The last ``kept`` events. ``now``: seconds since 1970."""
+
+    def __init__(self, kept: int = KEPT, now: Callable[[], float] = time.time) -> None:
+        self._now, self._next = now, 0
+        self._kept: deque[Happening] = deque(maxlen=kept)
+        self._news = threading.Condition()
+
+    def add(self, order: str, pid: int, event: Event) -> None:
+        """Something happened: part of which order, carried out by which process."""
+        with self._news:
+            self._kept.append(Happening(self._next, self._now(), order, pid, event))
+            self._next += 1
+            self._news.notify_all()
+
+    def after(self, since: int | None, wait: float) -> News:
+        """All from number ``since`` on, None: what happens from now on. Waits up to ``wait`` seconds of wall time, and
+        never longer than LONGEST_WAIT, until there is one."""
+        with self._news:
+            since = self._next if since is None else since
+            missed = self._missed(since)
+            if missed == 0:
+                self._news.wait_for(lambda: self._next > since, min(wait, LONGEST_WAIT))
+            return News(self._from(since if missed == 0 else 0), self._next, missed)
+
+    def _missed(self, since: int) -> int | None:
+        """Events from there on that are kept no more; None where there can't have been such a number: the owner that
+        counted so far is gone."""
+        return max(0, self._next - len(self._kept) - since) if since <= self._next else None
+
+    def _from(self, since: int) -> tuple[Happening, ...]:
+        return tuple(islice(self._kept, max(0, since - (self._next - len(self._kept))), None))
