@@ -238,7 +238,11 @@ class Snapshot:
 
     def present(self, bank: BankStatus) -> tuple[Block, ...]:
         """Those blocks of the bank that the kernel has, ascending."""
-        numbers = self.blocks_of(bank)
+        return self.within(bank.range)
+
+    def within(self, span: Range) -> tuple[Block, ...]:
+        """The blocks in the kernel that touch the range, ascending."""
+        numbers = span.blocks(self.block_size)
         start = bisect_left(self.blocks, numbers.start, key=lambda b: b.number)
         return self.blocks[start : bisect_left(self.blocks, numbers.stop, start, key=lambda b: b.number)]
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 import errno
 import os
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,11 @@ import pytest
 from host.captured_trees import Made, MadeBlock, write
 from hotbank import board as boards
 from hotbank.board import Bank, Domain
-from hotbank.errors import Code, KernelError, SwitchError
+from hotbank.errors import Code, KernelError, Refusal, SwitchError
 from hotbank.host import Host
 from hotbank.host.switch import Absent, AlwaysOn, Command, Regulator, Supply, switch_for
 from hotbank.host.tree import Tree
-from hotbank.memory import MIB, Power, Range
+from hotbank.memory import MIB, Online, Power, Range
 
 ON, OFF, RESTING = Power.ON, Power.OFF, Power.SELF_REFRESH
 BANK = Bank("one", Range.sized(0x4000_0000, 128 * MIB), route="driver", domain="ddr")
@@ -208,7 +210,7 @@ class TestSupply:
         for number, bank in enumerate(("one", "two")):
             text += f'[bank.{bank}]\nstart = {0x4000_0000 + number * 0x800_0000}\nsize = "128M"\nmovable = true\n'
             text += 'route = "driver"\ndomain = "ddr"\n'
-        tree = Made((MadeBlock(8, zones="Movable"),)).at(Path(driver.tree.root))
+        tree = Made((MadeBlock(10, zones="Movable"),)).at(Path(driver.tree.root))
         host = Host(tree, boards.loads(text))
         host.set_power("ddr", OFF)
         assert Path(driver.tree.path(driver.name("two"))).read_text() == "off"
@@ -232,7 +234,7 @@ def no_write(name: str, word: str, what: str) -> None:
 def test_an_injected_switch_is_asked_and_turned(rail: Path, tmp_path: Path) -> None:
     text = 'name = "b"\nblock_size = "128M"\n[bank.a]\nstart = 0x40000000\nsize = "128M"\nmovable = true\n'
     text += 'domain = "ddr"\n[domain.ddr]\nstates = ["on", "off"]\nswitch = "machine"\n'
-    tree = Made((MadeBlock(8, zones="Movable"),)).at(tmp_path / "tree")
+    tree = Made((MadeBlock(9, zones="Movable"),)).at(tmp_path / "tree")
     host = Host(tree, boards.loads(text), switches={"ddr": Command(domain(rail))})
     host.set_power("ddr", OFF)
     assert rail.read_text() == "off"
@@ -240,5 +242,77 @@ def test_an_injected_switch_is_asked_and_turned(rail: Path, tmp_path: Path) -> N
     status = host.snapshot().bank("a")
     assert status is not None
     assert status.power is OFF
-    with pytest.raises(SwitchError, match="no power domain"):
-        host.power("other")
+
+
+@dataclass
+class Recorder:
+    """A switch that is on, and remembers what it was told and how often it was asked."""
+
+    told: list[Power] = field(default_factory=list)
+    asked: int = 0
+
+    def status(self) -> Power:
+        self.asked += 1
+        return ON
+
+    def turn(self, want: Power) -> None:
+        self.told.append(want)
+
+
+TWO = """
+name = "b"
+block_size = "128M"
+[bank.a]
+start = 0x40000000
+size = "128M"
+domain = "ddr"
+[bank.b]
+start = 0x48000000
+size = "192M"
+domain = "ddr"
+[domain.ddr]
+states = ["on", "self-refresh", "off"]
+switch = "machine"
+"""
+
+
+@pytest.mark.parametrize("state", ["online", "offline", "going-offline"])
+@pytest.mark.parametrize("block", [8, 9, 10])
+def test_a_host_darkens_nothing_that_is_in_the_kernel(tmp_path: Path, block: int, state: str) -> None:
+    """Any block that touches any bank of the domain, whatever its state, and half of one too (10)."""
+    switch = Recorder()
+    host = Host(Made((MadeBlock(block, state),)).at(tmp_path), boards.loads(TWO), switches={"ddr": switch})
+    for want in (OFF, RESTING):
+        with pytest.raises(KernelError, match=f"memory{block} in the kernel") as caught:
+            host.set_power("ddr", want)
+        assert caught.value.errno == errno.EBUSY
+    assert switch.told == []
+    assert switch.asked == 0  # a look at the blocks is enough
+    host.set_power("ddr", ON)
+    assert switch.told == [ON]
+
+
+def test_the_interlock_looks_anew(tmp_path: Path) -> None:
+    switch, made = Recorder(), Made((MadeBlock(12),))
+    host = Host(made.at(tmp_path), boards.loads(TWO), switches={"ddr": switch})
+    host.set_power("ddr", OFF)
+    write(tmp_path, {"sys/devices/system/memory/memory9/state": "offline\n"})
+    with pytest.raises(KernelError, match="EBUSY"):
+        host.set_power("ddr", OFF)
+    assert switch.told == [OFF]
+
+
+def test_names_that_a_host_has_not(tmp_path: Path) -> None:
+    """Banks, blocks and domains, with a board and without: one code, whoever is asked."""
+    tree = Made((MadeBlock(8),)).at(tmp_path)
+    with_board, without = Host(tree, boards.loads(TWO)), Host(tree)
+    now = with_board.clock.now()
+    for host in (with_board, without):
+        calls: list[Callable[[], object]] = [partial(host.add, "other"), partial(host.remove, "memory9")]
+        calls += [partial(host.power, "other"), partial(host.set_power, "other", ON)]
+        calls += [partial(host.survey, 7), partial(host.online, 7, Online.MOVABLE), partial(host.offline, 7, now + 1)]
+        for call in calls:
+            with pytest.raises(Refusal) as caught:
+                call()
+            assert caught.value.code is Code.NO_SUCH_BANK
+            assert caught.value.remedy

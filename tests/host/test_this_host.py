@@ -162,7 +162,8 @@ def test_a_survey_of_many_blocks_takes_no_more_memory(host: Host) -> None:
     size = host.snapshot().block_size
     wide = type(first)(0, type(first.range)(first.range.start, first.range.start + 16 * size), first.state)
     tracemalloc.start()
-    survey(host.tree, wide, page_size=os.sysconf("SC_PAGE_SIZE"), clock=WallClock(), ram=Ram.of(host.tree))
+    ram = Ram.of(host.tree, files.arch(host.tree))
+    survey(host.tree, wide, page_size=os.sysconf("SC_PAGE_SIZE"), clock=WallClock(), ram=ram)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 12 << 20

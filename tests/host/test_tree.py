@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ import pytest
 from host import captured_trees as trees
 from host.captured_trees import MEMORY, Made, MadeBlock, write
 from hotbank import board as boards
-from hotbank.errors import KernelError, MachineError
+from hotbank.errors import MachineError, Refusal
 from hotbank.host import Host
 from hotbank.host import tree as files
 from hotbank.host.ram import Ram
@@ -61,6 +64,10 @@ def test_a_dump_of_a_real_kernel(tmp_path: Path) -> None:
     assert (bank.kernel, bank.power, bank.route, bank.zone, bank.at_boot) == ("online", "on", "none", "DMA", True)
 
 
+def ram_of(tree: Tree) -> Ram:
+    return Ram.of(tree, files.arch(tree))
+
+
 def _twin(text: str) -> list[tuple[str, ...]]:
     """Zones by a line-by-line reader that knows nothing of the other one."""
     zones, words = [], dict[str, str]()
@@ -87,7 +94,7 @@ def test_zones_of_captured_boots(blocks: Path, tmp_path: Path) -> None:
     assert found
     assert found == _twin((root / "proc/zoneinfo").read_text())
     assert files.page_size(Tree(root)) == 4096
-    assert all(Ram.of(Tree(root)).at_boot(b.range) for b in files.blocks(Tree(root), 128 * MIB))
+    assert all(ram_of(Tree(root)).at_boot(b.range) for b in files.blocks(Tree(root), 128 * MIB))
 
 
 def test_reserves_of_a_captured_boot(tmp_path: Path) -> None:
@@ -159,6 +166,18 @@ def test_board_below_the_root(tmp_path: Path) -> None:
     assert [b.name for b in Host(root).snapshot().banks] == ["low", "high", "away"]
 
 
+ZONE = """Node 0, zone Normal
+  pages free 10
+        min 1
+        low 2
+        high 3
+        spanned 100
+        present 100
+        managed 90
+        protection: (0, 0)
+  pagesets
+  start_pfn: 9
+"""
 IOMEM = """00000000-00000fff : Reserved
 40000000-47ffffff : System RAM
   40200000-41eeffff : Kernel code
@@ -172,19 +191,19 @@ IOMEM = """00000000-00000fff : Reserved
 
 def test_iomem_tells_boot_memory_and_holes(tmp_path: Path) -> None:
     tree = Tree(write(tmp_path, {"proc/iomem": IOMEM, "proc/sys/kernel/arch": "aarch64\n"}))
-    ram = Ram.of(tree)
+    ram = ram_of(tree)
     parts = [Range.sized(start, 128 * MIB) for start in (0x40000000, 0x50000000, 0x150000000, 0x60000000, 0x70000000)]
     assert [ram.at_boot(p) for p in parts] == [True, False, False, True, True]
     assert [ram.covers(p) for p in parts] == [True, True, True, False, False]
     write(tmp_path, {"sys/bus/acpi/devices/PNP0C80:00/status": "15\n"})
-    assert [Ram.of(tree).at_boot(p) for p in parts] == [None, False, False, None, None]
+    assert [ram_of(tree).at_boot(p) for p in parts] == [None, False, False, None, None]
 
 
 def test_hidden_addresses_are_unknown(tmp_path: Path) -> None:
     hidden = (
         "00000000-00000000 : System RAM\n  00000000-00000000 : Kernel code\n00000000-00000000 : System RAM (kmem)\n"
     )
-    ram = Ram.of(Tree(write(tmp_path, {"proc/iomem": hidden})))
+    ram = ram_of(Tree(write(tmp_path, {"proc/iomem": hidden})))
     assert ram.resources is None
     assert ram.covers(Range(0, 4096)) is None
     assert ram.at_boot(Range(0, 4096)) is None
@@ -201,7 +220,7 @@ def test_firmware_map_tells_boot_memory_on_x86(tmp_path: Path) -> None:
         "sys/firmware/memmap/1/end": "0x13fffffff\n",
         "sys/firmware/memmap/1/type": "Reserved\n",
     }
-    ram = Ram.of(Tree(write(tmp_path, content)))
+    ram = ram_of(Tree(write(tmp_path, content)))
     assert ram.at_boot(Range(0x8000000, 0x10000000)) is True
     assert ram.at_boot(Range(0x100000000, 0x108000000)) is False
 
@@ -219,14 +238,65 @@ def test_unknown_state_is_an_error_and_not_a_guess(tmp_path: Path) -> None:
 
 def test_survey_of_no_block(tmp_path: Path) -> None:
     host = Host(Made((MadeBlock(8),)).at(tmp_path))
-    with pytest.raises(KernelError, match="memory7: ENOENT"):
+    with pytest.raises(Refusal, match="no block memory7"):
         host.survey(7)
     assert not (tmp_path / MEMORY / "memory7").exists()
 
 
-def test_an_endless_file_is_no_text(tmp_path: Path) -> None:
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    """A device has no end, and a FIFO would hold its reader up."""
     (tmp_path / "zeros").symlink_to("/dev/zero")
-    assert Tree(tmp_path).read("zeros") is None
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("zeros", "fifo", "folder", "loop", "missing"):
+        assert Tree(tmp_path).read(name) is None
+    with open(tmp_path / "long", "wb") as file:
+        file.truncate(17 << 20)
+    assert Tree(tmp_path).read("long") is None
+
+
+def test_a_tree_of_fifos_holds_nobody_up(tmp_path: Path) -> None:
+    root = Made((MadeBlock(8),)).at(tmp_path)
+    before = Host(root).snapshot()
+    for name in ("zoneinfo", "iomem", "meminfo", "vmstat", "cmdline", "pressure/memory"):
+        path = root / "proc" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(path)
+    assert Host(root).snapshot() == before
+    assert Host(root).reading().zones == ()
+
+
+def test_how_much_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file once a snapshot, two of each block; a reading is three files, and none with a line for each page."""
+    numbers = range(8, 40)
+    root = Made(tuple(MadeBlock(n) for n in numbers), files={"proc/zoneinfo": ZONE, "proc/iomem": IOMEM}).at(tmp_path)
+    for number in numbers:
+        os.symlink(f"../../memory/memory{number}", root / f"sys/devices/system/node/node0/memory{number}")
+    host, opened, listed = Host(root), list[str](), list[str]()
+    real_open, real_list = os.open, os.listdir
+
+    def counted_open(path: str, flags: int, *, dir_fd: int | None = None) -> int:
+        opened.append(path)
+        return real_open(path, flags, dir_fd=dir_fd)
+
+    def counted_list(path: str) -> list[str]:
+        listed.append(path)
+        return real_list(path)
+
+    monkeypatch.setattr(os, "open", counted_open)
+    monkeypatch.setattr(os, "listdir", counted_list)
+    host.snapshot()
+    of_blocks = [path for path in opened if re.match(r"memory\d+/", path)]
+    assert sorted(of_blocks) == sorted(f"memory{n}/{name}" for n in numbers for name in ("state", "valid_zones"))
+    assert max(Counter(opened).values()) == 1
+    assert len(opened) - len(of_blocks) < 16
+    assert len(listed) < 8
+    opened.clear()
+    listed.clear()
+    host.reading()
+    assert [path.removeprefix(f"{root}/proc/") for path in opened] == ["vmstat", "zoneinfo", "pressure/memory"]
+    assert listed == []
 
 
 def test_a_block_that_leaves_while_we_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def _boot_memory(patient: Patient) -> Iterator[Finding]:
     """arch/arm64/mm/mmu.c, prevent_bootmem_remove_notifier."""
     if kernels.arch(patient.arch).boot_memory_leaves is not False:
         return
-    memory = Ram.of(patient.tree)
+    memory = Ram.of(patient.tree, patient.arch)
     help_ = (
         "keep the bank out of the kernel at boot (device tree, or mem=) and add it by a route that can take it out "
         f"again ({', '.join(removing())})"
@@ -220,7 +220,7 @@ def _views(patient: Patient) -> Iterator[Finding]:
         yield Finding("VIEW_MISSING", Severity.HURTS, message, "run as root; CONFIG_PROC_KCORE=y, lockdown=none")
     else:
         refs.close()
-    if Ram.of(patient.tree).resources is None:
+    if Ram.of(patient.tree, patient.arch).resources is None:
         message = "/proc/iomem hides its addresses: holes and boot memory can't be seen"
         yield Finding("VIEW_MISSING", Severity.HURTS, message, "run as root")
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from hotbank import board as boards
 from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
-from hotbank.errors import CancelPending, Code, KernelError, Refusal, SwitchError
+from hotbank.errors import CancelPending, KernelError, SwitchError
 from hotbank.host import tree as files
 from hotbank.host.klog import listening
 from hotbank.host.ram import Ram
@@ -22,8 +23,22 @@ from hotbank.host.routes import Route, route_for
 from hotbank.host.switch import Switch, switch_for
 from hotbank.host.tree import Tree
 from hotbank.host.writer import Writer
-from hotbank.machine import Ability, BankStatus, Block, Clock, DomainStatus, Pages, Reading, Snapshot, Survey, WallClock
-from hotbank.memory import KIB, BlockState, KernelState, Online, Power, Range, Zone
+from hotbank.machine import (
+    Ability,
+    BankStatus,
+    Block,
+    Clock,
+    DomainStatus,
+    Pages,
+    Reading,
+    Snapshot,
+    Survey,
+    WallClock,
+    no_such,
+    refuse_dark,
+)
+from hotbank.memory import KIB, BlockState, Online, Power, Range, Zone
+from hotbank.routes import NONE
 from hotbank.sysfs import names, vmstat
 
 SETTLE = 0.5  # seconds for a cancelled offline to let go of its block; the rest of one is for putting back and telling
@@ -75,30 +90,38 @@ class Host:
 
     def snapshot(self) -> Snapshot:
         """Blocks, zones, banks, domains and policies. No page is looked at, so ``used`` is None."""
-        blocks = files.blocks(self._tree, self._block_size)
-        arch, domains = self._arch(), self._domains()
-        return Snapshot(
-            machine="host" if self._tree.running else self._tree.root,
+        return self._snapshot(self._domains(self._power_now))
+
+    def _snapshot(self, domains: tuple[DomainStatus, ...]) -> Snapshot:
+        blocks, arch = files.blocks(self._tree, self._block_size), self._arch()
+        bare = Snapshot(
+            machine=self._name,
             arch=arch or kernels.ANY,
             page_size=self._page_size,
             block_size=self._block_size,
             boot_id=self._tree.read("proc/sys/kernel/random/boot_id") or "",
             blocks=blocks,
             zones=files.zones(self._tree),
-            banks=self._banks(blocks, domains),
             domains=domains,
             auto_online=self._tree.read(names.AUTO_ONLINE) or "offline",
-            policy=files.policy(self._tree),
+            policy=files.policy(self._tree, arch),
             boot_memory_leaves=kernels.arch(arch).boot_memory_leaves,
             pending=self._pending(blocks),
         )
+        return replace(bare, banks=self._banks(bare))
+
+    @property
+    def _name(self) -> str:
+        return "host" if self._tree.running else self._tree.root
 
     def survey(self, block: int) -> Survey:
         """Look at every page of a block, as far as this process may."""
         from hotbank.host.survey import survey  # most commands never look at a page, and start sooner without
 
         found = files.block(self._tree, self._existing(block), self._block_size)
-        return survey(self._tree, found, page_size=self._page_size, clock=self._clock, ram=Ram.of(self._tree))
+        return survey(
+            self._tree, found, page_size=self._page_size, clock=self._clock, ram=Ram.of(self._tree, self._arch())
+        )
 
     def pages(self, block: int) -> Pages:
         """What every page of a block is, as far as this process may see it."""
@@ -149,8 +172,10 @@ class Host:
         return self._switch(domain).status()
 
     def set_power(self, domain: str, want: Power) -> None:
-        """Turn the domain's switch and ask it whether it did."""
-        self._switch(domain).turn(want)
+        """Turn the domain's switch and ask it whether it did. EBUSY where that would darken what is in the kernel."""
+        switch = self._switch(domain)
+        refuse_dark(self._snapshot(self._domains(lambda _: Power.UNKNOWN)), domain, want)
+        switch.turn(want)
 
     def reading(self) -> Reading:
         """/proc/zoneinfo, /proc/vmstat and /proc/pressure/memory, each read once."""
@@ -164,7 +189,7 @@ class Host:
 
     def _existing(self, block: int) -> int:
         if not os.path.isdir(self._tree.path(names.block(block))):
-            raise KernelError(errno.ENOENT, f"memory{block}", detail="there is no such block")
+            raise no_such(self._name, "block", f"memory{block}")
         return block
 
     def _write(self, name: str, word: str, what: str) -> None:
@@ -224,14 +249,15 @@ class Host:
         return next((number for number in going if number != self._under_way), None)
 
     def _bank(self, name: str) -> tuple[Range, str]:
-        if self._board is None:
-            number = name.removeprefix("memory")
-            if number.isdigit() and int(number) in files.block_numbers(self._tree):
-                return Range.sized(int(number) * self._block_size, self._block_size), "none"
-        bank = self._board.bank(name) if self._board else None
-        if bank is None:
-            raise Refusal(Code.NO_SUCH_BANK, f"this host has no bank {name}")
-        return bank.range, bank.route
+        if self._board is not None:
+            bank = self._board.bank(name)
+            if bank is None:
+                raise no_such(self._name, "bank", name, (b.name for b in self._board.banks))
+            return bank.range, bank.route
+        number = names.block_number(name)
+        if number is None or not os.path.isdir(self._tree.path(names.block(number))):
+            raise no_such(self._name, "bank", name)
+        return Range.sized(number * self._block_size, self._block_size), NONE.name
 
     def _route(self, name: str) -> Route:
         return route_for(name, self._tree, self._write)
@@ -243,7 +269,7 @@ class Host:
     def _switch(self, domain: str) -> Switch:
         switch = self._switches.get(domain)
         if switch is None:
-            raise SwitchError(f"there is no power domain {domain}")
+            raise no_such(self._name, "domain", domain, self._switches)
         return switch
 
     def _power_now(self, domain: str) -> Power:
@@ -252,13 +278,13 @@ class Host:
         except SwitchError:
             return Power.UNKNOWN
 
-    def _domains(self) -> tuple[DomainStatus, ...]:
+    def _domains(self, power: Callable[[str], Power]) -> tuple[DomainStatus, ...]:
         if self._board is None:
             return ()
         return tuple(
             DomainStatus(
                 name=d.name,
-                power=self._power_now(d.name),
+                power=power(d.name),
                 states=d.states,
                 banks=tuple(b.name for b in self._board.banks if b.domain == d.name),
                 switch=d.switch,
@@ -267,53 +293,36 @@ class Host:
             for d in self._board.domains
         )
 
-    def _banks(self, blocks: tuple[Block, ...], domains: tuple[DomainStatus, ...]) -> tuple[BankStatus, ...]:
+    def _banks(self, now: Snapshot) -> tuple[BankStatus, ...]:
         if self._board is None:
-            ram = Ram.of(self._tree)
-            return tuple(self._block_as_bank(b, ram) for b in blocks)
-        powers = {d.name: d.power for d in domains}
-        return tuple(self._status(bank, blocks, powers) for bank in self._board.banks)
+            ram = Ram.of(self._tree, now.arch)
+            return tuple(_block_as_bank(block, ram) for block in now.blocks)
+        powers = {d.name: d.power for d in now.domains}
+        return tuple(self._status(bank, now, powers.get(bank.domain or "", Power.ON)) for bank in self._board.banks)
 
-    def _block_as_bank(self, block: Block, ram: Ram) -> BankStatus:
-        bank = Bank(
-            name=f"memory{block.number}",
-            range=block.range,
-            movable=Zone.MOVABLE in block.valid_zones,
-            at_boot=ram.at_boot(block.range) is not False,
-        )
-        return self._status(bank, (block,), {})
-
-    def _status(self, bank: Bank, blocks: tuple[Block, ...], powers: Mapping[str, Power]) -> BankStatus:
-        own = tuple(b for b in blocks if b.range.overlaps(bank.range))
-        zones = {b.valid_zones[:1] for b in own if b.state is not BlockState.OFFLINE}
-        nodes = {b.node for b in own}
-        return BankStatus(
-            name=bank.name,
-            range=bank.range,
-            kernel=KernelState.STUCK if self._route(bank.route).stuck(bank.range) else _kernel_state(own, bank.range),
-            power=powers.get(bank.domain or "", Power.ON),
-            blocks=tuple(b.number for b in own),
+    def _status(self, bank: Bank, now: Snapshot, power: Power) -> BankStatus:
+        return BankStatus.of(
+            bank.name,
+            bank.range,
+            now.within(bank.range),
+            power,
+            stuck=self._route(bank.route).stuck(bank.range),
             at_boot=bank.at_boot,
             movable=bank.movable,
             route=bank.route,
             domain=bank.domain,
-            zone=next(iter(zones))[0] if len(zones) == 1 and () not in zones else None,
-            node=next(iter(nodes)) if len(nodes) == 1 else bank.node,
+            node=bank.node,
         )
 
 
+def _block_as_bank(block: Block, ram: Ram) -> BankStatus:
+    movable, at_boot = Zone.MOVABLE in block.valid_zones, ram.at_boot(block.range) is not False
+    name = f"memory{block.number}"
+    return BankStatus.of(name, block.range, (block,), Power.ON, at_boot=at_boot, movable=movable)
+
+
 def _zone(block: Block) -> str:
-    return next(iter(block.valid_zones), Zone.MOVABLE)
-
-
-def _kernel_state(blocks: tuple[Block, ...], bank: Range) -> KernelState:
-    if not blocks:
-        return KernelState.ABSENT
-    whole = blocks[0].range.start <= bank.start and sum(b.range.size for b in blocks) >= bank.size
-    states = {b.state for b in blocks}
-    if states == {BlockState.ONLINE} and whole:
-        return KernelState.ONLINE
-    return KernelState.OFFLINE if states == {BlockState.OFFLINE} else KernelState.PARTIAL
+    return block.zone or Zone.MOVABLE
 
 
 def _own_board(tree: Tree) -> Board | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hotbank import kernels
-from hotbank.host.tree import Tree, arch
+from hotbank.host.tree import Tree
 from hotbank.memory import Range, merge
 from hotbank.sysfs import firmware_map, iomem, names
 
@@ -41,10 +41,10 @@ class Ram:
     arch: str | None = None
 
     @classmethod
-    def of(cls, tree: Tree) -> Ram:
-        """As the files say now."""
+    def of(cls, tree: Tree, arch: str | None) -> Ram:
+        """As the files of a machine of that architecture say now."""
         acpi_memory = any(name.startswith("PNP0C80:") for name in tree.names("sys/bus/acpi/devices"))
-        return cls(_resources(tree), _firmware_ram(tree), acpi_memory, arch(tree))
+        return cls(_resources(tree), _firmware_ram(tree), acpi_memory, arch)
 
     def covers(self, part: Range) -> bool | None:
         """True if all of the range is RAM: only then does the kernel take it offline. None when hidden."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import TypeVar
 
 from hotbank import kernels
@@ -107,51 +108,90 @@ def block_size(tree: Tree) -> int:
 
 def block_numbers(tree: Tree) -> list[int]:
     """Numbers of the memory blocks, ascending; they need not start at 0 and may have gaps."""
-    return sorted(number for name in tree.names(names.MEMORY) if (number := names.block_number(name)) is not None)
+    return _numbers(tree, names.MEMORY, names.block_number)
+
+
+def _numbers(tree: Tree, folder: str, number_of: Callable[[str], int | None]) -> list[int]:
+    try:
+        entries = os.listdir(tree.path(folder))
+    except OSError:
+        return []
+    return sorted(number for name in entries if (number := number_of(name)) is not None)
 
 
 def blocks(tree: Tree, size: int) -> tuple[Block, ...]:
-    """Every memory block, as sysfs describes it. One that leaves while we look is left out."""
-    nodes = _nodes(tree)
-    found = []
-    for number in block_numbers(tree):
-        try:
-            found.append(_block(tree, number, size, nodes.get(number)))
-        except MachineError:
-            if os.path.isdir(tree.path(names.block(number))):
-                raise
-    return tuple(found)
+    """Every memory block, as sysfs describes it: two files of each. One that leaves while we look is left out."""
+    numbers = block_numbers(tree)
+    if not numbers:
+        return ()
+    nodes = _nodes(tree, numbers)
+    folder = os.open(tree.path(names.MEMORY), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = (_listed(tree, folder, number, size, nodes.get(number)) for number in numbers)
+        return tuple(block for block in found if block is not None)
+    finally:
+        os.close(folder)
+
+
+def _listed(tree: Tree, folder: int, number: int, size: int, node: int | None) -> Block | None:
+    """One block of a listing, None if it has left meanwhile."""
+    state = _state_of(read_file(f"memory{number}/state", folder))
+    if state is None:
+        if os.path.isdir(tree.path(names.block(number))):
+            raise _no_state(tree, number)
+        return None
+    zones = _zones_of(read_file(f"memory{number}/valid_zones", folder))
+    return Block(number, Range(number * size, (number + 1) * size), state, zones, node)
+
+
+@lru_cache(maxsize=64)
+def _state_of(raw: bytes | None) -> BlockState | None:
+    with suppress(FormatError):
+        return None if raw is None else block_files.STATE.parse(raw.decode("utf-8", "replace"))
+    return None
+
+
+@lru_cache(maxsize=64)
+def _zones_of(raw: bytes | None) -> tuple[str, ...]:
+    return block_files.VALID_ZONES.parse((raw or b"").decode("utf-8", "replace"))
+
+
+def _nodes(tree: Tree, numbers: Iterable[int]) -> Mapping[int, int]:
+    """The node of each block by the links of the nodes; by those of the blocks in a captured tree without the others.
+    A block on two nodes is on the lower one."""
+    found: dict[int, int] = {}
+    for node_number in reversed(_numbers(tree, names.NODES, names.node_number)):
+        below = _numbers(tree, names.node(node_number), names.block_number)
+        found |= dict.fromkeys(below, node_number)
+    if found:
+        return found
+    own = ((number, node(tree, number)) for number in numbers)
+    return {number: at for number, at in own if at is not None}
 
 
 def block(tree: Tree, number: int, size: int) -> Block:
     """One memory block that exists."""
-    return _block(tree, number, size, node(tree, number))
-
-
-def _block(tree: Tree, number: int, size: int, node: int | None) -> Block:
     zones = tree.value(names.block(number, "valid_zones"), block_files.VALID_ZONES)
-    return Block(number, Range.sized(number * size, size), state(tree, number), zones or (), node)
+    span = Range.sized(number * size, size)
+    return Block(number, span, state(tree, number), zones or (), node(tree, number))
 
 
 def state(tree: Tree, number: int) -> BlockState:
     """What ``memoryN/state`` reads. Raises MachineError when it is unreadable or an unknown word."""
-    name = names.block(number, "state")
-    found = tree.value(name, block_files.STATE)
+    found = tree.value(names.block(number, "state"), block_files.STATE)
     if found is None:
-        raise MachineError(f"{tree.path(name)} reads {tree.read(name)!r}, which is no state of a memory block")
+        raise _no_state(tree, number)
     return found
+
+
+def _no_state(tree: Tree, number: int) -> MachineError:
+    name = names.block(number, "state")
+    return MachineError(f"{tree.path(name)} reads {tree.read(name)!r}, which is no state of a memory block")
 
 
 def node(tree: Tree, number: int) -> int | None:
     """The NUMA node that ``memoryN`` links to; None without NUMA, and where the link is missing."""
-    found = (names.node_number(name) for name in tree.names(names.block(number)))
-    return next((number for number in found if number is not None), None)
-
-
-def _nodes(tree: Tree) -> Mapping[int, int]:
-    """The node of each block that is on one."""
-    found = ((number, node(tree, number)) for number in block_numbers(tree))
-    return {number: at for number, at in found if at is not None}
+    return next(iter(_numbers(tree, names.block(number), names.node_number)), None)
 
 
 def zones(tree: Tree) -> tuple[ZoneInfo, ...]:
@@ -225,7 +265,7 @@ def arch(tree: Tree) -> str | None:
     return uname.ARCH.parse(machine) if machine else None
 
 
-def policy(tree: Tree) -> OnlinePolicy:
+def policy(tree: Tree, arch: str | None) -> OnlinePolicy:
     """How zones are chosen for blocks that come online; the kernel's defaults where it does not say."""
     usual, folder = OnlinePolicy(), names.PARAMETERS
     ratio = tree.value(f"{folder}/auto_movable_ratio", parameters.AUTO_MOVABLE_RATIO)
@@ -235,7 +275,7 @@ def policy(tree: Tree) -> OnlinePolicy:
         online=tree.read(f"{folder}/online_policy") or usual.online,
         ratio=usual.ratio if ratio is None else ratio,
         movable_node=kernels.movable_node(
-            kernels.arch(arch(tree)),
+            kernels.arch(arch),
             word="movable_node" in words,
             marked=any(word.startswith("movablemem=") for word in words),
         ),

@@ -9,10 +9,12 @@ Every write asks the machine as it is now: nothing is remembered from the moment
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Protocol, TypeVar, runtime_checkable
 
-from hotbank.errors import CancelPending, KernelError
+from hotbank.errors import CancelPending, Code, KernelError, Refusal
 from hotbank.machine import Machine, is_interruptible, refuse_dark
 from hotbank.memory import BlockState, Online, Power
 from hotbank.sysfs.bank import Order, Supply
@@ -51,8 +53,10 @@ class Stores:
 
     def state(self, block: int, word: str) -> None:
         """``memoryN/state``: asking for what is there already is EINVAL."""
-        kind = _one_of(OnlineType, word, f"state of memory{block}")
-        self._offline(block) if kind is OnlineType.OFFLINE else self._writer.online(block, Online(kind))
+        what = f"state of memory{block}"
+        kind = _one_of(OnlineType, word, what)
+        with _gone(what):
+            self._offline(block) if kind is OnlineType.OFFLINE else self._writer.online(block, Online(kind))
 
     def online(self, block: int, word: str) -> None:
         """``memoryN/online``: asking for what is there already is fine."""
@@ -73,8 +77,10 @@ class Stores:
 
     def bank_state(self, bank: str, word: str) -> None:
         """``state`` of a bank with our driver."""
-        order = _one_of(Order, word, f"state of {bank}")
-        self._writer.add(bank) if order is Order.ADD else self._writer.remove(bank)
+        what = f"state of {bank}"
+        order = _one_of(Order, word, what)
+        with _gone(what):
+            self._writer.add(bank) if order is Order.ADD else self._writer.remove(bank)
 
     def supply(self, bank: str, word: str) -> None:
         """``supply`` of a bank: the switch of its whole domain. EBUSY while any of that is in the kernel."""
@@ -83,7 +89,7 @@ class Stores:
         if power is None:
             raise KernelError(errno.EINVAL, what)
         if status is None:
-            raise KernelError(errno.ENODEV, what)
+            raise KernelError(errno.ENOENT, what)
         if status.domain is None:
             raise KernelError(errno.EOPNOTSUPP, what)
         refuse_dark(now, status.domain, power)
@@ -107,6 +113,17 @@ class Stores:
         """A writer whose page is under writeback can't leave the kernel before it lets go."""
         while self._reader.snapshot().pending == block:
             self._reader.clock.sleep(_ASK_EVERY)
+
+
+@contextmanager
+def _gone(what: str) -> Iterator[None]:
+    """A file outlives for a moment what it is about."""
+    try:
+        yield
+    except Refusal as e:
+        if e.code is not Code.NO_SUCH_BANK:
+            raise
+        raise KernelError(errno.ENOENT, what) from e
 
 
 def _boolean(word: str, what: str) -> bool:
