@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-TABLES = ("hotbank.host", "hotbank.sysfs")  # packages whose docstring is a table of their files
+TABLES = (
+    "hotbank.boards_qemu",
+    "hotbank.boards_qemu.parts",
+    "hotbank.guest",
+    "hotbank.host",
+    "hotbank.sysfs",
+)  # packages whose docstring is a table of their files
 
 
 @pytest.mark.parametrize("package", TABLES)

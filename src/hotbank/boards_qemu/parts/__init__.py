@@ -2,8 +2,11 @@
 """What a guest is made of.
 
 packages.py      Debian packages of another architecture, through apt, without touching this machine's own
-kernel_build.py  a kernel of our own, compiled from Debian's source; kernel_port.py our lines in that source
+kernel_build.py  a kernel of our own, compiled from Debian's source
+kernel_port.py   our lines in that source
 bank_module.py   our driver, cross-built against the headers of a Debian kernel
 initramfs.py     BusyBox, Python, this package
-kmodules.py      kernel modules and their tables; elf.py reads them
+inside.py        how much of this package
+kmodules.py      kernel modules and their tables
+elf.py           what a program or a module says of itself
 """
