@@ -13,7 +13,7 @@ from hotbank.errors import Code, KernelError, Refusal
 from hotbank.machine import BankStatus, Machine, Survey
 from hotbank.memory import BlockState, KernelState, Online, Power
 
-NOWHERE = "nowhere"
+NOWHERE, GONE = "nowhere", 99_999  # a name and a block that no machine has
 PATIENCE = 60.0  # seconds on the machine's clock for an offline
 
 
@@ -54,18 +54,28 @@ def empty(machine: Machine, bank: str) -> None:
 
 def unknown_names_have_one_refusal(machine: Machine) -> None:
     """A bank or a domain that the machine has not, whatever is wanted of it."""
-    calls: list[Callable[[], object]] = [
-        lambda: machine.add(NOWHERE),
-        lambda: machine.remove(NOWHERE),
-        lambda: machine.power(NOWHERE),
-        *(partial(machine.set_power, NOWHERE, want) for want in Power),
-    ]
+    _refused_as_unknown(machine, NOWHERE, partial(machine.add, NOWHERE), partial(machine.remove, NOWHERE))
+    _refused_as_unknown(machine, NOWHERE, partial(machine.power, NOWHERE))
+    _refused_as_unknown(machine, NOWHERE, *(partial(machine.set_power, NOWHERE, want) for want in Power))
+
+
+def unknown_blocks_have_one_refusal(machine: Machine) -> None:
+    """A block that the kernel has not."""
+    calls = (
+        partial(machine.survey, GONE),
+        partial(machine.online, GONE, Online.MOVABLE),
+        partial(machine.offline, GONE, machine.clock.now() + PATIENCE),
+    )
+    _refused_as_unknown(machine, f"memory{GONE}", *calls)
+
+
+def _refused_as_unknown(machine: Machine, name: str, *calls: Callable[[], object]) -> None:
     before = machine.snapshot()
     for call in calls:
         with pytest.raises(Refusal) as caught:
             call()
         assert (type(caught.value), caught.value.code) == (Refusal, Code.NO_SUCH_BANK)
-        assert NOWHERE in str(caught.value)
+        assert name in str(caught.value)
     assert machine.snapshot().banks == before.banks
 
 

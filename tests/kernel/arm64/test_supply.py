@@ -139,6 +139,7 @@ def test_banks_that_are_on_from_the_start_and_in_use_keep_their_supply(machine: 
 def test_what_every_machine_promises(machine: QemuMachine) -> None:
     bring_in(machine)
     promises.unknown_names_have_one_refusal(machine)
+    promises.unknown_blocks_have_one_refusal(machine)
     promises.a_reading_answers(machine)
     promises.time_goes_forward(machine)
     (block,) = promises.bank_of(machine, "high").blocks
