@@ -18,6 +18,7 @@ from hotbank.board import Board
 from hotbank.boards_qemu import arm32, dram, virt
 from hotbank.boards_qemu.launch import PROGRAMS
 from hotbank.boards_qemu.parts import bank_module, initramfs, kernel_build
+from hotbank.boards_qemu.parts.cpio import Cpio
 from hotbank.boards_qemu.parts.packages import Archive, cache_folder
 from hotbank.boards_qemu.port import GuestBoot
 from hotbank.boards_qemu.qemu import Qemu
@@ -131,7 +132,7 @@ def printed(
 
 
 def _printing_initrd(commands: Mapping[str, str]) -> bytes:
-    archive = initramfs.Cpio()
+    archive = Cpio()
     archive.node("dev/console", stat.S_IFCHR | 0o600, 5, 1)
     archive.file("bin/busybox", next(p for f in programs() for p in f.glob("bin/busybox")).read_bytes(), 0o755)
     parts = "\n".join(f"echo @@ {name}\n{command}\necho @@ end" for name, command in commands.items())

@@ -25,7 +25,7 @@ from hotbank.boards_qemu.dram import BankFile, BankSwitch, create, discard
 from hotbank.boards_qemu.gpio import GpioSwitch, lines_of
 from hotbank.boards_qemu.leftovers import new_folder, sweep, sweep_links
 from hotbank.boards_qemu.parts import elf, kmodules
-from hotbank.boards_qemu.parts.initramfs import Cpio
+from hotbank.boards_qemu.parts.cpio import Cpio
 from hotbank.boards_qemu.parts.inside import package_files
 from hotbank.boards_qemu.parts.packages import Archive
 from hotbank.boards_qemu.port import GuestBoot

@@ -7,6 +7,7 @@ kernel_port.py   our lines in that source
 bank_module.py   our driver, cross-built against the headers of a Debian kernel
 initramfs.py     BusyBox, Python, this package
 inside.py        how much of this package
+cpio.py          the form of the archive
 kmodules.py      kernel modules and their tables
 elf.py           what a program or a module says of itself
 """
