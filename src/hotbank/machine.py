@@ -21,6 +21,8 @@ from hotbank.errors import Code, KernelError, Refusal
 from hotbank.memory import BlockNumber, BlockState, KernelState, Kind, Online, Power, Range
 from hotbank.routes import NONE
 
+EVIDENCE = 16  # pages that a survey or a verdict names; all of them are counted
+
 
 class Clock(Protocol):
     """Monotonic seconds: wall time on real machines, simulated time in a model."""
@@ -428,11 +430,13 @@ class Machine(Protocol):
         """Write ``how`` to the block's state."""
         ...
 
-    def offline(self, block: int, deadline: float) -> None:
+    def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
         """Write ``offline`` to the block's state; cancel at ``deadline`` (on ``clock``).
 
-        Raises KernelError with the kernel's errno when it refuses, KernelError(EINTR) when the deadline struck and
-        the block is back as it was, CancelPending when it struck and the kernel has not let go.
+        ``spare``: pages that must still be there for the block's pages meanwhile (room.py, ``starved``); 0 asks for
+        none. Raises KernelError with the kernel's errno when it refuses, KernelError(EINTR) when the deadline struck
+        and Refusal(NO_CAPACITY) when less was left, the block back as it was; CancelPending when the kernel has not
+        let go.
         """
         ...
 

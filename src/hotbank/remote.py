@@ -175,10 +175,10 @@ class Remote:
     set_power = asked(MACHINE, Machine.set_power)
     reading = asked(MACHINE, Machine.reading)
 
-    def offline(self, block: int, deadline: float) -> None:
+    def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
         """See Machine. The answer may take until the deadline, and the timeout more."""
         call = MACHINE["offline"]
-        self.ask(call, call.arguments(block, deadline), extra_time=max(0.0, deadline - self.clock.now()))
+        self.ask(call, call.arguments(block, deadline, spare=spare), extra_time=max(0.0, deadline - self.clock.now()))
 
     def interrupt(self, block: int, deadline: float) -> None:
         """See Interruptible. From any thread, or from a signal handler."""

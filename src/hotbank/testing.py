@@ -43,6 +43,7 @@ from hotbank.operate import Outcome
 
 BLOCK, PAGE = 64 * MIB, 4096
 PAGES = BLOCK // PAGE
+SPARE = 30  # pages of the room in Normal that are the kernel's own
 CALLS = ("snapshot", "survey", "online", "offline", "add", "remove", "power", "set_power")
 
 
@@ -82,7 +83,8 @@ class ScriptedMachine:
 
     ``others``: more banks like ``high``, each of one block, and the domain that each is in. ``interlock``: refuse to
     switch power off under memory, as every machine has to. ``lost``: banks that were in the kernel when their power
-    went off; a test that sees one has found a breach.
+    went off; a test that sees one has found a breach. ``free``: pages that there is room for in Normal.
+    ``spared``: what each offline was told to keep free, SPARE of an orderly one.
     """
 
     clock: ManualClock = field(default_factory=ManualClock)
@@ -106,6 +108,7 @@ class ScriptedMachine:
         self.levels = dict.fromkeys(self.domain_of.values(), Power.ON)
         self.moved = 0
         self.lost: list[str] = []
+        self.spared: list[int] = []
         self.held: int | None = None
 
     def _fresh(self, bank: str, state: BlockState) -> Iterator[tuple[int, Slot]]:
@@ -126,9 +129,13 @@ class ScriptedMachine:
 
     def snapshot(self) -> Snapshot:
         blocks = tuple(self._block(slot) for slot in sorted(self.slots.values(), key=lambda s: s.number))
+        online = [slot for slot in self.slots.values() if slot.state is BlockState.ONLINE and slot.bank != "low"]
+        normal = self.free + SPARE + 50 + sum(PAGES - slot.pages for slot in online if slot.zone == "Normal")
+        movable = sum(PAGES - slot.pages for slot in online if slot.zone == "Movable")
+        sizes = (4 * PAGES, 4 * PAGES, 4 * PAGES)
         zones = (
-            ZoneInfo(0, "Normal", 0x40000, 4 * PAGES, 4 * PAGES, 4 * PAGES, free=self.free + 50, min=50),
-            ZoneInfo(0, "Movable", 0x50000, 4 * PAGES, 4 * PAGES, 4 * PAGES, free=4 * (PAGES - 100), min=10),
+            ZoneInfo(0, "Normal", 0x40000, *sizes, free=normal, min=50, high=50 + SPARE),
+            ZoneInfo(0, "Movable", 0x50000, *sizes, free=movable, min=10),
         )
         return Snapshot(
             "scripted",
@@ -180,8 +187,9 @@ class ScriptedMachine:
             raise KernelError(errno.EINVAL, f"memory{block}")
         slot.state, slot.zone = BlockState.ONLINE, "Movable" if how is Online.MOVABLE else "Normal"
 
-    def offline(self, block: int, deadline: float) -> None:
+    def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
         slot = self._slot(block)
+        self.spared.append(spare)
         if slot.state is BlockState.OFFLINE or slot.holes:
             raise KernelError(errno.EINVAL, f"memory{block}")
         if slot.why is Code.UNMOVABLE:
@@ -302,7 +310,7 @@ class Faulty:
         self._faults.clear()
         self._lies.clear()
 
-    def _do(self, call: str, *args: Any) -> Any:
+    def _do(self, call: str, *args: Any, **more: Any) -> Any:
         nth = self.calls.count(call)
         self.calls.append(call)
         for name, at, forever, fault in self._faults:
@@ -310,7 +318,7 @@ class Faulty:
                 fault()
         if call in self._lies:
             return self._lies[call]
-        return getattr(self.machine, call)(*args)
+        return getattr(self.machine, call)(*args, **more)
 
     def snapshot(self) -> Snapshot:
         return self._do("snapshot")  # type: ignore[no-any-return]
@@ -324,8 +332,8 @@ class Faulty:
     def online(self, block: int, how: Online) -> None:
         self._do("online", block, how)
 
-    def offline(self, block: int, deadline: float) -> None:
-        self._do("offline", block, deadline)
+    def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
+        self._do("offline", block, deadline, spare=spare)
 
     def add(self, bank: str) -> None:
         self._do("add", bank)
@@ -351,7 +359,7 @@ class Watched(Faulty):
         self.breaches: list[str] = []
         self._asked_since_change = False
 
-    def _do(self, call: str, *args: Any) -> Any:
+    def _do(self, call: str, *args: Any, **more: Any) -> Any:
         if call == "set_power" and args[1] is not Power.ON:
             self._check_dark(args[0])
         if call == "add":
@@ -360,7 +368,7 @@ class Watched(Faulty):
             self._asked_since_change |= call == "snapshot"
         elif call != "power":
             self._asked_since_change = False
-        return super()._do(call, *args)
+        return super()._do(call, *args, **more)
 
     def _check_dark(self, domain: str) -> None:
         snapshot = self.machine.snapshot()

@@ -105,10 +105,10 @@ class LateToBegin(Faulty):
         super().__init__(machine)
         self.asked, self.go = threading.Event(), threading.Event()
 
-    def offline(self, block: int, deadline: float) -> None:
+    def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
         self.asked.set()
         assert self.go.wait(30)
-        super().offline(block, deadline)
+        super().offline(block, deadline, spare=spare)
 
 
 def test_an_order_is_interrupted_also_before_its_offline_begins() -> None:

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ import pytest
 from host import captured_trees as trees
 from host.captured_trees import MEMORY, Made, MadeBlock, write
 from hotbank import board as boards
-from hotbank.errors import CancelPending, KernelError, Refusal
+from hotbank.errors import CancelPending, Code, KernelError, Refusal
 from hotbank.host import Host
 from hotbank.host.writer import Writer
 from hotbank.machine import WallClock, ZoneInfo
@@ -255,56 +256,38 @@ def test_no_test_points_a_writer_at_this_host() -> None:
     assert trees.MEMORY == MEMORY
 
 
-def test_without_room_the_kernel_is_not_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One pass moves a whole block before it looks at a signal, and the OOM killer may be there first."""
-    pages, reserve = (128 << 20) // 4096, 100
+ZONES = (ZoneInfo(0, "Normal", 0, 60000, 60000, 60000, free=500, min=100, high=150),)
+
+
+def test_a_primitive_asks_the_kernel_whatever_room_there_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That it must not be begun is for the transaction to say (operate/capacity.py)."""
+    monkeypatch.setattr("hotbank.host.tree.zones", lambda _: ())
     host = Host(root)
-    for free, refused in ((pages + reserve - 1, True), (pages + reserve, False)):
-        zone = ZoneInfo(0, "Normal", 0, 60000, 60000, 60000, free=free, high=100)
-        monkeypatch.setattr("hotbank.host.tree.zones", lambda _tree, zone=zone: (zone,))
-        if refused:
-            with pytest.raises(KernelError, match="not tried") as caught:
-                host.offline(8, host.clock.now() + 10)
-            assert (caught.value.errno, state(root, 8)) == (errno.ENOMEM, "online\n")
-        else:
-            host.offline(8, host.clock.now() + 10)
+    host.offline(8, host.clock.now() + 10, spare=1000)
     assert state(root, 8) == "offline"
 
 
-@pytest.mark.parametrize(("zones", "refused"), [("Movable", False), ("Normal", True)])
-def test_pages_of_a_kernel_zone_find_no_room_in_movable(
-    zones: str, refused: bool, root: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("spare", "ended"), [(401, True), (400, False), (0, False)])
+def test_an_offline_ends_when_less_than_the_spare_is_left(
+    spare: int, ended: bool, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They may go to kernel zones only, so what is free elsewhere does not keep the OOM killer away."""
-    normal = ZoneInfo(0, "Normal", 0, 60000, 60000, 60000, free=2000, high=100)
-    movable = ZoneInfo(0, "Movable", 0, 60000, 60000, 60000, free=60000, high=100)
-    monkeypatch.setattr("hotbank.host.tree.zones", lambda _tree: (normal, movable))
-    (root / MEMORY / "memory8/valid_zones").write_text(zones + "\n")
+    """With a reason of its own, since no kernel said ENOMEM."""
+    monkeypatch.setattr("hotbank.host.tree.zones", lambda _: ZONES)
     host = Host(root)
-    if refused:
-        with pytest.raises(KernelError, match="not tried"):
-            host.offline(8, host.clock.now() + 10)
-    else:
-        host.offline(8, host.clock.now() + 10)
-    assert state(root, 8) == ("online\n" if refused else "offline")
+    with hanging(root / MEMORY / "memory8/state"), pytest.raises((Refusal, KernelError), match="back online") as caught:
+        host.offline(8, host.clock.now() + 0.5, spare=spare)
+    assert caught.value.code is (Code.NO_CAPACITY if ended else Code.KERNEL_REFUSED)
+    assert state(root, 8) == "online\n"
+    assert host.snapshot().pending is None
 
 
-@pytest.mark.parametrize(
-    ("reserve", "cma", "refused"), [(0, 0, False), (1900, 1900, False), (1901, 0, True), (0, 1901, True)]
-)
-def test_what_a_zone_keeps_is_no_room(
-    reserve: int, cma: int, refused: bool, root: Path, monkeypatch: pytest.MonkeyPatch
+def test_pages_of_a_kernel_zone_are_not_helped_by_what_is_free_in_movable(
+    root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``lowmem_reserve``, and free pages that only movable ones can have; not both of them twice."""
-    pages = (128 << 20) // 4096
-    kept = {"reserve_normal": reserve, "cma_free": cma}
-    normal = ZoneInfo(0, "Normal", 0, 60000, 60000, 60000, free=pages + 2000, high=100, **kept)
-    monkeypatch.setattr("hotbank.host.tree.zones", lambda _tree: (normal,))
-    (root / MEMORY / "memory8/valid_zones").write_text("Normal\n")
-    host = Host(root)
-    if refused:
-        with pytest.raises(KernelError, match="not tried"):
-            host.offline(8, host.clock.now() + 10)
-    else:
-        host.offline(8, host.clock.now() + 10)
-    assert state(root, 8) == ("online\n" if refused else "offline")
+    monkeypatch.setattr("hotbank.host.tree.zones", lambda _: (*ZONES, replace(ZONES[0], zone="Movable", free=60000)))
+    host, file = Host(root), root / MEMORY / "memory8/valid_zones"
+    for origin, code in (("Normal", Code.NO_CAPACITY), ("Movable", Code.KERNEL_REFUSED)):
+        file.write_text(origin + "\n")
+        with hanging(root / MEMORY / "memory8/state"), pytest.raises((Refusal, KernelError)) as caught:
+            host.offline(8, host.clock.now() + 0.5, spare=401)
+        assert caught.value.code is code

@@ -13,7 +13,7 @@ from hotbank.errors import KernelError
 from hotbank.machine import Snapshot, Survey
 from hotbank.memory import Kind
 from hotbank.model import Model
-from hotbank.operate.verdict import must_fit, room_for
+from hotbank.room import capacity, leaving_of, must_fit
 from model.small_boards import HIGH, LOW, errno_of, small_model
 
 USES = st.lists(
@@ -68,7 +68,9 @@ def test_blocks_leave_if_and_only_if_there_is_room(
     must_stay = sum(survey.to_move for survey in surveys) - sum(clean.values())
     fits = must_stay <= room_outside(model.snapshot(), surveys, clean)
     seen = {survey.block: survey for survey in surveys}
-    assert (must_fit(seen) <= room_for(model.snapshot(), seen)) == fits, "the verdict's arithmetic is another one"
+    now = model.snapshot()
+    leaving = leaving_of(now, seen)
+    assert (must_fit(leaving) <= capacity(now.zones, leaving)) == fits, "the one arithmetic is another one"
     answers = [errno_of(model, block, 2.0) for block in sorted(blocks, key=lambda b: model.survey(b).to_move)]
     assert answers == [0] * len(blocks) if fits else errno.EINTR in answers
     model.validate()

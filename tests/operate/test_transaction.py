@@ -14,7 +14,7 @@ from hotbank.errors import Code, KernelError, Refusal
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate import Event, Limits, MemoryJournal, Outcome
 from hotbank.operate.rollback import Rollback
-from hotbank.testing import ScriptedMachine, Watched, places, raising, switch_error
+from hotbank.testing import SPARE, ScriptedMachine, Watched, places, raising, switch_error
 
 T = TypeVar("T")
 
@@ -337,9 +337,30 @@ def test_without_a_route_removal_ends_at_offline() -> None:
 
 def test_an_unknown_bank_is_named() -> None:
     for verb in (operate.remove, operate.add, operate.explain, operate.plan_remove, operate.plan_add):
-        with pytest.raises(Refusal, match="no bank or block 'hgih'; banks: low, high") as caught:
+        with pytest.raises(Refusal, match="no bank or block 'hgih'") as caught:
             verb(ScriptedMachine(), "hgih")
-        assert caught.value.code is Code.NO_SUCH_BANK
+        assert (caught.value.code, caught.value.remedy) == (Code.NO_SUCH_BANK, "known: low, high")
+
+
+def test_an_offline_is_told_what_to_keep_free_and_by_force_nothing() -> None:
+    machine = ScriptedMachine()
+    assert operate.remove(machine, "high").exit == 0
+    assert machine.spared == [SPARE] * 4
+    machine = ScriptedMachine()
+    assert operate.remove(machine, "high", force=True).exit == 0
+    assert machine.spared == [0] * 4
+
+
+def test_an_offline_that_has_lost_its_room_since_the_plan_is_not_begun() -> None:
+    """One pass of a kernel can't be stopped, so the machine must not even be asked; by force it is."""
+    machine = ScriptedMachine()
+    before, watched = places(machine), Watched(machine)
+    watched.fail("offline", 2, lambda: setattr(machine, "free", 0))
+    outcome = operate.remove(watched, "high")
+    assert (outcome.code, outcome.exit, outcome.errno) == (Code.NO_CAPACITY, 1, None)
+    assert "memory23 was not begun: 100 pages have to move" in outcome.fact
+    assert (len(machine.spared), places(machine)) == (3, before)
+    assert operate.remove(watched, "high", force=True).exit == 0
 
 
 def test_a_bank_that_is_not_movable_is_refused() -> None:

@@ -114,7 +114,7 @@ def test_a_kernel_zone_keeps_a_reserve_from_pages_that_could_go_higher(zone: str
         machine.slots[number].zone = zone
     snapshot = machine.snapshot()
     normal, movable = snapshot.zones
-    normal = replace(normal, reserve_normal=30, reserve_movable=70)
+    normal = replace(normal, free=400, min=0, high=0, reserve_normal=30, reserve_movable=70)
     snapshot = replace(snapshot, zones=(normal, replace(movable, free=0)))
     target = resolve(snapshot, "high")
     surveys = surveys_of(machine, snapshot, target.blocks)

@@ -12,7 +12,8 @@ from hotbank.errors import Code
 from hotbank.machine import BankStatus, Block, DomainStatus, Evidence, Snapshot, Survey, ZoneInfo
 from hotbank.memory import BlockState, KernelState, Kind, Power, Range
 from hotbank.operate.targets import resolve
-from hotbank.operate.verdict import must_fit, room_for, verdict
+from hotbank.operate.verdict import verdict
+from hotbank.room import leaving_of, must_fit, room
 
 PAGE, PAGES = 4096, 40  # 40 pages to a block: small numbers shrink well
 BLOCK = PAGE * PAGES
@@ -101,8 +102,10 @@ def _zones(draw: st.DrawFn, nodes: int) -> list[ZoneInfo]:
             free = draw(st.integers(0, draw(st.sampled_from([8 * PAGES, PAGES]))))
             low, clean = draw(st.sampled_from([0, 7])), draw(st.integers(0, draw(st.sampled_from([0, PAGES]))))
             kept = draw(st.sampled_from([(0, 0), (0, 30), (20, 50)])) if zone != "Movable" else (0, 0)
-            marks = {"min": low, "low": low, "high": low, "reserve_normal": kept[0], "reserve_movable": kept[1]}
-            found.append(ZoneInfo(node, zone, 0, PAGES, PAGES, PAGES, free=free, reclaimable=clean, **marks))
+            high, cma = low + draw(st.sampled_from([0, 5])), draw(st.sampled_from([0, 0, 3, 20]))
+            marks = {"min": low, "low": low, "high": high, "reserve_normal": kept[0], "reserve_movable": kept[1]}
+            sizes = (0, PAGES, PAGES, PAGES)
+            found.append(ZoneInfo(node, zone, *sizes, free=free, reclaimable=clean, cma_free=min(cma, free), **marks))
     return found
 
 
@@ -130,7 +133,8 @@ def _own(made: Made, bank: BankStatus) -> Iterator[tuple[int, Survey]]:
 
 
 def _fits(made: Made, surveys: Mapping[int, Survey]) -> bool:
-    return must_fit(surveys) <= room_for(made.snapshot, surveys)
+    leaving = leaving_of(made.snapshot, surveys)
+    return must_fit(leaving) <= room(made.snapshot.zones, leaving)
 
 
 def _freed(made: Made, leaving: list[BankStatus]) -> Iterator[int]:
@@ -142,3 +146,49 @@ def _freed(made: Made, leaving: list[BankStatus]) -> Iterator[int]:
         out = all(b.kernel is KernelState.ABSENT or (b.name in names and b.route != "none") for b in banks)
         if out and Power.OFF in domain.states and domain.power is not Power.OFF and not domain.interleaved:
             yield sum(bank.range.size for bank in banks)
+
+
+def crowded() -> Made:
+    """Thirty pages to move and room for 29: a zone of the kernel's keeps 30 pages from those of Movable, and would give
+    them to those of a kernel zone, of which there are none in the set that the size needs."""
+    files = {9: 4, 10: 19, 13: 7, 14: 0, 21: 0, 23: 6}
+    zones = {n: "Normal" if n == 23 else "Movable" for n in files}
+    online = [Block(n, Range.sized(n * BLOCK, BLOCK), BlockState.ONLINE, (zones[n],), 0) for n in files]
+    gone = [Block(n, Range.sized(n * BLOCK, BLOCK), BlockState.OFFLINE, ("Movable",), 0) for n in (11, 12, 22)]
+    surveys = {n: Survey(n, {Kind.FILE: held, Kind.FREE: PAGES - held}, boot=True) for n, held in files.items()}
+    banks = {9: (2, True), 11: (2, False), 13: (1, True), 14: (1, True), 21: (1, False), 22: (2, True)}
+    states = {11: KernelState.OFFLINE, 22: KernelState.PARTIAL}
+    clean = {(0, "DMA"): 11, (0, "Normal"): 18, (1, "DMA"): 17}
+    kept = {(1, "DMA"): 30}
+    sizes = (0, PAGES, PAGES, PAGES)
+    pairs = [(node, name) for node in (0, 1) for name in ("DMA", "Normal", "Movable")]
+    return Made(
+        Snapshot(
+            "crowded",
+            "arm",
+            PAGE,
+            BLOCK,
+            "boot",
+            tuple(sorted(online + gone, key=lambda b: b.number)),
+            tuple(
+                ZoneInfo(*pair, *sizes, reclaimable=clean.get(pair, 0), reserve_movable=kept.get(pair, 0))
+                for pair in pairs
+            ),
+            tuple(
+                BankStatus(
+                    f"b{n}",
+                    Range.sized(n * BLOCK, span * BLOCK),
+                    states.get(n, KernelState.ONLINE),
+                    Power.ON,
+                    tuple(range(n, n + span)),
+                    movable=movable,
+                    domain="d0" if n == 21 else None,
+                    node=0,
+                )
+                for n, (span, movable) in banks.items()
+            ),
+            (DomainStatus("d0", Power.ON, (Power.ON, Power.OFF), ("b21",), "machine", interleaved=True),),
+        ),
+        surveys,
+        4 * BLOCK,
+    )

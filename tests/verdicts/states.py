@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from hotbank.board import Bank, Board
-from hotbank.errors import EHWPOISON, Code, KernelError
+from hotbank.errors import EHWPOISON, Code, KernelError, Refusal
 from hotbank.load import Workload
 from hotbank.machine import Snapshot, Survey
 from hotbank.memory import MIB, BlockState, Kind, Online, Range
@@ -24,7 +24,8 @@ from hotbank.model import Model
 from hotbank.model.migrate import Pass
 from hotbank.operate.look import surveys_of
 from hotbank.operate.targets import resolve
-from hotbank.operate.verdict import Verdict, must_fit, room_for, verdict
+from hotbank.operate.verdict import Verdict, verdict
+from hotbank.room import leaving_of, must_fit, room, spare
 
 PATIENCE = 3.0  # simulated seconds: a block that can leave takes less than one
 PER_MODEL = 6  # states taken of one model
@@ -118,7 +119,8 @@ def _trial(model: Model, dice: random.Random, seed: int) -> Trial:
     said = verdict(snapshot, surveys, target)
     kind = _class(snapshot, surveys[number], number, made)
     trivial = snapshot.block(number) is not None and kind != "boot" and _zone(snapshot, number) == "Movable"
-    happened = _happens(model, number, _zone(snapshot, number))
+    kept = spare(snapshot.zones, leaving_of(snapshot, surveys))
+    happened = _happens(model, number, _zone(snapshot, number), kept)
     for handle in list(model.folios.long_pins):
         model.unpin(handle)
     if pid in model.tasks.processes:
@@ -182,7 +184,8 @@ def _fill(model: Model, dice: random.Random, number: int) -> tuple[int, str, int
 def _spare(model: Model, number: int) -> int:
     snapshot = model.snapshot()
     surveys = surveys_of(model, snapshot, (number,))
-    return room_for(snapshot, surveys) - must_fit(surveys)
+    leaving = leaving_of(snapshot, surveys)
+    return room(snapshot.zones, leaving) - must_fit(leaving)
 
 
 def _class(snapshot: Snapshot, survey: Survey, number: int, made: str) -> str:
@@ -203,11 +206,13 @@ def _zone(snapshot: Snapshot, number: int) -> str:
     return block.valid_zones[0]
 
 
-def _happens(model: Model, number: int, zone: str) -> Code:
-    """Take the block offline and, if it went, bring it back to its zone."""
+def _happens(model: Model, number: int, zone: str, kept: int) -> Code:
+    """Take the block offline, as long as so many pages are left, and, if it went, bring it back to its zone."""
     passes = _watch(model)
     try:
-        model.offline(number, model.clock.now() + PATIENCE)
+        model.offline(number, model.clock.now() + PATIENCE, spare=kept)
+    except Refusal as e:
+        return e.code
     except KernelError as e:
         return _reason(e, model.survey(number), passes)
     try:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
-from hypothesis import Phase, find, given, settings
+from hypothesis import Phase, example, find, given, settings
+from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
 from effort import examples
@@ -16,11 +18,12 @@ from hotbank import operate
 from hotbank.errors import Code
 from hotbank.machine import BankStatus, Block, Snapshot, Survey, ZoneInfo
 from hotbank.memory import BlockState, KernelState, Kind, Power, Range, parse_size
-from hotbank.operate import Action, Target, choice
-from hotbank.operate.choice import Choice, choose
-from hotbank.operate.verdict import must_fit, room_for
+from hotbank.operate import Action, Target, choice, knapsack
+from hotbank.operate.choice import Choice, Offer, choose
+from hotbank.room import Bound, ZoneRoom, leaving_of, must_fit
+from hotbank.room import room as room_of
 from hotbank.testing import ScriptedMachine
-from verdicts.made_boards import PAGE, Made, fewest_pages, made
+from verdicts.made_boards import PAGE, Made, crowded, fewest_pages, made
 
 _ONCE = (Phase.generate,)
 
@@ -36,6 +39,7 @@ def agrees(board: Made) -> bool:
     )
 
 
+@example(crowded())
 @given(made())
 def test_equals_brute_force_with_banks_and_domains(board: Made) -> None:
     assert agrees(board)
@@ -46,7 +50,31 @@ def test_equals_brute_force_with_blocks(board: Made) -> None:
     assert agrees(board)
 
 
+def test_a_set_is_not_judged_by_the_room_of_another() -> None:
+    found = choose(crowded().snapshot, crowded().surveys, 655_360)
+    assert (found.plan.code, found.plan.steps) == (Code.NO_CAPACITY, ())
+    assert found.plan.fact == "the memory that stays has room for the pages of 480K at most"
+    assert choose(crowded().snapshot, crowded().surveys, 480 << 10).plan.pages == 23
+
+
+@given(made(), st.integers(8, 40))
+def test_a_plan_that_is_impossible_as_a_whole_has_no_steps(board: Made, held: int) -> None:
+    found = choose(replace(board.snapshot, pending=held), board.surveys, board.size)
+    assert found.plan.impossible
+    assert not found.plan.steps
+
+
 # The oracle finds each of these faults.
+
+
+def _judge_all_by_the_room_of_kernel_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it did once: more zones were closed to the set, and the reserve with them forgotten."""
+    bounds = choice._bounds
+
+    def forgetful(offers: Sequence[Offer]) -> list[tuple[Bound, tuple[bool, ...]]]:
+        return [(replace(bound, high=not bound.kernel), inside) for bound, inside in bounds(offers)]
+
+    monkeypatch.setattr(choice, "_bounds", forgetful)
 
 
 def _ignore_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,18 +82,18 @@ def _ignore_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _give_up_when_the_cheapest_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "_under_limits", lambda *_: choice._Found(None, 0, 0))
+    monkeypatch.setattr(choice, "_within_limits", lambda *_: knapsack.Found(None, 0, 0))
 
 
 def _take_one_maximum_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    ways = choice._ZoneRoom.ways
-    monkeypatch.setattr(choice._ZoneRoom, "ways", lambda self: list(ways(self))[:1])
+    ways = ZoneRoom.ways
+    monkeypatch.setattr(ZoneRoom, "ways", lambda *args: list(ways(*args))[:1])
 
 
 def _believe_a_bound_that_is_too_high(monkeypatch: pytest.MonkeyPatch) -> None:
-    least = choice._Priced.least
+    least = knapsack._Priced.least
     monkeypatch.setattr(
-        choice._Priced, "least", lambda self, at, need: None if (b := least(self, at, need)) is None else b * 3 // 2
+        knapsack._Priced, "least", lambda self, at, need: None if (b := least(self, at, need)) is None else b * 3 // 2
     )
 
 
@@ -80,6 +108,7 @@ def _count_half_a_domain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BREACHES = (
+    _judge_all_by_the_room_of_kernel_pages,
     _ignore_room,
     _give_up_when_the_cheapest_does_not_fit,
     _take_one_maximum_only,
@@ -143,13 +172,10 @@ def test_eight_thousand_blocks_take_seconds(room: int | None) -> None:
         assert found.plan.pages == found.at_least == cheapest
     elif room:
         assert found.plan.pages == found.at_least > cheapest, "the cheapest do not fit; others do"
-        assert must_fit(_leaving(found, surveys)) <= room_for(snapshot, _leaving(found, surveys))
+        leaving = leaving_of(snapshot, {n: surveys[n] for n in found.plan.blocks})
+        assert must_fit(leaving) <= room_of(snapshot.zones, leaving)
     else:
         assert found.plan.code is Code.NO_CAPACITY
-
-
-def _leaving(found: Choice, surveys: dict[int, Survey]) -> dict[int, Survey]:
-    return {n: surveys[n] for n in found.plan.blocks}
 
 
 @pytest.mark.parametrize("seed", range(5))

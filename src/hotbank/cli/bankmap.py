@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from hotbank.machine import BankStatus, Machine, Snapshot
+from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, Kind
 
 WIDTH = 24  # cells of one block
@@ -24,14 +24,14 @@ LEGEND = "  ".join(f"{sign} {name}" for sign, _, name, _ in SIGNS[:3]) + f"  {FR
 
 def fitting(snapshot: Snapshot, columns: int) -> int:
     """Cells of one block with which every bank's row fits into so many columns: at most WIDTH, at least 4."""
-    most = max((len(_numbers(snapshot, bank)) for bank in snapshot.banks), default=1)
+    most = max((len(snapshot.blocks_of(bank)) for bank in snapshot.banks), default=1)
     return max(4, min(WIDTH, (columns - _LABEL) // most - 1))
 
 
 def rows(machine: Machine, snapshot: Snapshot, width: int = WIDTH) -> Iterator[tuple[str, str]]:
     """A label and a line of cells for each bank, one group of ``width`` cells a block."""
     for bank in snapshot.banks:
-        cells = "|".join(_block(machine, snapshot, number, width) for number in _numbers(snapshot, bank))
+        cells = "|".join(_block(machine, snapshot, number, width) for number in snapshot.blocks_of(bank))
         yield f"{bank.name:<6} {bank.kernel:<8} power {bank.power:<5}", f"|{cells}|"
 
 
@@ -43,10 +43,6 @@ def bar(kinds: Mapping[Kind, int], width: int = WIDTH) -> str:
         pages = sum(kinds.get(kind, 0) for kind in meant)
         cells += sign * (max(1, round(pages * width / total)) if pages else 0)
     return cells[:width].ljust(width, FREE)
-
-
-def _numbers(snapshot: Snapshot, bank: BankStatus) -> range:
-    return range(bank.range.start // snapshot.block_size, -(-bank.range.end // snapshot.block_size))
 
 
 def _block(machine: Machine, snapshot: Snapshot, number: int, width: int) -> str:

@@ -14,7 +14,7 @@ from hotbank.cli.looking import look, machine_of, not_seen, short, sysroot_optio
 from hotbank.errors import Code
 from hotbank.machine import Evidence, Machine, Snapshot
 from hotbank.memory import Kind, format_size
-from hotbank.operate.targets import Target, block_numbers, resolve
+from hotbank.operate.targets import block_target, resolve
 from hotbank.operate.verdict import Verdict, verdict
 
 
@@ -55,12 +55,11 @@ def _judged(machine: Machine, snapshot: Snapshot, name: str) -> Verdict:
 def _ranked(machine: Machine, snapshot: Snapshot) -> list[Verdict]:
     """Every block by what it costs to take it away: first those that can leave, the fewest pages to move first."""
     surveys = look(machine, snapshot, [b.number for b in snapshot.blocks])
-    banks = {n: bank for bank in reversed(snapshot.banks) for n in block_numbers(snapshot, bank)}
     answers = []
     for number in (b.number for b in snapshot.blocks):
         own = {number: surveys[number]} if number in surveys else {}
-        answers.append(verdict(snapshot, own, Target(f"memory{number}", banks.get(number), (number,))))
-    return sorted(answers, key=lambda a: (a.impossible, a.needs))
+        answers.append(verdict(snapshot, own, block_target(snapshot, number)))
+    return sorted(answers, key=lambda a: (a.impossible, a.to_move))
 
 
 def evidence_lines(evidence: Iterable[Evidence]) -> Iterator[str]:
@@ -112,7 +111,7 @@ def _whereabouts(snapshot: Snapshot, name: str) -> str:
     blocks = [b for b in snapshot.blocks if b.number in target.blocks]
     bank = snapshot.bank(name)
     place = bank.range if bank is not None else blocks[0].range
-    zones = sorted({b.valid_zones[0] for b in blocks if b.valid_zones})
+    zones = sorted({b.zone for b in blocks if b.zone is not None})
     state = bank.kernel if bank is not None else blocks[0].state
     return f"{name}  {place}  {format_size(place.size)}  {state}  {' '.join(zones)}".rstrip()
 
@@ -120,7 +119,7 @@ def _whereabouts(snapshot: Snapshot, name: str) -> str:
 def _ranking(snapshot: Snapshot, answers: list[Verdict]) -> Iterator[str]:
     yield f"{'BLOCK':<12}{'VERDICT':<18}{'TO MOVE':>9}{'BLOCKED':>9}  WHY"
     for a in answers:
-        yield f"{a.target:<12}{a.code:<18}{a.needs:>9}{a.blocked:>9}  {short(a.target, a.fact)}"
+        yield f"{a.target:<12}{a.code:<18}{a.to_move:>9}{a.blocked:>9}  {short(a.target, a.fact)}"
     pages = sum(sum(a.kinds.values()) for a in answers if "kinds" not in a.unknown)
     free = sum(a.kinds.get(Kind.FREE, 0) for a in answers)
     codes = [a.code for a in answers]

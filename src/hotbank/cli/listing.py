@@ -21,7 +21,8 @@ from hotbank.host import Host
 from hotbank.machine import BankStatus, Block, Machine, Snapshot, Survey
 from hotbank.memory import BlockState, Kind
 from hotbank.operate.look import surveys_of
-from hotbank.operate.targets import resolve
+from hotbank.operate.reasons import may_go
+from hotbank.operate.targets import Target, bank_target, block_target
 from hotbank.operate.verdict import verdict
 
 SCHEMA = 1
@@ -53,7 +54,7 @@ class Listing:
 
     def bank_of(self, block: Block) -> str | None:
         """The bank that the block lies in, or None."""
-        return next((b.name for b in self.snapshot.banks if block.number in b.blocks), None)
+        return bank.name if (bank := self.snapshot.bank_at(block.number)) is not None else None
 
     @property
     def banks_are_blocks(self) -> bool:
@@ -66,7 +67,7 @@ def look(machine: Machine, *, used: bool) -> Listing:
     snapshot = machine.snapshot()
     online = [b.number for b in snapshot.blocks if b.state is not BlockState.OFFLINE]
     surveys = surveys_of(machine, snapshot, online) if used else {n: _not_looked_at(n) for n in online}
-    blocks = {b.number: _row(snapshot, surveys, b, f"memory{b.number}", (b.number,)) for b in snapshot.blocks}
+    blocks = {b.number: _row(snapshot, surveys, b, block_target(snapshot, b.number)) for b in snapshot.blocks}
     banks = (_bank_row(snapshot, surveys, bank, blocks) for bank in snapshot.banks)
     return Listing(snapshot, tuple(banks), tuple(blocks.values()))
 
@@ -78,19 +79,19 @@ def _bank_row(
     if len(bank.blocks) == 1 and bank.name == f"memory{bank.blocks[0]}":
         block = blocks[bank.blocks[0]]
         return Row(bank, block.used, block.share, block.code)
-    return _row(snapshot, surveys, bank, bank.name, bank.blocks)
+    return _row(snapshot, surveys, bank, bank_target(snapshot, bank))
 
 
 def _not_looked_at(block: int) -> Survey:
     return Survey(block, unknown=("kinds", "pins"))
 
 
-def _row(snapshot: Snapshot, surveys: Mapping[int, Survey], item: _T, name: str, numbers: Sequence[int]) -> Row[_T]:
-    own = {n: surveys[n] for n in numbers if n in surveys}
-    code = verdict(snapshot, own, resolve(snapshot, name)).code
+def _row(snapshot: Snapshot, surveys: Mapping[int, Survey], item: _T, target: Target) -> Row[_T]:
+    own = {n: surveys[n] for n in target.blocks if n in surveys}
+    code = verdict(snapshot, own, target).code
     kinds = [s.kinds for s in own.values()]
     if any(not k for k in kinds):
-        return Row(item, None, None, None if code in (Code.OK, Code.PINS_UNKNOWN) and own else code)
+        return Row(item, None, None, None if may_go(code) and own else code)
     used = sum(pages for k in kinds for kind, pages in k.items() if kind not in _NO_USE)
     movable = sum(s.to_move for s in own.values())
     return Row(item, used, movable / used if used else None, code)

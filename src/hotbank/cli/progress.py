@@ -11,11 +11,9 @@ from typing import Any
 
 import click
 
-from hotbank.errors import Code
 from hotbank.operate import Event, Outcome
-from hotbank.operate.reasons import EXIT_DONE
+from hotbank.operate.reasons import EXIT_DONE, may_go
 
-GO = (Code.OK, Code.PINS_UNKNOWN, Code.DOMAIN_IN_USE)  # plans that are carried out without force
 Show = Callable[[Event], None]
 
 
@@ -53,7 +51,8 @@ def event_line(event: Event) -> str | None:
     """One event as a line for people, None for those that say nothing new."""
     where = f" memory{event.block}" if event.block is not None else ""
     if event.event == "plan":
-        return f"{event.t:8.3f}  plan: {event.total} pages to move" if event.code in GO else None
+        goes = event.code is not None and may_go(event.code)
+        return f"{event.t:8.3f}  plan: {event.total} pages to move" if goes else None
     if event.event == "step":
         return f"{event.t:8.3f}  {event.step}{where}"
     if event.event == "rollback":

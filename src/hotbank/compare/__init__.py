@@ -249,4 +249,4 @@ class Pair:
 
 def _has_kernel_memory(now: Snapshot, bank: BankStatus) -> bool:
     online = [b for b in now.blocks if b.number in bank.blocks and b.state is BlockState.ONLINE]
-    return any(block.valid_zones != (Zone.MOVABLE,) for block in online)
+    return any(block.zone != Zone.MOVABLE for block in online)

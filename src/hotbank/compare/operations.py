@@ -109,7 +109,7 @@ class Chooser:
     def _ways(self, now: Snapshot) -> dict[str, int]:
         """The words that put a block online; those that may lead into a kernel zone seldom, and never for a whole bank:
         what is in there may never come out again."""
-        free = sum(Zone.MOVABLE in b.valid_zones[:1] or b.state is BlockState.OFFLINE for b in _of_banks(now))
+        free = sum(b.zone == Zone.MOVABLE or b.state is BlockState.OFFLINE for b in _of_banks(now))
         rare = 10 if free > 2 else 0
         return {Online.MOVABLE.value: 60, Online.ONLINE.value: rare, Online.KERNEL.value: rare}
 
@@ -140,7 +140,7 @@ class Chooser:
         """How often to ask for a bank that is in use: kmem is stuck afterwards until a reboot, and virtio-mem tries for
         a minute when something can't move."""
         if route(bank.route).offlines:
-            kernel = any(b.valid_zones[:1] != (Zone.MOVABLE,) for b in now.blocks if b.number in bank.blocks)
+            kernel = any(b.zone != Zone.MOVABLE for b in now.blocks if b.number in bank.blocks)
             return 0.0 if self._pinned or kernel else 0.5
         return 0.03 if route(bank.route).sticks else 0.3
 
@@ -171,7 +171,7 @@ class Chooser:
 
     def _block(self, now: Snapshot) -> int:
         """A block of a bank that comes and goes mostly, there or not; else one from boot."""
-        banks = [n for bank in _movable(now) for n in _numbers(now, bank)]
+        banks = [n for bank in _movable(now) for n in now.blocks_of(bank)]
         boot = [block.number for block in now.blocks if block.number not in banks]
         there = [n for n in banks if now.block(n)]
         pools, weights = (there or banks, boot, banks), (78, 18, 4)
@@ -183,14 +183,10 @@ def _online(now: Snapshot, bank: BankStatus) -> list[int]:
     return [n for n in bank.blocks if (block := now.block(n)) and block.state is BlockState.ONLINE]
 
 
-def _numbers(now: Snapshot, bank: BankStatus) -> range:
-    return range(bank.range.start // now.block_size, bank.range.end // now.block_size)
-
-
 def _movable(now: Snapshot) -> list[BankStatus]:
     return [bank for bank in now.banks if not bank.at_boot]
 
 
 def _of_banks(now: Snapshot) -> list[Block]:
-    numbers = {n for bank in _movable(now) for n in _numbers(now, bank)}
+    numbers = {n for bank in _movable(now) for n in now.blocks_of(bank)}
     return [block for block in now.blocks if block.number in numbers]

@@ -52,7 +52,7 @@ class Attempt:
     @property
     def movable(self) -> bool:
         """True if the block was online in ZONE_MOVABLE."""
-        return self.online and self.block is not None and self.block.valid_zones == (Zone.MOVABLE,)
+        return self.online and self.block is not None and self.block.zone == Zone.MOVABLE
 
     @property
     def evacuates(self) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from hotbank import board as boards
 from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
-from hotbank.errors import CancelPending, KernelError, SwitchError
+from hotbank.errors import CancelPending, Code, KernelError, Refusal, SwitchError
 from hotbank.host import tree as files
 from hotbank.host.klog import listening
 from hotbank.host.ram import Ram
@@ -38,11 +38,13 @@ from hotbank.machine import (
     refuse_dark,
 )
 from hotbank.memory import KIB, BlockState, Online, Power, Range, Zone
+from hotbank.room import starved
 from hotbank.routes import NONE
 from hotbank.sysfs import names, vmstat
 
 SETTLE = 0.5  # seconds for a cancelled offline to let go of its block; the rest of one is for putting back and telling
-LOOK = 0.05  # seconds between two looks at whether there is still room
+LOOK = 0.05  # seconds between two looks at whether there is still room; a full block takes a second and more
+_NO_ROOM = "no room is left for its pages"
 PATIENCE = 60.0  # seconds after which any other write is given up
 
 
@@ -136,19 +138,19 @@ class Host:
         with _log_with_refusals(self._tree):
             self._write(name, how.value, f"{how.value} of memory{block}")
 
-    def offline(self, block: int, deadline: float) -> None:
-        """Write ``offline`` to the block's state; at the deadline the write is cancelled."""
+    def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
+        """Write ``offline`` to the block's state; at the deadline, or when less than ``spare`` pages are left for what
+        moves, the write is cancelled."""
         name = names.block(self._existing(block), "state")
         found = files.block(self._tree, block, self._block_size)
-        self._refuse_without_room(found)
         if self._interrupted == (block, deadline):
             raise KernelError(errno.EINTR, f"offline of memory{block}", detail="it was interrupted before it began")
         self._under_way = block
         try:
             with _log_with_refusals(self._tree):
                 writer = Writer(self._tree.path(name), "offline")
-                ended = self._wait_while_there_is_room(writer, found, deadline)
-                if ended or not self._cancelled(writer, block, deadline):
+                why = self._why_to_end(writer, found, deadline, spare)
+                if why is None or not self._cancelled(writer, block, why):
                     _raise_for(writer.errno, f"offline of memory{block}", "")
         finally:
             self._under_way = None
@@ -203,30 +205,22 @@ class Host:
                 raise KernelError(errno.EINTR, what, detail=f"{detail}, and the kernel still holds the write")
         _raise_for(writer.errno, what, detail)
 
-    def _refuse_without_room(self, block: Block) -> None:
-        """One pass of the kernel moves a whole block before it looks at a signal: once begun it is too late to stop."""
-        zones, pages = files.zones(self._tree), self._block_size // self._page_size
-        if block.state is BlockState.ONLINE and zones and files.starved(zones, pages, _zone(block)):
-            detail = "not tried: no room for its pages, and the kernel would go on until its OOM killer strikes"
-            raise KernelError(errno.ENOMEM, f"offline of memory{block.number}", detail=detail)
-
-    def _wait_while_there_is_room(self, writer: Writer, block: Block, deadline: float) -> bool:
-        """Wait for the write until the deadline, an interruption, or until hardly any memory is left to move pages
-        to: the kernel would go on until its OOM killer strikes. False when it is still pending."""
+    def _why_to_end(self, writer: Writer, block: Block, deadline: float, spare: int) -> str | None:
+        """Wait for the write; None when it returned, else why it is not waited for any longer."""
         while not writer.wait(self._clock, min(deadline, self._clock.now() + LOOK)):
-            starved = files.starved(files.zones(self._tree), origin=_zone(block))
-            if self._interrupted == (block.number, deadline) or starved or self._clock.now() >= deadline:
-                return False
-        return True
+            if self._interrupted == (block.number, deadline):
+                return "it was interrupted"
+            if self._clock.now() >= deadline:
+                return "the deadline passed"
+            if spare and starved(files.zones(self._tree), block.zone, spare):
+                return _NO_ROOM
+        return None
 
-    def _cancelled(self, writer: Writer, block: int, deadline: float) -> bool:
-        """End a write that was interrupted or passed its deadline. True if the block went offline before that, False
-        if the write had returned by itself; raises KernelError when the block is back online (EINTR, or ENOMEM when
-        memory ran out), else CancelPending."""
+    def _cancelled(self, writer: Writer, block: int, why: str) -> bool:
+        """End a write. True if the block went offline before that, False if the write had returned by itself; raises
+        when the block is back online, Refusal(NO_CAPACITY) where room was wanting, else KernelError(EINTR); and
+        CancelPending."""
         what = f"offline of memory{block}"
-        interrupted = self._interrupted == (block, deadline)
-        why = "it was interrupted" if interrupted else "the deadline passed"
-        starved = not interrupted and self._clock.now() < deadline
         writer.cancel()
         until = self._clock.now() + SETTLE
         while writer.pending or files.state(self._tree, block) is BlockState.GOING_OFFLINE:
@@ -236,11 +230,11 @@ class Host:
             self._clock.sleep(0.01)
         if writer.errno != errno.EINTR:
             return False
-        if files.state(self._tree, block) is BlockState.ONLINE:
-            if starved:
-                raise KernelError(errno.ENOMEM, what, detail="no room is left for its pages; the block is back online")
-            raise KernelError(errno.EINTR, what, detail=f"{why}; the block is back online")
-        return True
+        if files.state(self._tree, block) is not BlockState.ONLINE:
+            return True
+        if why is _NO_ROOM:
+            raise Refusal(Code.NO_CAPACITY, f"{what}: {why}; the block is back online")
+        raise KernelError(errno.EINTR, what, detail=f"{why}; the block is back online")
 
     def _pending(self, blocks: tuple[Block, ...]) -> int | None:
         """A block that the kernel holds although no call of ours waits for it."""
@@ -319,10 +313,6 @@ def _block_as_bank(block: Block, ram: Ram) -> BankStatus:
     movable, at_boot = Zone.MOVABLE in block.valid_zones, ram.at_boot(block.range) is not False
     name = f"memory{block.number}"
     return BankStatus.of(name, block.range, (block,), Power.ON, at_boot=at_boot, movable=movable)
-
-
-def _zone(block: Block) -> str:
-    return block.zone or Zone.MOVABLE
 
 
 def _own_board(tree: Tree) -> Board | None:

@@ -22,12 +22,11 @@ from hotbank.host.bankrefs import BankRefs
 from hotbank.host.kcore import RefCounts
 from hotbank.host.ram import Ram
 from hotbank.host.tree import Tree, cma_pages
-from hotbank.machine import Block, Clock, Evidence, Owner, Pages, Survey
+from hotbank.machine import EVIDENCE, Block, Clock, Evidence, Owner, Pages, Survey
 from hotbank.memory import CODE, IMMOVABLE_KINDS, KINDS, BlockState, Kind, Range, Zone
 from hotbank.sysfs import cma, names
 
 CHUNK = 1 << 15  # pages looked at together: no folio is larger, and 4 MiB is all the memory it takes
-EVIDENCE = 16  # pages named for each reason; all of them are counted
 SETTLE = 0.02  # seconds between two samples of reference counts: most references live shorter
 OWNERS_BUDGET = 0.2  # seconds spent on finding who maps the evidence
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 from hotbank import kernels
 from hotbank.errors import FormatError, MachineError
 from hotbank.machine import Block, OnlinePolicy, Pressure, ZoneInfo
-from hotbank.memory import GIB, KIB, BlockState, Range, Zone
+from hotbank.memory import GIB, KIB, BlockState, Range
 from hotbank.sysfs import block as block_files
 from hotbank.sysfs import meminfo, names, parameters, uname, vmstat, zoneinfo
 from hotbank.sysfs.form import Form
@@ -28,7 +28,6 @@ PAGE_SIZES = (4 * KIB, 16 * KIB, 64 * KIB)
 _READ, _LONGEST = 64 * KIB, 16 << 20  # bytes
 _LARGEST_BLOCK = 64 * GIB
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not hold its reader up
-_HIGH = frozenset({Zone.HIGHMEM, Zone.MOVABLE})
 T = TypeVar("T")
 
 
@@ -197,25 +196,6 @@ def node(tree: Tree, number: int) -> int | None:
 def zones(tree: Tree) -> tuple[ZoneInfo, ...]:
     """The populated zones of /proc/zoneinfo; nothing where it can't be read."""
     return tree.value(names.ZONEINFO, zoneinfo.ZONES) or ()
-
-
-def starved(zones: tuple[ZoneInfo, ...], leaving: int = 0, origin: str = Zone.MOVABLE) -> bool:
-    """True if pages that leave a block would take the kernel's own memory, and wake its OOM killer.
-
-    ``leaving``: pages of a whole block that is still to go; its free ones are lost and the others need a place.
-    ``origin``: the block's zone. From ZONE_MOVABLE they go there first, then to the kernel's zones, whose high
-    watermarks must stay free; from a kernel zone they go to kernel zones only (mm/migrate.c,
-    ``alloc_migration_target``). A zone keeps its reserve from them, and free pages of CMA, which they may take, are no
-    help to the kernel; clean file pages can be dropped.
-    """
-    takers = [zone for zone in zones if origin in _HIGH or zone.zone not in _HIGH]
-    room = sum(max(0, zone.free - zone.low - _kept(zone, origin)) + zone.reclaimable for zone in takers)
-    return room - leaving < sum(zone.high for zone in takers if zone.zone != Zone.MOVABLE)
-
-
-def _kept(zone: ZoneInfo, origin: str) -> int:
-    """Free pages that do not count: when the reserve is left, all of it may be CMA's."""
-    return max(zone.cma_free, zone.reserve_movable if origin in _HIGH else zone.reserve_normal)
 
 
 def cma_pages(tree: Tree) -> Iterator[tuple[int, str, int]]:

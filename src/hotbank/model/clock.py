@@ -20,6 +20,7 @@ from hotbank import machine
 from hotbank.board import Keys
 from hotbank.errors import BoardError, Code
 from hotbank.machine import Clock
+from hotbank.memory import SECONDS_PER_PAGE
 
 
 class Alarm(Protocol):
@@ -91,7 +92,7 @@ class Costs:
     """Seconds that work takes. First values: a 128 MiB block on an emulated arm64 (docs/model.md)."""
 
     isolate_block: float = 0.010
-    migrate_page: float = 35e-6
+    migrate_page: float = SECONDS_PER_PAGE
     failed_pass: float = 0.010
     online_block: float = 0.010
     add_bank: float = 0.020

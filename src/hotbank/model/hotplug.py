@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 
-from hotbank.errors import EHWPOISON, CancelPending, KernelError
+from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError, Refusal
 from hotbank.memory import CODE, KINDS, BlockState, Kind, Online, codes
 from hotbank.model.alloc import GFP_MEMMAP, PageAllocator
 from hotbank.model.clock import Costs, ModelClock
@@ -102,19 +102,19 @@ class MemoryHotplug:
 
     # Offline
 
-    def offline(self, number: int, deadline: float) -> None:
-        """``state_store``: evacuate the block and take it offline; give up at ``deadline``.
+    def offline(self, number: int, deadline: float, *, starved: Callable[[], bool] = lambda: False) -> None:
+        """``state_store``: evacuate the block and take it offline; give up at ``deadline``, or when ``starved``.
 
         Raises KernelError: EINVAL (not online, holes, several zones), EBUSY (an unmovable page), a notifier's errno
         (EPERM: arm64's boot memory), EINTR (deadline or ``interrupt``); CancelPending when a page under writeback
-        keeps the kernel from looking at the signal.
+        keeps the kernel from looking at the signal. Refusal(NO_CAPACITY) when ``starved`` said so.
         """
         what = f"offline memory{number}"
         self._begin(what, number, deadline)
         try:
             with self._lock:
                 block = self._start_offline(number, what)
-            self._evacuate(block, deadline, what)
+            self._evacuate(block, deadline, what, starved)
             with self._lock:
                 self._complete_offline(block)
         except CancelPending:
@@ -162,7 +162,7 @@ class MemoryHotplug:
         cma = [f for f in range(start, end, size) if self._frames.migratetype(f) == MigrateType.CMA]
         return min([*found, *cma[:1]], default=None)
 
-    def _evacuate(self, block: MemoryBlock, deadline: float, what: str) -> None:
+    def _evacuate(self, block: MemoryBlock, deadline: float, what: str, starved: Callable[[], bool]) -> None:
         """The loop of ``offline_pages``: pass after pass until nothing is left or a signal is pending."""
         try:
             self._clock.sleep(self._costs.isolate_block)
@@ -170,6 +170,8 @@ class MemoryHotplug:
             while cursor is not None:
                 with self._lock:
                     self._check_signal(block.number, deadline, what)
+                    if starved():
+                        raise Refusal(Code.NO_CAPACITY, f"{what}: no room is left for its pages; it is back online")
                     cursor, seconds = self._pass(block, cursor)
                 self._clock.sleep(seconds)
                 self._wait_writeback(block, deadline, what)

@@ -21,6 +21,7 @@ from hotbank.board import Bank, Board, Domain
 from hotbank.errors import CancelPending, Code, KernelError, SwitchError
 from hotbank.firmware import describe, memory_map
 from hotbank.machine import (
+    EVIDENCE,
     Ability,
     BankStatus,
     Block,
@@ -47,9 +48,9 @@ from hotbank.model.resume import Restored, captured_board
 from hotbank.model.tasks import Tasks
 from hotbank.model.validate import validate
 from hotbank.model.zoning import POLICIES, MemoryBlock, group_of
+from hotbank.room import starved
 from hotbank.routes import route
 
-EVIDENCE = 16  # pages that a survey names; it counts all
 _UNPLUG_LIMIT = 5.0  # seconds that virtio-mem gives a block; its allocations give up by themselves
 _FILE = codes([Kind.FILE])
 _POISONED = codes([Kind.POISONED])
@@ -260,9 +261,16 @@ class Model:
         """Put a block online. Raises KernelError."""
         self.hotplug.online(block, how)
 
-    def offline(self, block: int, deadline: float) -> None:
-        """Evacuate a block and take it offline. Raises KernelError, CancelPending."""
-        self.hotplug.offline(block, deadline)
+    def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
+        """Evacuate a block and take it offline. Raises KernelError, CancelPending, and Refusal(NO_CAPACITY) when less
+        than ``spare`` pages are left for what moves; looked at between passes, where a kernel looks at signals."""
+        self.hotplug.offline(block, deadline, starved=lambda: bool(spare) and self._starved(block, spare))
+
+    def _starved(self, block: int, spare: int) -> bool:
+        """As a host would find out, from the counters of the zones; page cache is counted only where it matters."""
+        zone = self.hotplug.block(block).zone
+        origin = zone.name.value if zone is not None else None
+        return starved(self._zones(clean={}), origin, spare) and starved(self._zones(), origin, spare)
 
     def add(self, bank: str) -> None:
         """Hot-add a bank. Raises KernelError: ENODEV, EOPNOTSUPP (no route), EEXIST, ENOMEM, EBUSY (stuck)."""
@@ -397,8 +405,9 @@ class Model:
             used=used - len(self.allocator.lists.within(start, end)),
         )
 
-    def _zones(self) -> Iterator[ZoneInfo]:
-        clean = self.tasks.clean_pages()
+    def _zones(self, clean: Mapping[int, int] | None = None) -> Iterator[ZoneInfo]:
+        """``clean``: pages of clean cache by the zone's number; None: counted now."""
+        clean = self.tasks.clean_pages() if clean is None else clean
         for zone in sorted(self.allocator.zones, key=lambda zone: (zone.node, zone.start_pfn)):
             if zone.spanned:
                 yield ZoneInfo(

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from hotbank.machine import Machine, Snapshot, Survey
 from hotbank.memory import BlockState
-from hotbank.operate.choice import Choice, choose, joined, together
-from hotbank.operate.plan import Plan, addition, removal, too_late
+from hotbank.operate.choice import Choice, choose
+from hotbank.operate.plan import Plan, addition, joined, removal, together, too_late
 from hotbank.operate.targets import resolve
 from hotbank.operate.verdict import Verdict, verdict
 

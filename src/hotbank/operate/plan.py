@@ -7,21 +7,22 @@ migrated into it, and would have to move a second time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from hotbank.errors import Code
 from hotbank.machine import BankStatus, DomainStatus, Snapshot, Survey
-from hotbank.memory import BlockState, KernelState, Online, Power, Zone
+from hotbank.memory import SECONDS_PER_PAGE, BlockState, KernelState, Online, Power, Zone
+from hotbank.operate import reasons
 from hotbank.operate.reasons import remedy
-from hotbank.operate.targets import Target, block_numbers
+from hotbank.operate.targets import Target
 from hotbank.operate.verdict import SCHEMA, Verdict, verdict
+from hotbank.room import Leaving, leaving_of, must_fit, room
 from hotbank.routes import route
 
-# Measured on emulated arm64 boards (128 MiB blocks, 30,000 pages in 1.1 s, an empty block in 10 to 90 ms).
-_SECONDS_PER_PAGE = 35e-6
+# Measured on emulated arm64 boards (128 MiB blocks, an empty one in 10 to 90 ms).
 _SECONDS_PER_BLOCK = 0.05
 _SECONDS_PER_ADD = 0.05
 _SECONDS_PER_SWITCH = 0.1
@@ -45,7 +46,7 @@ class Action(StrEnum):
 class Step:
     """One step. ``target``: a block as ``memoryN``, a bank or a domain. Expected cost in pages and seconds.
 
-    ``fact``: why it is so, in words, where the action does not say.
+    ``fact``: why it is so, in words, where the action does not say. ``leaving``: what an offline takes along.
     """
 
     action: Action
@@ -54,6 +55,7 @@ class Step:
     pages: int = 0
     seconds: float = 0.0
     fact: str = ""
+    leaving: Leaving | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Plan:
     @property
     def impossible(self) -> bool:
         """True if carrying it out is proven to fail."""
-        return self.code not in (Code.OK, Code.PINS_UNKNOWN, Code.DOMAIN_IN_USE)
+        return not reasons.may_go(self.code)
 
     def document(self) -> dict[str, Any]:
         """The JSON of ``hotbank plan --json``."""
@@ -108,17 +110,61 @@ def removal(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -
     answer = verdict(snapshot, surveys, target)
     code, fact = answer.code, answer.fact
     if not answer.impossible and snapshot.pending is not None:
-        code, fact = Code.CANCEL_PENDING, f"memory{snapshot.pending} is still held by a cancelled offline"
+        code, fact = Code.CANCEL_PENDING, reasons.still_held(snapshot.pending)
     steps = _offline_steps(snapshot, surveys, target)
-    if _is_whole(target):
-        assert target.bank is not None
+    if target.bank is not None and target.whole:
         steps += _leave_steps(snapshot, target.bank)
     kept = next((s for s in steps if s.action is Action.KEEP_POWER), None)
     if code is Code.OK and kept is not None:
         code, fact = Code.DOMAIN_IN_USE, kept.fact
     banks = (target.bank.name,) if target.bank is not None else ()
-    plan = Plan(snapshot.machine, "remove", target.name, banks, target.blocks, steps, code, fact)
-    return _with(plan, answer)
+    return Plan(snapshot.machine, "remove", target.name, banks, target.blocks, steps, code, fact, remedy(code), answer)
+
+
+def together(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: Sequence[Target]) -> Plan:
+    """One removal of several banks and blocks: all blocks offline, emptiest first, then the banks out, then dark."""
+    taken = {t.bank.name for t in targets if t.bank is not None and t.whole}
+    banks = (replace(b, kernel=KernelState.ABSENT) if b.name in taken else b for b in snapshot.banks)
+    after = replace(snapshot, banks=tuple(banks))
+    parts = [removal(after, {n: surveys[n] for n in t.blocks if n in surveys}, t) for t in targets]
+    plan = joined(parts)
+    plan = replace(plan, steps=_in_order(plan.steps))
+    return _judged(snapshot, {n: surveys[n] for n in plan.blocks if n in surveys}, plan, parts)
+
+
+def joined(parts: Sequence[Plan]) -> Plan:
+    """One plan of several, in their order, each step once; its reason is the first that any of them has."""
+    doubtful = [part for part in parts if part.code is not Code.OK]
+    first = min(doubtful or parts, key=lambda part: not part.impossible)
+    return replace(
+        first,
+        target=", ".join(dict.fromkeys(part.target for part in parts)),
+        banks=tuple(dict.fromkeys(name for part in parts for name in part.banks)),
+        blocks=tuple(dict.fromkeys(n for part in parts for n in part.blocks)),
+        steps=tuple(dict.fromkeys(step for part in parts for step in part.steps)),
+        verdict=first.verdict if len(parts) == 1 else None,
+    )
+
+
+def _judged(snapshot: Snapshot, surveys: Mapping[int, Survey], plan: Plan, parts: Sequence[Plan]) -> Plan:
+    """Parts that can leave one by one must fit into what stays together."""
+    if plan.impossible or len(parts) == 1:
+        return plan
+    leaving = leaving_of(snapshot, surveys)
+    needs, there = must_fit(leaving), room(snapshot.zones, leaving)
+    if needs > there:
+        code = Code.NO_CAPACITY
+        return replace(plan, code=code, fact=reasons.no_room(needs, there), remedy=remedy(code))
+    return replace(plan, fact=reasons.fits(plan.pages, needs, there)) if plan.code is Code.OK else plan
+
+
+_ORDER = {Action.OFFLINE: 0, Action.REMOVE: 1}
+
+
+def _in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Each step once: as long as a block is online, pages of the others may move into it, so all go offline first."""
+    once = dict.fromkeys(steps)
+    return tuple(sorted(once, key=lambda s: (_ORDER.get(s.action, 2), s.pages, s.block or 0)))
 
 
 def too_late(snapshot: Snapshot, target: Target, fact: str) -> Plan:
@@ -155,34 +201,16 @@ def others_in_kernel(snapshot: Snapshot, domain: DomainStatus, bank: str) -> tup
     return tuple(m.name for m in mates if m is not None and m.kernel is not KernelState.ABSENT)
 
 
-def _is_whole(target: Target) -> bool:
-    return target.bank is not None and target.name == target.bank.name
-
-
-def _with(plan: Plan, answer: Verdict) -> Plan:
-    return Plan(
-        plan.machine,
-        plan.verb,
-        plan.target,
-        plan.banks,
-        plan.blocks,
-        plan.steps,
-        plan.code,
-        plan.fact,
-        remedy(plan.code),
-        answer,
-    )
-
-
 def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> tuple[Step, ...]:
-    online = [n for n in target.blocks if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE]
-    emptiest_first = sorted(online, key=lambda n: (surveys[n].to_move, n))
-    return tuple(_offline_step(n, surveys[n].to_move) for n in emptiest_first)
+    blocks = [b for n in target.blocks if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE]
+    leaving = {block.number: Leaving.of(block, surveys[block.number]) for block in blocks}
+    emptiest_first = sorted(leaving, key=lambda n: (leaving[n].to_move, n))
+    return tuple(_offline_step(n, leaving[n]) for n in emptiest_first)
 
 
-def _offline_step(number: int, pages: int) -> Step:
-    seconds = _SECONDS_PER_BLOCK + pages * _SECONDS_PER_PAGE
-    return Step(Action.OFFLINE, f"memory{number}", number, pages, seconds)
+def _offline_step(number: int, leaving: Leaving) -> Step:
+    seconds = _SECONDS_PER_BLOCK + leaving.to_move * SECONDS_PER_PAGE
+    return Step(Action.OFFLINE, f"memory{number}", number, leaving.to_move, seconds, leaving=leaving)
 
 
 def _leave_steps(snapshot: Snapshot, bank: BankStatus) -> tuple[Step, ...]:
@@ -220,8 +248,8 @@ def _shared(snapshot: Snapshot, domain: DomainStatus, bank: BankStatus) -> str:
 
 def _blocks_to_be(snapshot: Snapshot, target: Target) -> tuple[int, ...]:
     """All blocks that the bank has when it is in the kernel."""
-    if target.bank is not None and _is_whole(target):
-        return tuple(block_numbers(snapshot, target.bank))
+    if target.bank is not None and target.whole:
+        return tuple(snapshot.blocks_of(target.bank))
     return target.blocks
 
 
@@ -246,9 +274,9 @@ def _online_steps(snapshot: Snapshot, blocks: tuple[int, ...]) -> tuple[Step, ..
 def _add_verdict(snapshot: Snapshot, target: Target) -> tuple[Code, str]:
     bank = target.bank
     if snapshot.pending is not None:
-        return Code.CANCEL_PENDING, f"memory{snapshot.pending} is still held by a cancelled offline"
+        return Code.CANCEL_PENDING, reasons.still_held(snapshot.pending)
     if bank is not None and bank.kernel is KernelState.STUCK:
-        return Code.STUCK, f"{bank.name} is stuck: half out of the kernel until the next boot"
+        return Code.STUCK, reasons.stuck(bank.name)
     wrong = _in_kernel_zone(snapshot, _blocks_to_be(snapshot, target))
     if wrong is not None:
         return Code.NOT_MOVABLE_ZONE, f"memory{wrong} is online in a kernel zone already"
@@ -267,4 +295,4 @@ def _absent_verdict(snapshot: Snapshot, bank: BankStatus) -> tuple[Code, str]:
 
 def _in_kernel_zone(snapshot: Snapshot, blocks: tuple[int, ...]) -> int | None:
     present = [b for n in blocks if (b := snapshot.block(n)) is not None and b.state is BlockState.ONLINE]
-    return next((b.number for b in present if b.valid_zones[:1] != (Zone.MOVABLE,)), None)
+    return next((b.number for b in present if b.zone != Zone.MOVABLE), None)

@@ -11,6 +11,7 @@ import errno
 
 from hotbank.errors import EHWPOISON, Code, HotbankError, KernelError
 
+MAY_GO = frozenset({Code.OK, Code.PINS_UNKNOWN, Code.DOMAIN_IN_USE})
 EXIT_DONE, EXIT_FAILED, EXIT_PARTLY, EXIT_INTERRUPTED = 0, 1, 64, 130
 
 _BY_ERRNO = {
@@ -59,6 +60,38 @@ _REMEDIES = {
     Code.UNSUPPORTED: "give the bank a route that can do it (driver, kmem, probe)",
     Code.NO_MACHINE: "hotbank recover once the machine answers again",
 }
+
+
+def may_go(code: Code) -> bool:
+    """True for the reasons that do not prove that it fails: what has one of them is carried out without force."""
+    return code in MAY_GO
+
+
+# Lines that several rooms say.
+
+
+def stuck(bank: str) -> str:
+    """Of a bank that its route took half out."""
+    return f"{bank} is stuck: half out of the kernel until the next boot"
+
+
+def still_held(block: int) -> str:
+    """Of a block that the kernel has not let go of."""
+    return f"memory{block} is still held by a cancelled offline"
+
+
+def no_room(needs: int, room: int) -> str:
+    """Pages that need a place, and the places that there are."""
+    return f"{needs} pages have to move and the memory that stays has room for {room}"
+
+
+def fits(to_move: int, needs: int, room: int) -> str:
+    """The same where there is room. Clean page cache moves where it can, and is dropped where it can't."""
+    cache = f" ({needs} of them need room, the others are clean cache)" if needs < to_move else ""
+    return f"{to_move} pages to move{cache}, room for {room}"
+
+
+# From refusals to reasons, and from reasons to what helps.
 
 
 def remedy(code: Code) -> str:

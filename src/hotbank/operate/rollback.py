@@ -13,10 +13,10 @@ from dataclasses import replace
 from hotbank.errors import CancelPending, HotbankError
 from hotbank.machine import Block, Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Online, Power, Zone
+from hotbank.operate.capacity import leaving_now, spare_for
 from hotbank.operate.journal import Before, BlockBefore, Journaled
 from hotbank.operate.plan import Action
 from hotbank.operate.power import ask, darken, switch_on
-from hotbank.operate.targets import block_numbers
 
 _PASSES = 2  # a refusal that was only a moment's is healed by asking once more
 
@@ -38,7 +38,7 @@ def _block_before(block: Block) -> BlockBefore:
 
 
 def _zone(block: Block) -> str | None:
-    return block.valid_zones[0] if block.valid_zones else None
+    return block.zone
 
 
 class Rollback:
@@ -134,7 +134,11 @@ class Rollback:
 
     def _offline(self, number: int) -> bool:
         deadline = self._machine.clock.now() + self._grace
-        return self._do(Action.OFFLINE, f"memory{number}", number, lambda m: m.offline(number, deadline))
+
+        def offline(machine: Machine) -> None:
+            machine.offline(number, deadline, spare=spare_for(machine, f"memory{number}", leaving_now(machine, number)))
+
+        return self._do(Action.OFFLINE, f"memory{number}", number, offline)
 
     def _do(self, step: str, target: str, block: int | None, call: Callable[[Machine], object]) -> bool:
         """One act; False when it failed. A cancelled offline that the kernel still holds ends the whole attempt."""
@@ -193,7 +197,7 @@ def touched_by(snapshot: Snapshot, step: str, target: str) -> set[int]:
     """Blocks that the act may change: adding or removing a bank touches all of it, a switch touches none."""
     if step in (Action.ADD, Action.REMOVE):
         status = snapshot.bank(target)
-        return set(block_numbers(snapshot, status)) if status is not None else set()
+        return set(snapshot.blocks_of(status)) if status is not None else set()
     return {int(target.removeprefix("memory"))} if _is_block(target) else set()
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hotbank.errors import Code, Refusal
 from hotbank.machine import Machine
 from hotbank.memory import BlockState, KernelState, Online, Power, Zone
+from hotbank.operate.capacity import spare_for
 from hotbank.operate.journal import Journaled
 from hotbank.operate.plan import Action, Step, policy_is_safe
 from hotbank.operate.power import darken, switch_on
@@ -32,12 +33,13 @@ class Steps:
     """Carries out single steps.
 
     ``leaving``: banks that are to be out before a domain goes dark. ``deadline``: gives the moment at which an offline
-    that begins now is cancelled.
+    that begins now is cancelled. ``force``: an offline may take the last of the memory.
     """
 
     journaled: Journaled
     leaving: tuple[str, ...]
     deadline: Callable[[], float]
+    force: bool = False
 
     def carry_out(self, step: Step) -> Done:
         """Do it. Raises HotbankError when it did not come about, CancelPending when the kernel has not let go."""
@@ -62,8 +64,9 @@ class Steps:
 
     def _offline(self, step: Step) -> Done:
         number = number_of(step)
+        spare = spare_for(self._machine, step.target, step.leaving) if step.leaving and not self.force else 0
         with self.journaled(step.action, step.target) as machine:
-            machine.offline(number, self.deadline())
+            machine.offline(number, self.deadline(), spare=spare)
             block = machine.snapshot().block(number)
             if block is not None and block.state is not BlockState.OFFLINE:
                 raise Refusal(Code.RACED, f"{step.target} went offline and is {block.state} again")
@@ -136,7 +139,7 @@ class Steps:
         block = self._machine.snapshot().block(number)
         if block is None or block.state is not BlockState.ONLINE:
             raise Refusal(Code.RACED, f"memory{number} was set online and is not")
-        if block.valid_zones[:1] != (Zone.MOVABLE,):
+        if block.zone != Zone.MOVABLE:
             raise Refusal(Code.NOT_MOVABLE_ZONE, f"memory{number} came up in zone {'/'.join(block.valid_zones)}")
 
 

@@ -6,9 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from hotbank.errors import Code, Refusal
-from hotbank.machine import BankStatus, Snapshot
-from hotbank.operate.reasons import remedy
+from hotbank.machine import BankStatus, Snapshot, no_such
 
 _BLOCK_NAME = re.compile(r"(?:memory)?([0-9]+)")
 
@@ -21,23 +19,28 @@ class Target:
     bank: BankStatus | None
     blocks: tuple[int, ...]
 
+    @property
+    def whole(self) -> bool:
+        """True for a bank, False for a block of one."""
+        return self.bank is not None and self.name == self.bank.name
+
 
 def resolve(snapshot: Snapshot, name: str | int) -> Target:
     """The bank of that name, or the block (``4``, ``"4"``, ``"memory4"``). Raises Refusal(NO_SUCH_BANK)."""
     bank = snapshot.bank(str(name))
     if bank is not None:
-        present = {b.number for b in snapshot.blocks}
-        return Target(bank.name, bank, tuple(n for n in block_numbers(snapshot, bank) if n in present))
+        return bank_target(snapshot, bank)
     match = _BLOCK_NAME.fullmatch(str(name))
-    if match is not None and snapshot.block(int(match[1])) is not None:
-        number = int(match[1])
-        owner = next((b for b in snapshot.banks if number in block_numbers(snapshot, b)), None)
-        return Target(f"memory{number}", owner, (number,))
-    known = ", ".join(b.name for b in snapshot.banks) or "none"
-    code = Code.NO_SUCH_BANK
-    raise Refusal(code, f"{snapshot.machine} has no bank or block {name!r}; banks: {known}", remedy=remedy(code))
+    if match is None or snapshot.block(int(match[1])) is None:
+        raise no_such(snapshot.machine, "bank or block", repr(name), [b.name for b in snapshot.banks])
+    return block_target(snapshot, int(match[1]))
 
 
-def block_numbers(snapshot: Snapshot, bank: BankStatus) -> range:
-    """Numbers of all blocks that the bank touches, in the kernel or not: physical address / block size."""
-    return range(bank.range.start // snapshot.block_size, -(-bank.range.end // snapshot.block_size))
+def bank_target(snapshot: Snapshot, bank: BankStatus) -> Target:
+    """A whole bank."""
+    return Target(bank.name, bank, tuple(block.number for block in snapshot.present(bank)))
+
+
+def block_target(snapshot: Snapshot, number: int) -> Target:
+    """One block that the kernel has, whatever bank it lies in."""
+    return Target(f"memory{number}", snapshot.bank_at(number), (number,))

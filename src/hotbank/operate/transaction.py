@@ -119,7 +119,7 @@ class Transaction:
         before = self._find(snapshot)
         journaled = Journaled(self._machine, self._journal, self._journal.begin(before))
         back = Rollback(journaled, before, grace=self._limits.grace, on_act=self._tell_rollback)
-        steps = Steps(journaled, self._plan.banks, self._next_deadline)
+        steps = Steps(journaled, self._plan.banks, self._next_deadline, self._force)
         try:
             ended = self._forward(snapshot, steps)
         except CancelPending as e:
@@ -222,7 +222,7 @@ class Transaction:
             return set()
         snapshot = self._machine.snapshot()
         online = [b for n in self._touched if (b := snapshot.block(n)) and b.state is BlockState.ONLINE]
-        wrong = {b.number for b in online if b.valid_zones[:1] != (Zone.MOVABLE,)}
+        wrong = {b.number for b in online if b.zone != Zone.MOVABLE}
         return wrong if len(online) > len(wrong) else self._touched
 
     def _differs(self, before: Before) -> bool:

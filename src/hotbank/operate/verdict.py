@@ -10,21 +10,18 @@ or for want of room and tries for ever.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hotbank.errors import Code
-from hotbank.machine import BankStatus, Block, Evidence, Owner, Snapshot, Survey, ZoneInfo
+from hotbank.machine import EVIDENCE, BankStatus, Evidence, Owner, Snapshot, Survey
 from hotbank.memory import KernelState, Kind, Zone
-from hotbank.operate.reasons import remedy
+from hotbank.operate import reasons
 from hotbank.operate.targets import Target
+from hotbank.room import leaving_of, must_fit, room
 
 SCHEMA = 1
-_EVIDENCE = 16
-_KERNEL = frozenset({Zone.DMA, Zone.DMA32, Zone.NORMAL})
-_HIGH = frozenset({Zone.HIGHMEM, Zone.MOVABLE})
-_MIGRATABLE = _KERNEL | _HIGH
 _AT_ISOLATION = (Code.UNMOVABLE, Code.CMA, Code.HUGETLB)
 _AT_MIGRATION = (Code.PINNED,)
 _AT_RETURN = (Code.POISONED,)  # the block leaves, but can't be put online again (EHWPOISON)
@@ -32,10 +29,12 @@ _AT_RETURN = (Code.POISONED,)  # the block leaves, but can't be put online again
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer. ``needs``: pages to carry elsewhere; ``room``: pages that fit there; ``fact``: one line in words.
+    """The answer. ``fact``: one line in words.
 
-    ``kinds``: pages by kind over all surveyed blocks. ``blocked``: pages that can't move, the first of them
-    in ``evidence``. ``unknown``: what the surveys could not see.
+    ``to_move``: pages to carry elsewhere. ``needs``: those of them that need a place there, which clean page cache does
+    not; ``room``: places that there are, never less than ``needs`` of an OK. ``kinds``: pages by kind over all surveyed
+    blocks. ``blocked``: pages that can't move, the first of them in ``evidence``. ``unknown``: what the surveys could
+    not see.
     """
 
     target: str
@@ -44,6 +43,7 @@ class Verdict:
     evidence: tuple[Evidence, ...] = ()
     blocked: int = 0
     kinds: Mapping[Kind, int] = field(default_factory=dict)
+    to_move: int = 0
     needs: int = 0
     room: int = 0
     unknown: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Verdict:
     @property
     def impossible(self) -> bool:
         """True if a survey proves that the removal fails. What could not be seen proves nothing."""
-        return self.code not in (Code.OK, Code.PINS_UNKNOWN)
+        return not reasons.may_go(self.code)
 
     def document(self, machine: str) -> dict[str, Any]:
         """The JSON of ``hotbank explain --json``."""
@@ -72,62 +72,48 @@ class Verdict:
 
 def verdict(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> Verdict:
     """What will happen if the target is taken away now. ``surveys``: of its online blocks, see look.py."""
-    kinds = Counter[Kind]()
-    for survey in surveys.values():
-        kinds.update(survey.kinds)
-    needs = sum(s.to_move for s in surveys.values())
-    room = room_for(snapshot, surveys)
-    unknown = _unknown(snapshot, surveys)
-    code, fact, evidence = _reason(snapshot, surveys, target, needs, room, unknown)
-    blocked = sum(s.blocked for s in surveys.values())
-    help_ = remedy(code)
-    return Verdict(target.name, code, fact, evidence[:_EVIDENCE], blocked, dict(kinds), needs, room, unknown, help_)
+    case = _Case(snapshot, surveys, target)
+    answer = _reason(case)
+    return Verdict(
+        target.name,
+        answer.code,
+        answer.fact,
+        answer.evidence[:EVIDENCE],
+        sum(s.blocked for s in surveys.values()),
+        case.kinds(),
+        case.to_move,
+        case.needs,
+        case.room,
+        case.unknown,
+        reasons.remedy(answer.code),
+    )
 
 
-def room_for(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> int:
-    """Pages that the memory which stays can take: down to each zone's min watermark, once its clean cache is dropped.
+class _Case:
+    """The question, and the numbers that several answers need."""
 
-    A zone gives ``max(0, free - min - reserve + clean page cache)``, free pages and cache without what lies in the
-    leaving blocks (mm/page_alloc.c, ``__zone_watermark_ok``; mm/vmscan.c reclaims for ``__GFP_RETRY_MAYFAIL``).
-    """
-    allowed = zones_for(snapshot, surveys)
-    return sum(_room_in(zone, snapshot, surveys, allowed) for zone in snapshot.zones if zone.zone in allowed)
+    def __init__(self, snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> None:
+        leaving = leaving_of(snapshot, surveys)
+        self.snapshot, self.surveys, self.target = snapshot, surveys, target
+        self.to_move = sum(survey.to_move for survey in surveys.values())
+        self.needs, self.room = must_fit(leaving), room(snapshot.zones, leaving)
+        self.unknown = _unknown(snapshot, surveys)
 
-
-def spare_in(zone: ZoneInfo, allowed: frozenset[Zone]) -> int:
-    """Free pages that a zone gives to pages which may go to the allowed zones; below 0 it has first to get some."""
-    return zone.free - zone.min - (zone.reserve_movable if Zone.MOVABLE in allowed else zone.reserve_normal)
-
-
-def zones_for(snapshot: Snapshot, blocks: Iterable[int]) -> frozenset[Zone]:
-    """Zones that take the pages of all these blocks.
-
-    Pages of a kernel zone can only go to kernel zones (mm/memory_hotplug.c, ``do_migrate_range``), so one such block
-    leaves Movable and HighMem out.
-    """
-    return _MIGRATABLE if all(_zone(snapshot, n) in _HIGH for n in blocks) else _KERNEL
+    def kinds(self) -> dict[Kind, int]:
+        """Pages by kind over all blocks."""
+        kinds = Counter[Kind]()
+        for survey in self.surveys.values():
+            kinds.update(survey.kinds)
+        return dict(kinds)
 
 
-def must_fit(surveys: Mapping[int, Survey]) -> int:
-    """Pages that need a place elsewhere. Clean page cache needs none: where there is no room for it, it is dropped."""
-    return sum(s.to_move - (s.clean or 0) for s in surveys.values())
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Why not, or OK."""
 
-
-def _room_in(zone: ZoneInfo, snapshot: Snapshot, surveys: Mapping[int, Survey], allowed: frozenset[Zone]) -> int:
-    leaving = [s for n, s in surveys.items() if (b := snapshot.block(n)) and lies_in(b, zone)]
-    spare = spare_in(zone, allowed) - sum(s.kinds.get(Kind.FREE, 0) for s in leaving)
-    clean = zone.reclaimable - sum(s.clean if s.clean is not None else s.kinds.get(Kind.FILE, 0) for s in leaving)
-    return max(0, spare + max(0, clean))
-
-
-def _zone(snapshot: Snapshot, number: int) -> str | None:
-    block = snapshot.block(number)
-    return block.valid_zones[0] if block is not None and block.valid_zones else None
-
-
-def lies_in(block: Block, zone: ZoneInfo) -> bool:
-    """True if an online block is in the zone, as far as its node is known."""
-    return zone.zone in block.valid_zones[:1] and (block.node is None or block.node == zone.node)
+    code: Code
+    fact: str
+    evidence: tuple[Evidence, ...] = ()
 
 
 def _unknown(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> tuple[str, ...]:
@@ -138,63 +124,69 @@ def _unknown(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> tuple[str, ..
     return tuple(sorted(missing))
 
 
-_Answer = tuple[Code, str, tuple[Evidence, ...]]
-
-
-def _reason(
-    snapshot: Snapshot,
-    surveys: Mapping[int, Survey],
-    target: Target,
-    needs: int,
-    room: int,
-    unknown: tuple[str, ...],
-) -> _Answer:
-    held = _held(snapshot, target)
+def _reason(case: _Case) -> _Answer:
+    """The first that speaks against it, in the order in which the kernel would come to it."""
+    held = _held(case)
     if held is not None:
         return held
-    if not surveys:
-        return Code.OK, f"{target.name}: nothing to do, no block of it is online", ()
-    boot = _boot(snapshot, surveys, target)
-    checks = (
-        _shape(snapshot, surveys),
-        _with_boot(_pages(surveys, _AT_ISOLATION), boot),
-        boot,
-        _board(target),
-        _pages(surveys, _AT_MIGRATION),
-        _room(must_fit(surveys), room),
-        _pages(surveys, _AT_RETURN),
-        _pins(unknown),
+    if not case.surveys:
+        return _Answer(Code.OK, f"{case.target.name}: nothing to do, no block of it is online")
+    checks: tuple[Callable[[_Case], _Answer | None], ...] = (
+        _shape,
+        _at_isolation,
+        _boot,
+        _board,
+        _at_migration,
+        _room,
+        _at_return,
+        _pins,
     )
-    first = next((answer for answer in checks if answer is not None), None)
-    return first or _can_leave(snapshot, target, needs, room)
+    answers = (check(case) for check in checks)
+    return next((answer for answer in answers if answer is not None), None) or _can_leave(case)
 
 
-def _held(snapshot: Snapshot, target: Target) -> _Answer | None:
-    if target.bank is not None and target.bank.kernel is KernelState.STUCK:
-        return Code.STUCK, f"{target.bank.name} is stuck: half out of the kernel until the next boot", ()
-    if snapshot.pending is not None and snapshot.pending in target.blocks:
-        return Code.CANCEL_PENDING, f"memory{snapshot.pending} is still held by a cancelled offline", ()
+def _held(case: _Case) -> _Answer | None:
+    bank, pending = case.target.bank, case.snapshot.pending
+    if bank is not None and bank.kernel is KernelState.STUCK:
+        return _Answer(Code.STUCK, reasons.stuck(bank.name))
+    if pending is not None and pending in case.target.blocks:
+        return _Answer(Code.CANCEL_PENDING, reasons.still_held(pending))
     return None
 
 
-def _shape(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> _Answer | None:
-    for number, survey in surveys.items():
+def _shape(case: _Case) -> _Answer | None:
+    for number, survey in case.surveys.items():
         if survey.holes:
-            return Code.HOLES, f"memory{number} has holes: part of it is no memory", ()
-    for number in surveys:
-        block = snapshot.block(number)
+            return _Answer(Code.HOLES, f"memory{number} has holes: part of it is no memory")
+    for number in case.surveys:
+        block = case.snapshot.block(number)
         if block is not None and block.valid_zones == ("none",):
-            return Code.MULTI_ZONE, f"memory{number} spans several zones (valid_zones is none)", ()
+            return _Answer(Code.MULTI_ZONE, f"memory{number} spans several zones (valid_zones is none)")
     return None
 
 
-def _pages(surveys: Mapping[int, Survey], stage: tuple[Code, ...]) -> _Answer | None:
+def _at_isolation(case: _Case) -> _Answer | None:
+    """The kernel looks at the pages before it asks the notifiers; whoever frees them should know that it helps
+    nothing where boot memory never leaves."""
+    pages, boot = _pages(case, _AT_ISOLATION), _boot(case)
+    return replace(pages, fact=f"{pages.fact}; and {boot.fact}") if pages is not None and boot is not None else pages
+
+
+def _at_migration(case: _Case) -> _Answer | None:
+    return _pages(case, _AT_MIGRATION)
+
+
+def _at_return(case: _Case) -> _Answer | None:
+    return _pages(case, _AT_RETURN)
+
+
+def _pages(case: _Case, stage: tuple[Code, ...]) -> _Answer | None:
     for code in stage:
-        evidence = tuple(e for s in surveys.values() for e in s.blocking if e.why is code)
+        evidence = tuple(e for s in case.surveys.values() for e in s.blocking if e.why is code)
         if evidence:
-            first, number = evidence[0], next(n for n, s in surveys.items() if evidence[0] in s.blocking)
+            first, number = evidence[0], next(n for n, s in case.surveys.items() if evidence[0] in s.blocking)
             fact = f"memory{number}: pfn {first.pfn:#x} is {first.kind}{_by(first.owner)}: {_WHY[code]}"
-            return code, fact, evidence
+            return _Answer(code, fact, evidence)
     return None
 
 
@@ -214,30 +206,24 @@ def _by(owner: Owner | None) -> str:
     return " of " + " ".join(n for n in names if n) if any(names) else ""
 
 
-def _boot(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> _Answer | None:
-    if snapshot.boot_memory_leaves is not False:
+def _boot(case: _Case) -> _Answer | None:
+    if case.snapshot.boot_memory_leaves is not False:
         return None
-    for number, survey in surveys.items():
-        there = survey.boot if survey.boot is not None else target.bank is not None and target.bank.at_boot
+    bank = case.target.bank
+    for number, survey in case.surveys.items():
+        there = survey.boot if survey.boot is not None else bank is not None and bank.at_boot
         if there:
-            return Code.BOOT_MEMORY, f"memory{number} was there at boot, and {snapshot.arch} never lets it go", ()
+            fact = f"memory{number} was there at boot, and {case.snapshot.arch} never lets it go"
+            return _Answer(Code.BOOT_MEMORY, fact)
     return None
 
 
-def _with_boot(pages: _Answer | None, boot: _Answer | None) -> _Answer | None:
-    """The kernel looks at the pages first; whoever frees them should know that it helps nothing."""
-    if pages is None or boot is None:
-        return pages
-    code, fact, evidence = pages
-    return code, f"{fact}; and {boot[1]}", evidence
-
-
-def _board(target: Target) -> _Answer | None:
+def _board(case: _Case) -> _Answer | None:
     """The board's word on a whole bank. A single block, in whatever zone, may go if its pages can."""
-    bank = target.bank
-    if bank is None or bank.movable or target.name != bank.name or _is_a_block(bank):
+    bank = case.target.bank
+    if bank is None or bank.movable or not case.target.whole or _is_a_block(bank):
         return None
-    return Code.NOT_MOVABLE_ZONE, f"the board does not call {bank.name} movable", ()
+    return _Answer(Code.NOT_MOVABLE_ZONE, f"the board does not call {bank.name} movable")
 
 
 def _is_a_block(bank: BankStatus) -> bool:
@@ -245,26 +231,28 @@ def _is_a_block(bank: BankStatus) -> bool:
     return len(bank.blocks) == 1 and bank.name == f"memory{bank.blocks[0]}"
 
 
-def _can_leave(snapshot: Snapshot, target: Target, needs: int, room: int) -> _Answer:
-    zones = {b.valid_zones[0] for n in target.blocks if (b := snapshot.block(n)) and b.valid_zones}
-    fact = f"{target.name} can leave: {needs} pages to move, room for {room}"
-    if zones - {Zone.MOVABLE}:
-        fact += f"; zone {sorted(zones)[0]} may give it pages that can't move at any time"
-    return Code.OK, fact, ()
-
-
-def _room(pages: int, room: int) -> _Answer | None:
-    if pages <= room:
+def _room(case: _Case) -> _Answer | None:
+    if case.needs <= case.room:
         return None
-    return Code.NO_CAPACITY, f"{pages} pages have to move and the memory that stays has room for {room}", ()
+    return _Answer(Code.NO_CAPACITY, reasons.no_room(case.needs, case.room))
 
 
-def _pins(unknown: tuple[str, ...]) -> _Answer | None:
-    if Code.PINS_UNKNOWN.value not in unknown:
+def _pins(case: _Case) -> _Answer | None:
+    if Code.PINS_UNKNOWN.value not in case.unknown:
         return None
-    if "kinds" in unknown:
-        return Code.PINS_UNKNOWN, "neither what its pages hold nor their pins can be seen here", ()
-    return Code.PINS_UNKNOWN, "nothing seen speaks against it, but pins can't be seen here", ()
+    if "kinds" in case.unknown:
+        return _Answer(Code.PINS_UNKNOWN, "neither what its pages hold nor their pins can be seen here")
+    return _Answer(Code.PINS_UNKNOWN, "nothing seen speaks against it, but pins can't be seen here")
+
+
+def _can_leave(case: _Case) -> _Answer:
+    blocks = (case.snapshot.block(number) for number in case.target.blocks)
+    zones = {block.zone for block in blocks if block is not None and block.zone is not None} - {Zone.MOVABLE}
+    fact = f"{case.target.name} can leave: {reasons.fits(case.to_move, case.needs, case.room)}"
+    if zones:
+        names, verb = " and ".join(sorted(zones)), "zone" if len(zones) == 1 else "zones"
+        fact += f"; {verb} {names} may give it pages that can't move at any time"
+    return _Answer(Code.OK, fact)
 
 
 def _evidence(evidence: Evidence) -> dict[str, Any]:

@@ -150,7 +150,7 @@ class Job:
         self._look_takes = max(self._look_takes, self._machine.clock.now() - began)
         return survey
 
-    def _offline(self, block: int, deadline: float) -> None:
+    def _offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
         """An offline that does not even begin when the order to stop has overtaken it.
 
         A worker that knows of the order is rolling back: its offlines are done.
@@ -160,7 +160,7 @@ class Job:
                 raise KernelError(errno.EINTR, f"offline memory{block}")
             self._offlining = (block, deadline)
         with self._watching(block, deadline):
-            self._machine.offline(block, deadline)
+            self._machine.offline(block, deadline, spare=spare)
 
     @contextmanager
     def _watching(self, block: int, deadline: float) -> Iterator[None]:

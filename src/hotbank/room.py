@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Room: what must move when blocks leave, and what has room for it. One arithmetic for verdict, choice, transaction and
+what an offline must leave free. Pure functions of zones and surveys; everything in pages.
+
+A kernel moves pages until a zone's free pages are down to its min watermark and to what it keeps for others
+(``capacity``; mm/page_alloc.c, ``__zone_watermark_ok``), dropping clean page cache on the way (mm/vmscan.c, for
+``__GFP_RETRY_MAYFAIL``). There its own next allocation wakes the OOM killer. So what hotbank begins without force stops
+where the kernel's own zones still have their high watermark free (``room``), and the difference is what the machine is
+told to keep meanwhile (``spare``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from hotbank.machine import Block, Snapshot, Survey, ZoneInfo
+from hotbank.memory import Kind, Zone
+
+KERNEL_ZONES = frozenset({Zone.DMA, Zone.DMA32, Zone.NORMAL})
+HIGH_ZONES = frozenset({Zone.HIGHMEM, Zone.MOVABLE})
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """What one block takes along, and from which zone and node; None: unknown.
+
+    ``to_move``: pages that migration carries. ``must_fit``: those that need a place elsewhere; clean page cache needs
+    none, for where there is no room it is dropped. ``free`` and ``clean``: what its zone loses of its free pages and of
+    its clean page cache.
+    """
+
+    zone: str | None
+    node: int | None = None
+    to_move: int = 0
+    must_fit: int = 0
+    free: int = 0
+    clean: int = 0
+
+    @classmethod
+    def of(cls, block: Block, survey: Survey) -> Leaving:
+        """What the survey of an online block says. Where nobody knows how much of the page cache is clean, none of it
+        is here, where that would make room, and all of it is in what the zone loses."""
+        must_fit = survey.to_move - (survey.clean or 0)
+        clean = survey.clean if survey.clean is not None else survey.kinds.get(Kind.FILE, 0)
+        return cls(block.zone, block.node, survey.to_move, must_fit, survey.kinds.get(Kind.FREE, 0), clean)
+
+    @classmethod
+    def whole(cls, block: Block, pages: int) -> Leaving:
+        """A block of ``pages`` pages that nobody has looked at: all of them need a place, or are free and lost."""
+        return cls(block.zone, block.node, pages, pages)
+
+    def lies_in(self, zone: ZoneInfo) -> bool:
+        """True if the block is in the zone, as far as its node is known."""
+        return self.zone == zone.zone and self.node in (None, zone.node)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Where the pages of several blocks may all go. ``kernel``: some come from a kernel zone; ``high``: some do not.
+
+    Pages of a kernel zone go to kernel zones only (mm/migrate.c, ``alloc_migration_target``); the others go anywhere,
+    and a kernel zone keeps more from them. What holds for any page of the blocks is taken to hold for all: so a set of
+    blocks that has no room has none with more blocks in it.
+    """
+
+    kernel: bool
+    high: bool
+
+    @classmethod
+    def of(cls, leaving: Iterable[Leaving]) -> Bound:
+        """A block whose zone is not known counts as one of a kernel zone."""
+        high = {one.zone in HIGH_ZONES for one in leaving}
+        return cls(False in high, True in high)
+
+    def takes(self, zone: ZoneInfo) -> bool:
+        """True if all the pages may go to the zone."""
+        return zone.zone in KERNEL_ZONES or (zone.zone in HIGH_ZONES and not self.kernel)
+
+    def reserve(self, zone: ZoneInfo) -> int:
+        """Free pages that the zone keeps from them, beyond its watermark (``lowmem_reserve``)."""
+        return max(zone.reserve_normal if self.kernel else 0, zone.reserve_movable if self.high else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneRoom:
+    """One zone's part of the room: ``max(0, above - free that leaves + max(0, clean - clean that leaves))``.
+
+    ``above``: free pages above what has to stay, less than 0 where some are missing. ``clean``: page cache that reclaim
+    could drop.
+    """
+
+    above: int
+    clean: int
+
+    def left(self, free: int = 0, clean: int = 0) -> int:
+        """Pages that fit once so many free ones and so much clean cache have left."""
+        return max(0, self.above - free + max(0, self.clean - clean))
+
+    def ways(self, free: Sequence[int], clean: Sequence[int]) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """``left`` for any choice among several that take ``free`` and ``clean``, as linear terms: what there is, and
+        what each of them takes of it.
+
+        For every choice ``left`` is the greatest of the terms, and each term that can be is among them.
+        """
+        nothing = (0,) * len(free)
+        if not any(free) and not any(clean):
+            yield self.left(), nothing
+            return
+        yield self.above + self.clean, tuple(f + c for f, c in zip(free, clean, strict=True))
+        rest = self.clean - sum(clean)
+        if rest < 0:
+            yield self.above, tuple(free)
+        if self.above - sum(free) + max(0, rest) < 0:
+            yield 0, nothing
+
+
+def leaving_of(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> tuple[Leaving, ...]:
+    """What the surveyed blocks take along."""
+    blocks = ((snapshot.block(number), survey) for number, survey in surveys.items())
+    return tuple(Leaving.of(block, survey) for block, survey in blocks if block is not None)
+
+
+def must_fit(leaving: Iterable[Leaving]) -> int:
+    """Pages that need a place elsewhere: the number that is held against ``room``."""
+    return sum(one.must_fit for one in leaving)
+
+
+def room(zones: Iterable[ZoneInfo], leaving: Sequence[Leaving]) -> int:
+    """Pages that what stays can take while the kernel keeps what it needs for itself."""
+    bound = Bound.of(leaving)
+    return sum(_left(zone, zone_room(zone, bound), leaving) for zone in zones if bound.takes(zone))
+
+
+def capacity(zones: Iterable[ZoneInfo], leaving: Sequence[Leaving]) -> int:
+    """Pages that a kernel would put into what stays, down to its last."""
+    bound = Bound.of(leaving)
+    return sum(_left(zone, _zone_capacity(zone, bound), leaving) for zone in zones if bound.takes(zone))
+
+
+def spare(zones: Sequence[ZoneInfo], leaving: Sequence[Leaving]) -> int:
+    """Pages of the capacity that must be left when the blocks are out: ``Machine.offline``'s argument."""
+    return capacity(zones, leaving) - room(zones, leaving)
+
+
+def starved(zones: Iterable[ZoneInfo], origin: str | None, spare: int) -> bool:
+    """True if, while a block of zone ``origin`` goes offline, less is left for its pages than ``spare``.
+
+    Every page that moves takes one of the capacity. Free pages of the block itself are out of the count as soon as it
+    is isolated, and its clean cache leaves it page by page, so the capacity comes down to what was promised from above.
+    """
+    return capacity(zones, (Leaving(origin),)) < spare
+
+
+def zone_room(zone: ZoneInfo, bound: Bound) -> ZoneRoom:
+    """What a zone gives of its own as long as the kernel is to have what it needs."""
+    return ZoneRoom(zone.free - max(zone.min + bound.reserve(zone), _needs(zone)), zone.reclaimable)
+
+
+def _zone_capacity(zone: ZoneInfo, bound: Bound) -> ZoneRoom:
+    return ZoneRoom(zone.free - zone.min - bound.reserve(zone), zone.reclaimable)
+
+
+def _needs(zone: ZoneInfo) -> int:
+    """Free pages that a zone of the kernel's own must keep: its high watermark, where kswapd is content, of pages that
+    the kernel can have, which CMA's and the reserve are not.
+
+    Movable pages take CMA's first as soon as those are more than half of what is free (mm/page_alloc.c, ``__rmqueue``),
+    so that in the end no more than half is CMA's. What is left of the reserve may be the same pages.
+    """
+    if zone.zone not in KERNEL_ZONES:
+        return 0
+    return zone.high + max(min(zone.cma_free, zone.high), zone.reserve_normal)
+
+
+def _left(zone: ZoneInfo, own: ZoneRoom, leaving: Iterable[Leaving]) -> int:
+    here = [one for one in leaving if one.lies_in(zone)]
+    return own.left(sum(one.free for one in here), sum(one.clean for one in here))
