@@ -47,4 +47,4 @@ def spans(layout: Layout, page_size: int = 4 * KIB) -> list[tuple[int, str, int,
 
 def codes(layout: Layout) -> list[str]:
     """The codes of its warnings."""
-    return [w.code for w in layout.warnings]
+    return [w.code for w in layout.findings]

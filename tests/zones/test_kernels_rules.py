@@ -122,7 +122,7 @@ def test_nodes_that_overlap_are_refused_since_6_12() -> None:
     for source in ("/memory", "SRAT[0]"):
         board = memory(region(1024, 1024, node=0, source=source), region(1536, 1024, node=1, source=source))
         assert spans(arm64(board)) == [(0, "DMA", 1024, 1536, 1536)]
-        assert "overlaps that of node 1" in next(w.message for w in arm64(board).warnings if w.code == "NUMA_IGNORED")
+        assert "overlaps that of node 1" in next(w.message for w in arm64(board).findings if w.code == "NUMA_IGNORED")
         assert [s[:4] for s in spans(arm64(board, kernel="6.1"))] == [(0, "DMA", 1024, 512), (1, "DMA", 1536, 1024)]
     same = memory(region(1024, 1024, node=1), region(1536, 1024, node=1), region(2560, 64, node=0))
     assert {z.node for z in arm64(same).zones} == {0, 1}

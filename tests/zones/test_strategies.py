@@ -75,7 +75,7 @@ def test_kernel_movable_kernel() -> None:
             (0, "Movable", 1280, 256, 256),
             (0, "HighMem", 1792, 512, 256),
         ]
-        warning = next(w for w in layout.warnings if w.code == "STRATEGY_DIFFERS")
+        warning = next(w for w in layout.findings if w.code == "STRATEGY_DIFFERS")
         assert "0:Movable 0x50000+0x40000 (0x30000 present)" in warning.message
         assert {b.valid_zones for b in layout.blocks if 20 <= b.block < 24} == {("Movable",)}
 

@@ -18,10 +18,10 @@ from hotbank import board as boards
 from hotbank import firmware, kernels
 from hotbank.board import Board
 from hotbank.cli.releases import known_release
-from hotbank.errors import FormatError
+from hotbank.errors import Finding, FormatError, Severity
 from hotbank.firmware import atags, cmdline, devicetree, fdt
 from hotbank.memory import KIB, MIB, MemoryMap, MemoryRegion, Range, format_size, parse_size
-from hotbank.zones import STRATEGIES, Layout, Warning, iomem, predict
+from hotbank.zones import STRATEGIES, Layout, iomem, predict
 
 SCHEMA = 1
 _MAX_FILE = 64 * MIB
@@ -176,13 +176,14 @@ def _predict(request: _Request, options: dict[str, Any]) -> Layout:
         dma_size=_size(options["dma_size"], "--dma-size"),
     ).layout
     found = (*_later_banks(request.board), *(iomem.differences(layout, ram) if ram is not None else ()))
-    return replace(layout, warnings=(*layout.warnings, *found))
+    return replace(layout, findings=(*layout.findings, *found))
 
 
-def _later_banks(board: Board | None) -> Iterable[Warning]:
+def _later_banks(board: Board | None) -> Iterable[Finding]:
     for bank in board.banks if board else ():
         if not bank.at_boot:
-            yield Warning("NOT_AT_BOOT", f"bank {bank.name} ({bank.range}) is added later, by route {bank.route}")
+            message = f"bank {bank.name} ({bank.range}) is added later, by route {bank.route}"
+            yield Finding("NOT_AT_BOOT", Severity.INFO, message, "hotbank add, on the running machine")
 
 
 def _size(text: str | None, option: str) -> int | None:
@@ -291,7 +292,10 @@ def _layout_document(layout: Layout) -> dict[str, Any]:
             for z in layout.zones
         ],
         "blocks": [{"block": b.block, "valid_zones": list(b.valid_zones)} for b in layout.blocks],
-        "warnings": [{"code": w.code, "message": w.message} for w in layout.warnings],
+        "warnings": [
+            {"code": f.code, "severity": f.severity.value, "message": f.message, "remedy": f.remedy}
+            for f in layout.findings
+        ],
     }
 
 
@@ -305,8 +309,9 @@ def _layout_lines(layout: Layout, page_size: int) -> Iterable[str]:
     yield from _table(header, rows)
     yield ""
     yield from _table(("BLOCKS", "VALID_ZONES"), list(_block_runs(layout)))
-    for warning in layout.warnings:
-        yield f"{warning.code}: {_shown(warning.message)}"
+    for finding in layout.findings:
+        yield f"{finding.code}: {_shown(finding.message)}"
+        yield f"  -> {finding.remedy}"
 
 
 def _block_runs(layout: Layout) -> Iterable[tuple[str, str]]:

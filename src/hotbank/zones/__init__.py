@@ -7,11 +7,11 @@
 ``mainline``       free_area_init
 ``proposal_2009``  the two strategies of the 2009 proposal
 ``layout``         what a prediction is made of
-``surprises``      what a user should be warned of
+``findings``       what of it will surprise
 ``iomem``          what a running kernel took as System RAM
 """
 
-from hotbank.zones.layout import BlockZones, Hidden, Layout, Prediction, Warning, ZoneSpan
+from hotbank.zones.layout import BlockZones, Hidden, Layout, Prediction, ZoneSpan
 from hotbank.zones.prediction import STRATEGIES, predict
 
-__all__ = ["STRATEGIES", "BlockZones", "Hidden", "Layout", "Prediction", "Warning", "ZoneSpan", "predict"]
+__all__ = ["STRATEGIES", "BlockZones", "Hidden", "Layout", "Prediction", "ZoneSpan", "predict"]

@@ -43,6 +43,16 @@ class Boot:
     no_numa: str = ""
 
 
+def early_boot(
+    memory: MemoryMap, options: MemoryOptions, arch: Arch, kernel: Kernel, page_size: int, dma_size: int | None
+) -> Boot:
+    """Memory and zone limits as the architecture sets them up. ``dma_size``: of 32-bit arm's machine, else without
+    effect."""
+    if arch.lowmem is not None:
+        return boot_arm(memory, options, arch, page_size, dma_size)
+    return boot_arm64(memory, options, arch, kernel, page_size)
+
+
 def boot_arm64(memory: MemoryMap, options: MemoryOptions, arch: Arch, kernel: Kernel, page_size: int) -> Boot:
     """Memory and zone limits as arm64 sets them up."""
     boot = Boot(arch, Memblock(), movable_node=_movable_node(memory, options, arch))

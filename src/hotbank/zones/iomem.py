@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from hotbank.errors import FormatError
+from hotbank.errors import Finding, FormatError, Severity
 from hotbank.memory import MemoryMap, MemoryRegion, Range, Reservation, format_size, merge
-from hotbank.zones.layout import Layout, Warning
+from hotbank.zones.layout import Layout
 
 FORM = "iomem"
+_SAME = "give the description and the command line that this machine was booted with"
 _LINE = re.compile(r"( *)([0-9a-fA-F]{1,16})-([0-9a-fA-F]{1,16}) : (.*)")
 
 
@@ -65,7 +66,7 @@ def restrict(memory: MemoryMap, text: str) -> MemoryMap:
     return replace(memory, regions=tuple(regions), reserved=(*memory.reserved, *no_map))
 
 
-def differences(layout: Layout, ram: tuple[Range, ...]) -> Iterator[Warning]:
+def differences(layout: Layout, ram: tuple[Range, ...]) -> Iterator[Finding]:
     """Where the machine's System RAM is not what was predicted: the rules here, or their input, miss something."""
     predicted = merge(r.range for r in layout.ram)
     for one, other, what in (
@@ -76,4 +77,5 @@ def differences(layout: Layout, ram: tuple[Range, ...]) -> Iterator[Warning]:
         for cut in other:
             left = [part for r in left for part in r.minus(cut)]
         for part in left:
-            yield Warning("IOMEM_DIFFERS", f"{part} ({format_size(part.size)}): {what}")
+            message = f"{part} ({format_size(part.size)}): {what}"
+            yield Finding("IOMEM_DIFFERS", Severity.HURTS, message, _SAME)

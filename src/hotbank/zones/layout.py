@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a prediction is made of: zones, blocks, warnings, memory that the kernel won't use, and what boot code knew."""
+"""What a prediction is made of: zones, blocks, findings, memory that the kernel won't use, and what boot code knew."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hotbank.errors import Finding
 from hotbank.firmware.cmdline import MemoryOptions
 from hotbank.kernels import Arch, Kernel
 from hotbank.memory import MemoryMap, MemoryRegion, Range, Zone
@@ -37,14 +38,6 @@ class BlockZones:
 
 
 @dataclass(frozen=True, slots=True)
-class Warning:
-    """Something that will surprise. ``code`` is stable and upper case, ``message`` one line."""
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class Hidden:
     """A range that firmware describes and this kernel won't use as RAM, and why."""
 
@@ -63,7 +56,7 @@ class Layout:
 
     zones: tuple[ZoneSpan, ...] = ()
     blocks: tuple[BlockZones, ...] = ()
-    warnings: tuple[Warning, ...] = ()
+    findings: tuple[Finding, ...] = ()
     ram: tuple[MemoryRegion, ...] = ()
     hidden: tuple[Hidden, ...] = ()
     reserved: tuple[Range, ...] = field(default=())
@@ -75,7 +68,8 @@ class Prediction:
 
     ``memory``: memblock as early boot left it, with flags, nodes and what firmware reserves; ``copy`` it to go on.
     ``limits``: the first pfn behind each of the architecture's zones, in their order. ``movable_node``: this kernel
-    keeps its own memory out of what is marked movable. ``options``: what the command line says about memory.
+    keeps its own memory out of what is marked movable. ``line``: the command line, and ``options`` what it says about
+    memory. Sizes in bytes. ``no_numa``: why the kernel refuses firmware's node numbers, or empty.
     """
 
     layout: Layout
@@ -86,3 +80,7 @@ class Prediction:
     memory: Memblock
     limits: Mapping[Zone, int]
     movable_node: bool
+    page_size: int
+    block_size: int
+    line: str = ""
+    no_numa: str = ""

@@ -10,14 +10,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hotbank import kernels
-from hotbank.errors import Code, Refusal
+from hotbank.errors import Code, Finding, Refusal, Severity
 from hotbank.firmware import cmdline as _cmdline
 from hotbank.kernels import Kernel
 from hotbank.memory import MemoryMap, MemoryRegion, Range, Zone, format_size, merge
-from hotbank.zones import mainline, proposal_2009, surprises
-from hotbank.zones.boot import Boot, boot_arm, boot_arm64
-from hotbank.zones.layout import Hidden, Layout, Prediction, Warning, ZoneSpan
+from hotbank.zones import mainline, proposal_2009
+from hotbank.zones.boot import Boot, early_boot
+from hotbank.zones.findings import findings
+from hotbank.zones.layout import BlockZones, Hidden, Layout, Prediction, ZoneSpan
 
+_TOPMOST = "let the movable banks be the topmost of their node"
 STRATEGIES = ("mainline", "adjust", "banks")
 
 
@@ -41,39 +43,43 @@ def predict(
     _check(arch, page_size, block_size, strategy)
     line = cmdline if cmdline is not None else memory.cmdline or ""
     options = _cmdline.memory_options(_cmdline.decode(line))
-    judged = kernels.kernel(kernel)
-    traits = judged if strategy == "mainline" else replace(judged, forgets_tree_marks=False)
-    its = kernels.arch_to_boot(arch)
-    if its.lowmem is not None:
-        boot = boot_arm(memory, options, its, page_size, dma_size)
-    else:
-        boot = boot_arm64(memory, options, its, traits, page_size)
-    hidden = _hidden(memory, boot)
-    if strategy == "mainline":
-        zones = mainline.zones(boot, options, traits, page_size)
-        blocks = mainline.blocks(boot, zones, page_size, block_size)
-    else:
-        info = proposal_2009.register(boot, page_size)
-        zones = (proposal_2009.adjust if strategy == "adjust" else proposal_2009.walk)(boot, info, page_size)
-        blocks = proposal_2009.blocks(boot, info, zones, page_size, block_size)
-    found = surprises.warnings(
-        surprises.Case(
-            memory=memory,
-            options=options,
-            line=line,
-            arch=its,
-            kernel=traits,
-            page_size=page_size,
-            block_size=block_size,
-            boot=boot,
-            zones=zones,
-            blocks=blocks,
-            hidden=hidden,
-        )
+    its, traits = kernels.arch_to_boot(arch), _traits(kernel, strategy)
+    boot = early_boot(memory, options, its, traits, page_size, dma_size)
+    zones, blocks = _zones(boot, options, traits, page_size, block_size, strategy)
+    ram, hidden, reserved = _system_ram(boot, strategy), _hidden(memory, boot), _reserved(memory, boot)
+    made = Prediction(
+        Layout(zones, blocks, (), ram, hidden, reserved),
+        memory,
+        its,
+        traits,
+        options,
+        boot.memory,
+        boot.limits,
+        boot.movable_node,
+        page_size,
+        block_size,
+        line,
+        boot.no_numa,
     )
-    differs = _strategies_differ(boot, options, traits, page_size, zones, strategy)
-    layout = Layout(zones, blocks, (*found, *differs), _system_ram(boot, strategy), hidden, _reserved(memory, boot))
-    return Prediction(layout, memory, its, judged, options, boot.memory, boot.limits, boot.movable_node)
+    found = (*findings(made), *_strategies_differ(boot, options, traits, page_size, zones, strategy))
+    return replace(made, layout=replace(made.layout, findings=found))
+
+
+def _traits(kernel: str, strategy: str) -> Kernel:
+    """The 2009 proposal honours every mark."""
+    judged = kernels.kernel(kernel)
+    return judged if strategy == "mainline" else replace(judged, forgets_tree_marks=False)
+
+
+def _zones(
+    boot: Boot, options: _cmdline.MemoryOptions, kernel: Kernel, page_size: int, block_size: int, strategy: str
+) -> tuple[tuple[ZoneSpan, ...], tuple[BlockZones, ...]]:
+    if strategy == "mainline":
+        zones = mainline.zones(boot, options, kernel, page_size)
+        return zones, mainline.blocks(boot, zones, page_size, block_size)
+    info = proposal_2009.register(boot, page_size)
+    zones = (proposal_2009.adjust if strategy == "adjust" else proposal_2009.walk)(boot, info, page_size)
+    return zones, proposal_2009.blocks(boot, info, zones, page_size, block_size)
 
 
 def _check(arch: str, page_size: int, block_size: int, strategy: str) -> None:
@@ -94,17 +100,18 @@ def _strategies_differ(
     page_size: int,
     zones: tuple[ZoneSpan, ...],
     strategy: str,
-) -> tuple[Warning, ...]:
+) -> tuple[Finding, ...]:
     """Where mainline and the 2009 strategies part: kernel memory above the lowest movable bank."""
     if strategy == "mainline":
         swallowed = _swallowed(boot, zones, page_size)
-        return tuple(Warning("KERNEL_ABOVE_MOVABLE", text) for text in swallowed)
+        return tuple(Finding("KERNEL_ABOVE_MOVABLE", Severity.HURTS, text, _TOPMOST) for text in swallowed)
     honoured = replace(boot, movable_node=any(r.hotplug for r in boot.memory))
     other = mainline.zones(honoured, options, kernel, page_size)
     if other == zones:
         return ()
     text = ", ".join(f"{z.node}:{z.zone} {z.start_pfn:#x}+{z.spanned:#x} ({z.present:#x} present)" for z in other)
-    return (Warning("STRATEGY_DIFFERS", f"mainline would make other zones of these banks: {text}"),)
+    message = f"mainline would make other zones of these banks: {text}"
+    return (Finding("STRATEGY_DIFFERS", Severity.INFO, message, _TOPMOST),)
 
 
 def _swallowed(boot: Boot, zones: tuple[ZoneSpan, ...], page_size: int) -> list[str]:

@@ -81,7 +81,7 @@ def test_the_strategies_of_2009_agree_where_the_movable_banks_are_topmost(name: 
     assert spans(adjust) == spans(banks)
     assert (spans(mainline) == spans(banks)) is SHAPES[name].banks_agree
     if not SHAPES[name].banks_agree:
-        assert mainline.warnings
+        assert mainline.findings
 
 
 def predicted(tags: tuple[atags.Tag, ...], strategy: str = "mainline") -> Layout:

@@ -14,7 +14,7 @@ from zones.maps import arm, arm64, codes, memory, region
 
 
 def _message(layout: Layout, code: str) -> str:
-    return next(w.message for w in layout.warnings if w.code == code)
+    return next(w.message for w in layout.findings if w.code == code)
 
 
 def test_a_plain_board_has_no_surprises() -> None:

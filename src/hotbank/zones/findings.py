@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of a prediction will surprise someone who reads only the firmware's description, and what helps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hotbank.errors import Finding, Severity
+from hotbank.firmware.cmdline import MemoryOptions
+from hotbank.machine import OnlinePolicy
+from hotbank.memory import Range, Zone, format_size, merge
+from hotbank.routes import removing
+from hotbank.zones.layout import BlockZones, Prediction
+
+_HIDE = (
+    "keep the bank out of the kernel at boot (device tree, or mem=) and add it by a route that can take it out again "
+    f"({', '.join(removing())})"
+)
+_SCARCE = "the kernel may run out of memory while much is free"
+_LESS = "make less memory Movable: fewer movable banks, or a smaller movablecore="
+_WHOLE_BLOCKS = "let banks and movablecore= begin and end where memory blocks do"
+_DROP = "leave the word out"
+
+
+def findings(made: Prediction) -> tuple[Finding, ...]:
+    """Every finding, in a fixed order of kinds."""
+    return tuple(finding for finder in _FINDERS for finding in finder(made))
+
+
+def _judged(made: Prediction) -> Iterator[Finding]:
+    kernel = made.kernel
+    if kernel.newer:
+        message = (
+            f"kernel {kernel.release} is newer than any hotbank has rules for: judged by those of {kernel.judged_by}"
+        )
+        yield Finding("KERNEL_NEWER", Severity.INFO, message, "hold it against the machine with --iomem")
+
+
+def _movable(made: Prediction) -> tuple[Range, ...]:
+    """Where ZONE_MOVABLE spans."""
+    spans = (z for z in made.layout.zones if z.zone == Zone.MOVABLE)
+    return merge(Range(z.start_pfn * made.page_size, z.end_pfn * made.page_size) for z in spans)
+
+
+def _marked(made: Prediction) -> list[Range]:
+    """Ranges that firmware or the command line says may leave, as far as they are memory here."""
+    marked = [r.range for r in made.firmware.regions if r.hotpluggable]
+    if made.arch.mem_has_start:
+        marked += [Range.sized(r.start, r.size) for r in made.options.ranges if r.key == "movablemem" and r.start]
+    ram = merge(r.range for r in made.memory)
+    return list(merge(part for m in marked for r in ram if (part := m.intersection(r))))
+
+
+def _ignored(made: Prediction) -> Iterator[Finding]:
+    movable = _movable(made)
+    for range_ in _marked(made):
+        if not any(m.overlaps(range_) for m in movable):
+            why, remedy = _why_ignored(made)
+            message = f"{range_} is described as hot-pluggable, and {why}"
+            yield Finding("HOTPLUGGABLE_IGNORED", Severity.BLOCKS, message, remedy)
+
+
+def _why_ignored(made: Prediction) -> tuple[str, str]:
+    """Why, and what helps."""
+    tree = not any(r.source.startswith("SRAT") for r in made.firmware.regions)
+    kernel = made.kernel
+    if made.arch.lowmem is None and tree and kernel.forgets_tree_marks:
+        return f"kernel {kernel.release} clears that mark of the device tree: it becomes kernel memory", _HIDE
+    if not made.movable_node:
+        return "without movable_node on the command line it becomes kernel memory", "boot with movable_node"
+    if not tree and kernel.forgets_tree_marks:
+        return f"kernel {kernel.release} clears the mark of a node that holds kernel memory", _HIDE
+    return "no largest buddy block of it is left for Movable", "make the bank larger"
+
+
+def _boot_memory(made: Prediction) -> Iterator[Finding]:
+    leaves = [*_movable(made), *_marked(made)]
+    if made.arch.boot_memory_leaves is False and leaves:
+        where, arch = ", ".join(map(str, merge(leaves))), made.arch.name
+        message = f"{where} is there at boot: {arch} never lets boot memory go, in whatever zone it is"
+        yield Finding("BOOT_MEMORY", Severity.BLOCKS, message, _HIDE)
+
+
+def _straddling(made: Prediction) -> Iterator[Finding]:
+    for block in made.layout.blocks:
+        if block.valid_zones == ("none",):
+            range_ = _block_range(made, block)
+            pages = range_.start // made.page_size, range_.end // made.page_size
+            across = [
+                f"{z.node}:{z.zone}" for z in made.layout.zones if z.start_pfn < pages[1] and pages[0] < z.end_pfn
+            ]
+            message = f"block {block.block} ({range_}) lies in {', '.join(across)}: it can't be taken offline"
+            yield Finding("MULTI_ZONE", Severity.HURTS, message, _WHOLE_BLOCKS)
+
+
+def _holes(made: Prediction) -> Iterator[Finding]:
+    ram = merge(r.range for r in made.memory if not r.nomap)
+    for block in made.layout.blocks:
+        range_ = _block_range(made, block)
+        filled = sum(part.size for r in ram if (part := r.intersection(range_)))
+        if filled < range_.size:
+            message = f"block {block.block} ({range_}) has {format_size(range_.size - filled)} that is no RAM"
+            yield Finding("HOLES", Severity.HURTS, f"{message}: it can't be taken offline", _WHOLE_BLOCKS)
+
+
+def _block_range(made: Prediction, block: BlockZones) -> Range:
+    return Range.sized(block.block * made.block_size, made.block_size)
+
+
+def _ratio(made: Prediction) -> Iterator[Finding]:
+    movable, kernel = _present(made)
+    given = made.options.hotplug_parameter("auto_movable_ratio") or ""
+    ratio = int(given) if given.isdecimal() and len(given) <= 10 else OnlinePolicy().ratio  # the kernel keeps a uint
+    if movable * 100 > kernel * ratio:
+        message = f"Movable has {format_size(movable)}, the kernel's zones {format_size(kernel)}: more than {ratio} %"
+        yield Finding("MOVABLE_RATIO", Severity.HURTS, f"{message}; {_SCARCE}", _LESS)
+
+
+def _memmap(made: Prediction) -> Iterator[Finding]:
+    movable, kernel = _present(made)
+    cost = (movable + kernel) // made.page_size * made.arch.struct_page
+    if movable and cost * 10 > kernel:
+        message = f"the memmap takes {format_size(cost)} of the kernel's {format_size(kernel)}"
+        yield Finding(
+            "MEMMAP_COST",
+            Severity.HURTS,
+            f"{message}: each page of Movable costs {made.arch.struct_page} bytes there",
+            _LESS,
+        )
+
+
+def _present(made: Prediction) -> tuple[int, int]:
+    """Bytes in Movable, bytes in the kernel's zones."""
+    movable = sum(z.present for z in made.layout.zones if z.zone == Zone.MOVABLE)
+    return movable * made.page_size, (sum(z.present for z in made.layout.zones) - movable) * made.page_size
+
+
+def _options(made: Prediction) -> Iterator[Finding]:
+    yield from (Finding("OPTION_IGNORED", Severity.INFO, message, _DROP) for message in _without_effect(made))
+
+
+def _without_effect(made: Prediction) -> Iterator[str]:
+    options, sized = made.options, [n for n in ("kernelcore", "movablecore") if _asked(made.options, n)]
+    if made.movable_node and sized:
+        yield f"movable_node is on, so {', '.join(f'{n}=' for n in sized)} has no effect"
+    if made.movable_node and options.kernelcore_mirror:
+        effect = "the kernel's zones keep their spans across Movable" if _movable(made) else "it has no effect"
+        yield f"movable_node is on, so kernelcore=mirror moves nothing; {effect}"
+    elif options.kernelcore_mirror:
+        yield "kernelcore=mirror without mirrored memory" + _mirror_effect(made)
+    if made.arch.mem_has_start:
+        return
+    for word in options.ranges:
+        if word.key == "movablemem":
+            yield "movablemem= is read by the 32-bit arm port only"
+        elif word.start is not None:
+            yield f"mem=...@{word.start:#x}: {made.arch.name} takes the size and ignores the start"
+
+
+def _mirror_effect(made: Prediction) -> str:
+    if made.kernel.checks_mirror:
+        return " is ignored"
+    return ": all memory in regions that begin above 4 GiB becomes Movable"
+
+
+def _asked(options: MemoryOptions, name: str) -> bool:
+    share = options.kernelcore if name == "kernelcore" else options.movablecore
+    return bool(share.size or share.percent)
+
+
+def _short(made: Prediction) -> Iterator[Finding]:
+    """movablecore= takes from the highest zone of each node only."""
+    movable, kernel = _present(made)
+    share = made.options.movablecore
+    asked = (movable + kernel) * share.percent // 100 if share.percent else share.size
+    mirror = made.movable_node or made.options.kernelcore_mirror
+    if not mirror and not _asked(made.options, "kernelcore") and asked > movable:
+        message = f"movablecore= asks for {format_size(asked)} and gets {format_size(movable)}"
+        why = "it takes from the highest zone only, and never everything"
+        yield Finding("MOVABLE_SHORT", Severity.HURTS, f"{message}: {why}", "ask for less, or mark whole banks movable")
+
+
+def _numa(made: Prediction) -> Iterator[Finding]:
+    named = {r.node is not None for r in made.firmware.regions}
+    if made.no_numa:
+        message = f"{made.no_numa}: the kernel refuses all node numbers and makes node 0 of it"
+        yield Finding("NUMA_IGNORED", Severity.HURTS, message, "correct the node numbers that firmware gives")
+    elif named == {True, False} and made.arch.lowmem is None:
+        nodes = ", ".join(str(n) for n in sorted({z.node for z in made.layout.zones}))
+        message = f"some memory has a NUMA node and some has none: the kernel makes node {nodes} of it"
+        yield Finding("NUMA_IGNORED", Severity.HURTS, message, "give all memory a node number")
+
+
+def _line(made: Prediction) -> Iterator[Finding]:
+    size = made.arch.command_line
+    if len(made.line) >= size:
+        message = f"the command line has {len(made.line)} bytes, the kernel keeps {size - 1}"
+        yield Finding("LINE_TOO_LONG", Severity.HURTS, message, "shorten it: what comes last is lost")
+
+
+def _not_used(made: Prediction) -> Iterator[Finding]:
+    for hidden in made.layout.hidden:
+        message = f"{hidden.range} ({format_size(hidden.range.size)}): {hidden.why}"
+        yield Finding("NOT_USED", Severity.INFO, message, "nothing, if that is meant so")
+
+
+_FINDERS = (
+    _judged,
+    _ignored,
+    _boot_memory,
+    _straddling,
+    _holes,
+    _ratio,
+    _memmap,
+    _options,
+    _short,
+    _numa,
+    _line,
+    _not_used,
+)
