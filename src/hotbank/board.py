@@ -109,10 +109,15 @@ def find(name: str | os.PathLike[str]) -> Path:
 
 
 def load(name: str | os.PathLike[str]) -> Board:
-    """Read a board file, or one of the shipped boards by name."""
+    """Read a board file, or one of the shipped boards by name. Raises BoardError."""
+    return loads(read(name))
+
+
+def read(name: str | os.PathLike[str]) -> str:
+    """The text of a board file, or of one of the shipped boards by name. Raises BoardError."""
     path = find(name)
     try:
-        return loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise BoardError("board", str(path), f"unreadable: {e}") from e
 

@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Protocol, TypeGuard
 
-from hotbank.errors import Code, KernelError, Refusal
+from hotbank.errors import Code, Finding, KernelError, Refusal
 from hotbank.memory import BlockNumber, BlockState, KernelState, Kind, Online, Power, Range
 from hotbank.routes import NONE
 
@@ -399,10 +399,11 @@ class Pages:
 
 
 class Ability(StrEnum):
-    """What a machine may be able to do beyond the primitives: ``Interruptible``, ``PageByPage``."""
+    """What a machine may be able to do beyond the primitives: ``Interruptible``, ``PageByPage``, ``Examinable``."""
 
     INTERRUPT = "interrupt"
     PAGES = "pages"
+    DOCTOR = "doctor"
 
 
 class Machine(Protocol):
@@ -477,6 +478,20 @@ class PageByPage(Machine, Protocol):
     def pages(self, block: int) -> Pages:
         """Look at every page of a block. Raises KernelError(ENOENT) when there is no such block."""
         ...
+
+
+class Examinable(Machine, Protocol):
+    """A machine with files of its own, in which one can look for what would make a removal fail or hurt."""
+
+    def doctor(self, board: str | None = None) -> tuple[Finding, ...]:
+        """All findings, the worst first. ``board``: text of a board file to hold the machine against, in place of its
+        own. Raises BoardError."""
+        ...
+
+
+def is_examinable(machine: Machine) -> TypeGuard[Examinable]:
+    """Whether the machine says so: of one at the far end of a wire the class tells nothing."""
+    return Ability.DOCTOR in machine.can
 
 
 def is_interruptible(machine: Machine) -> TypeGuard[Interruptible]:

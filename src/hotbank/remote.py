@@ -17,9 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-from hotbank.calls import CLOCK, MACHINE, PAGES, Call, asked
+from hotbank.calls import CLOCK, DOCTOR, MACHINE, PAGES, Call, asked
 from hotbank.errors import MachineError, ProtocolError
-from hotbank.machine import Ability, Clock, Machine, PageByPage
+from hotbank.machine import Ability, Clock, Examinable, Machine, PageByPage
 from hotbank.wire import MAX_ANSWER, VERSION, Lines, Stream, decode, decode_error, encode
 
 _FAREWELL = 2.0  # seconds of wall time for ssh to end by itself
@@ -168,6 +168,7 @@ class Remote:
     snapshot = asked(MACHINE, Machine.snapshot)
     survey = asked(MACHINE, Machine.survey)
     pages = asked(PAGES, PageByPage.pages)
+    doctor = asked(DOCTOR, Examinable.doctor)
     online = asked(MACHINE, Machine.online)
     add = asked(MACHINE, Machine.add)
     remove = asked(MACHINE, Machine.remove)

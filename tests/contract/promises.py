@@ -10,8 +10,8 @@ from functools import partial
 import pytest
 
 from hotbank.errors import Code, KernelError, Refusal
-from hotbank.machine import BankStatus, Machine, Survey
-from hotbank.memory import BlockState, KernelState, Online, Power
+from hotbank.machine import BankStatus, Machine, Survey, is_examinable
+from hotbank.memory import BlockState, KernelState, Online, Power, format_size
 
 NOWHERE, GONE = "nowhere", 99_999  # a name and a block that no machine has
 PATIENCE = 60.0  # seconds on the machine's clock for an offline
@@ -98,6 +98,17 @@ def a_reading_answers(machine: Machine) -> None:
     assert before.migrated is not None
     assert after.migrated is not None
     assert after.migrated.success >= before.migrated.success
+
+
+def the_doctor_reads_the_machines_own_files(machine: Machine) -> None:
+    """A machine with files: a board that can't be its own is told, by what the machine really is."""
+    assert is_examinable(machine)
+    now = machine.snapshot()
+    board = 'name = "other"\narch = "any"\nblock_size = "1G"\n[bank.a]\nstart = 0\nsize = "1G"\n'
+    first = machine.doctor(board)[0]
+    assert first.code == "OTHER_BOARD"
+    assert f"this machine {now.arch} with {format_size(now.block_size)}" in first.message
+    assert "OTHER_BOARD" not in {finding.code for finding in machine.doctor()}
 
 
 def a_survey_counts_every_page(machine: Machine, blocks: Sequence[int]) -> list[Survey]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pytest
 
 from hotbank import board
-from hotbank.calls import CLOCK, MACHINE, PAGES, Call, table
+from hotbank.calls import CLOCK, DOCTOR, MACHINE, PAGES, Call, table
 from hotbank.errors import Code, HotbankError, KernelError, MachineError, Refusal, SwitchError
 from hotbank.machine import Machine
 from hotbank.model import Model, WallClock
@@ -28,10 +28,10 @@ from hotbank.testing import Faulty, raising
 from hotbank.wire import encode
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
-CALLS = [*MACHINE.values(), *PAGES.values(), *CLOCK.values(), *OWNER.values()]
+CALLS = [*MACHINE.values(), *PAGES.values(), *DOCTOR.values(), *CLOCK.values(), *OWNER.values()]
 READS = {
     "machine.snapshot", "machine.survey", "machine.pages", "machine.power", "machine.reading",
-    "clock.now", "clock.sleep", "owner.history", "owner.events",
+    "machine.doctor",     "clock.now", "clock.sleep", "owner.history", "owner.events",
 }  # fmt: skip
 
 

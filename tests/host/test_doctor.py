@@ -4,18 +4,28 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
+from contract.promises import the_doctor_reads_the_machines_own_files
 from host import captured_trees as trees
 from host.captured_trees import MEMORY, Made, MadeBlock, write
 from hotbank import board as boards
+from hotbank.cli.context import Context
 from hotbank.cli.doctor import doctor
-from hotbank.host.doctor import Severity, examine
+from hotbank.errors import BoardError, Code, Refusal, Severity
+from hotbank.host import Host
+from hotbank.host.doctor import examine
 from hotbank.host.tree import Tree
+from hotbank.serve.local import attached
+from hotbank.serve.owner import Owner
+from hotbank.serve.state import listen
 
 BOARD = """
 name = "made"
@@ -88,7 +98,7 @@ CASES: list[tuple[str, Severity, dict[str, str | bytes]]] = [
 
 @pytest.mark.parametrize(("name", "severity", "changes"), CASES)
 def test_each_finding(name: str, severity: Severity, changes: dict[str, str | bytes], tmp_path: Path) -> None:
-    found = {f.name: f for f in examine(healthy(tmp_path, changes=changes))}
+    found = {f.code: f for f in examine(healthy(tmp_path, changes=changes))}
     assert name in found
     assert found[name].severity is severity
     assert found[name].remedy
@@ -112,32 +122,85 @@ def test_what_looks_alike_and_is_fine(changes: dict[str, str | bytes], tmp_path:
 def test_a_missing_view(name: str, tmp_path: Path) -> None:
     tree = healthy(tmp_path)
     (tmp_path / "proc" / name).unlink()
-    assert [f.name for f in examine(tree)] == ["VIEW_MISSING"]
+    assert [f.code for f in examine(tree)] == ["VIEW_MISSING"]
 
 
 def test_a_board_given_in_place_of_the_machines_own(tmp_path: Path) -> None:
     other = boards.loads(BOARD.replace("at_boot = false\n", "").replace('route = "kmem"', ""))
     changes = {f"{MEMORY}/auto_online_blocks": "online\n"}
     (finding,) = examine(healthy(tmp_path, changes=changes), other)
-    assert (finding.name, finding.severity) == ("AUTO_ONLINE", Severity.INFO)  # this board adds no bank
+    assert (finding.code, finding.severity) == ("AUTO_ONLINE", Severity.INFO)  # this board adds no bank
 
 
 @pytest.mark.parametrize("dump", trees.DUMPS, ids=lambda path: path.stem)
 def test_captured_kernels(dump: Path, tmp_path: Path) -> None:
-    found = {f.name for f in examine(Tree(trees.from_dump(dump, tmp_path)))}
+    found = {f.code for f in examine(Tree(trees.from_dump(dump, tmp_path)))}
     assert {"BOOT_MEMORY", "NO_MOVABLE_ZONE", "CMA"} <= found
     assert ("AUTO_ONLINE" in found) == dump.stem.startswith("7.3")
 
 
+def run(*arguments: str, machine: str | None = None) -> Result:
+    return CliRunner().invoke(doctor, arguments, standalone_mode=False, obj=Context(machine))
+
+
+def test_a_board_of_another_machine_is_said_first(tmp_path: Path) -> None:
+    """32-bit ARM with blocks of 64M, held against arm64 with blocks of 128M: nothing else is said of its banks."""
+    changes = {"sys/kernel/kexec_loaded": "1\n"}
+    found = examine(healthy(tmp_path, changes=changes, movable="Normal"), boards.load("arm-2009"))
+    assert [f.code for f in found] == ["OTHER_BOARD", "NO_MOVABLE_ZONE", "KEXEC_LOADED"]
+    assert found[0].message == "board arm-2009 is of arm with blocks of 64M, this machine arm64 with 128M"
+
+
+def test_blocks_of_another_size_are_said_first(tmp_path: Path) -> None:
+    board = boards.loads(BOARD.replace('block_size = "128M"', 'block_size = "64M"'))
+    codes = [f.code for f in examine(healthy(tmp_path, movable="Normal"), board)]
+    assert codes == ["OTHER_BOARD", "NOT_MOVABLE_ZONE"]
+
+
+def test_a_machine_is_examined_where_its_files_are(tmp_path: Path) -> None:
+    """Over a socket, as ssh: and unix: do; with the machine's own board, and one that is given."""
+    tree = healthy(tmp_path, changes={f"{MEMORY}/auto_online_blocks": "online\n"})
+    with attached(Owner(Host(tree.root))) as machine:
+        assert machine.doctor() == examine(tree)
+        the_doctor_reads_the_machines_own_files(machine)
+        codes = [f.code for f in machine.doctor(boards.read("arm-2009"))]
+        assert codes[0] == "OTHER_BOARD"
+        with pytest.raises(BoardError):
+            machine.doctor("board = ")
+
+
+def test_the_machine_that_is_named_is_examined(tmp_path: Path) -> None:
+    tree = healthy(tmp_path / "tree", changes={f"{MEMORY}/auto_online_blocks": "online\n"})
+    with listen(tmp_path / "socket") as listener:
+        owner = Owner(Host(tree.root))
+        thread = threading.Thread(target=owner.serve, args=(listener,))
+        thread.start()
+        try:
+            argv = [sys.executable, "-m", "hotbank", "-m", f"unix:{tmp_path}/socket", "doctor"]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        finally:
+            owner.stop()
+            thread.join(5)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (1, f"machine   {tree.root}")
+    assert "AUTO_ONLINE" in done.stdout
+
+
+def test_a_model_has_no_files_to_look_at() -> None:
+    done = run(machine="model:arm-2009")
+    assert isinstance(done.exception, Refusal)
+    assert (done.exception.code, done.stdout) == (Code.UNSUPPORTED, "")
+    assert "model:arm-2009" in str(done.exception)
+
+
 def test_exit_status_text_and_json(tmp_path: Path) -> None:
     tree = healthy(tmp_path / "good")
-    done = CliRunner().invoke(doctor, ["--sysroot", tree.root], standalone_mode=False)
-    assert (done.return_value, done.stdout) == (0, "nothing found\n")
+    done = run("--sysroot", tree.root)
+    assert (done.return_value, done.stdout) == (0, f"machine   {tree.root}\nnothing found\n")
     bad = healthy(tmp_path / "bad", changes={f"{MEMORY}/auto_online_blocks": "online\n"})
-    done = CliRunner().invoke(doctor, ["--sysroot", bad.root], standalone_mode=False)
+    done = run("--sysroot", bad.root)
     assert done.return_value == 1
-    assert done.stdout.startswith("blocks AUTO_ONLINE: ")
-    done = CliRunner().invoke(doctor, ["--sysroot", bad.root, "--json"], standalone_mode=False)
-    assert [f["name"] for f in json.loads(done.stdout)["findings"]] == ["AUTO_ONLINE"]
+    assert done.stdout.startswith(f"machine   {bad.root}\nblocks AUTO_ONLINE: ")
+    done = run("--sysroot", bad.root, "--json")
+    assert [f["code"] for f in json.loads(done.stdout)["findings"]] == ["AUTO_ONLINE"]
     write(tmp_path / "bad", {f"{MEMORY}/auto_online_blocks": "offline\n", "sys/kernel/kexec_loaded": "1\n"})
-    assert CliRunner().invoke(doctor, ["--sysroot", bad.root], standalone_mode=False).return_value == 0
+    assert run("--sysroot", bad.root).return_value == 0

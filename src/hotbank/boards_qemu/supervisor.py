@@ -20,7 +20,7 @@ from hotbank.boards_qemu.dram import BankFile, BankSwitch, discard
 from hotbank.boards_qemu.gpio import GpioSwitch, line_is_high
 from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.shell import Runner, ShellPort
-from hotbank.errors import KernelError, MachineError, SwitchError
+from hotbank.errors import Finding, KernelError, MachineError, SwitchError
 from hotbank.guest import serial
 from hotbank.host.switch import Switch
 from hotbank.machine import (
@@ -132,6 +132,10 @@ class QemuMachine:
     def pages(self, block: int) -> Pages:
         """See PageByPage."""
         return self._reads.machine().pages(block)
+
+    def doctor(self, board: str | None = None) -> tuple[Finding, ...]:
+        """See Examinable: the guest's own files."""
+        return self._reads.machine().doctor(board)
 
     def online(self, block: int, how: Online) -> None:
         """See Machine."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``hotbank doctor``: what on this machine would make a removal fail or hurt, with the line to add."""
+"""``hotbank doctor``: what about a machine would make a removal fail or hurt, with the line to add."""
 
 from __future__ import annotations
 
@@ -8,30 +8,47 @@ import json
 import click
 
 from hotbank import board as boards
-from hotbank.host.doctor import Finding, Severity, document, examine
+from hotbank.cli.context import Context
+from hotbank.cli.looking import machine_of, sysroot_option
+from hotbank.errors import Code, Finding, Refusal, Severity
+from hotbank.host.doctor import document, examine
 from hotbank.host.tree import Tree
+from hotbank.machine import is_examinable
 
 
-@click.command("doctor", short_help="What on this machine would make a removal fail or hurt.")
+@click.command("doctor", short_help="What about a machine would make a removal fail or hurt.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
-    "-s", "--sysroot", metavar="DIR", default="/", type=click.Path(exists=True, file_okay=False), help="Read a tree."
+    "--board", metavar="BOARD", help="Board to hold it against; without it its own /etc/hotbank/board.toml, if there."
 )
-@click.option(
-    "--board", metavar="BOARD", help="Board to hold it against; without it /etc/hotbank/board.toml, if there."
-)
-def doctor(as_json: bool, sysroot: str, board: str | None) -> int:
-    """Look for what would make a removal fail or hurt. Reads only.
+@sysroot_option
+@click.pass_obj
+def doctor(context: Context, as_json: bool, board: str | None, sysroot: str | None) -> int:
+    """Look for what would make a removal fail or hurt, in the files of the machine itself. Reads only.
 
     Exits with 1 if something blocks taking banks away and giving them back.
     """
-    findings = examine(Tree(sysroot), boards.load(board) if board else None)
+    name, findings = _examined(context, sysroot, board)
     if as_json:
-        click.echo(json.dumps(document("host" if sysroot == "/" else sysroot, findings)))
+        click.echo(json.dumps(document(name, findings)))
     else:
-        click.echo("\n".join(map(_text, findings)) or "nothing found")
+        click.echo("\n".join([f"machine   {name}", *map(_text, findings)]))
+        if not findings:
+            click.echo("nothing found")
     return int(any(finding.severity is Severity.BLOCKS for finding in findings))
 
 
+def _examined(context: Context, sysroot: str | None, board: str | None) -> tuple[str, tuple[Finding, ...]]:
+    """The machine's name and what was found there. A folder is looked at even where it shows no memory blocks."""
+    if sysroot is not None and context.machine_name is None:
+        return sysroot, examine(Tree(sysroot), boards.load(board) if board else None)
+    machine = machine_of(context, sysroot)
+    name = machine.snapshot().machine
+    if not is_examinable(machine):
+        message = f"{name} has no files to look at: doctor reads those of a running kernel"
+        raise Refusal(Code.UNSUPPORTED, message, remedy="hotbank explain --all says what keeps its blocks")
+    return name, machine.doctor(None if board is None else boards.read(board))
+
+
 def _text(finding: Finding) -> str:
-    return f"{finding.severity:<6} {finding.name}: {finding.message}\n       -> {finding.remedy}"
+    return f"{finding.severity:<6} {finding.code}: {finding.message}\n       -> {finding.remedy}"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What about a machine would make a removal fail or hurt: findings as values.
 
-Each check is one function of a Patient and cites where its rule comes from. ``blocks``: the main job, taking
+Each check is one function of Facts and cites where its rule comes from. ``blocks``: the main job, taking
 a bank away and giving it back, can't work; ``hurts``: it works and something suffers or stays unseen; ``info``:
 good to know. A check that can't read its source finds nothing, unless the missing source is itself a finding.
 """
@@ -11,14 +11,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hotbank import board as boards
 from hotbank import kernels
 from hotbank.board import Board
-from hotbank.errors import MachineError
+from hotbank.errors import Finding, MachineError, Severity
 from hotbank.host import tree as files
 from hotbank.host.kcore import RefCounts
 from hotbank.host.ram import Ram
@@ -45,26 +44,8 @@ _VIEWS = {
 }
 
 
-class Severity(StrEnum):
-    """How much a finding matters to taking banks away and giving them back."""
-
-    BLOCKS = "blocks"
-    HURTS = "hurts"
-    INFO = "info"
-
-
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing found. ``name`` is stable; ``remedy`` is the line to add or run."""
-
-    name: str
-    severity: Severity
-    message: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True)
-class Patient:
+class Facts:
     """What the checks look at. ``board`` is None where the machine has none."""
 
     tree: Tree
@@ -79,6 +60,11 @@ class Patient:
         return tuple(b for b in self.blocks if b.range.overlaps(bank))
 
     @property
+    def of_its_arch(self) -> bool:
+        """False if the board is of another architecture: what it says of banks is then of another machine."""
+        return self.board is None or self.arch is None or self.board.arch in (kernels.ANY, self.arch)
+
+    @property
     def adds_banks(self) -> bool:
         """True if the board has banks that enter the kernel after boot."""
         return self.board is not None and any(not b.at_boot or route(b.route).enters for b in self.board.banks)
@@ -87,71 +73,85 @@ class Patient:
 def examine(tree: Tree, board: Board | None = None) -> tuple[Finding, ...]:
     """All findings, the worst first. ``board``: in place of the machine's own /etc/hotbank/board.toml."""
     try:
-        patient = _patient(tree, board)
+        facts = _facts(tree, board)
     except MachineError as e:
         return (
             Finding("NO_HOTPLUG", Severity.BLOCKS, str(e), "CONFIG_MEMORY_HOTPLUG=y in the kernel's configuration"),
         )
-    found = [finding for check in CHECKS for finding in check(patient)]
-    return tuple(sorted(found, key=lambda finding: list(Severity).index(finding.severity)))
+    other = tuple(_other_board(facts))
+    if not facts.of_its_arch:
+        facts = replace(facts, board=None)
+    found = [finding for check in CHECKS for finding in check(facts)]
+    return (*other, *sorted(found, key=lambda finding: list(Severity).index(finding.severity)))
 
 
 def document(machine: str, findings: tuple[Finding, ...]) -> dict[str, Any]:
     """The JSON of ``hotbank doctor --json``."""
-    rows = [{"name": f.name, "severity": f.severity.value, "message": f.message, "remedy": f.remedy} for f in findings]
+    rows = [{"code": f.code, "severity": f.severity.value, "message": f.message, "remedy": f.remedy} for f in findings]
     return {"schema": SCHEMA, "machine": machine, "findings": rows}
 
 
-def _patient(tree: Tree, board: Board | None) -> Patient:
+def _facts(tree: Tree, board: Board | None) -> Facts:
     own = tree.path(str(boards.SYSTEM_BOARD).lstrip("/"))
     if board is None and os.path.exists(own):
         board = boards.load(own)
     size = files.block_size(tree)
-    return Patient(tree, board, size, files.page_size(tree), files.blocks(tree, size), files.arch(tree))
+    return Facts(tree, board, size, files.page_size(tree), files.blocks(tree, size), files.arch(tree))
 
 
-def _hotremove(patient: Patient) -> Iterator[Finding]:
+def _other_board(facts: Facts) -> Iterator[Finding]:
+    """Said before all else: a board of another machine makes nonsense of the rest."""
+    board = facts.board
+    if board is None or (facts.of_its_arch and board.block_size == facts.block_size):
+        return
+    its, here = format_size(board.block_size), format_size(facts.block_size)
+    message = f"board {board.name} is of {board.arch} with blocks of {its}, this machine {facts.arch} with {here}"
+    help_ = f"a board with arch = {facts.arch!r} and block_size = {here!r}"
+    yield Finding("OTHER_BOARD", Severity.BLOCKS, message, help_)
+
+
+def _hotremove(facts: Facts) -> Iterator[Finding]:
     """drivers/base/memory.c, removable_show: 1 exactly when the kernel can take memory away."""
-    first = next(iter(patient.blocks), None)
-    if first and patient.tree.read(names.block(first.number, "removable")) == "0":
+    first = next(iter(facts.blocks), None)
+    if first and facts.tree.read(names.block(first.number, "removable")) == "0":
         message = "this kernel can add memory and can't take it away"
         yield Finding(
             "NO_HOTREMOVE", Severity.BLOCKS, message, "CONFIG_MEMORY_HOTREMOVE=y in the kernel's configuration"
         )
 
 
-def _boot_memory(patient: Patient) -> Iterator[Finding]:
+def _boot_memory(facts: Facts) -> Iterator[Finding]:
     """arch/arm64/mm/mmu.c, prevent_bootmem_remove_notifier."""
-    if kernels.arch(patient.arch).boot_memory_leaves is not False:
+    if kernels.arch(facts.arch).boot_memory_leaves is not False:
         return
-    memory = Ram.of(patient.tree, patient.arch)
+    memory = Ram.of(facts.tree, facts.arch)
     help_ = (
         "keep the bank out of the kernel at boot (device tree, or mem=) and add it by a route that can take it out "
         f"again ({', '.join(removing())})"
     )
-    if patient.board is None:
-        if all(memory.at_boot(b.range) for b in patient.blocks):
-            message = f"all memory was there at boot, and {patient.arch} never lets such memory go"
+    if facts.board is None:
+        if all(memory.at_boot(b.range) for b in facts.blocks):
+            message = f"all memory was there at boot, and {facts.arch} never lets such memory go"
             yield Finding("BOOT_MEMORY", Severity.BLOCKS, message, help_)
         return
-    for bank in patient.board.banks:
-        present = any(memory.at_boot(b.range) for b in patient.inside(bank.range))
+    for bank in facts.board.banks:
+        present = any(memory.at_boot(b.range) for b in facts.inside(bank.range))
         if (bank.movable or route(bank.route).enters) and present:
-            message = f"bank {bank.name} was there at boot, and {patient.arch} never lets such memory go"
+            message = f"bank {bank.name} was there at boot, and {facts.arch} never lets such memory go"
             yield Finding("BOOT_MEMORY", Severity.BLOCKS, message, help_)
 
 
-def _movable_zone(patient: Patient) -> Iterator[Finding]:
+def _movable_zone(facts: Facts) -> Iterator[Finding]:
     """mm/page_alloc.c: only zone Movable keeps the kernel's own pages out."""
     help_ = "boot with movablecore=SIZE, or describe the bank as movable; online added blocks with online_movable"
-    banks = patient.board.banks if patient.board else ()
+    banks = facts.board.banks if facts.board else ()
     for bank in banks:
-        outside = [b for b in patient.inside(bank.range) if _online(b) and b.valid_zones[:1] != (Zone.MOVABLE,)]
+        outside = [b for b in facts.inside(bank.range) if _online(b) and b.valid_zones[:1] != (Zone.MOVABLE,)]
         if bank.movable and outside:
             zone = "/".join(outside[0].valid_zones) or "an unknown zone"
             message = f"bank {bank.name} should be movable, and memory{outside[0].number} of it is in {zone}"
             yield Finding("NOT_MOVABLE_ZONE", Severity.BLOCKS, message, help_)
-    if patient.board is None and not any(Zone.MOVABLE in b.valid_zones[:1] for b in patient.blocks if _online(b)):
+    if facts.board is None and not any(Zone.MOVABLE in b.valid_zones[:1] for b in facts.blocks if _online(b)):
         message = "no block is in zone Movable, so the kernel's own pages may lie in any of them"
         yield Finding("NO_MOVABLE_ZONE", Severity.HURTS, message, help_)
 
@@ -160,67 +160,67 @@ def _online(block: Block) -> bool:
     return block.state is BlockState.ONLINE
 
 
-def _auto_online(patient: Patient) -> Iterator[Finding]:
+def _auto_online(facts: Facts) -> Iterator[Finding]:
     """mm/memory_hotplug.c, add_memory_resource: added blocks are onlined by this policy at once."""
-    policy = patient.tree.read(names.AUTO_ONLINE)
+    policy = facts.tree.read(names.AUTO_ONLINE)
     if policy in ("online", "online_kernel"):
-        severity = Severity.BLOCKS if patient.adds_banks else Severity.INFO
+        severity = Severity.BLOCKS if facts.adds_banks else Severity.INFO
         message = f"auto_online_blocks is {policy}: an added bank falls into a kernel zone and can't leave again"
         help_ = f"echo offline > /{names.AUTO_ONLINE}, and memhp_default_state=offline on the command line"
         yield Finding("AUTO_ONLINE", severity, message, help_)
 
 
-def _udev(patient: Patient) -> Iterator[Finding]:
+def _udev(facts: Facts) -> Iterator[Finding]:
     """udev(7): a file in an earlier folder hides the same name in later ones."""
     seen = set[str]()
     for folder in _RULES:
-        for name in patient.tree.names(folder):
+        for name in facts.tree.names(folder):
             if name.endswith(".rules") and name not in seen:
                 seen.add(name)
-                match = _ONLINES.search(patient.tree.read(f"{folder}/{name}") or "")
+                match = _ONLINES.search(facts.tree.read(f"{folder}/{name}") or "")
                 if match:
-                    severity = Severity.BLOCKS if patient.adds_banks else Severity.INFO
+                    severity = Severity.BLOCKS if facts.adds_banks else Severity.INFO
                     message = f"/{folder}/{name} puts added blocks {match[1]}, a moment after they appear"
                     yield Finding("UDEV_ONLINE", severity, message, f"ln -s /dev/null /etc/udev/rules.d/{name}")
 
 
-def _alignment(patient: Patient) -> Iterator[Finding]:
+def _alignment(facts: Facts) -> Iterator[Finding]:
     """drivers/base/memory.c, memory_block_size_bytes: a block is the smallest thing that leaves."""
-    size = format_size(patient.block_size)
-    if patient.block_size >= _BIG:
-        pages = "" if patient.page_size is None else f" of {format_size(patient.page_size)} pages"
+    size = format_size(facts.block_size)
+    if facts.block_size >= _BIG:
+        pages = "" if facts.page_size is None else f" of {format_size(facts.page_size)} pages"
         message = f"a memory block is {size}{pages}: little memory can leave at a time"
-        help_ = "a kernel with 4K pages has blocks of 128M" if patient.page_size != 4 * KIB else "make banks that large"
+        help_ = "a kernel with 4K pages has blocks of 128M" if facts.page_size != 4 * KIB else "make banks that large"
         yield Finding("BIG_BLOCKS", Severity.HURTS, message, help_)
-    for bank in patient.board.banks if patient.board else ():
-        if (bank.movable or route(bank.route).enters) and not bank.range.aligned(patient.block_size):
+    for bank in facts.board.banks if facts.board else ():
+        if (bank.movable or route(bank.route).enters) and not bank.range.aligned(facts.block_size):
             message = f"bank {bank.name} ({bank.range}) is not made of whole blocks of {size}"
             help_ = f"block_size = {size!r} in the board file, and start and size multiples of it"
             yield Finding("NOT_ALIGNED", Severity.BLOCKS, message, help_)
 
 
-def _cma(patient: Patient) -> Iterator[Finding]:
+def _cma(facts: Facts) -> Iterator[Finding]:
     """mm/page_isolation.c, has_unmovable_pages: a CMA pageblock is isolated for CMA only."""
-    for node, zone, pages in files.cma_pages(patient.tree):
-        size = format_size(pages * (patient.page_size or 4 * KIB))
+    for node, zone, pages in files.cma_pages(facts.tree):
+        size = format_size(pages * (facts.page_size or 4 * KIB))
         message = f"zone {zone} of node {node} lends {size} to CMA; the blocks that hold them can't leave"
         yield Finding("CMA", Severity.HURTS, message, "cma=SIZE@START outside of every bank, or cma=0")
 
 
-def _views(patient: Patient) -> Iterator[Finding]:
+def _views(facts: Facts) -> Iterator[Finding]:
     """fs/proc/page.c, fs/proc/kcore.c, kernel/resource.c: what a survey looks through."""
     for name, shows in _VIEWS.items():
-        if not _readable(patient.tree.path(f"proc/{name}")):
+        if not _readable(facts.tree.path(f"proc/{name}")):
             message = f"/proc/{name} can't be read: a survey will not see {shows}"
             severity = Severity.INFO if name == "kpagecgroup" else Severity.HURTS
             yield Finding("VIEW_MISSING", severity, message, "run as root; CONFIG_PROC_PAGE_MONITOR=y, CONFIG_MEMCG=y")
-    refs = RefCounts.open(patient.tree)
+    refs = RefCounts.open(facts.tree)
     if refs is None:
         message = "/proc/kcore shows no reference counts: pinned pages can't be told from others (PINS_UNKNOWN)"
         yield Finding("VIEW_MISSING", Severity.HURTS, message, "run as root; CONFIG_PROC_KCORE=y, lockdown=none")
     else:
         refs.close()
-    if Ram.of(patient.tree, patient.arch).resources is None:
+    if Ram.of(facts.tree, facts.arch).resources is None:
         message = "/proc/iomem hides its addresses: holes and boot memory can't be seen"
         yield Finding("VIEW_MISSING", Severity.HURTS, message, "run as root")
 
@@ -233,28 +233,28 @@ def _readable(path: str) -> bool:
         return False
 
 
-def _other_kernels(patient: Patient) -> Iterator[Finding]:
+def _other_kernels(facts: Facts) -> Iterator[Finding]:
     """kernel/kexec_core.c: a kernel loaded earlier knows the memory of that moment, and will touch all of it."""
     for name, file, help_ in (
         ("KDUMP_LOADED", "kexec_crash_loaded", "kdump-config reload (or kexec -p again) after each remove and add"),
         ("KEXEC_LOADED", "kexec_loaded", "kexec -u, or add every bank before kexec -e"),
     ):
-        if patient.tree.read(f"sys/kernel/{file}") == "1":
+        if facts.tree.read(f"sys/kernel/{file}") == "1":
             message = f"/sys/kernel/{file} is 1: that kernel would read a bank that is switched off"
             yield Finding(name, Severity.HURTS, message, help_)
 
 
-def _hibernation(patient: Patient) -> Iterator[Finding]:
+def _hibernation(facts: Facts) -> Iterator[Finding]:
     """kernel/power/hibernate.c: an image is refused when the memory has changed since."""
-    states = (patient.tree.read("sys/power/state") or "").split()
-    if "disk" in states and patient.tree.read("sys/power/disk") != "[disabled]":
+    states = (facts.tree.read("sys/power/state") or "").split()
+    if "disk" in states and facts.tree.read("sys/power/disk") != "[disabled]":
         message = "hibernation is possible: an image made with a bank away is refused when all memory is back"
         yield Finding("HIBERNATION", Severity.HURTS, message, "nohibernate on the command line, or all banks in first")
 
 
-def _meminfo(patient: Patient) -> Iterator[Finding]:
+def _meminfo(facts: Facts) -> Iterator[Finding]:
     """mm/hugetlb.c, dissolve_free_huge_folios; mm/memory-failure.c."""
-    fields = dict(re.findall(r"^(\w+): +(\d+)", patient.tree.read("proc/meminfo") or "", re.MULTILINE))
+    fields = dict(re.findall(r"^(\w+): +(\d+)", facts.tree.read("proc/meminfo") or "", re.MULTILINE))
     pool, bad = int(fields.get("HugePages_Total", 0)), int(fields.get("HardwareCorrupted", 0))
     if pool:
         message = f"the pool of {pool} huge pages shrinks by those in a block that leaves, and does not grow back"
@@ -264,15 +264,15 @@ def _meminfo(patient: Patient) -> Iterator[Finding]:
         yield Finding("POISONED", Severity.HURTS, message, "leave banks with bad pages in, or have the memory replaced")
 
 
-def _stuck(patient: Patient) -> Iterator[Finding]:
+def _stuck(facts: Facts) -> Iterator[Finding]:
     """mm/memory_hotplug.c: one operation at a time, system wide."""
-    for block in patient.blocks:
+    for block in facts.blocks:
         if block.state is BlockState.GOING_OFFLINE:
             message = f"memory{block.number} is being taken offline, and every other operation waits for that"
             yield Finding("CANCEL_PENDING", Severity.BLOCKS, message, "end the process that writes to its state")
 
 
-CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _hotremove,
     _boot_memory,
     _stuck,

@@ -15,7 +15,7 @@ from dataclasses import replace
 from hotbank import board as boards
 from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
-from hotbank.errors import CancelPending, Code, KernelError, Refusal, SwitchError
+from hotbank.errors import CancelPending, Code, Finding, KernelError, Refusal, SwitchError
 from hotbank.host import tree as files
 from hotbank.host.klog import listening
 from hotbank.host.ram import Ram
@@ -131,6 +131,12 @@ class Host:
 
         found = files.block(self._tree, self._existing(block), self._block_size)
         return page_by_page(self._tree, found, page_size=self._page_size)
+
+    def doctor(self, board: str | None = None) -> tuple[Finding, ...]:
+        """What about this machine would make a removal fail or hurt."""
+        from hotbank.host.doctor import examine
+
+        return examine(self._tree, self._board if board is None else boards.loads(board))
 
     def online(self, block: int, how: Online) -> None:
         """Write ``how`` to the block's state."""

@@ -194,8 +194,8 @@ class Model:
 
     @property
     def can(self) -> frozenset[Ability]:
-        """All that a machine can do."""
-        return frozenset(Ability)
+        """It has no files of its own that could be examined."""
+        return frozenset({Ability.INTERRUPT, Ability.PAGES})
 
     def snapshot(self) -> Snapshot:
         """Everything at one moment."""

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from hotbank.calls import CLOCK, MACHINE, PAGES
+from hotbank.calls import CLOCK, DOCTOR, MACHINE, PAGES
 from hotbank.errors import Code, HotbankError, MachineError, ProtocolError, Refusal
-from hotbank.machine import Machine, tells_pages
+from hotbank.machine import Machine, is_examinable, tells_pages
 from hotbank.operate import Event, Journal, Limits, MemoryJournal, remedy
 from hotbank.operate.reasons import EXIT_DONE, EXIT_FAILED, code_of, errno_of
 from hotbank.remote import Hello, SocketStream
@@ -120,9 +120,10 @@ class Owner:
         alone = {name: self._alone(name) for name, call in MACHINE.items() if call.changes}
         machine = answers(MACHINE, self._machine, **alone)
         pages = answers(PAGES, self._machine) if tells_pages(self._machine) else {}
+        doctor = answers(DOCTOR, self._machine) if is_examinable(self._machine) else {}
         journal, ring = self._journal, self._ring
         owner = answers(OWNER, order=self._order, history=journal.entries, events=ring.after, stop=self._stop_if_idle)
-        return {**machine, **pages, **answers(CLOCK, self._machine.clock), **owner}
+        return {**machine, **pages, **doctor, **answers(CLOCK, self._machine.clock), **owner}
 
     def _alone(self, name: str) -> Callable[..., None]:
         """A changing primitive, refused while a transaction or another one runs."""
