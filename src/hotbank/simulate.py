@@ -41,7 +41,10 @@ class Policy:
 
 @dataclass(slots=True)
 class BankHistory:
-    """What happened to one bank. ``off``: seconds at which its bytes stopped (True) or began again to take power."""
+    """What happened to one bank. ``planned``: pages that were to move; ``pages``: those that did.
+
+    ``off``: seconds at which its bytes stopped (True) or began again to take power.
+    """
 
     name: str
     size: int
@@ -49,6 +52,7 @@ class BankHistory:
     removed: int = 0
     added: int = 0
     refused: Counter[Code] = field(default_factory=Counter)
+    planned: int = 0
     pages: int = 0
     busy: float = 0.0
     off: list[tuple[float, bool]] = field(default_factory=list)
@@ -73,6 +77,7 @@ class BankHistory:
             "removed": self.removed,
             "added": self.added,
             "refused": {code.value: times for code, times in sorted(self.refused.items())},
+            "planned": self.planned,
             "pages": self.pages,
             "seconds": round(self.busy, 6),
             "seconds_off": round(seconds, 6),
@@ -239,7 +244,8 @@ class _Run:
             history.refused[outcome.code] += 1
 
     def _counted(self, history: BankHistory, outcome: Outcome) -> Outcome:
-        history.pages += outcome.pages
+        history.planned += outcome.planned
+        history.pages += outcome.moved or 0
         history.busy += outcome.seconds
         self._note_power()
         return outcome

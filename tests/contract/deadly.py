@@ -47,8 +47,8 @@ class Deadly:
     def result(self, entry: int, row: int, code: Code, errno: int | None) -> None:
         self._write("result", lambda: self.journal.result(entry, row, code, errno))
 
-    def close(self, entry: int, code: Code, pages: int) -> None:
-        self._write("close", lambda: self.journal.close(entry, code, pages))
+    def close(self, entry: int, code: Code, moved: int | None) -> None:
+        self._write("close", lambda: self.journal.close(entry, code, moved))
 
     def unfinished(self) -> Entry | None:
         return self.journal.unfinished()

@@ -121,7 +121,7 @@ def test_a_worker_that_dies_when_all_is_done(model: Model, verb: str) -> None:
             outcome = order(client, "high")
         assert outcome.exit == 0
         assert outcome.kernel is (KernelState.ABSENT if verb == "remove" else KernelState.ONLINE)
-        assert outcome.pages == journal.entries()[-1].pages
+        assert outcome.moved == journal.entries()[-1].moved
         assert not here.watched.breaches
 
 
@@ -302,7 +302,7 @@ from hotbank.operate.sqlite_journal import SqliteJournal
 
 journal = SqliteJournal(sys.argv[1])
 writers_keep(journal.writers_keep)
-journal.begin(Before("remove", "high", "boot"))
+journal.begin(Before("remove", ("high",), "boot"))
 argv = ("sh", "-c", "touch " + sys.argv[1] + ".began; sleep 1.5; touch " + sys.argv[1] + ".off")
 Command(Domain("ddr", (Power.ON, Power.OFF), "command", off=argv, status=("echo", "off"))).turn(Power.OFF)
 """

@@ -24,7 +24,7 @@ UNITS = sorted((Path(__file__).parents[2] / "packaging/systemd").iterdir())
 def entry(boot: str, began: float, *rows: tuple[str, Code | None, float]) -> Entry:
     """A transaction of that boot with acts on the domain: step, how it ended, and when."""
     acts = tuple(Row(step, "ddr", code, None, at - 1, at if code else None) for step, code, at in rows)
-    return Entry(1, 1, Before("remove", "high", boot), began, acts, Code.OK)
+    return Entry(1, 1, Before("remove", ("high",), boot), began, acts, Code.OK)
 
 
 OK = Code.OK
@@ -93,8 +93,10 @@ def test_systemd_accepts_the_units(unit: Path) -> None:
 
 
 def test_an_open_transaction_says_why() -> None:
-    held = Entry(1, 7, Before("remove", "high", "a"), 0.0, (Row("offline", "memory20", Code.CANCEL_PENDING, 4, 1, 2),))
-    running = Entry(2, 7, Before("remove", "high", "a"), 0.0, (Row("offline", "memory20", None, None, 1, None),))
+    held = Entry(
+        1, 7, Before("remove", ("high",), "a"), 0.0, (Row("offline", "memory20", Code.CANCEL_PENDING, 4, 1, 2),)
+    )
+    running = Entry(2, 7, Before("remove", ("high",), "a"), 0.0, (Row("offline", "memory20", None, None, 1, None),))
     lines = list(_table((held, running)))
     assert "CANCEL_PENDING" in lines[1]
     assert "BUSY_TRANSACTION" in lines[2]

@@ -65,7 +65,7 @@ def test_the_removal_goes_as_it_would_have_gone(tmp_path: Path) -> None:
     after = restored(before, tmp_path)
     assert operate.plan_remove(after, "high").steps == operate.plan_remove(before, "high").steps
     theirs, ours = operate.remove(before, "high"), operate.remove(after, "high")
-    assert (ours.code, ours.pages, ours.freed) == (theirs.code, theirs.pages, theirs.freed)
+    assert (ours.code, ours.moved, ours.freed) == (theirs.code, theirs.moved, theirs.freed)
     assert ours.seconds == pytest.approx(theirs.seconds, rel=0.01)
     after.validate()
     assert after.check_contents() == ()

@@ -41,16 +41,16 @@ def test_a_plan_is_tried_and_the_machine_is_not_touched(file: str, capsys: pytes
     plan = json.loads(capsys.readouterr().out)
     tried = plan["try"]
     assert (tried["code"], tried["exit"], tried["freed"]) == ("OK", 0, 256 << 20)
-    assert tried["pages"] == plan["pages"] > 0
+    assert tried["moved"] == tried["planned"] == plan["pages"] > 0
     assert cli.run(["-m", f"model:{file}", "plan", "high", "--try"]) == 0
-    assert f"{tried['pages']} pages moved, 256M freed" in capsys.readouterr().out
+    assert f"{tried['moved']} moved, 256M freed" in capsys.readouterr().out
     assert Path(file).read_bytes() == before
 
 
 def test_a_refusal_is_what_the_kernel_would_say(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["-m", f"model:{file}", "plan", "memory16", "--try", "--json"]) == 0
     tried = json.loads(capsys.readouterr().out)["try"]
-    assert (tried["code"], tried["exit"], tried["pages"]) == ("UNMOVABLE", 1, 0)
+    assert (tried["code"], tried["exit"], tried["moved"]) == ("UNMOVABLE", 1, 0)
 
 
 def test_a_pin_costs_the_deadline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

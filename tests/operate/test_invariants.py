@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -182,7 +183,7 @@ def test_catches_power_off_under_another_bank(monkeypatch: pytest.MonkeyPatch) -
     plan = operate.plan_remove(watched, "high")
     planted = [step for step in plan.steps if step.action is not operate.Action.KEEP_POWER]
     off = operate.Step(operate.Action.POWER_OFF, "ddr")
-    careless = operate.Plan("m", "remove", "high", plan.banks, plan.blocks, (*planted, off), Code.OK)
+    careless = replace(plan, steps=(*planted, off), code=Code.OK)
     outcome = Transaction(watched, careless, journal=operate.MemoryJournal()).run()
     assert outcome.code is Code.DOMAIN_IN_USE, "a careless plan alone does no harm"
     assert not watched.breaches

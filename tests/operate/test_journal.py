@@ -16,19 +16,18 @@ import pytest
 from hotbank import operate
 from hotbank.errors import Code, MachineError, Refusal
 from hotbank.memory import BlockState, KernelState, Power
-from hotbank.operate import Before, BlockBefore, Entry, Journal, MemoryJournal, Row
+from hotbank.operate import BankBefore, Before, BlockBefore, DomainBefore, Entry, Journal, MemoryJournal, Row
 from hotbank.operate.recovery import closed
 from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.testing import ScriptedMachine, Watched, places
 
 BEFORE = Before(
     "remove",
-    "high",
+    ("high",),
     "boot-1",
-    "high",
-    "ddr",
-    KernelState.ONLINE,
-    Power.ON,
+    "scripted",
+    (BankBefore("high", KernelState.ONLINE, "ddr"),),
+    (DomainBefore("ddr", Power.ON),),
     (BlockBefore(20, BlockState.ONLINE, "Movable"), BlockBefore(21, BlockState.OFFLINE)),
 )
 
@@ -64,7 +63,7 @@ def test_the_end_of_a_transaction_whose_process_died(journal: Journal, code: Cod
         closed(journal.entries()[-1], machine.snapshot())
     journal.close(number, code, 77)
     outcome = closed(journal.entries()[-1], machine.snapshot())
-    assert (outcome.code, outcome.exit, outcome.pages, outcome.kernel) == (code, status, 77, KernelState.ONLINE)
+    assert (outcome.code, outcome.exit, outcome.moved, outcome.kernel) == (code, status, 77, KernelState.ONLINE)
     assert outcome.fact == f"remove high {said}"
 
 
@@ -101,7 +100,10 @@ def test_a_whole_transaction(journal: Journal) -> None:
     assert operate.remove(machine, "high", journal=journal).exit == 0
     assert operate.add(machine, "high", journal=journal).exit == 0
     entries = journal.entries()
-    assert [(e.before.verb, e.code, e.pages) for e in entries] == [("remove", Code.OK, 400), ("add", Code.OK, 0)]
+    assert [(e.before.verb, e.code, e.before.planned, e.moved) for e in entries] == [
+        ("remove", Code.OK, 400, 400),
+        ("add", Code.OK, 0, 0),
+    ]
     assert all(row.code is Code.OK for e in entries for row in e.rows)
     assert [row.step for row in entries[0].rows] == [*["offline"] * 4, "remove", "power-off"]
 

@@ -212,8 +212,8 @@ def test_a_domain_leaves_as_one_plan_emptiest_block_first() -> None:
         *("high", "mate", "ddr"),
     ]
     assert [s.action for s in plan.steps[-3:]] == [Action.REMOVE, Action.REMOVE, Action.POWER_OFF]
-    assert plan == operate.plan_remove_all(machine, ["high", "mate"])
-    half = operate.plan_remove_all(machine, ["high"])
+    assert plan == operate.plan_remove(machine, ["high", "mate"])
+    half = operate.plan_remove(machine, ["high"])
     assert (half.code, half.steps[-1].action) == (Code.DOMAIN_IN_USE, Action.KEEP_POWER)
 
 

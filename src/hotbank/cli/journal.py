@@ -78,16 +78,17 @@ def _document(entry: Entry) -> dict[str, Any]:
 
 
 def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
-    yield f"{'BEGAN':<21}{'VERB':<8}{'TARGET':<12}{'RESULT':<18}{'SECONDS':>9}{'PAGES':>9}  STEPS"
+    yield f"{'BEGAN':<21}{'VERB':<8}{'TARGET':<12}{'RESULT':<18}{'SECONDS':>9}{'PLANNED':>9}{'MOVED':>9}  STEPS"
     for e in entries:
         began = datetime.fromtimestamp(e.began, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         seconds = f"{e.ended - e.began:.2f}" if e.ended is not None else "open"
         result = (e.code or _open_because(e)).value
-        verb, target = e.before.verb, e.before.target
-        yield f"{began:<21}{verb:<8}{target:<12}{result:<18}{seconds:>9}{e.pages:>9}  {len(e.rows)}"
+        verb, target, planned = e.before.verb, e.before.target, e.before.planned
+        moved = "-" if e.moved is None else str(e.moved)
+        yield f"{began:<21}{verb:<8}{target:<12}{result:<18}{seconds:>9}{planned:>9}{moved:>9}  {len(e.rows)}"
     ends = Counter(e.code for e in entries if e.code is not None)
     summary = ", ".join(f"{count} {code}" for code, count in ends.most_common()) or "none yet"
-    yield f"{len(entries)} transactions: {summary}; {sum(e.pages for e in entries)} pages moved"
+    yield f"{len(entries)} transactions: {summary}; {sum(e.moved or 0 for e in entries)} pages moved"
     failures = _failures(entries)
     if failures:
         yield "failures: " + ", ".join(f"{count} {code}" for code, count in failures.items())

@@ -64,7 +64,7 @@ def plan(
     if size is not None:
         _print_choice(operate.plan_free(machine, size, look=look), size, as_json)
         return
-    made = operate.plan_add_all(machine, targets) if adding else operate.plan_remove_all(machine, targets, look=look)
+    made = operate.plan_add(machine, targets) if adding else operate.plan_remove(machine, targets, look=look)
     tried = trial.carried_out(machine, targets, adding=adding) if trying else None
     if as_json:
         click.echo(json.dumps(made.document() | ({} if tried is None else {"try": trial.document(tried)})))

@@ -38,13 +38,20 @@ def outcome_lines(outcome: Outcome, acted: bool) -> Iterator[str]:
         yield f"{outcome.code}: {outcome.fact}"
     else:
         yield f"hotbank: {outcome.code}: {outcome.fact}" + (f"; {outcome.remedy}" if outcome.remedy else "")
-    if outcome.pages or outcome.freed:
-        yield f"  {outcome.pages} pages moved in {outcome.seconds:.2f} s; {outcome.freed >> 20} MiB out of the kernel"
+    if outcome.planned or outcome.moved or outcome.freed:
+        yield f"  {pages(outcome)} in {outcome.seconds:.2f} s; {outcome.freed >> 20} MiB out of the kernel"
     if outcome.kernel is not None and acted:
         power = f", power {outcome.power}" if outcome.power is not None else ""
         yield f"  {outcome.target}: kernel {outcome.kernel}{power}"
     if outcome.unrestored:
         yield "  could not be put back: " + ", ".join(f"memory{n}" for n in outcome.unrestored)
+
+
+def pages(outcome: Outcome) -> str:
+    """Pages that were to move, and those that did: all that the machine migrated meanwhile, whoever made it."""
+    moved = "-" if outcome.moved is None else str(outcome.moved)
+    more = outcome.moved is not None and outcome.moved > outcome.planned
+    return f"{outcome.planned} pages planned, {moved} moved" + (", some perhaps by others," if more else "")
 
 
 def event_line(event: Event) -> str | None:
@@ -89,8 +96,8 @@ def _bar(title: str) -> Iterator[Show]:
             where = f" memory{event.block}" if event.block is not None else ""
             rate = f"{event.moved / event.t:.0f} pages/s" if event.t > 0 and event.moved else ""
             doing = f"{title}: {event.event if event.step is None else event.step}{where}"
-            pages = f"{event.moved}/{event.total} pages"
+            pages = f"{'-' if event.moved is None else event.moved}/{event.total} pages"
             total = max(event.total, 1)
-            progress.update(bar, total=total, completed=event.moved, description=doing, pages=pages, rate=rate)
+            progress.update(bar, total=total, completed=event.moved or 0, description=doing, pages=pages, rate=rate)
 
         yield show

@@ -60,7 +60,7 @@ class Scene:
     @property
     def moved(self) -> int:
         """Pages moved by all attempts."""
-        return sum(outcome.pages for outcome in self.outcomes)
+        return sum(outcome.moved or 0 for outcome in self.outcomes)
 
     @property
     def seconds(self) -> float:

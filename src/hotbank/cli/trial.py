@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hotbank import operate
+from hotbank.cli.progress import pages
 from hotbank.machine import Machine
 from hotbank.memory import format_size
 from hotbank.operate import MemoryJournal, Outcome, Transaction
@@ -20,18 +21,19 @@ def carried_out(machine: Machine, targets: Sequence[str], *, adding: bool) -> Ou
     from hotbank.model import Model, capture
 
     model = Model.restore(capture.take(machine))
-    plan = operate.plan_add_all(model, targets) if adding else operate.plan_remove_all(model, targets)
+    plan = operate.plan_add(model, targets) if adding else operate.plan_remove(model, targets)
     return Transaction(model, plan, journal=MemoryJournal(), force=not adding).run()
 
 
 def document(tried: Outcome) -> dict[str, Any]:
-    """The part of the JSON that says what happened: pages moved, bytes freed, seconds of simulated time."""
+    """The part of the JSON that says what happened: pages planned and moved, bytes freed, seconds of simulated time."""
     answer = {"code": tried.code.value, "exit": tried.exit, "errno": tried.errno, "fact": tried.fact}
-    return answer | {"pages": tried.pages, "freed": tried.freed, "seconds": round(tried.seconds, 6)}
+    answer |= {"planned": tried.planned, "moved": tried.moved, "freed": tried.freed}
+    return answer | {"seconds": round(tried.seconds, 6)}
 
 
 def line(tried: Outcome) -> str:
     """The same for people."""
     fact = f": {tried.fact}" if tried.fact else ""
-    done = f"{tried.pages} pages moved, {format_size(tried.freed)} freed, {tried.seconds:.2f} s of simulated time"
+    done = f"{pages(tried)}, {format_size(tried.freed)} freed, {tried.seconds:.2f} s of simulated time"
     return f"tried     {tried.code}{fact}; {done}"

@@ -13,8 +13,8 @@ A target is a bank's name or a block (``memory4``).
 from __future__ import annotations
 
 from hotbank.operate.choice import Choice, GivenUp
-from hotbank.operate.journal import Before, BlockBefore, Entry, Journal, MemoryJournal, Row
-from hotbank.operate.look import explain, plan_add, plan_add_all, plan_free, plan_remove, plan_remove_all
+from hotbank.operate.journal import BankBefore, Before, BlockBefore, DomainBefore, Entry, Journal, MemoryJournal, Row
+from hotbank.operate.look import explain, plan_add, plan_free, plan_remove
 from hotbank.operate.outcome import Event, Outcome
 from hotbank.operate.plan import Action, Plan, Step
 from hotbank.operate.reasons import remedy
@@ -26,9 +26,11 @@ from hotbank.operate.verdict import Verdict
 
 __all__ = [
     "Action",
+    "BankBefore",
     "Before",
     "BlockBefore",
     "Choice",
+    "DomainBefore",
     "Entry",
     "Event",
     "GivenUp",
@@ -45,10 +47,8 @@ __all__ = [
     "add",
     "explain",
     "plan_add",
-    "plan_add_all",
     "plan_free",
     "plan_remove",
-    "plan_remove_all",
     "recover",
     "remedy",
     "remove",

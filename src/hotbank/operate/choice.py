@@ -20,7 +20,7 @@ from hotbank.errors import Code
 from hotbank.machine import DomainStatus, Snapshot, Survey, ZoneInfo
 from hotbank.memory import KernelState, Power, format_size
 from hotbank.operate.knapsack import NEVER, Effort, Found, Item, cheapest, least_room
-from hotbank.operate.plan import Plan, domain_of, lowest_power, together
+from hotbank.operate.plan import Plan, domain_of, lowest_power, removal
 from hotbank.operate.reasons import no_room, remedy
 from hotbank.operate.targets import Target, bank_target, block_target
 from hotbank.operate.verdict import verdict
@@ -79,7 +79,7 @@ def choose(snapshot: Snapshot, surveys: Mapping[int, Survey], size: int) -> Choi
     if chosen is None:
         return Choice(_no_way(snapshot, offers, given_up, size), 0, given_up, 0)
     targets = [target for offer in chosen for target in offer.targets]
-    plan = together(snapshot, surveys, targets)
+    plan = removal(snapshot, surveys, targets)
     if plan.impossible:  # as a whole: the kernel holds a block, say
         return Choice(replace(plan, steps=()), 0, given_up, at_least)
     return Choice(plan, sum(offer.size for offer in chosen), given_up, at_least)
@@ -290,7 +290,7 @@ def _no_way(snapshot: Snapshot, offers: Sequence[Offer], given_up: Sequence[Give
         code = _most_of(given_up)
         fact = f"only {format_size(able)} can leave" if able else "nothing here can leave"
         fact += ", as far as can be seen" if code is Code.PINS_UNKNOWN else ""
-    return Plan(snapshot.machine, "remove", format_size(size), (), (), (), code, fact, remedy(code))
+    return Plan(snapshot.machine, "remove", format_size(size), (), (), code, fact, remedy(code))
 
 
 def _most_of(given_up: Sequence[GivenUp]) -> Code:

@@ -20,6 +20,8 @@ from hotbank.machine import Machine
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate.reasons import code_of, errno_of, remedy
 
+PERSON, GOVERNOR = "person", "governor"  # who orders a transaction
+
 
 @dataclass(frozen=True, slots=True)
 class BlockBefore:
@@ -31,17 +33,46 @@ class BlockBefore:
 
 
 @dataclass(frozen=True, slots=True)
+class BankBefore:
+    """A bank as the transaction found it, and the power domain that it is in."""
+
+    name: str
+    kernel: KernelState
+    domain: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DomainBefore:
+    """A power domain as the transaction found it; ``unknown`` when its switch could not say."""
+
+    name: str
+    power: Power
+
+
+@dataclass(frozen=True, slots=True)
 class Before:
-    """What the transaction found: enough to put it back. ``power``: of the domain, None where there is none."""
+    """What a transaction is to do, and what it found: enough to put it back.
+
+    ``targets``: banks and blocks by name. ``machine``: None where an old journal does not say. ``banks``: those that it
+    takes or brings, and those that its blocks are in. ``planned``: pages expected to move. ``cause``: who ordered it,
+    ``person`` or ``governor``.
+    """
 
     verb: str
-    target: str
+    targets: tuple[str, ...]
     boot_id: str
-    bank: str | None = None
-    domain: str | None = None
-    kernel: KernelState | None = None
-    power: Power | None = None
+    machine: str | None = None
+    banks: tuple[BankBefore, ...] = ()
+    domains: tuple[DomainBefore, ...] = ()
     blocks: tuple[BlockBefore, ...] = ()
+    planned: int = 0
+    cause: str = PERSON
+    keep_partial: bool = False
+
+    @property
+    def target(self) -> str:
+        """All targets in words."""
+        return ", ".join(self.targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +89,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One transaction. ``code`` None while it is open; ``pages``: moved; ``pid``: of the process that does it."""
+    """One transaction. ``code`` None while it is open; ``pid``: of the process that does it.
+
+    ``moved``: pages that the machine migrated during its offlines, None when the machine does not count them.
+    """
 
     id: int
     pid: int
@@ -66,7 +100,7 @@ class Entry:
     began: float
     rows: tuple[Row, ...] = ()
     code: Code | None = None
-    pages: int = 0
+    moved: int | None = None
     ended: float | None = None
 
 
@@ -85,8 +119,8 @@ class Journal(Protocol):
         """Write down what came of an act."""
         ...
 
-    def close(self, entry: int, code: Code, pages: int) -> None:
-        """End the transaction."""
+    def close(self, entry: int, code: Code, moved: int | None) -> None:
+        """End the transaction. ``moved``: pages, None when unknown."""
         ...
 
     def unfinished(self) -> Entry | None:
@@ -134,10 +168,10 @@ class MemoryJournal:
             rows[row] = replace(rows[row], code=code, errno=errno, ended=self.now())
             self._entries[entry] = replace(self._entries[entry], rows=tuple(rows))
 
-    def close(self, entry: int, code: Code, pages: int) -> None:
-        """End the transaction."""
+    def close(self, entry: int, code: Code, moved: int | None) -> None:
+        """End the transaction. ``moved``: pages, None when unknown."""
         with self._lock:
-            self._entries[entry] = replace(self._entries[entry], code=code, pages=pages, ended=self.now())
+            self._entries[entry] = replace(self._entries[entry], code=code, moved=moved, ended=self.now())
 
     def unfinished(self) -> Entry | None:
         """The open transaction, or None."""

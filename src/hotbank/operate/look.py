@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from hotbank.errors import HotbankError
 from hotbank.machine import Machine, Snapshot, Survey
 from hotbank.memory import BlockState
 from hotbank.operate.choice import Choice, choose
-from hotbank.operate.plan import Plan, addition, joined, removal, together, too_late
-from hotbank.operate.targets import resolve
+from hotbank.operate.plan import Plan, addition, removal, too_late
+from hotbank.operate.targets import Names, Target, resolve, resolve_all
 from hotbank.operate.verdict import Verdict, verdict
 
 Look = Callable[[Machine, Snapshot, Iterable[int]], Mapping[int, Survey]]
@@ -31,18 +32,14 @@ def explain(machine: Machine, target: str | int) -> Verdict:
     return verdict(snapshot, surveys_of(machine, snapshot, what.blocks), what)
 
 
-def plan_remove(machine: Machine, target: str | int) -> Plan:
-    """The plan that takes the bank out, or the block offline. Raises Refusal(NO_SUCH_BANK)."""
-    snapshot = machine.snapshot()
-    what = resolve(snapshot, target)
-    return removal(snapshot, surveys_of(machine, snapshot, what.blocks), what)
+def plan_remove(machine: Machine, names: Names, *, look: Look = surveys_of) -> Plan:
+    """The plan that takes these banks out and these blocks offline, together. ``look``: surveys the blocks.
 
-
-def plan_remove_all(machine: Machine, targets: Sequence[str | int], *, look: Look = surveys_of) -> Plan:
-    """One plan that takes all of these banks and blocks out. Raises Refusal(NO_SUCH_BANK)."""
+    Raises Refusal(NO_SUCH_BANK).
+    """
     snapshot = machine.snapshot()
-    what = [resolve(snapshot, target) for target in targets]
-    return together(snapshot, look(machine, snapshot, dict.fromkeys(n for t in what for n in t.blocks)), what)
+    targets = resolve_all(snapshot, names)
+    return removal(snapshot, look(machine, snapshot, _blocks(targets)), targets)
 
 
 def plan_free(machine: Machine, size: int, *, look: Look = surveys_of) -> Choice:
@@ -54,27 +51,38 @@ def plan_free(machine: Machine, size: int, *, look: Look = surveys_of) -> Choice
     return choose(snapshot, look(machine, snapshot, [b.number for b in snapshot.blocks]), size)
 
 
-def plan_add_all(machine: Machine, targets: Sequence[str | int]) -> Plan:
-    """One plan that brings all of these banks and blocks in. Raises Refusal(NO_SUCH_BANK)."""
+def plan_add(machine: Machine, names: Names) -> Plan:
+    """The plan that brings these banks in and these blocks online, together. Raises Refusal(NO_SUCH_BANK)."""
     snapshot = machine.snapshot()
-    return joined([addition(snapshot, resolve(snapshot, target)) for target in targets])
+    return addition(snapshot, resolve_all(snapshot, names))
 
 
-def plan_add(machine: Machine, target: str | int) -> Plan:
-    """The plan that brings the bank in, or the block online. Raises Refusal(NO_SUCH_BANK)."""
-    snapshot = machine.snapshot()
-    return addition(snapshot, resolve(snapshot, target))
+def plan_in_time(machine: Machine, names: Names, deadline: float) -> Plan:
+    """The plan that takes them out, or one that says DEADLINE when looking at the blocks takes all the time there is.
 
-
-def plan_in_time(machine: Machine, target: str | int, deadline: float) -> Plan:
-    """The plan that takes it out, or one that says DEADLINE when looking at the blocks takes all the time there is: no
-    look is begun that, as long as the longest so far, would last beyond."""
+    No look is begun that, as long as the longest so far, would last beyond.
+    """
     snapshot, clock, longest = machine.snapshot(), machine.clock, 0.0
-    what, surveys = resolve(snapshot, target), dict[int, Survey]()
-    for block in what.blocks:
+    targets, surveys = resolve_all(snapshot, names), dict[int, Survey]()
+    blocks = _blocks(targets)
+    for block in blocks:
         began = clock.now()
         if began + longest >= deadline:
-            return too_late(snapshot, what, f"looking at {len(surveys)} of {len(what.blocks)} blocks took all the time")
+            fact = f"looking at {len(surveys)} of {len(blocks)} blocks took all the time"
+            return too_late(snapshot, targets, fact)
         surveys |= surveys_of(machine, snapshot, (block,))
         longest = max(longest, clock.now() - began)
-    return removal(snapshot, surveys, what)
+    return removal(snapshot, surveys, targets)
+
+
+def _blocks(targets: Sequence[Target]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(number for target in targets for number in target.blocks))
+
+
+def migrated(machine: Machine) -> int | None:
+    """Pages that the machine has migrated since it booted; None where it does not count, or does not answer."""
+    try:
+        counted = machine.reading().migrated
+    except HotbankError:
+        return None
+    return None if counted is None else counted.success

@@ -7,16 +7,17 @@ The errno of each refusal: drivers/base/memory.c (``state_store``), mm/memory_ho
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hotbank.errors import Code, HotbankError, KernelError
-from hotbank.machine import Evidence
+from hotbank.machine import Evidence, Snapshot
 from hotbank.memory import KernelState, Power
-from hotbank.operate.plan import Action, Step
+from hotbank.operate.plan import Action, Plan, Step
 from hotbank.operate.reasons import code_of, errno_of, remedy
 from hotbank.operate.verdict import SCHEMA, Verdict
+from hotbank.routes import route
 
 # What a second look at the block can tell more exactly than the errno: holes and zones, pages, the notifier.
 BY_SURVEY: Mapping[int, tuple[Code, ...]] = {
@@ -28,9 +29,10 @@ BY_SURVEY: Mapping[int, tuple[Code, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happens, as it happens. ``t``: seconds since the transaction began; ``moved`` and ``total`` in pages.
+    """What happens, as it happens. ``t``: seconds since the transaction began.
 
-    ``event``: ``plan``, ``step`` (about to be done), ``progress`` (done), ``rollback`` (an act of restoring) or
+    ``total``: pages expected to move; ``moved``: pages that the machine has migrated so far, None when it does not
+    count. ``event``: ``plan``, ``step`` (about to be done), ``progress`` (done), ``rollback`` (an act of restoring) or
     ``done``, always the last, with the ``exit`` status.
     """
 
@@ -39,7 +41,7 @@ class Event:
     event: str
     step: str | None = None
     block: int | None = None
-    moved: int = 0
+    moved: int | None = 0
     total: int = 0
     code: Code | None = None
     errno: int | None = None
@@ -57,19 +59,23 @@ class Event:
 class Outcome:
     """How a transaction ended. Partial success is a value, not an error.
 
-    ``exit``: 0 done, 1 refused or rolled back, 64 partly done, 130 interrupted and rolled back. ``pages``: moved;
-    ``freed``: bytes that left the kernel; ``seconds``: on the machine's clock. ``unrestored``: blocks that could
-    not be put back. ``open``: the kernel or the machine has not let go, and ``recover`` must settle it.
+    ``targets``: banks and blocks by name. ``exit``: 0 done, 1 refused or rolled back, 64 partly done, 130 interrupted
+    and rolled back. ``planned``: pages that were expected to move. ``moved``: pages that the machine migrated during
+    the offlines, whoever made it (compaction and NUMA balancing count too); None when it does not count. ``freed``:
+    bytes that left the kernel; ``seconds``: on the machine's clock. ``kernel`` and ``power``: of all banks, None when
+    they differ. ``unrestored``: blocks that could not be put back. ``open``: the kernel or the machine has not let go,
+    and ``recover`` must settle it.
     """
 
     verb: str
-    target: str
+    targets: tuple[str, ...]
     code: Code
     exit: int
     fact: str = ""
     remedy: str = ""
     errno: int | None = None
-    pages: int = 0
+    planned: int = 0
+    moved: int | None = None
     freed: int = 0
     seconds: float = 0.0
     kernel: KernelState | None = None
@@ -77,6 +83,11 @@ class Outcome:
     evidence: tuple[Evidence, ...] = ()
     unrestored: tuple[int, ...] = ()
     open: bool = False
+
+    @property
+    def target(self) -> str:
+        """All targets in words."""
+        return ", ".join(self.targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,39 @@ class Circumstances:
     late: bool = False
     stopped: bool = False
     stuck: bool = False
+
+
+def standing(snapshot: Snapshot | None, banks: Iterable[str]) -> tuple[KernelState | None, Power | None]:
+    """Where the banks stand: in the kernel, and their power; None where they differ, or nobody can say."""
+    found = [b for name in banks if snapshot is not None and (b := snapshot.bank(name)) is not None]
+    kernels, powers = {b.kernel for b in found}, {b.power for b in found}
+    return kernels.pop() if len(kernels) == 1 else None, powers.pop() if len(powers) == 1 else None
+
+
+_SAID = {Action.POWER_OFF: "off", Action.SELF_REFRESH: "in self-refresh"}
+
+
+def success(plan: Plan, facts: Sequence[str]) -> str:
+    """What is true now that all steps are done. ``facts``: of each step, what the step itself does not say."""
+    done = zip(plan.steps, facts, strict=True)
+    dark = [f"domain {step.target} is {_SAID[step.action]}" for step, fact in done if step.action in _SAID and not fact]
+    return "; ".join([", ".join([*_places(plan), *dark]), *filter(None, facts)])
+
+
+def _places(plan: Plan) -> Iterator[str]:
+    if plan.verb == "add":
+        yield _are([t.name for t in plan.targets], "online and Movable")
+        return
+    gone = [t.name for t in plan.targets if t.whole and t.bank is not None and route(t.bank.route).removes]
+    offline = [t.name for t in plan.targets if t.name not in gone]
+    if gone:
+        yield _are(gone, "out of the kernel")
+    if offline:
+        yield _are(offline, "offline")
+
+
+def _are(names: Sequence[str], what: str) -> str:
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} {what}"
 
 
 def why(step: Step, error: HotbankError, found: Circumstances) -> Failure:

@@ -13,13 +13,14 @@ from enum import StrEnum
 from typing import Any
 
 from hotbank.errors import Code
-from hotbank.machine import BankStatus, DomainStatus, Snapshot, Survey
+from hotbank.machine import BankStatus, DomainStatus, Evidence, Snapshot, Survey
 from hotbank.memory import SECONDS_PER_PAGE, BlockState, KernelState, Online, Power, Zone
 from hotbank.operate import reasons
+from hotbank.operate.power import in_use, stays_on
 from hotbank.operate.reasons import remedy
 from hotbank.operate.targets import Target
 from hotbank.operate.verdict import SCHEMA, Verdict, verdict
-from hotbank.room import Leaving, leaving_of, must_fit, room
+from hotbank.room import Leaving, must_fit, room
 from hotbank.routes import route
 
 # Measured on emulated arm64 boards (128 MiB blocks, an empty one in 10 to 90 ms).
@@ -62,19 +63,34 @@ class Step:
 class Plan:
     """``verb``: ``remove`` or ``add``. ``code``: OK, or why it can't be done; ``fact`` and ``remedy`` in words.
 
-    A plan whose code is OK and that has no steps has nothing to do.
+    ``target``: what it is about, in words. ``verdicts``: those that a removal was planned by, one for each target. A
+    plan whose code is OK and that has no steps has nothing to do.
     """
 
     machine: str
     verb: str
     target: str
-    banks: tuple[str, ...]
-    blocks: tuple[int, ...]
+    targets: tuple[Target, ...]
     steps: tuple[Step, ...]
     code: Code
     fact: str = ""
     remedy: str = ""
-    verdict: Verdict | None = None
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def banks(self) -> tuple[str, ...]:
+        """Banks that it takes or brings, and those that its blocks are in."""
+        return tuple(dict.fromkeys(target.bank.name for target in self.targets if target.bank is not None))
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Numbers of the blocks that it takes or brings."""
+        return tuple(dict.fromkeys(number for target in self.targets for number in target.blocks))
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Pages that speak against it, by the verdict that decided."""
+        return next((answer.evidence for answer in self.verdicts if answer.code is self.code), ())
 
     @property
     def pages(self) -> int:
@@ -105,84 +121,38 @@ class Plan:
         }
 
 
-def removal(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> Plan:
-    """The plan that takes a bank out, or one block offline. ``surveys``: of its online blocks."""
-    answer = verdict(snapshot, surveys, target)
-    code, fact = answer.code, answer.fact
-    if not answer.impossible and snapshot.pending is not None:
-        code, fact = Code.CANCEL_PENDING, reasons.still_held(snapshot.pending)
-    steps = _offline_steps(snapshot, surveys, target)
-    if target.bank is not None and target.whole:
-        steps += _leave_steps(snapshot, target.bank)
-    kept = next((s for s in steps if s.action is Action.KEEP_POWER), None)
-    if code is Code.OK and kept is not None:
-        code, fact = Code.DOMAIN_IN_USE, kept.fact
-    banks = (target.bank.name,) if target.bank is not None else ()
-    return Plan(snapshot.machine, "remove", target.name, banks, target.blocks, steps, code, fact, remedy(code), answer)
+def removal(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: Sequence[Target]) -> Plan:
+    """The plan that takes banks out and blocks offline, together. ``surveys``: of all their online blocks.
+
+    All blocks go offline first, emptiest first; then each bank out; then each domain dark whose last bank that was.
+    """
+    answers = tuple(verdict(snapshot, _own(surveys, target), target) for target in targets)
+    steps = (*_offline_steps(snapshot, surveys, targets), *_remove_steps(targets), *_dark_steps(snapshot, targets))
+    code, fact = _removal_verdict(snapshot, answers, steps)
+    return Plan(snapshot.machine, "remove", _names(targets), tuple(targets), steps, code, fact, remedy(code), answers)
 
 
-def together(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: Sequence[Target]) -> Plan:
-    """One removal of several banks and blocks: all blocks offline, emptiest first, then the banks out, then dark."""
-    taken = {t.bank.name for t in targets if t.bank is not None and t.whole}
-    banks = (replace(b, kernel=KernelState.ABSENT) if b.name in taken else b for b in snapshot.banks)
-    after = replace(snapshot, banks=tuple(banks))
-    parts = [removal(after, {n: surveys[n] for n in t.blocks if n in surveys}, t) for t in targets]
-    plan = joined(parts)
-    plan = replace(plan, steps=_in_order(plan.steps))
-    return _judged(snapshot, {n: surveys[n] for n in plan.blocks if n in surveys}, plan, parts)
-
-
-def joined(parts: Sequence[Plan]) -> Plan:
-    """One plan of several, in their order, each step once; its reason is the first that any of them has."""
-    doubtful = [part for part in parts if part.code is not Code.OK]
-    first = min(doubtful or parts, key=lambda part: not part.impossible)
-    return replace(
-        first,
-        target=", ".join(dict.fromkeys(part.target for part in parts)),
-        banks=tuple(dict.fromkeys(name for part in parts for name in part.banks)),
-        blocks=tuple(dict.fromkeys(n for part in parts for n in part.blocks)),
-        steps=tuple(dict.fromkeys(step for part in parts for step in part.steps)),
-        verdict=first.verdict if len(parts) == 1 else None,
-    )
-
-
-def _judged(snapshot: Snapshot, surveys: Mapping[int, Survey], plan: Plan, parts: Sequence[Plan]) -> Plan:
-    """Parts that can leave one by one must fit into what stays together."""
-    if plan.impossible or len(parts) == 1:
-        return plan
-    leaving = leaving_of(snapshot, surveys)
-    needs, there = must_fit(leaving), room(snapshot.zones, leaving)
-    if needs > there:
-        code = Code.NO_CAPACITY
-        return replace(plan, code=code, fact=reasons.no_room(needs, there), remedy=remedy(code))
-    return replace(plan, fact=reasons.fits(plan.pages, needs, there)) if plan.code is Code.OK else plan
-
-
-_ORDER = {Action.OFFLINE: 0, Action.REMOVE: 1}
-
-
-def _in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
-    """Each step once: as long as a block is online, pages of the others may move into it, so all go offline first."""
-    once = dict.fromkeys(steps)
-    return tuple(sorted(once, key=lambda s: (_ORDER.get(s.action, 2), s.pages, s.block or 0)))
-
-
-def too_late(snapshot: Snapshot, target: Target, fact: str) -> Plan:
+def too_late(snapshot: Snapshot, targets: Sequence[Target], fact: str) -> Plan:
     """The plan of a removal that has no time left to be planned."""
-    banks, code = (target.bank.name,) if target.bank is not None else (), Code.DEADLINE
-    words = f"remove {target.name}: {fact}"
-    return Plan(snapshot.machine, "remove", target.name, banks, target.blocks, (), code, words, remedy(code))
+    names, code = _names(targets), Code.DEADLINE
+    fact = f"remove {names}: {fact}"
+    return Plan(snapshot.machine, "remove", names, tuple(targets), (), code, fact, remedy(code))
 
 
-def addition(snapshot: Snapshot, target: Target) -> Plan:
-    """The plan that brings a bank in, or one block online, all of it Movable."""
-    code, fact = _add_verdict(snapshot, target)
-    blocks = _blocks_to_be(snapshot, target)
-    steps = _return_steps(target) + _online_steps(snapshot, blocks)
-    if not any(s.action in (Action.ADD, Action.ONLINE) for s in steps):
-        steps = ()
-    banks = (target.bank.name,) if target.bank is not None else ()
-    return Plan(snapshot.machine, "add", target.name, banks, blocks, steps, code, fact, remedy(code))
+def addition(snapshot: Snapshot, targets: Sequence[Target]) -> Plan:
+    """The plan that brings banks in and blocks online, all of it Movable.
+
+    The power of each domain first; then each bank in; then their blocks.
+    """
+    answers = (_add_verdict(snapshot, target) for target in targets)
+    code, fact = next((answer for answer in answers if answer[0] is not Code.OK), (Code.OK, ""))
+    there = tuple(replace(target, blocks=_blocks_to_be(snapshot, target)) for target in targets)
+    steps = _addition_steps(snapshot, there)
+    return Plan(snapshot.machine, "add", _names(targets), there, steps, code, fact, remedy(code))
+
+
+def _names(targets: Sequence[Target]) -> str:
+    return ", ".join(target.name for target in targets)
 
 
 def domain_of(snapshot: Snapshot, bank: BankStatus) -> DomainStatus | None:
@@ -195,14 +165,41 @@ def policy_is_safe(snapshot: Snapshot) -> bool:
     return snapshot.auto_online in ("offline", Online.MOVABLE)
 
 
-def others_in_kernel(snapshot: Snapshot, domain: DomainStatus, bank: str) -> tuple[str, ...]:
-    """Banks other than ``bank`` that are in the domain and not out of the kernel."""
-    mates = (snapshot.bank(name) for name in domain.banks if name != bank)
-    return tuple(m.name for m in mates if m is not None and m.kernel is not KernelState.ABSENT)
+# Out.
 
 
-def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> tuple[Step, ...]:
-    blocks = [b for n in target.blocks if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE]
+def _own(surveys: Mapping[int, Survey], target: Target) -> dict[int, Survey]:
+    return {n: surveys[n] for n in target.blocks if n in surveys}
+
+
+def _removal_verdict(snapshot: Snapshot, answers: Sequence[Verdict], steps: Sequence[Step]) -> tuple[Code, str]:
+    """Why it can't be done, or what is doubtful about it; what can leave one by one has to fit together as well."""
+    refused = next((answer for answer in answers if answer.impossible), None)
+    if refused is not None:
+        return refused.code, refused.fact
+    if snapshot.pending is not None:
+        return Code.CANCEL_PENDING, reasons.still_held(snapshot.pending)
+    fact = answers[0].fact
+    if len(answers) > 1:
+        leaving = tuple(step.leaving for step in steps if step.leaving is not None)
+        needs, there = must_fit(leaving), room(snapshot.zones, leaving)
+        if needs > there:
+            return Code.NO_CAPACITY, reasons.no_room(needs, there)
+        fact = reasons.fits(sum(step.pages for step in steps), needs, there)
+    return _doubts(answers, steps, fact)
+
+
+def _doubts(answers: Sequence[Verdict], steps: Sequence[Step], fact: str) -> tuple[Code, str]:
+    doubtful = next((answer for answer in answers if answer.code is not Code.OK), None)
+    if doubtful is not None:
+        return doubtful.code, doubtful.fact
+    kept = [step.fact for step in steps if step.action is Action.KEEP_POWER]
+    return Code.DOMAIN_IN_USE if kept else Code.OK, "; ".join([fact, *kept])
+
+
+def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: Sequence[Target]) -> tuple[Step, ...]:
+    numbers = dict.fromkeys(n for target in targets for n in target.blocks)
+    blocks = [b for n in numbers if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE]
     leaving = {block.number: Leaving.of(block, surveys[block.number]) for block in blocks}
     emptiest_first = sorted(leaving, key=lambda n: (leaving[n].to_move, n))
     return tuple(_offline_step(n, leaving[n]) for n in emptiest_first)
@@ -213,27 +210,33 @@ def _offline_step(number: int, leaving: Leaving) -> Step:
     return Step(Action.OFFLINE, f"memory{number}", number, leaving.to_move, seconds, leaving=leaving)
 
 
-def _leave_steps(snapshot: Snapshot, bank: BankStatus) -> tuple[Step, ...]:
-    """Out of the kernel and into the dark. A bank without a route out ends at offline."""
-    if not route(bank.route).removes:
-        return ()
-    out: tuple[Step, ...] = ()
-    if bank.kernel is not KernelState.ABSENT:
-        out = (Step(Action.REMOVE, bank.name, seconds=_SECONDS_PER_ADD),)
-    return out + _dark_steps(snapshot, bank)
+def _leaving(targets: Sequence[Target]) -> list[BankStatus]:
+    """Whole banks with a route out of the kernel; all else ends at offline."""
+    return [t.bank for t in targets if t.bank is not None and t.whole and route(t.bank.route).removes]
 
 
-def _dark_steps(snapshot: Snapshot, bank: BankStatus) -> tuple[Step, ...]:
-    domain = domain_of(snapshot, bank)
-    if domain is None:
-        return ()
+def _remove_steps(targets: Sequence[Target]) -> tuple[Step, ...]:
+    there = [bank for bank in _leaving(targets) if bank.kernel is not KernelState.ABSENT]
+    return tuple(Step(Action.REMOVE, bank.name, seconds=_SECONDS_PER_ADD) for bank in there)
+
+
+def _dark_steps(snapshot: Snapshot, targets: Sequence[Target]) -> tuple[Step, ...]:
+    leaving = _leaving(targets)
+    domains = [domain for bank in leaving if (domain := domain_of(snapshot, bank)) is not None]
+    by_name = {domain.name: domain for domain in domains}
+    steps = (_dark_step(snapshot, domain, [bank.name for bank in leaving]) for domain in by_name.values())
+    return tuple(step for step in steps if step is not None)
+
+
+def _dark_step(snapshot: Snapshot, domain: DomainStatus, leaving: Sequence[str]) -> Step | None:
     lowest = lowest_power(domain)
     if lowest is Power.ON or domain.power is lowest:
-        return ()
-    if others_in_kernel(snapshot, domain, bank.name):
-        return (Step(Action.KEEP_POWER, domain.name, fact=_shared(snapshot, domain, bank)),)
+        return None
+    others = in_use(snapshot, domain.name, besides=leaving)
+    if others:
+        return Step(Action.KEEP_POWER, domain.name, fact=stays_on(domain.name, others))
     action = Action.POWER_OFF if lowest is Power.OFF else Action.SELF_REFRESH
-    return (Step(action, domain.name, seconds=_SECONDS_PER_SWITCH),)
+    return Step(action, domain.name, seconds=_SECONDS_PER_SWITCH)
 
 
 def lowest_power(domain: DomainStatus) -> Power:
@@ -241,9 +244,7 @@ def lowest_power(domain: DomainStatus) -> Power:
     return next(p for p in (Power.OFF, Power.SELF_REFRESH, Power.ON) if p in domain.states or p is Power.ON)
 
 
-def _shared(snapshot: Snapshot, domain: DomainStatus, bank: BankStatus) -> str:
-    others = ", ".join(others_in_kernel(snapshot, domain, bank.name))
-    return f"domain {domain.name} stays on: {others} in the kernel"
+# In.
 
 
 def _blocks_to_be(snapshot: Snapshot, target: Target) -> tuple[int, ...]:
@@ -253,20 +254,19 @@ def _blocks_to_be(snapshot: Snapshot, target: Target) -> tuple[int, ...]:
     return target.blocks
 
 
-def _return_steps(target: Target) -> tuple[Step, ...]:
-    steps: tuple[Step, ...] = ()
-    bank = target.bank
-    if bank is not None and bank.domain is not None:
-        steps += (Step(Action.POWER_ON, bank.domain, seconds=_SECONDS_PER_SWITCH),)
-    if bank is not None and bank.kernel is KernelState.ABSENT:
-        steps += (
-            Step(Action.CHECK_POLICY, "auto_online_blocks"),
-            Step(Action.ADD, bank.name, seconds=_SECONDS_PER_ADD),
-        )
-    return steps
+def _addition_steps(snapshot: Snapshot, targets: Sequence[Target]) -> tuple[Step, ...]:
+    returning = [t.bank for t in targets if t.bank is not None and t.bank.kernel is KernelState.ABSENT]
+    onlines = _online_steps(snapshot, dict.fromkeys(n for target in targets for n in target.blocks))
+    if not returning and not onlines:
+        return ()
+    domains = dict.fromkeys(t.bank.domain for t in targets if t.bank is not None and t.bank.domain is not None)
+    power = [Step(Action.POWER_ON, domain, seconds=_SECONDS_PER_SWITCH) for domain in domains]
+    policy = [Step(Action.CHECK_POLICY, "auto_online_blocks")] if returning else []
+    adds = [Step(Action.ADD, bank.name, seconds=_SECONDS_PER_ADD) for bank in returning]
+    return (*power, *policy, *adds, *onlines)
 
 
-def _online_steps(snapshot: Snapshot, blocks: tuple[int, ...]) -> tuple[Step, ...]:
+def _online_steps(snapshot: Snapshot, blocks: Iterable[int]) -> tuple[Step, ...]:
     waiting = [n for n in blocks if (b := snapshot.block(n)) is None or b.state is not BlockState.ONLINE]
     return tuple(Step(Action.ONLINE, f"memory{n}", n, seconds=_SECONDS_PER_BLOCK) for n in waiting)
 

@@ -7,34 +7,41 @@ again; on confirmed before the first block returns. A switch is believed by its 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from hotbank.errors import Code, HotbankError, KernelError, Refusal, SwitchError
-from hotbank.machine import DomainStatus, Machine, Snapshot
+from hotbank.machine import DomainStatus, Machine, Snapshot, no_such
 from hotbank.memory import KernelState, Power
 from hotbank.operate.reasons import remedy
 
 
-def in_kernel(snapshot: Snapshot, domain: DomainStatus) -> tuple[str, ...]:
-    """What of the domain the kernel still has: banks that are not absent, and blocks that touch its ranges."""
-    banks = [bank for name in domain.banks if (bank := snapshot.bank(name)) is not None]
-    names = [bank.name for bank in banks if bank.kernel is not KernelState.ABSENT]
-    blocks = [b for b in snapshot.blocks if any(b.range.overlaps(bank.range) for bank in banks)]
-    return tuple(names) + tuple(f"memory{b.number}" for b in blocks)
+def in_use(snapshot: Snapshot, domain: str, besides: Collection[str] = ()) -> tuple[str, ...]:
+    """Banks of the domain that the kernel still has, but for those named: not absent, or touched by a block."""
+    found = snapshot.domain(domain)
+    names = [name for name in (found.banks if found is not None else ()) if name not in besides]
+    banks = [bank for name in names if (bank := snapshot.bank(name)) is not None]
+    return tuple(b.name for b in banks if b.kernel is not KernelState.ABSENT or snapshot.present(b))
+
+
+def stays_on(domain: str, banks: Sequence[str]) -> str:
+    """Why the power of a domain is not touched, in words."""
+    return f"domain {domain} stays on while {', '.join(banks)} {'is' if len(banks) == 1 else 'are'} in use"
 
 
 def confirm_out(machine: Machine, domain: str) -> DomainStatus:
-    """Ask the machine again: the domain, if nothing of it is in the kernel. Raises Refusal(DOMAIN_IN_USE)."""
+    """Ask the machine again: the domain, if nothing of it is in the kernel. Raises Refusal(DOMAIN_IN_USE).
+
+    The one gate in front of every switch that goes dark; ``Snapshot.touching`` is the rule.
+    """
     snapshot = machine.snapshot()
     status = snapshot.domain(domain)
     if status is None:
-        raise Refusal(Code.POWER_UNKNOWN, f"{snapshot.machine} has no domain {domain}", remedy="hotbank list")
-    left = in_kernel(snapshot, status)
-    if left or snapshot.pending is not None:
-        held = ", ".join(left) or f"memory{snapshot.pending}"
-        raise Refusal(
-            Code.DOMAIN_IN_USE, f"domain {domain} stays on: {held} in the kernel", remedy=remedy(Code.DOMAIN_IN_USE)
-        )
+        raise no_such(snapshot.machine, "domain", domain, [d.name for d in snapshot.domains])
+    held = in_use(snapshot, domain) or snapshot.touching(domain)
+    if held or snapshot.pending is not None:
+        by = tuple(map(str, held)) or (f"memory{snapshot.pending}",)
+        raise Refusal(Code.DOMAIN_IN_USE, stays_on(domain, by), remedy=remedy(Code.DOMAIN_IN_USE))
     return status
 
 

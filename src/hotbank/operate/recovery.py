@@ -8,14 +8,14 @@ dark; everything else goes back to where it was. Rows of an earlier boot say not
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from hotbank.errors import CancelPending, Code, HotbankError, Refusal
+from hotbank.errors import CancelPending, Code, HotbankError
 from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Power
-from hotbank.operate.journal import Entry, Journal, Journaled, busy
-from hotbank.operate.outcome import Outcome
-from hotbank.operate.plan import Action, domain_of, lowest_power
+from hotbank.operate.journal import Before, Entry, Journal, Journaled, busy
+from hotbank.operate.outcome import Outcome, standing
+from hotbank.operate.plan import Action, lowest_power
 from hotbank.operate.power import darken
 from hotbank.operate.reasons import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTLY, remedy
 from hotbank.operate.rollback import Rollback, touched_by
@@ -40,7 +40,7 @@ def recover(machine: Machine, journal: Journal, *, patience: float | None = None
         return None
     outcome = _settled(machine, journal, entry, patience)
     if not outcome.open:
-        journal.close(entry.id, outcome.code, outcome.pages)
+        journal.close(entry.id, outcome.code, outcome.moved)
     return outcome
 
 
@@ -80,37 +80,52 @@ def _wait(machine: Machine, patience: float | None, done: Callable[[], bool]) ->
 
 
 def _forward(journaled: Journaled, entry: Entry) -> Outcome | None:
-    """Finish a removal whose bank is out of the kernel already; None when that is not the case."""
+    """Finish a removal whose banks are all out of the kernel; None when that is not the case: all or nothing."""
     snapshot, before = journaled.machine.snapshot(), entry.before
-    bank = snapshot.bank(before.bank) if before.bank is not None else None
-    if before.verb != "remove" or bank is None or bank.kernel is not KernelState.ABSENT:
+    if before.verb != "remove" or not _all_out(snapshot, before):
         return None
-    domain = domain_of(snapshot, bank)
+    ends = [end for domain in before.domains if (end := _dark(journaled, snapshot, domain.name)) is not None]
+    worst = max(ends, key=lambda end: end.status, default=_End(Code.OK, EXIT_DONE, ""))
+    code = next((end.code for end in ends if end.code is not Code.OK and end.status == worst.status), Code.OK)
+    fact = "; ".join([f"{before.target} out of the kernel", *(end.fact for end in ends)])
+    return _end(entry, code, worst.status, fact, journaled.machine.snapshot())
+
+
+def _all_out(snapshot: Snapshot, before: Before) -> bool:
+    banks = [snapshot.bank(bank.name) for bank in before.banks]
+    blocks = [block for was in before.blocks if (block := snapshot.block(was.number)) is not None]
+    out = all(bank is not None and bank.kernel is KernelState.ABSENT for bank in banks)
+    return bool(banks) and out and all(block.state is BlockState.OFFLINE for block in blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How it ended for one domain."""
+
+    code: Code
+    status: int
+    fact: str
+
+
+def _dark(journaled: Journaled, snapshot: Snapshot, name: str) -> _End | None:
+    """Take a domain as dark as the board allows; None where that is on."""
+    domain = snapshot.domain(name)
     want = lowest_power(domain) if domain is not None else Power.ON
-    if domain is None or want is Power.ON:
-        return _end(entry, Code.OK, EXIT_DONE, f"{bank.name} is out", snapshot)
-    return _dark(journaled, entry, domain.name, want)
-
-
-def _dark(journaled: Journaled, entry: Entry, domain: str, want: Power) -> Outcome:
-    step = Action.POWER_OFF if want is Power.OFF else Action.SELF_REFRESH
-    code, status, fact = Code.OK, EXIT_DONE, f"{entry.before.bank} is out and domain {domain} is dark"
+    if want is Power.ON:
+        return None
     try:
-        with journaled(step, domain) as machine:
-            darken(machine, domain, want)
-    except Refusal as e:
-        code, fact = e.code, str(e)
-        status = EXIT_DONE if e.code is Code.DOMAIN_IN_USE else EXIT_PARTLY
+        with journaled(Action.POWER_OFF if want is Power.OFF else Action.SELF_REFRESH, name) as machine:
+            darken(machine, name, want)
     except HotbankError as e:
-        code, status, fact = e.code, EXIT_PARTLY, str(e)
-    return _end(entry, code, status, fact, journaled.machine.snapshot())
+        return _End(e.code, EXIT_DONE if e.code is Code.DOMAIN_IN_USE else EXIT_PARTLY, str(e))
+    return _End(Code.OK, EXIT_DONE, f"domain {name} is dark")
 
 
 def _back(journaled: Journaled, entry: Entry) -> Outcome:
     """Put everything back as the transaction found it."""
     before = entry.before
     snapshot = journaled.machine.snapshot()
-    touched = set().union(*(touched_by(snapshot, row.step, row.target) for row in entry.rows))
+    touched = {number for row in entry.rows for number in touched_by(snapshot, row.step, row.target)}
     left = Rollback(journaled, before).run(touched)
     status = EXIT_PARTLY if left else EXIT_FAILED
     fact = f"{before.verb} {before.target} was rolled back"
@@ -126,7 +141,7 @@ def closed(entry: Entry, snapshot: Snapshot) -> Outcome:
     done = code in (Code.OK, Code.DOMAIN_IN_USE)
     status = EXIT_DONE if done else EXIT_INTERRUPTED if code is Code.INTERRUPTED else EXIT_FAILED
     fact = f"{before.verb} {before.target} {'was done' if done else 'failed'}"
-    return replace(_end(entry, code, status, fact, snapshot), pages=entry.pages)
+    return replace(_end(entry, code, status, fact, snapshot), moved=entry.moved)
 
 
 def _end(
@@ -140,16 +155,17 @@ def _end(
     open_: bool = False,
 ) -> Outcome:
     before = entry.before
-    bank = snapshot.bank(before.bank) if before.bank is not None else None
+    kernel, power = standing(snapshot, [bank.name for bank in before.banks])
     return Outcome(
         before.verb,
-        before.target,
+        before.targets,
         code,
         status,
         fact,
         remedy(code),
-        kernel=bank.kernel if bank is not None else None,
-        power=bank.power if bank is not None else None,
+        planned=before.planned,
+        kernel=kernel,
+        power=power,
         unrestored=unrestored,
         open=open_,
     )

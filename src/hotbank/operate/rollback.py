@@ -7,29 +7,39 @@ machine, compare with what was found at the start, and act only on the differenc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from hotbank.errors import CancelPending, HotbankError
 from hotbank.machine import Block, Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Online, Power, Zone
 from hotbank.operate.capacity import leaving_now, spare_for
-from hotbank.operate.journal import Before, BlockBefore, Journaled
+from hotbank.operate.journal import BankBefore, Before, BlockBefore, DomainBefore, Journaled
 from hotbank.operate.plan import Action
 from hotbank.operate.power import ask, darken, switch_on
+from hotbank.operate.targets import Target
 
 _PASSES = 2  # a refusal that was only a moment's is healed by asking once more
 
 
-def find(
-    snapshot: Snapshot, verb: str, target: str, bank: str | None, blocks: tuple[int, ...], power: Power | None
-) -> Before:
-    """What is there now, as far as a transaction on these blocks can change it."""
-    status = snapshot.bank(bank) if bank is not None else None
-    found = tuple(_block_before(b) for n in blocks if (b := snapshot.block(n)) is not None)
-    domain = status.domain if status is not None else None
-    kernel = status.kernel if status is not None else None
-    return Before(verb, target, snapshot.boot_id, bank, domain, kernel, power, found)
+def find(snapshot: Snapshot, verb: str, targets: Sequence[Target], power: Callable[[str], Power]) -> Before:
+    """What is there now, as far as a transaction on these targets can change it. ``power``: asks a domain's switch."""
+    banks = [b for name in _banks(targets) if (b := snapshot.bank(name)) is not None]
+    domains = dict.fromkeys(b.domain for b in banks if b.domain is not None)
+    there = {n: snapshot.block(n) for target in targets for n in target.blocks}
+    return Before(
+        verb,
+        tuple(t.name for t in targets),
+        snapshot.boot_id,
+        snapshot.machine,
+        tuple(BankBefore(b.name, b.kernel, b.domain) for b in banks),
+        tuple(DomainBefore(name, power(name)) for name in domains),
+        tuple(_block_before(block) for block in there.values() if block is not None),
+    )
+
+
+def _banks(targets: Sequence[Target]) -> Iterable[str]:
+    return dict.fromkeys(t.bank.name for t in targets if t.bank is not None)
 
 
 def _block_before(block: Block) -> BlockBefore:
@@ -100,17 +110,21 @@ class Rollback:
                 and (was is None or was.state is BlockState.OFFLINE)
             ):
                 self._offline(number)
-        if self._absent_before() and self._kernel_now() is KernelState.OFFLINE:
-            self._do(Action.REMOVE, self.before.bank or "", None, lambda m: m.remove(self.before.bank or ""))
+        for bank in self.before.banks:
+            if bank.kernel is KernelState.ABSENT and self._kernel_now(bank.name) is KernelState.OFFLINE:
+                self._do(Action.REMOVE, bank.name, None, _remove(bank.name))
 
     def _bring_in(self) -> None:
-        """Add the bank if it was there, under confirmed power."""
-        bank, domain = self.before.bank, self.before.domain
-        if bank is None or self._absent_before() or self._kernel_now() is not KernelState.ABSENT:
-            return
-        if domain is not None and not self._do(Action.POWER_ON, domain, None, lambda m: switch_on(m, domain)):
-            return
-        self._do(Action.ADD, bank, None, lambda m: m.add(bank))
+        """Add the banks that were there, under confirmed power."""
+        for bank in self.before.banks:
+            if bank.kernel is KernelState.ABSENT or self._kernel_now(bank.name) is not KernelState.ABSENT:
+                continue
+            if bank.domain is None or self._is_lit(bank.domain):
+                self._do(Action.ADD, bank.name, None, _add(bank.name))
+
+    def _is_lit(self, domain: str) -> bool:
+        on = ask(self._machine, domain) is Power.ON
+        return on or self._do(Action.POWER_ON, domain, None, _switch_on(domain))
 
     def _put_back(self, wanted: BlockBefore) -> None:
         """Online the block in its zone; one that landed in another zone is taken out and tried with the next word."""
@@ -123,14 +137,16 @@ class Rollback:
             self._do(Action.ONLINE, f"memory{wanted.number}", wanted.number, _online(wanted.number, how))
 
     def _power_back(self) -> None:
-        domain, was = self.before.domain, self.before.power
-        if domain is None or was is None or ask(self._machine, domain) is was:
-            return
-        if was is Power.ON:
-            self._do(Action.POWER_ON, domain, None, lambda m: switch_on(m, domain))
-        elif was is not Power.UNKNOWN and self._kernel_now() is KernelState.ABSENT:
-            step = Action.POWER_OFF if was is Power.OFF else Action.SELF_REFRESH
-            self._do(step, domain, None, lambda m: darken(m, domain, was))
+        for domain in self.before.domains:
+            if ask(self._machine, domain.name) is not domain.power:
+                self._switch_back(domain)
+
+    def _switch_back(self, domain: DomainBefore) -> None:
+        if domain.power is Power.ON:
+            self._do(Action.POWER_ON, domain.name, None, _switch_on(domain.name))
+        elif domain.power is not Power.UNKNOWN and self._all_absent(domain.name):
+            step = Action.POWER_OFF if domain.power is Power.OFF else Action.SELF_REFRESH
+            self._do(step, domain.name, None, _darken(domain.name, domain.power))
 
     def _offline(self, number: int) -> bool:
         deadline = self._machine.clock.now() + self._grace
@@ -140,7 +156,7 @@ class Rollback:
 
         return self._do(Action.OFFLINE, f"memory{number}", number, offline)
 
-    def _do(self, step: str, target: str, block: int | None, call: Callable[[Machine], object]) -> bool:
+    def _do(self, step: str, target: str, block: int | None, call: Act) -> bool:
         """One act; False when it failed. A cancelled offline that the kernel still holds ends the whole attempt."""
         failed: HotbankError | None = None
         self._note(block)
@@ -171,11 +187,13 @@ class Rollback:
         else:
             self._changed.add(block)
 
-    def _absent_before(self) -> bool:
-        return self.before.kernel is KernelState.ABSENT
+    def _all_absent(self, domain: str) -> bool:
+        """True if what was added to the domain is out of the kernel again."""
+        ours = (bank.name for bank in self.before.banks if bank.domain == domain)
+        return all(self._kernel_now(name) is KernelState.ABSENT for name in ours)
 
-    def _kernel_now(self) -> KernelState | None:
-        status = self._look().bank(self.before.bank) if self.before.bank is not None else None
+    def _kernel_now(self, bank: str) -> KernelState | None:
+        status = self._look().bank(bank)
         return status.kernel if status is not None else None
 
     def _wrong_blocks(self) -> tuple[int, ...]:
@@ -213,5 +231,24 @@ def _words(zone: str | None) -> tuple[Online, ...]:
     return (Online.MOVABLE,) if zone == Zone.MOVABLE else (Online.KERNEL, Online.ONLINE)
 
 
-def _online(number: int, how: Online) -> Callable[[Machine], object]:
+Act = Callable[[Machine], object]
+
+
+def _online(number: int, how: Online) -> Act:
     return lambda machine: machine.online(number, how)
+
+
+def _add(bank: str) -> Act:
+    return lambda machine: machine.add(bank)
+
+
+def _remove(bank: str) -> Act:
+    return lambda machine: machine.remove(bank)
+
+
+def _switch_on(domain: str) -> Act:
+    return lambda machine: switch_on(machine, domain)
+
+
+def _darken(domain: str, want: Power) -> Act:
+    return lambda machine: darken(machine, domain, want)

@@ -18,27 +18,32 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hotbank.errors import Code, MachineError
-from hotbank.operate.journal import Before, Entry, Row, busy
+from hotbank.memory import KernelState, Power
+from hotbank.operate.journal import BankBefore, Before, BlockBefore, DomainBefore, Entry, Row, busy
 from hotbank.wire import decode, encode
 
-_TABLES = """
-PRAGMA synchronous = FULL;
-BEGIN;
-CREATE TABLE IF NOT EXISTS entry (
-    id INTEGER PRIMARY KEY, pid INTEGER NOT NULL, boot_id TEXT NOT NULL, before TEXT NOT NULL,
-    began REAL NOT NULL, code TEXT, pages INTEGER NOT NULL DEFAULT 0, ended REAL
-);
-CREATE UNIQUE INDEX IF NOT EXISTS one_open ON entry (code IS NULL) WHERE code IS NULL;
-CREATE TABLE IF NOT EXISTS act (
+VERSION = 2  # PRAGMA user_version of what is written here; schema 1 had none, as a new file has
+_ENTRY = """
+CREATE TABLE {name} (
+    id INTEGER PRIMARY KEY, pid INTEGER NOT NULL, verb TEXT NOT NULL, targets TEXT NOT NULL, boot_id TEXT NOT NULL,
+    machine TEXT, cause TEXT NOT NULL, keep_partial INTEGER NOT NULL, planned INTEGER NOT NULL, found TEXT NOT NULL,
+    began REAL NOT NULL, ended REAL, code TEXT, moved INTEGER
+)
+"""
+_ACT = """
+CREATE TABLE act (
     entry INTEGER NOT NULL REFERENCES entry, number INTEGER NOT NULL, step TEXT NOT NULL, target TEXT NOT NULL,
     code TEXT, errno INTEGER, began REAL NOT NULL, ended REAL, PRIMARY KEY (entry, number)
-);
-COMMIT;
+)
 """
+_ONE_OPEN = "CREATE UNIQUE INDEX one_open ON entry (code IS NULL) WHERE code IS NULL"
+_HEAD = ("pid", "verb", "targets", "boot_id", "machine", "cause", "keep_partial", "planned", "found", "began")
+_TAIL = ("ended", "code", "moved")
 _PATIENCE, _ASK_EVERY = 5.0, 0.01  # seconds of wall time: for another process's write, and for its last breath
 
 
@@ -53,8 +58,40 @@ class SqliteJournal:
         with self._file():
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
             self._db = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-            self._db.executescript(_TABLES)
+            self._make_ready()
             self._held = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+    def _make_ready(self) -> None:
+        """Tables of this schema, made or taken over from an older one at one stroke."""
+        self._db.execute("PRAGMA synchronous = FULL")
+        if self._version() == VERSION:
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._upgrade(self._version())
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _version(self) -> int:
+        """Raises MachineError when the file was written by a later version of this program."""
+        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        if version > VERSION:
+            what = f"journal {self._path} has schema {version}, this version knows {VERSION}"
+            raise MachineError(what, remedy="use the hotbank that wrote it, or move the file away")
+        return version
+
+    def _upgrade(self, version: int) -> None:
+        if version == VERSION:  # another process was faster
+            return
+        if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'entry'").fetchone():
+            take_over_schema_1(self._db)
+        else:
+            self._db.execute(_ACT)
+            self._db.execute(_ENTRY.format(name="entry"))
+        self._db.execute(_ONE_OPEN)
+        self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     @property
     def writers_keep(self) -> int:
@@ -68,12 +105,12 @@ class SqliteJournal:
 
     def begin(self, before: Before) -> int:
         """Open a transaction; its id. Raises Refusal(BUSY_TRANSACTION) while another one is open."""
-        values = (os.getpid(), before.boot_id, json.dumps(encode(before)), self._now())
+        values = (os.getpid(), *_columns(before), self._now())
         while not self._lock_file():
             self._refuse_if_open()
             time.sleep(_ASK_EVERY)  # it has just ended: its process is about to let go
         try:
-            return self._write("INSERT INTO entry (pid, boot_id, before, began) VALUES (?, ?, ?, ?)", *values)
+            return self._write(_insert("entry", _HEAD), *values)
         except sqlite3.IntegrityError:
             self._refuse_if_open()
             raise
@@ -115,10 +152,10 @@ class SqliteJournal:
         values = (code.value, errno, self._now(), entry, row)
         self._write("UPDATE act SET code = ?, errno = ?, ended = ? WHERE entry = ? AND number = ?", *values)
 
-    def close(self, entry: int, code: Code, pages: int) -> None:
-        """End the transaction."""
-        values = (code.value, pages, self._now(), entry)
-        self._write("UPDATE entry SET code = ?, pages = ?, ended = ? WHERE id = ?", *values)
+    def close(self, entry: int, code: Code, moved: int | None) -> None:
+        """End the transaction. ``moved``: pages, None when unknown."""
+        values = (code.value, moved, self._now(), entry)
+        self._write("UPDATE entry SET code = ?, moved = ?, ended = ? WHERE id = ?", *values)
         self._unlock_file()
 
     def unfinished(self) -> Entry | None:
@@ -130,10 +167,10 @@ class SqliteJournal:
         return tuple(self._entries("ORDER BY id"))
 
     def _entries(self, which: str) -> Iterator[Entry]:
-        columns = "SELECT id, pid, before, began, code, pages, ended FROM entry "
-        for number, pid, before, began, code, pages, ended in self._rows(columns + which):
-            found = decode(Before, json.loads(before), "before")
-            yield Entry(number, pid, found, began, self._acts(number), Code(code) if code else None, pages, ended)
+        columns = f"SELECT id, {', '.join((*_HEAD, *_TAIL))} FROM entry "
+        for number, pid, *head, began, ended, code, moved in self._rows(columns + which):
+            acts = self._acts(number)
+            yield Entry(number, pid, _before(*head), began, acts, Code(code) if code else None, moved, ended)
 
     def _acts(self, entry: int) -> tuple[Row, ...]:
         columns = "SELECT step, target, code, errno, began, ended FROM act WHERE entry = ? ORDER BY number"
@@ -158,3 +195,64 @@ class SqliteJournal:
                 raise
             except (sqlite3.Error, OSError) as e:
                 raise MachineError(f"journal {self._path}: {e}", remedy="see to the disk, then hotbank recover") from e
+
+
+def _insert(table: str, columns: tuple[str, ...]) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+def _columns(before: Before) -> tuple[Any, ...]:
+    """The columns of the table from ``verb`` to ``found``."""
+    found = {"banks": before.banks, "domains": before.domains, "blocks": before.blocks}
+    targets = json.dumps(before.targets)
+    head = (before.verb, targets, before.boot_id, before.machine, before.cause, int(before.keep_partial))
+    return (*head, before.planned, json.dumps(encode(found)))
+
+
+def _before(
+    verb: str,
+    targets: str,
+    boot_id: str,
+    machine: str | None,
+    cause: str,
+    keep_partial: int,
+    planned: int,
+    found: str,
+) -> Before:
+    values = {"verb": verb, "targets": json.loads(targets), "boot_id": boot_id, "machine": machine, "cause": cause}
+    values |= {"keep_partial": bool(keep_partial), "planned": planned, **json.loads(found)}
+    return decode(Before, values, "entry")  # type: ignore[no-any-return]
+
+
+# Schema 1: an entry was of one target, and ``pages`` were the planned ones of the steps that were done.
+
+
+@dataclass(frozen=True, slots=True)
+class _Before1:
+    verb: str
+    target: str
+    boot_id: str
+    bank: str | None
+    domain: str | None
+    kernel: KernelState | None
+    power: Power | None
+    blocks: tuple[BlockBefore, ...]
+
+    def today(self, planned: int) -> Before:
+        banks = (BankBefore(self.bank, self.kernel, self.domain),) if self.bank and self.kernel else ()
+        domains = (DomainBefore(self.domain, self.power),) if self.domain and self.power else ()
+        return Before(self.verb, (self.target,), self.boot_id, None, banks, domains, self.blocks, planned)
+
+
+def take_over_schema_1(db: sqlite3.Connection) -> None:
+    """Rewrite the entries of a file of schema 1, within the transaction that is open. The acts are the same."""
+    db.execute("DROP INDEX one_open")
+    db.execute(_ENTRY.format(name="entry_2"))
+    insert = _insert("entry_2", ("id", *_HEAD, *_TAIL))
+    for number, pid, text, began, code, pages, ended in db.execute(
+        "SELECT id, pid, before, began, code, pages, ended FROM entry ORDER BY id"
+    ).fetchall():
+        before = decode(_Before1, json.loads(text), f"entry {number}").today(pages)
+        db.execute(insert, (number, pid, *_columns(before), began, ended, code, None))
+    db.execute("DROP TABLE entry")
+    db.execute("ALTER TABLE entry_2 RENAME TO entry")

@@ -114,11 +114,12 @@ class Steps:
     def _check_policy(self, step: Step) -> Done:
         snapshot = self._machine.snapshot()
         if not policy_is_safe(snapshot):
-            fact = f"{step.target} is {snapshot.auto_online}: the bank could get a kernel zone"
+            fact = f"auto_online_blocks is {snapshot.auto_online}: {step.target} could get a kernel zone"
             raise Refusal(Code.AUTO_ONLINE, fact)
         return Done()
 
     def _add(self, step: Step) -> Done:
+        self._check_policy(step)  # it may have changed since the bank before this one
         with self.journaled(step.action, step.target) as machine:
             machine.add(step.target)
             status = machine.snapshot().bank(step.target)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hotbank.machine import BankStatus, Snapshot, no_such
@@ -23,6 +24,17 @@ class Target:
     def whole(self) -> bool:
         """True for a bank, False for a block of one."""
         return self.bank is not None and self.name == self.bank.name
+
+
+Names = str | int | Sequence[str | int]  # one bank or block, or several
+
+
+def resolve_all(snapshot: Snapshot, names: Names) -> tuple[Target, ...]:
+    """Each bank and block once, and no block of a bank that is named too. Raises Refusal(NO_SUCH_BANK)."""
+    each = [names] if isinstance(names, str | int) else names
+    found = {target.name: target for name in each for target in (resolve(snapshot, name),)}
+    whole = {target.name for target in found.values() if target.whole}
+    return tuple(t for t in found.values() if t.whole or t.bank is None or t.bank.name not in whole)
 
 
 def resolve(snapshot: Snapshot, name: str | int) -> Target:

@@ -8,16 +8,16 @@ then the transaction stays open with the power on, and ``recover`` settles it wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hotbank.errors import CancelPending, Code, HotbankError, KernelError, Refusal
 from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Kind, Zone
-from hotbank.operate.journal import Before, Journal, Journaled
-from hotbank.operate.look import surveys_of
+from hotbank.operate.journal import PERSON, Before, Journal, Journaled
+from hotbank.operate.look import migrated, surveys_of
 from hotbank.operate.outcome import (
     BY_SURVEY,
     Circumstances,
@@ -26,6 +26,8 @@ from hotbank.operate.outcome import (
     Outcome,
     no_events,
     not_interrupted,
+    standing,
+    success,
     why,
 )
 from hotbank.operate.plan import Action, Plan, Step
@@ -33,7 +35,7 @@ from hotbank.operate.power import ask
 from hotbank.operate.reasons import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTLY, code_of, errno_of, remedy
 from hotbank.operate.rollback import Rollback, find, touched_by
 from hotbank.operate.steps import Done, Steps, number_of
-from hotbank.operate.targets import resolve
+from hotbank.operate.targets import resolve, resolve_all
 from hotbank.operate.verdict import Verdict, verdict
 from hotbank.routes import route
 
@@ -69,14 +71,15 @@ class Transaction:
         interrupted: Callable[[], bool] = not_interrupted,
         on_event: Callable[[Event], None] = no_events,
         began: float | None = None,
+        cause: str = PERSON,
     ) -> None:
-        self._machine, self._plan, self._journal = machine, plan, journal
+        self._machine, self._plan, self._journal, self._cause = machine, plan, journal, cause
         self._limits = limits or Limits()
         self._force, self._keep_partial = force, keep_partial
         self._interrupted, self._on_event = interrupted, on_event
         self._observer_failed: Exception | None = None
         self._seq = 0
-        self._moved = 0
+        self._moved: int | None = 0
         self._touched: set[int] = set()
         self._latest = machine.clock.now()
         self._began = self._latest if began is None else began
@@ -99,8 +102,7 @@ class Transaction:
             return self._end(Code.POISONED, EXIT_FAILED, f"{plan.target} holds {bad} bad pages: not even by force")
         may_force = self._force and plan.verb == "remove" and plan.code not in _NEVER_FORCED
         if plan.impossible and not may_force:
-            evidence = plan.verdict.evidence if plan.verdict is not None else ()
-            return self._end(plan.code, EXIT_FAILED, plan.fact, evidence=evidence)
+            return self._end(plan.code, EXIT_FAILED, plan.fact, evidence=plan.evidence)
         if not plan.steps:
             return self._end(Code.OK, EXIT_DONE, f"{plan.target}: nothing to do")
         return None
@@ -108,29 +110,27 @@ class Transaction:
     def _bad_pages(self) -> int:
         """Poisoned pages in memory that a route may take out of the kernel. Whoever had one mapped keeps an entry that
         points at its ``struct page``: once that is removed, reading /proc/PID/pagemap is an oops (docs/hazards.md)."""
-        plan = self._plan
-        if plan.verb != "remove" or plan.verdict is None:
-            return 0
-        bank = resolve(self._machine.snapshot(), plan.target).bank
-        return plan.verdict.kinds.get(Kind.POISONED, 0) if bank is not None and route(bank.route).removes else 0
+        looks = zip(self._plan.targets, self._plan.verdicts, strict=False)
+        routed = [look for target, look in looks if target.bank is not None and route(target.bank.route).removes]
+        return sum(look.kinds.get(Kind.POISONED, 0) for look in routed)
 
     def _acting(self) -> Outcome:
-        snapshot = self._machine.snapshot()
-        before = self._find(snapshot)
+        found = self._machine.snapshot()
+        before = self._find(found)
         journaled = Journaled(self._machine, self._journal, self._journal.begin(before))
         back = Rollback(journaled, before, grace=self._limits.grace, on_act=self._tell_rollback)
         steps = Steps(journaled, self._plan.banks, self._next_deadline, self._force)
         try:
-            ended = self._forward(snapshot, steps)
+            ended = self._forward(found, steps)
         except CancelPending as e:
-            return self._end(Code.CANCEL_PENDING, EXIT_FAILED, str(e), errno=e.errno, open=True)
+            return self._end(Code.CANCEL_PENDING, EXIT_FAILED, str(e), before, errno=e.errno, open=True)
         except BaseException:
-            back.run(self._touched)
-            self._journal.close(journaled.entry, Code.INTERRUPTED, self._moved)
+            if not back.run(self._touched):  # else it stays open: recover tries again, and names what can't be restored
+                self._journal.close(journaled.entry, Code.INTERRUPTED, self._moved)
             raise
-        outcome = self._undo(back, ended) if isinstance(ended, Failure) else self._done(ended)
+        outcome = self._undo(back, ended) if isinstance(ended, Failure) else self._done(before, ended)
         if not outcome.open:
-            self._journal.close(journaled.entry, outcome.code, outcome.pages)
+            self._journal.close(journaled.entry, outcome.code, outcome.moved)
         return outcome
 
     def _forward(self, found: Snapshot, steps: Steps) -> list[Done] | Failure:
@@ -147,11 +147,10 @@ class Transaction:
         return results
 
     def _find(self, snapshot: Snapshot) -> Before:
-        target = resolve(snapshot, self._plan.target)
-        bank = target.bank.name if target.bank is not None else None
-        domain = target.bank.domain if target.bank is not None else None
-        power = ask(self._machine, domain) if domain is not None else None
-        return find(snapshot, self._plan.verb, target.name, bank, target.blocks, power)
+        plan = self._plan
+        targets = resolve_all(snapshot, [target.name for target in plan.targets])
+        found = find(snapshot, plan.verb, targets, lambda domain: ask(self._machine, domain))
+        return replace(found, planned=plan.pages, cause=self._cause, keep_partial=self._keep_partial)
 
     def _go_on(self) -> None:
         if self._interrupted():
@@ -162,10 +161,22 @@ class Transaction:
     def _one(self, found: Snapshot, steps: Steps, step: Step) -> Done:
         self._tell("step", step=step.action.value, block=step.block)
         self._touched |= touched_by(found, step.action, step.target)
-        done = steps.carry_out(step)
-        self._moved += step.pages
+        with self._counting(step):
+            done = steps.carry_out(step)
         self._tell("progress", step=step.action.value, block=step.block)
         return done
+
+    @contextmanager
+    def _counting(self, step: Step) -> Iterator[None]:
+        """Add what the machine migrates meanwhile, also when the step fails. Only an offline makes it do so."""
+        if step.action is not Action.OFFLINE:
+            yield
+            return
+        before = migrated(self._machine)
+        try:
+            yield
+        finally:
+            self._moved = _sum(self._moved, before, migrated(self._machine))
 
     # When a step fails.
 
@@ -176,15 +187,20 @@ class Transaction:
         at_block = step.action is Action.OFFLINE
         return Circumstances(
             look=self._look(step) if at_block and error.errno in BY_SURVEY else None,
-            planned=self._plan.verdict,
+            planned=self._verdict_on(step),
             late=at_block and self._now() >= self._block_deadline,
             stopped=at_block and self._interrupted(),
-            stuck=step.action is Action.REMOVE and self._is_stuck(),
+            stuck=step.action is Action.REMOVE and self._is_stuck(step.target),
         )
 
-    def _is_stuck(self) -> bool:
+    def _verdict_on(self, step: Step) -> Verdict | None:
+        """The verdict that the step was planned by."""
+        looks = zip(self._plan.targets, self._plan.verdicts, strict=False)
+        return next((look for target, look in looks if step.block in target.blocks), None)
+
+    def _is_stuck(self, name: str) -> bool:
         snapshot = self._ask_snapshot()
-        bank = snapshot.bank(self._plan.banks[0]) if snapshot is not None else None
+        bank = snapshot.bank(name) if snapshot is not None else None
         return bank is not None and bank.kernel is KernelState.STUCK
 
     def _look(self, step: Step) -> Verdict | None:
@@ -199,17 +215,18 @@ class Transaction:
     def _undo(self, back: Rollback, failure: Failure) -> Outcome:
         """Roll back, or with ``keep_partial`` only what must not stay."""
         by_user = failure.code is Code.INTERRUPTED and self._interrupted()
-        words = {"errno": failure.errno, "remedy": failure.remedy, "evidence": failure.evidence}
+        words: dict[str, Any] = {"errno": failure.errno, "remedy": failure.remedy, "evidence": failure.evidence}
         try:
             left = self._back(back)
         except CancelPending as e:
-            return self._end(Code.CANCEL_PENDING, EXIT_FAILED, f"{failure.fact}; {e}", errno=e.errno, open=True)
+            fact = f"{failure.fact}; {e}"
+            return self._end(Code.CANCEL_PENDING, EXIT_FAILED, fact, back.before, errno=e.errno, open=True)
         if left:
-            silent = self._ask_snapshot() is None
-            return self._end(failure.code, EXIT_PARTLY, failure.fact, unrestored=left, open=silent, **words)
+            words |= {"unrestored": left, "open": self._ask_snapshot() is None}
+            return self._end(failure.code, EXIT_PARTLY, failure.fact, back.before, **words)
         partly = self._keep_partial and self._differs(back.before)
         status = EXIT_PARTLY if partly else EXIT_INTERRUPTED if by_user else EXIT_FAILED
-        return self._end(failure.code, status, failure.fact, **words)
+        return self._end(failure.code, status, failure.fact, back.before, **words)
 
     def _back(self, back: Rollback) -> tuple[int, ...]:
         """Restore what must not stay; the numbers of the blocks that could not be."""
@@ -227,39 +244,30 @@ class Transaction:
 
     def _differs(self, before: Before) -> bool:
         now = self._find(self._machine.snapshot())
-        return (now.kernel, now.blocks) != (before.kernel, before.blocks)
+        return (now.banks, now.blocks) != (before.banks, before.blocks)
 
-    def _done(self, results: list[Done]) -> Outcome:
+    def _done(self, before: Before, results: list[Done]) -> Outcome:
         code = next((done.code for done in results if done.code is not Code.OK), Code.OK)
-        facts = "; ".join(done.fact for done in results if done.fact)
-        return self._end(code, EXIT_DONE, facts or self._success())
+        fact = success(self._plan, [done.fact for done in results])
+        return self._end(code, EXIT_DONE, fact, before, remedy="")
 
-    def _success(self) -> str:
-        last = self._plan.steps[-1]
-        words = {"remove": "out of the kernel", "add": "online and Movable"}[self._plan.verb]
-        if self._plan.verb == "remove" and last.action is Action.OFFLINE:
-            words = "offline"
-        dark = {Action.POWER_OFF: "off", Action.SELF_REFRESH: "in self-refresh"}.get(last.action)
-        return f"{self._plan.target} is {words}" + (f", domain {last.target} is {dark}" if dark else "")
-
-    def _end(self, code: Code, status: int, fact: str, **more: Any) -> Outcome:
-        """The outcome, with what the machine says of the bank now."""
-        snapshot = self._ask_snapshot()
-        bank = snapshot.bank(self._plan.banks[0]) if snapshot is not None and self._plan.banks else None
-        out = bank is not None and bank.kernel is KernelState.ABSENT and self._plan.verb == "remove"
-        more = {"remedy": remedy(code), **more}
+    def _end(self, code: Code, status: int, fact: str, before: Before | None = None, **more: Any) -> Outcome:
+        """The outcome, with what the machine says of the banks now. ``before``: None when nothing was begun."""
+        snapshot, plan = self._ask_snapshot(), self._plan
+        kernel, power = standing(snapshot, plan.banks)
         return Outcome(
-            self._plan.verb,
-            self._plan.target,
+            plan.verb,
+            tuple(target.name for target in plan.targets),
             code,
             status,
             fact,
-            pages=self._moved,
-            freed=bank.range.size if bank is not None and out else 0,
+            planned=plan.pages if before is not None else 0,
+            moved=self._moved,
+            freed=_freed(before, snapshot),
             seconds=self._now() - self._began,
-            kernel=bank.kernel if bank is not None else None,
-            power=bank.power if bank is not None else None,
-            **more,
+            kernel=kernel,
+            power=power,
+            **{"remedy": remedy(code), **more},
         )
 
     def _ask_snapshot(self) -> Snapshot | None:
@@ -295,3 +303,16 @@ class Transaction:
         except Exception as e:
             self._observer_failed = e
         self._seq += 1
+
+
+def _sum(moved: int | None, before: int | None, after: int | None) -> int | None:
+    """What has moved by now; not known any more once a count is missing."""
+    return moved + after - before if moved is not None and before is not None and after is not None else None
+
+
+def _freed(before: Before | None, snapshot: Snapshot | None) -> int:
+    """Bytes of the banks that were in the kernel and are not any more."""
+    if before is None or snapshot is None:
+        return 0
+    there = [b for was in before.banks if was.kernel is not KernelState.ABSENT and (b := snapshot.bank(was.name))]
+    return sum(b.range.size for b in there if b.kernel is KernelState.ABSENT)

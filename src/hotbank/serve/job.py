@@ -190,7 +190,7 @@ class Job:
     def _tell_progress(self, block: int, left: int, seconds: float) -> None:
         last = next((e for e in reversed(self._events) if e.event == "step" and e.block == block), None)
         if last is not None:
-            moved = last.moved + max(0, self._to_move.get(block, left) - left)
+            moved = (last.moved or 0) + max(0, self._to_move.get(block, left) - left)
             self._event(replace(last, event="progress", t=last.t + seconds, moved=moved))
 
     def _done(self, outcome: Outcome | None) -> None:
@@ -218,4 +218,4 @@ class Job:
         return None if entry is None else closed(entry, self._machine.snapshot())
 
 
-_NOTHING = Outcome("recover", "", Code.OK, 0)
+_NOTHING = Outcome("recover", (), Code.OK, 0)

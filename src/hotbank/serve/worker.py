@@ -41,15 +41,11 @@ def carry_out(owner: Remote, job: RemoteJob, order: Order) -> Outcome | None:
         return recover(owner, journal, patience=order.limits.total)
     options: dict[str, Any] = {"journal": journal, "limits": order.limits, "keep_partial": order.keep_partial}
     options |= {"interrupted": job.interrupted, "on_event": job.event, "began": job.began()}
+    if order.blocks is not None:
+        raise Refusal(Code.UNSUPPORTED, f"{order}: by no plan")
     if order.verb == "add":
-        return add(owner, _only(order), **options)
-    return remove(owner, _only(order), force=order.force, **options)
-
-
-def _only(order: Order) -> str:
-    if len(order.targets) != 1 or order.blocks is not None:
-        raise Refusal(Code.UNSUPPORTED, f"{order}: one bank or block at a time, and by no plan")
-    return order.targets[0]
+        return add(owner, order.targets, **options)
+    return remove(owner, order.targets, force=order.force, **options)
 
 
 class RemoteJob(AtOwner):
