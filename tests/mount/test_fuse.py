@@ -310,3 +310,20 @@ def test_unmounting_ends_it(tmp_path: Path) -> None:
     missing = subprocess.run([*argv[:-1], "/nowhere"], capture_output=True, text=True, timeout=20, check=False)
     assert missing.returncode == 1
     assert "/nowhere is no folder" in missing.stderr
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "umount"])
+def test_its_ends_are_no_errors(tmp_path: Path, how: str) -> None:
+    """Ctrl-C, what a service manager sends, and umount: it is unmounted, and says nothing on standard error."""
+    argv = [sys.executable, "-m", "hotbank", "-m", f"model:{ZERO}", "mount", str(tmp_path)]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert b"is mounted at" in process.stdout.readline()
+    assert os.path.ismount(tmp_path)
+    if how == "umount":
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    else:
+        process.send_signal(signal.Signals[how])
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (0, b"")
+    assert not os.path.ismount(tmp_path)

@@ -15,7 +15,7 @@ from hotbank.machine import Machine
 @click.option("--read-only", is_flag=True, help="Let no write through.")
 @click.pass_obj
 def mount(context: Context, folder: str, read_only: bool) -> None:
-    """Show a machine below DIR as /sys and /proc, until Ctrl-C or umount.
+    """Show a machine below DIR as /sys and /proc, until Ctrl-C, SIGTERM or umount: all three are its normal end.
 
     What is written to a block's state reaches the machine, and its errno the writer: lsmem --sysroot DIR, echo
     offline > DIR/sys/devices/system/memory/memory4/state. Needs mfusepy (pip install 'hotbank[mount]') and libfuse 3.

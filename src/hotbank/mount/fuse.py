@@ -19,17 +19,22 @@ from typing import Any
 
 import mfusepy
 
-from hotbank.errors import HotbankError, KernelError, MachineError, Refusal
+from hotbank.errors import Code, HotbankError, KernelError, MachineError, Refusal
 from hotbank.machine import Machine
 from hotbank.mount.files import File, Folder, Link, MachineFiles
 
 _ASK_EVERY = 0.02  # seconds of wall time between two looks for a signal
 _MOMENT = 0.2  # seconds of wall time
 _SYSFS_SIZE = 4096  # what sysfs says of every file
+_THREADS = 10  # libfuse 3.12 complains of its own default
+_OPTIONS: dict[str, Any] = {"direct_io": True, "fsname": "hotbank", "nosuid": True, "nodev": True}
+if mfusepy.fuse_version_major >= 3:
+    _OPTIONS["max_idle_threads"] = _THREADS
 
 
 def mount(reader: Machine, writer: Machine | None, folder: str, ready: Callable[[], None] = lambda: None) -> None:
-    """Show the machine at ``folder`` until somebody unmounts it, or SIGTERM or SIGINT come. Main thread only.
+    """Show the machine at ``folder`` until somebody unmounts it, or SIGTERM or SIGINT come, which unmount it: all of
+    these are its end and no error. Main thread only.
 
     ``writer``: see MachineFiles. ``ready`` is called when it is mounted. Raises MachineError.
     """
@@ -37,8 +42,10 @@ def mount(reader: Machine, writer: Machine | None, folder: str, ready: Callable[
         raise MachineError(f"{folder} is no folder", remedy="mkdir it")
     operations = _Operations(MachineFiles(reader, writer), ready)
     try:
-        mfusepy.FUSE(operations, folder, foreground=True, direct_io=True, fsname="hotbank", nosuid=True, nodev=True)
+        mfusepy.FUSE(operations, folder, foreground=True, **_OPTIONS)
     except RuntimeError as e:
+        if operations.mounted:
+            return  # libfuse tells an end by a signal as it tells a failure
         raise MachineError(f"{folder} can't be mounted", remedy="see whether /dev/fuse and libfuse3 are there") from e
 
 
@@ -49,12 +56,14 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no t
 
     def __init__(self, files: MachineFiles, ready: Callable[[], None]) -> None:
         self._files, self._ready = files, ready
+        self.mounted = False
         self._handles = itertools.count(1)
         self._texts: dict[int, bytes] = {}
         self._known, self._until = Folder(), 0.0
 
     def init(self, path: str) -> None:  # noqa: ARG002
         """Mounted."""
+        self.mounted = True
         self._ready()
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:  # noqa: ARG002
@@ -154,4 +163,6 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no t
 def _errno(error: HotbankError) -> int:
     if isinstance(error, KernelError):
         return error.errno
+    if error.code is Code.NO_SUCH_BANK:
+        return errno.ENOENT
     return errno.EBUSY if isinstance(error, Refusal) else errno.EIO
