@@ -7,18 +7,16 @@ value and what is allowed; nothing is guessed and no unknown key is passed over.
 
 from __future__ import annotations
 
-import math
 import os
-import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
 
 from hotbank import kernels
+from hotbank import keys as toml
 from hotbank.errors import BoardError, Code
-from hotbank.memory import KIB, Power, Range, format_size, parse_size
+from hotbank.keys import U64, Keys, address, boolean, one_of, power_of_two, seconds, text, whole
+from hotbank.memory import KIB, Power, Range, format_size
 from hotbank.routes import NONE, ROUTES, route
 
 ARCHES = (*kernels.bootable(), kernels.ANY)
@@ -26,10 +24,7 @@ DESCRIPTIONS = ("atags", "dtb", "srat", "cmdline")
 SWITCHES = ("none", "command", "regulator", "machine")
 SYSTEM_BOARD = Path("/etc/hotbank/board.toml")
 
-_U64 = 1 << 64
 _MAX_NODE = 1023  # CONFIG_NODES_SHIFT is at most 10
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +88,8 @@ class Board:
 
 
 def find(name: str | os.PathLike[str]) -> Path:
-    """The path of a board: a file, or the name of one that is shipped (``arm-2009``).
-
-    Raises BoardError when there is neither.
-    """
-    path = Path(name)
-    if path.is_file():
-        return path
-    for folder in _shipped_folders():
-        shipped = folder / f"{path.name.removesuffix('.toml')}.toml"
-        if shipped.is_file() and path.parent in (Path("."), Path("boards")):
-            return shipped
-    known = ", ".join(sorted({p.stem for f in _shipped_folders() for p in f.glob("*.toml")}))
-    raise BoardError("board", str(name), f"no such file; shipped boards: {known}")
+    """The path of a board: a file, or the name of one that is shipped (``arm-2009``). Raises BoardError."""
+    return toml.find("board", name)
 
 
 def load(name: str | os.PathLike[str]) -> Board:
@@ -115,96 +99,24 @@ def load(name: str | os.PathLike[str]) -> Board:
 
 def read(name: str | os.PathLike[str]) -> str:
     """The text of a board file, or of one of the shipped boards by name. Raises BoardError."""
-    path = find(name)
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise BoardError("board", str(path), f"unreadable: {e}") from e
+    return toml.read("board", find(name))
 
 
 def loads(text: str) -> Board:
     """A board from TOML text. Raises BoardError."""
-    import tomllib  # hosts without a board file start sooner without it
-
-    try:
-        table = tomllib.loads(text)
-    except (ValueError, RecursionError) as e:  # beside its own error: numbers of thousands of digits, deep nesting
-        raise BoardError("board", "TOML", str(e)) from e
-    board = _board(Keys("", table))
+    board = _board(toml.table("board", text))
     _check_banks(board)
     return board
-
-
-def _shipped_folders() -> tuple[Path, ...]:
-    package = Path(__file__).resolve().parent
-    return tuple(p for p in (package / "boards", package.parents[1] / "boards") if p.is_dir())
-
-
-class Keys:
-    """One TOML table; every key must be taken, or ``done`` names the one that is not known.
-
-    ``where``: what comes before a key's name in errors, such as ``bank.low.``. Raises BoardError.
-    """
-
-    def __init__(self, where: str, table: object) -> None:
-        if not isinstance(table, Mapping):
-            raise BoardError(where.rstrip(".") or "file", table, "must be a table")
-        self._where, self._table, self._known = where, dict(table), set[str]()
-
-    def take(self, key: str, parse: Callable[[Any], _T], default: _T | None = None) -> _T:
-        """The parsed value of ``key``; a key without default must be there."""
-        self._known.add(key)
-        if key not in self._table:
-            if default is None:
-                raise BoardError(self._where + key, None, "must be given")
-            return default
-        return self._parse(key, parse)
-
-    def maybe(self, key: str, parse: Callable[[Any], _T]) -> _T | None:
-        """Like take, for a key whose absence means something."""
-        self._known.add(key)
-        return self._parse(key, parse) if key in self._table else None
-
-    def tables(self, key: str) -> list[tuple[str, Keys]]:
-        """The named tables below ``key``, in the file's order."""
-        self._known.add(key)
-        group = self._table.get(key, {})
-        if not isinstance(group, Mapping):
-            raise BoardError(self._where + key, group, "must be tables such as [bank.low]")
-        return [(_name(f"{self._where}{key}.{n}", n), Keys(f"{self._where}{key}.{n}.", t)) for n, t in group.items()]
-
-    def arrays(self, key: str) -> list[Keys]:
-        """The tables of the array ``[[key]]``, in the file's order."""
-        self._known.add(key)
-        entries = self._table.get(key, [])
-        if not isinstance(entries, list):
-            raise BoardError(self._where + key, entries, f"must be tables such as [[{key}]]")
-        return [Keys(f"{self._where}{key}[{n}].", entry) for n, entry in enumerate(entries)]
-
-    def done(self) -> None:
-        """Raise BoardError if a key is left that nobody took."""
-        for key in self._table:
-            if key not in self._known:
-                allowed = "unknown key; known here: " + ", ".join(sorted(self._known))
-                raise BoardError(self._where + key, self._table[key], allowed)
-
-    def _parse(self, key: str, parse: Callable[[Any], _T]) -> _T:
-        value = self._table[key]
-        try:
-            return parse(value)
-        except ValueError as e:
-            huge = isinstance(value, int) and abs(value) >= _U64  # Python refuses to print thousands of digits
-            raise BoardError(self._where + key, "a huge number" if huge else value, str(e)) from e
 
 
 def _board(keys: Keys) -> Board:
     page_size = keys.take("page_size", _page_size, 4 * KIB)
     board = Board(
         name=keys.take("name", _printable),
-        arch=keys.take("arch", _one_of(ARCHES), kernels.ANY),
+        arch=keys.take("arch", one_of(ARCHES), kernels.ANY),
         page_size=page_size,
-        block_size=keys.take("block_size", _power_of_two),
-        describe=keys.take("describe", _one_of(DESCRIPTIONS), "dtb"),
+        block_size=keys.take("block_size", power_of_two),
+        describe=keys.take("describe", one_of(DESCRIPTIONS), "dtb"),
         cmdline=keys.take("cmdline", _line, ""),
         domains=tuple(_domain(name, table) for name, table in keys.tables("domain")),
         banks=tuple(_bank(name, table) for name, table in keys.tables("bank")),
@@ -218,20 +130,20 @@ def _board(keys: Keys) -> Board:
 
 
 def _bank(name: str, keys: Keys) -> Bank:
-    start, size = keys.take("start", _address), keys.take("size", _address)
+    start, size = keys.take("start", address), keys.take("size", address)
     bank = Bank(
         name=name,
         range=Range.sized(start, size),
         movable=keys.take("movable", boolean, False),
         at_boot=keys.take("at_boot", boolean, True),
-        route=keys.take("route", _one_of(tuple(ROUTES)), NONE.name),
+        route=keys.take("route", one_of(tuple(ROUTES)), NONE.name),
         domain=keys.maybe("domain", text),
         node=keys.maybe("node", _node),
     )
     keys.done()
     if size == 0:
         raise BoardError(f"bank.{name}.size", size, "must be more than 0")
-    if bank.range.end > _U64:
+    if bank.range.end > U64:
         raise BoardError(f"bank.{name}.size", f"{size:#x}", "start + size must be at most 2**64")
     return bank
 
@@ -240,7 +152,7 @@ def _domain(name: str, keys: Keys) -> Domain:
     domain = Domain(
         name=name,
         states=keys.take("states", _states, (Power.ON,)),
-        switch=keys.take("switch", _one_of(SWITCHES), "none"),
+        switch=keys.take("switch", one_of(SWITCHES), "none"),
         interleaved=keys.take("interleaved", boolean, False),
         off=keys.take("off", _argv, ()),
         self_refresh=keys.take("self-refresh", _argv, ()),
@@ -294,40 +206,6 @@ def _check_bank(board: Board, bank: Bank) -> None:
         raise BoardError(f"bank.{bank.name}.domain", bank.domain, f"no such domain; known: {known}")
 
 
-def _name(where: str, name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise BoardError(where, name, "a name has lower-case letters, digits, - and _")
-    return name
-
-
-def text(value: object) -> str:
-    """A string. Raises ValueError."""
-    if not isinstance(value, str):
-        raise ValueError("must be a string")
-    return value
-
-
-def boolean(value: object) -> bool:
-    """``true`` or ``false``. Raises ValueError."""
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-def whole(value: object) -> int:
-    """A whole number, 0 or more. Raises ValueError."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError("must be a whole number, 0 or more")
-    return value
-
-
-def seconds(value: object) -> float:
-    """Seconds above 0. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError("must be a number of seconds above 0")
-    return float(value)
-
-
 def _printable(value: object) -> str:
     name = text(value)
     if not name or not name.isprintable():
@@ -349,34 +227,11 @@ def _node(value: object) -> int:
     return number
 
 
-def _address(value: object) -> int:
-    number = parse_size(value)  # type: ignore[arg-type]  # refuses other types itself
-    if number >= _U64:
-        raise ValueError("must be less than 2**64")
-    return number
-
-
 def _page_size(value: object) -> int:
-    size = _power_of_two(value)
+    size = power_of_two(value)
     if not 4 * KIB <= size <= 64 * KIB:
         raise ValueError("must be a power of two from 4K to 64K")
     return size
-
-
-def _power_of_two(value: object) -> int:
-    size = parse_size(value)  # type: ignore[arg-type]  # refuses other types itself
-    if size <= 0 or size & (size - 1):
-        raise ValueError("must be a power of two")
-    return size
-
-
-def _one_of(choices: tuple[str, ...]) -> Callable[[object], str]:
-    def parse(value: object) -> str:
-        if value not in choices:
-            raise ValueError("must be one of " + ", ".join(choices))
-        return str(value)
-
-    return parse
 
 
 def _argv(value: object) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import pytest
 from hotbank import board
 from hotbank.errors import BoardError, Code
 from hotbank.firmware import describe
+from hotbank.keys import shipped
 from hotbank.load import script as scripts
 from hotbank.load.script import Playback
 from hotbank.memory import Kind
@@ -135,6 +136,8 @@ def test_forty_thousand_inodes_with_the_movable_bank_and_without() -> None:
         (HEAD, "workload"),
         ('name = "t"\n' + GROWTH, "seconds"),
         ("name =", "workload"),
+        (HEAD + "huge = " + "9" * 5000 + "\n", "workload"),
+        (HEAD + "deep = " + "[" * 5000 + "\n", "workload"),
     ],
 )
 def test_what_is_wrong_with_a_workload_is_said(text: str, key: str) -> None:
@@ -143,7 +146,7 @@ def test_what_is_wrong_with_a_workload_is_said(text: str, key: str) -> None:
     assert (caught.value.key, caught.value.code) == (key, Code.BAD_FORMAT)
 
 
-@pytest.mark.parametrize("name", [path.stem for path in scripts._shipped_folders()[-1].glob("*.toml")])
+@pytest.mark.parametrize("name", [path.stem for path in shipped("workloads")[-1].glob("*.toml")])
 def test_shipped_workloads_can_be_read(name: str) -> None:
     assert scripts.load(name).name == name
 

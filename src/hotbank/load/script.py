@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import os
 import random
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from hotbank.board import Keys, seconds, text, whole
+from hotbank import keys as toml
 from hotbank.errors import BoardError, Code, KernelError
+from hotbank.keys import Keys, seconds, text, whole
 from hotbank.memory import parse_size
 from hotbank.model.clock import Alarm
 from hotbank.model.machine import Model
@@ -267,32 +267,18 @@ class Playback:
 
 def load(name: str | os.PathLike[str]) -> Script:
     """Read a workload file, or one of those shipped by name. Raises BoardError: the key, its value, what is allowed."""
-    path = find(name)
-    try:
-        return loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as e:
-        raise BoardError("workload", str(path), f"unreadable: {e}") from e
+    return loads(toml.read("workload", find(name)))
 
 
 def find(name: str | os.PathLike[str]) -> Path:
     """The path of a workload: a file, or the name of one that is shipped. Raises BoardError."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    for folder in _shipped_folders():
-        shipped = folder / f"{path.name.removesuffix('.toml')}.toml"
-        if shipped.is_file() and path.parent in (Path("."), Path("workloads")):
-            return shipped
-    known = ", ".join(sorted({p.stem for folder in _shipped_folders() for p in folder.glob("*.toml")}))
-    raise BoardError("workload", str(name), f"no such file; shipped workloads: {known}")
+    return toml.find("workload", name)
 
 
 def loads(data: str) -> Script:
     """A workload from TOML text. Raises BoardError."""
     try:
-        return _script(Keys("", tomllib.loads(data)))
-    except tomllib.TOMLDecodeError as e:
-        raise BoardError("workload", "TOML", str(e), code=Code.BAD_FORMAT) from e
+        return _script(toml.table("workload", data))
     except BoardError as e:
         raise BoardError(e.key, e.value, e.allowed, code=Code.BAD_FORMAT) from e
 
@@ -308,11 +294,6 @@ def _script(keys: Keys) -> Script:
     if not parts:
         raise BoardError("workload", name, "has no [[growth]], [[churn]] or other part")
     return Script(name, length, parts)
-
-
-def _shipped_folders() -> tuple[Path, ...]:
-    package = Path(__file__).resolve().parents[1]
-    return tuple(p for p in (package / "workloads", package.parents[1] / "workloads") if p.is_dir())
 
 
 def _part(name: str, keys: Keys, kind: str, length: float) -> Scheduled:

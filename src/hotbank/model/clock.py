@@ -10,15 +10,13 @@ import heapq
 import itertools
 import os
 import threading
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Protocol
 
+from hotbank import keys as toml
 from hotbank import machine
-from hotbank.board import Keys
-from hotbank.errors import BoardError, Code
+from hotbank.errors import Code
 from hotbank.machine import Clock
 from hotbank.memory import SECONDS_PER_PAGE
 
@@ -105,10 +103,7 @@ def load_costs(path: str | os.PathLike[str]) -> Costs:
 
     Raises BoardError for an unknown key or anything but seconds, 0 or more.
     """
-    try:
-        keys = Keys("", tomllib.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
-        raise BoardError("costs", str(path), f"unreadable: {e}", code=Code.BAD_FORMAT) from e
+    keys = toml.table("costs", toml.read("costs", path, code=Code.BAD_FORMAT), code=Code.BAD_FORMAT)
     given = {f.name: keys.maybe(f.name, _cost) for f in fields(Costs)}
     keys.done()
     return replace(Costs(), **{name: cost for name, cost in given.items() if cost is not None})

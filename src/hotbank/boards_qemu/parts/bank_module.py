@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hotbank.boards_qemu.parts.packages import Archive, Progress, host_architecture, no_progress
 from hotbank.errors import MachineError
+from hotbank.keys import shipped
 
 NAME = "hotbank_bank"
 
@@ -35,10 +36,9 @@ ARMHF = ArchNames("armhf", "arm", "arm-linux-gnueabihf-")
 
 def source_folder() -> Path:
     """Where the driver's source is: in the installed package, or in the source tree beside it."""
-    package = Path(__file__).resolve().parents[2]
-    for folder in (package / "kernel" / "bank", package.parents[1] / "kernel" / "bank"):
-        if folder.is_dir():
-            return folder
+    for home in shipped("kernel"):
+        if (home / "bank").is_dir():
+            return home / "bank"
     raise MachineError(
         "the source of the bank driver is not installed",
         remedy="work in the source tree, or give an --initrd with the driver inside",

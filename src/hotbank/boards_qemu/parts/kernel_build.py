@@ -23,6 +23,7 @@ from typing import TextIO
 from hotbank.boards_qemu.parts.kernel_port import KernelPort, lines_of
 from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder, host_architecture, no_progress
 from hotbank.errors import MachineError
+from hotbank.keys import shipped
 
 ARCHES = ("arm",)
 SERIES = "6.1"
@@ -67,10 +68,9 @@ class BuiltKernel:
 
 def port_folder(arch: str) -> Path:
     """Where the port for ``arch`` is: beside the installed package, or in the source tree."""
-    package = Path(__file__).resolve().parents[2]
-    for folder in (package / "kernel" / arch, package.parents[1] / "kernel" / arch):
-        if (folder / "edits.toml").is_file():
-            return folder
+    for home in shipped("kernel"):
+        if (home / arch / "edits.toml").is_file():
+            return home / arch
     raise MachineError(f"no kernel port for {arch} is installed", remedy=f"ports: {', '.join(ARCHES)}")
 
 
