@@ -55,6 +55,7 @@ class Code(StrEnum):
     OVERLAP = "OVERLAP"
     UNSUPPORTED = "UNSUPPORTED"
     CHANGED = "CHANGED"
+    DAMAGED = "DAMAGED"
     # Beyond the list that INTERFACES pins: a user's bad input deserves a code as well.
     BAD_BOARD = "BAD_BOARD"
     BAD_FORMAT = "BAD_FORMAT"

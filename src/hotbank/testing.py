@@ -82,15 +82,16 @@ class ScriptedMachine:
     """Banks ``low`` (blocks 16 to 19, Normal, stays) and ``high`` (blocks 20 to 23, Movable, in domain ``ddr``).
 
     ``others``: more banks like ``high``, each of one block, and the domain that each is in. ``interlock``: refuse to
-    switch power off under memory, as every machine has to. ``lost``: banks that were in the kernel when their power
-    went off; a test that sees one has found a breach. ``free``: pages that there is room for in Normal.
-    ``spared``: what each offline was told to keep free, SPARE of an orderly one.
+    switch power off under memory, as every machine has to. ``counts``: tell how many pages moved. ``lost``: banks that
+    were in the kernel when their power went off; a test that sees one has found a breach. ``free``: pages that there is
+    room for in Normal. ``spared``: what each offline was told to keep free, SPARE of an orderly one.
     """
 
     clock: ManualClock = field(default_factory=ManualClock)
     states: tuple[Power, ...] = (Power.ON, Power.SELF_REFRESH, Power.OFF)
     others: Mapping[str, str] = field(default_factory=dict)
     interlock: bool = True
+    counts: bool = True
     free: int = 10_000
     auto_online: str = "offline"
     boot_memory_leaves: bool | None = True
@@ -245,7 +246,9 @@ class ScriptedMachine:
 
     def reading(self) -> Reading:
         """Migration that succeeds at once: every page that left its block."""
-        return Reading(self.clock.now(), self.snapshot().zones, migrated=Migrated(self.moved, 0))
+        return Reading(
+            self.clock.now(), self.snapshot().zones, migrated=Migrated(self.moved, 0) if self.counts else None
+        )
 
     def _check_bank(self, name: str) -> None:
         if name not in self.ranges:

@@ -5,13 +5,19 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hotbank import operate
 from hotbank.errors import Code, MachineError, Refusal
@@ -21,6 +27,7 @@ from hotbank.operate.recovery import closed
 from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.testing import ScriptedMachine, Watched, places
 
+JOURNALS = Path(__file__).parents[1] / "data" / "journals"
 BEFORE = Before(
     "remove",
     ("high",),
@@ -195,3 +202,90 @@ def test_a_file_that_is_no_journal_is_named(tmp_path: Path) -> None:
         SqliteJournal(tmp_path / "journal")
     with pytest.raises(MachineError, match="nowhere"):
         SqliteJournal(tmp_path / "nowhere" / "journal")
+
+
+# What an earlier release wrote.
+
+
+def copied(name: str, folder: Path) -> Path:
+    return Path(shutil.copy(JOURNALS / name, folder / "journal"))
+
+
+def old_acts(path: Path) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute("SELECT * FROM act ORDER BY entry, number").fetchall()
+
+
+def version(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as db:
+        return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_a_journal_of_schema_1_is_taken_over(tmp_path: Path) -> None:
+    path = copied("closed.journal", tmp_path)
+    acts = old_acts(path)
+    for _ in range(2):  # made new, and read again as it is now
+        journal = SqliteJournal(path)
+        entries = journal.entries()
+        journal.close_file()
+        ended = [(e.before.verb, e.before.targets, e.code, e.before.planned, e.moved) for e in entries]
+        assert ended == [
+            ("remove", ("high",), Code.DOMAIN_IN_USE, 400, None),
+            ("remove", ("mate",), Code.OK, 100, None),
+            ("add", ("high",), Code.OK, 0, None),
+            ("add", ("mate",), Code.OK, 0, None),
+            ("remove", ("high",), Code.DEADLINE, 300, None),
+            ("remove", ("memory21",), Code.OK, 100, None),
+            ("add", ("memory21",), Code.OK, 0, None),
+        ]
+        assert entries[0].before.banks == (BankBefore("high", KernelState.ONLINE, "ddr"),)
+        assert entries[2].before.domains == (DomainBefore("ddr", Power.OFF),)
+        assert [block.number for block in entries[0].before.blocks] == [20, 21, 22, 23]
+        assert (entries[0].began, entries[0].ended) == (1_790_000_000, 1_790_000_011)
+        assert sum(len(e.rows) for e in entries) == len(acts)
+        assert (old_acts(path), version(path)) == (acts, 2)
+
+
+def test_an_open_transaction_of_schema_1_is_settled(tmp_path: Path) -> None:
+    journal = SqliteJournal(copied("open.journal", tmp_path))
+    machine = ScriptedMachine()
+    for number in (20, 21, 22):
+        machine.offline(number, 1.0)
+    outcome = operate.recover(machine, journal)
+    assert outcome is not None
+    assert (outcome.code, outcome.unrestored) == (Code.INTERRUPTED, ())
+    assert places(machine) == places(ScriptedMachine())
+    assert operate.remove(machine, "high", journal=journal).exit == 0
+    journal.close_file()
+
+
+@pytest.mark.parametrize("text", ["{", '{"verb": "remove"}', "[" * 30_000])
+def test_a_damaged_journal_of_schema_1_is_left_as_it_is(tmp_path: Path, text: str) -> None:
+    path = copied("closed.journal", tmp_path)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE entry SET before = ? WHERE id = 3", (text,))
+    before = path.read_bytes()
+    with pytest.raises(MachineError, match="transaction 3") as caught:
+        SqliteJournal(path)
+    assert caught.value.code is Code.DAMAGED
+    assert path.read_bytes() == before
+
+
+def test_a_journal_of_a_later_release_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    SqliteJournal(path).close_file()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 3")
+    before = path.read_bytes()
+    with pytest.raises(MachineError, match="schema 3"):
+        SqliteJournal(path)
+    assert path.read_bytes() == before
+
+
+@given(st.from_type(Before))
+def test_what_was_found_is_read_as_it_was_written(before: Before) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        journal = SqliteJournal(Path(folder) / "journal")
+        journal.begin(before)
+        assert journal.entries()[0].before == before
+        journal.close_file()

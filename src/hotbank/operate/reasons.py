@@ -57,6 +57,7 @@ _REMEDIES = {
     Code.NOT_ALIGNED: "make start and size multiples of the memory block size",
     Code.OVERLAP: "choose ranges that do not overlap",
     Code.CHANGED: "make the plan again",
+    Code.DAMAGED: "move the journal away, once the machine is as it should be",
     Code.UNSUPPORTED: "give the bank a route that can do it (driver, kmem, probe)",
     Code.NO_MACHINE: "hotbank recover once the machine answers again",
 }

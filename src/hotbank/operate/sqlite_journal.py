@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hotbank.errors import Code, MachineError
+from hotbank.errors import Code, MachineError, ProtocolError
 from hotbank.memory import KernelState, Power
 from hotbank.operate.journal import BankBefore, Before, BlockBefore, DomainBefore, Entry, Row, busy
+from hotbank.operate.reasons import remedy
 from hotbank.wire import decode, encode
 
 VERSION = 2  # PRAGMA user_version of what is written here; schema 1 had none, as a new file has
@@ -249,10 +250,17 @@ def take_over_schema_1(db: sqlite3.Connection) -> None:
     db.execute("DROP INDEX one_open")
     db.execute(_ENTRY.format(name="entry_2"))
     insert = _insert("entry_2", ("id", *_HEAD, *_TAIL))
-    for number, pid, text, began, code, pages, ended in db.execute(
-        "SELECT id, pid, before, began, code, pages, ended FROM entry ORDER BY id"
-    ).fetchall():
-        before = decode(_Before1, json.loads(text), f"entry {number}").today(pages)
+    columns = "SELECT id, pid, before, began, code, pages, ended FROM entry ORDER BY id"
+    for number, pid, text, began, code, pages, ended in db.execute(columns).fetchall():
+        before = _read_schema_1(number, text).today(pages)
         db.execute(insert, (number, pid, *_columns(before), began, ended, code, None))
     db.execute("DROP TABLE entry")
     db.execute("ALTER TABLE entry_2 RENAME TO entry")
+
+
+def _read_schema_1(number: int, text: str) -> _Before1:
+    try:
+        return decode(_Before1, json.loads(text), "before")  # type: ignore[no-any-return]
+    except (ValueError, RecursionError, ProtocolError) as e:
+        what = f"transaction {number} of a journal of schema 1 can't be read: {e}"
+        raise MachineError(what, code=Code.DAMAGED, remedy=remedy(Code.DAMAGED)) from e

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several banks in one transaction: all or none, each domain dark with its last bank, one entry in the journal."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import pytest
+
+from hotbank import operate
+from hotbank.errors import Code, HotbankError, KernelError
+from hotbank.machine import Machine
+from hotbank.memory import BlockState, KernelState, Power
+from hotbank.operate import Event, MemoryJournal, Outcome
+from hotbank.testing import CALLS, ScriptedMachine, Watched, acted, breaches, places, raising
+
+ONE_DOMAIN = {"mate": "ddr"}
+TWO_DOMAINS = {"far": "ddr2"}
+OTHERS = pytest.mark.parametrize("others", [ONE_DOMAIN, TWO_DOMAINS], ids=["one-domain", "two-domains"])
+VERBS = pytest.mark.parametrize("verb", ["remove", "add"])
+
+
+def names(machine: ScriptedMachine) -> list[str]:
+    return ["high", *machine.others]
+
+
+def order(verb: str, machine: Machine, targets: list[str], **options: object) -> Outcome:
+    act: Callable[..., Outcome] = operate.remove if verb == "remove" else operate.add
+    return act(machine, targets, **options)
+
+
+def prepared(verb: str, others: dict[str, str]) -> ScriptedMachine:
+    """A machine on which the verb has everything to do."""
+    machine = ScriptedMachine(others=others)
+    if verb == "add":
+        assert operate.remove(machine, names(machine)).exit == 0
+    return machine
+
+
+def kernels(machine: ScriptedMachine) -> set[KernelState]:
+    return {bank.kernel for bank in machine.snapshot().banks if bank.name != "low"}
+
+
+@OTHERS
+def test_they_leave_and_return_together(others: dict[str, str]) -> None:
+    machine, journal = ScriptedMachine(others=others), MemoryJournal()
+    before = places(machine)
+    out = order("remove", machine, names(machine), journal=journal)
+    assert (out.code, out.exit, out.kernel, out.power) == (Code.OK, 0, KernelState.ABSENT, Power.OFF)
+    assert (out.targets, out.planned, out.moved, out.freed) == (("high", *others), 500, 500, 320 << 20)
+    assert set(machine.levels.values()) == {Power.OFF}
+    back = order("add", machine, names(machine), journal=journal)
+    assert (back.code, back.exit, back.kernel, back.power) == (Code.OK, 0, KernelState.ONLINE, Power.ON)
+    assert places(machine) == before
+    assert not machine.lost
+    assert [entry.before.targets for entry in journal.entries()] == [("high", *others)] * 2
+
+
+@OTHERS
+def test_all_blocks_first_then_all_banks_then_each_domain_once(others: dict[str, str]) -> None:
+    machine = ScriptedMachine(others=others)
+    machine.slots[20].pages = 300
+    machine.slots[24].pages = 50
+    steps = [(step.action.value, step.target) for step in operate.plan_remove(machine, names(machine)).steps]
+    offlines = [("offline", f"memory{n}") for n in (24, 21, 22, 23, 20)]
+    dark = [("power-off", domain) for domain in machine.levels]
+    assert steps == [*offlines, ("remove", "high"), ("remove", *others), *dark]
+
+
+@OTHERS
+def test_power_once_then_policy_then_each_bank_then_their_blocks(others: dict[str, str]) -> None:
+    machine = prepared("add", others)
+    steps = [(step.action.value, step.target) for step in operate.plan_add(machine, names(machine)).steps]
+    on = [("power-on", domain) for domain in machine.levels]
+    onlines = [("online", f"memory{n}") for n in (20, 21, 22, 23, 24)]
+    assert steps == [*on, ("check-policy", "auto_online_blocks"), ("add", "high"), ("add", *others), *onlines]
+
+
+@OTHERS
+def test_one_of_which_is_pinned_all_are_back(others: dict[str, str]) -> None:
+    machine = ScriptedMachine(others=others)
+    machine.slots[24].why = Code.PINNED
+    before, watched = places(machine), Watched(machine)
+    refused = order("remove", watched, names(machine))
+    assert (refused.code, refused.exit, refused.evidence[0].why) == (Code.PINNED, 1, Code.PINNED)
+    assert not acted(watched)
+    forced = order("remove", watched, names(machine), force=True)
+    assert (forced.code, forced.exit) == (Code.DEADLINE, 1)
+    assert places(machine) == before
+    assert set(machine.levels.values()) == {Power.ON}
+    assert not breaches(before, machine, watched, forced)
+
+
+@OTHERS
+@VERBS
+@pytest.mark.parametrize("forever", [False, True], ids=["once", "forever"])
+def test_every_call_may_fail(verb: str, others: dict[str, str], forever: bool) -> None:
+    watched = Watched(prepared(verb, others))
+    assert order(verb, watched, ["high", *others]).exit == 0
+    points = [(name, nth) for name in CALLS for nth in range(watched.calls.count(name))]
+    for call, nth in points:
+        machine = prepared(verb, others)
+        before, watched = places(machine), Watched(machine)
+        watched.fail(call, nth, raising(KernelError(errno.EBUSY, "a call")), forever=forever)
+        try:
+            outcome = order(verb, watched, ["high", *others])
+        except HotbankError:
+            assert not acted(watched)
+            continue
+        assert not machine.lost, (call, nth)
+        assert not breaches(before, machine, watched, outcome), (call, nth)
+        if outcome.exit == 0:
+            assert kernels(machine) == {KernelState.ABSENT if verb == "remove" else KernelState.ONLINE}
+        elif not outcome.unrestored:
+            assert places(machine) == before, (call, nth)
+
+
+def test_a_mate_that_stays_keeps_the_power_and_is_no_failure() -> None:
+    machine = ScriptedMachine(others={"mate": "ddr", "far": "ddr2"})
+    plan = operate.plan_remove(machine, ["high", "far"])
+    assert (plan.code, plan.impossible) == (Code.DOMAIN_IN_USE, False)
+    outcome = order("remove", machine, ["high", "far"])
+    assert (outcome.code, outcome.exit, outcome.kernel) == (Code.DOMAIN_IN_USE, 0, KernelState.ABSENT)
+    words = "high, far are out of the kernel, domain ddr2 is off; domain ddr stays on while mate is in use"
+    assert outcome.fact == words
+    assert machine.levels == {"ddr": Power.ON, "ddr2": Power.OFF}
+    last = order("remove", machine, ["mate"])
+    assert (last.code, last.fact) == (Code.OK, "mate is out of the kernel, domain ddr is off")
+
+
+def test_a_bank_and_its_block_are_one_target() -> None:
+    machine = ScriptedMachine(others=ONE_DOMAIN)
+    plan = operate.plan_remove(machine, ["memory21", "high", 24, "24", "high"])
+    assert [target.name for target in plan.targets] == ["high", "memory24"]
+    assert len({step.target for step in plan.steps}) == len(plan.steps)
+
+
+def test_a_bank_and_a_block_of_another() -> None:
+    machine = ScriptedMachine(others=ONE_DOMAIN)
+    outcome = order("remove", machine, ["mate", "memory21"])
+    assert outcome.fact == "mate is out of the kernel, memory21 is offline; domain ddr stays on while high is in use"
+    assert machine.slots[21].state is BlockState.OFFLINE
+    assert order("add", machine, ["mate", "memory21"]).exit == 0
+    assert places(machine) == places(ScriptedMachine(others=ONE_DOMAIN))
+
+
+def test_what_fits_one_by_one_has_to_fit_together() -> None:
+    machine = ScriptedMachine(others=ONE_DOMAIN, free=450)
+    for name in ("high", "mate"):
+        assert operate.plan_remove(machine, name).code is Code.OK
+    watched = Watched(machine)
+    outcome = order("remove", watched, ["high", "mate"])
+    assert outcome.code is Code.NO_CAPACITY
+    assert not acted(watched)
+
+
+@pytest.mark.parametrize("bad", [22, 24])
+def test_a_bad_page_in_any_of_them_keeps_them_all_in(bad: int) -> None:
+    machine = ScriptedMachine(others=ONE_DOMAIN)
+    machine.slots[bad].why = Code.POISONED
+    watched = Watched(machine)
+    assert order("remove", watched, ["high", "mate"], force=True).code is Code.POISONED
+    assert not acted(watched)
+
+
+@OTHERS
+def test_the_policy_is_looked_at_again_before_each_bank(others: dict[str, str]) -> None:
+    machine = prepared("add", others)
+    before, watched = places(machine), Watched(machine)
+    watched.fail("add", 0, lambda: setattr(machine, "auto_online", "online"))
+    machine.auto_online = "online_movable"
+    outcome = order("add", watched, names(machine))
+    assert outcome.exit == 1
+    assert watched.calls.count("add") == 1
+    assert places(machine) == before
+    assert not breaches(before, machine, watched, outcome)
+
+
+@OTHERS
+def test_partly_kept(others: dict[str, str]) -> None:
+    machine = ScriptedMachine(others=others)
+    watched = Watched(machine)
+    watched.fail("remove", 1, raising(KernelError(errno.EBUSY, "remove")))
+    outcome = order("remove", watched, names(machine), keep_partial=True)
+    assert (outcome.exit, outcome.kernel, outcome.unrestored) == (64, None, ())
+    assert order("remove", machine, names(machine)).exit == 0, "and the rest can follow later"
+    assert set(machine.levels.values()) == {Power.OFF}
+
+
+# What moved, and what was to move.
+
+
+def shrinking(machine: ScriptedMachine, pages: int) -> Callable[[], None]:
+    """A process that frees its memory between the plan and the first offline."""
+
+    def shrink() -> None:
+        for number in (20, 21, 22, 23):
+            machine.slots[number].pages = pages
+
+    return shrink
+
+
+def test_pages_that_moved_are_counted_and_not_the_planned_ones() -> None:
+    machine, journal, events = ScriptedMachine(), MemoryJournal(), list[Event]()
+    watched = Watched(machine)
+    watched.fail("offline", 0, shrinking(machine, 10))
+    outcome = operate.remove(watched, "high", journal=journal, on_event=events.append)
+    assert (outcome.planned, outcome.moved) == (400, 40)
+    entry = journal.entries()[-1]
+    assert (entry.before.planned, entry.moved) == (400, 40)
+    assert (events[-1].total, events[-1].moved) == (400, 40)
+
+
+def test_pages_that_moved_before_a_failure_are_counted() -> None:
+    machine = ScriptedMachine()
+    watched = Watched(machine)
+    watched.fail("offline", 2, raising(KernelError(errno.EBUSY, "offline")))
+    assert operate.remove(watched, "high").moved == 200
+
+
+def test_a_machine_that_does_not_count_says_so() -> None:
+    machine, journal = ScriptedMachine(counts=False), MemoryJournal()
+    outcome = operate.remove(machine, "high", journal=journal)
+    assert (outcome.exit, outcome.planned, outcome.moved) == (0, 400, None)
+    assert journal.entries()[-1].moved is None
+
+
+# What nobody expected.
+
+
+@VERBS
+def test_blocks_that_an_unexpected_error_left_behind_are_for_recover(verb: str) -> None:
+    machine, journal = prepared(verb, ONE_DOMAIN), MemoryJournal()
+    before, watched = places(machine), Watched(machine)
+    fails, heals = ("offline", "online") if verb == "remove" else ("online", "offline")
+    watched.fail(fails, 2, raising(OSError("the disk is gone")))
+    watched.fail(heals, 0, raising(KernelError(errno.EIO, heals)), forever=True)
+    with pytest.raises(OSError, match="disk"):
+        order(verb, watched, ["high", "mate"], journal=journal)
+    assert places(machine) != before
+    assert journal.unfinished() is not None
+    watched.heal()
+    outcome = operate.recover(watched, journal)
+    assert outcome is not None
+    assert outcome.unrestored == ()
+    assert places(machine) == before
+    assert journal.unfinished() is None
+
+
+def test_an_unexpected_error_that_was_undone_closes_the_entry() -> None:
+    machine, journal = ScriptedMachine(), MemoryJournal()
+    before, watched = places(machine), Watched(machine)
+    watched.fail("offline", 2, raising(OSError("the disk is gone")))
+    with pytest.raises(OSError, match="disk"):
+        operate.remove(watched, "high", journal=journal)
+    assert places(machine) == before
+    assert journal.entries()[-1].code is Code.INTERRUPTED
