@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hotbank import kernels
 from hotbank.board import Bank, Board
 from hotbank.boards_qemu import virt
 from hotbank.boards_qemu.parts import bank_module
@@ -32,7 +33,7 @@ AGENT_MODULES = ("virtio_pci", "virtio_console")  # built in or not, by the kern
 CARRIED = ("ext4", "crc32c_generic", "virtio_blk", "zram", "memory_notifier_error_inject")
 SETUP = ""
 SUPPLIES = True
-SERIES = "6.12"
+SERIES = kernels.DEFAULT
 INFO_BLOCK = 2 * MIB  # what the kmem route keeps below its bank, in memory that is always on
 _STUB, _KERNEL = virt.RAM + MIB, virt.RAM + 2 * MIB
 _CPU = "cortex-a57"  # boots in half the time that the emulation of "max" needs

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hotbank import board as boards
+from hotbank import kernels
 from hotbank.board import Board
 from hotbank.boards_qemu import arm32, arm64, dram, leftovers
 from hotbank.boards_qemu.gpio import lines_of
@@ -31,7 +32,7 @@ PORTS: Mapping[str, Port] = {port.ARCH: port for port in (arm64, arm32)}
 SUPPLY_MODULE = "fixed"  # a regulator behind a GPIO line
 # Options that name files: what must be there, and what may be given.
 _FILES = (
-    ("kernel", "file", "give an Image, or a series of Debian's kernel such as 6.12"),
+    ("kernel", "file", f"give an Image, or a series of Debian's kernel such as {kernels.DEFAULT}"),
     ("modules", "folder", "give the kernel's lib/modules/VERSION"),
     ("initrd", "file", "leave it out to have one made"),
 )
