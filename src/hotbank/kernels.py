@@ -78,6 +78,12 @@ class Kernel:
     )
     """With several nodes each has a CMA area of its own, beside the one that all masters reach."""
 
+    @property
+    def caveat(self) -> str:
+        """One line for a kernel newer than the table, else empty."""
+        what = f"kernel {self.release} is newer than any hotbank has rules for: judged by those of {self.judged_by}"
+        return what if self.newer else ""
+
 
 _V6_1 = Kernel("6.1")
 _V6_12 = replace(

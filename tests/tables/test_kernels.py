@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from hotbank import board, kernels
 from hotbank.errors import BoardError, Code, FormatError, Refusal
+from hotbank.host import Host
 from hotbank.kernels import ARCHES, KERNELS, Kernel
 from hotbank.machine import Block, Pages
 from hotbank.memory import KIB, MIB, BlockState, Kind, MemoryMap, MemoryRegion, Range
@@ -43,6 +45,7 @@ OLDEST = min(tuple(map(int, row.release.split("."))) for row in KERNELS)
 def test_the_newest_row_that_is_not_newer_judges(release: str, row: str, newer: bool) -> None:
     judged = kernels.kernel(release)
     assert (judged.release, judged.judged_by, judged.newer) == (release, row, newer)
+    assert (row in judged.caveat) is newer
     assert replace(judged, release=row, judged_by="", newer=False) in KERNELS
 
 
@@ -122,6 +125,33 @@ def test_lowmem_of_32_bit_arm() -> None:
     assert [lowmem.size(v) for v in (None, 496 * MIB, 1 << 40, 0)] == [768 * MIB, 512 * MIB, 32 * MIB, 992 * MIB]
 
 
+def test_a_32_bit_host_says_what_its_memmap_costs(tmp_path: Path) -> None:
+    memory = tmp_path / "sys/devices/system/memory"
+    memory.mkdir(parents=True)
+    (memory / "block_size_bytes").write_text("4000000\n")
+    (tmp_path / "proc/sys/kernel").mkdir(parents=True)
+    for machine, size in (("armv7l", 32), ("aarch64", 64)):
+        (tmp_path / "proc/sys/kernel/arch").write_text(f"{machine}\n")
+        assert Host(tmp_path).snapshot().memmap_per_page == size
+
+
+def test_marks_of_a_captured_host_count_where_its_kernel_heeds_them(tmp_path: Path) -> None:
+    """``movablemem=`` is read by the port alone: on arm64 the word changes nothing, ``movable_node`` does."""
+    memory = tmp_path / "sys/devices/system/memory"
+    memory.mkdir(parents=True)
+    (memory / "block_size_bytes").write_text("8000000\n")
+    (tmp_path / "proc/sys/kernel").mkdir(parents=True)
+    for machine, line, moves in (
+        ("aarch64", "movablemem=1G@2G", False),
+        ("aarch64", "movable_node", True),
+        ("armv7l", "movablemem=1G@2G", True),
+        ("armv7l", "quiet", False),
+    ):
+        (tmp_path / "proc/sys/kernel/arch").write_text(f"{machine}\n")
+        (tmp_path / "proc/cmdline").write_text(f"{line}\n")
+        assert Host(tmp_path).snapshot().policy.movable_node is moves, (machine, line)
+
+
 def _board(page_size: str, block_size: str) -> str:
     bank = f'start = 0x40000000\nsize = "1G"\nmovable = true\nroute = "{"driver"}"'
     return f'name = "b"\npage_size = "{page_size}"\nblock_size = "{block_size}"\n[bank.low]\n{bank}\n'
@@ -151,6 +181,7 @@ def test_a_capture_with_blocks_below_the_largest_buddy_is_refused() -> None:
 PRETEND = """
 import sys
 from dataclasses import replace
+from pathlib import Path
 from hotbank import kernels
 kernels.KERNELS += (replace(kernels.KERNELS[-1], release="9.1", auto_online="online_movable"),)
 from hotbank.__main__ import main

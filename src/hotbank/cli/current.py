@@ -60,6 +60,8 @@ def up(
     if qemu:
         record = _in_qemu(board_name, cmdline, kernel, modules, initrd)
     else:
+        if kernel and (caveat := kernels.kernel(kernel).caveat):
+            click.echo(caveat, err=True)
         line = None if cmdline is None else typed(cmdline)
         spec = serve.ModelSpec(board_name, of_model["description"], line, kernel, of_model["seed"], of_model["pages"])
         record = serve.serve_in_background(spec)

@@ -108,6 +108,7 @@ class Host:
             auto_online=self._tree.read(names.AUTO_ONLINE) or "offline",
             policy=files.policy(self._tree, arch),
             boot_memory_leaves=kernels.arch(arch).boot_memory_leaves,
+            memmap_per_page=kernels.arch(arch).struct_page,
             pending=self._pending(blocks),
         )
         return replace(bare, banks=self._banks(bare))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from hotbank.errors import EHWPOISON, Code, HotbankError, KernelError
+from hotbank.routes import removing
 
 MAY_GO = frozenset({Code.OK, Code.PINS_UNKNOWN, Code.DOMAIN_IN_USE})
 EXIT_DONE, EXIT_FAILED, EXIT_PARTLY, EXIT_INTERRUPTED = 0, 1, 64, 130
@@ -58,7 +59,7 @@ _REMEDIES = {
     Code.OVERLAP: "choose ranges that do not overlap",
     Code.CHANGED: "make the plan again",
     Code.DAMAGED: "move the journal away, once the machine is as it should be",
-    Code.UNSUPPORTED: "give the bank a route that can do it (driver, kmem, probe)",
+    Code.UNSUPPORTED: f"give the bank a route that can do it ({', '.join(removing())})",
     Code.NO_MACHINE: "hotbank recover once the machine answers again",
 }
 

@@ -28,12 +28,8 @@ def findings(made: Prediction) -> tuple[Finding, ...]:
 
 
 def _judged(made: Prediction) -> Iterator[Finding]:
-    kernel = made.kernel
-    if kernel.newer:
-        message = (
-            f"kernel {kernel.release} is newer than any hotbank has rules for: judged by those of {kernel.judged_by}"
-        )
-        yield Finding("KERNEL_NEWER", Severity.INFO, message, "hold it against the machine with --iomem")
+    if made.kernel.newer:
+        yield Finding("KERNEL_NEWER", Severity.INFO, made.kernel.caveat, "hold it against the machine with --iomem")
 
 
 def _movable(made: Prediction) -> tuple[Range, ...]:
