@@ -150,6 +150,13 @@ def seconds(value: object) -> float:
     return float(value)
 
 
+def amount(value: object) -> float:
+    """A number, 0 or more. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError("must be a number, 0 or more")
+    return float(value)
+
+
 def one_of(choices: tuple[str, ...]) -> Callable[[object], str]:
     """A parser for one of these words."""
 
