@@ -1,4 +1,83 @@
 # SPDX-License-Identifier: Apache-2.0
-"""hotbank: take DRAM banks away from a running Linux system, power them off, and give them back."""
+"""hotbank: take DRAM banks away from a running Linux system, power them off, and give them back.
+
+    import hotbank
+
+    with hotbank.connect("host", change=True) as machine:   # owner, lock and journal included
+        print(machine.explain("high").fact)
+        outcome = machine.remove("high", on_event=print)
+
+``__all__`` names what is promised; docs/python.md has an example of each. A name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hotbank.board import Board as Board
+    from hotbank.errors import Code as Code
+    from hotbank.errors import HotbankError as HotbankError
+    from hotbank.errors import KernelError as KernelError
+    from hotbank.errors import MachineError as MachineError
+    from hotbank.errors import Refusal as Refusal
+    from hotbank.machine import Machine as Machine
+    from hotbank.machine import Reading as Reading
+    from hotbank.machine import Snapshot as Snapshot
+    from hotbank.machine import Survey as Survey
+    from hotbank.memory import Power as Power
+    from hotbank.memory import Range as Range
+    from hotbank.operate import Event as Event
+    from hotbank.operate import Limits as Limits
+    from hotbank.operate import Outcome as Outcome
+    from hotbank.operate import Plan as Plan
+    from hotbank.operate import Verdict as Verdict
+    from hotbank.session import Session as Session
+    from hotbank.session import connect as connect
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "board": ("Board",),
+    "errors": ("Code", "HotbankError", "KernelError", "MachineError", "Refusal"),
+    "machine": ("Machine", "Reading", "Snapshot", "Survey"),
+    "memory": ("Power", "Range"),
+    "operate": ("Event", "Limits", "Outcome", "Plan", "Verdict"),
+    "session": ("Session", "connect"),
+}
+_HOME = {name: f"hotbank.{module}" for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Board",
+    "Code",
+    "Event",
+    "HotbankError",
+    "KernelError",
+    "Limits",
+    "Machine",
+    "MachineError",
+    "Outcome",
+    "Plan",
+    "Power",
+    "Range",
+    "Reading",
+    "Refusal",
+    "Session",
+    "Snapshot",
+    "Survey",
+    "Verdict",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hotbank' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

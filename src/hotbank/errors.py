@@ -56,6 +56,7 @@ class Code(StrEnum):
     UNSUPPORTED = "UNSUPPORTED"
     CHANGED = "CHANGED"
     DAMAGED = "DAMAGED"
+    NOT_PERMITTED = "NOT_PERMITTED"
     # Beyond the list that INTERFACES pins: a user's bad input deserves a code as well.
     BAD_BOARD = "BAD_BOARD"
     BAD_FORMAT = "BAD_FORMAT"

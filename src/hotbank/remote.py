@@ -134,7 +134,7 @@ class Remote:
     def __init__(self, stream: Stream, *, timeout: float = 30.0) -> None:
         self._lines, self._timeout = Lines(stream, MAX_ANSWER), timeout
         self._turn, self._writing = threading.Lock(), threading.RLock()
-        self._last = 0
+        self._last = self._abandoned = 0
         self._broken = False
         self.hello = self._greet()
 
@@ -221,18 +221,29 @@ class Remote:
         with self._turn:
             self._last += 1
             self._send({"id": self._last, "call": call.name, "args": encode(arguments)})
-            while True:
-                answer = self._receive(None if extra_time is None else self._timeout + extra_time)
-                if answer.get("id") != self._last:
-                    raise self._nonsense(f"an answer to request {answer.get('id')!r}, not to {self._last}")
-                if "event" in answer and on_event is not None:
-                    on_event(answer["event"])
-                elif "error" in answer:
-                    raise decode_error(answer["error"])
-                elif "result" in answer:
-                    return decode(call.result, answer["result"], call.name)
-                else:
-                    raise self._nonsense(f"an answer with {sorted(answer)}")
+            try:
+                answer = self._answer(None if extra_time is None else self._timeout + extra_time, on_event)
+            except BaseException:
+                self._abandoned = self._last  # its events and its answer may still come
+                raise
+        if "error" in answer:
+            raise decode_error(answer["error"])
+        return decode(call.result, answer["result"], call.name)
+
+    def _answer(self, timeout: float | None, on_event: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
+        """The answer to the last request, events told on the way."""
+        while True:
+            answer = self._receive(timeout)
+            if answer.get("id") in range(1, self._abandoned + 1):
+                continue
+            if answer.get("id") != self._last:
+                raise self._nonsense(f"an answer to request {answer.get('id')!r}, not to {self._last}")
+            if "event" in answer and on_event is not None:
+                on_event(answer["event"])
+            elif "error" in answer or "result" in answer:
+                return answer
+            else:
+                raise self._nonsense(f"an answer with {sorted(answer)}")
 
     def _greet(self) -> Hello:
         hello = self._receive(self._timeout)

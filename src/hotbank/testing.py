@@ -301,7 +301,7 @@ class Faulty:
 
     @property
     def can(self) -> frozenset[Ability]:
-        return self.machine.can
+        return self.machine.can - {Ability.DOCTOR}
 
     def interrupt(self, block: int, deadline: float) -> None:
         """Reaches the machine behind, if that can be interrupted."""

@@ -107,7 +107,7 @@ def run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        _fail("INTERRUPTED: stopped before anything was changed", "")
+        _fail(f"{Code.INTERRUPTED}: interrupted", "")
         return EXIT_INTERRUPTED
     except OSError as error:
         if error.errno == errno.EPIPE:

@@ -7,9 +7,7 @@ A served machine's owner carries the transaction out, so it survives this proces
 from __future__ import annotations
 
 import json
-import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,16 +15,12 @@ from typing import Any
 
 import click
 
-from hotbank import operate
 from hotbank.cli.context import Context
 from hotbank.cli.plan import plan_lines
-from hotbank.cli.progress import Show, outcome_lines, watching
-from hotbank.machine import Machine
+from hotbank.cli.progress import outcome_lines, watching
 from hotbank.memory import KernelState
-from hotbank.operate import Event, Limits, Outcome, Plan, reasons
-from hotbank.remote import Remote
-
-_ASK_EVERY = 0.25  # seconds of wall time
+from hotbank.operate import Event, Limits, Plan, reasons
+from hotbank.session import Session
 
 
 def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,10 +55,10 @@ def remove(context: Context, /, target: str | None, every: bool, dry_run: bool, 
     A removal that fails puts every block back into the state and zone it was in.
     """
     _check_named(target, every)
-    machine = context.machine(changing=True)
+    machine = context.session(changing=True)
     targets = _targets(machine, "remove", target)
     if dry_run:
-        return _together([_print_plan(operate.plan_remove(machine, name), as_json) for name in targets])
+        return _together([_print_plan(machine.plan(name), as_json) for name in targets])
     return _all_of(machine, "remove", targets, _settings(options), as_json)
 
 
@@ -74,10 +68,10 @@ def remove(context: Context, /, target: str | None, every: bool, dry_run: bool, 
 def add(context: Context, /, target: str | None, every: bool, dry_run: bool, as_json: bool, **options: Any) -> int:
     """Switch a bank's power on, bring it into the kernel, and online it as Movable."""
     _check_named(target, every)
-    machine = context.machine(changing=True)
+    machine = context.session(changing=True)
     targets = _targets(machine, "add", target)
     if dry_run:
-        return _together([_print_plan(operate.plan_add(machine, name), as_json) for name in targets])
+        return _together([_print_plan(machine.plan(name, add=True), as_json) for name in targets])
     return _all_of(machine, "add", targets, _settings(options), as_json)
 
 
@@ -86,12 +80,12 @@ def _check_named(target: str | None, every: bool) -> None:
         raise click.UsageError("name a bank or a block, or give --all")
 
 
-def _targets(machine: Machine, verb: str, target: str | None) -> tuple[str, ...]:
+def _targets(machine: Session, verb: str, target: str | None) -> tuple[str, ...]:
     """What was named, else the banks that may leave and are not yet where the verb takes them."""
     if target is not None:
         return (target,)
     there = KernelState.ABSENT if verb == "remove" else KernelState.ONLINE
-    return tuple(b.name for b in machine.snapshot().banks if (b.movable or not b.at_boot) and b.kernel is not there)
+    return tuple(b.name for b in machine.list().banks if (b.movable or not b.at_boot) and b.kernel is not there)
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
@@ -100,10 +94,10 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     return {"limits": Limits(total=deadline, block=deadline), **options}
 
 
-def _all_of(machine: Machine, verb: str, targets: tuple[str, ...], options: dict[str, Any], as_json: bool) -> int:
+def _all_of(machine: Session, verb: str, targets: tuple[str, ...], options: dict[str, Any], as_json: bool) -> int:
     """One transaction each; an interruption ends the row."""
     if not as_json:
-        click.echo(f"machine {machine.snapshot().machine}")
+        click.echo(f"machine {machine.name}")
     if not targets:
         click.echo(json.dumps(Event(0.0, 0, "done", exit=0).document()) if as_json else "nothing to do")
     exits: list[int] = []
@@ -127,7 +121,7 @@ def _print_plan(made: Plan, as_json: bool) -> int:
     return reasons.EXIT_FAILED if made.impossible else reasons.EXIT_DONE
 
 
-def _carry_out(machine: Machine, verb: str, target: str, options: dict[str, Any], as_json: bool) -> int:
+def _carry_out(machine: Session, verb: str, target: str, options: dict[str, Any], as_json: bool) -> int:
     seen: set[str] = set()
     with watching(f"{verb} {target}", as_json) as show:
 
@@ -135,35 +129,21 @@ def _carry_out(machine: Machine, verb: str, target: str, options: dict[str, Any]
             seen.add(event.event)
             show(event)
 
-        outcome = _transact(machine, verb, target, options, note)
+        with _interrupts(machine.interrupt):
+            act = machine.remove if verb == "remove" else machine.add
+            outcome = act(target, on_event=note, **options)
     if not as_json:
         for line in outcome_lines(outcome, acted="step" in seen):
             click.echo(line, err=outcome.exit != reasons.EXIT_DONE)
-    if outcome.open and isinstance(machine, Remote) and machine.hello.pid == os.getpid():
+    if outcome.open and machine.is_ours:
         _stay_until_settled(machine)
     return outcome.exit
 
 
-def _stay_until_settled(machine: Remote) -> None:
+def _stay_until_settled(machine: Session) -> None:
     """This process is the owner itself: who settles it when the kernel lets go is a worker that would die with us."""
-    from hotbank import serve
-
     click.echo("hotbank: waiting until the kernel lets go; Ctrl-C leaves it to hotbank recover", err=True)
-    while serve.history(machine)[-1].code is None:
-        time.sleep(_ASK_EVERY)
-
-
-def _transact(machine: Machine, verb: str, target: str, options: dict[str, Any], show: Show) -> Outcome:
-    if isinstance(machine, Remote):
-        from hotbank import serve
-
-        with _interrupts(machine.cancel):
-            order = serve.remove if verb == "remove" else serve.add
-            return order(machine, target, on_event=show, **options)
-    stopped: list[bool] = []
-    with _interrupts(lambda: stopped.append(True)):
-        act = operate.remove if verb == "remove" else operate.add
-        return act(machine, target, on_event=show, interrupted=lambda: bool(stopped), **options)
+    machine.settle()
 
 
 @contextmanager

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hotbank.errors import Code, MachineError, Refusal
+import click
 
 if TYPE_CHECKING:
     from hotbank.machine import Machine
+    from hotbank.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,58 +23,14 @@ class Context:
 
     machine_name: str | None
 
+    def session(self, *, changing: bool) -> Session:
+        """The machine this command works on, connected until the command ends. Raises MachineError or Refusal."""
+        from hotbank.session import connect
+
+        session = connect(self.machine_name, change=changing)
+        click.get_current_context().call_on_close(session.close)
+        return session
+
     def machine(self, *, changing: bool) -> Machine:
-        """The machine this command works on, connected. Raises MachineError or Refusal."""
-        if self.machine_name is not None:
-            return _named(self.machine_name, changing)
-        from hotbank import serve
-
-        record = serve.current()
-        if record is not None:
-            return serve.connect(record)
-        if changing:
-            raise Refusal(
-                Code.NO_MACHINE,
-                "no machine is up, and this host is changed only when it is named",
-                remedy="start one with `hotbank up BOARD`, or name the host with -m host",
-            )
-        from hotbank.host import Host
-
-        return Host()
-
-
-def _named(name: str, changing: bool) -> Machine:
-    kind, _, rest = name.partition(":")
-    if name == "host":
-        return _host(changing)
-    if kind == "model" and rest:
-        return _model(rest)
-    if kind in ("unix", "ssh") and rest:
-        from hotbank.remote import Remote
-
-        return Remote.unix(rest) if kind == "unix" else Remote.ssh(rest)
-    raise MachineError(
-        f"no machine is called {name!r}", remedy="use host, model:BOARD, model:CAPTURE, ssh:HOST or unix:PATH"
-    )
-
-
-def _model(name: str) -> Machine:
-    """A fresh model: of a board, or in the state of a machine that ``hotbank capture`` looked at."""
-    from hotbank import board
-    from hotbank.model import Model, capture
-
-    path = board.find(name)
-    return Model.restore(capture.load(path)) if capture.is_capture(path) else Model.boot(board.load(path))
-
-
-def _host(changing: bool) -> Machine:
-    """This host: to read, its files; to change, its owner, which is this process where nobody serves it."""
-    from hotbank.host import Host
-
-    if not changing:
-        return Host()
-    from hotbank.remote import Remote, SocketStream
-    from hotbank.serve import local
-
-    served = local.served_host()
-    return Remote(SocketStream(served)) if served is not None else local.attached(local.owner_of(Host()))
+        """The primitives of that machine."""
+        return self.session(changing=changing).machine

@@ -9,11 +9,10 @@ import click
 
 from hotbank import board as boards
 from hotbank.cli.context import Context
-from hotbank.cli.looking import machine_of, sysroot_option
-from hotbank.errors import Code, Finding, Refusal, Severity
+from hotbank.cli.looking import sysroot_option
+from hotbank.errors import Finding, Severity
 from hotbank.host.doctor import document, examine
 from hotbank.host.tree import Tree
-from hotbank.machine import is_examinable
 
 
 @click.command("doctor", short_help="What about a machine would make a removal fail or hurt.")
@@ -42,12 +41,10 @@ def _examined(context: Context, sysroot: str | None, board: str | None) -> tuple
     """The machine's name and what was found there. A folder is looked at even where it shows no memory blocks."""
     if sysroot is not None and context.machine_name is None:
         return sysroot, examine(Tree(sysroot), boards.load(board) if board else None)
-    machine = machine_of(context, sysroot)
-    name = machine.snapshot().machine
-    if not is_examinable(machine):
-        message = f"{name} has no files to look at: doctor reads those of a running kernel"
-        raise Refusal(Code.UNSUPPORTED, message, remedy="hotbank explain --all says what keeps its blocks")
-    return name, machine.doctor(None if board is None else boards.read(board))
+    if sysroot is not None:
+        raise click.UsageError("-m names a machine and --sysroot another")
+    machine = context.session(changing=False)
+    return machine.name, machine.doctor(board)
 
 
 def _text(finding: Finding) -> str:

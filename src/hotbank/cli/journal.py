@@ -12,12 +12,10 @@ from typing import Any
 
 import click
 
-from hotbank import serve
 from hotbank.cli.context import Context
 from hotbank.cli.progress import outcome_lines
-from hotbank.errors import Code, Refusal
+from hotbank.errors import Code
 from hotbank.operate import Action, Entry, Limits, Row
-from hotbank.remote import Remote
 from hotbank.wire import encode
 
 
@@ -26,7 +24,7 @@ from hotbank.wire import encode
 @click.pass_obj
 def history(context: Context, as_json: bool) -> None:
     """Transactions of the current machine: when, how long, how many pages, how they ended, and time spent off."""
-    entries = serve.history(_owner(context))
+    entries = context.session(changing=False).history()
     if as_json:
         document = {"schema": 1, "transactions": [_document(entry) for entry in entries]}
         click.echo(json.dumps(document | {"failures": _failures(entries), "off": seconds_off(entries, time.time())}))
@@ -50,24 +48,21 @@ def recover(context: Context, deadline: float, as_json: bool) -> int:
 
     The machine is believed, not the journal: a bank that is out goes on to dark, everything else back to where it was.
     """
-    machine = _owner(context)
+    machine = context.session(changing=True)
     if not as_json:
-        click.echo(f"machine {machine.hello.machine}")
-    outcome = serve.recover(machine, limits=Limits(total=deadline, block=deadline))
+        click.echo(f"machine {machine.name}")
+    try:
+        outcome = machine.recover(limits=Limits(total=deadline, block=deadline))
+    except KeyboardInterrupt:
+        goes_on = "what is open is left to hotbank recover" if machine.is_ours else "its owner goes on settling it"
+        click.echo(f"hotbank: {goes_on}", err=True)
+        raise
     if as_json:
         click.echo(json.dumps({"schema": 1, "outcome": encode(outcome)}))
     else:
         for line in ["nothing to settle"] if outcome is None else outcome_lines(outcome, acted=True):
             click.echo(line, err=outcome is not None and outcome.exit != 0)
     return 0 if outcome is None else outcome.exit
-
-
-def _owner(context: Context) -> Remote:
-    machine = context.machine(changing=True)
-    if not isinstance(machine, Remote):
-        what = "a machine without an owner keeps no journal"
-        raise Refusal(Code.UNSUPPORTED, what, remedy="use the machine of `hotbank up`, or serve it")
-    return machine
 
 
 def _document(entry: Entry) -> dict[str, Any]:

@@ -58,6 +58,7 @@ _REMEDIES = {
     Code.NOT_ALIGNED: "make start and size multiples of the memory block size",
     Code.OVERLAP: "choose ranges that do not overlap",
     Code.CHANGED: "make the plan again",
+    Code.NOT_PERMITTED: "connect(..., change=True)",
     Code.DAMAGED: "move the journal away, once the machine is as it should be",
     Code.UNSUPPORTED: f"give the bank a route that can do it ({', '.join(removing())})",
     Code.NO_MACHINE: "hotbank recover once the machine answers again",

@@ -15,10 +15,13 @@ from pathlib import Path
 from hotbank.errors import MachineError
 from hotbank.host import Host
 from hotbank.host.writer import writers_keep
+from hotbank.operate import Entry
 from hotbank.remote import Remote, SocketStream, dial
+from hotbank.serve.client import RemoteOwner
 from hotbank.serve.owner import Owner
-from hotbank.serve.state import journal_in, runtime_folder, state_folder
+from hotbank.serve.state import journal_in, journal_path, runtime_folder, state_folder, state_path
 
+HOST = "host"
 _SERVED = Path("/run/hotbank/socket")
 _PATIENCE, _CHUNK = 10.0, 1 << 16  # seconds of wall time; bytes
 
@@ -48,9 +51,19 @@ def owner_of(host: Host, folder: Path | None = None, *, readers: int | None = No
 
     Whoever opens the journal next waits for the last of this process's writers (host/writer.py).
     """
-    journal = journal_in(folder or state_folder(), "host")
+    journal = journal_in(folder or state_folder(), HOST)
     writers_keep(journal.writers_keep)
     return Owner(host, journal=journal, readers=readers)
+
+
+def history_of_host() -> tuple[Entry, ...]:
+    """The journal of this host, by whoever owns it, oldest transaction first; none where there is no journal yet."""
+    served = served_host()
+    if served is not None:
+        with Remote(SocketStream(served)) as owner:
+            return RemoteOwner(owner).history()
+    folder = state_path()
+    return journal_in(folder, HOST).entries() if journal_path(folder, HOST).exists() else ()
 
 
 def hand_on(owner: socket.socket, reader: int, writer: int) -> None:

@@ -45,12 +45,22 @@ def journal_in(folder: Path, machine: str) -> SqliteJournal:
     """The journal of the machine of that name, made if need be. Raises MachineError."""
     from hotbank.operate.sqlite_journal import SqliteJournal  # the Python of a guest has no sqlite3
 
-    return SqliteJournal(folder / f"{quote(machine, safe='')}.journal")
+    return SqliteJournal(journal_path(folder, machine))
+
+
+def journal_path(folder: Path, machine: str) -> Path:
+    """Where the journal of the machine of that name is, or would be."""
+    return folder / f"{quote(machine, safe='')}.journal"
+
+
+def state_path() -> Path:
+    """The folder that outlives a boot, whether it is there or not."""
+    return Path(os.environ.get("STATE_DIRECTORY") or _state_base() / "hotbank")
 
 
 def state_folder() -> Path:
     """The folder that outlives a boot, made if need be. Raises MachineError."""
-    folder = Path(os.environ.get("STATE_DIRECTORY") or _state_base() / "hotbank")
+    folder = state_path()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as e:

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One object for a machine, here or far away, and what is done with it: ``connect``.
+
+    with connect("host", change=True) as machine:
+        print(machine.explain("high").fact)
+        outcome = machine.remove("high", on_event=print)
+
+What changes goes through the machine's owner, with its lock, its journal and a worker that outlives a lost link: the
+owner that is there (``hotbank serve``, ``hotbank up``), else this process. There is no other way in, so the short call
+is the safe one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from hotbank import board as boards
+from hotbank import operate, serve
+from hotbank.errors import Code, Finding, MachineError, Refusal
+from hotbank.machine import Machine, Reading, Snapshot, Survey, is_examinable
+from hotbank.memory import Power
+from hotbank.model import Model, capture
+from hotbank.model.capture import Capture
+from hotbank.operate import Choice, Entry, Event, Limits, Outcome, Plan, Verdict
+from hotbank.operate.outcome import no_events
+from hotbank.operate.power import ask, darken, switch_on
+from hotbank.remote import Remote, SocketStream
+from hotbank.serve import local
+from hotbank.serve.client import RemoteOwner
+from hotbank.serve.owner import Owner
+from hotbank.serve.protocol import News
+
+_ASK_EVERY = 0.25  # seconds of wall time
+
+
+def connect(where: str | None = None, *, change: bool = False) -> Session:
+    """The machine at ``host``, ``model:BOARD``, ``model:CAPTURE``, ``ssh:HOST`` or ``unix:PATH``.
+
+    Nothing said: the machine of ``hotbank up``; where none is up this host, for reading only. ``change``: to change it
+    too. Raises MachineError when it does not answer, Refusal(NO_MACHINE) when nothing was said and nothing is up that
+    may be changed, BoardError and FormatError for what is no board and no capture.
+    """
+    if not where:
+        return _current(change)
+    kind, _, rest = where.partition(":")
+    if where == "host":
+        return _host(change)
+    if kind == "model" and rest:
+        return _model(rest, change)
+    if kind in ("unix", "ssh") and rest:
+        remote = Remote.unix(rest) if kind == "unix" else Remote.ssh(rest)
+        return Session(remote, remote, change=change)
+    remedy = "use host, model:BOARD, model:CAPTURE, ssh:HOST or unix:PATH"
+    raise MachineError(f"no machine is called {where!r}", remedy=remedy)
+
+
+def _current(change: bool) -> Session:
+    record = serve.current()
+    if record is not None:
+        remote = serve.connect(record)
+        return Session(remote, remote, change=change)
+    if not change:
+        return _host(change)
+    what = "no machine is up, and this host is changed only when it is named"
+    remedy = "start one with `hotbank up BOARD`, or name the host with -m host"
+    raise Refusal(Code.NO_MACHINE, what, remedy=remedy)
+
+
+def _host(change: bool) -> Session:
+    """To read, its files; to change, its owner, which is this process where nobody serves it."""
+    from hotbank.host import Host
+
+    if not change:
+        return Session(Host(), None, change=False, history=local.history_of_host)
+    served = local.served_host()
+    remote = Remote(SocketStream(served)) if served is not None else local.attached(local.owner_of(Host()))
+    return Session(remote, remote, change=True)
+
+
+def _model(name: str, change: bool) -> Session:
+    """A fresh model: of a board, or in the state of a machine that was captured. To change, this process owns it."""
+    path = boards.find(name)
+    model = Model.restore(capture.load(path)) if capture.is_capture(path) else Model.boot(boards.load(path))
+    remote = local.attached(Owner(model))
+    return Session(remote if change else model, remote, change=change)
+
+
+class Session:
+    """A machine, and what is done with it. ``machine``: its primitives, see hotbank.machine.
+
+    Names are those of banks, or of blocks (``memory4``, ``4``). Raises MachineError when the machine is gone.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        owner: Remote | None,
+        *,
+        change: bool,
+        history: Callable[[], tuple[Entry, ...]] = tuple,
+    ) -> None:
+        self.machine, self._remote, self._change, self._history = machine, owner, change, history
+        self.name = owner.hello.machine if owner is not None else machine.snapshot().machine
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up. A transaction that an owner elsewhere carries out goes on; one of this process's own ends with the
+        process, and whoever owns the machine next settles it."""
+        if self._remote is not None:
+            self._remote.close()
+
+    # Looking: nothing is changed.
+
+    def list(self) -> Snapshot:
+        """Banks, blocks, zones, power domains, policies as they are now."""
+        return self.machine.snapshot()
+
+    def reading(self) -> Reading:
+        """How the machine feels: free memory, pressure, refaults, pages moved so far. Cheap."""
+        return self.machine.reading()
+
+    def survey(self, block: int) -> Survey:
+        """What the pages of a block are."""
+        return self.machine.survey(block)
+
+    def explain(self, target: str | int) -> Verdict:
+        """What would happen if the bank or block were taken away now. Raises Refusal(NO_SUCH_BANK)."""
+        return operate.explain(self.machine, target)
+
+    def plan(self, *targets: str | int, add: bool = False) -> Plan:
+        """One plan that takes all of these out, or brings them in. Raises Refusal(NO_SUCH_BANK)."""
+        return operate.plan_add(self.machine, targets) if add else operate.plan_remove(self.machine, targets)
+
+    def choose(self, size: int) -> Choice:
+        """The banks, or blocks where no board names banks, that free ``size`` bytes by moving the fewest pages."""
+        return operate.plan_free(self.machine, size)
+
+    def capture(self, path: str | os.PathLike[str] | None = None) -> Capture:
+        """What the machine is and what each of its pages holds, written to ``path`` if one is given; a model starts
+        from it. Raises Refusal where pages can't be seen."""
+        taken = capture.take(self.machine)
+        if path is not None:
+            capture.save(taken, path)
+        return taken
+
+    def doctor(self, board: str | None = None) -> tuple[Finding, ...]:
+        """What about the machine would make a removal fail or hurt, the worst first.
+
+        ``board``: a shipped board or a file to hold it against, in place of its own. Raises BoardError, and
+        Refusal(UNSUPPORTED) where there are no files to look at, as in a model.
+        """
+        if not is_examinable(self.machine):
+            what = f"{self.name} has no files to look at: doctor reads those of a running kernel"
+            raise Refusal(Code.UNSUPPORTED, what, remedy="hotbank explain --all says what keeps its blocks")
+        return self.machine.doctor(None if board is None else boards.read(board))
+
+    def history(self) -> tuple[Entry, ...]:
+        """The journal of the machine's owner, oldest transaction first; none where nobody owns it."""
+        return self._history() if self._remote is None else RemoteOwner(self._remote).history()
+
+    def events(self, since: int | None = None, wait: float = 0.0) -> News:
+        """What happens on the machine, whoever ordered it, from number ``since`` on (None: from now on).
+
+        ``wait``: seconds of wall time for something to happen, 30 at most; then the answer is that there is nothing.
+
+        Raises Refusal(UNSUPPORTED) where nobody owns the machine.
+        """
+        if self._remote is None:
+            what = f"nobody owns {self.name}, so nobody tells what happens"
+            raise Refusal(Code.UNSUPPORTED, what, remedy="serve it, or connect to change it")
+        return RemoteOwner(self._remote).events(since, wait)
+
+    # Changing: by the machine's owner.
+
+    def remove(
+        self,
+        *targets: str | int,
+        limits: Limits | None = None,
+        force: bool = False,
+        keep_partial: bool = False,
+        blocks: Sequence[int] | None = None,
+        on_event: Callable[[Event], None] = no_events,
+    ) -> Outcome:
+        """Take banks out of the kernel and their domains as dark as the board allows, or put everything back.
+
+        ``force``: try although a verdict says no, under the same limits. ``keep_partial``: on failure leave out what is
+        out (exit status 64). ``blocks``: of a plan, which is refused (CHANGED) when they are others now. Raises
+        Refusal(NO_SUCH_BANK), Refusal(BUSY_TRANSACTION), Refusal(NOT_PERMITTED). KeyboardInterrupt asks for a rollback.
+        """
+        options = {"limits": limits, "force": force, "keep_partial": keep_partial, "blocks": blocks}
+        return self._transact(serve.remove, targets, on_event, options)
+
+    def add(
+        self,
+        *targets: str | int,
+        limits: Limits | None = None,
+        keep_partial: bool = False,
+        blocks: Sequence[int] | None = None,
+        on_event: Callable[[Event], None] = no_events,
+    ) -> Outcome:
+        """Bring banks back: power on, into the kernel, every block Movable; or put everything back. See ``remove``."""
+        options = {"limits": limits, "keep_partial": keep_partial, "blocks": blocks}
+        return self._transact(serve.add, targets, on_event, options)
+
+    def power(self, domain: str, want: Power | None = None) -> Power:
+        """The power of a domain; ``want``: after it was switched there, or as near as its switch can go.
+
+        Raises Refusal(DOMAIN_IN_USE) for less than ``on`` while anything of it is in the kernel, SwitchError.
+        """
+        if want is None:
+            return ask(self.machine, domain)
+        owner = self._owner()
+        if want is Power.ON:
+            switch_on(owner, domain)
+            return want
+        return darken(owner, domain, want)
+
+    def recover(self, *, limits: Limits | None = None) -> Outcome | None:
+        """Settle a transaction that a crash or a stubborn kernel left open; None when there is none."""
+        return serve.recover(self._owner(), limits=limits)
+
+    def interrupt(self) -> None:
+        """Ask for a rollback of the transaction that runs; from any thread, or from a signal handler."""
+        self._owner().cancel()
+
+    def settle(self) -> None:
+        """Return once no transaction is open any more that this process itself carries out: the kernel may hold a block
+        whose offline was cancelled. At once where the owner is another process, which sees to it by itself."""
+        while self.is_ours and any(entry.code is None for entry in self.history()[-1:]):
+            time.sleep(_ASK_EVERY)
+
+    @property
+    def is_ours(self) -> bool:
+        """True where this process is the machine's owner: what is open when it ends is left to the next one."""
+        return self._remote is not None and self._remote.hello.pid == os.getpid()
+
+    def _transact(
+        self,
+        verb: Callable[..., Outcome],
+        targets: tuple[str | int, ...],
+        on_event: Callable[[Event], None],
+        options: dict[str, Any],
+    ) -> Outcome:
+        owner = self._owner()
+        try:
+            return verb(owner, *targets, on_event=on_event, **options)
+        except KeyboardInterrupt:
+            with suppress(MachineError):
+                owner.cancel()
+            raise
+
+    def _owner(self) -> Remote:
+        if self._remote is None or not self._change:
+            what, remedy = f"{self.name} was connected to for reading", "connect(..., change=True)"
+            raise Refusal(Code.NOT_PERMITTED, what, remedy=remedy)
+        return self._remote
