@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A journal at one of whose writes somebody dies, and a process that owns a host and dies there.
 
-Run as ``deadly.py ROOT FOLDER VERB AT WHEN``: VERB on the host below ROOT, with the journal in FOLDER; this process
-ends with SIGKILL at the write number AT. The host is a mounted model, which outlives it.
+Run as ``deadly.py BOARD ROOT FOLDER VERB AT WHEN``: VERB on both banks of the host below ROOT, which has that BOARD,
+with the journal in FOLDER; this process ends with SIGKILL at the write number AT. The host is a mounted model, which
+outlives it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from hotbank.serve import local
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import journal_in
 
-BOARD = Path(__file__).with_name("two.toml")
+BOTH = ("high", "mate")  # the banks of either board that may leave
 T = TypeVar("T")
 
 
@@ -78,20 +79,25 @@ def points(names: list[str]) -> list[tuple[int, str]]:
     ]
 
 
-def host(root: Path) -> Host:
-    """The host below the root."""
-    return Host(root, board.load(str(BOARD)))
+def board_of(name: str) -> board.Board:
+    """``pair``: both banks in one domain; ``apart``: in two."""
+    return board.load(str(Path(__file__).with_name(f"{name}.toml")))
 
 
-def main(root: Path, folder: Path, verb: str, at: int, when: str) -> None:
+def host(name: str, root: Path) -> Host:
+    """The host with the board of that name, below the root."""
+    return Host(root, board_of(name))
+
+
+def main(name: str, root: Path, folder: Path, verb: str, at: int, when: str) -> None:
     """Own it, do it, die."""
     journal = journal_in(folder, "host")
     writers_keep(journal.writers_keep)
     deadly = Deadly(journal, at, when, lambda: os.kill(os.getpid(), signal.SIGKILL))
-    client = local.attached(Owner(host(root), journal=deadly))
-    outcome = serve.remove(client, "high", force=True) if verb == "remove" else serve.add(client, "high")
+    client = local.attached(Owner(host(name, root), journal=deadly))
+    outcome = serve.remove(client, *BOTH, force=True) if verb == "remove" else serve.add(client, *BOTH)
     print(outcome)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5])
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], int(sys.argv[5]), sys.argv[6])

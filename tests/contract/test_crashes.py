@@ -22,8 +22,8 @@ from pathlib import Path
 import pytest
 
 from contract import deadly
-from contract.deadly import BOARD, Deadly, points
-from hotbank import board, operate, serve
+from contract.deadly import BOTH, Deadly, points
+from hotbank import operate, serve
 from hotbank.errors import Code, MachineError, Refusal
 from hotbank.load import Workload
 from hotbank.memory import BlockState, KernelState, Kind, Power
@@ -36,21 +36,41 @@ from hotbank.serve.state import journal_in
 from hotbank.testing import Places, Watched, places
 from mount.mounts import MEMORY, mounted, needs_fuse
 
-WRITES = ["begin", *["intend", "result"] * 4, "close"]  # four acts each: two blocks, the bank, the power
-POINTS = points(WRITES)
+
+def writes(board: str) -> list[str]:
+    """Two blocks, two banks, and the power of each domain: an act each, either way."""
+    acts = 4 + len(deadly.board_of(board).domains)
+    return ["begin", *["intend", "result"] * acts, "close"]
+
+
+BOARDS, VERBS = ("pair", "apart"), ("remove", "add")
 TESTS = Path(__file__).parents[1]
-QUICK = ((3, "before"), (6, "before"), (5, "after"))  # after an act, before an intent, between an intent and its act
+QUICK = {  # after an act, before an intent, between an intent and its act
+    ("pair", "remove", 3, "before"),
+    ("pair", "add", 6, "before"),
+    ("apart", "remove", 7, "after"),
+    ("apart", "add", 5, "after"),
+}
 
 
 def every_point() -> list[object]:
-    """All crash points; those outside of QUICK are marked long."""
-    return [p if p in QUICK else pytest.param(*p, marks=pytest.mark.long) for p in POINTS]
+    """All crash points as board, verb, write and when; those outside of QUICK are marked long."""
+    every = [(board, verb, *point) for board in BOARDS for verb in VERBS for point in points(writes(board))]
+    return [p if p in QUICK else pytest.param(*p, marks=pytest.mark.long) for p in every]
 
 
-def _model() -> Model:
-    model = Model.boot(board.load(str(BOARD)), backend="reference", seed=1, clock=WallClock())
+def _model(board: str) -> Model:
+    model = Model.boot(deadly.board_of(board), backend="reference", seed=1, clock=WallClock())
     Workload(model, 1, pages=300).fill()
     return model
+
+
+def _powers(model: Model) -> dict[str, Power]:
+    return {domain.name: domain.power for domain in model.snapshot().domains}
+
+
+def _kernels(model: Model) -> set[KernelState]:
+    return {bank.kernel for bank in model.snapshot().banks if bank.name in BOTH}
 
 
 @dataclass(frozen=True)
@@ -61,18 +81,16 @@ class Stage:
     model: Model
     watched: Watched
     before: Places
-    power: Power
+    powers: dict[str, Power]
 
     def check(self, outcome: Outcome | None) -> None:
-        """Invariants 1, 2 and 5 after a crash and a recovery, and the model's own."""
+        """Invariants 1, 2 and 5 after a crash and a recovery, and the model's own: both banks, or none."""
         assert not self.watched.breaches
-        bank = self.model.snapshot().bank("high")
-        assert bank is not None
-        if self.verb == "remove" and bank.kernel is KernelState.ABSENT:
-            assert self.model.power("ddr") is Power.OFF
+        if self.verb == "remove" and _kernels(self.model) == {KernelState.ABSENT}:
+            assert set(_powers(self.model).values()) == {Power.OFF}
         else:
             assert places(self.model) == self.before
-            assert self.model.power("ddr") is self.power
+            assert _powers(self.model) == self.powers
         assert outcome is None or (not outcome.open and not outcome.unrestored)
         self.model.validate()
         assert not self.model.check_contents()
@@ -80,67 +98,65 @@ class Stage:
 
 @contextmanager
 def stage(verb: str, model: Model) -> Iterator[Stage]:
-    """Before: the bank in for a removal, out and dark for an addition. Afterwards: in."""
+    """Before: the banks in for a removal, out and dark for an addition. Afterwards: in."""
     if verb == "add":
-        assert operate.remove(model, "high").exit == 0
-    yield Stage(verb, model, Watched(model), places(model), model.power("ddr"))
-    bank = model.snapshot().bank("high")
-    assert bank is not None
-    if bank.kernel is not KernelState.ONLINE:
-        assert operate.add(model, "high").exit == 0
+        assert operate.remove(model, BOTH).exit == 0
+    yield Stage(verb, model, Watched(model), places(model), _powers(model))
+    if _kernels(model) != {KernelState.ONLINE}:
+        assert operate.add(model, BOTH).exit == 0
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    return _model()
+def models() -> dict[str, Model]:
+    return {board: _model(board) for board in BOARDS}
 
 
-@pytest.mark.parametrize("verb", ["remove", "add"])
-def test_the_points_are_all_of_them(model: Model, verb: str) -> None:
-    with stage(verb, model) as at:
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_points_are_all_of_them(models: dict[str, Model], board: str, verb: str) -> None:
+    with stage(verb, models[board]) as at:
         journal = Deadly(MemoryJournal(), -1, "", lambda: None)
-        with local.attached(Owner(model, journal=journal)) as client:
+        with local.attached(Owner(models[board], journal=journal)) as client:
             order = serve.remove if verb == "remove" else serve.add
-            assert order(client, "high").exit == 0
-        assert journal.names == WRITES
+            assert order(client, *BOTH).exit == 0
+        assert journal.names == writes(board)
         assert at.verb == verb
-    assert len(POINTS) == 14
+    assert [len(points(writes(board))) for board in BOARDS] == [17, 20]
 
 
 # The worker dies; its owner cleans up.
 
 
-@pytest.mark.parametrize("verb", ["remove", "add"])
-def test_a_worker_that_dies_when_all_is_done(model: Model, verb: str) -> None:
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_worker_that_dies_when_all_is_done(models: dict[str, Model], verb: str) -> None:
     """What the journal says of it is told."""
-    with stage(verb, model) as here:
-        journal = Deadly(MemoryJournal(), len(WRITES) - 1, "after", lambda: _end(_worker(owner)))
+    with stage(verb, models["pair"]) as here:
+        journal = Deadly(MemoryJournal(), len(writes("pair")) - 1, "after", lambda: _end(_worker(owner)))
         owner = Owner(here.watched, journal=journal)
         order = serve.remove if verb == "remove" else serve.add
         with local.attached(owner) as client:
-            outcome = order(client, "high")
+            outcome = order(client, *BOTH)
         assert outcome.exit == 0
         assert outcome.kernel is (KernelState.ABSENT if verb == "remove" else KernelState.ONLINE)
         assert outcome.moved == journal.entries()[-1].moved
         assert not here.watched.breaches
 
 
-@pytest.mark.parametrize(("at", "when"), every_point())
-@pytest.mark.parametrize("verb", ["remove", "add"])
-def test_a_worker_that_dies_anywhere(model: Model, verb: str, at: int, when: str) -> None:
-    with stage(verb, model) as here:
+@pytest.mark.parametrize(("board", "verb", "at", "when"), every_point())
+def test_a_worker_that_dies_anywhere(models: dict[str, Model], board: str, verb: str, at: int, when: str) -> None:
+    with stage(verb, models[board]) as here:
         journal = Deadly(MemoryJournal(), at, when, lambda: _end(_worker(owner)))
         owner = Owner(here.watched, journal=journal)
         order = serve.remove if verb == "remove" else serve.add
         with local.attached(owner) as client:
             outcome = None
             with suppress(MachineError):  # it died before it had begun, so there was nothing to clean up
-                outcome = order(client, "high")
+                outcome = order(client, *BOTH)
             assert (outcome is None) == (at == 0)
             assert journal.unfinished() is None
             here.check(outcome)
             assert serve.recover(client) is None
-            assert (order(client, "high").exit) == 0, "and the next goes through"
+            assert (order(client, *BOTH).exit) == 0, "and the next goes through"
 
 
 def _worker(owner: Owner) -> int:
@@ -163,6 +179,7 @@ def _end(pid: int) -> None:
 class Outside:
     """A mounted model, and the folder of its owners' journal."""
 
+    board: str
     model: Model
     watched: Watched
     root: Path
@@ -170,7 +187,7 @@ class Outside:
 
     def start(self, verb: str, at: int, when: str) -> subprocess.Popen[bytes]:
         """An owner of the host below the mount, that carries out the verb and dies at the write."""
-        argv = [sys.executable, deadly.__file__, str(self.root), str(self.folder), verb, str(at), when]
+        argv = [sys.executable, deadly.__file__, self.board, str(self.root), str(self.folder), verb, str(at), when]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
         with open(self.folder / "errors", "wb") as errors:  # no pipe: a writer that it leaves behind would keep it open
             return subprocess.Popen(argv, stdout=errors, stderr=errors, env=env)
@@ -181,12 +198,23 @@ class Outside:
         assert status == -signal.SIGKILL, (self.folder / "errors").read_text()
 
 
-@pytest.fixture(scope="module")
-def outside() -> Iterator[Outside]:
-    model = _model()
+@contextmanager
+def _outside(board: str) -> Iterator[Outside]:
+    model = _model(board)
     watched = Watched(model)
     with tempfile.TemporaryDirectory() as folder, mounted(watched) as root:
-        yield Outside(model, watched, root, Path(folder))
+        yield Outside(board, model, watched, root, Path(folder))
+
+
+@pytest.fixture(scope="module")
+def outsides() -> Iterator[dict[str, Outside]]:
+    with _outside("pair") as pair, _outside("apart") as apart:
+        yield {"pair": pair, "apart": apart}
+
+
+@pytest.fixture
+def outside(outsides: dict[str, Outside]) -> Outside:
+    return outsides["pair"]
 
 
 @contextmanager
@@ -198,9 +226,9 @@ def journal_of(outside: Outside) -> Iterator[SqliteJournal]:
 
 @needs_fuse
 @pytest.mark.referee
-@pytest.mark.parametrize(("at", "when"), every_point())
-@pytest.mark.parametrize("verb", ["remove", "add"])
-def test_an_owner_that_dies_anywhere(outside: Outside, verb: str, at: int, when: str) -> None:
+@pytest.mark.parametrize(("board", "verb", "at", "when"), every_point())
+def test_an_owner_that_dies_anywhere(outsides: dict[str, Outside], board: str, verb: str, at: int, when: str) -> None:
+    outside = outsides[board]
     with stage(verb, outside.model) as here:
         outside.watched.breaches.clear()
         outside.run(verb, at, when)
@@ -208,9 +236,9 @@ def test_an_owner_that_dies_anywhere(outside: Outside, verb: str, at: int, when:
             left = journal.unfinished()
             assert (left is None) == (at == 0)
             if left is not None:
-                with pytest.raises(Refusal, match=f"{verb} high of pid {left.pid}"):
+                with pytest.raises(Refusal, match=f"{verb} high, mate of pid {left.pid}"):
                     journal.begin(left.before)
-            outcome = operate.recover(deadly.host(outside.root), journal, patience=10)
+            outcome = operate.recover(deadly.host(outside.board, outside.root), journal, patience=10)
             assert journal.unfinished() is None
         assert not outside.watched.breaches
         here.check(outcome)
@@ -230,11 +258,11 @@ def test_an_owner_that_dies_in_the_middle_of_an_offline(outside: Outside) -> Non
         with journal_of(outside) as journal:
             assert not journal.claim(), "its owner lives"
             with pytest.raises(Refusal) as caught:
-                operate.recover(deadly.host(outside.root), journal, patience=0.3)
+                operate.recover(deadly.host(outside.board, outside.root), journal, patience=0.3)
             assert caught.value.code is Code.BUSY_TRANSACTION
             running.kill()
             running.wait()
-            owner = Owner(deadly.host(outside.root), journal=journal)
+            owner = Owner(deadly.host(outside.board, outside.root), journal=journal)
             with local.attached(owner) as client:
                 outcome = serve.recover(client)
             assert outcome is not None
@@ -258,7 +286,7 @@ def test_a_writer_that_outlives_its_owner_is_waited_for(outside: Outside) -> Non
         running.kill()
         running.wait()
         with journal_of(outside) as journal:
-            host = deadly.host(outside.root)
+            host = deadly.host(outside.board, outside.root)
             with pytest.raises(Refusal, match="is not finished"):
                 operate.recover(host, journal, patience=0.5)
             assert journal.unfinished() is not None
@@ -270,9 +298,7 @@ def test_a_writer_that_outlives_its_owner_is_waited_for(outside: Outside) -> Non
 
 
 def _high(model: Model) -> tuple[int, ...]:
-    bank = model.snapshot().bank("high")
-    assert bank is not None
-    return bank.blocks
+    return tuple(n for bank in model.snapshot().banks if bank.name in BOTH for n in bank.blocks)
 
 
 def _wait_for_a_stuck_block(model: Model) -> None:
