@@ -19,7 +19,6 @@ from typing import TypeVar
 from hotbank import board, serve
 from hotbank.errors import Code, MachineError
 from hotbank.host import Host
-from hotbank.host.writer import writers_keep
 from hotbank.operate import Before, Entry, Journal
 from hotbank.serve import local
 from hotbank.serve.owner import Owner
@@ -92,9 +91,10 @@ def host(name: str, root: Path) -> Host:
 def main(name: str, root: Path, folder: Path, verb: str, at: int, when: str) -> None:
     """Own it, do it, die."""
     journal = journal_in(folder, "host")
-    writers_keep(journal.writers_keep)
+    machine = host(name, root)
+    machine.writers.keep(journal.writers_keep)
     deadly = Deadly(journal, at, when, lambda: os.kill(os.getpid(), signal.SIGKILL))
-    client = local.attached(Owner(host(name, root), journal=deadly))
+    client = local.attached(Owner(machine, journal=deadly))
     outcome = serve.remove(client, *BOTH, force=True) if verb == "remove" else serve.add(client, *BOTH)
     print(outcome)
 

@@ -321,16 +321,18 @@ _SWITCHING = """
 import sys
 from hotbank.board import Domain
 from hotbank.host.switch import Command
-from hotbank.host.writer import writers_keep
+from hotbank.host.writer import Writers
 from hotbank.memory import Power
 from hotbank.operate import Before
 from hotbank.operate.sqlite_journal import SqliteJournal
 
 journal = SqliteJournal(sys.argv[1])
-writers_keep(journal.writers_keep)
+writers = Writers()
+writers.keep(journal.writers_keep)
 journal.begin(Before("remove", ("high",), "boot"))
 argv = ("sh", "-c", "touch " + sys.argv[1] + ".began; sleep 1.5; touch " + sys.argv[1] + ".off")
-Command(Domain("ddr", (Power.ON, Power.OFF), "command", off=argv, status=("echo", "off"))).turn(Power.OFF)
+domain = Domain("ddr", (Power.ON, Power.OFF), "command", off=argv, status=("echo", "off"))
+Command(domain, lambda: writers.kept).turn(Power.OFF)
 """
 
 
@@ -338,7 +340,7 @@ Command(Domain("ddr", (Power.ON, Power.OFF), "command", off=argv, status=("echo"
 def test_a_switch_command_that_outlives_its_owner_is_waited_for(tmp_path: Path, kept: bool) -> None:
     """Else it could turn the power off after somebody has recovered and brought the bank back."""
     path = tmp_path / "journal"
-    script = _SWITCHING if kept else _SWITCHING.replace("writers_keep(journal.writers_keep)\n", "")
+    script = _SWITCHING if kept else _SWITCHING.replace("writers.keep(journal.writers_keep)\n", "")
     owner = subprocess.Popen([sys.executable, "-c", script, str(path)])
     until = time.monotonic() + 10
     while not Path(f"{path}.began").exists():

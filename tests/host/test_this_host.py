@@ -45,7 +45,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     def refuse(*_: object, **__: object) -> object:
         raise AssertionError("a test tried to write to this host")
 
-    monkeypatch.setattr("hotbank.host.machine.Writer", refuse)
+    monkeypatch.setattr("hotbank.host.writer.Writers.write", refuse)
     before = states()
     yield Host()
     assert states() == before

@@ -27,7 +27,8 @@ from host.captured_trees import MEMORY, Made, MadeBlock, write
 from hotbank import board as boards
 from hotbank.errors import CancelPending, Code, KernelError, Refusal
 from hotbank.host import Host
-from hotbank.host.writer import Writer
+from hotbank.host.forking import write as write_once
+from hotbank.host.writer import Writers
 from hotbank.machine import WallClock, ZoneInfo
 from hotbank.memory import BlockState, Online
 
@@ -164,8 +165,8 @@ def test_reads_stay_instant_while_an_offline_hangs(root: Path) -> None:
 
 _PARENT = """
 import os, sys, time
-from hotbank.host.writer import Writer
-writer = Writer(sys.argv[1], "offline")
+from hotbank.host.writer import Writers
+writer = Writers().write(sys.argv[1], "offline")
 print(writer.pid, flush=True)
 time.sleep(60)
 """
@@ -213,11 +214,52 @@ def _alive(pid: int) -> bool:
 def test_a_cancelled_writer_is_interrupted(root: Path) -> None:
     path = root / MEMORY / "memory8/state"
     with hanging(path):
-        writer = Writer(str(path), "offline")
+        writer = Writers().write(str(path), "offline")
         assert not writer.wait(WallClock(), time.monotonic() + 0.2)
         writer.cancel()
         assert writer.wait(WallClock(), time.monotonic() + 5)
         assert writer.errno == errno.EINTR
+
+
+def test_two_hosts_share_no_fate(root: Path, tmp_path: Path) -> None:
+    """What one holds open the other does not, and a helper that ends takes only its own writers along."""
+    other = Made((MadeBlock(8),)).at(tmp_path / "other")
+    lock = os.open(tmp_path, os.O_RDONLY)
+    one, two = Host(root), Host(other)
+    two.writers.keep(lock)
+    assert (one.writers.kept, two.writers.kept) == ((), (lock,))
+    with hanging(root / MEMORY / "memory8/state"):
+        writer = one.writers.write(str(root / MEMORY / "memory8/state"), "offline")
+        two.offline(8, two.clock.now() + 10)
+        two.writers.close()
+        assert writer.pending
+        one.writers.close()
+        _wait_for(lambda: not writer.pending)
+    assert (state(root, 8), state(other, 8)) == ("online\n", "offline")
+    os.close(lock)
+
+
+def test_a_helper_that_was_ended_is_started_again(root: Path) -> None:
+    host, before = Host(root), _children()
+    host.offline(8, host.clock.now() + 10)
+    (helper,) = _children() - before
+    os.kill(helper, signal.SIGKILL)
+    host.online(8, Online.MOVABLE)
+    assert state(root, 8) == "online_movable"
+
+
+def _children() -> set[int]:
+    """Of this thread, which made them."""
+    return set(map(int, Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()))
+
+
+def test_one_write(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("something longer")
+    assert write_once(os.fsencode(path), b"off") == 0
+    assert path.read_text() == "off"
+    assert write_once(os.fsencode(tmp_path / "none"), b"off") == errno.ENOENT
+    assert write_once(b"/dev/full", b"off") == errno.ENOSPC
 
 
 def test_probe_gets_the_address_of_each_missing_block(root: Path) -> None:

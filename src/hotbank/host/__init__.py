@@ -10,6 +10,7 @@ owners.py    who maps a page, whose cgroup pays for it
 survey.py    all of these for one block
 routes.py    how a bank enters and leaves: probe, driver, kmem
 writer.py    writes that can block for ever, in a child that dies with its parent
+forking.py   the program that forks these children
 switch.py    power switches
 klog.py      what the kernel logged while it refused
 batches.py   per-CPU batches that hold pages, emptied so that no page in one looks pinned

@@ -11,18 +11,15 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from hotbank import board as boards
 from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
 from hotbank.errors import CancelPending, Code, Finding, KernelError, Refusal, SwitchError
 from hotbank.host import tree as files
-from hotbank.host.klog import listening
 from hotbank.host.ram import Ram
-from hotbank.host.routes import Route, route_for
-from hotbank.host.switch import Switch, switch_for
 from hotbank.host.tree import Tree
-from hotbank.host.writer import Writer
 from hotbank.machine import (
     Ability,
     BankStatus,
@@ -42,6 +39,11 @@ from hotbank.room import starved
 from hotbank.routes import NONE
 from hotbank.sysfs import names, vmstat
 
+if TYPE_CHECKING:  # who only reads starts sooner without what writes
+    from hotbank.host.routes import Route
+    from hotbank.host.switch import Switch
+    from hotbank.host.writer import Writer, Writers
+
 SETTLE = 0.5  # seconds for a cancelled offline to let go of its block; the rest of one is for putting back and telling
 LOOK = 0.05  # seconds between two looks at whether there is still room; a full block takes a second and more
 _NO_ROOM = "no room is left for its pages"
@@ -53,7 +55,8 @@ class Host:
 
     ``board``: its banks; without one that of /etc/hotbank/board.toml below ``root``, and without that each
     memory block is a bank ``memoryN`` with route ``none``. ``switches``: a switch per domain, in place of those
-    that the board names. Raises MachineError where there are no memory blocks, BoardError for a bad board.
+    that the board names. ``writers``: who writes for it, in place of its own. Raises MachineError where there are
+    no memory blocks, BoardError for a bad board.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Host:
         *,
         clock: Clock | None = None,
         switches: Mapping[str, Switch] | None = None,
+        writers: Writers | None = None,
     ) -> None:
         self._tree = Tree(root)
         self._clock = clock or WallClock()
@@ -71,6 +75,7 @@ class Host:
         self._page_size = files.page_size(self._tree) or (self._board.page_size if self._board else 4 * KIB)
         domains = self._board.domains if self._board else ()
         self._switches = {d.name: self._switch_of(d) for d in domains} | dict(switches or {})
+        self._writers = writers
         self._under_way: int | None = None
         self._interrupted: tuple[int, float] | None = None  # the offline that is to end: block, deadline
         self._held: list[Writer] = []
@@ -89,6 +94,15 @@ class Host:
     def tree(self) -> Tree:
         """The files that this machine is read from."""
         return self._tree
+
+    @property
+    def writers(self) -> Writers:
+        """The processes that write for this host."""
+        if self._writers is None:
+            from hotbank.host.writer import Writers
+
+            self._writers = Writers()
+        return self._writers
 
     def snapshot(self) -> Snapshot:
         """Blocks, zones, banks, domains and policies. No page is looked at, so ``used`` is None."""
@@ -155,7 +169,7 @@ class Host:
         self._under_way = block
         try:
             with _log_with_refusals(self._tree):
-                writer = Writer(self._tree.path(name), "offline")
+                writer = self.writers.write(self._tree.path(name), "offline")
                 why = self._why_to_end(writer, found, deadline, spare)
                 if why is None or not self._cancelled(writer, block, why):
                     _raise_for(writer.errno, f"offline of memory{block}", "")
@@ -202,7 +216,7 @@ class Host:
         return block
 
     def _write(self, name: str, word: str, what: str) -> None:
-        writer = Writer(self._tree.path(name), word)
+        writer = self.writers.write(self._tree.path(name), word)
         detail = ""
         if not writer.wait(self._clock, self._clock.now() + PATIENCE):
             writer.cancel()
@@ -261,11 +275,15 @@ class Host:
         return Range.sized(number * self._block_size, self._block_size), NONE.name
 
     def _route(self, name: str) -> Route:
+        from hotbank.host.routes import route_for
+
         return route_for(name, self._tree, self._write)
 
     def _switch_of(self, domain: Domain) -> Switch:
+        from hotbank.host.switch import switch_for
+
         banks = [bank for bank in self._board.banks if bank.domain == domain.name] if self._board else []
-        return switch_for(domain, banks, self._tree, self._write)
+        return switch_for(domain, banks, self._tree, self._write, lambda: self.writers.kept)
 
     def _switch(self, domain: str) -> Switch:
         switch = self._switches.get(domain)
@@ -330,6 +348,8 @@ def _own_board(tree: Tree) -> Board | None:
 @contextmanager
 def _log_with_refusals(tree: Tree) -> Iterator[None]:
     """A refusal from inside says what the kernel logged meanwhile."""
+    from hotbank.host.klog import listening
+
     with listening(tree) as log:
         try:
             yield

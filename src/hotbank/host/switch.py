@@ -12,14 +12,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hotbank.board import Bank, Domain
 from hotbank.errors import Code, KernelError, SwitchError
 from hotbank.host.routes import Write
 from hotbank.host.tree import Tree
-from hotbank.host.writer import kept
 from hotbank.memory import Power
 from hotbank.routes import route
 from hotbank.sysfs import names
@@ -28,6 +27,10 @@ _CLASS = "sys/class/regulator"
 _CONSUMERS = "sys/bus/platform/drivers/reg-userspace-consumer"
 _REGULATOR = {"enabled": Power.ON, "disabled": Power.OFF}
 _SUPPLY = {"on": Power.ON, "off": Power.OFF, "released": Power.UNKNOWN}
+
+
+Kept = Callable[[], tuple[int, ...]]
+"""The descriptors that a process which changes something for this host must inherit (writer.py, ``Writers.keep``)."""
 
 
 class Switch(Protocol):
@@ -42,8 +45,8 @@ class Switch(Protocol):
         ...
 
 
-def switch_for(domain: Domain, banks: Sequence[Bank], tree: Tree, write: Write) -> Switch:
-    """The switch that the board names for the domain with these banks.
+def switch_for(domain: Domain, banks: Sequence[Bank], tree: Tree, write: Write, kept: Kept = tuple) -> Switch:
+    """The switch that the board names for the domain with these banks. ``kept``: see Kept.
 
     ``machine`` is our driver, where all of the banks go by it. A captured tree has no power to switch: commands never
     run there, and what is a file in it is what it was.
@@ -56,7 +59,9 @@ def switch_for(domain: Domain, banks: Sequence[Bank], tree: Tree, write: Write) 
         return AlwaysOn(domain.name)
     if not tree.running:
         return Absent(domain.name, f"{tree.root} is a captured tree")
-    return Command(domain) if domain.switch == "command" else Absent(domain.name, "this host has no driver for it")
+    return (
+        Command(domain, kept) if domain.switch == "command" else Absent(domain.name, "this host has no driver for it")
+    )
 
 
 class AlwaysOn:
@@ -93,8 +98,8 @@ class Absent:
 class Command:
     """A domain switched by programs: one argv list per state, and one that prints the state."""
 
-    def __init__(self, domain: Domain) -> None:
-        self._domain = domain
+    def __init__(self, domain: Domain, kept: Kept = tuple) -> None:
+        self._domain, self._kept = domain, kept
         self._argv = {Power.ON: domain.on, Power.SELF_REFRESH: domain.self_refresh, Power.OFF: domain.off}
 
     def status(self) -> Power:
@@ -119,7 +124,7 @@ class Command:
     def _run(self, argv: tuple[str, ...]) -> tuple[int, str]:
         """Exit status and output. A command that hangs is ended with all that it started.
 
-        One that outlives us may still turn the power, so nobody can take over before it ends (writer.py, ``kept``).
+        One that outlives us may still turn the power, so nobody can take over before it ends (``Kept``).
         """
         try:
             child = subprocess.Popen(
@@ -128,7 +133,7 @@ class Command:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
-                pass_fds=kept(),
+                pass_fds=self._kept(),
             )
         except OSError as e:
             raise SwitchError(f"{argv[0]} can't be run: {e.strerror}") from e

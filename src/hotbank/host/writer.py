@@ -3,14 +3,13 @@
 
 Truth: drivers/base/memory.c (``state_store``), mm/memory_hotplug.c (``offline_pages``: it retries until a
 signal is pending, and looks for one only between migration passes). A thread of this process could not be
-ended: SIGKILL for the process cancels the write. Writing processes are forked by a small helper, because starting
-an interpreter for each write takes most of a second on a small board. The helper ends when the connection to it
-closes, that is at the latest when this process ends, and whoever still writes dies with it (PR_SET_PDEATHSIG).
+ended: SIGKILL for the process cancels the write. Writing processes are forked by a small helper (forking.py), because
+starting an interpreter for each write takes most of a second on a small board. The helper ends when the connection to
+it closes, that is at the latest when this process ends, and whoever still writes dies with it.
 """
 
 from __future__ import annotations
 
-import atexit
 import errno
 import os
 import select
@@ -19,42 +18,20 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 
+from hotbank.host import forking
 from hotbank.machine import Clock
 
 _POLL = 0.005
-_HELPER = """
-import ctypes, os, signal, socket
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-requests, libc, helper = socket.socket(fileno=0), ctypes.CDLL(None), os.getpid()
-while True:
-    request, files, _, _ = socket.recv_fds(requests, 65536, 1)
-    if not request:
-        break
-    path, word = request.split(b"\\0")
-    child = os.fork()
-    if child == 0:
-        libc.prctl(1, 9, 0, 0, 0)
-        if os.getppid() != helper:
-            os._exit(1)
-        try:
-            os.write(os.open(path, os.O_WRONLY | os.O_TRUNC), word)
-            result = 0
-        except OSError as e:
-            result = e.errno
-        os.write(files[0], bytes([result]))
-        os._exit(0)
-    os.close(files[0])
-    requests.send(child.to_bytes(4, "little"))
-"""
 
 
 class Writer:
-    """One write of a word to a file, under way from construction on."""
+    """One write of a word to a file, under way. Made by ``Writers.write``. ``result``: the pipe that tells its end."""
 
-    def __init__(self, path: str, word: str) -> None:
-        self.pid, self._result = _helper.fork(path, word)
+    def __init__(self, writers: Writers, pid: int, result: int) -> None:
+        self._writers = writers  # whose end would be this one's
+        self.pid, self._result = pid, result
         self._errno: int | None = None
         try:
             self._process: int | None = os.pidfd_open(self.pid)
@@ -99,76 +76,83 @@ class Writer:
         return self._errno
 
 
-class _Helper:
-    """The process that forks the writers; started when first needed, and again when it was ended."""
+class Writers:
+    """The processes that write for one host, and the helper that forks them, started when first needed, and again when
+    it was ended. They end with this object, or with this process."""
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._requests: socket.socket | None = None
-        self.keep: set[int] = set()
+        self._helper = _Helper()
+        self._kept: set[int] = set()
+        weakref.finalize(self, self._helper.end)
 
-    def fork(self, path: str, word: str) -> tuple[int, int]:
-        """A new writer: its process id, and the pipe on which it says one byte, its errno."""
+    def write(self, path: str, word: str) -> Writer:
+        """Begin to write the word to the file."""
         request = os.fsencode(os.path.abspath(path)) + b"\0" + word.encode()
         result, theirs = os.pipe2(os.O_CLOEXEC)
         try:
             with self._turn:
-                try:
-                    pid = self._ask(request, theirs)
-                except (BrokenPipeError, ConnectionResetError):
-                    self._end()
-                    pid = self._ask(request, theirs)
+                return Writer(self, self._forked(request, theirs), result)
         except BaseException:
             os.close(result)
             raise
         finally:
             os.close(theirs)
-        return pid, result
+
+    def keep(self, file: int) -> None:
+        """Have every process that changes something for this host hold that descriptor open: a lock on it outlives us
+        as long as they do."""
+        with self._turn:
+            self._helper.end()
+            self._kept.add(file)
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The descriptors that such a process must inherit."""
+        return tuple(self._kept)
 
     def close(self) -> None:
         """End the helper, and with it every write."""
         with self._turn:
-            self._end()
+            self._helper.end()
 
-    def _ask(self, request: bytes, result: int) -> int:
+    def _forked(self, request: bytes, result: int) -> int:
+        try:
+            return self._helper.ask(request, result, self.kept)
+        except (BrokenPipeError, ConnectionResetError):
+            self._helper.end()
+            return self._helper.ask(request, result, self.kept)
+
+
+class _Helper:
+    """The helper's process and the connection to it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._requests: socket.socket | None = None
+
+    def ask(self, request: bytes, result: int, kept: tuple[int, ...]) -> int:
+        """Have a writer forked; its process id. Raises BrokenPipeError, ConnectionResetError when nobody is there."""
         if self._requests is None:
-            self._requests = self._start()
+            self._requests = self._start(kept)
         socket.send_fds(self._requests, [request], [result])
         answer = self._requests.recv(4)
         if not answer:
             raise BrokenPipeError
         return int.from_bytes(answer, "little")
 
-    def _start(self) -> socket.socket:
+    def _start(self, kept: tuple[int, ...]) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            argv = [sys.executable, "-I", "-S", "-c", _HELPER]
-            self._process = subprocess.Popen(
-                argv, stdin=theirs.fileno(), start_new_session=True, pass_fds=tuple(self.keep)
-            )
+            argv = [sys.executable, "-I", "-S", forking.__file__]
+            self._process = subprocess.Popen(argv, stdin=theirs.fileno(), start_new_session=True, pass_fds=kept)
         return ours
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Hang up, and wait for its end."""
         if self._requests is not None:
             self._requests.close()
             self._requests = None
         if self._process is not None:
             self._process.wait()
             self._process = None
-
-
-def writers_keep(file: int) -> None:
-    """Have every process that changes something for us hold that descriptor open: a lock on it outlives us as long as
-    they do."""
-    _helper.close()
-    _helper.keep.add(file)
-
-
-def kept() -> tuple[int, ...]:
-    """The descriptors that such a process must inherit."""
-    return tuple(_helper.keep)
-
-
-_helper = _Helper()
-atexit.register(_helper.close)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from hotbank.errors import MachineError
 from hotbank.host import Host
-from hotbank.host.writer import writers_keep
 from hotbank.operate import Entry
 from hotbank.remote import Remote, SocketStream, dial
 from hotbank.serve.client import RemoteOwner
@@ -52,7 +51,7 @@ def owner_of(host: Host, folder: Path | None = None, *, readers: int | None = No
     Whoever opens the journal next waits for the last of this process's writers (host/writer.py).
     """
     journal = journal_in(folder or state_folder(), HOST)
-    writers_keep(journal.writers_keep)
+    host.writers.keep(journal.writers_keep)
     return Owner(host, journal=journal, readers=readers)
 
 
