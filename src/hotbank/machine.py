@@ -17,6 +17,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Protocol, TypeGuard
 
+from hotbank import kernels
 from hotbank.errors import Code, Finding, KernelError, Refusal
 from hotbank.memory import BlockNumber, BlockState, KernelState, Kind, Online, Power, Range
 from hotbank.routes import NONE
@@ -212,7 +213,7 @@ class Snapshot:
     domains: tuple[DomainStatus, ...] = ()
     auto_online: str = "offline"
     boot_memory_leaves: bool | None = None
-    memmap_per_page: int = 64
+    memmap_per_page: int = kernels.arch(None).struct_page
     pending: int | None = None
     policy: OnlinePolicy = OnlinePolicy()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hotbank import kernels
 from hotbank.board import Bank
 from hotbank.machine import BankStatus, OnlinePolicy
 from hotbank.memory import BlockState, Online, Zone
@@ -68,7 +69,7 @@ class Rules:
     boot_memory_leaves: bool
     policy: OnlinePolicy = USUAL
     high_pfn: int | None = None
-    page_struct: int = 64
+    page_struct: int = kernels.arch(None).struct_page
 
 
 class Zoning:
