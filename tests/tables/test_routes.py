@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hotbank import board, routes
-from hotbank.errors import BoardError, KernelError
+from hotbank.errors import BoardError, Code, KernelError
 from hotbank.host import Host
 from hotbank.host import routes as ways
 from hotbank.host.doctor import examine
@@ -16,7 +16,7 @@ from hotbank.host.tree import Tree
 from hotbank.machine import BankStatus
 from hotbank.memory import KernelState, Online, Power, Range
 from hotbank.model import Model
-from hotbank.operate import Action, plan_remove
+from hotbank.operate import Action, plan_remove, remove
 from hotbank.routes import ROUTES, Route, route
 
 TEXT = Path("boards/virt-arm64.toml").read_text(encoding="utf-8").replace('"driver"', '"cxl"')
@@ -43,6 +43,19 @@ def test_an_unknown_route_leads_nowhere() -> None:
     assert (unknown.name, unknown.enters, unknown.removes) == ("teleport", False, False)
     with pytest.raises(BoardError, match="must be one of none"):
         board.loads(TEXT)
+
+
+def test_what_probe_added_ends_at_offline() -> None:
+    """Nothing takes it out again, on a host or on a model, so a plan does not say so, and the domain stays on."""
+    model = Model.boot(board.loads(TEXT.replace('"cxl"', '"probe"')), backend="reference", seed=1)
+    model.add("high")
+    for number in _bank(model).blocks:
+        model.online(number, Online.MOVABLE)
+    assert {step.action for step in plan_remove(model, "high").steps} == {Action.OFFLINE}
+    assert remove(model, "high").code is Code.OK
+    assert (_bank(model).kernel, _bank(model).power) == (KernelState.OFFLINE, Power.ON)
+    with pytest.raises(KernelError, match="route probe can't remove"):
+        model.remove("high")
 
 
 class Cxl(ways.Driver):
