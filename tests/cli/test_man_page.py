@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     target = tmp_path_factory.mktemp("man") / "hotbank.1"
-    subprocess.run([sys.executable, ROOT / "man" / "make_page.py", target], check=True, timeout=60)
+    subprocess.run([sys.executable, ROOT / "man" / "make_page.py", target], check=True)
     return target.read_text(encoding="utf-8")
 
 
@@ -53,6 +53,6 @@ def test_every_reason_and_exit_status_is_on_it(page: str) -> None:
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
 def test_groff_has_no_complaint(page: str) -> None:
     command = ["groff", "-man", "-Tascii", "-ww", "-P-cbou"]
-    done = subprocess.run(command, input=page, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, input=page, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "REASON CODES" in done.stdout

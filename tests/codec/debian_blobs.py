@@ -62,4 +62,4 @@ def _package(folder: Path, arch: str, package: str) -> Path:
 
 
 def _apt(command: list[str], folder: Path, *, check: bool = True) -> str:
-    return subprocess.run(command, cwd=folder, check=check, capture_output=True, text=True, timeout=600).stdout
+    return subprocess.run(command, cwd=folder, check=check, capture_output=True, text=True).stdout

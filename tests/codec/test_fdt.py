@@ -134,7 +134,7 @@ def _as_nodes(nested: libfdt_tree.Nested) -> tuple[str, object, tuple[Node, ...]
 
 def _dtc(blob: bytes) -> bytes:
     command = ["dtc", "-q", "-I", "dtb", "-O", "dts", "-"]
-    return subprocess.run(command, input=blob, capture_output=True, check=True, timeout=60).stdout
+    return subprocess.run(command, input=blob, capture_output=True, check=True).stdout
 
 
 def _same_source(blob: bytes, tree: Tree) -> None:

@@ -26,6 +26,7 @@ from hotbank.serve.protocol import OWNER, OwnerCalls
 from hotbank.serve.worker import RemoteJob, RemoteJournal
 from hotbank.testing import Faulty, raising
 from hotbank.wire import encode
+from patience import HANG, ended
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 CALLS = [*MACHINE.values(), *PAGES.values(), *DOCTOR.values(), *CLOCK.values(), *OWNER.values()]
@@ -107,7 +108,7 @@ class LateToBegin(Faulty):
 
     def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
         self.asked.set()
-        assert self.go.wait(30)
+        assert self.go.wait(HANG)
         super().offline(block, deadline, spare=spare)
 
 
@@ -124,11 +125,11 @@ def test_an_order_is_interrupted_also_before_its_offline_begins() -> None:
 
         ordering = threading.Thread(target=order)
         ordering.start()
-        assert machine.asked.wait(30)
+        assert machine.asked.wait(HANG)
         client.cancel()
         time.sleep(1.5)  # longer than anybody would go on asking
         machine.go.set()
-        ordering.join(30)
+        ended(ordering)
     assert [(o.code, o.exit) for o in outcomes] == [(Code.INTERRUPTED, 130)]
 
 

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from hotbank.serve.owner import Owner
 from hotbank.serve.state import journal_in
 from hotbank.testing import Places, Watched, places
 from mount.mounts import MEMORY, mounted, needs_fuse
+from patience import HANG, until
 
 
 def writes(board: str) -> list[str]:
@@ -167,9 +167,7 @@ def _worker(owner: Owner) -> int:
 
 def _end(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-    until = time.monotonic() + 5
-    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-        assert time.monotonic() < until
+    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 # The owner dies; the next one recovers.
@@ -194,7 +192,7 @@ class Outside:
 
     def run(self, verb: str, at: int, when: str) -> None:
         """Start it, and see it die."""
-        status = self.start(verb, at, when).wait(60)
+        status = self.start(verb, at, when).wait()
         assert status == -signal.SIGKILL, (self.folder / "errors").read_text()
 
 
@@ -238,7 +236,7 @@ def test_an_owner_that_dies_anywhere(outsides: dict[str, Outside], board: str, v
             if left is not None:
                 with pytest.raises(Refusal, match=f"{verb} high, mate of pid {left.pid}"):
                     journal.begin(left.before)
-            outcome = operate.recover(deadly.host(outside.board, outside.root), journal, patience=10)
+            outcome = operate.recover(deadly.host(outside.board, outside.root), journal, patience=HANG)
             assert journal.unfinished() is None
         assert not outside.watched.breaches
         here.check(outcome)
@@ -291,7 +289,7 @@ def test_a_writer_that_outlives_its_owner_is_waited_for(outside: Outside) -> Non
                 operate.recover(host, journal, patience=0.5)
             assert journal.unfinished() is not None
             threading.Timer(0.5, lambda: model.end_writeback("disk")).start()
-            outcome = operate.recover(host, journal, patience=10)
+            outcome = operate.recover(host, journal, patience=HANG)
             assert outcome is not None
             here.check(outcome)
     model.remove_file("disk")
@@ -302,19 +300,17 @@ def _high(model: Model) -> tuple[int, ...]:
 
 
 def _wait_for_a_stuck_block(model: Model) -> None:
-    until, looks = time.monotonic() + 10, 0
-    while looks < 10:
-        assert time.monotonic() < until
-        stuck = any(b.state is BlockState.GOING_OFFLINE for b in model.snapshot().blocks)
-        looks = looks + 1 if stuck else 0
-        time.sleep(0.03)
+    looks: list[bool] = []
+
+    def stuck() -> bool:
+        looks.append(any(b.state is BlockState.GOING_OFFLINE for b in model.snapshot().blocks))
+        return len(looks) >= 10 and all(looks[-10:])
+
+    until(stuck, "a stuck block", pause=0.03)
 
 
 def _wait_for_state(outside: Outside, block: int, state: BlockState) -> None:
-    until = time.monotonic() + 10
-    while (outside.root / MEMORY / f"memory{block}/state").read_text().strip() != state:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    until(lambda: (outside.root / MEMORY / f"memory{block}/state").read_text().strip() == state, state)
 
 
 _SWITCHING = """
@@ -342,13 +338,10 @@ def test_a_switch_command_that_outlives_its_owner_is_waited_for(tmp_path: Path, 
     path = tmp_path / "journal"
     script = _SWITCHING if kept else _SWITCHING.replace("writers.keep(journal.writers_keep)\n", "")
     owner = subprocess.Popen([sys.executable, "-c", script, str(path)])
-    until = time.monotonic() + 10
-    while not Path(f"{path}.began").exists():
-        assert time.monotonic() < until
+    until(Path(f"{path}.began").exists)
     owner.kill()
     owner.wait()
     journal = SqliteJournal(path)
-    while not journal.claim():
-        assert time.monotonic() < until
+    until(journal.claim)
     assert Path(f"{path}.off").exists() == kept
     journal.close_file()

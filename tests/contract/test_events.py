@@ -22,6 +22,7 @@ from hotbank.serve.local import attached
 from hotbank.serve.news import LONGEST_WAIT, Ring
 from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import Happening, News
+from patience import HANG, ended
 
 
 def event(seq: int) -> Event:
@@ -63,7 +64,7 @@ def test_whoever_waits_is_told_at_once() -> None:
     waiting = threading.Thread(target=lambda: told.append(ring.after(None, LONGEST_WAIT)))
     waiting.start()
     while not ring._news._waiters:  # type: ignore[attr-defined]
-        threading.Event().wait(0.01)
+        threading.Event().wait(HANG)
     ring.add("remove high", 1, event(7))
     waiting.join(LONGEST_WAIT / 2)
     assert [h.event.seq for h in told[0].happenings] == [7]
@@ -110,7 +111,7 @@ def test_a_second_client_follows_what_a_first_one_ordered(clients: tuple[Remote,
     following.start()
     remove(first, "high", on_event=told.append)
     add(first, "high", on_event=told.append)
-    following.join(30)
+    ended(following)
     assert [h.event for h in heard] == told
     assert [h.seq for h in heard] == list(range(len(told)))
     assert list(dict.fromkeys(h.order for h in heard)) == ["remove high", "add high"]

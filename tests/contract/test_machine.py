@@ -24,6 +24,7 @@ from hotbank.model import Model, WallClock
 from hotbank.remote import Remote, SocketStream
 from hotbank.serve.owner import Owner
 from mount.mounts import mounted, needs_fuse
+from patience import ended
 
 GONE = 999
 
@@ -46,8 +47,7 @@ def _remote(model: Model) -> Iterator[Machine]:
     owner.start()
     with Remote(SocketStream(ours)) as machine:
         yield machine
-    owner.join(10)
-    assert not owner.is_alive()
+    ended(owner)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.test_serve import Running, wait_for
+from contract.test_serve import FOREVER, Running
 from hotbank import board, serve
 from hotbank.errors import Code, HotbankError, MachineError
 from hotbank.host import Host
@@ -34,6 +34,7 @@ from hotbank.serve import local
 from hotbank.serve.client import RemoteOwner
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen, sweep_sockets
+from patience import HANG, ended, until
 
 BIN = Path(sys.executable).parent
 STRANGER, MEMBERS = 65533, 65532  # a user and a group that nothing here belongs to
@@ -58,7 +59,7 @@ def model() -> Model:
 def hotbank(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **environment}
     argv = [sys.executable, "-m", "hotbank", *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, env=env, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, env=env, check=False)
 
 
 # Users and groups.
@@ -96,7 +97,7 @@ def test_a_group_may_read_and_nobody_else_may_change(folder: Path, model: Model)
         thread.start()
 
         def client() -> Remote:
-            return Remote.unix(path, timeout=5)
+            return Remote.unix(path, timeout=HANG)
 
         member = [MEMBERS]
         assert "Permission denied" in as_stranger([], client), "not even a connection"
@@ -114,7 +115,7 @@ def test_a_group_may_read_and_nobody_else_may_change(folder: Path, model: Model)
         path.chmod(0o666)
         assert "belongs to another user" in as_stranger([], client)
         owner.stop()
-        thread.join(5)
+        ended(thread)
     assert model.snapshot() == before
 
 
@@ -138,7 +139,7 @@ def serving(folder: Path) -> Iterator[subprocess.Popen[str]]:
     assert "model:arm-2009 is served at" in process.stderr.readline()
     yield process
     process.terminate()
-    process.communicate(timeout=20)
+    process.communicate()
 
 
 def test_serve_serves_and_ends(serving: subprocess.Popen[str], folder: Path) -> None:
@@ -149,7 +150,7 @@ def test_serve_serves_and_ends(serving: subprocess.Popen[str], folder: Path) -> 
     assert again.returncode == 1
     assert f"pid {serving.pid} answers at" in again.stderr
     serving.terminate()
-    assert serving.wait(10) == 0
+    assert serving.wait() == 0
     assert not (folder / "socket").exists()
     refused = hotbank("-m", at, "list")
     assert refused.returncode == 1
@@ -181,7 +182,7 @@ def test_an_idle_owner_of_this_host_sleeps_and_is_small(folder: Path) -> None:
             assert int(used[1]) <= 24 << 10
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate()
 
 
 def _switches(pid: int) -> int:
@@ -204,11 +205,11 @@ def test_an_owner_that_is_told_to_end_rolls_back_first(folder: Path, model: Mode
         thread = threading.Thread(target=owner.serve, args=(listener,))
         thread.start()
         client = Remote.unix(folder / "socket")
-        running = Running(client, Limits(total=30, block=30))
-        assert running.offlining.wait(10)
+        running = Running(client, FOREVER)
+        assert running.offlining.wait(HANG)
         owner.stop()
-        thread.join(5)
-        owner.finish(10)
+        ended(thread)
+        owner.finish(HANG)
     assert running.end().code is Code.INTERRUPTED
     assert _places(model.snapshot()) == before
     client.close()
@@ -225,16 +226,14 @@ def test_an_idle_owner_that_is_told_to_end_waits_for_nothing(folder: Path, model
                 serve.remove(client, "high")
             with pytest.raises(MachineError, match="about to end"):
                 client.set_power("ddr-high", Power.OFF)
-        thread.join(5)
-        began = time.monotonic()
-        owner.finish(30)
-    assert time.monotonic() - began < 15
+        ended(thread)
+        owner.finish(10 * HANG)  # longer than the test may take
 
 
 def test_an_owner_on_pipes_ends_when_it_is_told_to() -> None:
     command = [sys.executable, "-m", "hotbank", "-m", "model:arm-2009", "serve", "--stdio"]
     stop = json.dumps({"id": 1, "call": "owner.stop", "args": {}}) + "\n"
-    ended = subprocess.run(command, input=stop, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, input=stop, capture_output=True, text=True, check=False)
     assert (ended.returncode, json.loads(ended.stdout.splitlines()[-1])) == (0, {"id": 1, "result": None})
 
 
@@ -244,8 +243,7 @@ def test_an_owner_that_is_told_to_end_before_it_serves(folder: Path, model: Mode
         owner.stop()
         thread = threading.Thread(target=owner.serve, args=(listener,), daemon=True)
         thread.start()
-        thread.join(10)
-        assert not thread.is_alive()
+        ended(thread)
 
 
 def _places(snapshot: Snapshot) -> list[object]:
@@ -269,10 +267,10 @@ def test_a_model_starts_anew_and_remembers(folder: Path, monkeypatch: pytest.Mon
     """The owner of `hotbank up` is killed in the middle; the next one closes what it left and goes on."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     record = serve.serve_in_background(serve.ModelSpec("arm-2009", pages=100_000))
-    running = Running(serve.connect(record), Limits(total=30, block=30))
-    assert running.offlining.wait(10)
+    running = Running(serve.connect(record), FOREVER)
+    assert running.offlining.wait(HANG)
     os.kill(record.pid, signal.SIGKILL)
-    running._thread.join(5)
+    ended(running._thread)
     running.client.close()
     again = serve.serve_in_background(serve.ModelSpec("arm-2009"))
     assert not Path(record.socket).exists()
@@ -369,7 +367,7 @@ def test_a_machine_over_ssh(folder: Path, fake_ssh: str, monkeypatch: pytest.Mon
         assert events[-1].event == "done"
         assert serve.add(far, "high").exit == 0
         pid = far.hello.pid
-    wait_for("the far end is gone", lambda: not Path(f"/proc/{pid}").exists())
+    until(lambda: not Path(f"/proc/{pid}").exists(), "the far end's end")
     assert (folder / "asked").read_text() == "-T -- board hotbank serve --stdio\n"
     with pytest.raises(MachineError, match="hung up"):
         Remote.ssh("gone")
@@ -392,16 +390,16 @@ def test_a_lost_link_does_not_stop_a_transaction(folder: Path, fake_ssh: str, mo
     monkeypatch.setenv("PATH", fake_ssh)
     monkeypatch.setenv("HOTBANK_MACHINE", "model:arm-2009")
     far = Remote.ssh("board")
-    pid, before = far.hello.pid, time.monotonic()
+    pid = far.hello.pid
     far._send({"id": 1, "call": "clock.now", "args": {}})
     limits = {"total": 20, "block": 20, "grace": 5}
     order = {"verb": "remove", "target": "high", "limits": limits, "force": False, "keep_partial": False}
     far._send({"id": 2, "call": "owner.order", "args": {"order": order}})
-    while not (children := _children(pid)):
-        assert time.monotonic() < before + 10
+    until(lambda: _children(pid), "a worker")
+    children = _children(pid)
     far.close()
-    wait_for("the worker ends by itself", lambda: not any(Path(f"/proc/{c}").exists() for c in children))
-    wait_for("and then its owner", lambda: not Path(f"/proc/{pid}").exists())
+    until(lambda: not any(Path(f"/proc/{c}").exists() for c in children), "the worker's end")
+    until(lambda: not Path(f"/proc/{pid}").exists(), "and then its owner's")
 
 
 def _children(pid: int) -> list[str]:
@@ -429,12 +427,11 @@ def test_a_host_that_is_served_is_handed_on(folder: Path, model: Model, monkeypa
         with Remote(SocketStream(ours)) as client:
             assert client.snapshot() == model.snapshot()
             assert serve.remove(client, "high").exit == 0
-        between.join(5)
-        assert not between.is_alive()
+        ended(between)
         served.close()
         theirs.close()
         owner.stop()
-        thread.join(5)
+        ended(thread)
 
 
 def test_nothing_here_changes_this_host() -> None:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,9 @@ from hotbank.serve import background
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen, runtime_folder
 from hotbank.wire import MAX_REQUEST, VERSION
+from patience import HANG, ended, promised, until
 
+FOREVER = Limits(total=2 * HANG, block=2 * HANG)
 Places = tuple[tuple[int, BlockState, tuple[str, ...]], ...]
 
 
@@ -46,7 +48,7 @@ class Served:
     clients: list[Remote] = field(default_factory=list)
 
     def client(self) -> Remote:
-        self.clients.append(Remote.unix(self.path, timeout=10))
+        self.clients.append(Remote.unix(self.path, timeout=HANG))
         return self.clients[-1]
 
     def places(self) -> Places:
@@ -81,9 +83,8 @@ def served(folder: Path) -> Iterator[Served]:
     for client in there.clients:
         client.close()
     owner.stop()
-    thread.join(5)
+    ended(thread)
     listener.close()
-    assert not thread.is_alive()
 
 
 class Running:
@@ -111,7 +112,7 @@ class Running:
             self.offlining.set()
 
     def end(self) -> Outcome:
-        self._thread.join(30)
+        ended(self._thread)
         assert isinstance(self.outcome, Outcome), self.outcome
         return self.outcome
 
@@ -120,8 +121,8 @@ class Running:
 def stuck_removal(served: Served, limits: Limits | None = None) -> Iterator[Running]:
     """A forced removal that will not come to an end before its deadline."""
     served.pin()
-    running = Running(served.client(), limits or Limits(total=30, block=30))
-    assert running.offlining.wait(10)
+    running = Running(served.client(), limits or FOREVER)
+    assert running.offlining.wait(HANG)
     yield running
     running.end()
 
@@ -134,13 +135,6 @@ def worker_of(client: Remote) -> int:
     match = re.search(r"pid (\d+)", str(caught.value))
     assert match is not None
     return int(match[1])
-
-
-def wait_for(what: str, condition: Callable[[], bool], seconds: float = 10) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, what
-        time.sleep(0.02)
 
 
 def gone(pid: int) -> bool:
@@ -183,12 +177,9 @@ def test_two_clients_at_once(served: Served) -> None:
         other = served.client()
 
         def trying() -> bool:
-            began = time.monotonic()
-            snapshot = other.snapshot()
-            assert time.monotonic() - began < 0.5, "reads stay instant"
-            return any(b.state is BlockState.GOING_OFFLINE for b in snapshot.blocks)
+            return any(b.state is BlockState.GOING_OFFLINE for b in other.snapshot().blocks)
 
-        wait_for("the block is going offline", trying)
+        until(trying, "a look while the block is going offline")
         pid = worker_of(other)
         assert pid != os.getpid()
         with pytest.raises(Refusal, match=f"pid {pid}"):
@@ -203,8 +194,8 @@ def test_an_interruption_rolls_back(served: Served) -> None:
         time.sleep(0.2)
         asked = time.monotonic()
         running.client.cancel()
-    outcome = running.end()
-    assert time.monotonic() - asked < 1
+        outcome = running.end()
+        assert time.monotonic() - asked < promised(1)
     assert (outcome.code, outcome.exit) == (Code.INTERRUPTED, 130)
     assert served.places() == before
 
@@ -213,8 +204,8 @@ def test_a_client_that_vanishes_stops_nothing(served: Served) -> None:
     client = served.client()
     client._send({"id": 1, "call": "owner.order", "args": _order()})
     client.close()
-    wait_for("the bank goes dark", lambda: served.model.power("ddr-high") is Power.OFF)
-    wait_for("the transaction ends", lambda: serve.history(served.client())[-1].code is Code.OK)
+    until(lambda: served.model.power("ddr-high") is Power.OFF, "a dark bank")
+    until(lambda: serve.history(served.client())[-1].code is Code.OK, "the transaction's end")
 
 
 def _order() -> dict[str, object]:
@@ -243,7 +234,7 @@ def load(request: pytest.FixtureRequest) -> Iterator[None]:
 def in_time(running: Running) -> Outcome:
     """The outcome, which came after the deadline and within a second of it."""
     outcome = running.end()
-    assert DEADLINE.total <= running.elapsed < DEADLINE.total + 1
+    assert DEADLINE.total <= running.elapsed < DEADLINE.total + promised(1)
     assert DEADLINE.total <= outcome.seconds <= running.elapsed
     return outcome
 
@@ -280,9 +271,9 @@ def test_stalled_writeback_is_pending_and_then_settled(served: Served, turn: int
     assert served.model.power("ddr-high") is Power.ON
     worker_of(other)  # nobody else may start
     served.model.end_writeback("disk")
-    wait_for("it settles", lambda: serve.history(other)[-1].code is not None)
+    until(lambda: serve.history(other)[-1].code is not None, "its settling")
     assert served.places() == before
-    wait_for("the next may start", lambda: _may_start(other))
+    until(lambda: _may_start(other), "the next one's turn")
 
 
 def _blocks(snapshot: Snapshot) -> tuple[int, ...]:
@@ -326,14 +317,14 @@ def runtime(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_workers_die_with_their_owner(runtime: Path) -> None:
     record = serve.serve_in_background(serve.ModelSpec("arm-2009", pages=100_000))
     client = serve.connect(record)
-    running = Running(client, Limits(total=30, block=30))
-    assert running.offlining.wait(10)
+    running = Running(client, FOREVER)
+    assert running.offlining.wait(HANG)
     with serve.connect(record) as other:
         worker = worker_of(other)
     assert not gone(worker)
     os.kill(record.pid, signal.SIGKILL)
-    wait_for("the worker is gone", lambda: gone(worker), 2)
-    running._thread.join(5)
+    until(lambda: gone(worker), "the worker's end")
+    ended(running._thread)
     assert isinstance(running.outcome, MachineError)
     client.close()
     with pytest.raises(MachineError, match="does not answer") as caught:
@@ -365,7 +356,7 @@ def test_garbage_ends_the_connection_and_nothing_else(served: Served, data: byte
     before = served.places()
     with socket.socket(socket.AF_UNIX) as rude:
         rude.connect(str(served.path))
-        rude.settimeout(5)
+        rude.settimeout(HANG)
         with suppress(BrokenPipeError, ConnectionResetError):  # it need not listen to the end
             rude.sendall(data)
         answer = _all_of(rude)
@@ -397,7 +388,7 @@ def _all_of(connection: socket.socket) -> bytes:
 def test_wrong_arguments_are_named(served: Served, args: object) -> None:
     client = served.client()
     client._send({"id": 1, "call": "machine.survey", "args": args})
-    assert client._receive(5)["error"]["type"] == "ProtocolError"
+    assert client._receive(HANG)["error"]["type"] == "ProtocolError"
 
 
 def test_slow_clients_hold_nobody_up(served: Served) -> None:
@@ -416,7 +407,7 @@ def test_too_many_clients_are_turned_away(served: Served) -> None:
     with pytest.raises(HotbankError, match="64 clients"):
         served.client()
     served.clients.pop().close()
-    wait_for("a place is free", lambda: _answers(served))
+    until(lambda: _answers(served), "a free place")
 
 
 def _answers(served: Served) -> bool:
@@ -438,7 +429,7 @@ def test_a_machine_lasts_across_processes(runtime: Path) -> None:
         "with serve.connect(serve.current()) as machine:\n"
         "    print(serve.remove(machine, 'high').exit, machine.power('ddr-high'))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("0 off\n", "")
     with serve.connect(record) as machine:
         assert machine.power("ddr-high") is Power.OFF
@@ -479,7 +470,7 @@ def test_an_idle_owner_sleeps(runtime: Path) -> None:
 
 def test_a_pid_alone_is_never_killed(runtime: Path) -> None:
     """The recorded pid belongs to somebody else by now, and nothing listens on the socket."""
-    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    bystander = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
     try:
         record = serve.Record(str(runtime_folder() / "x.sock"), bystander.pid, "model:m", 0.0)
         serve.remember(runtime_folder(), record)
@@ -515,7 +506,7 @@ def test_down_ends_an_owner_that_hangs(runtime: Path, monkeypatch: pytest.Monkey
 def test_down_waits_for_no_transaction_and_ends_none(runtime: Path) -> None:
     record = serve.serve_in_background(serve.ModelSpec("arm-2009", pages=100_000))
     running = Running(serve.connect(record), Limits(total=2, block=2))
-    assert running.offlining.wait(10)
+    assert running.offlining.wait(HANG)
     with pytest.raises(Refusal) as caught:
         serve.down(record)
     assert caught.value.code is Code.BUSY_TRANSACTION

@@ -22,6 +22,7 @@ from hotbank.operate import Event
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen
 from hotbank.session import Session, connect
+from patience import ended
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +47,7 @@ def served(nowhere: Path) -> Iterator[str]:
         thread.start()
         yield f"unix:{path}"
         owner.stop()
-        thread.join(10)
+        ended(thread)
 
 
 @pytest.fixture(params=["model", "served"])
@@ -221,7 +222,7 @@ def test_who_has_no_files_has_no_doctor() -> None:
 
 def run(code: str) -> str:
     """Standard output of a fresh Python."""
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
 USE = "import os; os.environ['HOTBANK_BACKEND'] = 'reference'; import hotbank; hotbank.connect('model:arm-2009').list()"

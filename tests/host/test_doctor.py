@@ -26,6 +26,7 @@ from hotbank.host.tree import Tree
 from hotbank.serve.local import attached
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen
+from patience import ended
 
 BOARD = """
 name = "made"
@@ -177,10 +178,10 @@ def test_the_machine_that_is_named_is_examined(tmp_path: Path) -> None:
         thread.start()
         try:
             argv = [sys.executable, "-m", "hotbank", "-m", f"unix:{tmp_path}/socket", "doctor"]
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
         finally:
             owner.stop()
-            thread.join(5)
+            ended(thread)
     assert (done.returncode, done.stdout.splitlines()[0]) == (1, f"machine   {tree.root}")
     assert "AUTO_ONLINE" in done.stdout
 

@@ -31,6 +31,8 @@ from hotbank.host.forking import write as write_once
 from hotbank.host.writer import Writers
 from hotbank.machine import WallClock, ZoneInfo
 from hotbank.memory import BlockState, Online
+from kernel.kernel_kit import children_of
+from patience import HANG, ended, promised, until
 
 BOARD = """
 name = "x86"
@@ -101,7 +103,7 @@ def test_a_deadline_gives_the_block_back(root: Path) -> None:
         started = time.monotonic()
         with pytest.raises(KernelError, match=r"EINTR.*back online") as e:
             host.offline(8, host.clock.now() + 0.3)
-        assert time.monotonic() - started < 1.3
+        assert time.monotonic() - started < 0.3 + promised(1)
         assert not isinstance(e.value, CancelPending)
         assert e.value.errno == errno.EINTR
     assert state(root, 8) == "online\n"
@@ -116,7 +118,7 @@ def test_a_kernel_that_does_not_let_go(root: Path) -> None:
         started = time.monotonic()
         with pytest.raises(CancelPending):
             host.offline(8, host.clock.now() + 0.2)
-        assert time.monotonic() - started < 0.2 + 1.5
+        assert time.monotonic() - started < 0.2 + promised(1)
         assert host.snapshot().pending == 8
     path.write_text("online\n")
     assert host.snapshot().pending is None
@@ -144,22 +146,22 @@ def _replace(path: Path, text: str) -> None:
 def test_reads_stay_instant_while_an_offline_hangs(root: Path) -> None:
     host = Host(root)
     with hanging(root / MEMORY / "memory8/state"):
-        errors: list[KernelError] = []
+        errors, deadline = list[KernelError](), host.clock.now() + HANG
 
         def attempt() -> None:
             try:
-                host.offline(8, host.clock.now() + 1)
+                host.offline(8, deadline)
             except KernelError as e:
                 errors.append(e)
 
         thread = threading.Thread(target=attempt)
         thread.start()
-        started, looks = time.monotonic(), 0
-        while thread.is_alive():
+        until(lambda: any(map(_sleeps_in_open, _writers())), "a writer that hangs")
+        for _ in range(20):
             host.snapshot()
-            looks += 1
-        thread.join()
-        assert looks > 20 * (time.monotonic() - started)
+        assert thread.is_alive()
+        host.interrupt(8, deadline)
+        ended(thread)
         assert [e.errno for e in errors] == [errno.EINTR]
 
 
@@ -168,7 +170,7 @@ import os, sys, time
 from hotbank.host.writer import Writers
 writer = Writers().write(sys.argv[1], "offline")
 print(writer.pid, flush=True)
-time.sleep(60)
+time.sleep(3600)
 """
 
 
@@ -178,19 +180,17 @@ def test_the_writer_dies_with_its_parent(root: Path) -> None:
         parent = subprocess.Popen([sys.executable, "-c", _PARENT, str(path)], stdout=subprocess.PIPE, text=True)
         assert parent.stdout is not None
         writer = int(parent.stdout.readline())
-        _wait_for(lambda: "break" in _lock_holders(writer) or _sleeps_in_open(writer))
+        until(lambda: "break" in _lock_holders(writer) or _sleeps_in_open(writer))
         parent.kill()
         parent.wait()
         parent.stdout.close()
-        _wait_for(lambda: not _alive(writer))
+        until(lambda: not _alive(writer))
     assert state(root, 8) == "online\n"
 
 
-def _wait_for(condition: object, seconds: float = 10) -> None:
-    until = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < until
-        time.sleep(0.01)
+def _writers() -> list[int]:
+    """Children of the process that makes them (hotbank.host.writer)."""
+    return [writer for maker in children_of(os.getpid()) for writer in children_of(maker)]
 
 
 def _lock_holders(pid: int) -> str:
@@ -217,7 +217,7 @@ def test_a_cancelled_writer_is_interrupted(root: Path) -> None:
         writer = Writers().write(str(path), "offline")
         assert not writer.wait(WallClock(), time.monotonic() + 0.2)
         writer.cancel()
-        assert writer.wait(WallClock(), time.monotonic() + 5)
+        assert writer.wait(WallClock(), time.monotonic() + HANG)
         assert writer.errno == errno.EINTR
 
 
@@ -234,7 +234,7 @@ def test_two_hosts_share_no_fate(root: Path, tmp_path: Path) -> None:
         two.writers.close()
         assert writer.pending
         one.writers.close()
-        _wait_for(lambda: not writer.pending)
+        until(lambda: not writer.pending)
     assert (state(root, 8), state(other, 8)) == ("online\n", "offline")
     os.close(lock)
 

@@ -7,7 +7,6 @@ import os
 import re
 import stat
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -25,6 +24,7 @@ from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.firmware import atags, devicetree
 from hotbank.memory import MIB, MemoryRegion, Range
+from patience import until
 
 HERE = Path(__file__).parent
 RAM = virt.RAM
@@ -122,9 +122,7 @@ def printed(
     os.truncate(bank, size.size)
     tree = devicetree.add_memory(devicetree.set_memory(arm32.base_tree(boot.cpus, folder)), [MemoryRegion(size)])
     with Qemu(arm32.start([(bank, size)], tags_of(tags, boot), tree, boot, folder), folder) as guest:
-        until = time.monotonic() + 120
-        while guest.running and time.monotonic() < until:
-            time.sleep(0.05)
+        until(lambda: not guest.running, "its switching off", pause=0.05)
         log = guest.console_log().replace("\r", "")
     marked = dict(re.findall(r"^@@ (\S+)\n(.*?)^@@ end\n", log, re.DOTALL | re.MULTILINE))
     assert set(marked) == set(commands), log[-3000:]

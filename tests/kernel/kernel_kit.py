@@ -17,6 +17,7 @@ from hotbank.boards_qemu.leftovers import temporary_folder
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.memory import KIB, MIB, Range
 from hotbank.operate import Limits, Outcome
+from patience import HANG
 
 HOLDER = Path(__file__).with_name("guest_holder.py")
 LIMITS = Limits(total=240.0, block=120.0)  # an emulated CPU on a busy host is slow
@@ -58,7 +59,7 @@ class Holder:
     def ask(self, command: str) -> dict[str, int]:
         """One command, one answer."""
         talk = f"echo {command} > /run/holder/in; cat /run/holder/out"
-        answer: dict[str, int] = json.loads(self._runner.run(talk, timeout=180))
+        answer: dict[str, int] = json.loads(self._runner.run(talk, timeout=HANG))
         return answer
 
     def where(self, span: Range) -> dict[str, int]:
@@ -76,7 +77,7 @@ class Holder:
     def end(self) -> None:
         """Let go of everything."""
         self.ask("end")
-        self._job.wait(30)
+        self._job.wait(HANG)
 
     def __enter__(self) -> Holder:
         return self
@@ -84,7 +85,7 @@ class Holder:
     def __exit__(self, *_: object) -> None:
         if self._job.running:
             self._job.kill()
-            self._job.wait(30)
+            self._job.wait(HANG)
         self._runner.run("rm -f /tmp/held /mnt/held")
 
 

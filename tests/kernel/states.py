@@ -29,6 +29,7 @@ from hotbank.operate.look import surveys_of
 from hotbank.operate.targets import resolve
 from hotbank.operate.verdict import Verdict, verdict
 from kernel.kernel_kit import guest, span_of
+from patience import HANG
 
 BOARD = Path(__file__).parent / "arm64" / "verdicts.toml"
 LOAD = Path(__file__).with_name("guest_load.py")
@@ -131,7 +132,7 @@ class _Round:
                     break
         finally:
             load.kill()
-            load.wait(60)
+            load.wait(HANG)
             self.machine.runner.run(
                 "rm -rf /tmp/load /tmp/inodes /mnt/load /run/load; echo 3 > /proc/sys/vm/drop_caches"
             )
@@ -158,7 +159,7 @@ class _Round:
     def _start(self, words: list[str]) -> GuestJob:
         runner = self.machine.runner
         job = runner.start(f"exec python3 -S /opt/load.py {' '.join(words)}")
-        runner.run("until [ -e /run/load ]; do sleep 0.1; done", timeout=300)
+        runner.run("until [ -e /run/load ]; do sleep 0.1; done", timeout=HANG)
         pages = self.machine.snapshot().block_size // 4096
         found: dict[str, list[int]] = json.loads(runner.run("cat /run/load"))
         self.pinned = {pfn // pages for pfn in found["pinned"]}
@@ -238,7 +239,7 @@ class _Round:
         """The bare write, which nothing but a signal ends. The OOM killer finds its victim in the load."""
         write = f"echo offline > /sys/devices/system/memory/memory{number}/state"
         job = self.machine.runner.start(f"dmesg -c > /dev/null; timeout -s KILL {RATELIMIT:g} sh -c '{write}'")
-        result = job.wait(300)
+        result = job.wait(HANG)
         if result.status == 0:
             return None
         number_of = errno.EBUSY if "busy" in result.out else errno.EINTR

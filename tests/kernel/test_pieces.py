@@ -35,6 +35,7 @@ from hotbank.errors import BoardError, FormatError, MachineError, SwitchError
 from hotbank.firmware import devicetree, fdt
 from hotbank.machine import Machine
 from hotbank.memory import MIB, Power, Range
+from patience import HANG
 
 SMALL = Path(__file__).parent / "arm64" / "small.toml"
 
@@ -365,7 +366,7 @@ def test_a_runner_runs_side_by_side_and_kills() -> None:
         sleeping = runner.start("sleep 60 & sleep 60")
         assert runner.run("cat", input="over there\n") == "over there\n"
         sleeping.kill()
-        assert sleeping.wait(10).status == -9
+        assert sleeping.wait(HANG).status == -9
         with pytest.raises(MachineError, match="ended with 3: no"):
             runner.run("echo no; exit 3")
         runner.close()

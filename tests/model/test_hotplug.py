@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import threading
-import time
 
 import pytest
 
@@ -16,6 +15,7 @@ from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Zone
 from hotbank.model import Model, WallClock
 from hotbank.model.hotplug import GOING_OFFLINE, GOING_ONLINE
 from model.small_boards import FOREVER, HIGH, LOW, errno_of, small_board, small_model
+from patience import HANG, ended, until
 
 
 def state(model: Model, number: int) -> BlockState:
@@ -439,7 +439,7 @@ def test_others_can_look_and_interrupt_while_an_offline_loops() -> None:
     block = next(n for n in HIGH if model.place(pid, n))
     model.pin(pid, model.place(pid, block)[0])
     answers: list[int] = []
-    deadline = model.clock.now() + 30.0
+    deadline = model.clock.now() + HANG
 
     def offline() -> None:
         with pytest.raises(KernelError) as caught:
@@ -448,13 +448,11 @@ def test_others_can_look_and_interrupt_while_an_offline_loops() -> None:
 
     worker = threading.Thread(target=offline)
     worker.start()
-    time.sleep(0.1)
-    start = time.perf_counter()
-    assert state(model, block) is BlockState.GOING_OFFLINE
+    until(lambda: state(model, block) is BlockState.GOING_OFFLINE)
     model.survey(block)
-    assert time.perf_counter() - start < 1.0
+    assert state(model, block) is BlockState.GOING_OFFLINE
     model.interrupt(block, deadline)
-    worker.join(5.0)
+    ended(worker)
     assert answers == [errno.EINTR]
     model.validate()
 

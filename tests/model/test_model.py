@@ -19,6 +19,7 @@ from hotbank.memory import BlockState, Kind, Online, Power, Zone
 from hotbank.model import Model, SimClock, WallClock
 from hotbank.model.frames import MigrateType
 from model.small_boards import FOREVER, HIGH, LOW, small_board, small_model
+from patience import HANG
 
 EXPECTED = {errno.EBUSY, errno.EINVAL, errno.EINTR, errno.ENOMEM, errno.EEXIST, errno.ENOENT, errno.ESRCH}
 
@@ -428,7 +429,7 @@ def test_a_workload_on_wall_time() -> None:
     model = Model.boot(small_board(), clock=WallClock())
     workload = Workload(model, 4, pages=2000).fill().start(0.001)
     for number in HIGH:
-        model.offline(number, model.clock.now() + 30)
+        model.offline(number, model.clock.now() + HANG)
     workload.stop()
     steps = workload.steps
     time.sleep(0.02)

@@ -17,6 +17,7 @@ import pytest
 from hotbank.machine import Machine
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen
+from patience import ended
 
 MEMORY = "sys/devices/system/memory"
 needs_fuse = pytest.mark.skipif(
@@ -41,7 +42,6 @@ def mounted(machine: Machine) -> Iterator[Path]:
             yield folder
         finally:
             process.terminate()
-            process.communicate(timeout=10)
+            process.communicate()
             owner.stop()
-            thread.join(5)
-    assert not thread.is_alive()
+            ended(thread)

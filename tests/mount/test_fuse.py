@@ -29,6 +29,7 @@ from hotbank.memory import BlockState, Kind, Power
 from hotbank.model import Model, WallClock
 from kernel.kernel_source import from_source
 from mount.mounts import MEMORY, mounted, needs_fuse
+from patience import HANG, promised, until
 
 pytestmark = [pytest.mark.referee, needs_fuse]
 ZERO = Path(__file__).with_name("zero.toml")
@@ -45,9 +46,7 @@ class Mounted:
         """A shell script with the model's /sys; what it said on both outputs, and its status."""
         script = f"mount --bind {self.folder}/sys /sys && exec sh -c '{script}'"
         argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
-        done = subprocess.run(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False
-        )
+        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         return done.stdout, done.returncode
 
     def states(self) -> str:
@@ -216,13 +215,11 @@ def test_a_signal_reaches_the_machine(own: Mounted) -> None:
     """A shell that is killed while it writes leaves the kernel soon, and the block is back; reads went on meanwhile."""
     block = _pin(own.model)
     shell = subprocess.Popen(["sh", "-c", f"echo offline > {own.path(block)}"])
-    until = time.monotonic() + 5
-    while own.path(block).read_text() != "going-offline\n":
-        assert time.monotonic() < until
+    until(lambda: own.path(block).read_text() == "going-offline\n")
     shell.kill()
     began = time.monotonic()
-    assert shell.wait(5) == -signal.SIGKILL
-    assert time.monotonic() - began < 1
+    assert shell.wait() == -signal.SIGKILL
+    assert time.monotonic() - began < promised(1)
     assert own.path(block).read_text() == "online\n"
     own.model.validate()
 
@@ -251,14 +248,14 @@ def test_deadlines_and_interruptions_of_a_host_on_a_mounted_model(own: Mounted) 
     began = time.monotonic()
     with pytest.raises(KernelError, match="EINTR"):
         host.offline(block, host.clock.now() + 0.5)
-    assert 0.5 <= time.monotonic() - began < 1.5
+    assert 0.5 <= time.monotonic() - began < 0.5 + promised(1)
     assert own.path(block).read_text() == "online\n"
-    deadline = host.clock.now() + 30
+    deadline = host.clock.now() + HANG
     threading.Timer(0.3, host.interrupt, (block, deadline)).start()
     began = time.monotonic()
     with pytest.raises(KernelError, match="EINTR"):
         host.offline(block, deadline)
-    assert time.monotonic() - began < 1.3
+    assert time.monotonic() - began < 0.3 + promised(1)
     assert own.path(block).read_text() == "online\n"
 
 
@@ -274,10 +271,7 @@ def test_stalled_writeback_is_pending_until_the_model_lets_go(own: Mounted) -> N
     assert caught.value.code is Code.CANCEL_PENDING
     assert host.snapshot().pending == block
     model.end_writeback("disk")
-    until = time.monotonic() + 5
-    while host.snapshot().pending is not None:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    until(lambda: host.snapshot().pending is None)
     assert own.path(block).read_text() == "online\n"
 
 
@@ -288,12 +282,12 @@ def test_an_interruption_is_answered_within_a_second_also_under_stalled_writebac
     model.stall_writeback("disk", 5000)
     surveys = {n: model.survey(n) for n in (4, 5, 6, 7)}
     block = max(surveys, key=lambda n: surveys[n].kinds.get(Kind.FILE, 0))
-    deadline = host.clock.now() + 60
+    deadline = host.clock.now() + HANG
     threading.Timer(0.5, host.interrupt, (block, deadline)).start()
     began = time.monotonic()
     with pytest.raises(CancelPending, match="interrupted and the kernel has not let go"):
         host.offline(block, deadline)
-    assert 0.5 <= time.monotonic() - began < 1.7
+    assert 0.5 <= time.monotonic() - began < 0.5 + promised(1)
     model.end_writeback("disk")
 
 
@@ -305,9 +299,9 @@ def test_unmounting_ends_it(tmp_path: Path) -> None:
     with pytest.raises(PermissionError):
         (tmp_path / MEMORY / "memory4/state").write_text("offline")
     subprocess.run(["umount", str(tmp_path)], check=True)
-    process.communicate(timeout=5)
+    process.communicate()
     assert process.returncode == 0
-    missing = subprocess.run([*argv[:-1], "/nowhere"], capture_output=True, text=True, timeout=20, check=False)
+    missing = subprocess.run([*argv[:-1], "/nowhere"], capture_output=True, text=True, check=False)
     assert missing.returncode == 1
     assert "/nowhere is no folder" in missing.stderr
 
@@ -324,6 +318,6 @@ def test_its_ends_are_no_errors(tmp_path: Path, how: str) -> None:
         subprocess.run(["umount", str(tmp_path)], check=True)
     else:
         process.send_signal(signal.Signals[how])
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate()
     assert (process.returncode, said) == (0, b"")
     assert not os.path.ismount(tmp_path)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -161,12 +160,12 @@ def _busy_block(dice: random.Random, number: int, pages: int) -> Survey:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("room", [None, 0, 3000 * 8192])
-def test_eight_thousand_blocks_take_seconds(room: int | None) -> None:
+@pytest.mark.parametrize(("room", "steps"), [(None, 20_000), (0, 800_000), (3000 * 8192, 3_000_000)])
+def test_eight_thousand_blocks_take_seconds(room: int | None, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million steps are a second or two; without enough of them the choice would not be proven."""
+    monkeypatch.setattr(choice, "EFFORT", steps)
     snapshot, surveys = host(8192, 1, room=room)
-    begun = time.process_time()
     found = choose(snapshot, surveys, 4096 * snapshot.block_size)
-    assert time.process_time() - begun < 10
     cheapest = sum(sorted(s.to_move for s in surveys.values())[:4096])
     if room is None:
         assert found.plan.pages == found.at_least == cheapest

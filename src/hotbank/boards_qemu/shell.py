@@ -81,7 +81,7 @@ class Runner:
             self._stream.sendall(json.dumps(request).encode() + b"\n")
         return job
 
-    def run(self, text: str, *, input: str = "", timeout: float = 60.0) -> str:
+    def run(self, text: str, *, input: str = "", timeout: float = 300.0) -> str:
         """Run a shell command to its end and return what it printed. Raises MachineError when it fails."""
         result = self.start(text, input=input).wait(timeout)
         if result.status != 0:

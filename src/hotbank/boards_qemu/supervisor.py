@@ -39,7 +39,7 @@ from hotbank.memory import Online, Power
 from hotbank.remote import Remote, SocketStream
 from hotbank.routes import route
 
-PATIENCE = 60.0  # seconds for a boot, and for an agent to be back
+PATIENCE = 300.0  # seconds for a boot, and for an agent to be back: 10 on an idle host, minutes on a busy one
 _PLUG_LIMIT, _POLL = 60.0, 0.02  # seconds
 
 

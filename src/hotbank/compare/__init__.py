@@ -41,7 +41,7 @@ __all__ = ["ROWS", "Chooser", "Pair", "Report", "Step", "check_sight", "compare"
 
 SCHEMA = 1
 MOST_RACES = 0.03  # of all operations: more than that explain nothing
-_PATIENCE = 60.0  # seconds for an evacuation that should end
+_PATIENCE = 300.0  # seconds for an evacuation that should end
 _SIMULATED = 10.0  # seconds of the model's time, in which it moves more than any block holds
 _SHORT = 3.0  # seconds for one that the model says would go on for ever
 _WORN_AFTER = 40  # operations with kernel memory in a bank, before the machine is booted anew

@@ -19,7 +19,7 @@ from hotbank.model import Model
 from kernel.arm32_guests import booted, complaints
 from kernel.kernel_kit import HOLDER, Holder, add, guest_memory, intact, remove, span_of
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.kernel
 
 READER = Path(__file__).with_name("guest_reader.py")
 CYCLES = 20

@@ -18,7 +18,7 @@ from kernel.arm32.test_banks import READER, reading
 from kernel.arm32_guests import booted
 from kernel.kernel_kit import remove, span_of
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 WALK = "\tlist_for_each_entry(page, &pgds, lru)\n\t\twrite_entries(page_address(page), change);\n"
 

@@ -16,7 +16,7 @@ from hotbank.zones import iomem, predict
 from kernel.arm32.test_zones import spans, zones_of
 from kernel.arm32_guests import RAM, mib, printed
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.kernel
 
 WORDS = 'quiet name="two words" hotbank.test=1'
 SERIAL = 0x0123_4567_89AB_CDEF

@@ -14,7 +14,7 @@ from kernel.arm32.test_banks import READER, reading
 from kernel.arm32_guests import booted, complaints
 from kernel.kernel_kit import HOLDER, Holder, add, guest_memory, intact, remove, span_of
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.kernel
 
 BOARD = Path(__file__).with_name("mixed.toml")
 

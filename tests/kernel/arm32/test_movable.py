@@ -17,8 +17,9 @@ from hotbank.memory import KernelState, Kind, Online, Power
 from hotbank.model import Model, capture
 from kernel.arm32_guests import booted, complaints, mib
 from kernel.kernel_kit import HOLDER, Holder, add, remove
+from patience import HANG
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.kernel
 
 BOARD = "arm-2009"
 INODES = 40_000
@@ -81,13 +82,13 @@ def make_inodes(machine: QemuMachine) -> None:
     machine.runner.run("mount -t tmpfs -o nr_inodes=0 inodes /mnt")
     with Holder(machine, anon=260):
         each = f'python3 -S -c \'for n in range({INODES}): open(f"/mnt/{{n}}", "x").close()\''
-        machine.runner.run(each, timeout=180)
+        machine.runner.run(each, timeout=HANG)
     assert inodes(machine) == INODES
 
 
 def inodes(machine: QemuMachine) -> int:
     """Files on /mnt."""
-    return int(machine.runner.run("ls /mnt | wc -l", timeout=120))
+    return int(machine.runner.run("ls /mnt | wc -l", timeout=HANG))
 
 
 def blocks(machine: QemuMachine) -> range:

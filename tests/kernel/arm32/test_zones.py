@@ -14,7 +14,7 @@ from hotbank.memory import MIB
 from hotbank.zones import Layout, predict
 from kernel.arm32_guests import mib, printed
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.kernel
 
 BLOCK = 64 * MIB
 

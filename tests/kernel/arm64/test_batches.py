@@ -13,7 +13,7 @@ from hotbank.boards_qemu.supervisor import QemuMachine
 from kernel.guest_batches import FEW
 from kernel.kernel_kit import Holder, add, complaints, guest
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.kernel
 
 BOARD = str(Path(__file__).with_name("small.toml"))
 PROGRAM = Path(__file__).parents[1] / "guest_batches.py"

@@ -12,7 +12,7 @@ import pytest
 from hotbank.boards_qemu import Wanted
 from hotbank.compare import ROWS, Report, compare
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.kernel
 
 BOARDS = Path(__file__).parent / "compare"
 OPERATIONS = 167

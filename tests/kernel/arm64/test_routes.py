@@ -15,7 +15,7 @@ from hotbank.errors import Code
 from hotbank.memory import KIB, MIB, KernelState, Power, Range, Zone
 from kernel.kernel_kit import Holder, add, complaints, guest, intact, remove, span_of
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.kernel
 
 ROUTES = {
     "driver, 6.12": Wanted("virt-arm64"),

@@ -17,7 +17,7 @@ from hotbank.memory import KernelState, Online, Power
 from hotbank.model import Model
 from kernel.kernel_kit import LIMITS, Holder, complaints, guest, intact, span_of
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.kernel
 
 SMALL = Path(__file__).with_name("small.toml")
 Seen = tuple[object, ...]

@@ -22,7 +22,7 @@ from hotbank.memory import MIB, KernelState, Power, Zone
 from hotbank.operate import Event, Outcome
 from kernel.kernel_kit import LIMITS, Holder, complaints, guest, intact
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.kernel
 
 BOARD = str(Path(__file__).with_name("pair.toml"))
 BANKS = ("high", "top")  # one domain, one line

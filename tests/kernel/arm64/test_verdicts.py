@@ -43,7 +43,6 @@ def found() -> list[Trial]:
     return found
 
 
-@pytest.mark.timeout(1800)
 def test_verdicts_come_true(found: list[Trial]) -> None:
     judge(found)
 
@@ -86,7 +85,6 @@ def _kernel_zones_stay(snapshot: Snapshot, surveys: dict[int, Survey], target: T
 BREACHES = (_no_pins, _anything_moves, _room_without_end, _kernel_zones_stay)
 
 
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("breach", BREACHES, ids=lambda b: b.__name__.strip("_"))
 def test_a_wrong_verdict_is_noticed(breach: Callable[..., Verdict], found: list[Trial]) -> None:
     """Judged by those attempts alone on which it says something else, however few chance has made."""
