@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from hotbank.errors import KernelError as KernelError
     from hotbank.errors import MachineError as MachineError
     from hotbank.errors import Refusal as Refusal
+    from hotbank.host import Host as Host
     from hotbank.machine import Machine as Machine
     from hotbank.machine import Reading as Reading
     from hotbank.machine import Snapshot as Snapshot
     from hotbank.machine import Survey as Survey
     from hotbank.memory import Power as Power
     from hotbank.memory import Range as Range
+    from hotbank.model import Model as Model
     from hotbank.operate import Event as Event
     from hotbank.operate import Limits as Limits
     from hotbank.operate import Outcome as Outcome
@@ -41,8 +43,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "board": ("Board",),
     "errors": ("Code", "HotbankError", "KernelError", "MachineError", "Refusal"),
+    "host": ("Host",),
     "machine": ("Machine", "Reading", "Snapshot", "Survey"),
     "memory": ("Power", "Range"),
+    "model": ("Model",),
     "operate": ("Event", "Limits", "Outcome", "Plan", "Verdict"),
     "session": ("Session", "connect"),
 }
@@ -52,11 +56,13 @@ __all__ = [
     "Board",
     "Code",
     "Event",
+    "Host",
     "HotbankError",
     "KernelError",
     "Limits",
     "Machine",
     "MachineError",
+    "Model",
     "Outcome",
     "Plan",
     "Power",

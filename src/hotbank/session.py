@@ -37,8 +37,8 @@ from hotbank.serve.protocol import News
 _ASK_EVERY = 0.25  # seconds of wall time
 
 
-def connect(where: str | None = None, *, change: bool = False) -> Session:
-    """The machine at ``host``, ``model:BOARD``, ``model:CAPTURE``, ``ssh:HOST`` or ``unix:PATH``.
+def connect(where: str | Machine | None = None, *, change: bool = False) -> Session:
+    """The machine at ``host``, ``model:BOARD``, ``model:CAPTURE``, ``ssh:HOST`` or ``unix:PATH``; or that machine.
 
     Nothing said: the machine of ``hotbank up``; where none is up this host, for reading only. ``change``: to change it
     too. Raises MachineError when it does not answer, Refusal(NO_MACHINE) when nothing was said and nothing is up that
@@ -46,6 +46,8 @@ def connect(where: str | None = None, *, change: bool = False) -> Session:
     """
     if not where:
         return _current(change)
+    if not isinstance(where, str):
+        return _own(where, change)
     kind, _, rest = where.partition(":")
     if where == "host":
         return _host(change)
@@ -84,9 +86,19 @@ def _host(change: bool) -> Session:
 def _model(name: str, change: bool) -> Session:
     """A fresh model: of a board, or in the state of a machine that was captured. To change, this process owns it."""
     path = boards.find(name)
-    model = Model.restore(capture.load(path)) if capture.is_capture(path) else Model.boot(boards.load(path))
-    remote = local.attached(Owner(model))
-    return Session(remote if change else model, remote, change=change)
+    captured = capture.is_capture(path)
+    return _own(Model.restore(capture.load(path)) if captured else Model.boot(boards.load(path)), change)
+
+
+def _own(machine: Machine, change: bool) -> Session:
+    """A machine that this process has at hand, and owns as long as the session lasts."""
+    from hotbank.host import Host
+
+    owner = Owner(machine)
+    if isinstance(machine, Host) and machine.tree.running:
+        owner = local.owner_of(machine)  # whose journal is one, whoever asks
+    remote = local.attached(owner)
+    return Session(remote if change else machine, remote, change=change)
 
 
 class Session:

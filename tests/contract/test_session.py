@@ -277,3 +277,15 @@ def test_recover_says_who_goes_on(
     first, *_, last = capsys.readouterr().err.splitlines()
     assert first.endswith(says)
     assert last == "hotbank: INTERRUPTED: interrupted"
+
+
+def test_a_machine_at_hand_is_owned_as_long_as_the_session_lasts() -> None:
+    model = Model.boot(board.load("arm-2009"), backend="reference", seed=1)
+    with connect(model) as looking:
+        assert looking.machine is model
+    with connect(model, change=True) as machine:
+        assert machine.machine is not model
+        assert machine.remove("high").code is Code.OK
+    bank = model.snapshot().bank("high")
+    assert bank is not None
+    assert bank.kernel is KernelState.ABSENT
