@@ -23,7 +23,7 @@ HIGH_ZONES = frozenset({Zone.HIGHMEM, Zone.MOVABLE})
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """What one block takes along, and from which zone and node; None: unknown.
+    """What one block of ``pages`` pages takes along, and from which zone and node; None: unknown.
 
     ``to_move``: pages that migration carries. ``must_fit``: those that need a place elsewhere; clean page cache needs
     none, for where there is no room it is dropped. ``free`` and ``clean``: what its zone loses of its free pages and of
@@ -32,6 +32,7 @@ class Leaving:
 
     zone: str | None
     node: int | None = None
+    pages: int = 0
     to_move: int = 0
     must_fit: int = 0
     free: int = 0
@@ -43,12 +44,14 @@ class Leaving:
         is here, where that would make room, and all of it is in what the zone loses."""
         must_fit = survey.to_move - (survey.clean or 0)
         clean = survey.clean if survey.clean is not None else survey.kinds.get(Kind.FILE, 0)
-        return cls(block.zone, block.node, survey.to_move, must_fit, survey.kinds.get(Kind.FREE, 0), clean)
+        pages, free = sum(survey.kinds.values()), survey.kinds.get(Kind.FREE, 0)
+        return cls(block.zone, block.node, pages, survey.to_move, must_fit, free, clean)
 
-    @classmethod
-    def whole(cls, block: Block, pages: int) -> Leaving:
-        """A block of ``pages`` pages that nobody has looked at: all of them need a place, or are free and lost."""
-        return cls(block.zone, block.node, pages, pages)
+    @property
+    def whole(self) -> Leaving:
+        """The same block as if nobody had looked at it: each of its pages may need a place, which is never less than
+        what they do need and what its zone loses of its free ones."""
+        return Leaving(self.zone, self.node, self.pages, self.pages, self.pages)
 
     def lies_in(self, zone: ZoneInfo) -> bool:
         """True if the block is in the zone, as far as its node is known."""

@@ -22,9 +22,10 @@ from pathlib import Path
 from hotbank.boards_qemu import Wanted
 from hotbank.boards_qemu.shell import GuestJob
 from hotbank.boards_qemu.supervisor import QemuMachine
-from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError
+from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError, Refusal
 from hotbank.machine import Snapshot, Survey
 from hotbank.memory import BlockState, Online, Zone
+from hotbank.operate.capacity import spare_for
 from hotbank.operate.look import surveys_of
 from hotbank.operate.targets import resolve
 from hotbank.operate.verdict import Verdict, verdict
@@ -192,9 +193,11 @@ class _Round:
 
         A block with a page that is known to be pinned gets little time; it would take it all.
         """
-        error = self._offline(number, PATIENCE if number in self.pinned else GREAT_PATIENCE)
-        begun = error is None or error.errno != errno.ENOMEM
-        if not begun:
+        kept = self._spare(number)
+        begun = kept is not None
+        if kept is not None:
+            error = self._offline(number, PATIENCE if number in self.pinned else GREAT_PATIENCE, kept)
+        else:
             error = self._offline_without_hotbank(number)
         if self._struck():
             return Code.NO_CAPACITY, begun, "the OOM killer struck"
@@ -209,9 +212,11 @@ class _Round:
         """True if the OOM killer has struck in this round."""
         return self.full and oom_kills(self.machine) > self.kills
 
-    def _reason(self, error: KernelError, number: int) -> Code:
+    def _reason(self, error: KernelError | Refusal, number: int) -> Code:
         """The reason code of a refusal. At the deadline the kernel's log tells a pin from want of room; a page that is
         known to be pinned would stay if there were room."""
+        if isinstance(error, Refusal):
+            return error.code
         if error.errno == errno.EBUSY:
             return Code.UNMOVABLE
         assert error.errno == errno.EINTR, error
@@ -222,9 +227,18 @@ class _Round:
             return Code.DEADLINE
         return Code.NO_CAPACITY if int(failures[-1]) == -errno.ENOMEM else Code.PINNED
 
-    def _offline(self, number: int, seconds: float) -> KernelError | None:
+    def _spare(self, number: int) -> int | None:
+        """What a transaction would have the machine keep; None where it would not begin."""
         try:
-            self.machine.offline(number, self.machine.clock.now() + seconds)
+            return spare_for(self.machine, number)
+        except Refusal:
+            return None
+
+    def _offline(self, number: int, seconds: float, kept: int) -> KernelError | Refusal | None:
+        try:
+            self.machine.offline(number, self.machine.clock.now() + seconds, spare=kept)
+        except Refusal as e:
+            return e
         except KernelError as e:
             return self._settled(number, e) if isinstance(e, CancelPending) else e
         return None

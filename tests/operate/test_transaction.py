@@ -14,7 +14,7 @@ from hotbank.errors import Code, KernelError, Refusal
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate import Event, Limits, MemoryJournal, Outcome
 from hotbank.operate.rollback import Rollback
-from hotbank.testing import SPARE, ScriptedMachine, Watched, places, raising, switch_error
+from hotbank.testing import PAGES, SPARE, ScriptedMachine, Watched, places, raising, switch_error
 
 T = TypeVar("T")
 
@@ -362,6 +362,26 @@ def test_an_offline_that_has_lost_its_room_since_the_plan_is_not_begun() -> None
     assert "memory23 was not begun: 100 pages have to move" in outcome.fact
     assert (len(machine.spared), places(machine)) == (3, before)
     assert operate.remove(watched, "high", force=True).exit == 0
+
+
+def test_a_block_that_was_filled_since_the_plan_is_looked_at_again() -> None:
+    """It was empty then, and what moved into it must find room now."""
+    machine = ScriptedMachine(free=100)
+    for number in range(20, 24):
+        machine.slots[number].pages = 0
+    watched = Watched(machine)
+    watched.fail("offline", 2, lambda: setattr(machine.slots[23], "pages", 101))
+    outcome = operate.remove(watched, "high")
+    assert (outcome.code, len(machine.spared)) == (Code.NO_CAPACITY, 3), outcome
+    assert "memory23 was not begun: 101 pages have to move" in outcome.fact
+
+
+def test_a_block_whose_pages_can_not_be_seen_may_be_full() -> None:
+    for free, code in ((PAGES - 1, Code.NO_CAPACITY), (PAGES, Code.OK)):
+        machine = ScriptedMachine(free=free)
+        for number in range(20, 24):
+            machine.slots[number].pages, machine.slots[number].unknown = PAGES, ("kinds", "pins")
+        assert operate.remove(machine, "memory20").code is code
 
 
 def test_a_bank_that_is_not_movable_is_refused() -> None:

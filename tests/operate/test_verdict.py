@@ -75,6 +75,14 @@ def test_holes_come_before_everything() -> None:
     assert operate.explain(machine, "high").code is Code.HOLES
 
 
+def test_the_zone_that_may_give_unmovable_pages_is_named_where_there_are_two() -> None:
+    machine = ScriptedMachine()
+    machine.slots[21].zone = "Normal"
+    fact = operate.explain(machine, "high").fact
+    assert fact.endswith("; zone Normal may give it pages that can't move at any time"), fact
+    assert "may give" not in operate.explain(ScriptedMachine(), "high").fact
+
+
 def test_a_block_that_spans_zones() -> None:
     machine = ScriptedMachine()
     machine.slots[22].zone = "none"

@@ -148,19 +148,16 @@ class Real:
         return 0
 
     def _set_state(self, block: int, word: str, patience: float) -> int:
-        """By the Machine protocol where it has a word for it, past it where it has none, and for boot memory: the
-        machine does not begin what it finds no room for, and here the kernel has other reasons."""
-        if word == "offline" and self._in_a_bank_that_leaves(block):
+        """By the Machine protocol where it has a word for it, past it where it has none, and where there is no such
+        block, of which the kernel's own word is wanted."""
+        there = self.snapshot().block(block) is not None
+        if there and word == "offline":
             self.machine.offline(block, self.machine.clock.now() + patience)
-        elif word in set(Online):
+        elif there and word in set(Online):
             self.machine.online(block, Online(word))
         else:
             return self._write(f"/{MEMORY}/memory{block}/state", word, patience)
         return 0
-
-    def _in_a_bank_that_leaves(self, block: int) -> bool:
-        board = self.machine.board
-        return any(block in board.blocks(bank) for bank in board.banks if not bank.at_boot)
 
     def _load(self, operation: Operation) -> None:
         if operation.verb is Verb.HOLD:

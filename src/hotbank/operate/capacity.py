@@ -8,30 +8,44 @@ keep, for others use memory up meanwhile.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hotbank import room
 from hotbank.errors import Code, HotbankError, Refusal
-from hotbank.machine import Machine, no_such
+from hotbank.machine import Machine, ZoneInfo, no_such
 from hotbank.operate.reasons import no_room, remedy
-from hotbank.room import Leaving, must_fit
+from hotbank.room import Leaving
 
 
-def leaving_now(machine: Machine, number: int) -> Leaving:
-    """What a block takes along, where no plan has said so. A block that can't be looked at may be full."""
+def spare_for(machine: Machine, number: int, planned: Leaving | None = None) -> int:
+    """Pages that ``Machine.offline`` is to keep free. Raises Refusal(NO_CAPACITY) where there is no room now.
+
+    ``planned``: what the plan found in the block. Others may have filled it since, so it is taken to be full; only
+    where a full block has no room is it looked at again, page by page.
+    """
+    zones = machine.reading().zones
+    leaving = planned.whole if planned is not None and planned.pages else None
+    if leaving is None or not _fits(zones, leaving):
+        leaving = _now(machine, number)
+    if not _fits(zones, leaving):
+        code, words = Code.NO_CAPACITY, no_room(leaving.must_fit, room.room(zones, (leaving,)))
+        raise Refusal(code, f"memory{number} was not begun: {words}", remedy=remedy(code))
+    return room.spare(zones, (leaving,))
+
+
+def _fits(zones: Sequence[ZoneInfo], leaving: Leaving) -> bool:
+    return leaving.must_fit <= room.room(zones, (leaving,))
+
+
+def _now(machine: Machine, number: int) -> Leaving:
+    """What the block takes along, by a look at it now. One whose pages can't be seen may be full."""
     snapshot = machine.snapshot()
     block = snapshot.block(number)
     if block is None:
         raise no_such(snapshot.machine, "block", f"memory{number}")
+    full = Leaving(block.zone, block.node, snapshot.pages_per_block).whole
     try:
-        return Leaving.of(block, machine.survey(number))
+        survey = machine.survey(number)
     except HotbankError:
-        return Leaving.whole(block, snapshot.pages_per_block)
-
-
-def spare_for(machine: Machine, target: str, leaving: Leaving) -> int:
-    """Pages that ``Machine.offline`` is to keep free. Raises Refusal(NO_CAPACITY) where there is no room now."""
-    zones = machine.reading().zones
-    needs, there = must_fit((leaving,)), room.room(zones, (leaving,))
-    if needs > there:
-        code = Code.NO_CAPACITY
-        raise Refusal(code, f"{target} was not begun: {no_room(needs, there)}", remedy=remedy(code))
-    return room.spare(zones, (leaving,))
+        return full
+    return full if "kinds" in survey.unknown else Leaving.of(block, survey)

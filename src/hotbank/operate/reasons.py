@@ -89,8 +89,9 @@ def no_room(needs: int, room: int) -> str:
 
 
 def fits(to_move: int, needs: int, room: int) -> str:
-    """The same where there is room. Clean page cache moves where it can, and is dropped where it can't."""
-    cache = f" ({needs} of them need room, the others are clean cache)" if needs < to_move else ""
+    """The same where there is room. Clean page cache moves while it can and is dropped then, which is said where there
+    is not room for all."""
+    cache = f" ({needs} of them need room, the others are clean cache)" if to_move > room else ""
     return f"{to_move} pages to move{cache}, room for {room}"
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from hotbank.errors import CancelPending, HotbankError
 from hotbank.machine import Block, Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Online, Power, Zone
-from hotbank.operate.capacity import leaving_now, spare_for
+from hotbank.operate.capacity import spare_for
 from hotbank.operate.journal import BankBefore, Before, BlockBefore, DomainBefore, Journaled
 from hotbank.operate.plan import Action
 from hotbank.operate.power import ask, darken, switch_on
@@ -152,7 +152,7 @@ class Rollback:
         deadline = self._machine.clock.now() + self._grace
 
         def offline(machine: Machine) -> None:
-            machine.offline(number, deadline, spare=spare_for(machine, f"memory{number}", leaving_now(machine, number)))
+            machine.offline(number, deadline, spare=spare_for(machine, number))
 
         return self._do(Action.OFFLINE, f"memory{number}", number, offline)
 

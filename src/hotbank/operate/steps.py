@@ -64,7 +64,7 @@ class Steps:
 
     def _offline(self, step: Step) -> Done:
         number = number_of(step)
-        spare = spare_for(self._machine, step.target, step.leaving) if step.leaving and not self.force else 0
+        spare = 0 if self.force else spare_for(self._machine, number, step.leaving)
         with self.journaled(step.action, step.target) as machine:
             machine.offline(number, self.deadline(), spare=spare)
             block = machine.snapshot().block(number)
