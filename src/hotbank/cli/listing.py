@@ -20,7 +20,6 @@ from hotbank.errors import Code
 from hotbank.host import Host
 from hotbank.machine import BankStatus, Block, Machine, Snapshot, Survey
 from hotbank.memory import BlockState, Kind
-from hotbank.operate.look import surveys_of
 from hotbank.operate.reasons import may_go
 from hotbank.operate.targets import Target, bank_target, block_target
 from hotbank.operate.verdict import verdict
@@ -66,10 +65,16 @@ def look(machine: Machine, *, used: bool) -> Listing:
     """The machine's banks and blocks; ``used`` surveys every block that is online."""
     snapshot = machine.snapshot()
     online = [b.number for b in snapshot.blocks if b.state is not BlockState.OFFLINE]
-    surveys = surveys_of(machine, snapshot, online) if used else {n: _not_looked_at(n) for n in online}
+    surveys = _surveys(machine, snapshot, online) if used else {n: _not_looked_at(n) for n in online}
     blocks = {b.number: _row(snapshot, surveys, b, block_target(snapshot, b.number)) for b in snapshot.blocks}
     banks = (_bank_row(snapshot, surveys, bank, blocks) for bank in snapshot.banks)
     return Listing(snapshot, tuple(banks), tuple(blocks.values()))
+
+
+def _surveys(machine: Machine, snapshot: Snapshot, blocks: Sequence[int]) -> Mapping[int, Survey]:
+    from hotbank.operate.look import surveys_of  # without --used nobody looks, and the list starts sooner
+
+    return surveys_of(machine, snapshot, blocks)
 
 
 def _bank_row(

@@ -12,17 +12,30 @@ A target is a bank's name or a block (``memory4``).
 
 from __future__ import annotations
 
-from hotbank.operate.choice import Choice, GivenUp
-from hotbank.operate.journal import BankBefore, Before, BlockBefore, DomainBefore, Entry, Journal, MemoryJournal, Row
-from hotbank.operate.look import explain, plan_add, plan_free, plan_remove
-from hotbank.operate.outcome import Event, Outcome
-from hotbank.operate.plan import Action, Plan, Step
-from hotbank.operate.reasons import remedy
-from hotbank.operate.recovery import recover
-from hotbank.operate.targets import Target, resolve
-from hotbank.operate.transaction import Limits, Transaction
-from hotbank.operate.verbs import add, remove
-from hotbank.operate.verdict import Verdict
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hotbank.operate.choice import Choice, GivenUp
+    from hotbank.operate.journal import (
+        BankBefore,
+        Before,
+        BlockBefore,
+        DomainBefore,
+        Entry,
+        Journal,
+        MemoryJournal,
+        Row,
+    )
+    from hotbank.operate.look import explain, plan_add, plan_free, plan_remove
+    from hotbank.operate.outcome import Event, Outcome
+    from hotbank.operate.plan import Action, Plan, Step
+    from hotbank.operate.reasons import remedy
+    from hotbank.operate.recovery import recover
+    from hotbank.operate.targets import Target, resolve
+    from hotbank.operate.transaction import Limits, Transaction
+    from hotbank.operate.verbs import add, remove
+    from hotbank.operate.verdict import Verdict
 
 __all__ = [
     "Action",
@@ -54,3 +67,27 @@ __all__ = [
     "remove",
     "resolve",
 ]
+
+_HOMES = {
+    "choice": {"Choice", "GivenUp"},
+    "journal": {"BankBefore", "Before", "BlockBefore", "DomainBefore", "Entry", "Journal", "MemoryJournal", "Row"},
+    "look": {"explain", "plan_add", "plan_free", "plan_remove"},
+    "outcome": {"Event", "Outcome"},
+    "plan": {"Action", "Plan", "Step"},
+    "reasons": {"remedy"},
+    "recovery": {"recover"},
+    "targets": {"Target", "resolve"},
+    "transaction": {"Limits", "Transaction"},
+    "verbs": {"add", "remove"},
+    "verdict": {"Verdict"},
+}
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Each name from its file when it is first asked for: a listing needs no transaction."""
+        home = next((file for file, names in _HOMES.items() if name in names), None)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{home}"), name)
