@@ -138,7 +138,7 @@ def stuck_forgotten(patch: pytest.MonkeyPatch) -> None:
         try:
             right(self, bank)
         finally:
-            self._stuck.clear()
+            self._parts.stuck.clear()
 
     patch.setattr(Model, "remove", wrong)
 

@@ -15,11 +15,11 @@ import pytest
 from contract import promises
 from contract.promises import empty, refused, state
 from hotbank import board
-from hotbank.errors import CancelPending, Code, KernelError, Refusal, SwitchError
+from hotbank.errors import CancelPending, Code, KernelError, SwitchError
 from hotbank.host import Host
 from hotbank.load import Workload
 from hotbank.machine import Machine, Snapshot, is_interruptible
-from hotbank.memory import BlockState, Kind, Online, Power
+from hotbank.memory import BlockState, Kind, Power
 from hotbank.model import Model, WallClock
 from hotbank.remote import Remote, SocketStream
 from hotbank.serve.owner import Owner
@@ -121,13 +121,9 @@ def test_a_survey_counts_every_page(machine: Machine) -> None:
     assert snapshot == machine.snapshot()
 
 
-def test_no_such_block(machine: Machine) -> None:
-    with pytest.raises((KernelError, Refusal)):
-        machine.survey(GONE)
-    with pytest.raises((KernelError, Refusal)):
-        machine.online(GONE, Online.MOVABLE)
-    with pytest.raises((KernelError, Refusal)):
-        machine.offline(GONE, machine.clock.now() + 1)
+def test_what_there_is_not_has_one_refusal(machine: Machine) -> None:
+    promises.unknown_names_have_one_refusal(machine)
+    promises.an_unknown_block_has_the_same_refusal(machine, GONE)
 
 
 def test_the_clock_goes_forward(machine: Machine) -> None:
@@ -215,14 +211,15 @@ def test_power(machine: Machine) -> None:
         assert status.power is want
 
 
-def test_an_unknown_domain(machine: Machine) -> None:
-    with pytest.raises((SwitchError, Refusal)):
-        machine.power("nowhere")
-    with pytest.raises((SwitchError, Refusal)):
-        machine.set_power("nowhere", Power.OFF)
+def test_power_stays_while_the_kernel_has_a_block(machine: Machine) -> None:
+    promises.power_stays_under_memory(machine, "ddr-high")
+    bank = promises.bank_of(machine, "high")
+    promises.take_offline(machine, bank.blocks)
+    promises.power_stays_under_memory(machine, "ddr-high")
 
 
 def test_a_switch_that_fails(bench: Bench) -> None:
+    empty(bench.machine, "high")
     empty(bench.machine, "high")
     bench.model.switch_faults["ddr-high"] = "fails"
     with pytest.raises(SwitchError) as caught:

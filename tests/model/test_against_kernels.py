@@ -172,7 +172,7 @@ def stalled_writeback() -> Answer:
     model.write_file("log", 100)
     model.stall_writeback("log")
     frame = model.folios.frame(next(iter(model.folios.writeback)))
-    number = model._geometry.block(frame)
+    number = model.geometry.block(frame)
     return offline(model, number, 40.0, lambda: model.snapshot().pending == number)
 
 

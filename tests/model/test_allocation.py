@@ -94,7 +94,7 @@ def test_a_huge_page_prefers_a_free_one_of_the_pool() -> None:
 
 
 def _lies_in(model: Model, page: object, number: int) -> bool:
-    start, end = model._geometry.frames(number)
+    start, end = model.geometry.frames(number)
     return start <= model.folios.frame(page.handles[0]) < end  # type: ignore[attr-defined]
 
 
@@ -165,11 +165,11 @@ def test_per_cpu_lists_can_be_switched_on_and_off() -> None:
     model.set_per_cpu_lists(64)
     pid = model.spawn("app", anon_pages=1000)
     model.shrink(pid, 500)
-    assert 0 < len(model.allocator.lists) <= 64 * 3 * 2
+    assert 0 < len(model.allocator.pcp) <= 64 * 3 * 2
     model.validate()
-    assert model.free() + len(model.allocator.lists) == off - 500 - len(model.tasks.process(pid).tables)
+    assert model.free() + len(model.allocator.pcp) == off - 500 - len(model.tasks.process(pid).tables)
     model.set_per_cpu_lists(0)
-    assert len(model.allocator.lists) == 0
+    assert len(model.allocator.pcp) == 0
     model.exit(pid)
     assert model.free() == off
     model.validate()
@@ -181,7 +181,7 @@ def test_listed_pages_are_free_to_whom_sees_that_nobody_refers_to_them() -> None
     model.exit(model.spawn("app", anon_pages=100))
     seen = [model.survey(number) for number in HIGH]
     assert all(survey.blocked == 0 and not survey.kinds.get(Kind.UNKNOWN) for survey in seen)
-    model.kcore = False
+    model.view.kcore = False
     assert sum(model.survey(number).kinds.get(Kind.UNKNOWN, 0) for number in HIGH) > 0
 
 
@@ -200,7 +200,7 @@ def test_lists_are_drained_before_memory_is_said_to_be_out() -> None:
     model = small_model()
     model.set_per_cpu_lists(512)
     model.exit(model.spawn("app", anon_pages=900))
-    listed = len(model.allocator.lists)
+    listed = len(model.allocator.pcp)
     assert listed > 0
     gfp, room = GFP_HIGHUSER_MOVABLE, model.free() + listed
     with pytest.raises(OutOfMemoryError) as caught:
@@ -263,12 +263,12 @@ def test_a_drivers_removal_takes_all_blocks_or_none() -> None:
     model.hotplug.notifiers.append(lambda action, block: errno.EACCES if block == HIGH[2] and "off" in action else 0)
     before = [(b.number, b.state, b.valid_zones) for b in model.snapshot().blocks]
     with pytest.raises(KernelError) as caught:
-        model.offline_and_remove("high", FOREVER)
+        model.hotplug.offline_and_remove(HIGH, FOREVER)
     assert caught.value.errno == errno.EACCES
     assert [(b.number, b.state, b.valid_zones) for b in model.snapshot().blocks] == before
     model.validate()
     model.hotplug.notifiers.clear()
-    model.offline_and_remove("high", model.clock.now() + FOREVER)
+    model.hotplug.offline_and_remove(HIGH, model.clock.now() + FOREVER)
     bank = model.snapshot().bank("high")
     assert bank is not None
     assert bank.kernel is KernelState.ABSENT

@@ -11,6 +11,7 @@ import pytest
 
 from counted import lines
 from hotbank import board, zones
+from hotbank.board import Board
 from hotbank.errors import FormatError, HotbankError, KernelError, Refusal
 from hotbank.firmware import describe, memory_map
 from hotbank.memory import GIB, Kind, MemoryMap, MemoryRegion, Range, Zone
@@ -30,7 +31,13 @@ FOREVER = 3600.0
 
 def boot(name: str) -> Model:
     case = captured.load(name)
-    return Model.from_description(case.dtb, case.cmdline, block_size=case.block_size, kernel=case.kernel)
+    return boot_of(case, case.cmdline or "")
+
+
+def boot_of(case: captured.Captured, cmdline: str) -> Model:
+    """A kernel on that description, with another command line."""
+    bare = Board("captured", "arm64", 4096, case.block_size)
+    return Model.boot(bare, description=case.dtb, cmdline=cmdline, kernel=case.kernel)
 
 
 def zoneinfo(name: str) -> dict[tuple[int, str], dict[str, int]]:
@@ -226,9 +233,9 @@ def test_a_kernel_that_does_not_fit_is_refused() -> None:
 
 def test_cma_area_from_the_command_line() -> None:
     case = captured.load("6.12.95/plain-1g")
-    model = Model.from_description(case.dtb, "cma=32M", block_size=case.block_size)
+    model = boot_of(case, "cma=32M")
     assert [z.cma_free for z in model.snapshot().zones] == [8192]
-    none = Model.from_description(case.dtb, "cma=0", block_size=case.block_size)
+    none = boot_of(case, "cma=0")
     assert [z.cma_free for z in none.snapshot().zones] == [0]
 
 

@@ -201,8 +201,8 @@ def put_slab_into_movable(model: Model) -> None:
     cache.pages += model.folios.create(frames, cache.holder)
 
 
-def power_off(model: Model) -> None:
-    model.set_power("dram", Power.OFF)
+def power_off_below_the_interlock(model: Model) -> None:
+    model._turn("dram", Power.OFF)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def power_off(model: Model) -> None:
         shrink_a_zone,
         misstate_a_block,
         put_slab_into_movable,
-        power_off,
+        power_off_below_the_interlock,
     ],
 )
 def test_validate_catches(breach: Callable[[Model], None]) -> None:

@@ -41,7 +41,7 @@ def cycle(times: int, *, check_every: int) -> None:
 def quiet(model: Model) -> None:
     """End all that the workload began, so that what is left in use is what the boot took."""
     model.clock.sleep(60)  # short pins end
-    model.kernel_free("driver")
+    model.kernel_free("a driver")
     for pid in list(model.tasks.processes):
         model.exit(pid)
     for name in list(model.tasks.files):

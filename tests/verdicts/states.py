@@ -103,7 +103,7 @@ def _boot(dice: random.Random, blind: bool) -> Model:
 
 def _plug(model: Model, dice: random.Random) -> None:
     """The bank that arm64 may lose, in Movable or, as by a careless udev rule, in a kernel zone."""
-    model.auto_online = "offline"
+    model.set_auto_online("offline")
     model.add("high")
     how = dice.choice([Online.MOVABLE, Online.MOVABLE, Online.KERNEL])
     for block in model.snapshot().blocks:

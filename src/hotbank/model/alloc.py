@@ -37,7 +37,6 @@ class Gfp:
 
 GFP_KERNEL = Gfp(MigrateType.UNMOVABLE, Zone.NORMAL)
 GFP_RECLAIMABLE = Gfp(MigrateType.RECLAIMABLE, Zone.NORMAL)
-GFP_HIGHUSER = Gfp(MigrateType.UNMOVABLE, Zone.HIGHMEM)
 GFP_HIGHUSER_MOVABLE = Gfp(MigrateType.MOVABLE, Zone.MOVABLE)
 GFP_MEMMAP = Gfp(MigrateType.UNMOVABLE, Zone.NORMAL, patient=False)
 # mm/balloon_compaction.c, balloon_page_alloc: with __GFP_NORETRY, since a balloon is no reason to kill.
@@ -127,7 +126,7 @@ class WatermarkRules:
     movable_shares: bool = False
 
 
-class PerCpuLists:
+class Pcp:
     """Pages between their users and the buddy lists: mm/page_alloc.c, ``rmqueue_pcplist``, ``free_unref_page_commit``.
 
     One list for each zone and type (the model has one CPU), taken from where it was put last. Pages in them count as
@@ -196,9 +195,9 @@ class OutOfMemoryError(Exception):
 class PageAllocator:
     """All zones over one ``Frames``.
 
-    ``reclaim(zones, pages, blind)`` frees clean page cache that lies in those zones, outside isolated memory;
+    ``reclaim(zones, pages)`` frees clean page cache that lies in those zones, outside isolated memory;
     ``kill()`` ends a process; ``compact(zone, order)`` makes room for a block of that order. They say whether there
-    was anything left to do; the page cache, the process table and migration put themselves there. ``lists``: per-CPU
+    was anything left to do; the page cache, the process table and migration put themselves there. ``pcp``: per-CPU
     lists, off until somebody gives them a length.
     """
 
@@ -209,7 +208,7 @@ class PageAllocator:
         self.reclaim: Callable[[frozenset[int], int], int] = lambda _zones, _pages: 0
         self.kill: Callable[[], bool] = lambda: False
         self.compact: Callable[[ZoneState, int], bool] = lambda _zone, _order: False
-        self.lists = PerCpuLists(frames)
+        self.pcp = Pcp(frames)
         self._zonelists: dict[tuple[Zone, int], list[ZoneState]] = {}
 
     def zone(self, node: int, name: Zone) -> ZoneState:
@@ -246,11 +245,11 @@ class PageAllocator:
 
     def free(self, frames: Sequence[int]) -> None:
         """Give single pages back: to the per-CPU lists where they are on, else to the buddy lists."""
-        self.frames.free(self.lists.put(frames) if self.lists.length else frames)
+        self.frames.free(self.pcp.put(frames) if self.pcp.length else frames)
 
     def _slowpath(self, gfp: Gfp, kind: Kind, count: int, order: int) -> list[int]:
         """``__alloc_pages_slowpath``: down to min, wake kswapd, reclaim directly, at last kill."""
-        self.lists.drain()
+        self.pcp.drain()
         got = self._above(gfp, kind, count, order, "min")
         while len(got) < count:
             missing = (count - len(got)) << order
@@ -266,8 +265,8 @@ class PageAllocator:
         for zone in self.zonelist(gfp):
             if len(got) < count:
                 floor = int(getattr(zone, mark))
-                if self.lists.length and not order:
-                    got += self.lists.take(zone.number, gfp.migratetype, count - len(got), kind, floor)
+                if self.pcp.length and not order:
+                    got += self.pcp.take(zone.number, gfp.migratetype, count - len(got), kind, floor)
                 got += self.frames.alloc(zone.number, order, gfp.migratetype, count - len(got), kind, floor)
         return got
 

@@ -120,6 +120,14 @@ class Folios:
             if not table[handle]:
                 del table[handle]
 
+    def pinned_for_long(self, start: int, end: int) -> list[int]:
+        """Those of the frames whose folio is pinned for long, ascending."""
+        return sorted(frame for frame in self.frames(self.long_pins) if start <= frame < end)
+
+    def is_dark(self, frame: int) -> bool:
+        """True if the frame has no power."""
+        return any(start <= frame < end for start, end in self.dark)
+
     def live(self) -> Iterator[int]:
         """Handles in use."""
         return (handle for handle, frame in enumerate(self._frame) if frame >= 0)

@@ -75,6 +75,11 @@ class Shape:
         if self.frames % (1 << self.max_order):
             raise ValueError(f"{self.frames} frames are not a multiple of the largest buddy, {1 << self.max_order}")
 
+    @property
+    def pageblock(self) -> int:
+        """Frames in a pageblock."""
+        return 1 << self.pageblock_order
+
 
 @dataclass(frozen=True, slots=True)
 class FreeBlock:
@@ -225,3 +230,9 @@ class Frames(Protocol):
     def validate(self) -> None:
         """Check lists against frames, counts, pageblocks and maximal merging. Raises AssertionError."""
         ...
+
+
+def cma_pageblocks(frames: Frames, start: int, end: int) -> list[int]:
+    """First frames of the pageblocks that are lent to CMA; ``start`` is one."""
+    size = frames.shape.pageblock
+    return [frame for frame in range(start, end, size) if frames.migratetype(frame) == MigrateType.CMA]

@@ -19,7 +19,7 @@ from hotbank.memory import CODE, KINDS, BlockState, Kind, Online, codes
 from hotbank.model.alloc import GFP_MEMMAP, PageAllocator
 from hotbank.model.clock import Costs, ModelClock
 from hotbank.model.folios import Folios
-from hotbank.model.frames import FREE, MOVABLE_CODES, UNMOVABLE_CODES, MigrateType
+from hotbank.model.frames import FREE, MOVABLE_CODES, UNMOVABLE_CODES, cma_pageblocks
 from hotbank.model.geometry import Geometry
 from hotbank.model.migrate import MAX_BATCHED_MIGRATION, Migration, target_class
 from hotbank.model.tasks import Tasks
@@ -56,7 +56,7 @@ class MemoryHotplug:
         self.zoning = Zoning(allocator, self.blocks, rules, geometry.pages_per_block)
         self.notifiers: list[Notifier] = [] if rules.boot_memory_leaves else [self._veto_boot_memory]
         self.notifiers.append(self._veto_kernel_zones)
-        self.kept_movable: frozenset[int] = frozenset()  # blocks whose driver wants them in ZONE_MOVABLE only
+        self.movable_only_blocks: frozenset[int] = frozenset()  # blocks whose driver wants them in ZONE_MOVABLE only
         self.migration = Migration(allocator, folios, tasks.huge)
         self.pending: int | None = None
         self._geometry, self._allocator, self._frames = geometry, allocator, allocator.frames
@@ -133,7 +133,7 @@ class MemoryHotplug:
             raise KernelError(errno.EINVAL, what, detail="it has holes" if block.holes else "it spans zones")
         start, end = self._geometry.frames(number)
         start += block.own_memmap
-        self._allocator.lists.drain()  # zone_pcp_disable; pages of isolated pageblocks never enter the lists
+        self._allocator.pcp.drain()  # zone_pcp_disable; pages of isolated pageblocks never enter the lists
         self._isolate(block, start, end, what)
         try:
             self._notify(GOING_OFFLINE, number, what)
@@ -158,9 +158,7 @@ class MemoryHotplug:
         """``has_unmovable_pages``: reserved ones anywhere, other kernel pages outside Movable, CMA pageblocks."""
         movable_only = block.zone is not None and block.zone.movable_only
         found = self._frames.find(start, end, _RESERVED if movable_only else UNMOVABLE_CODES, limit=1)
-        size = 1 << self._geometry.shape.pageblock_order
-        cma = [f for f in range(start, end, size) if self._frames.migratetype(f) == MigrateType.CMA]
-        return min([*found, *cma[:1]], default=None)
+        return min([*found, *cma_pageblocks(self._frames, start, end)[:1]], default=None)
 
     def _evacuate(self, block: MemoryBlock, deadline: float, what: str, starved: Callable[[], bool]) -> None:
         """The loop of ``offline_pages``: pass after pass until nothing is left or a signal is pending."""
@@ -390,7 +388,7 @@ class MemoryHotplug:
     def _veto_kernel_zones(self, action: str, number: int) -> int:
         """kernel/bank/hotbank_bank.c, ``bank_memory_event``. Boot memory may return to the zone that it came from."""
         block = self.blocks[number]
-        kept = number in self.kept_movable and not block.early
+        kept = number in self.movable_only_blocks and not block.early
         into_kernel = action == GOING_ONLINE and block.zone is not None and not block.zone.movable_only
         return errno.EPERM if kept and into_kernel else 0
 

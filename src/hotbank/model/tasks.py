@@ -23,7 +23,7 @@ from hotbank.model.hugepages import HugePages
 
 # Objects a page holds: an in-memory inode of 1 KiB (no shrinker frees it while the file exists), a dentry of 192 bytes.
 INODES_PER_PAGE, DENTRIES_PER_PAGE = 4, 21
-_PTES_PER_TABLE = 512
+PTES_PER_TABLE = 512
 
 
 @dataclass(slots=True, eq=False)
@@ -186,12 +186,12 @@ class Tasks:
 
     def _map_tables(self, process: Process, more: int = 0) -> None:
         """A top-level table and one page for every 512 entries, with ``more`` pages to come."""
-        missing = 1 + -(-(process.rss + more) // _PTES_PER_TABLE) - len(process.tables)
+        missing = 1 + -(-(process.rss + more) // PTES_PER_TABLE) - len(process.tables)
         if missing > 0:
             process.tables += self._charge(process, GFP_KERNEL, process.table_holder, missing)
 
     def _unmap_tables(self, process: Process) -> None:
-        needed = 1 + -(-process.rss // _PTES_PER_TABLE)
+        needed = 1 + -(-process.rss // PTES_PER_TABLE)
         self._release(process.tables[needed:])
         del process.tables[needed:]
 

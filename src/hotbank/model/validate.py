@@ -12,28 +12,23 @@ from hotbank.model.folios import Folios
 from hotbank.model.frames import FREE, OFFLINE, Frames
 from hotbank.model.geometry import Geometry
 from hotbank.model.hotplug import MemoryHotplug
+from hotbank.model.parts import Parts
 from hotbank.model.tasks import Tasks
 
 _KERNEL_ONLY = codes(KERNEL_KINDS)
 _OWNERLESS = (FREE, OFFLINE, CODE[Kind.RESERVED], CODE[Kind.HOLE], CODE[Kind.POISONED])
 
 
-def validate(
-    frames: Frames,
-    allocator: PageAllocator,
-    folios: Folios,
-    tasks: Tasks,
-    hotplug: MemoryHotplug,
-    geometry: Geometry,
-) -> None:
+def validate(parts: Parts) -> None:
     """Run every check. Raises AssertionError at the first breach."""
+    frames, folios, tasks = parts.frames, parts.folios, parts.tasks
     frames.validate()
-    _check_mappings(frames, folios, len(allocator.lists))
+    _check_mappings(frames, folios, len(parts.allocator.pcp))
     _check_huge(folios, tasks)
     _check_holders(folios, tasks)
     _check_page_cache(tasks)
-    _check_blocks(frames, hotplug, geometry)
-    _check_zones(frames, allocator, hotplug, geometry)
+    _check_blocks(frames, parts.hotplug, parts.geometry)
+    _check_zones(frames, parts.allocator, parts.hotplug, parts.geometry)
 
 
 def _check_mappings(frames: Frames, folios: Folios, listed: int) -> None:

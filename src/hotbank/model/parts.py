@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of one simulated machine, put together: frames, zones, pages, users, memory blocks, power."""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+
+from hotbank.board import Board
+from hotbank.memory import Power
+from hotbank.model.alloc import PageAllocator
+from hotbank.model.backend import new_frames
+from hotbank.model.boot import BootSource
+from hotbank.model.clock import Costs, ModelClock, SimClock
+from hotbank.model.folios import Folios
+from hotbank.model.frames import Frames
+from hotbank.model.hotplug import MemoryHotplug
+from hotbank.model.tasks import Tasks
+from hotbank.routes import route
+
+
+class Parts:
+    """What machine.py, view.py and syscalls.py share. ``lock`` guards all of it.
+
+    ``power``: domain → state; ``stuck``: banks whose driver let go of them; ``auto_online``: the content of
+    ``auto_online_blocks``.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        source: BootSource,
+        *,
+        clock: ModelClock | None,
+        costs: Costs | None,
+        seed: int,
+        boot_id: str | None,
+        backend: str | None,
+    ) -> None:
+        self.board, self.arch = board, source.arch
+        self.rules, self.geometry, self.auto_online = source.rules, source.geometry, source.auto_online
+        self.clock: ModelClock = clock or SimClock()
+        self.costs = costs or Costs()
+        self.lock = threading.RLock()
+        self.boot_id = boot_id or str(uuid.UUID(int=random.Random(seed).getrandbits(128), version=4))
+        self.power = {domain.name: Power.ON for domain in board.domains}
+        self.stuck: set[str] = set()
+        self.frames: Frames = new_frames(source.geometry.shape, backend)
+        self.allocator = PageAllocator(self.frames)
+        self.folios = Folios(self.frames)
+        self.tasks = Tasks(self.allocator, self.folios)
+        self.hotplug = self._memory_blocks()
+        self.hotplug.blocks.update(source.fill(self.allocator, self.tasks))
+
+    @property
+    def name(self) -> str:
+        """What the machine calls itself."""
+        return f"model:{self.board.name}"
+
+    def _memory_blocks(self) -> MemoryHotplug:
+        hotplug = MemoryHotplug(
+            self.geometry,
+            self.allocator,
+            self.folios,
+            self.tasks,
+            self.rules,
+            clock=self.clock,
+            costs=self.costs,
+            lock=self.lock,
+        )
+        kept = (self.board.blocks(bank) for bank in self.board.banks if route(bank.route).movable_only)
+        hotplug.movable_only_blocks = frozenset(number for numbers in kept for number in numbers)
+        return hotplug

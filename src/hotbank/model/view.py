@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be seen of a model from outside: snapshot, reading, survey, page by page.
+
+Follows what a kernel shows: drivers/base/memory.c, mm/vmstat.c (/proc/zoneinfo), fs/proc/page.c (/proc/kpageflags and
+/proc/kpagecount), and the reference counts of /proc/kcore for pins.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+
+from hotbank.board import Bank, Domain
+from hotbank.errors import Code
+from hotbank.machine import (
+    EVIDENCE,
+    BankStatus,
+    Block,
+    DomainStatus,
+    Evidence,
+    Migrated,
+    Owner,
+    Pages,
+    Reading,
+    Snapshot,
+    Survey,
+    ZoneInfo,
+)
+from hotbank.memory import CODE, KINDS, Kind, Power, Range, codes
+from hotbank.model.frames import FREE, OFFLINE, UNMOVABLE_CODES, cma_pageblocks
+from hotbank.model.parts import Parts
+from hotbank.model.zoning import MemoryBlock
+
+_FILE = codes([Kind.FILE])
+_POISONED = codes([Kind.POISONED])
+_NOT_USED = (FREE, CODE[Kind.HOLE], OFFLINE)
+
+
+class View:
+    """A look at a model; it takes the lock itself. ``kcore``: False where reference counts can't be read, so that
+    neither pins nor pages in per-CPU lists can be told."""
+
+    def __init__(self, parts: Parts, *, kcore: bool) -> None:
+        self._parts, self.kcore = parts, kcore
+        self._frames, self._geometry = parts.frames, parts.geometry
+
+    def snapshot(self) -> Snapshot:
+        """Everything at one moment."""
+        parts, board = self._parts, self._parts.board
+        with parts.lock:
+            blocks = {number: self._block(block) for number, block in sorted(parts.hotplug.blocks.items())}
+            return Snapshot(
+                machine=parts.name,
+                arch=parts.arch,
+                page_size=board.page_size,
+                block_size=board.block_size,
+                boot_id=parts.boot_id,
+                blocks=tuple(blocks.values()),
+                zones=tuple(self.zones()),
+                banks=tuple(self._bank(bank, blocks) for bank in board.banks),
+                domains=tuple(map(self._domain, board.domains)),
+                auto_online=parts.auto_online,
+                policy=parts.hotplug.zoning.rules.policy,
+                boot_memory_leaves=parts.rules.boot_memory_leaves,
+                memmap_per_page=parts.rules.page_struct,
+                pending=parts.hotplug.pending,
+            )
+
+    def reading(self) -> Reading:
+        """Free memory and clean cache by zone, and what migration moved. Pressure and refaults are not modelled."""
+        with self._parts.lock:
+            migration = self._parts.hotplug.migration
+            moved = Migrated(migration.success, migration.fail)
+            return Reading(self._parts.clock.now(), tuple(self.zones()), migrated=moved)
+
+    def survey(self, block: int) -> Survey:
+        """The kinds of all pages of the block, and which of them stand in the way. Raises KernelError(ENOENT)."""
+        with self._parts.lock:
+            found = self._parts.hotplug.block(block)
+            start, end = self._geometry.frames(block)
+            against = self._against(start + found.own_memmap, end)
+            files = self._frames.holds(self._frames.find(start, end, _FILE))[1]
+            return Survey(
+                block=block,
+                kinds=self._kinds(start, end),
+                blocking=tuple(self._evidence(against)),
+                blocked=sum(len(frames) for frames in against.values()),
+                unknown=() if self.kcore else ("pins",),
+                boot=found.early,
+                holes=found.holes,
+                clean=sum(map(self._parts.tasks.is_clean, files)),
+            )
+
+    def pages(self, block: int) -> Pages:
+        """What every page of the block is. Raises KernelError(ENOENT)."""
+        with self._parts.lock:
+            self._parts.hotplug.block(block)
+            start, end = self._geometry.frames(block)
+            kinds = self._frames.holds(range(start, end))[0]
+            runs = tuple((kind, sum(1 for _ in run)) for kind, run in groupby(map(_kind, kinds)))
+            cma = map(self._geometry.pfn, cma_pageblocks(self._frames, start, end))
+            pinned = map(self._geometry.pfn, self._pinned(start, end))
+            return Pages(block, runs, tuple(pinned), tuple((pfn, self._frames.shape.pageblock) for pfn in cma))
+
+    # Parts of a snapshot
+
+    def _block(self, block: MemoryBlock) -> Block:
+        start, end = self._geometry.frames(block.number)
+        size, counts = self._parts.board.block_size, self._frames.count(start, end)
+        used = sum(pages for code, pages in counts.items() if code not in _NOT_USED)
+        return Block(
+            number=block.number,
+            range=Range.sized(block.number * size, size),
+            state=block.state,
+            valid_zones=self._parts.hotplug.valid_zones(block),
+            node=block.node,
+            used=used - len(self._parts.allocator.pcp.within(start, end)),
+        )
+
+    def zones(self) -> Iterator[ZoneInfo]:
+        """/proc/zoneinfo, by node and address. The caller holds the lock."""
+        clean = self._parts.tasks.clean_pages()
+        for zone in sorted(self._parts.allocator.zones, key=lambda zone: (zone.node, zone.start_pfn)):
+            if zone.spanned:
+                yield ZoneInfo(
+                    node=zone.node,
+                    zone=zone.name.value,
+                    start_pfn=zone.start_pfn,
+                    spanned=zone.spanned,
+                    present=zone.present_pages,
+                    managed=zone.managed,
+                    free=self._frames.free_pages(zone.number),
+                    min=zone.min,
+                    low=zone.low,
+                    high=zone.high,
+                    cma_free=self._frames.free_cma(zone.number),
+                    reclaimable=clean.get(zone.number, 0),
+                )
+
+    def _bank(self, bank: Bank, blocks: Mapping[int, Block]) -> BankStatus:
+        return BankStatus.of(
+            bank.name,
+            bank.range,
+            (blocks[number] for number in self._parts.board.blocks(bank) if number in blocks),
+            self._parts.power[bank.domain] if bank.domain else Power.ON,
+            stuck=bank.name in self._parts.stuck,
+            at_boot=bank.at_boot,
+            movable=bank.movable,
+            route=bank.route,
+            domain=bank.domain,
+            node=bank.node,
+        )
+
+    def _domain(self, domain: Domain) -> DomainStatus:
+        banks = tuple(bank.name for bank in self._parts.board.banks if bank.domain == domain.name)
+        power = self._parts.power[domain.name]
+        return DomainStatus(domain.name, power, domain.states, banks, domain.switch, domain.interleaved)
+
+    # Parts of a survey
+
+    def _kinds(self, start: int, end: int) -> dict[Kind, int]:
+        """Pages in per-CPU lists say nothing of themselves; where counts can be read, nobody refers to them: free."""
+        kinds = Counter[Kind]()
+        for code, pages in sorted(self._frames.count(start, end).items()):
+            kinds[_kind(code)] += pages
+        if listed := len(self._listed(start, end)):
+            kinds[Kind.FREE] += listed
+            kinds[Kind.UNKNOWN] -= listed
+        return dict(kinds)
+
+    def _listed(self, start: int, end: int) -> set[int]:
+        return self._parts.allocator.pcp.within(start, end) if self.kcore else set()
+
+    def _pinned(self, start: int, end: int) -> list[int]:
+        return self._parts.folios.pinned_for_long(start, end) if self.kcore else []
+
+    def _against(self, start: int, end: int) -> dict[Code, list[int]]:
+        """Frames that speak against the block's leaving, by reason, in the order in which the kernel meets them."""
+        listed = self._listed(start, end)
+        found = {
+            Code.UNMOVABLE: [f for f in self._frames.find(start, end, UNMOVABLE_CODES) if f not in listed],
+            Code.CMA: cma_pageblocks(self._frames, start, end),
+            Code.PINNED: self._pinned(start, end),
+            Code.POISONED: self._frames.find(start, end, _POISONED),
+        }
+        return {why: frames for why, frames in found.items() if frames}
+
+    def _evidence(self, against: dict[Code, list[int]]) -> Iterator[Evidence]:
+        """The first pages of each reason, so that no reason hides behind another."""
+        for why, frames in against.items():
+            for frame in frames[: EVIDENCE // len(against)]:
+                handle = self._frames.owner(frame)
+                holder = self._parts.folios.holder(handle) if handle else None
+                owner = Owner(holder.pid, holder.comm) if holder else None
+                yield Evidence(self._geometry.pfn(frame), _kind(self._frames.kind(frame)), why, owner)
+
+
+def _kind(code: int) -> Kind:
+    return Kind.HOLE if code == OFFLINE else KINDS[code]
