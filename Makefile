@@ -13,26 +13,28 @@ DEV    := $(VENV)/.for-development
 demo: $(USE)
 	@$(BIN)/hotbank demo
 
-test: lint types layers pytest pytest-kernel
+test: lint types layers pytest
 
-pytest: referees $(DEV)
-	$(BIN)/pytest -m "not slow and not kernel"
+# Files run two at a time, the longest first: a guest keeps one core busy, and so does everything else.
+PYTEST := $(BIN)/pytest -p no:benchmark -n 2 --dist loadfile --no-loadscope-reorder
 
-# A guest keeps one core busy: the files of these tests run two at a time.
+pytest: referees kernels $(DEV)
+	$(PYTEST) -m "not slow"
+
 pytest-kernel: referees kernels $(DEV)
-	$(BIN)/pytest -m "kernel and not slow" -p no:benchmark -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "kernel and not slow"
 
 # The properties of the same tests, at random and ten times as long. What it finds becomes an @example.
 fuzz: fuzz-properties fuzz-codecs
 
 fuzz-properties: referees $(DEV)
-	$(BIN)/pytest -m "hypothesis and not slow" --hypothesis-profile=fuzz -p no:benchmark -n 2
+	$(BIN)/pytest -p no:benchmark -n 2 -m "hypothesis and not slow" --hypothesis-profile=fuzz
 
 fuzz-codecs: $(DEV)
 	$(BIN)/python bench/fuzz_codecs.py
 
 check: lint types layers $(DEV)
-	$(BIN)/pytest -m "not slow and not long and not kernel"
+	$(PYTEST) -m "not slow and not long and not kernel"
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hypothesis' profiles; and what each kind of test took, in one line at the end of every run, so that anyone sees when
-one of them grows."""
+"""Hypothesis' profiles; which files begin; and what each kind of test took, in one line at the end of every run, so
+that anyone sees when one of them grows."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,26 @@ import effort
 effort.register()
 
 ARCHES = ("arm64", "arm32")
+HERE = Path(__file__).parent
+# Files run side by side, these first: what is left for the end is short.
+LONGEST = (
+    "kernel/arm64/test_compare.py",
+    "kernel/arm64/test_verdicts.py",
+    "kernel/arm64/test_routes.py",
+    "kernel/arm64/test_crashes.py",
+    "kernel/arm32/test_banks.py",
+)
 pytest.register_assert_rewrite("contract.promises")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, then what boots a kernel, then the rest."""
+    first = {str(HERE / name): rank for rank, name in enumerate(LONGEST)}
+
+    def rank(item: pytest.Item) -> int:
+        return first.get(str(item.path), len(first) + (item.get_closest_marker("kernel") is None))
+
+    items.sort(key=rank)
 
 
 @pytest.hookimpl(wrapper=True)

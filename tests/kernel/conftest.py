@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -21,14 +20,9 @@ PROGRAMS = (
     "prove",  # perl as a whole: checkpatch needs more than perl-base
 )
 
-HERE = Path(__file__).parent
-# Of the files that run side by side, these begin: what is left for the end is short.
-LONGEST = ("test_compare.py", "test_verdicts.py", "test_routes.py", "test_crashes.py")
-
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Everything marked ``kernel`` is ``long`` too, and needs its programs. The longest files come first."""
-    items.sort(key=lambda item: not (item.path.is_relative_to(HERE) and item.path.name in LONGEST))
+    """Everything marked ``kernel`` is ``long`` too, and needs its programs."""
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     for item in items:
         if item.get_closest_marker("kernel") is None:

@@ -11,6 +11,8 @@
 | `owner`, `line`, `job` | the process that owns a machine; a client's line; one order and its worker |
 | `worker`, `order` | the child that carries an order out; what an order is |
 | `client` | what a client orders |
+| `protocol` | what an owner answers beyond its machine |
+| `news` | what happens on a machine, for any number of readers |
 | `background`, `daemon` | the current machine: started, recorded, found, ended; the process it lives in |
 | `local` | this host's owner |
 | `state`, `peers`, `children` | sockets and journals; who is at the other end; child processes |
