@@ -10,7 +10,7 @@ Versions are compared here and nowhere else.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -44,6 +44,10 @@ class Kernel:
     release: str
     judged_by: str = ""
     newer: bool = False
+
+    nodes_before_list: bool = made_by("6.4", "b41328187629", "of: fdt: Scan /memreserve/ last")
+    """/reserved-memory is read before the memory reservation block, so a range in both can be no-map; before, what the
+    list had reserved was refused to be (early_init_dt_reserve_memory, EBUSY)."""
 
     checks_mirror: bool = made_by("6.6", "0db31d63f27e", "mm: disable kernelcore=mirror when no mirror memory")
     """``kernelcore=mirror`` without mirrored memory is ignored; before, everything above 4 GiB became Movable."""
@@ -89,6 +93,7 @@ _V6_1 = Kernel("6.1")
 _V6_12 = replace(
     _V6_1,
     release="6.12",
+    nodes_before_list=True,
     checks_mirror=True,
     movable_keeps_less=True,
     forgets_tree_marks=True,
@@ -186,7 +191,10 @@ class Arch:
     memory is. ``heeds_marks``: a bank that is marked movable is kept free of kernel memory without ``movable_node``.
     ``memmap_on_memory``: added memory may hold its own memmap (ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE).
     ``ported``: upstream has no memory hotplug there, our port under kernel/ has. ``move_pages``: the number of that
-    system call. ``firmware``: what describes its boards. ``footprint``: None where the model can't boot it.
+    system call. ``processors``: what a device tree's cpu nodes are called or compatible with, as a pattern (bindings
+    arm/cpus.yaml, riscv/cpus.yaml; ``arm`` comes first, whose list is closed). ``affinities``: types of its processors'
+    SRAT structures.
+    ``firmware``: what describes its boards. ``footprint``: None where the model can't boot it.
     """
 
     name: str
@@ -204,6 +212,8 @@ class Arch:
     ported: bool = False
     move_pages: int | None = None
     firmware: str = "dtb"
+    processors: str = ""
+    affinities: tuple[int, ...] = ()
     footprint: Footprint | None = None
 
     def max_order(self, page_size: int) -> int:
@@ -238,6 +248,8 @@ _ARM64 = Arch(
     max_orders=_ARM64_ORDERS,
     blocks={4 * KIB: 128 * MIB, 16 * KIB: 128 * MIB},
     boot_memory_leaves=False,  # arch/arm64/mm/mmu.c, prevent_bootmem_remove_notifier
+    processors=r"arm,|apple,|qcom,|nvidia,|cavium,|brcm,|ampere,|marvell,|fujitsu,|hisilicon,|samsung,",
+    affinities=(3,),
     move_pages=239,
     footprint=_ARM64_FOOTPRINT,
 )
@@ -257,6 +269,8 @@ _ARM = Arch(
     heeds_marks=True,  # arch/arm/mm/memhp.c of the port switches movable_node on
     ported=True,
     firmware="atags",
+    processors=r"arm,(cortex-(a(5|7|8|9|12|15|17)|r\d+f?)|arm\d.*|sc\d+)$"
+    r"|qcom,(krait|scorpion)|marvell,(pj4.*|sheeva.*|mohawk|feroceon|xscale.*|88fr.*|armada.*)$|faraday,|intel,(sa|xscale)|ti,omap",
     footprint=Footprint(32 * KIB, 8 * MIB - 32 * KIB, 256 * KIB, slab=600, slab_reclaimable=150, other=350),
 )
 
@@ -267,8 +281,21 @@ _X86 = Arch(
     blocks={4 * KIB: 128 * MIB},
     boot_memory_leaves=True,
     move_pages=279,
+    processors=r"intel,|AuthenticAMD|GenuineIntel",
+    affinities=(0, 2),
 )
-_OTHERS = {"riscv64": 239, "loongarch64": 239, "ppc64le": 301, "s390x": 310}
+# Boot memory may leave: no architecture but arm64 has a notifier that vetoes it (arch/*/, MEM_GOING_OFFLINE).
+_OTHERS = (
+    Arch(
+        "riscv64", ("riscv64",), boot_memory_leaves=True, move_pages=239, processors=r"riscv|sifive,", affinities=(7,)
+    ),
+    Arch("loongarch64", ("loongarch64",), boot_memory_leaves=True, move_pages=239, processors="loongson,"),
+    Arch(
+        "ppc64le", ("ppc64le", "ppc64"), boot_memory_leaves=True, move_pages=301, processors="PowerPC,|fsl,e|ibm,power"
+    ),
+    Arch("s390x", ("s390x",), boot_memory_leaves=True, move_pages=310),
+    Arch("mips", ("mips", "mips64"), processors=r"mips|mti,|ingenic,|brcm,bmips|cavium,octeon|loongson,gs"),
+)
 
 ARCHES: Mapping[str, Arch] = {
     row.name: row
@@ -277,7 +304,7 @@ ARCHES: Mapping[str, Arch] = {
         _ARM64,
         _X86,
         Arch("i686", ("i686", "i586"), struct_page=32, boot_memory_leaves=True),
-        *(Arch(name, (name,), move_pages=number) for name, number in _OTHERS.items()),
+        *_OTHERS,
         replace(_ARM64, name="any", machines=(), boot_memory_leaves=None, move_pages=None, footprint=None),
     )
 }
@@ -310,6 +337,17 @@ def arch_described_by(firmware: str) -> Arch:
     """The architecture whose boards are described so, where nobody says which: arm for ATAGs, else arm64."""
     only = [row for row in ARCHES.values() if row.firmware == firmware]
     return only[0] if len(only) == 1 else ARCHES[DEFAULT_ARCH]
+
+
+def arch_of_processor(names: Sequence[str]) -> str | None:
+    """The architecture by the name of a cpu node and what it is compatible with; None where no row knows it."""
+    rows = (row for row in ARCHES.values() if row.processors)
+    return next((row.name for row in rows if any(re.match(row.processors, name) for name in names)), None)
+
+
+def arch_of_affinity(kind: int) -> str | None:
+    """The architecture by the type of a processor's structure in an SRAT (ACPI 6.5, 5.2.16); None for the others."""
+    return next((row.name for row in ARCHES.values() if kind in row.affinities), None)
 
 
 def arch_of_machine(machine: str) -> str:

@@ -215,11 +215,28 @@ class MemoryRegion:
 class Reservation:
     """A range that firmware keeps from the kernel's allocator.
 
-    ``no_map``: the kernel must not even map it, so it is no System RAM. ``reusable``: lent to CMA.
+    ``no_map``: the kernel must not even map it, so it is no System RAM. ``reusable``: lent to CMA. ``listed``: by the
+    memory reservation block of a device tree and not by a node.
     """
 
     range: Range
     name: str = ""
+    no_map: bool = False
+    reusable: bool = False
+    listed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unplaced:
+    """A reservation of ``size`` bytes whose place the kernel chooses at boot.
+
+    ``alignment`` in bytes, 0 where firmware does not say; ``within``: the ranges that it must lie in, if any are given.
+    """
+
+    name: str
+    size: int
+    alignment: int = 0
+    within: tuple[Range, ...] = ()
     no_map: bool = False
     reusable: bool = False
 
@@ -231,7 +248,11 @@ class MemoryMap:
     ``dma_limit``: exclusive upper physical address that every DMA master reaches (``dma-ranges``), or None
     when nothing limits it. ``pmem``: ranges behind a ``pmem-region`` node, which the kernel does not take as RAM.
     ``usable``: the only memory that a crash kernel may take (``linux,usable-memory-range``), empty without that word.
-    ``domains``: proximity domains (SRAT) in the order in which Linux gives them node numbers.
+    ``domains``: proximity domains (SRAT) in the order in which Linux gives them node numbers. ``unplaced``:
+    reservations whose place is not said. ``uefi``: UEFI booted the machine, and its memory map is what counts, of that
+    many descriptors; None where it did not.
+    ``arch``: for which architecture the description says it is, by the kernel's name. ``no_memory``: why no region is
+    named, empty where some are.
     """
 
     regions: tuple[MemoryRegion, ...] = ()
@@ -243,3 +264,7 @@ class MemoryMap:
     usable: tuple[Range, ...] = ()
     cpu_nodes: tuple[int, ...] = ()
     domains: tuple[int, ...] = ()
+    unplaced: tuple[Unplaced, ...] = ()
+    uefi: int | None = None
+    arch: str | None = None
+    no_memory: str = ""

@@ -103,7 +103,7 @@ def test_reservations_chosen_pmem_and_processors() -> None:
         top="/memreserve/ 0x44000000 0x2000;",
     )
     assert memory.reserved == (
-        Reservation(Range.sized(0x44000000, 0x2000), "memreserve"),
+        Reservation(Range.sized(0x44000000, 0x2000), "memreserve", listed=True),
         Reservation(Range.sized(0x50000000, 0x1000), "fw@50000000", no_map=True),
         Reservation(Range.sized(0x51000000, 0x1000), "cma@51000000", reusable=True),
     )

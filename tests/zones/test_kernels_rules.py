@@ -230,7 +230,7 @@ def test_what_cannot_be_predicted_is_refused() -> None:
             predict(board, arch="arm64", page_size=4096, block_size=block_size)
     with pytest.raises(Refusal, match="memory blocks"):
         arm64(memory(region(1024, 1 << 27)))
-    assert arm64(memory()) == Layout()
+    assert replace(arm64(memory()), findings=()) == Layout()
 
 
 _sizes = st.integers(1, 40).map(lambda n: n * 61)

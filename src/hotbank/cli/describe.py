@@ -19,8 +19,8 @@ from hotbank import firmware, kernels
 from hotbank.board import Board
 from hotbank.cli.releases import known_release
 from hotbank.errors import Finding, FormatError, Severity
-from hotbank.firmware import atags, cmdline, devicetree, fdt
-from hotbank.memory import KIB, MIB, MemoryMap, MemoryRegion, Range, format_size, parse_size
+from hotbank.firmware import atags, cmdline, devicetree, efi, fdt
+from hotbank.memory import KIB, MIB, MemoryMap, MemoryRegion, Range, Unplaced, format_size, parse_size
 from hotbank.zones import STRATEGIES, Layout, iomem, predict
 
 SCHEMA = 1
@@ -103,8 +103,13 @@ def encode(board: str, form: str | None, output: str | None, base: str | None, a
 @click.option(
     "--iomem", "iomem_file", type=click.Path(allow_dash=True), help="/proc/iomem of the machine, read as root."
 )
+@click.option(
+    "--efi-memmap",
+    type=click.Path(allow_dash=True),
+    help="Kernel log of a machine that UEFI booted with efi=debug: its memory map, in place of the tree's.",
+)
 @click.option("--strategy", type=click.Choice(STRATEGIES), default="mainline", show_default=True)
-@click.option("--arch", type=click.Choice(kernels.bootable()), help="Default: arm for ATAGs, else arm64.")
+@click.option("--arch", type=click.Choice(kernels.bootable()), help="Default: what the description says it is for.")
 @click.option("--page-size", type=click.Choice(["4K", "16K", "64K"]), help="Default: 4K.")
 @click.option("--block-size", metavar="SIZE", help="Default: 64M on arm, 128M on arm64 (512M with 64K pages).")
 @click.option("--dma-size", metavar="SIZE", help="On arm: the machine's DMA zone. Default: no such zone.")
@@ -154,8 +159,9 @@ def _from_file(data: bytes, wanted: str) -> _Request:
     found = firmware.recognise(data)
     if found != wanted:
         raise FormatError("file", 0, "magic", f"this is {found}, not {wanted}")
-    arch = kernels.arch_described_by(wanted)
-    return _Request(firmware.memory_map(data), arch.name, 4 * KIB, arch.block_size(4 * KIB))
+    memory = firmware.memory_map(data)
+    arch = kernels.arch(memory.arch) if memory.arch else kernels.arch_described_by(wanted)
+    return _Request(memory, arch.name, 4 * KIB, arch.block_size(4 * KIB))
 
 
 def _predict(request: _Request, options: dict[str, Any]) -> Layout:
@@ -165,6 +171,10 @@ def _predict(request: _Request, options: dict[str, Any]) -> Layout:
         ram = iomem.system_ram(text)
         if options["srat"]:
             memory = iomem.restrict(memory, text)
+        elif memory.uefi is not None:
+            memory = iomem.as_found(memory, text)
+    if options["efi_memmap"]:
+        memory = _as_uefi_booted(memory, options["efi_memmap"])
     layout = predict(
         memory,
         arch=request.arch,
@@ -177,6 +187,12 @@ def _predict(request: _Request, options: dict[str, Any]) -> Layout:
     ).layout
     found = (*_later_banks(request.board), *(iomem.differences(layout, ram) if ram is not None else ()))
     return replace(layout, findings=(*layout.findings, *found))
+
+
+def _as_uefi_booted(memory: MemoryMap, log: str) -> MemoryMap:
+    if memory.uefi is None:
+        raise click.UsageError("--efi-memmap goes with a device tree of a machine that UEFI booted")
+    return efi.apply(memory, efi.decode(_read(log).decode("utf-8", "replace")))
 
 
 def _later_banks(board: Board | None) -> Iterable[Finding]:
@@ -232,6 +248,10 @@ def _map_document(
             {**_range_document(r.range), "name": r.name, "no_map": r.no_map, "reusable": r.reusable}
             for r in memory.reserved
         ],
+        "unplaced": [_unplaced_document(u) for u in memory.unplaced],
+        "uefi": memory.uefi is not None,
+        "arch": memory.arch,
+        "no_memory": memory.no_memory,
         "pmem": [_region_document(r) for r in memory.pmem],
         "banks": [{"bank": b.source, **_range_document(b.range), "node": b.node} for b in banks],
         "usable": [_range_document(r) for r in memory.usable],
@@ -246,6 +266,12 @@ def _map_document(
 def _region_document(region: MemoryRegion) -> dict[str, Any]:
     more = {"node": region.node, "hotpluggable": region.hotpluggable, "source": region.source}
     return {**_range_document(region.range), **more}
+
+
+def _unplaced_document(u: Unplaced) -> dict[str, Any]:
+    within = [_range_document(r) for r in u.within]
+    sizes = {"name": u.name, "size": u.size, "alignment": u.alignment, "within": within}
+    return {**sizes, "no_map": u.no_map, "reusable": u.reusable}
 
 
 def _range_document(range_: Range) -> dict[str, int]:
@@ -263,6 +289,15 @@ def _map_lines(
         rows.append((r.range, "no-map" if r.no_map else "reusable" if r.reusable else "reserved", None, r.name))
     header = ("START", "LAST", "SIZE", "KIND", "NODE", "SOURCE")
     yield from _table(header, [(*_edges(r), kind, _dash(node), _shown(source)) for r, kind, node, source in rows])
+    for u in memory.unplaced:
+        within = f" within {', '.join(map(str, u.within))}" if u.within else ""
+        yield f"placed at boot: {_shown(u.name)}, {format_size(u.size)}{within}{' (no-map)' * u.no_map}"
+    if memory.no_memory:
+        yield f"no memory: {memory.no_memory}"
+    if memory.arch:
+        yield f"for: {memory.arch}"
+    if memory.uefi is not None:
+        yield "booted by UEFI: the kernel takes UEFI's memory map in place of these memory nodes"
     if memory.initrd:
         yield f"initrd: {memory.initrd}"
     if memory.usable:

@@ -10,10 +10,11 @@ A command line is carried in ``MemoryMap.cmdline`` and not applied to the region
 
 from __future__ import annotations
 
+import codecs
 import struct
 
 from hotbank.errors import FormatError
-from hotbank.firmware import atags, cmdline, container, devicetree, fdt, srat
+from hotbank.firmware import atags, cmdline, console, container, devicetree, fdt, srat
 from hotbank.firmware.describe import Description, describe
 from hotbank.memory import MemoryMap, MemoryRegion, Range
 
@@ -41,7 +42,8 @@ def recognise(data: bytes) -> str:
     if data[4:8] == struct.pack("<I", atags.CORE):
         return "atags"
     text = data.rstrip(b"\0\n")
-    if text and len(text) <= 1 << 16 and all((byte >= 0x20 and byte != 0x7F) or byte in b"\t\n" for byte in text):
+    if text and len(text) <= 1 << 16 and all((byte >= 0x20 and byte != 0x7F) or byte in b"\t\r\n" for byte in text):
+        _one_line(text)
         return "cmdline"
     what = "device tree, ATAG list (CORE first), SRAT, command line, gzip, zImage with appended device tree"
     raise FormatError("file", 0, "magic", f"{data[:8].hex(' ') or 'empty'}: none of {what}")
@@ -60,8 +62,17 @@ def memory_map(data: bytes, *, vendor: str | None = None) -> MemoryMap:
     return _cmdline_map(data)
 
 
+def _one_line(data: bytes) -> str:
+    """The command line in a file or in what a console showed of one. Raises FormatError for any other text."""
+    text = data.removeprefix(codecs.BOM_UTF8).decode("latin-1").rstrip("\0\n")
+    found = [line.rpartition("Kernel command line: ")[2] for line in console.lines(text)]
+    if len(found) > 1:
+        raise FormatError("file", 0, "text", f"{len(found)} lines: a command line is one")
+    return found[0] if found else ""
+
+
 def _cmdline_map(data: bytes) -> MemoryMap:
-    line = data.decode("latin-1").rstrip("\0\n")
+    line = _one_line(data)
     regions = tuple(
         MemoryRegion(Range(r.start, end), hotpluggable=r.key == "movablemem", source=f"{r.key}=")
         for r in cmdline.memory_options(cmdline.decode(line)).ranges

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import pairwise
 
+from hotbank import kernels
 from hotbank.errors import BoardError, Code, FormatError
 from hotbank.firmware.fdt import FORM, Node, Tree, cells, strings
-from hotbank.memory import MemoryMap, MemoryRegion, Range, Reservation
+from hotbank.memory import MemoryMap, MemoryRegion, Range, Reservation, Unplaced
 
 BANK_COMPATIBLE = "hotbank,bank"
 _U64 = 1 << 64
@@ -38,6 +39,10 @@ def memory_map(tree: Tree) -> MemoryMap:
         initrd=_initrd(chosen),
         usable=tuple(_reg(chosen, tree.root, "linux,usable-memory-range"))[:_USABLE_RANGES],
         cpu_nodes=_cpu_nodes(tree.root),
+        unplaced=tuple(_unplaced(tree.root)),
+        uefi=_uefi_descriptors(chosen),
+        arch=_arch(tree.root),
+        no_memory=_why_no_memory(tree.root),
     )
 
 
@@ -147,13 +152,28 @@ def _regions(root: Node) -> Iterator[MemoryRegion]:
 def _reserved(tree: Tree) -> Iterator[Reservation]:
     for address, size in tree.reservations:
         if size and address + size <= _U64:
-            yield Reservation(Range.sized(address, size), "memreserve")
-    parent = tree.root.child("reserved-memory")
-    for node in parent.children if parent and _is_understood(parent, tree.root) else ():
-        if available(node) and len(node.get("reg") or b"") % (4 * sum(_cell_counts(tree.root)) or 1) == 0:
+            yield Reservation(Range.sized(address, size), "memreserve", listed=True)
+    for node in _reserved_nodes(tree.root):
+        if len(node.get("reg") or b"") % (4 * sum(_cell_counts(tree.root)) or 1) == 0:
             no_map, reusable = node.get("no-map") is not None, node.get("reusable") is not None
             for range_ in _reg(node, tree.root):
                 yield Reservation(range_, node.name, no_map, reusable)
+
+
+def _unplaced(root: Node) -> Iterator[Unplaced]:
+    """__reserved_mem_alloc_size: nodes with ``size`` and without ``reg``."""
+    for node in _reserved_nodes(root):
+        size = _join(node.u32s("size"))
+        if node.get("reg") is None and size:
+            within = tuple(_reg(node, root, "alloc-ranges"))
+            flags = (node.get("no-map") is not None, node.get("reusable") is not None)
+            yield Unplaced(node.name, size, _join(node.u32s("alignment")), within, *flags)
+
+
+def _reserved_nodes(root: Node) -> Iterator[Node]:
+    parent = root.child("reserved-memory")
+    if parent and _is_understood(parent, root):
+        yield from filter(available, parent.children)
 
 
 def _is_understood(parent: Node, root: Node) -> bool:
@@ -170,6 +190,14 @@ def _pmem(tree: Tree) -> Iterator[MemoryRegion]:
                 yield MemoryRegion(range_, numa_node, False, f"/{node.name}")
 
 
+def _uefi_descriptors(chosen: Node) -> int | None:
+    """Number of entries in the memory map that UEFI's stub handed over (drivers/firmware/efi/fdtparams.c)."""
+    if chosen.get("linux,uefi-mmap-start") is None:
+        return None
+    size, each = (_number(chosen.get(f"linux,uefi-mmap-{name}")) for name in ("size", "desc-size"))
+    return size // each if size and each else 0
+
+
 def _initrd(chosen: Node) -> Range | None:
     start, end = (_number(chosen.get(f"linux,initrd-{edge}")) for edge in ("start", "end"))
     return Range(start, end) if start is not None and end is not None and start < end else None
@@ -179,10 +207,35 @@ def _number(value: bytes | None) -> int | None:
     return int.from_bytes(value, "big") if value and len(value) in (4, 8) else None
 
 
-def _cpu_nodes(root: Node) -> tuple[int, ...]:
+def _cpus(root: Node) -> tuple[Node, ...]:
     cpus = root.child("cpus") or Node("cpus")
-    found = (_numa_node(c) for c in cpus.children if (c.get("device_type") or b"").rstrip(b"\0") == b"cpu")
-    return tuple(sorted({n for n in found if n is not None}))
+    return tuple(c for c in cpus.children if (c.get("device_type") or b"").rstrip(b"\0") == b"cpu")
+
+
+def _cpu_nodes(root: Node) -> tuple[int, ...]:
+    return tuple(sorted({n for n in map(_numa_node, _cpus(root)) if n is not None}))
+
+
+def _arch(root: Node) -> str | None:
+    """By what the processors are compatible with; None where they do not say, or no row of the table knows them."""
+    named = (kernels.arch_of_processor((cpu.name, *cpu.strings("compatible"))) for cpu in _cpus(root))
+    return next(filter(None, named), None)
+
+
+def _why_no_memory(root: Node) -> str:
+    """Why the tree names no memory, empty where it does."""
+    if next(_regions(root), None) is not None:
+        return ""
+    nodes = [node for node in root.children if _is_memory(node)]
+    if root.child("images") and root.child("configurations"):
+        return "it is a FIT image; the device tree is one of its images (dumpimage -T flat_dt -p N FILE)"
+    if any(child.child("__overlay__") for child in root.children):
+        return "it is an overlay, which changes another tree; apply it first (fdtoverlay -i BASE -o OUT OVERLAY)"
+    if not nodes:
+        return "it has no memory node: the boot loader adds it; read /sys/firmware/fdt on the running machine"
+    if not any(map(available, nodes)):
+        return "each of its memory nodes is disabled by its status"
+    return "its memory has size 0: the boot loader fills it in; read /sys/firmware/fdt on the running machine"
 
 
 def _numa_node(node: Node) -> int | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from hotbank import kernels
 from hotbank.errors import FormatError
 from hotbank.memory import MemoryMap, MemoryRegion, Range
 
@@ -147,7 +148,14 @@ def memory_map(table: Table) -> MemoryMap:
         if (domain := structure.initiator()) is not None:
             initiators[domain] = None
     order = tuple({**initiators, **memories})
-    return MemoryMap(regions=tuple(regions), pmem=tuple(pmem), cpu_nodes=tuple(processors), domains=order)
+    return MemoryMap(
+        regions=tuple(regions),
+        pmem=tuple(pmem),
+        cpu_nodes=tuple(processors),
+        domains=order,
+        arch=next(filter(None, (kernels.arch_of_affinity(s.kind) for s in table.structures)), None),
+        no_memory="" if regions else "the table has no enabled memory affinity structure of any size",
+    )
 
 
 def _structures(data: bytes) -> tuple[Structure, ...]:

@@ -49,7 +49,7 @@ def early_boot(
     """Memory and zone limits as the architecture sets them up. ``dma_size``: of 32-bit arm's machine, else without
     effect."""
     if arch.lowmem is not None:
-        return boot_arm(memory, options, arch, page_size, dma_size)
+        return boot_arm(memory, options, arch, kernel, page_size, dma_size)
     return boot_arm64(memory, options, arch, kernel, page_size)
 
 
@@ -61,7 +61,7 @@ def boot_arm64(memory: MemoryMap, options: MemoryOptions, arch: Arch, kernel: Ke
     if boot.memory.end > _PHYS_END:
         _remove(boot, Range(_PHYS_END, 1 << 65), "beyond 48 physical address bits")
     _apply_cap(boot, memory, options, page_size)
-    _reserve(boot, memory)
+    _reserve(boot, memory, kernel)
     if acpi:
         _numa_acpi(boot, memory, options, kernel)
     else:
@@ -70,7 +70,9 @@ def boot_arm64(memory: MemoryMap, options: MemoryOptions, arch: Arch, kernel: Ke
     return boot
 
 
-def boot_arm(memory: MemoryMap, options: MemoryOptions, arch: Arch, page_size: int, dma_size: int | None) -> Boot:
+def boot_arm(
+    memory: MemoryMap, options: MemoryOptions, arch: Arch, kernel: Kernel, page_size: int, dma_size: int | None
+) -> Boot:
     """Memory and zone limits as 32-bit arm sets them up. ``dma_size``: the machine's dma_zone_size, None without."""
     boot = Boot(arch, Memblock(), movable_node=_movable_node(memory, options, arch))
     _add_regions(boot, memory, page_size)
@@ -79,7 +81,7 @@ def boot_arm(memory: MemoryMap, options: MemoryOptions, arch: Arch, page_size: i
     _remove(boot, beyond, "outside the 32-bit address space")
     phys_offset = boot.memory.start
     _apply_arm_words(boot, options, phys_offset, page_size)
-    _reserve(boot, memory)
+    _reserve(boot, memory, kernel)
     boot.memory.set_node(_EVERYTHING, 0)
     _arm_limits(boot, options, phys_offset, page_size, dma_size)
     return boot
@@ -101,7 +103,7 @@ def _add_regions(boot: Boot, memory: MemoryMap, page_size: int) -> None:
             boot.hidden.append(Hidden(region.range, "less than a page"))
             continue
         boot.memory.add(whole)
-        if region.hotpluggable and not _from_srat(region):
+        if region.hotpluggable and not _from_srat(region) and memory.uefi is None:
             boot.memory.mark_hotplug(whole)
     if memory.usable:
         known = merge(r.range for r in boot.memory)
@@ -148,14 +150,14 @@ def _difference(ranges: tuple[Range, ...], other: tuple[Range, ...]) -> tuple[Ra
     return tuple(left)
 
 
-def _reserve(boot: Boot, memory: MemoryMap) -> None:
+def _reserve(boot: Boot, memory: MemoryMap, kernel: Kernel) -> None:
     """/reserved-memory: no-map ranges stay memory for the zones, but are no System RAM.
 
     A no-map range of which a part is taken already is refused (-EBUSY), and the rest of it stays ordinary memory.
     """
     if memory.initrd:
         boot.memory.reserve(memory.initrd)
-    for reservation in memory.reserved:
+    for reservation in sorted(memory.reserved, key=lambda r: r.listed is kernel.nodes_before_list):
         if not reservation.no_map:
             boot.memory.reserve(reservation.range)
         elif not boot.memory.is_reserved(reservation.range):

@@ -20,6 +20,7 @@ _SCARCE = "the kernel may run out of memory while much is free"
 _LESS = "make less memory Movable: fewer movable banks, or a smaller movablecore="
 _WHOLE_BLOCKS = "let banks and movablecore= begin and end where memory blocks do"
 _DROP = "leave the word out"
+_OTHER_SOURCE = "give a description that names the memory, or --iomem of the machine"
 
 
 def findings(made: Prediction) -> tuple[Finding, ...]:
@@ -30,6 +31,42 @@ def findings(made: Prediction) -> tuple[Finding, ...]:
 def _judged(made: Prediction) -> Iterator[Finding]:
     if made.kernel.newer:
         yield Finding("KERNEL_NEWER", Severity.INFO, made.kernel.caveat, "hold it against the machine with --iomem")
+
+
+def _no_memory(made: Prediction) -> Iterator[Finding]:
+    if made.layout.ram:
+        return
+    if not made.firmware.regions and not made.options.ranges:
+        why = made.firmware.no_memory or "no region is named"
+        yield Finding("NO_MEMORY", Severity.BLOCKS, f"no memory is described: {why}", _OTHER_SOURCE)
+    else:
+        message = "the command line leaves no memory at all: such a kernel does not boot"
+        yield Finding("NO_MEMORY", Severity.BLOCKS, message, "correct mem= on the command line")
+
+
+def _uefi(made: Prediction) -> Iterator[Finding]:
+    if made.firmware.uefi is not None:
+        message = (
+            "UEFI booted this machine (linux,uefi-mmap-start): the kernel throws away the tree's memory nodes and "
+        )
+        message += "their marks, and takes UEFI's own map; what is said here is a guess"
+        yield Finding("UEFI_MAP", Severity.HURTS, message, "give --iomem of that machine, or --efi-memmap with its log")
+
+
+def _unplaced(made: Prediction) -> Iterator[Finding]:
+    for r in made.firmware.unplaced:
+        kind = "no-map" if r.no_map else "CMA pool" if r.reusable else "reserved"
+        within = f" within {', '.join(map(str, r.within))}" if r.within else ""
+        message = f"{r.name} ({kind}) takes {format_size(r.size)}{within} where the kernel finds room at boot: "
+        message += "its place is not predicted" + (", and it is no System RAM" if r.no_map else "")
+        yield Finding("RESERVED_SOMEWHERE", Severity.INFO, message, "hold it against the machine with --iomem")
+
+
+def _other_arch(made: Prediction) -> Iterator[Finding]:
+    said = made.firmware.arch
+    if said is not None and said != made.arch.name:
+        message = f"the description is for {said}, and these are the rules of {made.arch.name}"
+        yield Finding("ARCH_DIFFERS", Severity.HURTS, message, "leave out --arch")
 
 
 def _movable(made: Prediction) -> tuple[Range, ...]:
@@ -62,6 +99,8 @@ def _why_ignored(made: Prediction) -> tuple[str, str]:
     kernel = made.kernel
     if made.arch.lowmem is None and tree and kernel.forgets_tree_marks:
         return f"kernel {kernel.release} clears that mark of the device tree: it becomes kernel memory", _HIDE
+    if made.firmware.uefi is not None:
+        return "UEFI's own memory map, which takes the tree's place, has no such mark", _HIDE
     if not made.movable_node:
         return "without movable_node on the command line it becomes kernel memory", "boot with movable_node"
     if not tree and kernel.forgets_tree_marks:
@@ -202,6 +241,9 @@ def _not_used(made: Prediction) -> Iterator[Finding]:
 
 _FINDERS = (
     _judged,
+    _no_memory,
+    _uefi,
+    _other_arch,
     _ignored,
     _boot_memory,
     _straddling,
@@ -212,5 +254,6 @@ _FINDERS = (
     _short,
     _numa,
     _line,
+    _unplaced,
     _not_used,
 )

@@ -12,19 +12,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from hotbank.errors import Finding, FormatError, Severity
+from hotbank.firmware import console
 from hotbank.memory import MemoryMap, MemoryRegion, Range, Reservation, format_size, merge
 from hotbank.zones.layout import Layout
 
 FORM = "iomem"
 _SAME = "give the description and the command line that this machine was booted with"
-_LINE = re.compile(r"( *)([0-9a-fA-F]{1,16})-([0-9a-fA-F]{1,16}) : (.*)")
+_LINE = re.compile(r"( *)([0-9a-fA-F]{1,16})-([0-9a-fA-F]{1,16}) : (.*?) *")
 
 
 def decode(text: str) -> tuple[tuple[Range, str], ...]:
     """The top-level entries with their names. Raises FormatError, also when the addresses are hidden."""
-    found, at = list[tuple[Range, str]](), 0
-    for line in text.splitlines(keepends=True):
-        match = _LINE.fullmatch(line.rstrip("\n"))
+    found = list[tuple[Range, str]]()
+    for line in console.lines(text):
+        match, at = _LINE.fullmatch(line), text.find(line)
         if match is None:
             raise FormatError(FORM, at, "line", f"{line.strip()[:40]!r} is not start-end : name")
         start, last = int(match[2], 16), int(match[3], 16)
@@ -32,8 +33,9 @@ def decode(text: str) -> tuple[tuple[Range, str], ...]:
             raise FormatError(FORM, at, "end", f"{last:#x} is below {start:#x}")
         if not match[1]:
             found.append((Range(start, last + 1), match[4]))
-        at += len(line)
-    if found and all(r.end == 1 for r, _ in found):
+    if not found:
+        raise FormatError(FORM, 0, "line", "there is no line start-end : name")
+    if all(r.end == 1 for r, _ in found):
         raise FormatError(FORM, 0, "addresses", "all 0: the kernel hides them from other users than root")
     return tuple(found)
 
@@ -64,6 +66,21 @@ def restrict(memory: MemoryMap, text: str) -> MemoryMap:
         regions += [MemoryRegion(part, None, False, "SRAT names no domain") for part in left]
     no_map = tuple(Reservation(r, "reserved", no_map=True) for r in unmapped)
     return replace(memory, regions=tuple(regions), reserved=(*memory.reserved, *no_map))
+
+
+def as_found(memory: MemoryMap, text: str) -> MemoryMap:
+    """``memory`` with what the kernel found in place of what was described: for a tree that UEFI overrides.
+
+    Memory keeps the node that the tree names for its address. Raises FormatError.
+    """
+    entries = decode(text)
+    regions = tuple(
+        MemoryRegion(part, next((r.node for r in memory.regions if r.range.overlaps(part)), None), source="iomem")
+        for part in merge(r for r, name in entries if name in ("System RAM", "reserved"))
+    )
+    no_map = tuple(Reservation(r, "reserved", no_map=True) for r, name in entries if name == "reserved")
+    kept = tuple(r for r in memory.reserved if not r.listed and not r.no_map)
+    return replace(memory, regions=regions, reserved=(*kept, *no_map), uefi=None, no_memory="")
 
 
 def differences(layout: Layout, ram: tuple[Range, ...]) -> Iterator[Finding]:

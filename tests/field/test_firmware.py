@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people handed in: tag lists, device trees, tables and consoles' text, each kind varied around a real case."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hotbank.errors import FormatError, Refusal
+from hotbank.firmware import atags, console, efi, fdt, memory_map
+from hotbank.firmware.fdt import Node, Tree, cells, strings
+from hotbank.memory import GIB, MIB, MemoryMap, MemoryRegion, Range
+from hotbank.zones import Layout, iomem, predict
+
+DATA = Path(__file__).parents[1] / "data" / "field"
+
+
+def _zones(memory: MemoryMap, kernel: str = "6.12", cmdline: str | None = None) -> Layout:
+    arch = memory.arch or "arm64"
+    block = 64 * MIB if arch == "arm" else 128 * MIB
+    return predict(memory, arch=arch, page_size=4096, block_size=block, kernel=kernel, cmdline=cmdline).layout
+
+
+def _said(layout: Layout, code: str) -> list[str]:
+    return [finding.message for finding in layout.findings if finding.code == code]
+
+
+def _tree(*children: Node, top: tuple[tuple[int, int], ...] = ()) -> Tree:
+    one = (("#address-cells", cells(2)), ("#size-cells", cells(2)))
+    return Tree(Node("", one, children), top)
+
+
+def _reg(*ranges: Range) -> tuple[str, bytes]:
+    return "reg", b"".join(struct.pack(">QQ", r.start, r.size) for r in ranges)
+
+
+def _ram(*ranges: Range, **flags: bytes) -> Node:
+    return Node(f"memory@{ranges[0].start:x}", (("device_type", strings("memory")), _reg(*ranges), *flags.items()))
+
+
+def _reserved(*children: Node) -> Node:
+    cells2 = (("#address-cells", cells(2)), ("#size-cells", cells(2)), ("ranges", b""))
+    return Node("reserved-memory", cells2, children)
+
+
+def test_a_display_does_not_cost_the_list() -> None:
+    tags = atags.decode((DATA / "seaboard.atags").read_bytes())
+    assert [r.range for r in atags.memory_map(tags).regions] == [Range(0, GIB)]
+    assert tags[2].fields()["lfb_base"] == 0x1C022000
+
+
+def test_what_is_both_listed_and_no_map() -> None:
+    memory = memory_map((DATA / "vim3.dtb").read_bytes())
+    found = iomem.system_ram((DATA / "vim3.iomem").read_text())
+    new, old = _zones(memory, "6.12"), _zones(memory, "6.1")
+    assert tuple(r.range for r in new.ram) == found
+    assert "block 0 (0x0-0x7ffffff) has 35M that is no RAM" in _said(new, "HOLES")[0]
+    assert [r.range for r in old.ram] == [Range(0, 0xF4E5B000)]
+    assert "256M" in _said(new, "RESERVED_SOMEWHERE")[0]
+
+
+@given(st.integers(0, 30), st.integers(1, 8), st.sampled_from(["6.1", "6.12", "7.3"]))
+def test_a_range_in_both_places_is_no_ram_since_6_4(start: int, size: int, kernel: str) -> None:
+    kept = Range.sized(GIB + start * MIB, size * MIB)
+    node = Node("fw", (_reg(kept), ("no-map", b"")))
+    tree = _tree(_ram(Range(GIB, 2 * GIB)), _reserved(node), top=((kept.start, kept.size),))
+    layout = _zones(memory_map(fdt.encode(tree)), kernel)
+    assert any(r.range.overlaps(kept) for r in layout.ram) == (kernel == "6.1")
+    assert bool(_said(layout, "HOLES")) == (kernel != "6.1")
+
+
+@given(st.integers(1, 512), st.booleans(), st.lists(st.integers(1, 7), max_size=2, unique=True))
+def test_what_has_no_place_yet_is_said(size: int, no_map: bool, within: list[int]) -> None:
+    ranges = tuple(Range.sized(g * GIB, GIB) for g in within)
+    more = (("alloc-ranges", _reg(*ranges)[1]),) if ranges else ()
+    flag = (("no-map", b""),) if no_map else (("reusable", b""),)
+    node = Node("pool", (("size", cells(0, size * MIB)), ("alignment", cells(0, 4 * MIB)), *more, *flag))
+    memory = memory_map(fdt.encode(_tree(_ram(Range(GIB, 9 * GIB)), _reserved(node))))
+    (pool,) = memory.unplaced
+    assert (pool.size, pool.alignment, pool.within, pool.no_map) == (size * MIB, 4 * MIB, ranges, no_map)
+    (said,) = _said(_zones(memory), "RESERVED_SOMEWHERE")
+    assert f"{size}M" in said.replace("1G", "1024M") or size % 1024 == 0 or size == 512
+    assert all(str(r) in said for r in ranges)
+
+
+@pytest.mark.parametrize(
+    ("tree", "why"),
+    [
+        (_tree(Node("soc")), "no memory node"),
+        (_tree(Node("memory", (("device_type", strings("memory")), ("reg", bytes(16))))), "size 0"),
+        (
+            _tree(Node("memory", (("device_type", strings("memory")), _reg(Range(0, MIB)), ("status", b"disabled\0")))),
+            "disabled",
+        ),
+        (_tree(Node("images"), Node("configurations")), "FIT image"),
+        (_tree(Node("fragment@0", (), (Node("__overlay__"),))), "overlay"),
+    ],
+)
+def test_a_tree_without_memory_says_why(tree: Tree, why: str) -> None:
+    layout = _zones(memory_map(fdt.encode(tree)))
+    assert why in _said(layout, "NO_MEMORY")[0]
+    assert layout.zones == ()
+
+
+def test_a_line_that_leaves_no_memory_does_not_boot() -> None:
+    memory = memory_map(atags.encode((atags.core(), atags.mem(Range.sized(GIB, 256 * MIB)))))
+    layout = predict(memory, arch="arm", page_size=4096, block_size=64 * MIB, cmdline="mem=foo", kernel="6.1").layout
+    assert "does not boot" in _said(layout, "NO_MEMORY")[0]
+
+
+def test_a_tree_that_uefi_overrides() -> None:
+    memory = memory_map((DATA / "virt-uefi.dtb").read_bytes())
+    for kernel in ("6.1", "6.12"):
+        layout = _zones(memory, kernel)
+        assert _said(layout, "UEFI_MAP")
+        assert "Movable" not in {z.zone for z in layout.zones}
+    seen = "40000000-7fffffff : System RAM\n80000000-87ffffff : reserved\n88000000-9fffffff : System RAM\n"
+    layout = _zones(iomem.as_found(memory, seen))
+    assert not _said(layout, "UEFI_MAP")
+    assert iomem.system_ram(seen) == tuple(r.range for r in layout.ram)
+
+
+LOG = """[    0.000000] efi: mem00: [Conventional Memory|   |  |  |  |  |  |  |  |  |   |WB|WT|WC|UC] \
+range=[0x0000000040000000-0x000000005fffffff] (512MB)
+[    0.000000] efi: mem01: [Runtime Data       |RUN|  |  |  |  |  |  |  |  |   |WB|WT|WC|UC] \
+range=[0x0000000060000000-0x00000000600fffff] (1MB)
+[    0.000000] efi: mem02: [Conventional Memory|   |  |  |SP|  |  |  |  |  |   |WB|  |  |  ] \
+range=[0x0000000080000000-0x000000008fffffff] (256MB)
+[    0.000000] efi: mem03: [Memory Mapped I/O  |RUN|  |  |  |  |  |  |  |  |   |  |  |  |UC] \
+range=[0x0000000009010000-0x0000000009010fff] (0MB)
+"""
+
+
+def test_uefis_own_map() -> None:
+    tree = MemoryMap((MemoryRegion(Range(GIB, 3 * GIB), 0, True, "/memory"),), uefi=4, arch="arm64")
+    layout = _zones(efi.apply(tree, efi.decode(LOG)))
+    assert [r.range for r in layout.ram] == [Range(0x40000000, 0x60000000)]
+    assert {r.start for h in layout.hidden for r in (h.range,)} == {0x60000000, 0x80000000}
+
+
+@given(st.sets(st.integers(0, 3), min_size=1, max_size=3))
+def test_a_map_that_lost_lines_is_refused(kept: set[int]) -> None:
+    lines = LOG.splitlines(keepends=True)
+    tree = MemoryMap(uefi=4)
+    with pytest.raises(FormatError, match="not whole"):
+        efi.apply(tree, efi.decode("".join(lines[n] for n in sorted(kept))))
+
+
+def _processors(*compatible: str) -> Tree:
+    cpu = Node("cpu@0", (("device_type", strings("cpu")), ("compatible", strings(*compatible))))
+    return _tree(Node("cpus", (), (cpu,)), _ram(Range(GIB, 2 * GIB)))
+
+
+@pytest.mark.parametrize(
+    ("compatible", "arch"),
+    [
+        (("sifive,u74-mc", "riscv"), "riscv64"),
+        (("thead,c906", "riscv"), "riscv64"),
+        (("arm,cortex-a53",), "arm64"),
+        (("arm,cortex-a57", "arm,armv8"), "arm64"),
+        (("arm,neoverse-n1",), "arm64"),
+        (("apple,icestorm",), "arm64"),
+        (("arm,cortex-a7",), "arm"),
+        (("arm,cortex-a15",), "arm"),
+        (("arm,arm1176jzf-s",), "arm"),
+        (("qcom,krait",), "arm"),
+        (("loongson,la464",), "loongarch64"),
+        (("mti,interaptiv",), "mips"),
+        (("nobody,knows",), None),
+    ],
+)
+def test_a_tree_says_whose_it_is(compatible: tuple[str, ...], arch: str | None) -> None:
+    memory = memory_map(fdt.encode(_processors(*compatible)))
+    assert memory.arch == arch
+    if arch in ("arm", "arm64", None):
+        assert _zones(memory).zones
+    else:
+        with pytest.raises(Refusal, match=f"no zone rules for '{arch}'"):
+            _zones(memory)
+
+
+def test_other_machines_are_refused_and_not_guessed() -> None:
+    assert memory_map((DATA / "visionfive2.dtb").read_bytes()).arch == "riscv64"
+    x86 = iomem.restrict(memory_map((DATA / "x86.srat").read_bytes()), (DATA / "x86.iomem").read_text())
+    with pytest.raises(Refusal, match="no zone rules for 'x86_64'"):
+        _zones(x86)
+
+
+@pytest.mark.referee
+def test_every_real_board_gives_zones_or_says_why_not() -> None:
+    from codec import debian_blobs
+
+    for name, blob in debian_blobs.sample().items():
+        memory = memory_map(blob)
+        layout = _zones(memory)
+        assert layout.zones or _said(layout, "NO_MEMORY"), name
+
+
+FILE = "40000000-5fffffff : System RAM\n  40010000-40ffffff : Kernel code\n60000000-7fffffff : System RAM\n"
+ADDED = [
+    lambda text: "\ufeff" + text,
+    lambda text: text.replace("\n", "\r\n"),
+    lambda text: f"root@board:~# cat /proc/iomem\n{text}root@board:~# ",
+    lambda text: f"/ # cat /proc/iomem\n{text}/ # \n",
+    lambda text: f"$ sudo cat /proc/iomem\n\n{text}\n\n",
+    lambda text: "".join(f"[   12.345678] {line}" for line in text.splitlines(keepends=True)),
+]
+
+
+@given(st.lists(st.sampled_from(ADDED), max_size=3, unique=True))
+def test_what_a_console_adds_is_not_read(added: list[object]) -> None:
+    text = FILE
+    for change in sorted(added, key=lambda change: -ADDED.index(change)):  # type: ignore[arg-type]
+        text = change(text)  # type: ignore[operator]
+    assert iomem.decode(text) == iomem.decode(FILE)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n\n", "# cat /proc/iomem\n", "40000000-5fffffff System RAM\n", "nothing\n" + FILE]
+)
+def test_what_is_no_iomem_is_refused(text: str) -> None:
+    with pytest.raises(FormatError):
+        iomem.decode(text)
+
+
+LINE = "console=ttyS0 mem=512M@0x40000000"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LINE,
+        f"{LINE}\r\n",
+        f"\ufeff{LINE}\n",
+        f"root@board:~# cat /proc/cmdline\n{LINE}\nroot@board:~#\n",
+        f"[    0.000000] Kernel command line: {LINE}\n",
+    ],
+)
+def test_a_command_line_from_a_console(text: str) -> None:
+    assert memory_map(text.encode()).cmdline == LINE
+
+
+@pytest.mark.parametrize("text", ["root:x:0:0::/:/bin/sh\nbin:x:1:1::/:/bin/sh\n", "name = 'x'\nblock_size = '64M'\n"])
+def test_any_other_text_is_no_command_line(text: str) -> None:
+    with pytest.raises(FormatError, match="2 lines"):
+        memory_map(text.encode())
+
+
+def test_a_stamp_is_taken_off_once() -> None:
+    assert console.lines("<6>[    0.000000][    T0] [    1.0] x\n") == ["[    1.0] x"]
+
+
+@pytest.mark.referee
+def test_dtc_agrees_that_the_trees_made_here_are_trees(tmp_path: Path) -> None:
+    path = tmp_path / "t.dtb"
+    path.write_bytes(fdt.encode(_processors("arm,cortex-a7")))
+    assert subprocess.run(["dtc", "-q", "-I", "dtb", str(path)], capture_output=True, check=True).stdout
