@@ -79,20 +79,6 @@ def _refused_as_unknown(machine: Machine, name: str, *calls: Callable[[], object
     assert machine.snapshot().banks == before.banks
 
 
-def an_unknown_block_has_the_same_refusal(machine: Machine, number: int) -> None:
-    """A block that the kernel has not."""
-    calls: list[Callable[[], object]] = [
-        lambda: machine.survey(number),
-        lambda: machine.online(number, Online.MOVABLE),
-        lambda: machine.offline(number, machine.clock.now() + PATIENCE),
-    ]
-    for call in calls:
-        with pytest.raises(Refusal) as caught:
-            call()
-        assert (type(caught.value), caught.value.code) == (Refusal, Code.NO_SUCH_BANK)
-        assert str(number) in str(caught.value)
-
-
 def power_stays_under_memory(machine: Machine, domain: str) -> None:
     """Less than ``on`` is refused as long as the kernel has one block that touches the domain, and nothing happens."""
     assert machine.snapshot().touching(domain)

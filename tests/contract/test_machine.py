@@ -26,8 +26,6 @@ from hotbank.serve.owner import Owner
 from mount.mounts import mounted, needs_fuse
 from patience import ended
 
-GONE = 999
-
 
 @dataclass(frozen=True)
 class Bench:
@@ -123,7 +121,7 @@ def test_a_survey_counts_every_page(machine: Machine) -> None:
 
 def test_what_there_is_not_has_one_refusal(machine: Machine) -> None:
     promises.unknown_names_have_one_refusal(machine)
-    promises.an_unknown_block_has_the_same_refusal(machine, GONE)
+    promises.unknown_blocks_have_one_refusal(machine)
 
 
 def test_the_clock_goes_forward(machine: Machine) -> None:
@@ -226,6 +224,10 @@ def test_a_switch_that_fails(bench: Bench) -> None:
         bench.machine.set_power("ddr-high", Power.SELF_REFRESH)
     assert caught.value.code is Code.SWITCH_FAILED
     assert bench.machine.power("ddr-high") is Power.ON
+
+
+def test_a_reading_answers(machine: Machine) -> None:
+    promises.a_reading_answers(machine)
 
 
 def test_a_reading_counts_what_moves(bench: Bench) -> None:

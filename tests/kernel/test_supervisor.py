@@ -128,6 +128,7 @@ def bring_in(machine: QemuMachine) -> None:
 
 def test_what_every_machine_promises(machine: QemuMachine) -> None:
     promises.unknown_names_have_one_refusal(machine)
+    promises.unknown_blocks_have_one_refusal(machine)
     promises.a_reading_answers(machine)
     promises.time_goes_forward(machine)
     bring_in(machine)
