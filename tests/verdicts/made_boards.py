@@ -111,15 +111,15 @@ def _zones(draw: st.DrawFn, nodes: int) -> list[ZoneInfo]:
 
 def fewest_pages(made: Made) -> int | None:
     """The fewest pages to move that free ``made.size`` bytes, over every set of banks; None when no set does."""
-    best: int | None = None
     able = [bank for bank in made.snapshot.banks if _may_leave(made, bank)]
-    for mask in range(1 << len(able)):
-        leaving = [bank for i, bank in enumerate(able) if mask >> i & 1]
+    costs = [sum(survey.to_move for _, survey in _own(made, bank)) for bank in able]
+    sets = [[i for i in range(len(able)) if mask >> i & 1] for mask in range(1 << len(able))]
+    for chosen in sorted(sets, key=lambda chosen: sum(costs[i] for i in chosen)):
+        leaving = [able[i] for i in chosen]
         surveys = {n: s for bank in leaving for n, s in _own(made, bank)}
-        cost = sum(s.to_move for s in surveys.values())
-        if (best is None or cost < best) and sum(_freed(made, leaving)) >= made.size and _fits(made, surveys):
-            best = cost
-    return best
+        if sum(_freed(made, leaving)) >= made.size and _fits(made, surveys):
+            return sum(costs[i] for i in chosen)
+    return None
 
 
 def _may_leave(made: Made, bank: BankStatus) -> bool:
