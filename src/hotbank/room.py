@@ -40,12 +40,13 @@ class Leaving:
 
     @classmethod
     def of(cls, block: Block, survey: Survey) -> Leaving:
-        """What the survey of an online block says. Where nobody knows how much of the page cache is clean, none of it
-        is here, where that would make room, and all of it is in what the zone loses."""
-        must_fit = survey.to_move - (survey.clean or 0)
-        clean = survey.clean if survey.clean is not None else survey.kinds.get(Kind.FILE, 0)
-        pages, free = sum(survey.kinds.values()), survey.kinds.get(Kind.FREE, 0)
-        return cls(block.zone, block.node, pages, survey.to_move, must_fit, free, clean)
+        """What the survey of an online block says.
+
+        Page cache of which nobody knows whether it is clean counts as dirty: it needs a place. If it is clean after
+        all, the zone loses as much of what it could drop, which is no more than was asked for.
+        """
+        pages, free, clean = sum(survey.kinds.values()), survey.kinds.get(Kind.FREE, 0), survey.clean or 0
+        return cls(block.zone, block.node, pages, survey.to_move, survey.to_move - clean, free, clean)
 
     @property
     def whole(self) -> Leaving:

@@ -111,7 +111,10 @@ def test_reclaimable_pages_are_room_unless_they_leave_themselves() -> None:
     surveys = surveys_of(machine, snapshot, target.blocks)
     assert verdict(snapshot, surveys, target).room == 990
     files = {n: replace(s, kinds={**s.kinds, Kind.FILE: 100, Kind.ANON: 0}) for n, s in surveys.items()}
-    assert verdict(snapshot, files, target).room == 590
+    unknown = verdict(snapshot, files, target)
+    assert (unknown.needs, unknown.room) == (400, 990), "what may be dirty needs a place"
+    clean = verdict(snapshot, {n: replace(s, clean=100) for n, s in files.items()}, target)
+    assert (clean.needs, clean.room) == (0, 590), "what is clean is lost to what could be dropped"
 
 
 @pytest.mark.parametrize(("zone", "room"), [("Movable", 400 - 70), ("Normal", 400 - 30)])

@@ -15,6 +15,7 @@ from math import isqrt
 
 from hotbank.memory import Kind, Zone
 from hotbank.model.frames import Frames, MigrateType
+from hotbank.room import KERNEL_ZONES
 
 _RANK = {zone: rank for rank, zone in enumerate(Zone)}
 _PCPTYPES = 3  # include/linux/mmzone.h, MIGRATE_PCPTYPES
@@ -86,7 +87,7 @@ class ZoneState:
     @property
     def lowmem(self) -> bool:
         """True if the kernel itself can use the zone."""
-        return _RANK[self.name] <= _RANK[Zone.NORMAL]
+        return self.name in KERNEL_ZONES
 
     def intersects(self, start: int, end: int) -> bool:
         """``zone_intersects``: does the span touch the pfns?"""

@@ -77,7 +77,7 @@ class Steps:
             machine.remove(step.target)
             snapshot = machine.snapshot()
             status = snapshot.bank(step.target)
-            left = [b for b in snapshot.blocks if status is not None and b.range.overlaps(status.range)]
+            left = snapshot.present(status) if status is not None else ()
             if status is None or status.kernel is not KernelState.ABSENT or left:
                 code = Code.STUCK if status is not None and status.kernel is KernelState.STUCK else Code.RACED
                 raise Refusal(code, f"{step.target} was removed and {len(left)} blocks of it are still there")
