@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -25,7 +25,7 @@ from hotbank.machine import Machine, Reading, Snapshot, Survey, is_examinable
 from hotbank.memory import Power
 from hotbank.model import Model, capture
 from hotbank.model.capture import Capture
-from hotbank.operate import Choice, Entry, Event, Limits, Outcome, Plan, Verdict
+from hotbank.operate import Before, Choice, Entry, Event, Limits, Outcome, Plan, Verdict
 from hotbank.operate.outcome import no_events
 from hotbank.operate.power import ask, darken, switch_on
 from hotbank.remote import Remote, SocketStream
@@ -199,16 +199,17 @@ class Session:
         limits: Limits | None = None,
         force: bool = False,
         keep_partial: bool = False,
-        blocks: Sequence[int] | None = None,
+        found: Before | None = None,
         on_event: Callable[[Event], None] = no_events,
     ) -> Outcome:
         """Take banks out of the kernel and their domains as dark as the board allows, or put everything back.
 
         ``force``: try although a verdict says no, under the same limits. ``keep_partial``: on failure leave out what is
-        out (exit status 64). ``blocks``: of a plan, which is refused (CHANGED) when they are others now. Raises
-        Refusal(NO_SUCH_BANK), Refusal(BUSY_TRANSACTION), Refusal(NOT_PERMITTED). KeyboardInterrupt asks for a rollback.
+        out (exit status 64). ``found``: of a plan, which is refused (CHANGED) when the machine is not that any more.
+        Raises Refusal(NO_SUCH_BANK), Refusal(BUSY_TRANSACTION), Refusal(NOT_PERMITTED). KeyboardInterrupt asks for a
+        rollback.
         """
-        options = {"limits": limits, "force": force, "keep_partial": keep_partial, "blocks": blocks}
+        options = {"limits": limits, "force": force, "keep_partial": keep_partial, "found": found}
         return self._transact(serve.remove, targets, on_event, options)
 
     def add(
@@ -216,11 +217,11 @@ class Session:
         *targets: str | int,
         limits: Limits | None = None,
         keep_partial: bool = False,
-        blocks: Sequence[int] | None = None,
+        found: Before | None = None,
         on_event: Callable[[Event], None] = no_events,
     ) -> Outcome:
         """Bring banks back: power on, into the kernel, every block Movable; or put everything back. See ``remove``."""
-        options = {"limits": limits, "keep_partial": keep_partial, "blocks": blocks}
+        options = {"limits": limits, "keep_partial": keep_partial, "found": found}
         return self._transact(serve.add, targets, on_event, options)
 
     def power(self, domain: str, want: Power | None = None) -> Power:

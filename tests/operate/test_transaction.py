@@ -55,7 +55,19 @@ def test_the_plan_is_the_json_that_interfaces_pins() -> None:
     machine.slots[20].pages = 5000
     plan = operate.plan_remove(machine, "high")
     document = json.loads(json.dumps(plan.document()))
-    assert list(document) == ["schema", "machine", "banks", "blocks", "pages", "seconds", "steps", "code"]
+    assert list(document) == [
+        "schema",
+        "machine",
+        "verb",
+        "targets",
+        "banks",
+        "blocks",
+        "pages",
+        "seconds",
+        "steps",
+        "code",
+        "found",
+    ]
     assert document["pages"] == 5300
     assert document["seconds"] > 0
     assert [s["target"] for s in document["steps"]] == ["memory21", "memory22", "memory23", "memory20", "high", "ddr"]

@@ -8,26 +8,47 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import click
 
+from hotbank import operate
 from hotbank.cli.context import Context
-from hotbank.cli.plan import plan_lines
-from hotbank.cli.progress import outcome_lines, watching
-from hotbank.memory import KernelState
-from hotbank.operate import Event, Limits, Plan, reasons
+from hotbank.cli.looking import look
+from hotbank.cli.plan import choice_lines, plan_lines, size_option
+from hotbank.cli.progress import outcome_lines, short_names, watching
+from hotbank.errors import FormatError
+from hotbank.operate import Before, Choice, Event, Limits, Plan, found, reasons
 from hotbank.session import Session
 
+_NAMED = {"targets": "names", "every": "--all", "domain": "--domain", "plan": "--plan", "size": "--free"}
+_ONE_WAY = "name banks or blocks, or give --all, --domain NAME{} or --plan FILE"
 
-def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
+
+@dataclass(frozen=True, slots=True)
+class _Transaction:
+    """What is carried out together. ``found``: what a plan of it was made of."""
+
+    targets: tuple[str, ...]
+    found: Before | None = None
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that remove and add share."""
     options = (
-        click.argument("target", metavar="BANK|BLOCK", required=False),
-        click.option("--all", "every", is_flag=True, help="Every bank that may leave, one after the other."),
+        click.argument("targets", metavar="[BANK|BLOCK]...", nargs=-1),
+        click.option("--all", "every", is_flag=True, help="Everything that may, one transaction after the other."),
+        click.option("--domain", metavar="NAME", help="All banks of that power domain."),
+        click.option(
+            "--plan",
+            type=click.File(encoding="utf-8"),
+            metavar="FILE",
+            help="What `hotbank plan --json` printed; refused if the machine has changed since.",
+        ),
         click.option(
             "--deadline",
             type=click.FloatRange(min=0, min_open=True),
@@ -46,66 +67,107 @@ def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command("remove")
-@_limits
+@_options
+@size_option("Choose the banks: so much is to be freed, by moving the fewest pages.")
 @click.option("--force", is_flag=True, help="Try although a survey says no; the deadline still holds.")
 @click.pass_obj
-def remove(context: Context, /, target: str | None, every: bool, dry_run: bool, as_json: bool, **options: Any) -> int:
-    """Evacuate a bank, take it out of the kernel, and switch its power off.
+def remove(context: Context, /, **options: Any) -> int:
+    """Evacuate banks, take them out of the kernel, and switch their power off.
 
-    A removal that fails puts every block back into the state and zone it was in.
+    Several are one transaction: all of them leave, or a failure puts every block back into the state and zone it was
+    in. A power domain goes dark with its last bank. With --all the banks of each domain leave together, because half of
+    a domain saves nothing; where they can't, the other domains are tried all the same.
     """
-    _check_named(target, every)
-    machine = context.session(changing=True)
-    targets = _targets(machine, "remove", target)
-    if dry_run:
-        return _together([_print_plan(machine.plan(name), as_json) for name in targets])
-    return _all_of(machine, "remove", targets, _settings(options), as_json)
+    return _carry_out_all(context, "remove", options)
 
 
 @click.command("add")
-@_limits
+@_options
 @click.pass_obj
-def add(context: Context, /, target: str | None, every: bool, dry_run: bool, as_json: bool, **options: Any) -> int:
-    """Switch a bank's power on, bring it into the kernel, and online it as Movable."""
-    _check_named(target, every)
+def add(context: Context, /, **options: Any) -> int:
+    """Switch banks' power on, bring them into the kernel, and online them as Movable.
+
+    Several are one transaction: all of them return, or none. With --all each returns by itself, so that one that can't
+    keeps no other out.
+    """
+    return _carry_out_all(context, "add", {**options, "size": None})
+
+
+def _carry_out_all(context: Context, verb: str, options: dict[str, Any]) -> int:
+    """One transaction after the other; an interruption ends the row."""
+    asked = {key: options.pop(key) for key in _NAMED}
+    dry_run, as_json = options.pop("dry_run"), options.pop("as_json")
+    _check_one_way(verb, asked)
     machine = context.session(changing=True)
-    targets = _targets(machine, "add", target)
+    rows = _transactions(machine, verb, asked)
+    if isinstance(rows, Choice):
+        return _no_choice(rows, asked["size"], as_json)
     if dry_run:
-        return _together([_print_plan(machine.plan(name, add=True), as_json) for name in targets])
-    return _all_of(machine, "add", targets, _settings(options), as_json)
+        plans = [machine.plan(*row.targets, add=verb == "add") for row in rows]
+        return _together([_print_plan(plan, as_json) for plan in plans])
+    if not as_json:
+        click.echo(f"machine {machine.name}")
+    if not rows:
+        click.echo(json.dumps(Event(0.0, 0, "done", exit=0).document()) if as_json else "nothing to do")
+    return _in_turn(machine, verb, rows, _settings(options), as_json)
 
 
-def _check_named(target: str | None, every: bool) -> None:
-    if every == (target is not None):
-        raise click.UsageError("name a bank or a block, or give --all")
+def _check_one_way(verb: str, asked: Mapping[str, Any]) -> None:
+    given = [_NAMED[key] for key, value in asked.items() if value]
+    if len(given) != 1:
+        ways = _ONE_WAY.format(", --free SIZE" if verb == "remove" else "")
+        raise click.UsageError(f"{' and '.join(given)}: {ways}" if given else ways)
 
 
-def _targets(machine: Session, verb: str, target: str | None) -> tuple[str, ...]:
-    """What was named, else the banks that may leave and are not yet where the verb takes them."""
-    if target is not None:
-        return (target,)
-    there = KernelState.ABSENT if verb == "remove" else KernelState.ONLINE
-    return tuple(b.name for b in machine.list().banks if (b.movable or not b.at_boot) and b.kernel is not there)
+def _transactions(machine: Session, verb: str, asked: Mapping[str, Any]) -> Sequence[_Transaction] | Choice:
+    """What was asked for; the choice where nothing can be chosen."""
+    if asked["plan"] is not None:
+        return [_of_plan(asked["plan"], verb)]
+    if asked["size"] is not None:
+        choice = operate.plan_free(machine.machine, asked["size"], look=look)
+        plan = choice.plan
+        return [_Transaction(tuple(t.name for t in plan.targets), plan.found)] if plan.steps else choice
+    if asked["domain"] is not None:
+        return [_Transaction(operate.of_domain(machine.list(), asked["domain"]))]
+    if asked["every"]:
+        return [_Transaction(names) for names in operate.everything(machine.list(), verb)]
+    return [_Transaction(asked["targets"])]
+
+
+def _of_plan(file: IO[str], verb: str) -> _Transaction:
+    """What a plan in a file is about. Raises FormatError."""
+    try:
+        there = found.of_plan(json.load(file))
+    except (ValueError, RecursionError) as e:
+        raise FormatError(file.name, 0, "plan", f"no JSON: {e}") from e
+    if there.verb != verb or not there.targets:
+        what = f"plans to {there.verb} {there.target or 'nothing'}, not to {verb} something"
+        raise FormatError(file.name, 0, "verb", what)
+    return _Transaction(there.targets, there)
+
+
+def _no_choice(choice: Choice, size: int, as_json: bool) -> int:
+    lines = [json.dumps(choice.plan.document())] if as_json else choice_lines(choice, size)
+    for line in lines:
+        click.echo(line, err=not as_json)
+    return reasons.EXIT_FAILED
+
+
+def _in_turn(machine: Session, verb: str, rows: Sequence[_Transaction], options: dict[str, Any], as_json: bool) -> int:
+    exits: list[int] = []
+    for row in rows:
+        if len(rows) > 1 and not as_json:
+            click.echo(f"{verb} {short_names(row.targets)}")
+        exits.append(_carry_out(machine, verb, row, options, as_json))
+        if exits[-1] == reasons.EXIT_INTERRUPTED:
+            break
+    return _together(exits)
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
     """Options of a verb. The deadline is of the whole, and one block may take all of it."""
     deadline = options.pop("deadline")
     return {"limits": Limits(total=deadline, block=deadline), **options}
-
-
-def _all_of(machine: Session, verb: str, targets: tuple[str, ...], options: dict[str, Any], as_json: bool) -> int:
-    """One transaction each; an interruption ends the row."""
-    if not as_json:
-        click.echo(f"machine {machine.name}")
-    if not targets:
-        click.echo(json.dumps(Event(0.0, 0, "done", exit=0).document()) if as_json else "nothing to do")
-    exits: list[int] = []
-    for target in targets:
-        exits.append(_carry_out(machine, verb, target, options, as_json))
-        if exits[-1] == reasons.EXIT_INTERRUPTED:
-            break
-    return _together(exits)
 
 
 def _together(exits: list[int]) -> int:
@@ -121,9 +183,9 @@ def _print_plan(made: Plan, as_json: bool) -> int:
     return reasons.EXIT_FAILED if made.impossible else reasons.EXIT_DONE
 
 
-def _carry_out(machine: Session, verb: str, target: str, options: dict[str, Any], as_json: bool) -> int:
+def _carry_out(machine: Session, verb: str, row: _Transaction, options: dict[str, Any], as_json: bool) -> int:
     seen: set[str] = set()
-    with watching(f"{verb} {target}", as_json) as show:
+    with watching(f"{verb} {short_names(row.targets)}", as_json) as show:
 
         def note(event: Event) -> None:
             seen.add(event.event)
@@ -131,7 +193,7 @@ def _carry_out(machine: Session, verb: str, target: str, options: dict[str, Any]
 
         with _interrupts(machine.interrupt):
             act = machine.remove if verb == "remove" else machine.add
-            outcome = act(target, on_event=note, **options)
+            outcome = act(*row.targets, found=row.found, on_event=note, **options)
     if not as_json:
         for line in outcome_lines(outcome, acted="step" in seen):
             click.echo(line, err=outcome.exit != reasons.EXIT_DONE)

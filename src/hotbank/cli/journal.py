@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from hotbank.cli.context import Context
-from hotbank.cli.progress import outcome_lines
+from hotbank.cli.progress import outcome_lines, said, short_names
 from hotbank.errors import Code
 from hotbank.operate import Action, Entry, Limits, Row
 from hotbank.wire import encode
@@ -73,15 +73,16 @@ def _document(entry: Entry) -> dict[str, Any]:
 
 
 def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
-    yield f"{'BEGAN':<21}{'VERB':<8}{'TARGET':<12}{'RESULT':<18}{'SECONDS':>9}{'PLANNED':>9}{'MOVED':>9}  STEPS"
+    wide = max([10, *(len(short_names(e.before.targets)) for e in entries)]) + 2
+    yield f"{'BEGAN':<21}{'VERB':<8}{'TARGET':<{wide}}{'RESULT':<18}{'SECONDS':>9}{'PLANNED':>9}{'MOVED':>9}  STEPS"
     for e in entries:
         began = datetime.fromtimestamp(e.began, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         seconds = f"{e.ended - e.began:.2f}" if e.ended is not None else "open"
-        result = (e.code or _open_because(e)).value
-        verb, target, planned = e.before.verb, e.before.target, e.before.planned
+        result = said(e.code or _open_because(e))
+        verb, target, planned = e.before.verb, short_names(e.before.targets), e.before.planned
         moved = "-" if e.moved is None else str(e.moved)
-        yield f"{began:<21}{verb:<8}{target:<12}{result:<18}{seconds:>9}{planned:>9}{moved:>9}  {len(e.rows)}"
-    ends = Counter(e.code for e in entries if e.code is not None)
+        yield f"{began:<21}{verb:<8}{target:<{wide}}{result:<18}{seconds:>9}{planned:>9}{moved:>9}  {len(e.rows)}"
+    ends = Counter(said(e.code) for e in entries if e.code is not None)
     summary = ", ".join(f"{count} {code}" for code, count in ends.most_common()) or "none yet"
     yield f"{len(entries)} transactions: {summary}; {sum(e.moved or 0 for e in entries)} pages moved"
     failures = _failures(entries)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -13,6 +13,7 @@ from hotbank import operate
 from hotbank.cli import trial
 from hotbank.cli.context import Context
 from hotbank.cli.looking import look, machine_of, short, sysroot_option
+from hotbank.cli.progress import said, short_names
 from hotbank.errors import Code
 from hotbank.memory import format_size, parse_size
 from hotbank.operate import Choice, GivenUp, Plan
@@ -30,9 +31,14 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str | None
     return size
 
 
+def size_option(help_: str) -> Callable[[Any], Any]:
+    """``--free SIZE``."""
+    return click.option("--free", "size", metavar="SIZE", callback=_size, help=help_)
+
+
 @click.command("plan", short_help="Which banks to take, in which order, at what cost; touches nothing.")
 @click.argument("targets", metavar="[BANK|BLOCK]...", nargs=-1)
-@click.option("--free", "size", metavar="SIZE", callback=_size, help="Choose the banks: so much is to be freed.")
+@size_option("Choose the banks: so much is to be freed.")
 @click.option("--add", "adding", is_flag=True, help="Plan an addition instead of a removal.")
 @click.option("--try", "trying", is_flag=True, help="Also carry it out, on a model that starts from this machine.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
@@ -76,7 +82,8 @@ def plan(
 def plan_lines(made: Plan) -> Iterator[str]:
     """A plan for people: machine, verdict, steps with their cost."""
     yield f"machine   {made.machine}"
-    yield f"{made.verb:<10}{_names(made.target)}: {made.code}" + (f": {made.fact}" if made.fact else "")
+    names = short_names([t.name for t in made.targets]) or made.target
+    yield f"{made.verb:<10}{names}: {said(made.code)}" + (f": {made.fact}" if made.fact else "")
     for number, step in enumerate(made.steps, 1):
         pages = f"{step.pages:>8} pages" if step.pages else ""
         yield f"{number:>4}  {step.action:<14}{step.target:<19}{step.seconds:>8.2f} s{pages}".rstrip()
@@ -86,17 +93,11 @@ def plan_lines(made: Plan) -> Iterator[str]:
         yield f"remedy    {made.remedy}"
 
 
-def _names(target: str) -> str:
-    """Many names, which the steps list anyway, as the first, the last and how many."""
-    names = target.split(", ")
-    return target if len(names) <= _FEW else f"{names[0]} … {names[-1]} ({len(names)} in all)"
-
-
 def _print_choice(found: Choice, size: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_document(found)))
         return
-    for line in _choice_lines(found, size):
+    for line in choice_lines(found, size):
         click.echo(line)
 
 
@@ -106,7 +107,8 @@ def _document(found: Choice) -> dict[str, Any]:
     return found.plan.document() | {"freed": found.size, "at_least": found.at_least, "given_up": given_up}
 
 
-def _choice_lines(found: Choice, size: int) -> Iterator[str]:
+def choice_lines(found: Choice, size: int) -> Iterator[str]:
+    """What was chosen for people: the plan, what it frees, and what was given up."""
     head, *rest = plan_lines(found.plan)
     yield head
     yield f"free      {format_size(size)}" + (

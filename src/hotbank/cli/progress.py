@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
+from hotbank.errors import Code
 from hotbank.operate import Event, Outcome
 from hotbank.operate.reasons import EXIT_DONE, may_go
 
+_FEW = 4  # names that are told one by one
 Show = Callable[[Event], None]
 
 
@@ -35,16 +37,26 @@ def outcome_lines(outcome: Outcome, acted: bool) -> Iterator[str]:
     ``acted``: False when it was refused before its first step, and that line says it all.
     """
     if outcome.exit == EXIT_DONE:
-        yield f"{outcome.code}: {outcome.fact}"
+        yield f"{said(outcome.code)}: {outcome.fact}"
     else:
         yield f"hotbank: {outcome.code}: {outcome.fact}" + (f"; {outcome.remedy}" if outcome.remedy else "")
     if outcome.planned or outcome.moved or outcome.freed:
         yield f"  {pages(outcome)} in {outcome.seconds:.2f} s; {outcome.freed >> 20} MiB out of the kernel"
     if outcome.kernel is not None and acted:
         power = f", power {outcome.power}" if outcome.power is not None else ""
-        yield f"  {outcome.target}: kernel {outcome.kernel}{power}"
+        yield f"  {short_names(outcome.targets)}: kernel {outcome.kernel}{power}"
     if outcome.unrestored:
         yield "  could not be put back: " + ", ".join(f"memory{n}" for n in outcome.unrestored)
+
+
+def said(code: Code) -> str:
+    """The code for people: a bank that is out while others of its domain are in use is out, and nothing went wrong."""
+    return str(Code.OK if code is Code.DOMAIN_IN_USE else code)
+
+
+def short_names(names: Sequence[str]) -> str:
+    """Many names, which the steps list anyway, as the first, the last and how many."""
+    return ", ".join(names) if len(names) <= _FEW else f"{names[0]} … {names[-1]} ({len(names)} in all)"
 
 
 def pages(outcome: Outcome) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hotbank.operate.plan import Action, Plan, Step
     from hotbank.operate.reasons import remedy
     from hotbank.operate.recovery import recover
-    from hotbank.operate.targets import Target, resolve
+    from hotbank.operate.targets import Target, everything, of_domain, resolve
     from hotbank.operate.transaction import Limits, Transaction
     from hotbank.operate.verbs import add, remove
     from hotbank.operate.verdict import Verdict
@@ -58,7 +58,9 @@ __all__ = [
     "Transaction",
     "Verdict",
     "add",
+    "everything",
     "explain",
+    "of_domain",
     "plan_add",
     "plan_free",
     "plan_remove",
@@ -76,7 +78,7 @@ _HOMES = {
     "plan": {"Action", "Plan", "Step"},
     "reasons": {"remedy"},
     "recovery": {"recover"},
-    "targets": {"Target", "resolve"},
+    "targets": {"Target", "everything", "of_domain", "resolve"},
     "transaction": {"Limits", "Transaction"},
     "verbs": {"add", "remove"},
     "verdict": {"Verdict"},

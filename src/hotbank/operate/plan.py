@@ -15,7 +15,8 @@ from typing import Any
 from hotbank.errors import Code
 from hotbank.machine import BankStatus, DomainStatus, Evidence, Snapshot, Survey
 from hotbank.memory import SECONDS_PER_PAGE, BlockState, KernelState, Online, Power, Zone
-from hotbank.operate import reasons
+from hotbank.operate import found, reasons
+from hotbank.operate.journal import Before
 from hotbank.operate.power import in_use, stays_on
 from hotbank.operate.reasons import remedy
 from hotbank.operate.targets import Target
@@ -63,8 +64,8 @@ class Step:
 class Plan:
     """``verb``: ``remove`` or ``add``. ``code``: OK, or why it can't be done; ``fact`` and ``remedy`` in words.
 
-    ``target``: what it is about, in words. ``verdicts``: those that a removal was planned by, one for each target. A
-    plan whose code is OK and that has no steps has nothing to do.
+    ``target``: what it is about, in words. ``verdicts``: those that a removal was planned by, one for each target.
+    ``found``: what it was made of. A plan whose code is OK and that has no steps has nothing to do.
     """
 
     machine: str
@@ -76,6 +77,7 @@ class Plan:
     fact: str = ""
     remedy: str = ""
     verdicts: tuple[Verdict, ...] = ()
+    found: Before | None = None
 
     @property
     def banks(self) -> tuple[str, ...]:
@@ -112,12 +114,15 @@ class Plan:
         return {
             "schema": SCHEMA,
             "machine": self.machine,
+            "verb": self.verb,
+            "targets": [target.name for target in self.targets],
             "banks": list(self.banks),
             "blocks": list(self.blocks),
             "pages": self.pages,
             "seconds": round(self.seconds, 6),
             "steps": [{"step": step.action.value, "target": step.target} for step in self.steps],
             "code": self.code.value,
+            "found": found.document(self.found) if self.found is not None else None,
         }
 
 
@@ -129,14 +134,16 @@ def removal(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: Sequence
     answers = tuple(verdict(snapshot, _own(surveys, target), target) for target in targets)
     steps = (*_offline_steps(snapshot, surveys, targets), *_remove_steps(targets), *_dark_steps(snapshot, targets))
     code, fact = _removal_verdict(snapshot, answers, steps)
-    return Plan(snapshot.machine, "remove", _names(targets), tuple(targets), steps, code, fact, remedy(code), answers)
+    names, there = _names(targets), _found(snapshot, "remove", targets)
+    return Plan(snapshot.machine, "remove", names, tuple(targets), steps, code, fact, remedy(code), answers, there)
 
 
 def too_late(snapshot: Snapshot, targets: Sequence[Target], fact: str) -> Plan:
     """The plan of a removal that has no time left to be planned."""
     names, code = _names(targets), Code.DEADLINE
     fact = f"remove {names}: {fact}"
-    return Plan(snapshot.machine, "remove", names, tuple(targets), (), code, fact, remedy(code))
+    there = _found(snapshot, "remove", targets)
+    return Plan(snapshot.machine, "remove", names, tuple(targets), (), code, fact, remedy(code), found=there)
 
 
 def addition(snapshot: Snapshot, targets: Sequence[Target]) -> Plan:
@@ -146,9 +153,14 @@ def addition(snapshot: Snapshot, targets: Sequence[Target]) -> Plan:
     """
     answers = (_add_verdict(snapshot, target) for target in targets)
     code, fact = next((answer for answer in answers if answer[0] is not Code.OK), (Code.OK, ""))
-    there = tuple(replace(target, blocks=_blocks_to_be(snapshot, target)) for target in targets)
-    steps = _addition_steps(snapshot, there)
-    return Plan(snapshot.machine, "add", _names(targets), there, steps, code, fact, remedy(code))
+    whole = tuple(replace(target, blocks=_blocks_to_be(snapshot, target)) for target in targets)
+    steps, there = _addition_steps(snapshot, whole), _found(snapshot, "add", targets)
+    return Plan(snapshot.machine, "add", _names(targets), whole, steps, code, fact, remedy(code), found=there)
+
+
+def _found(snapshot: Snapshot, verb: str, targets: Sequence[Target]) -> Before:
+    powers = {domain.name: domain.power for domain in snapshot.domains}
+    return found.find(snapshot, verb, targets, lambda name: powers.get(name, Power.UNKNOWN))
 
 
 def _names(targets: Sequence[Target]) -> str:

@@ -7,48 +7,18 @@ machine, compare with what was found at the start, and act only on the differenc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from hotbank.errors import CancelPending, HotbankError
 from hotbank.machine import Block, Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Online, Power, Zone
 from hotbank.operate.capacity import spare_for
-from hotbank.operate.journal import BankBefore, Before, BlockBefore, DomainBefore, Journaled
+from hotbank.operate.journal import Before, BlockBefore, DomainBefore, Journaled
 from hotbank.operate.plan import Action
 from hotbank.operate.power import ask, darken, switch_on
-from hotbank.operate.targets import Target
 
 _PASSES = 2  # a refusal that was only a moment's is healed by asking once more
-
-
-def find(snapshot: Snapshot, verb: str, targets: Sequence[Target], power: Callable[[str], Power]) -> Before:
-    """What is there now, as far as a transaction on these targets can change it. ``power``: asks a domain's switch."""
-    banks = [b for name in _banks(targets) if (b := snapshot.bank(name)) is not None]
-    domains = dict.fromkeys(b.domain for b in banks if b.domain is not None)
-    there = {n: snapshot.block(n) for target in targets for n in target.blocks}
-    return Before(
-        verb,
-        tuple(t.name for t in targets),
-        snapshot.boot_id,
-        snapshot.machine,
-        tuple(BankBefore(b.name, b.kernel, b.domain) for b in banks),
-        tuple(DomainBefore(name, power(name)) for name in domains),
-        tuple(_block_before(block) for block in there.values() if block is not None),
-    )
-
-
-def _banks(targets: Sequence[Target]) -> Iterable[str]:
-    return dict.fromkeys(t.bank.name for t in targets if t.bank is not None)
-
-
-def _block_before(block: Block) -> BlockBefore:
-    zone = _zone(block) if block.state is BlockState.ONLINE else None
-    return BlockBefore(block.number, block.state, zone)
-
-
-def _zone(block: Block) -> str | None:
-    return block.zone
 
 
 class Rollback:
@@ -224,7 +194,7 @@ def _is_block(target: str) -> bool:
 
 
 def _is_back(block: Block, was: BlockBefore) -> bool:
-    return block.state is was.state and (was.zone is None or _zone(block) == was.zone)
+    return block.state is was.state and (was.zone is None or block.zone == was.zone)
 
 
 def _words(zone: str | None) -> tuple[Online, ...]:

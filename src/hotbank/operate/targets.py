@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hotbank.machine import BankStatus, Snapshot, no_such
+from hotbank.memory import KernelState
 
 _BLOCK_NAME = re.compile(r"(?:memory)?([0-9]+)")
 
@@ -56,3 +57,27 @@ def bank_target(snapshot: Snapshot, bank: BankStatus) -> Target:
 def block_target(snapshot: Snapshot, number: int) -> Target:
     """One block that the kernel has, whatever bank it lies in."""
     return Target(f"memory{number}", snapshot.bank_at(number), (number,))
+
+
+def of_domain(snapshot: Snapshot, name: str) -> tuple[str, ...]:
+    """All banks of a power domain. Raises Refusal(NO_SUCH_BANK)."""
+    domain = snapshot.domain(name)
+    if domain is None:
+        raise no_such(snapshot.machine, "domain", repr(name), [d.name for d in snapshot.domains])
+    return domain.banks
+
+
+def everything(snapshot: Snapshot, verb: str) -> tuple[tuple[str, ...], ...]:
+    """All that may leave, or come back, one transaction each.
+
+    Banks of one domain leave together, because half of a domain saves nothing; each comes back by itself, because one
+    that can't must not keep the others out.
+    """
+    there = KernelState.ABSENT if verb == "remove" else KernelState.ONLINE
+    banks = [b for b in snapshot.banks if (b.movable or not b.at_boot) and b.kernel is not there]
+    if verb == "add":
+        return tuple((bank.name,) for bank in banks)
+    groups: dict[tuple[str, str], list[str]] = {}
+    for bank in banks:
+        groups.setdefault(("domain", bank.domain) if bank.domain else ("bank", bank.name), []).append(bank.name)
+    return tuple(tuple(names) for names in groups.values())

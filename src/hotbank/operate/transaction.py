@@ -16,6 +16,7 @@ from typing import Any
 from hotbank.errors import CancelPending, Code, HotbankError, KernelError, Refusal
 from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Kind, Zone
+from hotbank.operate.found import changed, find
 from hotbank.operate.journal import PERSON, Before, Journal, Journaled
 from hotbank.operate.look import migrated, surveys_of
 from hotbank.operate.outcome import (
@@ -33,7 +34,7 @@ from hotbank.operate.outcome import (
 from hotbank.operate.plan import Action, Plan, Step
 from hotbank.operate.power import ask
 from hotbank.operate.reasons import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTLY, code_of, errno_of, remedy
-from hotbank.operate.rollback import Rollback, find, touched_by
+from hotbank.operate.rollback import Rollback, touched_by
 from hotbank.operate.steps import Done, Steps, number_of
 from hotbank.operate.targets import resolve, resolve_all
 from hotbank.operate.verdict import Verdict, verdict
@@ -56,7 +57,8 @@ class Transaction:
 
     ``interrupted`` is asked before each step and after a cancelled offline. ``on_event`` hears every event; if it
     raises, it hears no more, the transaction goes on, and the error is raised when all is done. ``began``: when it was
-    ordered, on the machine's clock, if that was earlier: limits count from there.
+    ordered, on the machine's clock, if that was earlier: limits count from there. ``found``: what an earlier plan was
+    made of; when the machine is not that any more, nothing is done (CHANGED).
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class Transaction:
         on_event: Callable[[Event], None] = no_events,
         began: float | None = None,
         cause: str = PERSON,
+        found: Before | None = None,
     ) -> None:
         self._machine, self._plan, self._journal, self._cause = machine, plan, journal, cause
+        self._expected = found
         self._limits = limits or Limits()
         self._force, self._keep_partial = force, keep_partial
         self._interrupted, self._on_event = interrupted, on_event
@@ -87,12 +91,19 @@ class Transaction:
 
     def run(self) -> Outcome:
         """Do it. Raises Refusal(BUSY_TRANSACTION) when another transaction is open; every other end is an Outcome."""
-        self._tell("plan", code=self._plan.code)
-        outcome = self._without_acting() or self._acting()
+        changes = self._changes()
+        self._tell("plan", code=Code.CHANGED if changes else self._plan.code)
+        outcome = self._end(Code.CHANGED, EXIT_FAILED, changes) if changes else self._without_acting() or self._acting()
         self._tell("done", code=outcome.code, errno=outcome.errno, exit=outcome.exit)
         if self._observer_failed is not None:
             raise self._observer_failed
         return outcome
+
+    def _changes(self) -> str:
+        """What is not as an earlier plan has found it, in words."""
+        expected, found = self._expected, self._plan.found
+        changes = changed(expected, found) if expected is not None and found is not None else ""
+        return f"since the plan was made: {changes}" if changes else ""
 
     def _without_acting(self) -> Outcome | None:
         """The end of a transaction that has nothing to do, or whose plan is known to fail."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hotbank.errors import Code, Refusal
 from hotbank.machine import Machine
-from hotbank.operate.journal import PERSON, Journal, MemoryJournal
+from hotbank.operate.journal import PERSON, Before, Journal, MemoryJournal
 from hotbank.operate.look import plan_add, plan_in_time
 from hotbank.operate.outcome import Event, Outcome, no_events, not_interrupted
+from hotbank.operate.plan import Plan
+from hotbank.operate.reasons import remedy
 from hotbank.operate.targets import Names
 from hotbank.operate.transaction import Limits, Transaction
 
@@ -25,20 +28,20 @@ def remove(
     on_event: Callable[[Event], None] = no_events,
     began: float | None = None,
     cause: str = PERSON,
+    found: Before | None = None,
 ) -> Outcome:
     """Take banks out of the kernel and their domains as dark as the board allows, or put everything back.
 
-    ``names``: a bank or a block, or several, which leave together or not at all.
-
-    ``force``: try although the verdict says no, under the same deadlines. ``keep_partial``: on failure leave
-    out what is out (exit status 64). ``began``: when it was ordered, on the machine's clock, if that was
-    earlier: limits count from there. ``cause``: who ordered it, for the journal. Raises Refusal(NO_SUCH_BANK) and
-    Refusal(BUSY_TRANSACTION).
+    ``names``: a bank or a block, or several, which leave together or not at all. ``force``: try although the verdict
+    says no, under the same deadlines. ``keep_partial``: on failure leave out what is out (exit status 64). ``began``:
+    when it was ordered, on the machine's clock, if that was earlier: limits count from there. ``cause``: who ordered
+    it, for the journal. ``found``: of an earlier plan; when the machine is not that any more, nothing is done
+    (CHANGED). Raises Refusal(NO_SUCH_BANK) and Refusal(BUSY_TRANSACTION).
     """
     limits, began = limits or Limits(), machine.clock.now() if began is None else began
     return Transaction(
         machine,
-        plan_in_time(machine, names, began + limits.total),
+        _still_there(lambda: plan_in_time(machine, names, began + limits.total), found),
         journal=journal or MemoryJournal(),
         limits=limits,
         force=force,
@@ -47,6 +50,7 @@ def remove(
         on_event=on_event,
         began=began,
         cause=cause,
+        found=found,
     ).run()
 
 
@@ -61,6 +65,7 @@ def add(
     on_event: Callable[[Event], None] = no_events,
     began: float | None = None,
     cause: str = PERSON,
+    found: Before | None = None,
 ) -> Outcome:
     """Bring banks back: power on, into the kernel, every block Movable; or put everything back, as ``remove`` does.
 
@@ -68,7 +73,7 @@ def add(
     """
     return Transaction(
         machine,
-        plan_add(machine, names),
+        _still_there(lambda: plan_add(machine, names), found),
         journal=journal or MemoryJournal(),
         limits=limits,
         keep_partial=keep_partial,
@@ -76,4 +81,15 @@ def add(
         on_event=on_event,
         began=began,
         cause=cause,
+        found=found,
     ).run()
+
+
+def _still_there(plan: Callable[[], Plan], found: Before | None) -> Plan:
+    """The plan; what an earlier one has found and is not there any more has changed."""
+    try:
+        return plan()
+    except Refusal as e:
+        if found is None or e.code is not Code.NO_SUCH_BANK:
+            raise
+        raise Refusal(Code.CHANGED, f"since the plan was made: {e}", remedy=remedy(Code.CHANGED)) from e

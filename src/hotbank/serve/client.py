@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 from hotbank.calls import asked
-from hotbank.operate import Entry, Event, Limits, Outcome
+from hotbank.operate import Before, Entry, Event, Limits, Outcome
 from hotbank.operate.outcome import no_events
 from hotbank.remote import AtOwner, Remote
 from hotbank.serve.protocol import OWNER, News, Order, OwnerCalls
@@ -20,14 +20,14 @@ def remove(
     limits: Limits | None = None,
     force: bool = False,
     keep_partial: bool = False,
-    blocks: Sequence[int] | None = None,
+    found: Before | None = None,
     on_event: Callable[[Event], None] = no_events,
 ) -> Outcome:
     """Have the owner take banks out, see ``operate.remove``. ``machine.cancel()`` interrupts it.
 
-    ``blocks``: the numbers of those that a plan was made of; with others now it is refused (CHANGED).
+    ``found``: of a plan; when the machine is not that any more, it is refused (CHANGED).
     """
-    order = Order("remove", tuple(map(str, targets)), limits or Limits(), force, keep_partial, _known(blocks))
+    order = Order("remove", tuple(map(str, targets)), limits or Limits(), force, keep_partial, found)
     return _transact(machine, order, on_event)
 
 
@@ -36,11 +36,11 @@ def add(
     *targets: str | int,
     limits: Limits | None = None,
     keep_partial: bool = False,
-    blocks: Sequence[int] | None = None,
+    found: Before | None = None,
     on_event: Callable[[Event], None] = no_events,
 ) -> Outcome:
     """Have the owner bring banks in, see ``operate.add``. ``machine.cancel()`` interrupts it."""
-    order = Order("add", tuple(map(str, targets)), limits or Limits(), False, keep_partial, _known(blocks))
+    order = Order("add", tuple(map(str, targets)), limits or Limits(), False, keep_partial, found)
     return _transact(machine, order, on_event)
 
 
@@ -79,7 +79,3 @@ def _transact(machine: Remote, order: Order, on_event: Callable[[Event], None]) 
     outcome = RemoteOwner(machine).order(order, on_event)
     assert outcome is not None, "only a recovery may find nothing to do"
     return outcome
-
-
-def _known(blocks: Sequence[int] | None) -> tuple[int, ...] | None:
-    return None if blocks is None else tuple(blocks)

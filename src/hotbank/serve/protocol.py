@@ -8,15 +8,15 @@ from typing import Protocol
 
 from hotbank.calls import table
 from hotbank.errors import HotbankError
-from hotbank.operate import Entry, Event, Journal, Limits, Outcome
+from hotbank.operate import Before, Entry, Event, Journal, Limits, Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """What a client wants done: ``verb`` is ``remove``, ``add`` or ``recover``.
 
-    ``targets``: banks and blocks, together one transaction. ``blocks``: the numbers of those that a plan was made of,
-    None when none was: with others now it is refused (CHANGED).
+    ``targets``: banks and blocks, together one transaction. ``found``: what a plan was made of, None when none was:
+    when the machine is not that any more, it is refused (CHANGED).
     """
 
     verb: str
@@ -24,7 +24,7 @@ class Order:
     limits: Limits
     force: bool = False
     keep_partial: bool = False
-    blocks: tuple[int, ...] | None = None
+    found: Before | None = None
 
     def __str__(self) -> str:
         return " ".join((self.verb, ", ".join(self.targets))).rstrip()

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from hotbank.calls import asked
-from hotbank.errors import Code, HotbankError, Refusal
+from hotbank.errors import Code, HotbankError
 from hotbank.operate import Journal, Outcome, add, recover, remove
 from hotbank.remote import AtOwner, Remote, SocketStream
 from hotbank.serve.children import die_with_parent
@@ -40,9 +40,7 @@ def carry_out(owner: Remote, job: RemoteJob, order: Order) -> Outcome | None:
     if order.verb == "recover":
         return recover(owner, journal, patience=order.limits.total)
     options: dict[str, Any] = {"journal": journal, "limits": order.limits, "keep_partial": order.keep_partial}
-    options |= {"interrupted": job.interrupted, "on_event": job.event, "began": job.began()}
-    if order.blocks is not None:
-        raise Refusal(Code.UNSUPPORTED, f"{order}: by no plan")
+    options |= {"interrupted": job.interrupted, "on_event": job.event, "began": job.began(), "found": order.found}
     if order.verb == "add":
         return add(owner, order.targets, **options)
     return remove(owner, order.targets, force=order.force, **options)

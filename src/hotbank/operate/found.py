@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a machine is, as far as a plan or a transaction depends on it, and what of that has changed. Pure functions.
+
+How many pages a block holds is left aside: that changes all the time, and each step looks at it anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from hotbank.errors import FormatError, ProtocolError
+from hotbank.machine import Block, Snapshot
+from hotbank.memory import BlockState, Power
+from hotbank.operate.journal import BankBefore, Before, BlockBefore, DomainBefore
+from hotbank.operate.targets import Target
+from hotbank.wire import decode, encode
+
+_FEW = 4  # differences that are named one by one
+_FIELDS = ("boot_id", "banks", "domains", "blocks")
+
+
+def find(snapshot: Snapshot, verb: str, targets: Sequence[Target], power: Callable[[str], Power]) -> Before:
+    """What is there now, as far as a transaction on these targets can change it. ``power``: of a domain by name."""
+    banks = [b for name in _banks(targets) if (b := snapshot.bank(name)) is not None]
+    domains = dict.fromkeys(b.domain for b in banks if b.domain is not None)
+    there = {n: snapshot.block(n) for target in targets for n in target.blocks}
+    return Before(
+        verb,
+        tuple(t.name for t in targets),
+        snapshot.boot_id,
+        snapshot.machine,
+        tuple(BankBefore(b.name, b.kernel, b.domain) for b in banks),
+        tuple(DomainBefore(name, power(name)) for name in domains),
+        tuple(_block_before(block) for block in there.values() if block is not None),
+    )
+
+
+def _banks(targets: Sequence[Target]) -> Iterable[str]:
+    return dict.fromkeys(t.bank.name for t in targets if t.bank is not None)
+
+
+def _block_before(block: Block) -> BlockBefore:
+    return BlockBefore(block.number, block.state, block.zone if block.state is BlockState.ONLINE else None)
+
+
+def changed(planned: Before, now: Before) -> str:
+    """What is not as it was when the plan was made, in words; empty when nothing is.
+
+    Power that one of them could not learn is no difference.
+    """
+    changes = list(_changes(planned, now))
+    more = f", and {len(changes) - _FEW} more" if len(changes) > _FEW else ""
+    return ", ".join(changes[:_FEW]) + more
+
+
+def _changes(planned: Before, now: Before) -> Iterator[str]:
+    if planned.machine != now.machine:
+        yield f"the plan is for {planned.machine}, this is {now.machine}"
+    elif planned.boot_id != now.boot_id:
+        yield f"{now.machine} has booted since"
+    yield from _differences({b.name: str(b.kernel) for b in planned.banks}, {b.name: str(b.kernel) for b in now.banks})
+    yield from _differences(_powers(planned, now), _powers(now, planned))
+    yield from _differences(_blocks(planned), _blocks(now))
+
+
+def _powers(before: Before, other: Before) -> dict[str, str]:
+    unknown = {d.name for d in (*before.domains, *other.domains) if d.power is Power.UNKNOWN}
+    return {f"domain {d.name}": str(d.power) for d in before.domains if d.name not in unknown}
+
+
+def _blocks(before: Before) -> dict[str, str]:
+    return {f"memory{b.number}": f"{b.state} in {b.zone}" if b.zone else str(b.state) for b in before.blocks}
+
+
+def _differences(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    for name in dict.fromkeys((*was, *now)):
+        if was.get(name) != now.get(name):
+            yield f"{name} was {was.get(name, 'not there')} and is {now.get(name, 'gone')}"
+
+
+# As a document.
+
+
+def document(found: Before) -> dict[str, Any]:
+    """The part of a plan's JSON that says what it was made of."""
+    return {field: encode(getattr(found, field)) for field in _FIELDS}
+
+
+def of_plan(plan: object) -> Before:
+    """What the plan was made of whose JSON document this is. Raises FormatError for what is no such document."""
+    if not isinstance(plan, dict) or not isinstance(plan.get("found"), dict):
+        raise FormatError("plan", 0, "found", "not what `hotbank plan --json` printed")
+    values = {"verb": plan.get("verb"), "targets": plan.get("targets"), "machine": plan.get("machine")}
+    values |= {"planned": plan.get("pages"), "cause": "", "keep_partial": False}
+    try:
+        return decode(Before, {**values, **plan["found"]}, "plan")  # type: ignore[no-any-return]
+    except ProtocolError as e:
+        raise FormatError("plan", 0, "found", str(e)) from e
