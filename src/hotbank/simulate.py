@@ -22,6 +22,7 @@ from hotbank.machine import BankStatus
 from hotbank.memory import KernelState, Power
 from hotbank.model import Model
 from hotbank.operate import Limits, Outcome
+from hotbank.operate.reasons import EXIT_DONE
 from hotbank.routes import route
 
 SCHEMA = 1
@@ -223,7 +224,7 @@ class _Run:
         history.tried += 1
         outcome = self._counted(history, operate.remove(self._model, name, limits=self._policy.limits))
         self._calm.clear()
-        if outcome.code is Code.OK:
+        if outcome.exit == EXIT_DONE:  # out, be it that its domain stays on until the last bank of it is
             history.removed += 1
             self._away.append(name)
         else:
@@ -237,7 +238,7 @@ class _Run:
         except HotbankError as e:
             history.refused[e.code] += 1
             return
-        if outcome.code is Code.OK:
+        if outcome.exit == EXIT_DONE:
             history.added += 1
             self._away.remove(name)
         else:

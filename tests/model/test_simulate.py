@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hotbank import board
 from hotbank.errors import Code, Refusal
 from hotbank.load import script as scripts
 from hotbank.load.trace import Sample, Trace
-from hotbank.memory import MIB
+from hotbank.memory import MIB, Range
 from hotbank.model import Model
 from hotbank.simulate import Policy, Report, simulate
 
@@ -46,6 +47,22 @@ def test_a_bank_leaves_when_it_is_calm_and_returns_under_pressure() -> None:
     assert 120 <= back < 300
     assert 300 <= again < 380
     assert report.oom_kills == 0
+
+
+def test_banks_that_share_a_domain_leave_and_return_one_by_one() -> None:
+    """The first is out while its domain stays on for the second; that is no refusal, and it comes back as well."""
+    whole = board.load("arm-2009")
+    low, high = whole.banks
+    halves = (
+        replace(high, name="high-a", range=Range.sized(high.range.start, 128 * MIB)),
+        replace(high, name="high-b", range=Range.sized(high.range.start + 128 * MIB, 128 * MIB)),
+    )
+    model = Model.boot(replace(whole, banks=(low, *halves)))
+    report = simulate(model, trace=demand(60, 60, 60, 230, 230, 350, 350))
+    model.validate()
+    for bank in report.banks:
+        assert (bank.tried, bank.removed, bank.added, dict(bank.refused)) == (1, 1, 1, {})
+    assert [off for _, off in report.timeline] == [0, 256 * MIB, 0]
 
 
 def test_the_report_adds_up() -> None:

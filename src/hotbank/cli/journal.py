@@ -16,6 +16,7 @@ from hotbank.cli.context import Context
 from hotbank.cli.progress import outcome_lines, said, short_names
 from hotbank.errors import Code
 from hotbank.operate import Action, Entry, Limits, Row
+from hotbank.operate.journal import PERSON
 from hotbank.wire import encode
 
 
@@ -81,7 +82,8 @@ def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
         result = said(e.code or _open_because(e))
         verb, target, planned = e.before.verb, short_names(e.before.targets), e.before.planned
         moved = "-" if e.moved is None else str(e.moved)
-        yield f"{began:<21}{verb:<8}{target:<{wide}}{result:<18}{seconds:>9}{planned:>9}{moved:>9}  {len(e.rows)}"
+        by = "" if e.before.cause == PERSON else f", by the {e.before.cause}"
+        yield f"{began:<21}{verb:<8}{target:<{wide}}{result:<18}{seconds:>9}{planned:>9}{moved:>9}  {len(e.rows)}{by}"
     ends = Counter(said(e.code) for e in entries if e.code is not None)
     summary = ", ".join(f"{count} {code}" for code, count in ends.most_common()) or "none yet"
     yield f"{len(entries)} transactions: {summary}; {sum(e.moved or 0 for e in entries)} pages moved"
