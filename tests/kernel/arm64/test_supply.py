@@ -142,6 +142,7 @@ def test_what_every_machine_promises(machine: QemuMachine) -> None:
     promises.unknown_blocks_have_one_refusal(machine)
     promises.a_reading_answers(machine)
     promises.time_goes_forward(machine)
+    promises.the_doctor_reads_the_machines_own_files(machine)
     (block,) = promises.bank_of(machine, "high").blocks
     promises.a_survey_counts_every_page(machine, [block])
     promises.a_block_goes_offline_and_comes_back(machine, block)
