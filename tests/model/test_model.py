@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import time
 from collections.abc import Callable
 
@@ -190,6 +191,17 @@ def shrink_a_zone(model: Model) -> None:
     model.allocator.zone(0, Zone.MOVABLE).spanned -= 1024
 
 
+def miscount_clean_pages(model: Model) -> None:
+    model.folios._droppable[model.allocator.zones[0].number] += 1
+
+
+def forget_that_a_clean_page_moved(model: Model) -> None:
+    model.folios._count_moved = lambda *_: None  # type: ignore[method-assign]
+    model.read_file("log", 200)
+    for number in HIGH:
+        model.offline(number, model.clock.now() + FOREVER)
+
+
 def misstate_a_block(model: Model) -> None:
     model.hotplug.blocks[HIGH[3]].state = BlockState.OFFLINE
 
@@ -218,6 +230,8 @@ def power_off_below_the_interlock(model: Model) -> None:
         forget_that_a_page_is_dirty,
         swap_zones,
         shrink_a_zone,
+        miscount_clean_pages,
+        forget_that_a_clean_page_moved,
         misstate_a_block,
         put_slab_into_movable,
         power_off_below_the_interlock,
@@ -229,6 +243,53 @@ def test_validate_catches(breach: Callable[[Model], None]) -> None:
     breach(model)
     with pytest.raises(AssertionError):
         model.validate()
+
+
+# Readings
+
+
+def calls_of_a_reading(model: Model) -> int:
+    """How many Python functions and methods of built-in types one reading calls."""
+    calls = 0
+
+    def count(_frame: object, event: str, _arg: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        model.reading()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_a_reading_walks_no_page() -> None:
+    model = small_model()
+    model.read_file("first", 1)
+    few = calls_of_a_reading(model)
+    model.spawn("app", anon_pages=3000)
+    model.read_file("log", 4000)
+    model.write_file("data", 1000)
+    assert model.reading().clean == 4001
+    assert calls_of_a_reading(model) == few
+
+
+def test_a_reading_tells_what_moved_and_what_failed_to() -> None:
+    model = small_model()
+    pid = model.spawn("app", anon_pages=3000)
+    before, inside = model.reading().migrated, model.survey(HIGH[0]).to_move
+    model.offline(HIGH[0], model.clock.now() + FOREVER)
+    after = model.reading().migrated
+    assert before is not None
+    assert after is not None
+    assert (after.success - before.success, after.fail - before.fail) == (inside, 0)
+    model.pin(pid, model.place(pid, HIGH[1])[0], seconds=1.0)
+    model.offline(HIGH[1], model.clock.now() + FOREVER)
+    later = model.reading().migrated
+    assert later is not None
+    assert later.fail > after.fail, "a pinned page was tried again and again"
+    assert (model.reading().pressure, model.reading().refaults) == (None, None)
 
 
 # Users of memory

@@ -8,6 +8,7 @@ content; the frame must always read as that token.
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,8 @@ class Folios:
         self.long_pins: dict[int, int] = {}
         self.writeback: set[int] = set()
         self.dark: list[tuple[int, int]] = []  # frames without power: what is written there is lost
+        self.clean: OrderedDict[int, None] = OrderedDict()  # page cache that need not be written, oldest first
+        self._droppable: Counter[int] = Counter()  # zone → clean pages that no pin keeps
 
     def __len__(self) -> int:
         return len(self._frame) - 1 - len(self._spare)
@@ -83,6 +86,8 @@ class Folios:
         """Carry folios to allocated frames. Returns the frames they left, which the caller frees."""
         sources = [self._frame[handle] for handle in handles]
         self._frames.move(sources, targets)
+        if self.clean:
+            self._count_moved(handles, sources, targets)
         for handle, target in zip(handles, targets, strict=True):
             self._frame[handle] = target
         self._lose(targets)
@@ -109,6 +114,8 @@ class Folios:
 
     def pin(self, handle: int, *, long: bool) -> None:
         """Take a reference that keeps the folio where it is."""
+        if handle in self.clean and handle not in self.pins:
+            self._droppable[self._frames.zone(self._frame[handle])] -= 1
         self.pins[handle] = self.pins.get(handle, 0) + 1
         if long:
             self.long_pins[handle] = self.long_pins.get(handle, 0) + 1
@@ -119,6 +126,42 @@ class Folios:
             table[handle] -= 1
             if not table[handle]:
                 del table[handle]
+        if handle in self.clean and handle not in self.pins:
+            self._droppable[self._frames.zone(self._frame[handle])] += 1
+
+    # Clean page cache
+
+    def mark_clean(self, handles: Iterable[int]) -> None:
+        """The folios' content is on a disk: reclaim could drop them, in the order in which they became clean."""
+        fresh = [handle for handle in handles if handle not in self.clean]
+        self.clean.update(dict.fromkeys(fresh))
+        self._droppable.update(self._by_zone(handle for handle in fresh if handle not in self.pins))
+
+    def unmark_clean(self, handles: Iterable[int]) -> None:
+        """The folios end, or are written to."""
+        known = [handle for handle in handles if handle in self.clean]
+        for handle in known:
+            del self.clean[handle]
+        self._droppable.subtract(self._by_zone(handle for handle in known if handle not in self.pins))
+
+    def droppable(self) -> dict[int, int]:
+        """Zone number → clean pages that reclaim could drop. Counted as they come and go: no page is looked at."""
+        return {zone: pages for zone, pages in self._droppable.items() if pages}
+
+    def _count_moved(self, handles: Sequence[int], sources: Sequence[int], targets: Sequence[int]) -> None:
+        moved = [at for at, handle in enumerate(handles) if handle in self.clean]  # a pinned one never moves
+        self._droppable.subtract(self._zones([sources[at] for at in moved]))
+        self._droppable.update(self._zones([targets[at] for at in moved]))
+
+    def _by_zone(self, handles: Iterable[int]) -> Counter[int]:
+        return self._zones(self.frames(handles))
+
+    def _zones(self, frames: Sequence[int]) -> Counter[int]:
+        """Zone → how many of the frames. A pageblock is in one zone, so each is asked for once."""
+        shift, zones = self._frames.shape.pageblock_order, Counter[int]()
+        for pageblock, pages in Counter(frame >> shift for frame in frames).items():
+            zones[self._frames.zone(pageblock << shift)] += pages
+        return zones
 
     def pinned_for_long(self, start: int, end: int) -> list[int]:
         """Those of the frames whose folio is pinned for long, ascending."""

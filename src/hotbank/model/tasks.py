@@ -9,7 +9,6 @@ each page asks for, who holds it, what can make it go. Reclaim drops clean, unpi
 from __future__ import annotations
 
 import errno
-from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -88,7 +87,6 @@ class Tasks:
         self.caches: dict[str, Cache] = {}
         self.huge = HugePages(allocator, folios)
         self.oom_killed: list[int] = []
-        self._clean: OrderedDict[int, File] = OrderedDict()  # oldest first
         self._doomed: set[int] = set()  # folios whose last user left while they were pinned
         self._poisoned = False
         self._next_pid = 100
@@ -207,7 +205,7 @@ class Tasks:
         file = self.files.setdefault(name, File(Holder(Kind.FILE, name)))
         handles = self._take(GFP_HIGHUSER_MOVABLE, file.holder, pages)
         file.pages.update(dict.fromkeys(handles))
-        self._clean.update(dict.fromkeys(handles, file))
+        self._folios.mark_clean(handles)
 
     def write_file(self, name: str, pages: int) -> None:
         """Write ``pages`` further pages of a file: dirty page cache."""
@@ -220,10 +218,10 @@ class Tasks:
         """Write dirty pages of a file out, the oldest first; they are clean afterwards. Returns how many."""
         file = self.file(name)
         ready = [handle for handle in file.pages if handle in file.dirty and handle not in self._folios.writeback]
-        for handle in ready[:pages]:
-            file.dirty.discard(handle)
-            self._clean[handle] = file
-        return len(ready[:pages])
+        written = ready[:pages]
+        file.dirty.difference_update(written)
+        self._folios.mark_clean(written)
+        return len(written)
 
     def stall_writeback(self, name: str, pages: int = 1) -> list[int]:
         """Start writing dirty pages to a device that does not answer: they stay where they are until it does."""
@@ -235,10 +233,10 @@ class Tasks:
     def end_writeback(self, name: str) -> None:
         """The device answered: the file's pages under writeback are clean."""
         file = self.file(name)
-        for handle in [h for h in file.pages if h in self._folios.writeback]:
-            self._folios.writeback.discard(handle)
-            file.dirty.discard(handle)
-            self._clean[handle] = file
+        ended = [handle for handle in file.pages if handle in self._folios.writeback]
+        self._folios.writeback.difference_update(ended)
+        file.dirty.difference_update(ended)
+        self._folios.mark_clean(ended)
 
     def remove_file(self, name: str) -> None:
         """Delete a file: its pages go, dirty or not."""
@@ -267,28 +265,23 @@ class Tasks:
 
     def clean_pages(self) -> dict[int, int]:
         """Zone number → pages that reclaim could drop."""
-        pins, shift = self._folios.pins, self._frames.shape.pageblock_order
-        counts: Counter[int] = Counter()
-        pageblocks = Counter(frame >> shift for frame in self._folios.frames(h for h in self._clean if h not in pins))
-        for pageblock, pages in pageblocks.items():
-            counts[self._frames.zone(pageblock << shift)] += pages
-        return dict(counts)
+        return self._folios.droppable()
 
     def clean_count(self) -> int:
         """Pages that reclaim could drop, in all zones."""
-        return len(self._clean) - self.pinned_clean()
+        return sum(self._folios.droppable().values())
 
     def is_clean(self, handle: int) -> bool:
         """True for a page of the cache that need not be written before it can go."""
-        return handle in self._clean
+        return handle in self._folios.clean
 
     def pinned_clean(self) -> int:
         """Clean pages that a pin keeps from being dropped."""
-        return sum(1 for handle in self._folios.pins if handle in self._clean)
+        return sum(1 for handle in self._folios.pins if handle in self._folios.clean)
 
     def drop_caches(self) -> int:
         """``echo 1 > drop_caches``: every clean page. Returns how many."""
-        return self._drop([handle for handle in self._clean if handle not in self._folios.pins])
+        return self._drop([handle for handle in self._folios.clean if handle not in self._folios.pins])
 
     def drop_put_back(self, frames: Sequence[int]) -> int:
         """kswapd takes clean pages that a migration without room put back (``putback_movable_pages``), isolated or not.
@@ -296,7 +289,7 @@ class Tasks:
         Returns how many.
         """
         handles = self._frames.holds(frames)[1]
-        return self._drop([h for h in handles if h in self._clean and h not in self._folios.pins])
+        return self._drop([h for h in handles if h in self._folios.clean and h not in self._folios.pins])
 
     # Kernel memory
 
@@ -393,11 +386,8 @@ class Tasks:
             return
         unclean = set(dirty)
         file = self.files[name] = File(holder, dict.fromkeys(handles))
-        for handle, frame in zip(handles, frames, strict=True):
-            if frame in unclean:
-                file.dirty.add(handle)
-            else:
-                self._clean[handle] = file
+        file.dirty.update(handle for handle, frame in zip(handles, frames, strict=True) if frame in unclean)
+        self._folios.mark_clean(handle for handle in handles if handle not in file.dirty)
 
     def hold(self, handles: Iterable[int]) -> None:
         """Pin folios for long: what held them on a captured machine is not known."""
@@ -430,25 +420,25 @@ class Tasks:
         for handle in handles if file.pages else ():
             del file.pages[handle]
         file.dirty.difference_update(handles)
-        for handle in handles:
-            self._clean.pop(handle, None)
+        self._folios.unmark_clean(handles)
         self._release(handles)
 
     def _drop(self, handles: list[int]) -> int:
         for handle in handles:
-            file = self._clean.pop(handle)
-            del file.pages[handle]
+            del self.files[self._folios.holder(handle).comm].pages[handle]
+        self._folios.unmark_clean(handles)
         self._release(handles)
         return len(handles)
 
     def _reclaim(self, zones: frozenset[int], pages: int) -> int:
         """``shrink_inactive_list``: the oldest clean pages of those zones, outside memory that is being isolated."""
         chosen: list[int] = []
-        for _ in range(len(self._clean)):
+        clean = self._folios.clean
+        for _ in range(len(clean)):
             if len(chosen) >= pages:
                 break
-            handle = next(iter(self._clean))
-            self._clean.move_to_end(handle)  # looked at: the next look starts behind it
+            handle = next(iter(clean))
+            clean.move_to_end(handle)  # looked at: the next look starts behind it
             if self._reclaimable(handle, zones):
                 chosen.append(handle)
         return self._drop(chosen)

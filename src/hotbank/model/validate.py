@@ -6,6 +6,8 @@ Each check stands alone and says what it found in kernel words; ``Model.validate
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hotbank.memory import CODE, KERNEL_KINDS, BlockState, Kind, Zone, codes
 from hotbank.model.alloc import PageAllocator
 from hotbank.model.folios import Folios
@@ -27,6 +29,7 @@ def validate(parts: Parts) -> None:
     _check_huge(folios, tasks)
     _check_holders(folios, tasks)
     _check_page_cache(tasks)
+    _check_clean(frames, folios)
     _check_blocks(frames, parts.hotplug, parts.geometry)
     _check_zones(frames, parts.allocator, parts.hotplug, parts.geometry)
 
@@ -77,6 +80,13 @@ def _check_page_cache(tasks: Tasks) -> None:
         assert not clean & file.dirty, f"{name}: a page is clean and dirty"
     cached = sum(len(file.pages) - len(file.dirty) for file in tasks.files.values())
     assert cached == sum(tasks.clean_pages().values()) + tasks.pinned_clean(), "the list of clean pages is wrong"
+
+
+def _check_clean(frames: Frames, folios: Folios) -> None:
+    """What was counted as it came, moved and went is what is there."""
+    droppable = folios.frames(handle for handle in folios.clean if handle not in folios.pins)
+    counted = Counter(frames.zone(frame) for frame in droppable)
+    assert folios.droppable() == counted, f"zones have {dict(counted)} clean pages, not {folios.droppable()}"
 
 
 def _check_blocks(frames: Frames, hotplug: MemoryHotplug, geometry: Geometry) -> None:
