@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hotbank import operate
+from hotbank.documents import EXIT_DONE, SCHEMA
 from hotbank.errors import Code, HotbankError, Refusal
 from hotbank.load.script import Playback, Script
 from hotbank.load.trace import Replay, Trace
@@ -22,10 +23,7 @@ from hotbank.machine import BankStatus
 from hotbank.memory import KernelState, Power
 from hotbank.model import Model
 from hotbank.operate import Limits, Outcome
-from hotbank.operate.reasons import EXIT_DONE
 from hotbank.routes import route
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,7 @@ class Report:
     def document(self) -> dict[str, Any]:
         """The JSON of ``hotbank simulate --json``."""
         return {
-            "schema": SCHEMA,
+            "schema": SCHEMA["simulate"],
             "machine": self.machine,
             "workload": self.workload,
             "seed": self.seed,

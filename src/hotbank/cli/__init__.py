@@ -15,6 +15,7 @@ import click
 
 from hotbank import __version__
 from hotbank.cli.context import Context
+from hotbank.documents import EXIT_FAILED, EXIT_INTERRUPTED
 from hotbank.errors import Code, HotbankError
 
 # Section, then command name and the module below hotbank.cli that defines it.
@@ -42,8 +43,6 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Serve": {"serve": "serve", "mount": "mount", "doctor": "doctor"},
 }
 _MODULES = {name: module for section in SECTIONS.values() for name, module in section.items()}
-
-EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 
 class Sections(click.Group):

@@ -16,13 +16,13 @@ from typing import IO, Any
 
 import click
 
-from hotbank import operate
+from hotbank import documents, operate
 from hotbank.cli.context import Context
 from hotbank.cli.looking import look
 from hotbank.cli.plan import choice_lines, plan_lines, size_option
 from hotbank.cli.progress import outcome_lines, short_names, watching
 from hotbank.errors import FormatError
-from hotbank.operate import Before, Choice, Event, Limits, Plan, found, reasons
+from hotbank.operate import Before, Choice, Event, Limits, Plan, found
 from hotbank.session import Session
 
 _NAMED = {"targets": "names", "every": "--all", "domain": "--domain", "plan": "--plan", "size": "--free"}
@@ -150,7 +150,7 @@ def _no_choice(choice: Choice, size: int, as_json: bool) -> int:
     lines = [json.dumps(choice.plan.document())] if as_json else choice_lines(choice, size)
     for line in lines:
         click.echo(line, err=not as_json)
-    return reasons.EXIT_FAILED
+    return documents.EXIT_FAILED
 
 
 def _in_turn(machine: Session, verb: str, rows: Sequence[_Transaction], options: dict[str, Any], as_json: bool) -> int:
@@ -159,7 +159,7 @@ def _in_turn(machine: Session, verb: str, rows: Sequence[_Transaction], options:
         if len(rows) > 1 and not as_json:
             click.echo(f"{verb} {short_names(row.targets)}")
         exits.append(_carry_out(machine, verb, row, options, as_json))
-        if exits[-1] == reasons.EXIT_INTERRUPTED:
+        if exits[-1] == documents.EXIT_INTERRUPTED:
             break
     return _together(exits)
 
@@ -172,15 +172,15 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
 
 def _together(exits: list[int]) -> int:
     """The exit status of several: the one they share, 130 after an interruption, else 64: partly done."""
-    if reasons.EXIT_INTERRUPTED in exits:
-        return reasons.EXIT_INTERRUPTED
-    return max(exits, default=reasons.EXIT_DONE) if len(set(exits)) < 2 else reasons.EXIT_PARTLY
+    if documents.EXIT_INTERRUPTED in exits:
+        return documents.EXIT_INTERRUPTED
+    return max(exits, default=documents.EXIT_DONE) if len(set(exits)) < 2 else documents.EXIT_PARTLY
 
 
 def _print_plan(made: Plan, as_json: bool) -> int:
     for line in [json.dumps(made.document())] if as_json else plan_lines(made):
         click.echo(line)
-    return reasons.EXIT_FAILED if made.impossible else reasons.EXIT_DONE
+    return documents.EXIT_FAILED if made.impossible else documents.EXIT_DONE
 
 
 def _carry_out(machine: Session, verb: str, row: _Transaction, options: dict[str, Any], as_json: bool) -> int:
@@ -196,7 +196,7 @@ def _carry_out(machine: Session, verb: str, row: _Transaction, options: dict[str
             outcome = act(*row.targets, found=row.found, on_event=note, **options)
     if not as_json:
         for line in outcome_lines(outcome, acted="step" in seen):
-            click.echo(line, err=outcome.exit != reasons.EXIT_DONE)
+            click.echo(line, err=outcome.exit != documents.EXIT_DONE)
     if outcome.open and machine.is_ours:
         _stay_until_settled(machine)
     return outcome.exit

@@ -33,7 +33,7 @@ def compare(board_name: str, ops: int, seed: int, as_json: bool, **options: Any)
     """
     from hotbank import compare as comparison
     from hotbank.boards_qemu import Wanted
-    from hotbank.operate.reasons import EXIT_INTERRUPTED
+    from hotbank.documents import EXIT_INTERRUPTED
 
     options |= kernel_option(options.pop("kernel"))
 

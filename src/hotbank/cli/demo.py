@@ -17,11 +17,11 @@ from hotbank.cli import bankmap, scenes
 from hotbank.cli.explain import evidence_line, kinds_line
 from hotbank.cli.progress import event_line
 from hotbank.cli.scenes import Audience, Scene
+from hotbank.documents import EXIT_DONE, EXIT_FAILED, SCHEMA
 from hotbank.firmware import atags, memory_map
 from hotbank.memory import format_size
 from hotbank.model import Model
 from hotbank.operate import Event, Verdict
-from hotbank.operate.reasons import EXIT_DONE, EXIT_FAILED
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -43,7 +43,7 @@ def demo(seed: int, as_json: bool) -> int:
         quiet = Audience(_nothing, _nothing, _nothing)
         told = [scene.document() for scene in scenes.play(seed, quiet)]
         ok = all(scene["ok"] for scene in told)
-        click.echo(json.dumps({"schema": scenes.SCHEMA, "board": "arm-2009", "seed": seed, "ok": ok, "scenes": told}))
+        click.echo(json.dumps({"schema": SCHEMA["demo"], "board": "arm-2009", "seed": seed, "ok": ok, "scenes": told}))
         return EXIT_DONE if ok else EXIT_FAILED
     with _show() as audience:
         told_scenes = []

@@ -18,12 +18,12 @@ from hotbank import board as boards
 from hotbank import firmware, kernels
 from hotbank.board import Board
 from hotbank.cli.releases import known_release
+from hotbank.documents import SCHEMA
 from hotbank.errors import Finding, FormatError, Severity
 from hotbank.firmware import atags, cmdline, devicetree, efi, fdt
 from hotbank.memory import KIB, MIB, MemoryMap, MemoryRegion, Range, Unplaced, format_size, parse_size
 from hotbank.zones import STRATEGIES, Layout, iomem, predict
 
-SCHEMA = 1
 _MAX_FILE = 64 * MIB
 
 
@@ -241,7 +241,7 @@ def _map_document(
     form: str, memory: MemoryMap, banks: Sequence[MemoryRegion], tags: Sequence[atags.Tag], vendor: str | None
 ) -> dict[str, Any]:
     return {
-        "schema": SCHEMA,
+        "schema": SCHEMA["decode"],
         "format": form,
         "regions": [_region_document(r) for r in memory.regions],
         "reserved": [
@@ -315,7 +315,7 @@ def _map_lines(
 
 def _layout_document(layout: Layout) -> dict[str, Any]:
     return {
-        "schema": SCHEMA,
+        "schema": SCHEMA["zones"],
         "zones": [
             {
                 "node": z.node,

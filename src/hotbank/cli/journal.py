@@ -14,6 +14,7 @@ import click
 
 from hotbank.cli.context import Context
 from hotbank.cli.progress import outcome_lines, said, short_names
+from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.operate import Action, Entry, Limits, Row
 from hotbank.operate.journal import PERSON
@@ -27,7 +28,7 @@ def history(context: Context, as_json: bool) -> None:
     """Transactions of the current machine: when, how long, how many pages, how they ended, and time spent off."""
     entries = context.session(changing=False).history()
     if as_json:
-        document = {"schema": 1, "transactions": [_document(entry) for entry in entries]}
+        document = {"schema": SCHEMA["history"], "transactions": [_document(entry) for entry in entries]}
         click.echo(json.dumps(document | {"failures": _failures(entries), "off": seconds_off(entries, time.time())}))
         return
     for line in _table(entries):
@@ -59,7 +60,7 @@ def recover(context: Context, deadline: float, as_json: bool) -> int:
         click.echo(f"hotbank: {goes_on}", err=True)
         raise
     if as_json:
-        click.echo(json.dumps({"schema": 1, "outcome": encode(outcome)}))
+        click.echo(json.dumps({"schema": SCHEMA["recover"], "outcome": encode(outcome)}))
     else:
         for line in ["nothing to settle"] if outcome is None else outcome_lines(outcome, acted=True):
             click.echo(line, err=outcome is not None and outcome.exit != 0)

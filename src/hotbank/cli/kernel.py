@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from hotbank import kernels
+from hotbank.documents import SCHEMA
 
 
 @click.group("kernel")
@@ -46,6 +47,6 @@ def build(arch: str, source: Path | None, as_json: bool) -> None:
     built = kernel_build.build(arch, source=source, modules=[bank_module.source_folder()], progress=progress)
     if as_json:
         paths = {"image": str(built.image), "modules": str(built.modules), "config": str(built.config)}
-        click.echo(json.dumps({"schema": 1, "arch": arch, "release": built.release, **paths}))
+        click.echo(json.dumps({"schema": SCHEMA["kernel"], "arch": arch, "release": built.release, **paths}))
     else:
         click.echo(f"Linux {built.release} for {arch}\n  image    {built.image}\n  modules  {built.modules}")

@@ -16,6 +16,7 @@ import click
 from hotbank.cli import lsmem
 from hotbank.cli.context import Context
 from hotbank.cli.lsmem import human
+from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.host import Host
 from hotbank.machine import BankStatus, Block, Machine, Snapshot, Survey
@@ -24,7 +25,6 @@ from hotbank.operate.reasons import may_go
 from hotbank.operate.targets import Target, bank_target, block_target
 from hotbank.operate.verdict import verdict
 
-SCHEMA = 1
 _NO_USE = frozenset({Kind.FREE, Kind.HOLE, Kind.UNKNOWN})
 _T = TypeVar("_T", BankStatus, Block)
 
@@ -105,7 +105,7 @@ def _row(snapshot: Snapshot, surveys: Mapping[int, Survey], item: _T, target: Ta
 def document(listing: Listing) -> dict[str, Any]:
     """The JSON of ``hotbank list --json``."""
     return {
-        "schema": SCHEMA,
+        "schema": SCHEMA["list"],
         "machine": listing.snapshot.machine,
         "banks": [_bank_document(row) for row in listing.banks],
         "blocks": [_block_document(row, listing.bank_of(row.item)) for row in listing.blocks],

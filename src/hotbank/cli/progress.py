@@ -11,9 +11,10 @@ from typing import Any
 
 import click
 
+from hotbank.documents import EXIT_DONE
 from hotbank.errors import Code
 from hotbank.operate import Event, Outcome
-from hotbank.operate.reasons import EXIT_DONE, may_go
+from hotbank.operate.reasons import may_go
 
 _FEW = 4  # names that are told one by one
 Show = Callable[[Event], None]

@@ -23,7 +23,6 @@ from hotbank.model import Model
 from hotbank.operate import Event, Limits, Outcome, Verdict
 
 BANK = "high"
-SCHEMA = 1
 _BUSY = 24000  # pages that the mixed workload keeps in use: 94 MiB of 512
 _DEADLINE = 2.0  # simulated seconds that a forced removal may take
 _CROWDED = 48000  # free pages that leaves the low bank full

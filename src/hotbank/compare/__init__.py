@@ -32,6 +32,7 @@ from hotbank.compare.operations import Chooser, Operation
 from hotbank.compare.outcome import Outcome
 from hotbank.compare.real import Real, booted
 from hotbank.compare.rows import ROWS, Attempt, met
+from hotbank.documents import SCHEMA
 from hotbank.errors import BoardError, MachineError
 from hotbank.machine import BankStatus, Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Zone
@@ -39,7 +40,6 @@ from hotbank.routes import removing, route
 
 __all__ = ["ROWS", "Chooser", "Pair", "Report", "Step", "check_sight", "compare"]
 
-SCHEMA = 1
 MOST_RACES = 0.03  # of all operations: more than that explain nothing
 _PATIENCE = 300.0  # seconds for an evacuation that should end
 _SIMULATED = 10.0  # seconds of the model's time, in which it moves more than any block holds
@@ -108,7 +108,7 @@ class Report:
     def document(self) -> dict[str, Any]:
         """The JSON of ``hotbank compare --json``."""
         return {
-            "schema": SCHEMA,
+            "schema": SCHEMA["compare"],
             "machine": self.machine,
             "seed": self.seed,
             "operations": len(self.steps),

@@ -17,6 +17,7 @@ from typing import Any
 from hotbank import board as boards
 from hotbank import kernels
 from hotbank.board import Board
+from hotbank.documents import SCHEMA
 from hotbank.errors import Finding, MachineError, Severity
 from hotbank.host import tree as files
 from hotbank.host.kcore import RefCounts
@@ -27,7 +28,6 @@ from hotbank.memory import KIB, MIB, BlockState, Range, Zone, format_size
 from hotbank.routes import removing, route
 from hotbank.sysfs import names
 
-SCHEMA = 1
 _BIG = 512 * MIB
 _RULES = (
     "etc/udev/rules.d",
@@ -88,7 +88,7 @@ def examine(tree: Tree, board: Board | None = None) -> tuple[Finding, ...]:
 def document(machine: str, findings: tuple[Finding, ...]) -> dict[str, Any]:
     """The JSON of ``hotbank doctor --json``."""
     rows = [{"code": f.code, "severity": f.severity.value, "message": f.message, "remedy": f.remedy} for f in findings]
-    return {"schema": SCHEMA, "machine": machine, "findings": rows}
+    return {"schema": SCHEMA["doctor"], "machine": machine, "findings": rows}
 
 
 def _facts(tree: Tree, board: Board | None) -> Facts:

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hotbank.documents import SCHEMA
 from hotbank.errors import Code, HotbankError, KernelError
 from hotbank.machine import Evidence, Snapshot
 from hotbank.memory import KernelState, Power
 from hotbank.operate.plan import Action, Plan, Step
 from hotbank.operate.reasons import code_of, errno_of, remedy
-from hotbank.operate.verdict import SCHEMA, Verdict
+from hotbank.operate.verdict import Verdict
 from hotbank.routes import route
 
 # What a second look at the block can tell more exactly than the errno: holes and zones, pages, the notifier.
@@ -49,7 +50,7 @@ class Event:
 
     def document(self) -> dict[str, Any]:
         """The JSON of one line of ``--json`` events."""
-        line: dict[str, Any] = {"schema": SCHEMA, "t": round(self.t, 6), "seq": self.seq, "event": self.event}
+        line: dict[str, Any] = {"schema": SCHEMA["event"], "t": round(self.t, 6), "seq": self.seq, "event": self.event}
         line |= {"step": self.step, "block": self.block, "moved": self.moved, "total": self.total}
         line |= {"code": self.code.value if self.code is not None else None, "errno": self.errno}
         return line | ({"exit": self.exit} if self.event == "done" else {})

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.machine import BankStatus, DomainStatus, Evidence, Snapshot, Survey
 from hotbank.memory import SECONDS_PER_PAGE, BlockState, KernelState, Online, Power, Zone
@@ -20,7 +21,7 @@ from hotbank.operate.journal import Before
 from hotbank.operate.power import in_use, stays_on
 from hotbank.operate.reasons import remedy
 from hotbank.operate.targets import Target
-from hotbank.operate.verdict import SCHEMA, Verdict, verdict
+from hotbank.operate.verdict import Verdict, verdict
 from hotbank.room import Leaving, must_fit, room
 from hotbank.routes import route
 
@@ -112,7 +113,7 @@ class Plan:
     def document(self) -> dict[str, Any]:
         """The JSON of ``hotbank plan --json``."""
         return {
-            "schema": SCHEMA,
+            "schema": SCHEMA["plan"],
             "machine": self.machine,
             "verb": self.verb,
             "targets": [target.name for target in self.targets],

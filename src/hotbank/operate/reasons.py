@@ -13,7 +13,6 @@ from hotbank.errors import EHWPOISON, Code, HotbankError, KernelError
 from hotbank.routes import removing
 
 MAY_GO = frozenset({Code.OK, Code.PINS_UNKNOWN, Code.DOMAIN_IN_USE})
-EXIT_DONE, EXIT_FAILED, EXIT_PARTLY, EXIT_INTERRUPTED = 0, 1, 64, 130
 
 _BY_ERRNO = {
     errno.EINVAL: Code.RACED,  # holes and zones were looked at before: the state changed under us

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from hotbank.documents import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTLY
 from hotbank.errors import CancelPending, Code, HotbankError
 from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Power
@@ -17,7 +18,7 @@ from hotbank.operate.journal import Before, Entry, Journal, Journaled, busy
 from hotbank.operate.outcome import Outcome, standing
 from hotbank.operate.plan import Action, lowest_power
 from hotbank.operate.power import darken
-from hotbank.operate.reasons import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTLY, remedy
+from hotbank.operate.reasons import remedy
 from hotbank.operate.rollback import Rollback, touched_by
 
 _ASK_EVERY = 0.25

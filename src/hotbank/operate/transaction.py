@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hotbank.documents import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTLY
 from hotbank.errors import CancelPending, Code, HotbankError, KernelError, Refusal
 from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Kind, Zone
@@ -33,7 +34,7 @@ from hotbank.operate.outcome import (
 )
 from hotbank.operate.plan import Action, Plan, Step
 from hotbank.operate.power import ask
-from hotbank.operate.reasons import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTLY, code_of, errno_of, remedy
+from hotbank.operate.reasons import code_of, errno_of, remedy
 from hotbank.operate.rollback import Rollback, touched_by
 from hotbank.operate.steps import Done, Steps, number_of
 from hotbank.operate.targets import resolve, resolve_all

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.machine import EVIDENCE, BankStatus, Evidence, Owner, Snapshot, Survey
 from hotbank.memory import KernelState, Kind, Zone
@@ -21,7 +22,6 @@ from hotbank.operate import reasons
 from hotbank.operate.targets import Target
 from hotbank.room import leaving_of, must_fit, room
 
-SCHEMA = 1
 _AT_ISOLATION = (Code.UNMOVABLE, Code.CMA, Code.HUGETLB)
 _AT_MIGRATION = (Code.PINNED,)
 _AT_RETURN = (Code.POISONED,)  # the block leaves, but can't be put online again (EHWPOISON)
@@ -57,7 +57,7 @@ class Verdict:
     def document(self, machine: str) -> dict[str, Any]:
         """The JSON of ``hotbank explain --json``."""
         return {
-            "schema": SCHEMA,
+            "schema": SCHEMA["explain"],
             "machine": machine,
             "target": self.target,
             "code": self.code.value,

@@ -12,10 +12,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from hotbank.calls import CLOCK, MACHINE
+from hotbank.documents import EXIT_FAILED
 from hotbank.errors import Code, HotbankError, KernelError, MachineError
 from hotbank.machine import Machine, Survey, is_interruptible
 from hotbank.operate import Before, Event, Journal, Outcome, recover, remedy
-from hotbank.operate.reasons import EXIT_FAILED, code_of
+from hotbank.operate.reasons import code_of
 from hotbank.operate.recovery import closed
 from hotbank.remote import Hello, SocketStream
 from hotbank.serve.children import start_module

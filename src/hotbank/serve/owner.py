@@ -18,10 +18,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from hotbank.calls import CLOCK, DOCTOR, MACHINE, PAGES
+from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import Code, HotbankError, MachineError, ProtocolError, Refusal
 from hotbank.machine import Machine, is_examinable, tells_pages
 from hotbank.operate import Event, Journal, Limits, MemoryJournal, remedy
-from hotbank.operate.reasons import EXIT_DONE, EXIT_FAILED, code_of, errno_of
+from hotbank.operate.reasons import code_of, errno_of
 from hotbank.remote import Hello, SocketStream
 from hotbank.serve.job import Job
 from hotbank.serve.line import Answers, Line, answers, turn_away

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What scripts rely on beside the reason codes: the version of each JSON document, and how a command ends.
+
+A document's version grows when a field goes or changes its meaning; a field that is added leaves it as it is.
+docs/reasons.md lists the exit statuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SCHEMA: Mapping[str, int] = {
+    "compare": 1,
+    "decode": 1,
+    "demo": 1,
+    "doctor": 1,
+    "event": 1,
+    "explain": 1,
+    "history": 1,
+    "kernel": 1,
+    "list": 1,
+    "plan": 1,
+    "recover": 1,
+    "simulate": 1,
+    "zones": 1,
+}
+
+EXIT_DONE, EXIT_FAILED, EXIT_PARTLY, EXIT_INTERRUPTED = 0, 1, 64, 130
