@@ -33,7 +33,9 @@ from hotbank.remote import Remote
 from hotbank.serve import local
 from hotbank.serve.client import RemoteOwner
 from hotbank.serve.owner import Owner
+from hotbank.serve.protocol import Order
 from hotbank.serve.state import listen, sweep_sockets
+from hotbank.wire import encode
 from patience import HANG, ended, until
 
 BIN = Path(sys.executable).parent
@@ -392,9 +394,8 @@ def test_a_lost_link_does_not_stop_a_transaction(folder: Path, fake_ssh: str, mo
     far = Remote.ssh("board")
     pid = far.hello.pid
     far._send({"id": 1, "call": "clock.now", "args": {}})
-    limits = {"total": 20, "block": 20, "grace": 5}
-    order = {"verb": "remove", "target": "high", "limits": limits, "force": False, "keep_partial": False}
-    far._send({"id": 2, "call": "owner.order", "args": {"order": order}})
+    order = Order("remove", ("high",), Limits(20, 20, 5))
+    far._send({"id": 2, "call": "owner.order", "args": {"order": encode(order)}})
     until(lambda: _children(pid), "a worker")
     children = _children(pid)
     far.close()
