@@ -24,6 +24,7 @@ from hotbank.errors import Code, Finding, MachineError, Refusal
 from hotbank.machine import Machine, Reading, Snapshot, Survey, is_examinable
 from hotbank.memory import Power
 from hotbank.model import Model, capture
+from hotbank.model.backend import resources
 from hotbank.model.capture import Capture
 from hotbank.operate import Before, Choice, Entry, Event, Limits, Outcome, Plan, Verdict
 from hotbank.operate.outcome import no_events
@@ -86,8 +87,10 @@ def _host(change: bool) -> Session:
 def _model(name: str, change: bool) -> Session:
     """A fresh model: of a board, or in the state of a machine that was captured. To change, this process owns it."""
     path = boards.find(name)
-    captured = capture.is_capture(path)
-    return _own(Model.restore(capture.load(path)) if captured else Model.boot(boards.load(path)), change)
+    given = resources(os.environ)
+    if capture.is_capture(path):
+        return _own(Model.restore(capture.load(path), **given), change)
+    return _own(Model.boot(boards.load(path), **given), change)
 
 
 def _own(machine: Machine, change: bool) -> Session:

@@ -17,7 +17,7 @@ import pytest
 
 from hotbank.errors import BoardError, MachineError
 from hotbank.memory import CODE, Kind
-from hotbank.model.backend import new_frames
+from hotbank.model.backend import new_frames, resources
 from hotbank.model.compiled import CompiledFrames, buddy
 from hotbank.model.compiled.__main__ import compile_all
 from hotbank.model.frames import DARK, FREE, NO_FRAME, OFFLINE, Frames, MigrateType, Shape
@@ -438,18 +438,25 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_the_fast_backend_is_chosen_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HOTBANK_BACKEND", raising=False)
+def test_the_fast_backend_is_chosen_by_itself() -> None:
     assert isinstance(new_frames(SHAPES[0]), CompiledFrames)
-    monkeypatch.setenv("HOTBANK_BACKEND", "reference")
-    assert isinstance(new_frames(SHAPES[0]), ReferenceFrames)
+    assert isinstance(new_frames(SHAPES[0], "reference"), ReferenceFrames)
     assert isinstance(new_frames(SHAPES[0], "compiled"), CompiledFrames)
     with pytest.raises(BoardError, match="must be one of reference, compiled"):
         new_frames(SHAPES[0], "quick")
 
 
+def test_a_model_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a host has to say is asked by who starts a model for somebody."""
+    monkeypatch.setenv("HOTBANK_BACKEND", "reference")
+    assert isinstance(new_frames(SHAPES[0]), CompiledFrames)
+    assert resources({})["backend"] is resources({"HOTBANK_BACKEND": ""})["backend"] is None
+    assert resources({"HOTBANK_BACKEND": "reference"})["backend"] == "reference"
+    with pytest.raises(BoardError, match="HOTBANK_BACKEND"):
+        resources({"HOTBANK_BACKEND": "quick"})
+
+
 def test_without_the_extra_the_reference_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HOTBANK_BACKEND", raising=False)
     monkeypatch.setattr("hotbank.model.backend.find_spec", lambda package: None if package == "numba" else object())
     assert isinstance(new_frames(SHAPES[0]), ReferenceFrames)
     with pytest.raises(MachineError) as caught:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -33,22 +34,22 @@ def test_a_board_that_no_model_can_have(size: str) -> None:
     assert peak < 1 << 20
 
 
-def test_the_estimate_is_held_against_available_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "_available", lambda: 1 * GIB)
-    backend.check_room(GIB // 9, "compiled")
+def test_the_estimate_is_held_against_available_memory() -> None:
+    backend.check_room(GIB // 9, "compiled", GIB)
     with pytest.raises(Refusal, match="are available here"):
-        backend.check_room(GIB // 9 + 1, "compiled")
+        backend.check_room(GIB // 9 + 1, "compiled", GIB)
     with pytest.raises(Refusal) as caught:
-        backend.check_room(GIB // 18 + 1, "reference")
+        backend.check_room(GIB // 18 + 1, "reference", GIB)
     assert "hotbank[fast]" in caught.value.remedy
 
 
 @pytest.mark.parametrize("name", backend.BACKENDS)
-def test_a_boot_is_measured_by_the_backend_it_was_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_boot_is_measured_by_the_backend_it_was_asked_for(name: str) -> None:
     """1 GiB of frames of 4 KiB, and a byte less than that backend needs for them."""
-    monkeypatch.setattr(backend, "_available", lambda: backend.BYTES_PER_FRAME[name] * (GIB >> 12) - 1)
+    needed, wanted = backend.BYTES_PER_FRAME[name] * (GIB >> 12), board.loads(BOARD.replace("SIZE", "1G"))
+    Model.boot(wanted, backend=name, memory=needed)
     with pytest.raises(Refusal) as caught:
-        Model.boot(board.loads(BOARD.replace("SIZE", "1G")), backend=name)
+        Model.boot(wanted, backend=name, memory=needed - 1)
     assert caught.value.code is Code.NO_CAPACITY
 
 
@@ -69,8 +70,7 @@ class Counted(int):
         return hash(int(self))
 
 
-def test_a_snapshot_of_a_tebibyte_looks_at_each_block_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "_available", lambda: 4 * TIB)
+def test_a_snapshot_of_a_tebibyte_looks_at_each_block_a_few_times() -> None:
     model = Model.boot(board.loads(BOARD.replace("SIZE", "1T")))
     for block in model.hotplug.blocks.values():
         block.number = Counted(block.number)
@@ -81,8 +81,12 @@ def test_a_snapshot_of_a_tebibyte_looks_at_each_block_a_few_times(monkeypatch: p
     assert Counted.times <= 8 * len(bank.blocks)
 
 
-def test_available_memory_is_read_from_the_kernel() -> None:
-    assert 64 << 20 < backend._available() < 1024 * TIB
+def test_available_memory_is_what_the_kernel_says(tmp_path: Path) -> None:
+    assert 64 << 20 < (backend.resources({})["memory"] or 0) < 1024 * TIB
+    assert backend.resources({}, tmp_path)["memory"] is None, "nobody says"
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal:  9 kB\nMemAvailable:   7 kB\n")
+    assert backend.resources({}, tmp_path)["memory"] == 7 << 10
 
 
 def test_the_estimate_is_what_the_backend_takes() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -44,13 +45,14 @@ def simulate(
     from hotbank.load import script as scripts
     from hotbank.load import trace as traces
     from hotbank.model import Model, clock
+    from hotbank.model.backend import resources
 
     if workload is None and trace_file is None:
         raise click.UsageError("give --workload, --trace or both")
     script = scripts.load(workload) if workload else None
     trace = traces.load(trace_file, allow_gaps=allow_gaps) if trace_file else None
     costs = clock.load_costs(costs_file) if costs_file else None
-    model = Model.boot(board.load(board_name), seed=seed, costs=costs)
+    model = Model.boot(board.load(board_name), seed=seed, costs=costs, **resources(os.environ))
     report = simulation.simulate(model, script=script, trace=trace, seed=seed, seconds=seconds)
     for line in [json.dumps(report.document())] if as_json else _lines(report):
         click.echo(line)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +20,9 @@ def carried_out(machine: Machine, targets: Sequence[str], *, adding: bool) -> Ou
     Raises what capture.take raises where pages can't be seen, and Refusal when a model of that size can't be had.
     """
     from hotbank.model import Model, capture
+    from hotbank.model.backend import resources
 
-    model = Model.restore(capture.take(machine))
+    model = Model.restore(capture.take(machine), **resources(os.environ))
     plan = operate.plan_add(model, targets) if adding else operate.plan_remove(model, targets)
     return Transaction(model, plan, journal=MemoryJournal(), force=not adding).run()
 

@@ -22,7 +22,6 @@ from hotbank.kernels import Footprint
 from hotbank.machine import OnlinePolicy
 from hotbank.memory import CODE, MIB, BlockState, Kind, MemoryMap, MemoryRegion, Online, Range, Zone, merge
 from hotbank.model.alloc import GFP_KERNEL, GFP_RECLAIMABLE, PageAllocator, WatermarkRules, ZoneState
-from hotbank.model.backend import check_room
 from hotbank.model.frames import OFFLINE, Frames, MigrateType
 from hotbank.model.geometry import Geometry
 from hotbank.model.tasks import Tasks
@@ -115,13 +114,8 @@ class BootMemory:
         return _blocks(self, states, allocator)
 
 
-def boot_memory(board: Board, firmware: MemoryMap, cmdline: str, kernel: str, backend: str | None = None) -> BootMemory:
-    """Predict the zones and lay the frames out.
-
-    Raises Refusal when there is no memory to boot from, or more than a model could have here.
-    """
-    described = [region.range for region in firmware.regions] + [bank.range for bank in board.banks]
-    check_room(sum(part.size for part in merge(described)) // board.page_size, backend)
+def boot_memory(board: Board, firmware: MemoryMap, cmdline: str, kernel: str) -> BootMemory:
+    """Predict the zones and lay the frames out. Raises Refusal when there is no memory to boot from."""
     arch, page_size, block_size = kernels.arch_to_boot(board.arch).name, board.page_size, board.block_size
     known = zones.predict(
         firmware, arch=arch, page_size=page_size, block_size=block_size, cmdline=cmdline, kernel=kernel

@@ -9,7 +9,7 @@ holds, whoever uses it, and ``check_contents`` finds the loss.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypedDict, Unpack
 
@@ -18,7 +18,7 @@ from hotbank.board import Bank, Board, Domain
 from hotbank.errors import CancelPending, Code, KernelError, SwitchError
 from hotbank.firmware import describe, memory_map
 from hotbank.machine import Ability, Pages, Reading, Snapshot, Survey, no_such, refuse_dark
-from hotbank.memory import BlockState, KernelState, Online, Power, merge
+from hotbank.memory import BlockState, KernelState, Online, Power, Range, merge
 from hotbank.model.backend import check_room
 from hotbank.model.boot import BootSource, boot_memory
 from hotbank.model.capture import Capture
@@ -45,6 +45,7 @@ class ModelOptions(TypedDict, total=False):
     boot_id: str | None
     kcore: bool
     backend: str | None
+    memory: int | None
 
 
 class Model(SystemCalls):
@@ -52,8 +53,9 @@ class Model(SystemCalls):
 
     ``tasks`` is everything that uses memory, ``hotplug`` the memory blocks, ``allocator`` the zones, ``frames`` the
     page frames, ``geometry`` where they are, ``view`` what can be seen. ``seed`` gives the boot id. ``kcore``: False
-    hides pins from surveys, as on a machine whose reference counts can't be read. ``backend``: who keeps the frames
-    (backend.py). ``switch_faults``: domain → ``fails`` or ``lies``. Public methods may be called from any thread.
+    hides pins from surveys, as on a machine whose reference counts can't be read. ``backend``: who keeps the frames,
+    ``memory``: bytes that this host has for them (backend.py). ``switch_faults``: domain → ``fails`` or ``lies``.
+    Public methods may be called from any thread.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class Model(SystemCalls):
         boot_id: str | None = None,
         kcore: bool = True,
         backend: str | None = None,
+        memory: int | None = None,
     ) -> None:
+        check_room(source.geometry.shape.frames, backend, memory)
         parts = Parts(board, source, clock=clock, costs=costs, seed=seed, boot_id=boot_id, backend=backend)
         super().__init__(parts)
         self.board, self.arch, self.costs = board, parts.arch, parts.costs
@@ -92,15 +96,17 @@ class Model(SystemCalls):
         """
         firmware = memory_map(describe(board, _form(board)).data if description is None else description)
         line = cmdline if cmdline is not None else firmware.cmdline or board.cmdline
-        return cls(board, boot_memory(board, firmware, line, kernel, options.get("backend")), **options)
+        described = (*(region.range for region in firmware.regions), *(bank.range for bank in board.banks))
+        _check_room(described, board.page_size, options)
+        return cls(board, boot_memory(board, firmware, line, kernel), **options)
 
     @classmethod
     def restore(cls, capture: Capture, **options: Unpack[ModelOptions]) -> Model:
         """A model in the state of a captured machine (capture.py): the same blocks, zones, banks, power and pages."""
         snapshot = capture.snapshot
         board = captured_board(snapshot)
-        places = merge([*(block.range for block in snapshot.blocks), *(bank.range for bank in board.banks)])
-        check_room(sum(place.size for place in places) // snapshot.page_size, options.get("backend"))
+        places = (*(block.range for block in snapshot.blocks), *(bank.range for bank in board.banks))
+        _check_room(places, snapshot.page_size, options)
         options.setdefault("boot_id", snapshot.boot_id)
         model = cls(board, Restored(capture), **options)
         model._parts.stuck.update(bank.name for bank in snapshot.banks if bank.kernel is KernelState.STUCK)
@@ -321,6 +327,12 @@ class Model(SystemCalls):
         """The pfns whose page does not read as it was written, none on a sound machine."""
         with self._parts.lock:
             return tuple(self.geometry.pfn(self.folios.frame(handle)) for handle in self.folios.damaged())
+
+
+def _check_room(places: Iterable[Range], page_size: int, options: ModelOptions) -> None:
+    """For what a description speaks of, before anything is made of it."""
+    frames = sum(place.size for place in merge(places)) // page_size
+    check_room(frames, options.get("backend"), options.get("memory"))
 
 
 def _form(board: Board) -> str:

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hotbank import board
 from hotbank.errors import MachineError
@@ -25,6 +25,9 @@ from hotbank.serve.background import ModelSpec, Record, forget, remember
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import journal_in, listen
 from hotbank.wire import decode, encode, encode_error
+
+if TYPE_CHECKING:
+    from hotbank.model.backend import Resources
 
 _SMALL = 4 * GIB
 _LAST_WORDS = 4.0  # seconds of wall time for a transaction to roll back before the end
@@ -77,18 +80,20 @@ def boot(spec: ModelSpec) -> Machine:
     options |= {"description": description, "cmdline": spec.cmdline, "seed": spec.seed}
     options["boot_id"] = str(uuid.uuid4())  # what an earlier one's journal says is not about this one
     plan = board.load(spec.board)
-    model = Model.boot(plan, clock=WallClock(), backend=_backend(plan), **options)
+    model = Model.boot(plan, clock=WallClock(), **_resources(plan), **options)
     if spec.pages:
         Workload(model, spec.seed, pages=spec.pages).fill()
     return model
 
 
-def _backend(plan: board.Board) -> str | None:
+def _resources(plan: board.Board) -> Resources:
     """Plain Python where the board is small: it starts at once and stays small. Else what the model chooses."""
-    from hotbank.model.backend import VARIABLE
+    from hotbank.model.backend import resources
 
-    small = sum(bank.range.size for bank in plan.banks) <= _SMALL
-    return "reference" if small and not os.environ.get(VARIABLE) else None
+    found = resources(os.environ)
+    if found["backend"] is None and sum(bank.range.size for bank in plan.banks) <= _SMALL:
+        found["backend"] = "reference"
+    return found
 
 
 def _say(document: dict[str, Any]) -> None:
