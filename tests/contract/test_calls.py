@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import re
 import threading
@@ -16,6 +17,7 @@ from hotbank import board
 from hotbank.calls import CLOCK, DOCTOR, MACHINE, PAGES, Call, table
 from hotbank.errors import Code, HotbankError, KernelError, MachineError, Refusal, SwitchError
 from hotbank.machine import Machine
+from hotbank.memory import Power
 from hotbank.model import Model, WallClock
 from hotbank.operate import Journal, Limits, Outcome
 from hotbank.remote import Remote
@@ -147,6 +149,17 @@ def test_an_order_that_could_not_begin_leaves_the_machine_free(monkeypatch: pyte
             remove(client, "high")
         monkeypatch.undo()
         assert remove(client, "high").code is Code.OK
+
+
+def test_power_stays_on_under_memory_also_for_who_asks_at_the_wire() -> None:
+    machine = model()
+    with served(machine) as client:
+        for want in (Power.OFF, Power.SELF_REFRESH):
+            with pytest.raises(KernelError) as caught:
+                client.set_power("ddr-high", want)
+            assert caught.value.errno == errno.EBUSY
+        assert client.power("ddr-high") is Power.ON
+    assert not machine.check_contents()
 
 
 # The page.

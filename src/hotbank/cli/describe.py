@@ -17,6 +17,7 @@ import click
 from hotbank import board as boards
 from hotbank import firmware, kernels
 from hotbank.board import Board
+from hotbank.cli import table
 from hotbank.cli.releases import known_release
 from hotbank.documents import SCHEMA
 from hotbank.errors import Finding, FormatError, Severity
@@ -288,7 +289,7 @@ def _map_lines(
     for r in memory.reserved:
         rows.append((r.range, "no-map" if r.no_map else "reusable" if r.reusable else "reserved", None, r.name))
     header = ("START", "LAST", "SIZE", "KIND", "NODE", "SOURCE")
-    yield from _table(header, [(*_edges(r), kind, _dash(node), _shown(source)) for r, kind, node, source in rows])
+    yield from table.lines(header, [(*_edges(r), kind, _dash(node), _shown(source)) for r, kind, node, source in rows])
     for u in memory.unplaced:
         within = f" within {', '.join(map(str, u.within))}" if u.within else ""
         yield f"placed at boot: {_shown(u.name)}, {format_size(u.size)}{within}{' (no-map)' * u.no_map}"
@@ -341,9 +342,9 @@ def _layout_lines(layout: Layout, page_size: int) -> Iterable[str]:
         numbers = (str(z.start_pfn), str(z.spanned), str(z.present))
         rows.append((str(z.node), z.zone, *_edges(span), format_size(z.present * page_size), *numbers))
     header = ("NODE", "ZONE", "START", "LAST", "SPAN", "PRESENT", "START_PFN", "SPANNED", "PRESENT_PAGES")
-    yield from _table(header, rows)
+    yield from table.lines(header, rows)
     yield ""
-    yield from _table(("BLOCKS", "VALID_ZONES"), list(_block_runs(layout)))
+    yield from table.lines(("BLOCKS", "VALID_ZONES"), list(_block_runs(layout)))
     for finding in layout.findings:
         yield f"{finding.code}: {_shown(finding.message)}"
         yield f"  -> {finding.remedy}"
@@ -371,9 +372,3 @@ def _shown(text: str) -> str:
 
 def _dash(value: int | None) -> str:
     return "-" if value is None else str(value)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    for row in (header, *rows):
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from hotbank.cli import table
 from hotbank.cli.context import Context
 from hotbank.cli.progress import outcome_lines, said, short_names
 from hotbank.documents import SCHEMA
@@ -67,6 +68,9 @@ def recover(context: Context, deadline: float, as_json: bool) -> int:
     return 0 if outcome is None else outcome.exit
 
 
+_COLUMNS = ("BEGAN", "VERB", "TARGET", "RESULT", "SECONDS", "PLANNED", "MOVED", "STEPS")
+
+
 def _document(entry: Entry) -> dict[str, Any]:
     seconds = None if entry.ended is None else round(entry.ended - entry.began, 6)
     code = None if entry.code is None else entry.code.value
@@ -75,16 +79,7 @@ def _document(entry: Entry) -> dict[str, Any]:
 
 
 def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
-    wide = max([10, *(len(short_names(e.before.targets)) for e in entries)]) + 2
-    yield f"{'BEGAN':<21}{'VERB':<8}{'TARGET':<{wide}}{'RESULT':<18}{'SECONDS':>9}{'PLANNED':>9}{'MOVED':>9}  STEPS"
-    for e in entries:
-        began = datetime.fromtimestamp(e.began, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        seconds = f"{e.ended - e.began:.2f}" if e.ended is not None else "open"
-        result = said(e.code or _open_because(e))
-        verb, target, planned = e.before.verb, short_names(e.before.targets), e.before.planned
-        moved = "-" if e.moved is None else str(e.moved)
-        by = "" if e.before.cause == PERSON else f", by the {e.before.cause}"
-        yield f"{began:<21}{verb:<8}{target:<{wide}}{result:<18}{seconds:>9}{planned:>9}{moved:>9}  {len(e.rows)}{by}"
+    yield from table.lines(_COLUMNS, [_row(e) for e in entries], right=("SECONDS", "PLANNED", "MOVED"))
     ends = Counter(said(e.code) for e in entries if e.code is not None)
     summary = ", ".join(f"{count} {code}" for code, count in ends.most_common()) or "none yet"
     yield f"{len(entries)} transactions: {summary}; {sum(e.moved or 0 for e in entries)} pages moved"
@@ -93,6 +88,15 @@ def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
         yield "failures: " + ", ".join(f"{count} {code}" for code, count in failures.items())
     for domain, spent in seconds_off(entries, time.time()).items():
         yield f"domain {domain}: off or in self-refresh for {_duration(spent)}"
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    began = datetime.fromtimestamp(entry.began, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    seconds = f"{entry.ended - entry.began:.2f}" if entry.ended is not None else "open"
+    result, before = said(entry.code or _open_because(entry)), entry.before
+    moved = "-" if entry.moved is None else str(entry.moved)
+    steps = f"{len(entry.rows)}" + ("" if before.cause == PERSON else f", by the {before.cause}")
+    return began, before.verb, short_names(before.targets), result, seconds, str(before.planned), moved, steps
 
 
 def _open_because(entry: Entry) -> Code:

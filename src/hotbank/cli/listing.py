@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import click
 
-from hotbank.cli import lsmem
+from hotbank.cli import lsmem, table
 from hotbank.cli.context import Context
 from hotbank.cli.lsmem import human
 from hotbank.documents import SCHEMA
@@ -231,15 +231,7 @@ def tables(listing: Listing, chosen: Sequence[str], *, in_bytes: bool = False, h
 
 
 def _table(names: list[str], rows: list[list[str]], headings: bool) -> str:
-    lines = [names, *rows] if headings else rows
-    if not names or not lines:
-        return ""
-    widths = [max(len(line[at]) for line in lines) for at in range(len(names))]
-    text = ""
-    for line in lines:
-        cells = zip(names, line, widths, strict=True)
-        text += "  ".join(c.rjust(w) if n in _RIGHT else c.ljust(w) for n, c, w in cells).rstrip() + "\n"
-    return text
+    return "".join(f"{line}\n" for line in table.lines(names, rows, right=_RIGHT, shown=headings))
 
 
 _ONLY_LSMEM = "only with --lsmem"

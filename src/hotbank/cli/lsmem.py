@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hotbank.cli import table
 from hotbank.host import Host
 from hotbank.host import tree as files
 from hotbank.host.tree import Tree
@@ -100,9 +101,9 @@ def render(blocks: Blocks, form: Format) -> str:
     rows = [[_COLUMNS[name].value(span, blocks.size, form.in_bytes) for name in form.columns] for span in spans]
     if form.kind != "table":
         return _KINDS[form.kind](form, rows)
-    table = "" if form.summary == "only" else _table(form, rows)
+    text = "" if form.summary == "only" else _table(form, rows)
     totals = "" if form.summary == "never" else _summary(blocks, form.in_bytes)
-    return table + ("\n" if table and totals else "") + totals
+    return text + ("\n" if text and totals else "") + totals
 
 
 def human(size: int) -> str:
@@ -242,10 +243,7 @@ def _width(name: str, texts: Sequence[str]) -> int:
 
 
 def _line(names: Sequence[str], cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [
-        text.ljust(width) if _COLUMNS[name].left else text.rjust(width)
-        for name, text, width in zip(names, cells, widths, strict=True)
-    ]
+    padded = table.padded(cells, widths, [not _COLUMNS[name].left for name in names])
     if _COLUMNS[names[-1]].left or not cells[-1]:
         padded[-1] = cells[-1]
     return " ".join(padded) + "\n"

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text in columns, for every command that prints a table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+GAP = "  "
+
+
+def lines(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = (), shown: bool = True
+) -> Iterator[str]:
+    """The rows under their headings, each column as wide as it has to be; ``right``: headings of those that are
+    flushed right; ``shown``: False leaves the headings out. Nothing without a column or without a line."""
+    every = [headings, *rows] if shown else list(rows)
+    if not headings or not every:
+        return
+    widths = [max(len(row[at]) for row in every) for at in range(len(headings))]
+    for row in every:
+        yield GAP.join(padded(row, widths, [name in right for name in headings])).rstrip()
+
+
+def padded(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
+    """Cells filled up to their widths; ``right``: which of them on the left side."""
+    each = zip(cells, widths, right, strict=True)
+    return [text.rjust(width) if flushed else text.ljust(width) for text, width, flushed in each]
