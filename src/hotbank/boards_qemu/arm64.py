@@ -36,6 +36,7 @@ SUPPLIES = True
 SERIES = kernels.DEFAULT
 INFO_BLOCK = 2 * MIB  # what the kmem route keeps below its bank, in memory that is always on
 _STUB, _KERNEL = virt.RAM + MIB, virt.RAM + 2 * MIB
+_NAMES = bank_module.ArchNames(DEBIAN, ARCH, "aarch64-linux-gnu-")
 _CPU = "cortex-a57"  # boots in half the time that the emulation of "max" needs
 
 
@@ -67,7 +68,7 @@ def kernel(series: str | None, drives: bool, progress: Progress) -> GuestKernel:
     archive = Archive.open(DEBIAN, progress)
     package = archive.kernel(series or SERIES, DEBIAN)
     (unpacked,) = archive.unpack(package)
-    driver = (bank_module.build(package, bank_module.ARM64, cache_folder(), progress),) if drives else ()
+    driver = (bank_module.build(package, _NAMES, cache_folder(), progress),) if drives else ()
     return GuestKernel(_only(unpacked, "boot/vmlinuz-*"), _only(unpacked, "**/lib/modules/*"), driver)
 
 

@@ -30,10 +30,6 @@ class ArchNames:
     prefix: str
 
 
-ARM64 = ArchNames("arm64", "arm64", "aarch64-linux-gnu-")
-ARMHF = ArchNames("armhf", "arm", "arm-linux-gnueabihf-")
-
-
 def source_folder() -> Path:
     """Where the driver's source is: in the installed package, or in the source tree beside it."""
     for home in shipped("kernel"):
@@ -60,7 +56,7 @@ def build(kernel: str, target: ArchNames, cache: Path, progress: Progress = no_p
 def kernel_headers(kernel: str, target: ArchNames, cache: Path, progress: Progress = no_progress) -> Path:
     """A folder to give to ``make -C``, for modules of a Debian kernel package."""
     release = kernel.removeprefix("linux-image-")
-    common = release.rsplit("-", 1)[0] if target.debian == "arm64" else release.removesuffix("-lpae").rsplit("-", 1)[0]
+    common = release.rsplit("-", 1)[0]
     own, shared = Archive.open(target.debian, progress).unpack(
         f"linux-headers-{release}", f"linux-headers-{common}-common"
     )
