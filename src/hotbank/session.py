@@ -16,16 +16,13 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hotbank import board as boards
 from hotbank import operate, serve
 from hotbank.errors import Code, Finding, MachineError, Refusal
 from hotbank.machine import Machine, Reading, Snapshot, Survey, is_examinable
 from hotbank.memory import Power
-from hotbank.model import Model, capture
-from hotbank.model.backend import resources
-from hotbank.model.capture import Capture
 from hotbank.operate import Before, Choice, Entry, Event, Limits, Outcome, Plan, Verdict
 from hotbank.operate.outcome import no_events
 from hotbank.operate.power import ask, darken, switch_on
@@ -34,6 +31,9 @@ from hotbank.serve import local
 from hotbank.serve.client import RemoteOwner
 from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import News
+
+if TYPE_CHECKING:
+    from hotbank.model.capture import Capture
 
 _ASK_EVERY = 0.25  # seconds of wall time
 
@@ -87,6 +87,9 @@ def _host(change: bool) -> Session:
 def _model(name: str, change: bool) -> Session:
     """A fresh model: of a board, or in the state of a machine that was captured. To change, this process owns it."""
     path = boards.find(name)
+    from hotbank.model import Model, capture
+    from hotbank.model.backend import resources
+
     given = resources(os.environ)
     if capture.is_capture(path):
         return _own(Model.restore(capture.load(path), **given), change)
@@ -162,6 +165,8 @@ class Session:
     def capture(self, path: str | os.PathLike[str] | None = None) -> Capture:
         """What the machine is and what each of its pages holds, written to ``path`` if one is given; a model starts
         from it. Raises Refusal where pages can't be seen."""
+        from hotbank.model import capture
+
         taken = capture.take(self.machine)
         if path is not None:
             capture.save(taken, path)
