@@ -12,8 +12,8 @@ from hotbank.model import Model
 from hotbank.testing import Watched
 
 
-def cycle(times: int, *, check_every: int) -> None:
-    model = Model.boot(board.load("arm-2009"), backend="reference", seed=1)
+def cycle(times: int, *, backend: str, check_every: int) -> None:
+    model = Model.boot(board.load("arm-2009"), backend=backend, seed=1)
     operate.remove(model, "high")
     operate.add(model, "high")  # the memmap that the boot took stays taken: from here on it comes and goes
     free_when_empty = model.free()
@@ -48,10 +48,11 @@ def quiet(model: Model) -> None:
         model.remove_file(name)
 
 
-def test_twenty_cycles_under_workload() -> None:
-    cycle(20, check_every=1)
+@pytest.mark.parametrize("backend", ["reference", "compiled"])
+def test_twenty_cycles_under_workload(backend: str) -> None:
+    cycle(20, backend=backend, check_every=1)
 
 
 @pytest.mark.long
 def test_a_thousand_cycles_under_workload() -> None:
-    cycle(1000, check_every=25)
+    cycle(1000, backend="compiled", check_every=25)
