@@ -254,7 +254,7 @@ class Remote:
             self.close()
             remedy = "install the same version of hotbank at both ends"
             raise MachineError(f"the owner speaks protocol {hello.get('hotbank')!r}, not {VERSION}", remedy=remedy)
-        return decode(Hello, hello, "hello")  # type: ignore[no-any-return]
+        return decode(Hello, hello, "hello")
 
     def _send(self, document: dict[str, Any]) -> None:
         if self._broken:

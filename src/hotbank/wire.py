@@ -17,7 +17,7 @@ import types
 import typing
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 from hotbank.errors import (
     BoardError,
@@ -61,6 +61,10 @@ def encode(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} does not cross the wire")
 
 
+@overload
+def decode(hint: type[_T], data: Any, where: str = ...) -> _T: ...
+@overload
+def decode(hint: Any, data: Any, where: str = ...) -> Any: ...
 def decode(hint: Any, data: Any, where: str = "value") -> Any:
     """The value of type ``hint`` that ``encode`` gave as ``data``. Raises ProtocolError naming ``where``."""
     hint = getattr(hint, "__supertype__", hint)  # of a NewType

@@ -94,6 +94,6 @@ def of_plan(plan: object) -> Before:
     values = {"verb": plan.get("verb"), "targets": plan.get("targets"), "machine": plan.get("machine")}
     values |= {"planned": plan.get("pages"), "cause": "", "keep_partial": False}
     try:
-        return decode(Before, {**values, **plan["found"]}, "plan")  # type: ignore[no-any-return]
+        return decode(Before, {**values, **plan["found"]}, "plan")
     except ProtocolError as e:
         raise FormatError("plan", 0, "found", str(e)) from e

@@ -222,7 +222,7 @@ def _before(
 ) -> Before:
     values = {"verb": verb, "targets": json.loads(targets), "boot_id": boot_id, "machine": machine, "cause": cause}
     values |= {"keep_partial": bool(keep_partial), "planned": planned, **json.loads(found)}
-    return decode(Before, values, "entry")  # type: ignore[no-any-return]
+    return decode(Before, values, "entry")
 
 
 # Schema 1: an entry was of one target, and ``pages`` were the planned ones of the steps that were done.
@@ -260,7 +260,7 @@ def take_over_schema_1(db: sqlite3.Connection) -> None:
 
 def _read_schema_1(number: int, text: str) -> _Before1:
     try:
-        return decode(_Before1, json.loads(text), "before")  # type: ignore[no-any-return]
+        return decode(_Before1, json.loads(text), "before")
     except (ValueError, RecursionError, ProtocolError) as e:
         what = f"transaction {number} of a journal of schema 1 can't be read: {e}"
         raise MachineError(what, code=Code.DAMAGED, remedy=remedy(Code.DAMAGED)) from e

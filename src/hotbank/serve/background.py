@@ -61,7 +61,7 @@ def current() -> Record | None:
     """The machine of ``hotbank up``, or None when there is none. Raises MachineError when the record is unreadable."""
     path = runtime_folder() / "current"
     try:
-        return decode(Record, json.loads(path.read_bytes()), "record")  # type: ignore[no-any-return]
+        return decode(Record, json.loads(path.read_bytes()), "record")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, ProtocolError) as e:
@@ -201,7 +201,7 @@ def _first_words(daemon: subprocess.Popen[bytes], folder: Path, patience: float)
         raise MachineError("the machine's process ended: " + (lines[-1] if lines else "without a word"))
     if "error" in answer:
         raise decode_error(answer["error"])
-    return decode(Record, answer, "record")  # type: ignore[no-any-return]
+    return decode(Record, answer, "record")
 
 
 def _end(record: Record) -> bool:
