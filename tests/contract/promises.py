@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from hotbank.errors import Code, KernelError, Refusal
-from hotbank.machine import BankStatus, Machine, Survey, is_examinable
+from hotbank.machine import BankStatus, Machine, Survey, is_examinable, is_interruptible
 from hotbank.memory import BlockState, KernelState, Online, Power, format_size
 
 NOWHERE, GONE = "nowhere", 99_999  # a name and a block that no machine has
@@ -151,3 +151,18 @@ def time_goes_forward(machine: Machine) -> None:
     began = machine.clock.now()
     machine.clock.sleep(0.01)
     assert machine.clock.now() >= began + 0.01
+
+
+def an_interruption_names_the_offline_that_it_ends(machine: Machine, blocks: Sequence[int]) -> None:
+    """One that is only about to begin ends too; another of the same block, and that of another one, do not."""
+    first, second = blocks
+    deadline = machine.clock.now() + PATIENCE
+    before = state(machine, first)
+    assert is_interruptible(machine)
+    machine.interrupt(first, deadline)
+    refused(lambda: machine.offline(first, deadline), errno.EINTR)
+    assert state(machine, first) == before
+    machine.interrupt(first, deadline)
+    machine.offline(second, deadline)
+    machine.offline(first, deadline + 1)
+    assert {state(machine, n)[0] for n in blocks} == {BlockState.OFFLINE}

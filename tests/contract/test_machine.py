@@ -15,10 +15,10 @@ import pytest
 from contract import promises
 from contract.promises import empty, refused, state
 from hotbank import board
-from hotbank.errors import CancelPending, Code, KernelError, SwitchError
+from hotbank.errors import CancelPending, Code, SwitchError
 from hotbank.host import Host
 from hotbank.load import Workload
-from hotbank.machine import Machine, Snapshot, is_interruptible
+from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, Kind, Power
 from hotbank.model import Model, WallClock
 from hotbank.remote import Remote, SocketStream
@@ -133,17 +133,7 @@ def test_offline_and_online(machine: Machine) -> None:
 
 
 def test_an_interruption_names_the_offline_that_it_ends(machine: Machine) -> None:
-    first, second = high(machine.snapshot())[1:3]
-    deadline = machine.clock.now() + 60
-    assert is_interruptible(machine)
-    machine.interrupt(first, deadline)  # which is only about to begin
-    with pytest.raises(KernelError, match="EINTR"):
-        machine.offline(first, deadline)
-    assert state(machine, first) == (BlockState.ONLINE, "Movable")
-    machine.interrupt(first, deadline)
-    machine.offline(second, deadline)
-    machine.offline(first, deadline + 1)
-    assert {state(machine, n)[0] for n in (first, second)} == {BlockState.OFFLINE}
+    promises.an_interruption_names_the_offline_that_it_ends(machine, high(machine.snapshot())[1:3])
 
 
 def test_an_unmovable_page_is_busy(bench: Bench) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import KernelError, SwitchError
 from hotbank.guest import serial
-from hotbank.memory import KernelState, Online, Power
+from hotbank.memory import BlockState, KernelState, Online, Power
 from hotbank.model import Model
 from hotbank.remote import SocketStream
 from hotbank.serve.owner import Owner
@@ -138,6 +139,34 @@ def test_what_every_machine_promises(machine: QemuMachine) -> None:
         machine.online(block, Online.MOVABLE)
     promises.a_block_goes_offline_and_comes_back(machine, blocks[0])
     promises.a_bank_leaves_and_comes_back(machine, "high")
+
+
+def test_an_interruption_reaches_the_guest(machine: QemuMachine) -> None:
+    bring_in(machine)
+    blocks = machine.snapshot().touching("ddr-high")
+    for block in blocks:
+        machine.online(block, Online.MOVABLE)
+    promises.an_interruption_names_the_offline_that_it_ends(machine, blocks[:2])
+
+
+def test_an_interruption_ends_an_offline_that_runs_in_the_guest(tmp_path: Path) -> None:
+    board = boards.load(SMALL)
+    guest = booted(board)
+    for machine in supervised(guest, board, tmp_path / "banks"):
+        bring_in(machine)
+        block = machine.snapshot().touching("ddr-high")[0]
+        machine.online(block, Online.MOVABLE)
+        pid = guest.model.spawn("pinner", anon_pages=64)
+        guest.model.pin(pid, guest.model.place(pid, block)[0])
+        deadline = machine.clock.now() + 1e6
+        with ThreadPoolExecutor(1) as pool:
+            offline = pool.submit(promises.refused, partial(machine.offline, block, deadline), errno.EINTR)
+            while promises.state(machine, block)[0] is not BlockState.GOING_OFFLINE:
+                time.sleep(0.01)
+            machine.interrupt(block, deadline)
+            offline.result(60)
+        assert promises.state(machine, block)[0] is BlockState.ONLINE
+        assert machine.clock.now() < deadline
 
 
 def test_power_under_memory(machine: QemuMachine) -> None:
