@@ -382,7 +382,7 @@ def cache_dropped(patch: Patch) -> None:
     migrate = Migration.migrate
 
     def drop(self: Migration, sources: Any, gfp: Any) -> Any:
-        self._allocator.reclaim(frozenset(zone.number for zone in self._allocator.zones), 500)
+        self._allocator.relief.reclaim(frozenset(zone.number for zone in self._allocator.zones), 500)
         return migrate(self, sources, gfp)
 
     patch.setattr(Migration, "migrate", drop)

@@ -413,6 +413,30 @@ def test_stalled_writeback_leaves_the_cancel_pending() -> None:
     assert errno_of(model, block) == 0
 
 
+def truncate_among_others(model: Model) -> None:
+    with model.quiet():
+        model.tasks.resize_file("log", 0)
+
+
+WAYS_TO_END = {
+    "end_writeback": lambda model: model.end_writeback("log"),
+    "remove_file": lambda model: model.remove_file("log"),
+    "resize_file": lambda model: model.resize_file("log", 0),
+    "a call of the parts": truncate_among_others,
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_END)
+def test_however_the_writeback_ends_the_kernel_lets_go(way: str) -> None:
+    model, block = stalled_model()
+    with pytest.raises(CancelPending):
+        model.offline(block, model.clock.now() + 1.0)
+    WAYS_TO_END[way](model)
+    assert (model.snapshot().pending, state(model, block)) == (None, BlockState.ONLINE)
+    model.validate()
+    assert errno_of(model, block) == 0
+
+
 def test_writeback_that_ends_in_time_only_delays() -> None:
     model, block = stalled_model()
     model.clock.call_later(0.5, lambda: model.end_writeback("log"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isqrt
+from typing import Protocol
 
 from hotbank.memory import Kind, Zone
 from hotbank.model.frames import Frames, MigrateType
@@ -193,22 +194,47 @@ class OutOfMemoryError(Exception):
         self.got = got
 
 
-class PageAllocator:
-    """All zones over one ``Frames``.
+class Relief(Protocol):
+    """Where memory comes from when a request finds too little."""
 
-    ``reclaim(zones, pages)`` frees clean page cache that lies in those zones, outside isolated memory;
-    ``kill()`` ends a process; ``compact(zone, order)`` makes room for a block of that order. They say whether there
-    was anything left to do; the page cache, the process table and migration put themselves there. ``pcp``: per-CPU
-    lists, off until somebody gives them a length.
-    """
+    def reclaim(self, zones: frozenset[int], pages: int) -> int:
+        """Free clean page cache that lies in those zones, outside isolated memory. Returns how many pages."""
+        ...
+
+    def kill(self) -> bool:
+        """End a process. False when there is none left that owns memory."""
+        ...
+
+    def compact(self, zone: ZoneState, order: int) -> bool:
+        """Make room for a block of that order by moving pages. False when that is nowhere."""
+        ...
+
+
+class NoRelief:
+    """As long as nobody uses the memory."""
+
+    def reclaim(self, zones: frozenset[int], pages: int) -> int:  # noqa: ARG002
+        """Nothing to free."""
+        return 0
+
+    def kill(self) -> bool:
+        """Nobody to end."""
+        return False
+
+    def compact(self, zone: ZoneState, order: int) -> bool:  # noqa: ARG002
+        """Nothing to move."""
+        return False
+
+
+class PageAllocator:
+    """All zones over one ``Frames``. ``relief``: who is asked when memory is short; parts.py puts page cache, processes
+    and migration there. ``pcp``: per-CPU lists, off until somebody gives them a length."""
 
     def __init__(self, frames: Frames) -> None:
         self.frames = frames
         self.zones: list[ZoneState] = []
         self.watermark_rules = WatermarkRules()
-        self.reclaim: Callable[[frozenset[int], int], int] = lambda _zones, _pages: 0
-        self.kill: Callable[[], bool] = lambda: False
-        self.compact: Callable[[ZoneState, int], bool] = lambda _zone, _order: False
+        self.relief: Relief = NoRelief()
         self.pcp = Pcp(frames)
         self._zonelists: dict[tuple[Zone, int], list[ZoneState]] = {}
 
@@ -237,7 +263,7 @@ class PageAllocator:
 
     def alloc(self, gfp: Gfp, kind: Kind, count: int, order: int = 0) -> list[int]:
         """First frames of ``count`` blocks of ``order``. Raises OutOfMemoryError."""
-        got = self._above(gfp, kind, count, order, "low")
+        got = self._above(gfp, kind, count, order, _low)
         if len(got) < count:
             got += self._slowpath(gfp, kind, count - len(got), order)
         if len(got) < count:
@@ -251,21 +277,21 @@ class PageAllocator:
     def _slowpath(self, gfp: Gfp, kind: Kind, count: int, order: int) -> list[int]:
         """``__alloc_pages_slowpath``: down to min, wake kswapd, reclaim directly, at last kill."""
         self.pcp.drain()
-        got = self._above(gfp, kind, count, order, "min")
+        got = self._above(gfp, kind, count, order, _min)
         while len(got) < count:
             missing = (count - len(got)) << order
-            if not (self._help(gfp, missing, order) or (gfp.patient and self.kill())):
+            if not (self._help(gfp, missing, order) or (gfp.patient and self.relief.kill())):
                 break
-            got += self._above(gfp, kind, count - len(got), order, "min")
+            got += self._above(gfp, kind, count - len(got), order, _min)
         self._kswapd(gfp)
         return got
 
-    def _above(self, gfp: Gfp, kind: Kind, count: int, order: int, mark: str) -> list[int]:
+    def _above(self, gfp: Gfp, kind: Kind, count: int, order: int, watermark: Callable[[ZoneState], int]) -> list[int]:
         """``get_page_from_freelist``: down to the watermark, zone by zone."""
         got: list[int] = []
         for zone in self.zonelist(gfp):
             if len(got) < count:
-                floor = int(getattr(zone, mark))
+                floor = watermark(zone)
                 if self.pcp.length and not order:
                     got += self.pcp.take(zone.number, gfp.migratetype, count - len(got), kind, floor)
                 got += self.frames.alloc(zone.number, order, gfp.migratetype, count - len(got), kind, floor)
@@ -273,20 +299,20 @@ class PageAllocator:
 
     def _help(self, gfp: Gfp, pages: int, order: int) -> bool:
         """Direct compaction, for blocks of several pages that are free but scattered; else direct reclaim."""
-        compacted = order and any(self.compact(zone, order) for zone in self.zonelist(gfp) if zone.managed)
+        compacted = order and any(self.relief.compact(zone, order) for zone in self.zonelist(gfp) if zone.managed)
         return bool(compacted) or self._direct_reclaim(gfp, pages) > 0
 
     def _direct_reclaim(self, gfp: Gfp, pages: int) -> int:
         zones = frozenset(zone.number for zone in self.zonelist(gfp))
         deficit = sum(max(0, zone.min - self._usable(zone, gfp)) for zone in self.zonelist(gfp))
-        return self.reclaim(zones, max(pages + deficit, SWAP_CLUSTER_MAX))
+        return self.relief.reclaim(zones, max(pages + deficit, SWAP_CLUSTER_MAX))
 
     def _kswapd(self, gfp: Gfp) -> None:
         """``balance_pgdat``: a zone below low is brought up to high, while clean cache lasts."""
         for zone in self.zonelist(gfp):
             free = self.frames.free_pages(zone.number)
             if zone.managed and free < zone.low:
-                self.reclaim(frozenset({zone.number}), zone.high - free)
+                self.relief.reclaim(frozenset({zone.number}), zone.high - free)
 
     def _usable(self, zone: ZoneState, gfp: Gfp) -> int:
         free = self.frames.free_pages(zone.number)
@@ -315,6 +341,14 @@ class PageAllocator:
     @property
     def _pageblock(self) -> int:
         return 1 << self.frames.shape.pageblock_order
+
+
+def _low(zone: ZoneState) -> int:
+    return zone.low
+
+
+def _min(zone: ZoneState) -> int:
+    return zone.min
 
 
 def _joined(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

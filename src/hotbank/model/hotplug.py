@@ -13,6 +13,7 @@ import errno
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 
 from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError, Refusal
 from hotbank.memory import CODE, KINDS, BlockState, Kind, Online, codes
@@ -31,6 +32,19 @@ _POLL = 0.005  # seconds; lock_device_hotplug_sysfs and folio_wait_writeback are
 # A notifier is told what is about to happen to which block and answers 0, or an errno that stops it.
 GOING_ONLINE, GOING_OFFLINE = "going-online", "going-offline"
 Notifier = Callable[[str, int], int]
+
+
+@dataclass(slots=True)
+class Underway:
+    """An operation that holds device_hotplug_lock.
+
+    ``thread``: whose it is; None once its offline is pending: the kernel is still in there, and nobody waits for it.
+    ``block``: the one that goes offline. ``stalled``: pages under writeback that it waits for.
+    """
+
+    thread: int | None
+    block: int | None = None
+    stalled: tuple[int, ...] = ()
 
 
 class MemoryHotplug:
@@ -58,14 +72,18 @@ class MemoryHotplug:
         self.notifiers.append(self._veto_kernel_zones)
         self.movable_only_blocks: frozenset[int] = frozenset()  # blocks whose driver wants them in ZONE_MOVABLE only
         self.migration = Migration(allocator, folios, tasks.huge)
-        self.pending: int | None = None
         self._geometry, self._allocator, self._frames = geometry, allocator, allocator.frames
         self._folios, self._tasks, self._rules = folios, tasks, rules
         self._clock, self._costs, self._lock = clock, costs, lock
         self._busy = threading.Lock()  # device_hotplug_lock
-        self._busy_thread: int | None = None
+        self._underway: Underway | None = None
         self._signalled: tuple[int, float] | None = None  # the offline that a signal was sent to: block, deadline
-        self._stalled: tuple[int, ...] = ()
+
+    @property
+    def pending(self) -> int | None:
+        """The block whose cancelled offline the kernel has not let go of, or None."""
+        underway = self._underway
+        return underway.block if underway is not None and underway.thread is None else None
 
     # Online
 
@@ -111,6 +129,7 @@ class MemoryHotplug:
         """
         what = f"offline memory{number}"
         self._begin(what, number, deadline)
+        left_there = False
         try:
             with self._lock:
                 block = self._start_offline(number, what)
@@ -118,11 +137,11 @@ class MemoryHotplug:
             with self._lock:
                 self._complete_offline(block)
         except CancelPending:
-            raise  # the kernel is still in there, and still holds the lock: settle() ends it
-        except BaseException:
-            self._finish()
+            left_there = True  # the kernel is still in there, and holds the lock: settle() ends it
             raise
-        self._finish()
+        finally:
+            if not left_there:
+                self._finish()
 
     def _start_offline(self, number: int, what: str) -> MemoryBlock:
         """Everything that can refuse, in the kernel's order: state, shape, isolation, notifiers."""
@@ -173,11 +192,10 @@ class MemoryHotplug:
                     cursor, seconds = self._pass(block, cursor)
                 self._clock.sleep(seconds)
                 self._wait_writeback(block, deadline, what)
-        except CancelPending:
-            raise
-        except BaseException:
-            with self._lock:
-                self._back_online(block)
+        except BaseException as e:
+            if not isinstance(e, CancelPending):
+                with self._lock:
+                    self._back_online(block)
             raise
 
     def _pass(self, block: MemoryBlock, cursor: int) -> tuple[int | None, float]:
@@ -191,7 +209,8 @@ class MemoryHotplug:
         outcome = self.migration.migrate(batch, target_class(block.zone))
         if outcome.no_room:
             self._tasks.drop_put_back(batch)
-        self._stalled = outcome.stalled
+        assert self._underway is not None, "nobody moves pages without device_hotplug_lock"
+        self._underway.stalled = outcome.stalled
         retry = self._costs.failed_pass if outcome.failed else 0.0
         return batch[-1] + 1, outcome.moved * self._costs.migrate_page + retry
 
@@ -199,13 +218,19 @@ class MemoryHotplug:
         """``folio_wait_writeback``: sleeps without looking at signals."""
         while self._under_writeback():
             if self._is_over(block.number, deadline):
-                self.pending, self._busy_thread = block.number, None
-                raise CancelPending(what, detail="a page under writeback holds it")
+                self._leave_pending(block, what)
             self._clock.sleep(_POLL)
-        self._stalled = ()
+
+    def _leave_pending(self, block: MemoryBlock, what: str) -> None:
+        """Unless the writeback has ended this very moment, the writer goes and the kernel stays."""
+        with self._lock:
+            if self._under_writeback() and self._underway is not None:
+                self._underway.thread, self._underway.block = None, block.number
+                raise CancelPending(what, detail="a page under writeback holds it")
 
     def _under_writeback(self) -> bool:
-        return any(handle in self._folios.writeback for handle in self._stalled)
+        stalled = self._underway.stalled if self._underway is not None else ()
+        return any(handle in self._folios.writeback for handle in stalled)
 
     def _check_signal(self, number: int, deadline: float, what: str) -> None:
         if self._is_over(number, deadline):
@@ -243,11 +268,10 @@ class MemoryHotplug:
 
     def settle(self) -> None:
         """Let a pending offline see its signal if the writeback it waited for has ended."""
-        if self.pending is None or self._under_writeback():
-            return
-        self._back_online(self.blocks[self.pending])
-        self.pending, self._stalled = None, ()
-        self._finish()
+        number = self.pending
+        if number is not None and not self._under_writeback():
+            self._back_online(self.blocks[number])
+            self._finish()
 
     # Add and remove
 
@@ -366,13 +390,17 @@ class MemoryHotplug:
         while not self._busy.acquire(blocking=False):
             if deadline is not None and self._is_over(number, deadline):
                 raise KernelError(errno.EINTR, what, detail="another hotplug operation is under way")
-            if self._busy_thread == threading.get_ident() or (self.pending is not None and deadline is None):
+            if self._is_mine() or (self.pending is not None and deadline is None):
                 raise KernelError(errno.EBUSY, what, detail="another hotplug operation is under way")
             self._clock.sleep(_POLL)
-        self._busy_thread = threading.get_ident()
+        self._underway = Underway(threading.get_ident())
+
+    def _is_mine(self) -> bool:
+        underway = self._underway
+        return underway is not None and underway.thread == threading.get_ident()
 
     def _finish(self) -> None:
-        self._busy_thread = None
+        self._underway = None
         self._busy.release()
 
     def _notify(self, action: str, number: int, what: str) -> None:

@@ -57,7 +57,6 @@ class Migration:
 
     def __init__(self, allocator: PageAllocator, folios: Folios, huge: HugePages) -> None:
         self._allocator, self._frames, self._folios, self._huge = allocator, allocator.frames, folios, huge
-        allocator.compact = self.compact
         self.success = 0
         self.fail = 0
 

@@ -16,8 +16,16 @@ from hotbank.model.clock import Costs, ModelClock, SimClock
 from hotbank.model.folios import Folios
 from hotbank.model.frames import Frames
 from hotbank.model.hotplug import MemoryHotplug
+from hotbank.model.migrate import Migration
 from hotbank.model.tasks import Tasks
 from hotbank.routes import route
+
+
+class _Relief:
+    """Users of memory give it back; migration makes room of what is scattered."""
+
+    def __init__(self, tasks: Tasks, migration: Migration) -> None:
+        self.reclaim, self.kill, self.compact = tasks.reclaim, tasks.kill, migration.compact
 
 
 class Parts:
@@ -51,6 +59,7 @@ class Parts:
         self.folios = Folios(self.frames)
         self.tasks = Tasks(self.allocator, self.folios)
         self.hotplug = self._memory_blocks()
+        self.allocator.relief = _Relief(self.tasks, self.hotplug.migration)
         self.hotplug.blocks.update(source.fill(self.allocator, self.tasks))
 
     @property

@@ -90,7 +90,6 @@ class Tasks:
         self._doomed: set[int] = set()  # folios whose last user left while they were pinned
         self._poisoned = False
         self._next_pid = 100
-        allocator.reclaim, allocator.kill = self._reclaim, self._kill
 
     # Processes
 
@@ -430,7 +429,7 @@ class Tasks:
         self._release(handles)
         return len(handles)
 
-    def _reclaim(self, zones: frozenset[int], pages: int) -> int:
+    def reclaim(self, zones: frozenset[int], pages: int) -> int:
         """``shrink_inactive_list``: the oldest clean pages of those zones, outside memory that is being isolated."""
         chosen: list[int] = []
         clean = self._folios.clean
@@ -448,7 +447,7 @@ class Tasks:
         isolated = self._frames.migratetype(frame) == MigrateType.ISOLATE
         return handle not in self._folios.pins and not isolated and self._frames.zone(frame) in zones
 
-    def _kill(self) -> bool:
+    def kill(self) -> bool:
         """``out_of_memory``: the largest process dies. False when there is none left that owns memory."""
         victims = [process for process in self.processes.values() if process.rss]
         if not victims:
