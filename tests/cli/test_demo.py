@@ -80,7 +80,7 @@ def test_a_lost_page_makes_the_demo_fail(monkeypatch: pytest.MonkeyPatch, capsys
     def lose_a_page(machine: Model, *arguments: object, **options: object) -> Outcome:
         outcome: Outcome = verb(machine, *arguments, **options)  # type: ignore[arg-type]
         process = next(p for p in machine.tasks.processes.values() if p.rss)
-        frame = machine.folios.frame(process.pages[0])
+        frame = machine.contents.frame(process.pages[0])
         machine.frames.fill(frame, frame + 1, DARK)
         return outcome
 

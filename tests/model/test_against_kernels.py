@@ -171,7 +171,7 @@ def stalled_writeback() -> Answer:
     model = with_bank()
     model.write_file("log", 100)
     model.stall_writeback("log")
-    frame = model.folios.frame(next(iter(model.folios.writeback)))
+    frame = model.contents.frame(next(iter(model.contents.writeback)))
     number = model.geometry.block(frame)
     return offline(model, number, 40.0, lambda: model.snapshot().pending == number)
 
@@ -392,11 +392,11 @@ def pins_ignored(patch: Patch) -> None:
     migrate = Migration.migrate
 
     def blind(self: Migration, sources: Any, gfp: Any) -> Any:
-        pins, self._folios.pins = self._folios.pins, {}
+        pins, self._contents.pins = self._contents.pins, {}
         try:
             return migrate(self, sources, gfp)
         finally:
-            self._folios.pins = pins
+            self._contents.pins = pins
 
     patch.setattr(Migration, "migrate", blind)
 

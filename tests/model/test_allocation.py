@@ -70,12 +70,12 @@ def test_huge_pages_in_use_move_as_a_whole() -> None:
     model.use_huge_pages(40)
     number = next(number for number in ADDED if huge_in(model, number))
     inside = huge_in(model, number)
-    before = [model.folios.token(handle) for page in model.tasks.huge.pages for handle in page.handles]
+    before = [model.contents.token(handle) for page in model.tasks.huge.pages for handle in page.handles]
     moved = model.hotplug.migration.success
     assert errno_of(model, number) == 0
     assert model.hotplug.migration.success - moved == inside * HUGE > 0
     assert len(model.tasks.huge.pages) == 40
-    assert [model.folios.token(handle) for page in model.tasks.huge.pages for handle in page.handles] == before
+    assert [model.contents.token(handle) for page in model.tasks.huge.pages for handle in page.handles] == before
     assert model.check_contents() == ()
     model.validate()
 
@@ -95,7 +95,7 @@ def test_a_huge_page_prefers_a_free_one_of_the_pool() -> None:
 
 def _lies_in(model: Model, page: object, number: int) -> bool:
     start, end = model.geometry.frames(number)
-    return start <= model.folios.frame(page.handles[0]) < end  # type: ignore[attr-defined]
+    return start <= model.contents.frame(page.handles[0]) < end  # type: ignore[attr-defined]
 
 
 def test_huge_pages_need_whole_pageblocks() -> None:

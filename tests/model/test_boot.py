@@ -19,7 +19,7 @@ from hotbank.model import Model
 from hotbank.model.alloc import PageAllocator
 from hotbank.model.backend import new_frames
 from hotbank.model.boot import BootMemory
-from hotbank.model.folios import Folios
+from hotbank.model.contents import PageContents
 from hotbank.model.geometry import Geometry
 from hotbank.model.tasks import Tasks
 from hotbank.model.zoning import MemoryBlock
@@ -258,6 +258,6 @@ def test_cma_stays_within_reach_of_every_dma_master() -> None:
     known = zones.predict(memory, arch="arm64", page_size=4096, block_size=128 << 20, kernel="6.12")
     geometry = Geometry(tuple(range(24)), arch="arm64", page_size=4096, block_size=128 << 20)
     allocator = PageAllocator(new_frames(geometry.shape))
-    folios = Folios(allocator.frames)
-    BootMemory(known, geometry).fill(allocator, Tasks(allocator, folios))
+    contents = PageContents(allocator.frames)
+    BootMemory(known, geometry).fill(allocator, Tasks(allocator, contents))
     assert {zone.name: zone.cma > 0 for zone in allocator.zones} == {Zone.DMA: True, Zone.DMA32: False}

@@ -393,7 +393,7 @@ def stalled_model() -> tuple[Model, int]:
     model = small_model()
     model.write_file("log", 1000)
     model.stall_writeback("log")
-    frame = model.folios.frame(next(iter(model.folios.writeback)))
+    frame = model.contents.frame(next(iter(model.contents.writeback)))
     return model, LOW[0] + frame // 1024
 
 

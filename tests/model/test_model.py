@@ -146,8 +146,8 @@ def busy_model() -> Model:
 
 def swap_tokens(model: Model) -> None:
     a, b = model.tasks.processes[100].pages[:2]
-    frames = [model.folios.frame(a), model.folios.frame(b)]
-    model.frames.own(frames, [a, b], [model.folios.token(b), model.folios.token(a)])
+    frames = [model.contents.frame(a), model.contents.frame(b)]
+    model.frames.own(frames, [a, b], [model.contents.token(b), model.contents.token(a)])
 
 
 def lose_a_page(model: Model) -> None:
@@ -160,13 +160,13 @@ def double_a_page(model: Model) -> None:
 
 
 def free_a_mapped_frame(model: Model) -> None:
-    frame = model.folios.frame(model.tasks.processes[100].pages[0])
+    frame = model.contents.frame(model.tasks.processes[100].pages[0])
     model.frames.free([frame])
 
 
 def share_a_frame(model: Model) -> None:
     a, b = model.tasks.processes[100].pages[:2]
-    model.folios._frame[a] = model.folios.frame(b)
+    model.contents._frame[a] = model.contents.frame(b)
 
 
 def leak_a_frame(model: Model) -> None:
@@ -175,7 +175,7 @@ def leak_a_frame(model: Model) -> None:
 
 
 def mistake_a_kind(model: Model) -> None:
-    frame = model.folios.frame(model.tasks.processes[100].pages[0])
+    frame = model.contents.frame(model.tasks.processes[100].pages[0])
     model.frames.set_kind(frame, frame + 1, Kind.SLAB)
 
 
@@ -192,11 +192,11 @@ def shrink_a_zone(model: Model) -> None:
 
 
 def miscount_clean_pages(model: Model) -> None:
-    model.folios._droppable[model.allocator.zones[0].number] += 1
+    model.contents._droppable[model.allocator.zones[0].number] += 1
 
 
 def forget_that_a_clean_page_moved(model: Model) -> None:
-    model.folios._count_moved = lambda *_: None  # type: ignore[method-assign]
+    model.contents._count_moved = lambda *_: None  # type: ignore[method-assign]
     model.read_file("log", 200)
     for number in HIGH:
         model.offline(number, model.clock.now() + FOREVER)
@@ -210,7 +210,7 @@ def put_slab_into_movable(model: Model) -> None:
     zone = model.allocator.zone(0, Zone.MOVABLE)
     frames = model.frames.alloc(zone.number, 0, MigrateType.MOVABLE, 1, Kind.SLAB)
     cache = model.tasks.caches["kmalloc"]
-    cache.pages += model.folios.create(frames, cache.holder)
+    cache.pages += model.contents.create(frames, cache.holder)
 
 
 def power_off_below_the_interlock(model: Model) -> None:

@@ -36,7 +36,7 @@ def clean_pages(model: Model, block: int) -> int:
     """Clean page cache in a block."""
     start = LOW[0] * 1024
     frames = range(block * 1024 - start, (block + 1) * 1024 - start)
-    return sum(1 for h in model.folios.live() if model.tasks.is_clean(h) and model.folios.frame(h) in frames)
+    return sum(1 for h in model.contents.live() if model.tasks.is_clean(h) and model.contents.frame(h) in frames)
 
 
 def room_outside(snapshot: Snapshot, surveys: list[Survey], clean: dict[int, int]) -> int:

@@ -121,7 +121,7 @@ def _trial(model: Model, dice: random.Random, seed: int) -> Trial:
     trivial = snapshot.block(number) is not None and kind != "boot" and _zone(snapshot, number) == "Movable"
     kept = spare(snapshot.zones, leaving_of(snapshot, surveys))
     happened = _happens(model, number, _zone(snapshot, number), kept)
-    for handle in list(model.folios.long_pins):
+    for handle in list(model.contents.long_pins):
         model.unpin(handle)
     if pid in model.tasks.processes:
         model.exit(pid)

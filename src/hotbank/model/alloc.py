@@ -43,9 +43,9 @@ GFP_HIGHUSER_MOVABLE = Gfp(MigrateType.MOVABLE, Zone.MOVABLE)
 GFP_MEMMAP = Gfp(MigrateType.UNMOVABLE, Zone.NORMAL, patient=False)
 # mm/balloon_compaction.c, balloon_page_alloc: with __GFP_NORETRY, since a balloon is no reason to kill.
 GFP_BALLOON = Gfp(MigrateType.MOVABLE, Zone.MOVABLE, patient=False)
-# check_and_migrate_movable_pages: where a folio goes before it is pinned for long.
+# check_and_migrate_movable_pages: where a page goes before it is pinned for long.
 GFP_LONGTERM = Gfp(MigrateType.UNMOVABLE, Zone.NORMAL, patient=False)
-# alloc_migration_target: folios of a kernel zone may not climb into HighMem or Movable.
+# alloc_migration_target: pages of a kernel zone may not climb into HighMem or Movable.
 GFP_MIGRATE_HIGH = Gfp(MigrateType.MOVABLE, Zone.MOVABLE, patient=False)
 GFP_MIGRATE_LOW = Gfp(MigrateType.MOVABLE, Zone.NORMAL, patient=False)
 

@@ -19,7 +19,7 @@ from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError, Refusal
 from hotbank.memory import CODE, KINDS, BlockState, Kind, Online, codes
 from hotbank.model.alloc import GFP_MEMMAP, PageAllocator
 from hotbank.model.clock import Costs, ModelClock
-from hotbank.model.folios import Folios
+from hotbank.model.contents import Handle, PageContents
 from hotbank.model.frames import FREE, MOVABLE_CODES, UNMOVABLE_CODES, cma_pageblocks
 from hotbank.model.geometry import Geometry
 from hotbank.model.migrate import MAX_BATCHED_MIGRATION, Migration, target_class
@@ -44,7 +44,7 @@ class Underway:
 
     thread: int | None
     block: int | None = None
-    stalled: tuple[int, ...] = ()
+    stalled: tuple[Handle, ...] = ()
 
 
 class MemoryHotplug:
@@ -58,7 +58,7 @@ class MemoryHotplug:
         self,
         geometry: Geometry,
         allocator: PageAllocator,
-        folios: Folios,
+        contents: PageContents,
         tasks: Tasks,
         rules: Rules,
         *,
@@ -71,9 +71,9 @@ class MemoryHotplug:
         self.notifiers: list[Notifier] = [] if rules.boot_memory_leaves else [self._veto_boot_memory]
         self.notifiers.append(self._veto_kernel_zones)
         self.movable_only_blocks: frozenset[int] = frozenset()  # blocks whose driver wants them in ZONE_MOVABLE only
-        self.migration = Migration(allocator, folios, tasks.huge)
+        self.migration = Migration(allocator, contents, tasks.huge)
         self._geometry, self._allocator, self._frames = geometry, allocator, allocator.frames
-        self._folios, self._tasks, self._rules = folios, tasks, rules
+        self._contents, self._tasks, self._rules = contents, tasks, rules
         self._clock, self._costs, self._lock = clock, costs, lock
         self._busy = threading.Lock()  # device_hotplug_lock
         self._underway: Underway | None = None
@@ -230,7 +230,7 @@ class MemoryHotplug:
 
     def _under_writeback(self) -> bool:
         stalled = self._underway.stalled if self._underway is not None else ()
-        return any(handle in self._folios.writeback for handle in stalled)
+        return any(handle in self._contents.writeback for handle in stalled)
 
     def _check_signal(self, number: int, deadline: float, what: str) -> None:
         if self._is_over(number, deadline):

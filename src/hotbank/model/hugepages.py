@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from hotbank.errors import KernelError
 from hotbank.memory import Kind, Zone
 from hotbank.model.alloc import Gfp, OutOfMemoryError, PageAllocator
-from hotbank.model.folios import Folios, Holder
+from hotbank.model.contents import Handle, Holder, PageContents
 from hotbank.model.frames import MigrateType
 
 GFP_HUGE = Gfp(MigrateType.MOVABLE, Zone.MOVABLE, patient=False)  # htlb_alloc_mask
@@ -24,17 +24,17 @@ GFP_HUGE = Gfp(MigrateType.MOVABLE, Zone.MOVABLE, patient=False)  # htlb_alloc_m
 
 @dataclass(slots=True, eq=False)
 class HugePage:
-    """The folios of one huge page, in adjacent frames."""
+    """The pages of one huge page, in adjacent frames."""
 
-    handles: list[int]
+    handles: list[Handle]
     used: bool = False
 
 
 class HugePages:
     """The pool of one machine."""
 
-    def __init__(self, allocator: PageAllocator, folios: Folios) -> None:
-        self._allocator, self._frames, self._folios = allocator, allocator.frames, folios
+    def __init__(self, allocator: PageAllocator, contents: PageContents) -> None:
+        self._allocator, self._frames, self._contents = allocator, allocator.frames, contents
         self._order = allocator.frames.shape.pageblock_order
         self._holder = Holder(Kind.HUGETLB, "hugetlb")
         self.pages: list[HugePage] = []
@@ -52,7 +52,7 @@ class HugePages:
             except OutOfMemoryError:
                 break
             frames = range(first, first + self.size)
-            self.pages.append(HugePage(self._folios.create(frames, self._holder)))
+            self.pages.append(HugePage(self._contents.create(frames, self._holder)))
         idle = [page for page in self.pages if not page.used]
         for page in idle[: max(0, len(self.pages) - pages)]:
             self._dissolve(page)
@@ -70,8 +70,8 @@ class HugePages:
         for page in [page for page in self.pages if not page.used and self._inside(page, start, end)]:
             self._dissolve(page)
 
-    def holding(self, handles: Iterable[int]) -> list[HugePage]:
-        """The huge pages that any of the folios belongs to."""
+    def holding(self, handles: Iterable[Handle]) -> list[HugePage]:
+        """The huge pages that any of the pages belongs to."""
         wanted = set(handles)
         return [page for page in self.pages if not wanted.isdisjoint(page.handles)]
 
@@ -79,22 +79,22 @@ class HugePages:
         """Carry a page in use elsewhere: to a free one of the pool, else to a fresh one. False when there is none."""
         spare = next((other for other in self.pages if not other.used and self._stays(other)), None)
         if spare is not None:
-            left = self._folios.move(page.handles, self._folios.end(spare.handles))
-            spare.handles = self._folios.create(left, self._holder)
+            left = self._contents.move(page.handles, self._contents.end(spare.handles))
+            spare.handles = self._contents.create(left, self._holder)
             return True
         try:
             first = self._allocator.alloc(gfp, Kind.HUGETLB, 1, self._order)[0]
         except OutOfMemoryError:
             return False
-        self._allocator.free(self._folios.move(page.handles, range(first, first + self.size)))
+        self._allocator.free(self._contents.move(page.handles, range(first, first + self.size)))
         return True
 
     def _dissolve(self, page: HugePage) -> None:
         self.pages.remove(page)
-        self._allocator.free(self._folios.end(page.handles))
+        self._allocator.free(self._contents.end(page.handles))
 
     def _inside(self, page: HugePage, start: int, end: int) -> bool:
-        return start <= self._folios.frame(page.handles[0]) < end
+        return start <= self._contents.frame(page.handles[0]) < end
 
     def _stays(self, page: HugePage) -> bool:
-        return self._frames.migratetype(self._folios.frame(page.handles[0])) != MigrateType.ISOLATE
+        return self._frames.migratetype(self._contents.frame(page.handles[0])) != MigrateType.ISOLATE

@@ -75,7 +75,7 @@ class Model(SystemCalls):
         parts = Parts(board, source, clock=clock, costs=costs, seed=seed, boot_id=boot_id, backend=backend)
         super().__init__(parts)
         self.board, self.arch, self.costs = board, parts.arch, parts.costs
-        self.frames, self.allocator, self.folios = parts.frames, parts.allocator, parts.folios
+        self.frames, self.allocator, self.contents = parts.frames, parts.allocator, parts.contents
         self.hotplug, self.geometry = parts.hotplug, parts.geometry
         self.view = View(parts, kcore=kcore)
         self.switch_faults: dict[str, str] = {}
@@ -278,12 +278,12 @@ class Model(SystemCalls):
     # Power
 
     def _turn(self, domain: str, want: Power) -> None:
-        geometry, folios = self.geometry, self.folios
+        geometry, contents = self.geometry, self.contents
         runs = [run for bank in self.board.banks if bank.domain == domain for run in geometry.runs(bank.range)]
         self._parts.power[domain] = want
-        folios.dark = [run for run in folios.dark if run not in runs]
+        contents.dark = [run for run in contents.dark if run not in runs]
         if want is Power.OFF:
-            folios.dark += runs
+            contents.dark += runs
             for start, end in runs:
                 self.frames.fill(start, end, DARK)
 
@@ -326,7 +326,7 @@ class Model(SystemCalls):
     def check_contents(self) -> tuple[int, ...]:
         """The pfns whose page does not read as it was written, none on a sound machine."""
         with self._parts.lock:
-            return tuple(self.geometry.pfn(self.folios.frame(handle)) for handle in self.folios.damaged())
+            return tuple(self.geometry.pfn(self.contents.frame(handle)) for handle in self.contents.damaged())
 
 
 def _check_room(places: Iterable[Range], page_size: int, options: ModelOptions) -> None:

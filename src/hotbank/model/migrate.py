@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Migration: folios move to other frames, one pass at a time.
+"""Migration: pages move to other frames, one pass at a time.
 
 Models mm/migrate.c (``migrate_pages_batch``, ``folio_ref_freeze`` failing on extra references),
 ``alloc_migration_target``, and mm/compaction.c (``compact_zone``). A pass never waits: what can't move now is
@@ -23,7 +23,7 @@ from hotbank.model.alloc import (
     PageAllocator,
     ZoneState,
 )
-from hotbank.model.folios import Folios
+from hotbank.model.contents import Handle, PageContents
 from hotbank.model.frames import FREE, MOVABLE_CODES, MigrateType
 from hotbank.model.hugepages import HugePages
 
@@ -34,16 +34,16 @@ _COMPACTED = frozenset(MOVABLE_CODES) - {CODE[Kind.HUGETLB]}
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What one pass did: folios moved, folios that failed by cause, folios under writeback that it must wait for."""
+    """What one pass did: pages moved, pages that failed by cause, pages under writeback that it must wait for."""
 
     moved: int
     pinned: int = 0
     no_room: int = 0
-    stalled: tuple[int, ...] = ()
+    stalled: tuple[Handle, ...] = ()
 
     @property
     def failed(self) -> int:
-        """Folios that are still where they were and will be tried again."""
+        """Pages that are still where they were and will be tried again."""
         return self.pinned + self.no_room
 
 
@@ -53,23 +53,23 @@ def target_class(source: ZoneState) -> Gfp:
 
 
 class Migration:
-    """Moves folios; ``success`` and ``fail`` are ``pgmigrate_success`` and ``pgmigrate_fail`` of /proc/vmstat."""
+    """Moves pages; ``success`` and ``fail`` are ``pgmigrate_success`` and ``pgmigrate_fail`` of /proc/vmstat."""
 
-    def __init__(self, allocator: PageAllocator, folios: Folios, huge: HugePages) -> None:
-        self._allocator, self._frames, self._folios, self._huge = allocator, allocator.frames, folios, huge
+    def __init__(self, allocator: PageAllocator, contents: PageContents, huge: HugePages) -> None:
+        self._allocator, self._frames, self._contents, self._huge = allocator, allocator.frames, contents, huge
         self.success = 0
         self.fail = 0
 
     def migrate(self, sources: Sequence[int], gfp: Gfp) -> Pass:
-        """Try to move the folios in these frames once."""
-        folios = self._folios
-        handles = [handle for handle in self._frames.holds(sources)[1] if handle]
+        """Try to move the pages in these frames once."""
+        contents = self._contents
+        handles = contents.at(sources)
         if self._huge.pages:
             handles, huge = self._without_huge(handles, gfp)
         else:
             huge = Pass(0)
-        stalled = tuple(handle for handle in handles if handle in folios.writeback) if folios.writeback else ()
-        held = folios.pins.keys() | folios.writeback
+        stalled = tuple(handle for handle in handles if handle in contents.writeback) if contents.writeback else ()
+        held = contents.pins.keys() | contents.writeback
         ready = [handle for handle in handles if handle not in held] if held else handles
         moved = self._move(ready, gfp)
         pinned, no_room = len(handles) - len(ready) - len(stalled), len(ready) - moved
@@ -78,9 +78,9 @@ class Migration:
         self.fail += outcome.failed
         return outcome
 
-    def leave_movable(self, handle: int) -> None:
+    def leave_movable(self, handle: Handle) -> None:
         """``check_and_migrate_movable_pages``: out of Movable and CMA. Raises KernelError(ENOMEM, EAGAIN)."""
-        frame = self._folios.frame(handle)
+        frame = self._contents.frame(handle)
         movable = self._allocator.zone_of(frame).movable_only
         if not movable and self._frames.migratetype(frame) != MigrateType.CMA:
             return
@@ -119,22 +119,22 @@ class Migration:
         used = {code: pages for code, pages in counts.items() if code != FREE}
         return sum(used.values()) if used.keys() <= _COMPACTED else 0
 
-    def _without_huge(self, handles: list[int], gfp: Gfp) -> tuple[list[int], Pass]:
-        """Move huge pages, each as a whole; the other folios, and what became of the huge ones."""
+    def _without_huge(self, handles: list[Handle], gfp: Gfp) -> tuple[list[Handle], Pass]:
+        """Move huge pages, each as a whole; the other pages, and what became of the huge ones."""
         pages = [page for page in self._huge.holding(handles) if page.used]
-        held = self._folios.pins.keys()
+        held = self._contents.pins.keys()
         pinned = [page for page in pages if not held.isdisjoint(page.handles)]
         moved = sum(self._huge.migrate(page, gfp) for page in pages if page not in pinned)
         size, aside = self._huge.size, {handle for page in self._huge.pages for handle in page.handles}
         outcome = Pass(moved * size, len(pinned) * size, (len(pages) - len(pinned) - moved) * size)
         return [handle for handle in handles if handle not in aside], outcome
 
-    def _move(self, handles: list[int], gfp: Gfp) -> int:
+    def _move(self, handles: list[Handle], gfp: Gfp) -> int:
         try:
-            targets = self._allocator.alloc(gfp, Kind.ANON, len(handles))  # the kind moves along with the folio
+            targets = self._allocator.alloc(gfp, Kind.ANON, len(handles))  # the kind moves along with the page
         except OutOfMemoryError as e:
             targets = e.got
-        # Reclaim on behalf of the targets never takes folios from isolated memory, so every handle is still there.
-        left = self._folios.move(handles[: len(targets)], targets)
+        # Reclaim on behalf of the targets never takes pages from isolated memory, so every handle is still there.
+        left = self._contents.move(handles[: len(targets)], targets)
         self._allocator.free(left)
         return len(targets)

@@ -13,7 +13,7 @@ from hotbank.model.alloc import PageAllocator
 from hotbank.model.backend import new_frames
 from hotbank.model.boot import BootSource
 from hotbank.model.clock import Costs, ModelClock, SimClock
-from hotbank.model.folios import Folios
+from hotbank.model.contents import PageContents
 from hotbank.model.frames import Frames
 from hotbank.model.hotplug import MemoryHotplug
 from hotbank.model.migrate import Migration
@@ -56,8 +56,8 @@ class Parts:
         self.stuck: set[str] = set()
         self.frames: Frames = new_frames(source.geometry.shape, backend)
         self.allocator = PageAllocator(self.frames)
-        self.folios = Folios(self.frames)
-        self.tasks = Tasks(self.allocator, self.folios)
+        self.contents = PageContents(self.frames)
+        self.tasks = Tasks(self.allocator, self.contents)
         self.hotplug = self._memory_blocks()
         self.allocator.relief = _Relief(self.tasks, self.hotplug.migration)
         self.hotplug.blocks.update(source.fill(self.allocator, self.tasks))
@@ -71,7 +71,7 @@ class Parts:
         hotplug = MemoryHotplug(
             self.geometry,
             self.allocator,
-            self.folios,
+            self.contents,
             self.tasks,
             self.rules,
             clock=self.clock,

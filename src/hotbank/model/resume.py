@@ -17,6 +17,7 @@ from hotbank.machine import Block, OnlinePolicy, Snapshot
 from hotbank.memory import KERNEL_KINDS, BlockState, Kind, Zone
 from hotbank.model.alloc import PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.capture import BlockCapture, Capture
+from hotbank.model.contents import Handle
 from hotbank.model.frames import Frames, MigrateType
 from hotbank.model.geometry import Geometry
 from hotbank.model.tasks import Tasks
@@ -172,7 +173,7 @@ class Restored:
             if block.pages.pinned:
                 start = self.geometry.frames(block.pages.block)[0]
                 first = self.geometry.pfn(start)
-                held = [frames.owner(start + pfn - first) for pfn in block.pages.pinned]
+                held = [Handle(frames.owner(start + pfn - first)) for pfn in block.pages.pinned]
                 tasks.hold(handle for handle in held if handle)
 
 

@@ -16,6 +16,7 @@ from hotbank import kernels
 from hotbank.errors import KernelError
 from hotbank.memory import Kind
 from hotbank.model.alloc import GFP_BALLOON
+from hotbank.model.contents import Handle
 from hotbank.model.parts import Parts
 from hotbank.model.tasks import PTES_PER_TABLE, Tasks
 
@@ -78,8 +79,8 @@ class SystemCalls:
         """The content of a virtual page. Raises KernelError(EFAULT), and EIO when its bank has no power."""
         parts = self._parts
         with self.quiet():
-            frame = parts.folios.frame(self.tasks.folio(pid, vpage))
-            if parts.folios.is_dark(frame):
+            frame = parts.contents.frame(self.tasks.handle(pid, vpage))
+            if parts.contents.is_dark(frame):
                 raise KernelError(errno.EIO, f"read pfn {parts.geometry.pfn(frame):#x}", detail="its bank has no power")
             return parts.frames.content(frame)
 
@@ -101,12 +102,12 @@ class SystemCalls:
         """The process's anonymous virtual pages that lie in the block, ascending."""
         with self.quiet():
             start, end = self._parts.geometry.frames(block)
-            frames = self._parts.folios.frames(self.tasks.process(pid).pages)
+            frames = self._parts.contents.frames(self.tasks.process(pid).pages)
             return [vpage for vpage, frame in enumerate(frames) if start <= frame < end]
 
     # Pins and errors
 
-    def pin(self, pid: int, vpage: int, *, seconds: float | None = None) -> int:
+    def pin(self, pid: int, vpage: int, *, seconds: float | None = None) -> Handle:
         """Pin a virtual page where it is, as ``vmsplice`` does, for good or for ``seconds``; returns unpin's key."""
         with self.quiet():
             handle = self.tasks.pin(pid, vpage, long=seconds is None)
@@ -114,21 +115,21 @@ class SystemCalls:
             self._parts.clock.call_later(seconds, lambda: self._unpin(handle, long=False))
         return handle
 
-    def register(self, pid: int, vpage: int) -> int:
+    def register(self, pid: int, vpage: int) -> Handle:
         """Pin for long with ``FOLL_LONGTERM``, as io_uring does: the page first moves out of Movable and CMA.
 
         Returns ``unpin``'s key. Raises KernelError(ENOMEM) when the kernel zones have no room, EAGAIN when it is
         pinned in place already.
         """
         with self.quiet():
-            self._parts.hotplug.migration.leave_movable(self.tasks.folio(pid, vpage))
+            self._parts.hotplug.migration.leave_movable(self.tasks.handle(pid, vpage))
             return self.tasks.pin(pid, vpage)
 
-    def unpin(self, handle: int) -> None:
+    def unpin(self, key: int) -> None:
         """Drop a long pin. Raises KernelError(EINVAL)."""
-        self._unpin(handle, long=True)
+        self._unpin(Handle(key), long=True)
 
-    def _unpin(self, handle: int, *, long: bool) -> None:
+    def _unpin(self, handle: Handle, *, long: bool) -> None:
         with self.quiet():
             self.tasks.unpin(handle, long=long)
 

@@ -16,7 +16,7 @@ from itertools import islice
 from hotbank.errors import KernelError
 from hotbank.memory import CODE, Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp, OutOfMemoryError, PageAllocator
-from hotbank.model.folios import Folios, Holder
+from hotbank.model.contents import Handle, Holder, PageContents
 from hotbank.model.frames import MigrateType
 from hotbank.model.hugepages import HugePages
 
@@ -27,26 +27,26 @@ PTES_PER_TABLE = 512
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """Shared memory: every process that has it maps the same folios."""
+    """Shared memory: every process that has it maps the same pages."""
 
     holder: Holder
-    pages: list[int]
+    pages: list[Handle]
     users: int = 1
 
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """A process. ``pages``: folio of each anonymous virtual page; ``tables``: its page-table pages."""
+    """A process. ``pages``: handle of each anonymous virtual page; ``tables``: of its page-table pages."""
 
     pid: int
     holder: Holder
     table_holder: Holder
-    pages: list[int] = field(default_factory=list)
-    tables: list[int] = field(default_factory=list)
+    pages: list[Handle] = field(default_factory=list)
+    tables: list[Handle] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
 
-    def folio(self, vpage: int) -> int:
-        """The folio behind a virtual page: anonymous pages first, then each segment's. Raises IndexError."""
+    def handle(self, vpage: int) -> Handle:
+        """The page behind a virtual page: anonymous pages first, then each segment's. Raises IndexError."""
         for pages in (self.pages, *(segment.pages for segment in self.segments)):
             if vpage < len(pages):
                 return pages[vpage]
@@ -64,8 +64,8 @@ class File:
     """A file's pages in the page cache, in the order they were read; ``dirty`` ones were not written back yet."""
 
     holder: Holder
-    pages: dict[int, None] = field(default_factory=dict)
-    dirty: set[int] = field(default_factory=set)
+    pages: dict[Handle, None] = field(default_factory=dict)
+    dirty: set[Handle] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False)
@@ -74,20 +74,20 @@ class Cache:
 
     holder: Holder
     gfp: Gfp
-    pages: list[int] = field(default_factory=list)
+    pages: list[Handle] = field(default_factory=list)
 
 
 class Tasks:
     """All users of memory of one machine. Errors are KernelError with the errno a system call would give."""
 
-    def __init__(self, allocator: PageAllocator, folios: Folios) -> None:
-        self._allocator, self._frames, self._folios = allocator, allocator.frames, folios
+    def __init__(self, allocator: PageAllocator, contents: PageContents) -> None:
+        self._allocator, self._frames, self._contents = allocator, allocator.frames, contents
         self.processes: dict[int, Process] = {}
         self.files: dict[str, File] = {}
         self.caches: dict[str, Cache] = {}
-        self.huge = HugePages(allocator, folios)
+        self.huge = HugePages(allocator, contents)
         self.oom_killed: list[int] = []
-        self._doomed: set[int] = set()  # folios whose last user left while they were pinned
+        self._doomed: set[Handle] = set()  # pages whose last user left while they were pinned
         self._poisoned = False
         self._next_pid = 100
 
@@ -155,7 +155,7 @@ class Tasks:
 
     def write(self, pid: int, first: int, pages: int = 1) -> None:
         """Write to virtual pages: their content changes."""
-        self._folios.write([self.folio(pid, vpage) for vpage in range(first, first + pages)])
+        self._contents.write([self.handle(pid, vpage) for vpage in range(first, first + pages)])
 
     def process(self, pid: int) -> Process:
         """The process. Raises KernelError(ESRCH)."""
@@ -163,7 +163,7 @@ class Tasks:
             raise KernelError(errno.ESRCH, f"process {pid}")
         return self.processes[pid]
 
-    def _charge(self, process: Process, gfp: Gfp, holder: Holder, pages: int) -> list[int]:
+    def _charge(self, process: Process, gfp: Gfp, holder: Holder, pages: int) -> list[Handle]:
         """Pages for a process, which the OOM killer may end meanwhile: ESRCH."""
         handles = self._take(gfp, holder, pages)
         if process.pid not in self.processes:
@@ -171,7 +171,7 @@ class Tasks:
             raise KernelError(errno.ESRCH, f"process {process.pid}", detail="killed by the OOM killer")
         return handles
 
-    def _fault_in(self, process: Process, holder: Holder, pages: int) -> list[int]:
+    def _fault_in(self, process: Process, holder: Holder, pages: int) -> list[Handle]:
         """Pages and, before them, the page tables that map them: a fault needs its table first."""
         self._map_tables(process, pages)
         try:
@@ -204,7 +204,7 @@ class Tasks:
         file = self.files.setdefault(name, File(Holder(Kind.FILE, name)))
         handles = self._take(GFP_HIGHUSER_MOVABLE, file.holder, pages)
         file.pages.update(dict.fromkeys(handles))
-        self._folios.mark_clean(handles)
+        self._contents.mark_clean(handles)
 
     def write_file(self, name: str, pages: int) -> None:
         """Write ``pages`` further pages of a file: dirty page cache."""
@@ -216,26 +216,26 @@ class Tasks:
     def write_back(self, name: str, pages: int | None = None) -> int:
         """Write dirty pages of a file out, the oldest first; they are clean afterwards. Returns how many."""
         file = self.file(name)
-        ready = [handle for handle in file.pages if handle in file.dirty and handle not in self._folios.writeback]
+        ready = [handle for handle in file.pages if handle in file.dirty and handle not in self._contents.writeback]
         written = ready[:pages]
         file.dirty.difference_update(written)
-        self._folios.mark_clean(written)
+        self._contents.mark_clean(written)
         return len(written)
 
-    def stall_writeback(self, name: str, pages: int = 1) -> list[int]:
+    def stall_writeback(self, name: str, pages: int = 1) -> list[Handle]:
         """Start writing dirty pages to a device that does not answer: they stay where they are until it does."""
         file = self.file(name)
-        ready = [h for h in file.pages if h in file.dirty and h not in self._folios.writeback][:pages]
-        self._folios.writeback.update(ready)
+        ready = [h for h in file.pages if h in file.dirty and h not in self._contents.writeback][:pages]
+        self._contents.writeback.update(ready)
         return ready
 
     def end_writeback(self, name: str) -> None:
         """The device answered: the file's pages under writeback are clean."""
         file = self.file(name)
-        ended = [handle for handle in file.pages if handle in self._folios.writeback]
-        self._folios.writeback.difference_update(ended)
+        ended = [handle for handle in file.pages if handle in self._contents.writeback]
+        self._contents.writeback.difference_update(ended)
         file.dirty.difference_update(ended)
-        self._folios.mark_clean(ended)
+        self._contents.mark_clean(ended)
 
     def remove_file(self, name: str) -> None:
         """Delete a file: its pages go, dirty or not."""
@@ -264,31 +264,31 @@ class Tasks:
 
     def clean_pages(self) -> dict[int, int]:
         """Zone number → pages that reclaim could drop."""
-        return self._folios.droppable()
+        return self._contents.droppable()
 
     def clean_count(self) -> int:
         """Pages that reclaim could drop, in all zones."""
-        return sum(self._folios.droppable().values())
+        return sum(self._contents.droppable().values())
 
-    def is_clean(self, handle: int) -> bool:
+    def is_clean(self, handle: Handle) -> bool:
         """True for a page of the cache that need not be written before it can go."""
-        return handle in self._folios.clean
+        return handle in self._contents.clean
 
     def pinned_clean(self) -> int:
         """Clean pages that a pin keeps from being dropped."""
-        return sum(1 for handle in self._folios.pins if handle in self._folios.clean)
+        return sum(1 for handle in self._contents.pins if handle in self._contents.clean)
 
     def drop_caches(self) -> int:
         """``echo 1 > drop_caches``: every clean page. Returns how many."""
-        return self._drop([handle for handle in self._folios.clean if handle not in self._folios.pins])
+        return self._drop([handle for handle in self._contents.clean if handle not in self._contents.pins])
 
     def drop_put_back(self, frames: Sequence[int]) -> int:
         """kswapd takes clean pages that a migration without room put back (``putback_movable_pages``), isolated or not.
 
         Returns how many.
         """
-        handles = self._frames.holds(frames)[1]
-        return self._drop([h for h in handles if h in self._folios.clean and h not in self._folios.pins])
+        handles = self._contents.at(frames)
+        return self._drop([h for h in handles if h in self._contents.clean and h not in self._contents.pins])
 
     # Kernel memory
 
@@ -324,18 +324,18 @@ class Tasks:
 
     # Pins
 
-    def pin(self, pid: int, vpage: int, *, long: bool = True) -> int:
-        """Pin a virtual page where it is, as ``vmsplice`` does; returns the folio's handle for ``unpin``."""
-        handle = self.folio(pid, vpage)
-        self._folios.pin(handle, long=long)
+    def pin(self, pid: int, vpage: int, *, long: bool = True) -> Handle:
+        """Pin a virtual page where it is, as ``vmsplice`` does; returns the page's handle for ``unpin``."""
+        handle = self.handle(pid, vpage)
+        self._contents.pin(handle, long=long)
         return handle
 
-    def unpin(self, handle: int, *, long: bool = True) -> None:
-        """Drop a pin; the last one lets go of a folio whose users have left."""
-        if handle not in (self._folios.long_pins if long else self._folios.pins):
-            raise KernelError(errno.EINVAL, f"folio {handle}", detail="not pinned")
-        self._folios.unpin(handle, long=long)
-        if handle in self._doomed and handle not in self._folios.pins:
+    def unpin(self, handle: Handle, *, long: bool = True) -> None:
+        """Drop a pin; the last one lets go of a page whose users have left."""
+        if handle not in (self._contents.long_pins if long else self._contents.pins):
+            raise KernelError(errno.EINVAL, f"page with handle {handle}", detail="not pinned")
+        self._contents.unpin(handle, long=long)
+        if handle in self._doomed and handle not in self._contents.pins:
             self._doomed.discard(handle)
             self._release([handle])
 
@@ -344,10 +344,10 @@ class Tasks:
 
         Returns the frame. Raises KernelError(EBUSY) for a pinned page, which this model does not poison.
         """
-        handle = self.folio(pid, vpage)
-        if handle in self._folios.pins:
+        handle = self.handle(pid, vpage)
+        if handle in self._contents.pins:
             raise KernelError(errno.EBUSY, f"process {pid}, virtual page {vpage}", detail="pinned")
-        frame = self._folios.frame(handle)
+        frame = self._contents.frame(handle)
         self._frames.set_kind(frame, frame + 1, Kind.POISONED)
         self._poisoned = True
         users = [p.pid for p in self.processes.values() if handle in p.pages or _maps(p, handle)]
@@ -355,10 +355,10 @@ class Tasks:
             self.exit(user)
         return frame
 
-    def folio(self, pid: int, vpage: int) -> int:
-        """The folio behind a virtual page. Raises KernelError(ESRCH, EFAULT)."""
+    def handle(self, pid: int, vpage: int) -> Handle:
+        """The page behind a virtual page. Raises KernelError(ESRCH, EFAULT)."""
         try:
-            return self.process(pid).folio(vpage)
+            return self.process(pid).handle(vpage)
         except IndexError as e:
             raise KernelError(errno.EFAULT, f"process {pid}, virtual page {vpage}") from e
 
@@ -376,63 +376,63 @@ class Tasks:
             self._next_pid += 1
             holder = Holder(kind, name, pid)
             process = self.processes[pid] = Process(pid, holder, Holder(Kind.PAGE_TABLE, name, pid))
-            process.segments.append(Segment(holder, self._folios.create(frames, holder)))
+            process.segments.append(Segment(holder, self._contents.create(frames, holder)))
             return
         holder = Holder(kind, name)
-        handles = self._folios.create(frames, holder)
+        handles = self._contents.create(frames, holder)
         if kind is not Kind.FILE:
             self.caches[name] = Cache(holder, GFP_KERNEL, handles)
             return
         unclean = set(dirty)
         file = self.files[name] = File(holder, dict.fromkeys(handles))
         file.dirty.update(handle for handle, frame in zip(handles, frames, strict=True) if frame in unclean)
-        self._folios.mark_clean(handle for handle in handles if handle not in file.dirty)
+        self._contents.mark_clean(handle for handle in handles if handle not in file.dirty)
 
-    def hold(self, handles: Iterable[int]) -> None:
-        """Pin folios for long: what held them on a captured machine is not known."""
+    def hold(self, handles: Iterable[Handle]) -> None:
+        """Pin pages for long: what held them on a captured machine is not known."""
         for handle in handles:
-            self._folios.pin(handle, long=True)
+            self._contents.pin(handle, long=True)
 
     # Frames in and out
 
-    def _take(self, gfp: Gfp, holder: Holder, pages: int) -> list[int]:
+    def _take(self, gfp: Gfp, holder: Holder, pages: int) -> list[Handle]:
         try:
             frames = self._allocator.alloc(gfp, holder.kind, pages)
         except OutOfMemoryError as e:
             self._allocator.free(e.got)
             raise KernelError(errno.ENOMEM, holder.comm, detail=f"{e}") from e
-        return self._folios.create(frames, holder)
+        return self._contents.create(frames, holder)
 
-    def _release(self, handles: list[int]) -> None:
-        pins = self._folios.pins
+    def _release(self, handles: list[Handle]) -> None:
+        pins = self._contents.pins
         if pins:
             self._doomed.update(handle for handle in handles if handle in pins)
             handles = [handle for handle in handles if handle not in pins]
-        frames, poisoned = self._folios.end(handles), CODE[Kind.POISONED]
+        frames, poisoned = self._contents.end(handles), CODE[Kind.POISONED]
         if self._poisoned:
             frames = [frame for frame in frames if self._frames.kind(frame) != poisoned]
         self._allocator.free(frames)
 
-    def _forget(self, handles: list[int], file: File) -> None:
+    def _forget(self, handles: list[Handle], file: File) -> None:
         if len(handles) == len(file.pages):
             file.pages.clear()
         for handle in handles if file.pages else ():
             del file.pages[handle]
         file.dirty.difference_update(handles)
-        self._folios.unmark_clean(handles)
+        self._contents.unmark_clean(handles)
         self._release(handles)
 
-    def _drop(self, handles: list[int]) -> int:
+    def _drop(self, handles: list[Handle]) -> int:
         for handle in handles:
-            del self.files[self._folios.holder(handle).comm].pages[handle]
-        self._folios.unmark_clean(handles)
+            del self.files[self._contents.holder(handle).comm].pages[handle]
+        self._contents.unmark_clean(handles)
         self._release(handles)
         return len(handles)
 
     def reclaim(self, zones: frozenset[int], pages: int) -> int:
         """``shrink_inactive_list``: the oldest clean pages of those zones, outside memory that is being isolated."""
-        chosen: list[int] = []
-        clean = self._folios.clean
+        chosen: list[Handle] = []
+        clean = self._contents.clean
         for _ in range(len(clean)):
             if len(chosen) >= pages:
                 break
@@ -442,10 +442,10 @@ class Tasks:
                 chosen.append(handle)
         return self._drop(chosen)
 
-    def _reclaimable(self, handle: int, zones: frozenset[int]) -> bool:
-        frame = self._folios.frame(handle)
+    def _reclaimable(self, handle: Handle, zones: frozenset[int]) -> bool:
+        frame = self._contents.frame(handle)
         isolated = self._frames.migratetype(frame) == MigrateType.ISOLATE
-        return handle not in self._folios.pins and not isolated and self._frames.zone(frame) in zones
+        return handle not in self._contents.pins and not isolated and self._frames.zone(frame) in zones
 
     def kill(self) -> bool:
         """``out_of_memory``: the largest process dies. False when there is none left that owns memory."""
@@ -459,9 +459,9 @@ class Tasks:
 
     # Checks
 
-    def holders_of_every_folio(self) -> dict[int, int]:
-        """Folio → how many lists of users hold it; each live folio must occur exactly once."""
-        held: dict[int, int] = {}
+    def holders_of_every_page(self) -> dict[Handle, int]:
+        """Page → how many lists of users hold it; each live page must occur exactly once."""
+        held: dict[Handle, int] = {}
         segments = {id(s): s for p in self.processes.values() for s in p.segments}
         lists = [
             *(pages for p in self.processes.values() for pages in (p.pages, p.tables)),
@@ -477,5 +477,5 @@ class Tasks:
         return held
 
 
-def _maps(process: Process, handle: int) -> bool:
+def _maps(process: Process, handle: Handle) -> bool:
     return any(handle in segment.pages for segment in process.segments)

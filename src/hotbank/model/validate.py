@@ -10,7 +10,7 @@ from collections import Counter
 
 from hotbank.memory import CODE, KERNEL_KINDS, BlockState, Kind, Zone, codes
 from hotbank.model.alloc import PageAllocator
-from hotbank.model.folios import Folios
+from hotbank.model.contents import PageContents
 from hotbank.model.frames import FREE, OFFLINE, Frames
 from hotbank.model.geometry import Geometry
 from hotbank.model.hotplug import MemoryHotplug
@@ -23,54 +23,54 @@ _OWNERLESS = (FREE, OFFLINE, CODE[Kind.RESERVED], CODE[Kind.HOLE], CODE[Kind.POI
 
 def validate(parts: Parts) -> None:
     """Run every check. Raises AssertionError at the first breach."""
-    frames, folios, tasks = parts.frames, parts.folios, parts.tasks
+    frames, contents, tasks = parts.frames, parts.contents, parts.tasks
     frames.validate()
-    _check_mappings(frames, folios, len(parts.allocator.pcp))
-    _check_huge(folios, tasks)
-    _check_holders(folios, tasks)
+    _check_mappings(frames, contents, len(parts.allocator.pcp))
+    _check_huge(contents, tasks)
+    _check_holders(contents, tasks)
     _check_page_cache(tasks)
-    _check_clean(frames, folios)
+    _check_clean(frames, contents)
     _check_blocks(frames, parts.hotplug, parts.geometry)
     _check_zones(frames, parts.allocator, parts.hotplug, parts.geometry)
 
 
-def _check_mappings(frames: Frames, folios: Folios, listed: int) -> None:
-    """Invariant 7: every folio lies in exactly one frame, which knows it and holds what it should."""
-    handles = list(folios.live())
-    places = folios.frames(handles)
-    assert len(set(places)) == len(places), "two folios lie in the same frame"
+def _check_mappings(frames: Frames, contents: PageContents, listed: int) -> None:
+    """Invariant 7: every page lies in exactly one frame, which knows it and holds what it should."""
+    handles = list(contents.live())
+    places = contents.frames(handles)
+    assert len(set(places)) == len(places), "two pages lie in the same frame"
     found, owners, _ = frames.holds(places)
     strangers = [handle for handle, owner in zip(handles, owners, strict=True) if handle != owner]
-    assert not strangers, f"{len(strangers)} folios lie in frames that don't know them, first {strangers[0]}"
-    expected = [CODE[folios.holder(handle).kind] for handle in handles]
-    assert not set(found) & set(_OWNERLESS), "a folio lies in a frame that is not allocated"
+    assert not strangers, f"{len(strangers)} pages lie in frames that don't know them, first {strangers[0]}"
+    expected = [CODE[contents.holder(handle).kind] for handle in handles]
+    assert not set(found) & set(_OWNERLESS), "a page lies in a frame that is not allocated"
     assert found == expected, "a frame forgot what it holds"
-    assert frames.owned() == len(places), f"{frames.owned()} frames have an owner, {len(places)} folios live"
+    assert frames.owned() == len(places), f"{frames.owned()} frames have an owner, {len(places)} pages live"
     counts = frames.count(0, frames.shape.frames)
     allocated = sum(pages for code, pages in counts.items() if code not in _OWNERLESS)
     known = len(places) + listed
-    assert allocated == known, f"{allocated} frames are allocated, {known} are in per-CPU lists or have a live folio"
-    damaged = folios.damaged()
-    assert not damaged, f"{len(damaged)} folios lost their content, first {damaged[0]}"
+    assert allocated == known, f"{allocated} frames are allocated, {known} are in per-CPU lists or have a live page"
+    damaged = contents.damaged()
+    assert not damaged, f"{len(damaged)} pages lost their content, first {damaged[0]}"
 
 
-def _check_huge(folios: Folios, tasks: Tasks) -> None:
+def _check_huge(contents: PageContents, tasks: Tasks) -> None:
     for page in tasks.huge.pages:
-        first = folios.frame(page.handles[0])
-        whole = folios.frames(page.handles) == list(range(first, first + tasks.huge.size))
+        first = contents.frame(page.handles[0])
+        whole = contents.frames(page.handles) == list(range(first, first + tasks.huge.size))
         assert whole, "a huge page fell apart"
         assert first % tasks.huge.size == 0, "a huge page is not aligned"
 
 
-def _check_holders(folios: Folios, tasks: Tasks) -> None:
-    held = tasks.holders_of_every_folio()
-    live = set(folios.live())
-    assert held.keys() == live, f"{len(held.keys() ^ live)} folios are held and ended, or live and held by nobody"
+def _check_holders(contents: PageContents, tasks: Tasks) -> None:
+    held = tasks.holders_of_every_page()
+    live = set(contents.live())
+    assert held.keys() == live, f"{len(held.keys() ^ live)} pages are held and ended, or live and held by nobody"
     doubled = [handle for handle, times in held.items() if times != 1]
-    assert not doubled, f"folio {doubled[0]} is held {held[doubled[0]]} times"
-    assert folios.pins.keys() <= live, "a folio is pinned that has ended"
-    assert folios.long_pins.keys() <= folios.pins.keys(), "a long pin that is no pin"
-    assert folios.writeback <= live, "a folio is under writeback that has ended"
+    assert not doubled, f"page {doubled[0]} is held {held[doubled[0]]} times"
+    assert contents.pins.keys() <= live, "a page is pinned that has ended"
+    assert contents.long_pins.keys() <= contents.pins.keys(), "a long pin that is no pin"
+    assert contents.writeback <= live, "a page is under writeback that has ended"
 
 
 def _check_page_cache(tasks: Tasks) -> None:
@@ -82,11 +82,11 @@ def _check_page_cache(tasks: Tasks) -> None:
     assert cached == sum(tasks.clean_pages().values()) + tasks.pinned_clean(), "the list of clean pages is wrong"
 
 
-def _check_clean(frames: Frames, folios: Folios) -> None:
+def _check_clean(frames: Frames, contents: PageContents) -> None:
     """What was counted as it came, moved and went is what is there."""
-    droppable = folios.frames(handle for handle in folios.clean if handle not in folios.pins)
+    droppable = contents.frames(handle for handle in contents.clean if handle not in contents.pins)
     counted = Counter(frames.zone(frame) for frame in droppable)
-    assert folios.droppable() == counted, f"zones have {dict(counted)} clean pages, not {folios.droppable()}"
+    assert contents.droppable() == counted, f"zones have {dict(counted)} clean pages, not {contents.droppable()}"
 
 
 def _check_blocks(frames: Frames, hotplug: MemoryHotplug, geometry: Geometry) -> None:

@@ -80,7 +80,7 @@ class View:
             found = self._parts.hotplug.block(block)
             start, end = self._geometry.frames(block)
             against = self._against(start + found.own_memmap, end)
-            files = self._frames.holds(self._frames.find(start, end, _FILE))[1]
+            files = self._parts.contents.at(self._frames.find(start, end, _FILE))
             return Survey(
                 block=block,
                 kinds=self._kinds(start, end),
@@ -173,7 +173,7 @@ class View:
         return self._parts.allocator.pcp.within(start, end) if self.kcore else set()
 
     def _pinned(self, start: int, end: int) -> list[int]:
-        return self._parts.folios.pinned_for_long(start, end) if self.kcore else []
+        return self._parts.contents.pinned_for_long(start, end) if self.kcore else []
 
     def _against(self, start: int, end: int) -> dict[Code, list[int]]:
         """Frames that speak against the block's leaving, by reason, in the order in which the kernel meets them."""
@@ -190,8 +190,7 @@ class View:
         """The first pages of each reason, so that no reason hides behind another."""
         for why, frames in against.items():
             for frame in frames[: EVIDENCE // len(against)]:
-                handle = self._frames.owner(frame)
-                holder = self._parts.folios.holder(handle) if handle else None
+                holder = next(map(self._parts.contents.holder, self._parts.contents.at([frame])), None)
                 owner = Owner(holder.pid, holder.comm) if holder else None
                 yield Evidence(self._geometry.pfn(frame), _kind(self._frames.kind(frame)), why, owner)
 

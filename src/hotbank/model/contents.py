@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folios: pages of content with an owner, wherever they lie.
+"""What pages hold, and who they belong to, wherever they lie.
 
-Models the reverse map (mm/rmap.c) as one number per page: virtual pages, file offsets and kernel users hold a folio's
-handle, the frame holds the same handle, so a migration changes one entry. Every folio has a token that stands for its
+Models the reverse map (mm/rmap.c) as one number per page: virtual pages, file offsets and kernel users hold a page's
+handle, the frame holds the same handle, so a migration changes one entry. Every page has a token that stands for its
 content; the frame must always read as that token.
 """
 
@@ -11,41 +11,44 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NewType, cast
 
 from hotbank.memory import Kind
 from hotbank.model.frames import DARK, Frames
 
+Handle = NewType("Handle", int)  # of a page, wherever it lies; a frame is where
+
 
 @dataclass(slots=True, eq=False)
 class Holder:
-    """Who a folio belongs to: a process's memory, a file, a kernel cache."""
+    """Who a page belongs to: a process's memory, a file, a kernel cache."""
 
     kind: Kind
     comm: str
     pid: int | None = None
 
 
-class Folios:
-    """All folios. Handles are positive integers; ended ones are used again."""
+class PageContents:
+    """All pages that are somebody's. Handles are positive; those of ended pages are used again."""
 
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
         self._frame: list[int] = [-1]
         self._token: list[int] = [0]
         self._holder: list[Holder | None] = [None]
-        self._spare: list[int] = []
+        self._spare: list[Handle] = []
         self._next_token = 1
-        self.pins: dict[int, int] = {}
-        self.long_pins: dict[int, int] = {}
-        self.writeback: set[int] = set()
+        self.pins: dict[Handle, int] = {}
+        self.long_pins: dict[Handle, int] = {}
+        self.writeback: set[Handle] = set()
         self.dark: list[tuple[int, int]] = []  # frames without power: what is written there is lost
-        self.clean: OrderedDict[int, None] = OrderedDict()  # page cache that need not be written, oldest first
+        self.clean: OrderedDict[Handle, None] = OrderedDict()  # page cache that need not be written, oldest first
         self._droppable: Counter[int] = Counter()  # zone → clean pages that no pin keeps
 
     def __len__(self) -> int:
         return len(self._frame) - 1 - len(self._spare)
 
-    def create(self, frames: Sequence[int], holder: Holder) -> list[int]:
+    def create(self, frames: Sequence[int], holder: Holder) -> list[Handle]:
         """Put new content into allocated frames; one handle each."""
         handles = self._handles(len(frames))
         places, values, holders, tokens = self._frame, self._token, self._holder, self._tokens(len(frames))
@@ -57,15 +60,15 @@ class Folios:
         self._lose(frames)
         return handles
 
-    def end(self, handles: Sequence[int]) -> list[int]:
-        """Forget folios. Returns their frames, which the caller frees. A pinned folio can't end."""
+    def end(self, handles: Sequence[Handle]) -> list[int]:
+        """Forget pages. Returns their frames, which the caller frees. A pinned page can't end."""
         places, holders = self._frame, self._holder
         frames = [places[handle] for handle in handles]
-        assert not self.pins or self.pins.keys().isdisjoint(handles), "a pinned folio stays until it is unpinned"
-        assert min(frames, default=0) >= 0, "folio ended before"
+        assert not self.pins or self.pins.keys().isdisjoint(handles), "a pinned page stays until it is unpinned"
+        assert min(frames, default=0) >= 0, "page ended before"
         self._frames.disown(frames)
         for handle in handles:
-            assert places[handle] >= 0, "folio ended twice"
+            assert places[handle] >= 0, "page ended twice"
             places[handle] = -1
             holders[handle] = None
         if self.writeback:
@@ -73,7 +76,7 @@ class Folios:
         self._spare += handles
         return frames
 
-    def write(self, handles: Sequence[int]) -> None:
+    def write(self, handles: Sequence[Handle]) -> None:
         """Change the content, in the frame and in what is expected of it."""
         tokens = self._tokens(len(handles))
         frames = [self._frame[handle] for handle in handles]
@@ -82,8 +85,8 @@ class Folios:
         self._frames.own(frames, handles, tokens)
         self._lose(frames)
 
-    def move(self, handles: Sequence[int], targets: Sequence[int]) -> list[int]:
-        """Carry folios to allocated frames. Returns the frames they left, which the caller frees."""
+    def move(self, handles: Sequence[Handle], targets: Sequence[int]) -> list[int]:
+        """Carry pages to allocated frames. Returns the frames they left, which the caller frees."""
         sources = [self._frame[handle] for handle in handles]
         self._frames.move(sources, targets)
         if self.clean:
@@ -93,34 +96,38 @@ class Folios:
         self._lose(targets)
         return sources
 
-    def frame(self, handle: int) -> int:
-        """Where the folio lies."""
+    def frame(self, handle: Handle) -> int:
+        """Where the page lies."""
         return self._frame[handle]
 
-    def frames(self, handles: Iterable[int]) -> list[int]:
-        """Where many folios lie."""
+    def frames(self, handles: Iterable[Handle]) -> list[int]:
+        """Where many pages lie."""
         frame = self._frame
         return [frame[handle] for handle in handles]
 
-    def token(self, handle: int) -> int:
-        """What the folio's frame should read as."""
+    def at(self, frames: Sequence[int]) -> list[Handle]:
+        """Handles of the pages that lie in the frames, in their order; a frame that is nobody's is left out."""
+        return cast("list[Handle]", [owner for owner in self._frames.holds(frames)[1] if owner])
+
+    def token(self, handle: Handle) -> int:
+        """What the page's frame should read as."""
         return self._token[handle]
 
-    def holder(self, handle: int) -> Holder:
-        """Whose folio it is."""
+    def holder(self, handle: Handle) -> Holder:
+        """Whose page it is."""
         holder = self._holder[handle]
-        assert holder is not None, "no such folio"
+        assert holder is not None, "no such page"
         return holder
 
-    def pin(self, handle: int, *, long: bool) -> None:
-        """Take a reference that keeps the folio where it is."""
+    def pin(self, handle: Handle, *, long: bool) -> None:
+        """Take a reference that keeps the page where it is."""
         if handle in self.clean and handle not in self.pins:
             self._droppable[self._frames.zone(self._frame[handle])] -= 1
         self.pins[handle] = self.pins.get(handle, 0) + 1
         if long:
             self.long_pins[handle] = self.long_pins.get(handle, 0) + 1
 
-    def unpin(self, handle: int, *, long: bool) -> None:
+    def unpin(self, handle: Handle, *, long: bool) -> None:
         """Drop such a reference."""
         for table in (self.pins, self.long_pins) if long else (self.pins,):
             table[handle] -= 1
@@ -131,14 +138,14 @@ class Folios:
 
     # Clean page cache
 
-    def mark_clean(self, handles: Iterable[int]) -> None:
-        """The folios' content is on a disk: reclaim could drop them, in the order in which they became clean."""
+    def mark_clean(self, handles: Iterable[Handle]) -> None:
+        """The pages' content is on a disk: reclaim could drop them, in the order in which they became clean."""
         fresh = [handle for handle in handles if handle not in self.clean]
         self.clean.update(dict.fromkeys(fresh))
         self._droppable.update(self._by_zone(handle for handle in fresh if handle not in self.pins))
 
-    def unmark_clean(self, handles: Iterable[int]) -> None:
-        """The folios end, or are written to."""
+    def unmark_clean(self, handles: Iterable[Handle]) -> None:
+        """The pages end, or are written to."""
         known = [handle for handle in handles if handle in self.clean]
         for handle in known:
             del self.clean[handle]
@@ -148,12 +155,12 @@ class Folios:
         """Zone number → clean pages that reclaim could drop. Counted as they come and go: no page is looked at."""
         return {zone: pages for zone, pages in self._droppable.items() if pages}
 
-    def _count_moved(self, handles: Sequence[int], sources: Sequence[int], targets: Sequence[int]) -> None:
+    def _count_moved(self, handles: Sequence[Handle], sources: Sequence[int], targets: Sequence[int]) -> None:
         moved = [at for at, handle in enumerate(handles) if handle in self.clean]  # a pinned one never moves
         self._droppable.subtract(self._zones([sources[at] for at in moved]))
         self._droppable.update(self._zones([targets[at] for at in moved]))
 
-    def _by_zone(self, handles: Iterable[int]) -> Counter[int]:
+    def _by_zone(self, handles: Iterable[Handle]) -> Counter[int]:
         return self._zones(self.frames(handles))
 
     def _zones(self, frames: Sequence[int]) -> Counter[int]:
@@ -164,18 +171,18 @@ class Folios:
         return zones
 
     def pinned_for_long(self, start: int, end: int) -> list[int]:
-        """Those of the frames whose folio is pinned for long, ascending."""
+        """Those of the frames whose page is pinned for long, ascending."""
         return sorted(frame for frame in self.frames(self.long_pins) if start <= frame < end)
 
     def is_dark(self, frame: int) -> bool:
         """True if the frame has no power."""
         return any(start <= frame < end for start, end in self.dark)
 
-    def live(self) -> Iterator[int]:
+    def live(self) -> Iterator[Handle]:
         """Handles in use."""
-        return (handle for handle, frame in enumerate(self._frame) if frame >= 0)
+        return cast("Iterator[Handle]", (handle for handle, frame in enumerate(self._frame) if frame >= 0))
 
-    def damaged(self) -> list[int]:
+    def damaged(self) -> list[Handle]:
         """Handles whose frame does not read as it should, or does not know them."""
         handles = list(self.live())
         _, owners, contents = self._frames.holds(self.frames(handles))
@@ -188,7 +195,7 @@ class Folios:
                 if start <= frame < end:
                     self._frames.fill(frame, frame + 1, DARK)
 
-    def _handles(self, count: int) -> list[int]:
+    def _handles(self, count: int) -> list[Handle]:
         keep = max(0, len(self._spare) - count)
         reused = self._spare[keep:]
         reused.reverse()
@@ -197,7 +204,7 @@ class Folios:
         self._frame += [-1] * len(fresh)
         self._token += [0] * len(fresh)
         self._holder += [None] * len(fresh)
-        return [*reused, *fresh]
+        return [*reused, *cast("Iterable[Handle]", fresh)]
 
     def _tokens(self, count: int) -> range:
         first = self._next_token
