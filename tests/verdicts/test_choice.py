@@ -218,3 +218,18 @@ def test_a_domain_leaves_as_one_plan_emptiest_block_first() -> None:
 
 def look(machine: ScriptedMachine, size: int) -> Choice:
     return operate.plan_free(machine, size)
+
+
+def test_many_nodes_make_more_ways_than_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three for each of 32 zones: the search ends with its effort, and says no more than it knows."""
+    monkeypatch.setattr(choice, "EFFORT", 20_000)
+    snapshot, surveys = host(64, 3, room=0)
+    blocks = tuple(replace(block, node=block.number % 16) for block in snapshot.blocks)
+    here = {
+        (b.zone, b.node): [surveys[o.number] for o in blocks if (o.zone, o.node) == (b.zone, b.node)] for b in blocks
+    }
+    free = {where: sum(survey.kinds[Kind.FREE] for survey in found) for where, found in here.items()}
+    zones = tuple(replace(z, node=n, free=free.get((z.zone, n), 0)) for z in snapshot.zones for n in range(16))
+    found = choose(replace(snapshot, blocks=blocks, zones=zones), surveys, 60 * snapshot.block_size)
+    assert (found.plan.code, found.plan.steps) == (Code.NO_CAPACITY, ())
+    assert "nothing was found" in found.plan.fact

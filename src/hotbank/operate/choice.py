@@ -27,6 +27,7 @@ from hotbank.operate.verdict import verdict
 from hotbank.room import Bound, Leaving, leaving_of, must_fit, room, zone_room
 from hotbank.routes import route
 
+_LIMIT_COST = 16  # pages of room that are added up in the time of one step
 EFFORT = 4_000_000  # steps of a choice, a few seconds; then the best that was found is given, and what is proven of it
 
 
@@ -192,13 +193,12 @@ def _within_limits(
 ) -> Found:
     """The best under each way to take the maxima; ``anyhow``: the best if there were room for everything."""
     best = Found(None, _too_much(offers), NEVER)
-    for limit in _limits(snapshot, offers):
+    for limit in _limits(snapshot, offers, effort):
         found = cheapest(limit.items(offers, unit), need, limit.room, best.cost, effort)
-        at_least = min(best.at_least, found.at_least if effort.left > 0 else anyhow.at_least)
+        at_least = min(best.at_least, found.at_least)
         best = replace(found if found.taken is not None else best, at_least=at_least)
-        if effort.left <= 0:
-            break
-    return replace(best, at_least=min(best.cost, max(best.at_least, anyhow.at_least)))
+    proven = best.at_least if effort.left > 0 else 0  # a way that was not tried may be cheaper
+    return replace(best, at_least=min(best.cost, max(proven, anyhow.at_least)))
 
 
 def _without_spare(chosen: Sequence[Offer], size: int) -> tuple[Offer, ...]:
@@ -215,12 +215,12 @@ def _without_spare(chosen: Sequence[Offer], size: int) -> tuple[Offer, ...]:
 def _most(snapshot: Snapshot, offers: Sequence[Offer]) -> int | None:
     """The most bytes that can leave at once, by bisection; None where it takes too long to say."""
     unit, effort = gcd(*(offer.size for offer in offers)) or 1, Effort(EFFORT)
-    ways = [(limit.items(offers, unit), limit.room) for limit in _limits(snapshot, offers)]
     low, high = 0, sum(offer.size for offer in offers) // unit
     while low < high:
         middle = (low + high + 1) // 2
-        fits = (least_room(items, middle, there, effort).taken is not None for items, there in ways if effort.left > 0)
-        low, high = (middle, high) if any(fits) else (low, middle - 1)
+        limits = _limits(snapshot, offers, effort)
+        fits = (least_room(limit.items(offers, unit), middle, limit.room, effort).taken for limit in limits)
+        low, high = (middle, high) if any(taken is not None for taken in fits) else (low, middle - 1)
     return low * unit if effort.left > 0 else None
 
 
@@ -247,12 +247,18 @@ def _boundless(offers: Sequence[Offer]) -> _Limit:
     return _Limit((0,) * len(offers), NEVER)
 
 
-def _limits(snapshot: Snapshot, offers: Sequence[Offer]) -> Iterator[_Limit]:
-    """All ways: by where the pages that leave come from, and each zone's maxima."""
+def _limits(snapshot: Snapshot, offers: Sequence[Offer], effort: Effort) -> Iterator[_Limit]:
+    """All ways, as far as the effort reaches: by where the pages that leave come from, and each zone's maxima.
+
+    They are made one by one, because the zones of many nodes make more of them than there is time, or memory.
+    """
     must = [must_fit(offer.leaving) for offer in offers]
     for bound, inside in _bounds(offers):
         zones = [zone for zone in snapshot.zones if bound.takes(zone)]
         for ways in product(*(list(_ways(zone, bound, offers)) for zone in zones)):
+            if effort.left <= 0:
+                return
+            effort.left -= len(zones) * len(offers) // _LIMIT_COST
             takes = (sum(parts) for parts in zip(must, *(take for _, take in ways), strict=True))
             taken = tuple(t if i else None for t, i in zip(takes, inside, strict=True))
             yield _Limit(taken, sum(there for there, _ in ways))
@@ -283,7 +289,7 @@ def _ways(zone: ZoneInfo, bound: Bound, offers: Sequence[Offer]) -> Iterator[tup
 def _no_way(snapshot: Snapshot, offers: Sequence[Offer], given_up: Sequence[GivenUp], size: int) -> Plan:
     able = sum(offer.size for offer in offers)
     if able >= size:
-        code, fact = Code.NO_CAPACITY, "the pages of so much do not fit into the memory that stays"
+        code, fact = Code.NO_CAPACITY, "nothing was found whose pages fit into the memory that stays"
         most = _most(snapshot, offers)
         fact = fact if most is None else f"the memory that stays has room for the pages of {format_size(most)} at most"
     else:
