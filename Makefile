@@ -57,6 +57,7 @@ bench: $(DEV)
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/replay.py
 	$(BIN)/python bench/fdt_decode.py --check
+	$(BIN)/python bench/listing.py --check
 
 # Programs that judge the codecs, and what boots kernels. pip has neither. Root on Debian gets them; others are told.
 referees:

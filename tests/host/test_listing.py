@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
@@ -12,8 +15,12 @@ from click.testing import CliRunner
 from host import captured_trees as trees
 from host.captured_trees import Made, MadeBlock, words, write
 from host.test_tree import BOARD
-from hotbank.cli.listing import ALL_COLUMNS, BANK_COLUMNS, BLOCK_COLUMNS, list_
+from hotbank import board as boards
+from hotbank.cli.listing import ALL_COLUMNS, BANK_COLUMNS, BLOCK_COLUMNS, Listing, document, list_, look, tables
 from hotbank.host import pages
+from hotbank.machine import BankStatus, Block, Machine, Snapshot
+from hotbank.memory import BlockState, Power, Range
+from hotbank.model import Model
 
 MIB_128 = 128 << 20
 BLOCKS = (MadeBlock(8), MadeBlock(9), MadeBlock(10, zones="Movable"), MadeBlock(11, "offline", "Movable Normal"))
@@ -105,6 +112,60 @@ def test_used_looks_at_every_page(root: Path) -> None:
     ]
     used = {b["block"]: b["used"] for b in json.loads(run(root, "--used", "--json"))["blocks"]}
     assert (used[8], used[9], used[10]) == (2000, 0, 3000)
+
+
+class Counted(tuple[Any, ...]):
+    """A tuple that counts how often somebody goes through all of it."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        type(self).passes += 1
+        return super().__iter__()
+
+    def __contains__(self, item: object) -> bool:
+        type(self).passes += 1
+        return super().__contains__(item)
+
+
+@dataclass(frozen=True)
+class Still:
+    """A machine that stands as it does."""
+
+    now: Snapshot
+
+    def snapshot(self) -> Snapshot:
+        return self.now
+
+
+def passes(count: int, banked: bool) -> int:
+    """How often a list, as text and as JSON, goes through the blocks and banks of a machine with so many."""
+    machine = Model.boot(boards.load("arm-2009"), backend="reference").snapshot()
+    size = machine.block_size
+    blocks = tuple(Block(n, Range.sized(n * size, size), BlockState.ONLINE, ("Movable",), 0) for n in range(count))
+    banks = tuple(BankStatus.of(f"memory{b.number}", b.range, (b,), Power.ON, movable=True) for b in blocks)
+    if banked:
+        banks = tuple(replace(bank, name=f"bank{bank.name}", domain="ddr") for bank in banks)
+    now = replace(machine, blocks=Counted(blocks), banks=Counted(banks))
+    Counted.passes = 0
+    listing = look(cast(Machine, Still(now)), used=False)
+    assert len(document(listing)["blocks"]) == tables(listing, ALL_COLUMNS).count("online") // (1 + banked) == count
+    return Counted.passes
+
+
+@pytest.mark.parametrize("banked", [False, True])
+def test_a_list_goes_through_the_blocks_a_few_times_however_many_there_are(banked: bool) -> None:
+    assert passes(40, banked) == passes(320, banked) < 16
+
+
+def test_a_scan_for_each_row_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The breach, planted: who looks a bank up by going through all of them."""
+
+    def bank_of(listing: Listing, block: Block) -> str | None:
+        return next((b.name for b in listing.snapshot.banks if block.number in b.blocks), None)
+
+    monkeypatch.setattr(Listing, "bank_of", bank_of)
+    assert passes(320, banked=True) - passes(40, banked=True) > 280
 
 
 @pytest.mark.parametrize("column", ALL_COLUMNS)

@@ -25,7 +25,7 @@ from hotbank.sysfs.parameters import MemmapOnMemory
 from hotbank.sysfs.pressure import PRESSURE
 
 PAGE_SIZES = (4 * KIB, 16 * KIB, 64 * KIB)
-_READ, _LONGEST = 64 * KIB, 16 << 20  # bytes
+_ATTRIBUTE, _READ, _LONGEST = 4 * KIB, 64 * KIB, 16 << 20  # bytes; a file of sysfs has no more than the first
 _LARGEST_BLOCK = 64 * GIB
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not hold its reader up
 T = TypeVar("T")
@@ -87,7 +87,7 @@ def read_file(path: str, folder: int | None = None) -> bytes | None:
 
 def _content(file: int) -> bytes | None:
     parts, size = [], 0
-    while part := os.read(file, _READ):
+    while part := os.read(file, _READ if size else _ATTRIBUTE):
         parts.append(part)
         size += len(part)
         if size > _LONGEST:
