@@ -210,7 +210,7 @@ def test_a_client_that_vanishes_stops_nothing(served: Served) -> None:
 
 def _order() -> dict[str, object]:
     limits = {"total": 20, "block": 20, "grace": 5}
-    rest = {"force": False, "keep_partial": False, "blocks": None}
+    rest = {"force": False, "keep_partial": False, "found": None}
     return {"order": {"verb": "remove", "targets": ["high"], "limits": limits, **rest}}
 
 

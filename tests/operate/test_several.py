@@ -184,8 +184,36 @@ def test_partly_kept(others: dict[str, str]) -> None:
     watched.fail("remove", 1, raising(KernelError(errno.EBUSY, "remove")))
     outcome = order("remove", watched, names(machine), keep_partial=True)
     assert (outcome.exit, outcome.kernel, outcome.unrestored) == (64, None, ())
+    assert machine.level is (Power.ON if others == ONE_DOMAIN else Power.OFF), "dark where its last bank is out"
+    assert not watched.breaches
     assert order("remove", machine, names(machine)).exit == 0, "and the rest can follow later"
     assert set(machine.levels.values()) == {Power.OFF}
+
+
+@OTHERS
+@VERBS
+@pytest.mark.parametrize("when", range(14))
+def test_an_interruption_brings_all_back(verb: str, others: dict[str, str], when: int) -> None:
+    machine = prepared(verb, others)
+    before, levels, watched = places(machine), dict(machine.levels), Watched(machine)
+    asked = iter(range(100))
+    outcome = order(verb, watched, names(machine), interrupted=lambda: next(asked) >= when)
+    if outcome.exit == 0:
+        assert when >= 8, "it must have had all its steps"
+        return
+    assert (outcome.code, outcome.exit) == (Code.INTERRUPTED, 130)
+    assert not breaches(before, machine, watched, outcome)
+    assert (places(machine), machine.levels) == (before, levels)
+
+
+def test_a_bank_that_comes_in_keeps_its_domain_on_whatever_else_leaves() -> None:
+    machine = ScriptedMachine(others={"far": "ddr2", "friend": "ddr2"})
+    operate.remove(machine, "friend")
+    watched = Watched(machine)
+    watched.fail("remove", 0, lambda: machine.add("friend"))
+    outcome = order("remove", watched, ["far", "memory21"])
+    assert (outcome.code, outcome.exit) == (Code.DOMAIN_IN_USE, 0)
+    assert machine.slots[21].state is BlockState.OFFLINE
 
 
 # What moved, and what was to move.

@@ -18,7 +18,6 @@ from hotbank.memory import KernelState, Power
 from hotbank.operate.plan import Action, Plan, Step
 from hotbank.operate.reasons import code_of, errno_of, remedy
 from hotbank.operate.verdict import Verdict
-from hotbank.routes import route
 
 # What a second look at the block can tell more exactly than the errno: holes and zones, pages, the notifier.
 BY_SURVEY: Mapping[int, tuple[Code, ...]] = {
@@ -136,10 +135,9 @@ def _places(plan: Plan) -> Iterator[str]:
     if plan.verb == "add":
         yield _are([t.name for t in plan.targets], "online and Movable")
         return
-    gone = [t.name for t in plan.targets if t.whole and t.bank is not None and route(t.bank.route).removes]
-    offline = [t.name for t in plan.targets if t.name not in gone]
-    if gone:
-        yield _are(gone, "out of the kernel")
+    offline = [target.name for target in plan.targets if target.name not in plan.leaving]
+    if plan.leaving:
+        yield _are(plan.leaving, "out of the kernel")
     if offline:
         yield _are(offline, "offline")
 

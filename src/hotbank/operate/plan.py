@@ -86,6 +86,11 @@ class Plan:
         return tuple(dict.fromkeys(target.bank.name for target in self.targets if target.bank is not None))
 
     @property
+    def leaving(self) -> tuple[str, ...]:
+        """Banks that it takes out of the kernel; all else that it takes ends at offline."""
+        return tuple(bank.name for bank in _leaving(self.targets)) if self.verb == "remove" else ()
+
+    @property
     def blocks(self) -> tuple[int, ...]:
         """Numbers of the blocks that it takes or brings."""
         return tuple(dict.fromkeys(number for target in self.targets for number in target.blocks))

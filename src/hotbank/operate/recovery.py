@@ -93,7 +93,9 @@ def _forward(journaled: Journaled, entry: Entry) -> Outcome | None:
 
 
 def _all_out(snapshot: Snapshot, before: Before) -> bool:
-    banks = [snapshot.bank(bank.name) for bank in before.banks]
+    """True if no bank that was to leave is in the kernel, and no block that was to go offline is anything else."""
+    named = [bank for bank in before.banks if bank.name in before.targets]
+    banks = [snapshot.bank(bank.name) for bank in named or before.banks]
     blocks = [block for was in before.blocks if (block := snapshot.block(was.number)) is not None]
     out = all(bank is not None and bank.kernel is KernelState.ABSENT for bank in banks)
     return bool(banks) and out and all(block.state is BlockState.OFFLINE for block in blocks)

@@ -32,7 +32,7 @@ class Done:
 class Steps:
     """Carries out single steps.
 
-    ``leaving``: banks that are to be out before a domain goes dark. ``deadline``: gives the moment at which an offline
+    ``leaving``: banks that the transaction takes out of the kernel. ``deadline``: gives the moment at which an offline
     that begins now is cancelled. ``force``: an offline may take the last of the memory.
     """
 

@@ -131,7 +131,7 @@ class Transaction:
         before = self._find(found)
         journaled = Journaled(self._machine, self._journal, self._journal.begin(before))
         back = Rollback(journaled, before, grace=self._limits.grace, on_act=self._tell_rollback)
-        steps = Steps(journaled, self._plan.banks, self._next_deadline, self._force)
+        steps = Steps(journaled, self._plan.leaving, self._next_deadline, self._force)
         try:
             ended = self._forward(found, steps)
         except CancelPending as e:
@@ -140,7 +140,7 @@ class Transaction:
             if not back.run(self._touched):  # else it stays open: recover tries again, and names what can't be restored
                 self._journal.close(journaled.entry, Code.INTERRUPTED, self._moved)
             raise
-        outcome = self._undo(back, ended) if isinstance(ended, Failure) else self._done(before, ended)
+        outcome = self._undo(back, steps, ended) if isinstance(ended, Failure) else self._done(before, ended)
         if not outcome.open:
             self._journal.close(journaled.entry, outcome.code, outcome.moved)
         return outcome
@@ -224,7 +224,7 @@ class Transaction:
         except HotbankError:
             return None
 
-    def _undo(self, back: Rollback, failure: Failure) -> Outcome:
+    def _undo(self, back: Rollback, steps: Steps, failure: Failure) -> Outcome:
         """Roll back, or with ``keep_partial`` only what must not stay."""
         by_user = failure.code is Code.INTERRUPTED and self._interrupted()
         words: dict[str, Any] = {"errno": failure.errno, "remedy": failure.remedy, "evidence": failure.evidence}
@@ -237,6 +237,8 @@ class Transaction:
             words |= {"unrestored": left, "open": self._ask_snapshot() is None}
             return self._end(failure.code, EXIT_PARTLY, failure.fact, back.before, **words)
         partly = self._keep_partial and self._differs(back.before)
+        if partly:
+            self._darken_what_is_out(steps)
         status = EXIT_PARTLY if partly else EXIT_INTERRUPTED if by_user else EXIT_FAILED
         return self._end(failure.code, status, failure.fact, back.before, **words)
 
@@ -245,17 +247,29 @@ class Transaction:
         touched = self._must_go_back() if self._keep_partial else self._touched
         return back.run(touched) if touched or not self._keep_partial else ()
 
+    def _darken_what_is_out(self, steps: Steps) -> None:
+        """Of what is kept out, the domains whose last bank is out as well."""
+        for step in self._plan.steps:
+            if step.action in (Action.POWER_OFF, Action.SELF_REFRESH):
+                with suppress(HotbankError):  # it stays on
+                    steps.carry_out(step)
+
     def _must_go_back(self) -> set[int]:
         """What even ``keep_partial`` does not leave behind: blocks of an addition that are not Movable."""
         if self._plan.verb == "remove":
             return set()
-        snapshot = self._machine.snapshot()
+        snapshot = self._ask_snapshot()
+        if snapshot is None:
+            return self._touched
         online = [b for n in self._touched if (b := snapshot.block(n)) and b.state is BlockState.ONLINE]
         wrong = {b.number for b in online if b.zone != Zone.MOVABLE}
         return wrong if len(online) > len(wrong) else self._touched
 
     def _differs(self, before: Before) -> bool:
-        now = self._find(self._machine.snapshot())
+        snapshot = self._ask_snapshot()
+        if snapshot is None:
+            return True
+        now = self._find(snapshot)
         return (now.banks, now.blocks) != (before.banks, before.blocks)
 
     def _done(self, before: Before, results: list[Done]) -> Outcome:

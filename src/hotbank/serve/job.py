@@ -16,6 +16,7 @@ from hotbank.documents import EXIT_FAILED
 from hotbank.errors import Code, HotbankError, KernelError, MachineError
 from hotbank.machine import Machine, Survey, is_interruptible
 from hotbank.operate import Before, Event, Journal, Outcome, recover, remedy
+from hotbank.operate.look import migrated
 from hotbank.operate.reasons import code_of
 from hotbank.operate.recovery import closed
 from hotbank.remote import Hello, SocketStream
@@ -165,7 +166,7 @@ class Job:
 
     @contextmanager
     def _watching(self, block: int, deadline: float) -> Iterator[None]:
-        """Tell now and then how much of the block is left while it goes offline; the kernel itself tells nothing."""
+        """Tell now and then how much has moved while a block goes offline."""
         over = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(block, deadline, over), daemon=True)
         watcher.start()
@@ -178,21 +179,28 @@ class Job:
     def _watch(self, block: int, deadline: float, over: threading.Event) -> None:
         """A look keeps the machine busy, and whoever waits for the answer: none may still be under way at the
         deadline."""
-        clock = self._machine.clock
+        clock, before = self._machine.clock, migrated(self._machine)
         began = clock.now()
         while not over.wait(max(_LOOK_EVERY, _REST * self._look_takes)):
             if clock.now() + _MARGIN * self._look_takes >= deadline:
                 return
             with suppress(HotbankError):  # it may be gone by now
-                left = self._look(block).to_move
+                moved = self._moved_since(before, block)
                 if not over.is_set():
-                    self._tell_progress(block, left, clock.now() - began)
+                    self._tell_progress(block, moved, clock.now() - began)
 
-    def _tell_progress(self, block: int, left: int, seconds: float) -> None:
+    def _moved_since(self, before: int | None, block: int) -> int:
+        """Pages, by the machine's own count; where it has none, by what is left of the block."""
+        now = migrated(self._machine) if before is not None else None
+        if before is not None and now is not None:
+            return now - before
+        left = self._look(block).to_move
+        return max(0, self._to_move.get(block, left) - left)
+
+    def _tell_progress(self, block: int, moved: int, seconds: float) -> None:
         last = next((e for e in reversed(self._events) if e.event == "step" and e.block == block), None)
         if last is not None:
-            moved = (last.moved or 0) + max(0, self._to_move.get(block, left) - left)
-            self._event(replace(last, event="progress", t=last.t + seconds, moved=moved))
+            self._event(replace(last, event="progress", t=last.t + seconds, moved=(last.moved or 0) + moved))
 
     def _done(self, outcome: Outcome | None) -> None:
         self._report = outcome if outcome is not None else _NOTHING
