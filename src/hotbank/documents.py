@@ -16,11 +16,11 @@ SCHEMA: Mapping[str, int] = {
     "doctor": 1,
     "event": 1,
     "explain": 1,
-    "history": 1,
+    "history": 2,
     "kernel": 1,
     "list": 1,
     "plan": 1,
-    "recover": 1,
+    "recover": 2,
     "simulate": 1,
     "zones": 1,
 }

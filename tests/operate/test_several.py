@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hotbank import operate
+from hotbank import board, operate
 from hotbank.errors import Code, HotbankError, KernelError
 from hotbank.machine import Machine
 from hotbank.memory import BlockState, KernelState, Power
-from hotbank.operate import Event, MemoryJournal, Outcome
+from hotbank.model import Model
+from hotbank.operate import Event, Limits, MemoryJournal, Outcome
 from hotbank.testing import CALLS, ScriptedMachine, Watched, acted, breaches, places, raising
 
 ONE_DOMAIN = {"mate": "ddr"}
@@ -214,6 +218,67 @@ def test_a_bank_that_comes_in_keeps_its_domain_on_whatever_else_leaves() -> None
     outcome = order("remove", watched, ["far", "memory21"])
     assert (outcome.code, outcome.exit) == (Code.DOMAIN_IN_USE, 0)
     assert machine.slots[21].state is BlockState.OFFLINE
+
+
+BOARDS = Path(__file__).parents[1] / "contract"
+
+
+@pytest.mark.parametrize("name", ["pair", "apart"])
+def test_one_of_which_is_pinned_on_a_model(name: str) -> None:
+    model = Model.boot(board.load(str(BOARDS / f"{name}.toml")), backend="reference", seed=1)
+    pid = model.spawn("stubborn", anon_pages=3000)
+    movable = [n for bank in model.snapshot().banks if bank.movable for n in bank.blocks]
+    model.pin(pid, next(pages[0] for n in movable if (pages := model.place(pid, n))))
+    before, watched = places(model), Watched(model)
+    outcome = operate.remove(watched, ["high", "mate"], force=True, limits=Limits(total=9, block=2))
+    assert (outcome.code, outcome.exit, outcome.evidence[0].why) == (Code.DEADLINE, 1, Code.PINNED)
+    assert places(model) == before
+    assert {domain.power for domain in model.snapshot().domains} == {Power.ON}
+    assert not breaches(before, model, watched, outcome)
+    model.validate()
+    assert not model.check_contents()
+
+
+# Any machine, any targets, anything that goes wrong.
+
+states = st.lists(st.sampled_from(["in", "offline", "out", "dark"]), min_size=3, max_size=3)
+asked = st.lists(st.sampled_from(["high", "mate", "far", "memory21", "memory24"]), min_size=1, max_size=4)
+faults = st.none() | st.tuples(st.sampled_from(CALLS), st.integers(0, 12), st.booleans())
+
+
+def set_up(machine: ScriptedMachine, wanted: list[str]) -> None:
+    """Each bank as wanted; a domain is dark only if all of it is out, by who set it up or by the removal itself."""
+    for name, state in zip(("high", "mate", "far"), wanted, strict=True):
+        numbers = [n for n, slot in machine.slots.items() if slot.bank == name]
+        for number in numbers if state != "in" else ():
+            machine.offline(number, 1e9)
+        if state in ("out", "dark"):
+            machine.remove(name)
+        if state == "dark" and not machine.snapshot().touching(machine.domain_of[name]):
+            machine.set_power(machine.domain_of[name], Power.OFF)
+
+
+@given(st.sampled_from(["remove", "add"]), states, asked, faults)
+def test_all_or_nothing_whatever_goes_wrong(
+    verb: str, wanted: list[str], targets: list[str], fault: tuple[str, int, bool] | None
+) -> None:
+    machine = ScriptedMachine(others={"mate": "ddr", "far": "ddr2"})
+    set_up(machine, wanted)
+    before, watched = places(machine), Watched(machine)
+    if fault is not None:
+        watched.fail(fault[0], fault[1], raising(KernelError(errno.EIO, "a call")), forever=fault[2])
+    try:
+        outcome = order(verb, watched, targets)
+    except HotbankError:
+        assert not acted(watched)
+        assert places(machine) == before
+        return
+    assert not machine.lost
+    assert not breaches(before, machine, watched, outcome)
+    if outcome.exit == 0:
+        wanted_now = KernelState.ABSENT if verb == "remove" else KernelState.ONLINE
+        whole = [bank for bank in machine.snapshot().banks if bank.name in targets]
+        assert {bank.kernel for bank in whole} <= {wanted_now}
 
 
 # What moved, and what was to move.

@@ -156,11 +156,12 @@ def _no_choice(choice: Choice, size: int, as_json: bool) -> int:
 def _in_turn(machine: Session, verb: str, rows: Sequence[_Transaction], options: dict[str, Any], as_json: bool) -> int:
     exits: list[int] = []
     for row in rows:
+        if documents.EXIT_INTERRUPTED in exits:
+            click.echo(f"hotbank: {verb} {short_names(row.targets)} was not begun", err=True)
+            continue
         if len(rows) > 1 and not as_json:
             click.echo(f"{verb} {short_names(row.targets)}")
         exits.append(_carry_out(machine, verb, row, options, as_json))
-        if exits[-1] == documents.EXIT_INTERRUPTED:
-            break
     return _together(exits)
 
 
