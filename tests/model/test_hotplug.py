@@ -421,8 +421,7 @@ def truncate_among_others(model: Model) -> None:
 WAYS_TO_END = {
     "end_writeback": lambda model: model.end_writeback("log"),
     "remove_file": lambda model: model.remove_file("log"),
-    "resize_file": lambda model: model.resize_file("log", 0),
-    "a call of the parts": truncate_among_others,
+    "truncate, by who keeps all others out": truncate_among_others,
 }
 
 

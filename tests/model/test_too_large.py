@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from counted import lines
+from counted import calls, lines
 from hotbank import board
 from hotbank.errors import Code, Refusal
 from hotbank.memory import GIB, TIB
@@ -79,6 +79,21 @@ def test_a_snapshot_of_a_tebibyte_looks_at_each_block_a_few_times() -> None:
     bank = model.snapshot().banks[0]
     assert len(bank.blocks) == TIB // (128 << 20)
     assert Counted.times <= 8 * len(bank.blocks)
+
+
+def calls_of_a_snapshot(size: str) -> int:
+    """Of a machine whose added memory is all offline, under a policy that looks at groups."""
+    text = (
+        BOARD.replace("SIZE", "1G") + f'[bank.more]\nstart = "8G"\nsize = "{size}"\nat_boot = false\nroute = "kmem"\n'
+    )
+    model = Model.boot(board.loads(text), cmdline="memory_hotplug.online_policy=auto-movable")
+    model.add("more")
+    return calls(model.snapshot)
+
+
+def test_a_snapshot_counts_groups_once() -> None:
+    """Four times the blocks, four times the work; it was sixteen times."""
+    assert calls_of_a_snapshot("16G") <= 5 * calls_of_a_snapshot("4G")
 
 
 def test_available_memory_is_what_the_kernel_says(tmp_path: Path) -> None:

@@ -66,14 +66,12 @@ class SystemCalls:
     stall_writeback = _call(Tasks.stall_writeback)
     end_writeback = _call(Tasks.end_writeback)
     remove_file = _call(Tasks.remove_file)
-    resize_file = _call(Tasks.resize_file)
     drop_caches = _call(Tasks.drop_caches)
     reclaimable = _call(Tasks.clean_count)
 
     create_inodes = _call(Tasks.create_inodes)
     kernel_alloc = _call(Tasks.kernel_alloc)
     kernel_free = _call(Tasks.kernel_free)
-    resize_cache = _call(Tasks.resize_cache)
 
     def read(self, pid: int, vpage: int) -> int:
         """The content of a virtual page. Raises KernelError(EFAULT), and EIO when its bank has no power."""

@@ -48,7 +48,7 @@ class View:
     def snapshot(self) -> Snapshot:
         """Everything at one moment."""
         parts, board = self._parts, self._parts.board
-        with parts.lock:
+        with parts.lock, parts.hotplug.zoning.counted():
             blocks = {number: self._block(block) for number, block in sorted(parts.hotplug.blocks.items())}
             return Snapshot(
                 machine=parts.name,

@@ -8,7 +8,8 @@ drivers/base/memory.c.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from hotbank import kernels
@@ -80,6 +81,7 @@ class Zoning:
     ) -> None:
         self.rules = rules
         self._allocator, self._blocks, self._pages = allocator, blocks, pages_per_block
+        self._tally: dict[Group, tuple[int, int]] | None = None
 
     def zone(self, block: MemoryBlock, how: Online) -> Zone:
         """``zone_for_pfn_range``."""
@@ -126,14 +128,35 @@ class Zoning:
             kernel += self._present(group)[1]
         return movable + wanted <= self.rules.policy.ratio * kernel // 100
 
-    def _dynamic_groups(self) -> set[Group]:
-        return {block.group for block in self._blocks.values() if block.group and block.group.dynamic}
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """While it is entered no block changes, and groups are counted once for all questions."""
+        self._tally = self._count()
+        try:
+            yield
+        finally:
+            self._tally = None
+
+    def _dynamic_groups(self) -> list[Group]:
+        return [group for group in self._counts() if group.dynamic]
 
     def _present(self, group: Group) -> tuple[int, int]:
         """Online pages of a group in Movable and in kernel zones."""
-        zones: list[ZoneState] = [b.zone for b in self._blocks.values() if b.group == group and b.zone]
-        movable = sum(1 for zone in zones if zone.movable_only)
-        return movable * self._pages, (len(zones) - movable) * self._pages
+        movable, kernel = self._counts().get(group, (0, 0))
+        return movable * self._pages, kernel * self._pages
+
+    def _counts(self) -> Mapping[Group, tuple[int, int]]:
+        return self._count() if self._tally is None else self._tally
+
+    def _count(self) -> dict[Group, tuple[int, int]]:
+        """Group → its blocks in Movable and in kernel zones, also of a group that has none online."""
+        counts: dict[Group, tuple[int, int]] = {}
+        for block in self._blocks.values():
+            if block.group is not None:
+                movable, kernel = counts.get(block.group, (0, 0))
+                movable_only = None if block.zone is None else block.zone.movable_only
+                counts[block.group] = movable + (movable_only is True), kernel + (movable_only is False)
+        return counts
 
     def _kernel_zone(self, block: MemoryBlock) -> Zone:
         """``default_kernel_zone_for_pfn``; above lowmem it is HighMem (our 32-bit port)."""
