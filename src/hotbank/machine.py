@@ -219,8 +219,7 @@ class Snapshot:
 
     def block(self, number: int) -> Block | None:
         """The block of that number, or None where the kernel has no such block."""
-        at = bisect_left(self.blocks, number, key=lambda b: b.number)
-        return self.blocks[at] if at < len(self.blocks) and self.blocks[at].number == number else None
+        return self._blocks_by_number.get(number)
 
     @property
     def pages_per_block(self) -> int:
@@ -258,6 +257,10 @@ class Snapshot:
         found = self.domain(domain)
         banks = [b for name in (found.banks if found else ()) if (b := self.bank(name)) is not None]
         return tuple(sorted({block.number for bank in banks for block in self.present(bank)}))
+
+    @cached_property
+    def _blocks_by_number(self) -> dict[int, Block]:
+        return {block.number: block for block in self.blocks}
 
     @cached_property
     def _banks_by_name(self) -> dict[str, BankStatus]:

@@ -20,7 +20,7 @@ from hotbank.host import tree as files
 from hotbank.host.ram import Ram
 from hotbank.host.tree import Tree
 from hotbank.machine import ZoneInfo
-from hotbank.memory import MIB, BlockState, KernelState, Power, Range
+from hotbank.memory import MIB, BlockState, KernelState, Kind, Power, Range
 
 BOARD = """
 name = "made"
@@ -259,12 +259,15 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
 def test_a_tree_of_fifos_holds_nobody_up(tmp_path: Path) -> None:
     root = Made((MadeBlock(8),)).at(tmp_path)
     before = Host(root).snapshot()
-    for name in ("zoneinfo", "iomem", "meminfo", "vmstat", "cmdline", "pressure/memory"):
+    pages = ("kpageflags", "kpagecount", "kpagecgroup", "kcore")
+    for name in ("zoneinfo", "iomem", "meminfo", "vmstat", "cmdline", "pressure/memory", *pages):
         path = root / "proc" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         os.mkfifo(path)
     assert Host(root).snapshot() == before
     assert Host(root).reading().zones == ()
+    assert Host(root).survey(8).kinds[Kind.UNKNOWN] == before.pages_per_block
+    assert {f.code for f in Host(root).doctor()} >= {"VIEW_MISSING"}
 
 
 def test_how_much_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

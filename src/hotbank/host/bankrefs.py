@@ -7,10 +7,11 @@ elsewhere lockdown takes it away.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hotbank.host.tree import Tree
+from hotbank.host.tree import Tree, open_file
 from hotbank.sysfs.bank import RANGE
 from hotbank.sysfs.names import BANKS, bank
 
@@ -45,16 +46,19 @@ class BankRefs:
 
 def _read(path: str, offset: int, pages: int) -> Sequence[int] | None:
     """The driver answers no more than a page of its own at once."""
+    file = open_file(path)
+    if file is None:
+        return None
     parts, size = [], pages * 4
     try:
-        with open(path, "rb", buffering=0) as file:
-            file.seek(offset)
-            while size:
-                part = file.read(size)
-                if not part or len(part) % 4:
-                    return None
-                parts.append(part)
-                size -= len(part)
+        while size:
+            part = os.pread(file, size, offset)
+            if not part or len(part) % 4:
+                return None
+            parts.append(part)
+            size, offset = size - len(part), offset + len(part)
     except OSError:
         return None
+    finally:
+        os.close(file)
     return memoryview(b"".join(parts)).cast("i").tolist()

@@ -26,7 +26,7 @@ from hotbank.host.tree import Tree
 from hotbank.machine import Block
 from hotbank.memory import KIB, MIB, BlockState, Range, Zone, format_size
 from hotbank.routes import removing, route
-from hotbank.sysfs import names
+from hotbank.sysfs import meminfo, names
 
 _BIG = 512 * MIB
 _RULES = (
@@ -36,7 +36,7 @@ _RULES = (
     "usr/lib/udev/rules.d",
     "lib/udev/rules.d",
 )
-_ONLINES = re.compile(r'^(?!\s*#).*SUBSYSTEM=="memory".*ATTR\{state\}="(online|online_kernel)"', re.MULTILINE)
+_ONLINES = re.compile(r'ATTR\{state\}="(online|online_kernel)"')
 _VIEWS = {
     "kpageflags": "what a page is",
     "kpagecount": "how often a page is mapped, hence pins",
@@ -177,11 +177,21 @@ def _udev(facts: Facts) -> Iterator[Finding]:
         for name in facts.tree.names(folder):
             if name.endswith(".rules") and name not in seen:
                 seen.add(name)
-                match = _ONLINES.search(facts.tree.read(f"{folder}/{name}") or "")
-                if match:
+                word = _onlines(facts.tree.read(f"{folder}/{name}") or "")
+                if word:
                     severity = Severity.BLOCKS if facts.adds_banks else Severity.INFO
-                    message = f"/{folder}/{name} puts added blocks {match[1]}, a moment after they appear"
+                    message = f"/{folder}/{name} puts added blocks {word}, a moment after they appear"
                     yield Finding("UDEV_ONLINE", severity, message, f"ln -s /dev/null /etc/udev/rules.d/{name}")
+
+
+def _onlines(rules: str) -> str | None:
+    """The state that these rules write to added blocks, if that is one that may give them to a kernel zone."""
+    for line in rules.splitlines():
+        _, memory, rest = line.partition('SUBSYSTEM=="memory"')
+        found = _ONLINES.search(rest) if memory and not line.lstrip().startswith("#") else None
+        if found:
+            return found[1]
+    return None
 
 
 def _alignment(facts: Facts) -> Iterator[Finding]:
@@ -210,7 +220,7 @@ def _cma(facts: Facts) -> Iterator[Finding]:
 def _views(facts: Facts) -> Iterator[Finding]:
     """fs/proc/page.c, fs/proc/kcore.c, kernel/resource.c: what a survey looks through."""
     for name, shows in _VIEWS.items():
-        if not _readable(facts.tree.path(f"proc/{name}")):
+        if not _readable(facts.tree, f"proc/{name}"):
             message = f"/proc/{name} can't be read: a survey will not see {shows}"
             severity = Severity.INFO if name == "kpagecgroup" else Severity.HURTS
             yield Finding("VIEW_MISSING", severity, message, "run as root; CONFIG_PROC_PAGE_MONITOR=y, CONFIG_MEMCG=y")
@@ -225,12 +235,11 @@ def _views(facts: Facts) -> Iterator[Finding]:
         yield Finding("VIEW_MISSING", Severity.HURTS, message, "run as root")
 
 
-def _readable(path: str) -> bool:
-    try:
-        with open(path, "rb", buffering=0):
-            return True
-    except OSError:
-        return False
+def _readable(tree: Tree, name: str) -> bool:
+    file = tree.open(name)
+    if file is not None:
+        os.close(file)
+    return file is not None
 
 
 def _other_kernels(facts: Facts) -> Iterator[Finding]:
@@ -254,8 +263,8 @@ def _hibernation(facts: Facts) -> Iterator[Finding]:
 
 def _meminfo(facts: Facts) -> Iterator[Finding]:
     """mm/hugetlb.c, dissolve_free_huge_folios; mm/memory-failure.c."""
-    fields = dict(re.findall(r"^(\w+): +(\d+)", facts.tree.read("proc/meminfo") or "", re.MULTILINE))
-    pool, bad = int(fields.get("HugePages_Total", 0)), int(fields.get("HardwareCorrupted", 0))
+    lines = facts.tree.value(names.MEMINFO, meminfo.LINES) or {}
+    pool, bad = lines.get("HugePages_Total", 0), lines.get("HardwareCorrupted", 0)
     if pool:
         message = f"the pool of {pool} huge pages shrinks by those in a block that leaves, and does not grow back"
         yield Finding("HUGETLB", Severity.HURTS, message, "set nr_hugepages again after each removal")

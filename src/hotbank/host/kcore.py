@@ -41,9 +41,8 @@ class RefCounts:
     @classmethod
     def open(cls, tree: Tree) -> RefCounts | None:
         """The reference counts of that machine, or None where this kernel does not show them."""
-        try:
-            file = os.open(tree.path("proc/kcore"), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+        file = tree.open("proc/kcore")
+        if file is None:
             return None
         try:
             segments, note = _layout(file)

@@ -75,9 +75,8 @@ def _by_resident_size(tree: Tree) -> list[int]:
 def _mapped(
     tree: Tree, pid: int, wanted: dict[int, int], page_size: int, out_of_time: Callable[[], bool]
 ) -> Iterator[int]:
-    try:
-        pagemap = os.open(tree.path(f"proc/{pid}/pagemap"), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    pagemap = tree.open(f"proc/{pid}/pagemap")
+    if pagemap is None:
         return
     try:
         for start, end in _VMA.findall(tree.read(f"proc/{pid}/maps") or ""):

@@ -54,7 +54,7 @@ class Ram:
         """True for memory from boot, False for memory that a driver added, None when nothing here tells."""
         if self.resources is None:
             return None
-        if _touches(self._added, part):
+        if self._added and _touches(self._added, part):
             return False
         if self.acpi_memory:
             return None

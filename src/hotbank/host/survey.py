@@ -111,11 +111,9 @@ def page_by_page(tree: Tree, block: Block, *, page_size: int) -> Pages:
 
 def _open(tree: Tree, stack: ExitStack, page_size: int) -> _Views:
     def one(name: str) -> int | None:
-        try:
-            file = os.open(tree.path(f"proc/{name}"), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return None
-        stack.callback(os.close, file)
+        file = tree.open(f"proc/{name}")
+        if file is not None:
+            stack.callback(os.close, file)
         return file
 
     refs = RefCounts.open(tree) or BankRefs.open(tree, page_size)

@@ -62,6 +62,10 @@ class Tree:
             return None if raw is None else form.parse(raw.decode("utf-8", "replace"))
         return None
 
+    def open(self, name: str) -> int | None:
+        """A descriptor to read the file with; None where it is missing, not readable or no regular file."""
+        return open_file(self.path(name))
+
     def names(self, name: str) -> list[str]:
         """What is in a folder, sorted; nothing where there is no such folder."""
         try:
@@ -70,15 +74,26 @@ class Tree:
             return []
 
 
-def read_file(path: str, folder: int | None = None) -> bytes | None:
-    """The content of a regular file, None where there is none to be had. ``folder``: an open one that the path is
-    relative to."""
+def open_file(path: str, folder: int | None = None) -> int | None:
+    """A descriptor of a regular file, to be read; None where there is none to be had. ``folder``: an open one that the
+    path is relative to."""
     try:
         file = os.open(path, _FLAGS, dir_fd=folder)
     except OSError:
         return None
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    return None
+
+
+def read_file(path: str, folder: int | None = None) -> bytes | None:
+    """The content of a regular file that has an end. None and ``folder`` as in ``open_file``."""
+    file = open_file(path, folder)
+    if file is None:
+        return None
     try:
-        return _content(file) if stat.S_ISREG(os.fstat(file).st_mode) else None
+        return _content(file)
     except OSError:
         return None
     finally:

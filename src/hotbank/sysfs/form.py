@@ -6,7 +6,6 @@ The law is ``parse(show(x)) == x`` for every value that a kernel can mean; ``fil
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,8 +16,8 @@ from hotbank.errors import FormatError
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
-_DECIMAL, _HEXADECIMAL = re.compile(r"[0-9]{1,19}"), re.compile(r"(?:0[xX])?([0-9a-fA-F]{1,16})")
-_LIMIT = 1 << 63
+_DIGITS = {10: frozenset("0123456789"), 16: frozenset("0123456789abcdefABCDEF")}
+_LONGEST, _LIMIT = 19, 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +30,12 @@ class Form(Generic[T]):
 
 def decimal(name: str) -> Form[int]:
     """A number below 2**63 in decimal digits (``%d``, ``%lu``)."""
-    return Form(lambda text: _number(name, text, _DECIMAL, 10), lambda value: f"{value}\n")
+    return Form(lambda text: _number(name, text, 10), lambda value: f"{value}\n")
 
 
 def hexadecimal(name: str, show: str = "x") -> Form[int]:
     """A number below 2**63 in hexadecimal digits, read with ``0x`` or without. ``show``: its format specification."""
-    return Form(lambda text: _number(name, text, _HEXADECIMAL, 16), lambda value: f"{value:{show}}\n")
+    return Form(lambda text: _number(name, text, 16), lambda value: f"{value:{show}}\n")
 
 
 def word(name: str, words: type[E]) -> Form[E]:
@@ -68,9 +67,15 @@ def wrong(name: str, text: str, problem: str) -> FormatError:
     return FormatError(name, 0, "text", f"{text.strip()[:40]!r} {problem}")
 
 
-def _number(name: str, text: str, digits: re.Pattern[str], base: int) -> int:
-    match = digits.fullmatch(text.strip())
-    value = int(match[match.lastindex or 0], base) if match else _LIMIT
-    if value >= _LIMIT:
+def _number(name: str, text: str, base: int) -> int:
+    found = digits(text.strip().removeprefix("0x" if base == 16 else ""), base)
+    if found is None:
         raise wrong(name, text, "must be a number of 63 bits")
-    return value
+    return found
+
+
+def digits(text: str, base: int = 10) -> int | None:
+    """The number below 2**63 that the text is, digit by digit; None for any other text."""
+    plain = 0 < len(text) <= _LONGEST and _DIGITS[base].issuperset(text)
+    value = int(text, base) if plain else _LIMIT
+    return value if value < _LIMIT else None

@@ -11,7 +11,7 @@ from hotbank.memory import Range
 from hotbank.sysfs.form import Form
 
 _LINE = re.compile(r"^((?:  )*)([0-9a-f]{1,16})-([0-9a-f]{1,16}) : (.*)$", re.MULTILINE)
-_RAM = re.compile(r"System RAM(?: \((.*)\))?")
+_RAM = "System RAM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,12 @@ class Entry:
     @property
     def is_ram(self) -> bool:
         """True for memory that the kernel uses, from boot or added."""
-        return _RAM.fullmatch(self.name) is not None
+        return self.name == _RAM or (self.name.startswith(f"{_RAM} (") and self.name.endswith(")"))
 
     @property
     def driver(self) -> str | None:
         """Who added that memory (``kmem``, ``virtio_mem``); None for memory from boot and for what is none."""
-        match = _RAM.fullmatch(self.name)
-        return (match[1] or None) if match else None
+        return self.name[len(_RAM) + 2 : -1] or None if self.is_ram else None
 
 
 def _parse(text: str) -> tuple[Entry, ...]:

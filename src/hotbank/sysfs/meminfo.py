@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from hotbank.sysfs.form import Form
+from hotbank.sysfs.form import Form, digits
 
-_LINE = re.compile(r"^([\w()]+): +(\d{1,19})(?: kB)?$", re.MULTILINE)
 _COUNTS = "HugePages_"
 
 
 def _parse(text: str) -> Mapping[str, int]:
-    return {name: int(value) for name, value in _LINE.findall(text)}
+    rows = (line.partition(":") for line in text.splitlines())
+    return {name: number for name, _, rest in rows if (number := digits(rest.removesuffix(" kB").strip())) is not None}
 
 
 def _show(lines: Mapping[str, int]) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import re
+from hotbank.sysfs.form import digits
 
 MEMORY = "sys/devices/system/memory"
 NODES = "sys/devices/system/node"
@@ -19,8 +19,6 @@ IOMEM, MEMINFO, VMSTAT, ZONEINFO = "proc/iomem", "proc/meminfo", "proc/vmstat", 
 PRESSURE = "proc/pressure/memory"
 CMDLINE = "proc/cmdline"
 ARCH, BOOT_ID = "proc/sys/kernel/arch", "proc/sys/kernel/random/boot_id"
-
-_BLOCK, _NODE = re.compile(r"memory([0-9]{1,18})"), re.compile(r"node([0-9]{1,9})")
 
 
 def block(number: int, file: str = "") -> str:
@@ -40,11 +38,9 @@ def bank(name: str, file: str = "") -> str:
 
 def block_number(name: str) -> int | None:
     """17 of ``memory17``; None for any other name."""
-    match = _BLOCK.fullmatch(name)
-    return int(match[1]) if match else None
+    return digits(name[6:]) if name.startswith("memory") else None
 
 
 def node_number(name: str) -> int | None:
     """1 of ``node1``; None for any other name."""
-    match = _NODE.fullmatch(name)
-    return int(match[1]) if match else None
+    return digits(name[4:]) if name.startswith("node") else None

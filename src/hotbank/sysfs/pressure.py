@@ -11,11 +11,11 @@ import re
 from hotbank.machine import Pressure
 from hotbank.sysfs.form import Form, wrong
 
-_LINE = re.compile(r"^(some|full) avg10=(\d{1,3}\.\d\d) .*total=(\d{1,19})$", re.MULTILINE)
+_LINE = r"^(some|full) avg10=(\d{1,3}\.\d\d) .*total=(\d{1,19})$"  # compiled by who reads one
 
 
 def _parse(text: str) -> Pressure:
-    rows = {kind: (float(share), int(total)) for kind, share, total in _LINE.findall(text)}
+    rows = {kind: (float(share), int(total)) for kind, share, total in re.findall(_LINE, text, re.MULTILINE)}
     if rows.keys() != {"some", "full"}:
         raise wrong("pressure", text, "must have a line some and a line full")
     (some, some_total), (full, full_total) = rows["some"], rows["full"]

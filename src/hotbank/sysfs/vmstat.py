@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from hotbank.machine import Migrated, Reading
-from hotbank.sysfs.form import Form
+from hotbank.sysfs.form import Form, digits
 
 _REFAULTS = ("workingset_refault_anon", "workingset_refault_file")
-_LINE = re.compile(r"^(\w+) (\d{1,19})$", re.MULTILINE)
 
 
 def _parse(text: str) -> Mapping[str, int]:
-    return {name: int(value) for name, value in _LINE.findall(text)}
+    rows = (line.partition(" ") for line in text.splitlines())
+    return {name: number for name, _, value in rows if (number := digits(value)) is not None}
 
 
 def _show(counters: Mapping[str, int]) -> str:
