@@ -32,7 +32,6 @@ PORTS = {
     "boards_qemu/arm32.py",
     "boards_qemu/arm64.py",
     "boards_qemu/parts/kernel_build.py",
-    "boards_qemu/parts/bank_module.py",
 }
 SCRIPTED = {"testing.py"}  # a scripted machine has to be of some architecture and some route
 ROOMS: dict[str, set[str]] = {
