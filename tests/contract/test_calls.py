@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import inspect
 import re
+import socket
 import threading
 import time
 from pathlib import Path
@@ -20,14 +21,14 @@ from hotbank.machine import Machine
 from hotbank.memory import Power
 from hotbank.model import Model, WallClock
 from hotbank.operate import Journal, Limits, Outcome
-from hotbank.remote import Remote
+from hotbank.remote import Remote, SocketStream
 from hotbank.serve.client import RemoteOwner, remove
 from hotbank.serve.local import attached
 from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import OWNER, OwnerCalls
 from hotbank.serve.worker import RemoteJob, RemoteJournal
 from hotbank.testing import Faulty, raising
-from hotbank.wire import encode
+from hotbank.wire import MAX_ANSWER, Lines, encode
 from patience import HANG, ended
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -160,6 +161,21 @@ def test_power_stays_on_under_memory_also_for_who_asks_at_the_wire() -> None:
             assert caught.value.errno == errno.EBUSY
         assert client.power("ddr-high") is Power.ON
     assert not machine.check_contents()
+
+
+def test_what_a_reader_may_not_do_costs_no_thread() -> None:
+    ours, theirs = socket.socketpair()
+    owner = threading.Thread(target=Owner(model()).attend, args=(SocketStream(theirs),), kwargs={"may_change": False})
+    owner.start()
+    with ours:
+        lines, before = Lines(SocketStream(ours), MAX_ANSWER), threading.active_count()
+        assert lines.receive(10) is not None
+        for n in range(1, 101):
+            lines.send({"id": n, "call": "machine.offline", "args": {"block": 1, "deadline": 1.0, "spare": 0}})
+        answers = [lines.receive(10) for _ in range(100)]
+        assert threading.active_count() == before
+    owner.join(10)
+    assert {a["error"]["type"] for a in answers if a is not None} == {"MachineError"}
 
 
 # The page.

@@ -9,7 +9,7 @@
 | module | what it is |
 |---|---|
 | `owner`, `line`, `job` | the process that owns a machine; a client's line; one order and its worker |
-| `worker`, `order` | the child that carries an order out; what an order is |
+| `worker` | the child that carries an order out |
 | `client` | what a client orders |
 | `protocol` | what an owner answers beyond its machine |
 | `news` | what happens on a machine, for any number of readers |
