@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,15 @@ def test_a_machine_mounted_read_only_is_changed_by_nobody(model: Model) -> None:
         with pytest.raises(KernelError, match="EACCES"):
             store(model, path, "offline", read_only=True)
     assert model.snapshot() == before
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/x", "a/b"])
+def test_a_bank_whose_name_is_no_file_name_has_no_files(
+    model: Model, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = model.snapshot()
+    banks = tuple(replace(bank, name=name) if bank.name == "high" else bank for bank in now.banks)
+    monkeypatch.setattr(model, "snapshot", lambda: replace(now, banks=banks))
+    tree = MachineFiles(model, None).tree()
+    assert tree.find("sys/devices/system/memory/memory20/state") is not None
+    assert tree.find("sys/class/hotbank") is None

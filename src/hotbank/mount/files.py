@@ -119,7 +119,7 @@ class MachineFiles:
     def _banks(self, snapshot: Snapshot) -> Entries:
         span = banks.RANGE if kernels.arch(snapshot.arch).lowmem is None else banks.RANGE_32
         for bank in snapshot.banks:
-            if route(bank.route).bank_files:
+            if route(bank.route).bank_files and _is_file_name(bank.name):
                 yield names.bank(bank.name, "range"), _file(span, bank.range)
                 yield from self._bank(bank)
 
@@ -131,6 +131,11 @@ class MachineFiles:
         switch = None if stores is None else lambda word: stores.supply(name, word)
         yield names.bank(name, "state"), _file(banks.STATE, present, order)
         yield names.bank(name, "supply"), _file(banks.SUPPLY, supply, switch)
+
+
+def _is_file_name(name: str) -> bool:
+    """An owner elsewhere may call its banks what it likes."""
+    return "/" not in name and name not in ("", ".", "..")
 
 
 def _file(form: Form[T], value: T, store: Callable[[str], None] | None = None) -> File:
