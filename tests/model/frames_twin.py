@@ -7,7 +7,7 @@ free lists must then look like, follows from the set alone: buddies are always m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hotbank.model.frames import Frames, FreeBlock, MigrateType
 
@@ -19,7 +19,7 @@ class Twin:
         self.frames = frames
         self.free: set[int] = set()
 
-    def took(self, zone: int, order: int, firsts: list[int]) -> None:
+    def took(self, zone: int, order: int, firsts: Sequence[int]) -> None:
         """An allocation answered with these blocks."""
         for first in firsts:
             block = set(range(first, first + (1 << order)))
@@ -29,7 +29,7 @@ class Twin:
             assert self.frames.migratetype(first) != MigrateType.ISOLATE, "from isolated memory"
             self.free -= block
 
-    def gave(self, order: int, firsts: list[int]) -> None:
+    def gave(self, order: int, firsts: Sequence[int]) -> None:
         """These blocks were freed."""
         for first in firsts:
             self.free |= set(range(first, first + (1 << order)))

@@ -20,7 +20,7 @@ from hotbank.memory import CODE, Kind
 from hotbank.model.backend import new_frames, resources
 from hotbank.model.compiled import CompiledFrames, buddy
 from hotbank.model.compiled.__main__ import compile_all
-from hotbank.model.frames import DARK, FREE, NO_FRAME, OFFLINE, Frames, MigrateType, Shape
+from hotbank.model.frames import DARK, FREE, NO_FRAME, OFFLINE, Frame, Frames, MigrateType, Shape
 from hotbank.model.reference import ReferenceFrames
 
 SHAPES = (Shape(256, 5, 4), Shape(256, 5, 5), Shape(512, 6, 3))
@@ -298,7 +298,7 @@ class FreesBackwards(CompiledFrames):
 class ForgetsFloor(CompiledFrames):
     """Hands out the reserve."""
 
-    def alloc(self, zone: int, order: int, migratetype: int, count: int, kind: Kind, floor: int = 0) -> list[int]:
+    def alloc(self, zone: int, order: int, migratetype: int, count: int, kind: Kind, floor: int = 0) -> list[Frame]:
         return super().alloc(zone, order, migratetype, count, kind)
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from math import isqrt
 from typing import Protocol
 
-from hotbank.memory import Kind, Zone
-from hotbank.model.frames import Frames, MigrateType
+from hotbank.memory import Kind, Pfn, Zone
+from hotbank.model.frames import Frame, Frames, MigrateType
 from hotbank.room import KERNEL_ZONES
 
 _RANK = {zone: rank for rank, zone in enumerate(Zone)}
@@ -65,7 +65,7 @@ class ZoneState:
     managed: int = 0
     early: int = 0
     cma: int = 0
-    present: list[tuple[int, int]] = field(default_factory=list)
+    present: list[tuple[Pfn, Pfn]] = field(default_factory=list)
     min: int = 0
     low: int = 0
     high: int = 0
@@ -90,21 +90,21 @@ class ZoneState:
         """True if the kernel itself can use the zone."""
         return self.name in KERNEL_ZONES
 
-    def intersects(self, start: int, end: int) -> bool:
+    def intersects(self, start: Pfn, end: Pfn) -> bool:
         """``zone_intersects``: does the span touch the pfns?"""
         return bool(self.spanned) and self.start_pfn < end and start < self.end_pfn
 
-    def grow(self, start: int, end: int) -> None:
+    def grow(self, start: Pfn, end: Pfn) -> None:
         """``move_pfn_range_to_zone``, ``resize_zone_range``."""
         first, last = (min(self.start_pfn, start), max(self.end_pfn, end)) if self.spanned else (start, end)
         self.start_pfn, self.spanned = first, last - first
         self.grow_present(start, end)
 
-    def grow_present(self, start: int, end: int) -> None:
+    def grow_present(self, start: Pfn, end: Pfn) -> None:
         """Memory appears inside the span."""
         self.present = _joined([*self.present, (start, end)])
 
-    def shrink(self, start: int, end: int) -> None:
+    def shrink(self, start: Pfn, end: Pfn) -> None:
         """``remove_pfn_range_from_zone``, ``shrink_zone_span``: the span moves only at an edge that was left."""
         self.present = [piece for part in self.present for piece in _without(part, start, end)]
         if not self.present:
@@ -138,13 +138,13 @@ class Pcp:
 
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
-        self._lists: dict[tuple[int, int], list[int]] = {}
+        self._lists: dict[tuple[int, int], list[Frame]] = {}
         self.length = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._lists.values()))
 
-    def take(self, zone: int, migratetype: int, count: int, kind: Kind, floor: int) -> list[int]:
+    def take(self, zone: int, migratetype: int, count: int, kind: Kind, floor: int) -> list[Frame]:
         """Up to ``count`` pages for a request that leaves the zone's free pages above ``floor``."""
         held = self._lists.get((zone, migratetype), [])
         if not held and self._frames.free_pages(zone) > floor + self.length:
@@ -159,7 +159,7 @@ class Pcp:
             self._frames.set_kind(frame, frame + 1, kind)
         return got[::-1]
 
-    def put(self, frames: Sequence[int]) -> list[int]:
+    def put(self, frames: Sequence[Frame]) -> list[Frame]:
         """Take freed pages in; returns those that go on to the buddy lists."""
         beyond = []
         for frame in frames:
@@ -181,7 +181,7 @@ class Pcp:
             self._frames.free(held)
         self._lists.clear()
 
-    def within(self, start: int, end: int) -> set[int]:
+    def within(self, start: int, end: int) -> set[Frame]:
         """Those of the frames that are in lists."""
         return {frame for held in self._lists.values() for frame in held if start <= frame < end}
 
@@ -189,7 +189,7 @@ class Pcp:
 class OutOfMemoryError(Exception):
     """A request could not be met; ``got`` holds the frames that were there, allocated."""
 
-    def __init__(self, got: list[int], wanted: int) -> None:
+    def __init__(self, got: list[Frame], wanted: int) -> None:
         super().__init__(f"{len(got)} of {wanted} pages")
         self.got = got
 
@@ -261,7 +261,7 @@ class PageAllocator:
             self._zonelists[key] = by_distance
         return self._zonelists[key]
 
-    def alloc(self, gfp: Gfp, kind: Kind, count: int, order: int = 0) -> list[int]:
+    def alloc(self, gfp: Gfp, kind: Kind, count: int, order: int = 0) -> list[Frame]:
         """First frames of ``count`` blocks of ``order``. Raises OutOfMemoryError."""
         got = self._above(gfp, kind, count, order, _low)
         if len(got) < count:
@@ -270,11 +270,11 @@ class PageAllocator:
             raise OutOfMemoryError(got, count)
         return got
 
-    def free(self, frames: Sequence[int]) -> None:
+    def free(self, frames: Sequence[Frame]) -> None:
         """Give single pages back: to the per-CPU lists where they are on, else to the buddy lists."""
         self.frames.free(self.pcp.put(frames) if self.pcp.length else frames)
 
-    def _slowpath(self, gfp: Gfp, kind: Kind, count: int, order: int) -> list[int]:
+    def _slowpath(self, gfp: Gfp, kind: Kind, count: int, order: int) -> list[Frame]:
         """``__alloc_pages_slowpath``: down to min, wake kswapd, reclaim directly, at last kill."""
         self.pcp.drain()
         got = self._above(gfp, kind, count, order, _min)
@@ -286,9 +286,11 @@ class PageAllocator:
         self._kswapd(gfp)
         return got
 
-    def _above(self, gfp: Gfp, kind: Kind, count: int, order: int, watermark: Callable[[ZoneState], int]) -> list[int]:
+    def _above(
+        self, gfp: Gfp, kind: Kind, count: int, order: int, watermark: Callable[[ZoneState], int]
+    ) -> list[Frame]:
         """``get_page_from_freelist``: down to the watermark, zone by zone."""
-        got: list[int] = []
+        got: list[Frame] = []
         for zone in self.zonelist(gfp):
             if len(got) < count:
                 floor = watermark(zone)
@@ -351,8 +353,8 @@ def _min(zone: ZoneState) -> int:
     return zone.min
 
 
-def _joined(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    joined: list[tuple[int, int]] = []
+def _joined(parts: Iterable[tuple[Pfn, Pfn]]) -> list[tuple[Pfn, Pfn]]:
+    joined: list[tuple[Pfn, Pfn]] = []
     for start, end in sorted(parts):
         if joined and start <= joined[-1][1]:
             joined[-1] = joined[-1][0], max(end, joined[-1][1])
@@ -361,6 +363,6 @@ def _joined(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _without(part: tuple[int, int], start: int, end: int) -> list[tuple[int, int]]:
+def _without(part: tuple[Pfn, Pfn], start: Pfn, end: Pfn) -> list[tuple[Pfn, Pfn]]:
     pieces = (part[0], min(part[1], start)), (max(part[0], end), part[1])
     return [(low, high) for low, high in pieces if low < high]

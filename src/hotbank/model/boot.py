@@ -20,7 +20,7 @@ from hotbank.errors import Code, Refusal
 from hotbank.firmware.cmdline import memparse
 from hotbank.kernels import Footprint
 from hotbank.machine import OnlinePolicy
-from hotbank.memory import CODE, MIB, BlockState, Kind, MemoryMap, MemoryRegion, Online, Range, Zone, merge
+from hotbank.memory import CODE, MIB, BlockState, Kind, MemoryMap, MemoryRegion, Online, Pfn, Range, Zone, merge
 from hotbank.model.alloc import GFP_KERNEL, GFP_RECLAIMABLE, PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.frames import OFFLINE, Frames, MigrateType
 from hotbank.model.geometry import Geometry
@@ -162,7 +162,7 @@ def _attach(boot: BootMemory, allocator: PageAllocator, span: zones.ZoneSpan) ->
                 frames.attach(state.number, first, last)
                 frames.set_kind(first, last, Kind.HOLE)
             frames.set_kind(start, end, Kind.RESERVED)
-        state.grow_present(part.start // page, part.end // page)
+        state.grow_present(Pfn(part.start // page), Pfn(part.end // page))
     return state
 
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import NewType, cast
 
 from hotbank.memory import Kind
-from hotbank.model.frames import DARK, Frames
+from hotbank.model.frames import DARK, Frame, Frames
 
 Handle = NewType("Handle", int)  # of a page, wherever it lies; a frame is where
+_NOWHERE = Frame(-1)
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +34,7 @@ class PageContents:
 
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
-        self._frame: list[int] = [-1]
+        self._frame: list[Frame] = [_NOWHERE]
         self._token: list[int] = [0]
         self._holder: list[Holder | None] = [None]
         self._spare: list[Handle] = []
@@ -48,7 +49,7 @@ class PageContents:
     def __len__(self) -> int:
         return len(self._frame) - 1 - len(self._spare)
 
-    def create(self, frames: Sequence[int], holder: Holder) -> list[Handle]:
+    def create(self, frames: Sequence[Frame], holder: Holder) -> list[Handle]:
         """Put new content into allocated frames; one handle each."""
         handles = self._handles(len(frames))
         places, values, holders, tokens = self._frame, self._token, self._holder, self._tokens(len(frames))
@@ -60,7 +61,7 @@ class PageContents:
         self._lose(frames)
         return handles
 
-    def end(self, handles: Sequence[Handle]) -> list[int]:
+    def end(self, handles: Sequence[Handle]) -> list[Frame]:
         """Forget pages. Returns their frames, which the caller frees. A pinned page can't end."""
         places, holders = self._frame, self._holder
         frames = [places[handle] for handle in handles]
@@ -69,7 +70,7 @@ class PageContents:
         self._frames.disown(frames)
         for handle in handles:
             assert places[handle] >= 0, "page ended twice"
-            places[handle] = -1
+            places[handle] = _NOWHERE
             holders[handle] = None
         if self.writeback:
             self.writeback.difference_update(handles)
@@ -85,7 +86,7 @@ class PageContents:
         self._frames.own(frames, handles, tokens)
         self._lose(frames)
 
-    def move(self, handles: Sequence[Handle], targets: Sequence[int]) -> list[int]:
+    def move(self, handles: Sequence[Handle], targets: Sequence[Frame]) -> list[Frame]:
         """Carry pages to allocated frames. Returns the frames they left, which the caller frees."""
         sources = [self._frame[handle] for handle in handles]
         self._frames.move(sources, targets)
@@ -96,11 +97,11 @@ class PageContents:
         self._lose(targets)
         return sources
 
-    def frame(self, handle: Handle) -> int:
+    def frame(self, handle: Handle) -> Frame:
         """Where the page lies."""
         return self._frame[handle]
 
-    def frames(self, handles: Iterable[Handle]) -> list[int]:
+    def frames(self, handles: Iterable[Handle]) -> list[Frame]:
         """Where many pages lie."""
         frame = self._frame
         return [frame[handle] for handle in handles]
@@ -170,7 +171,7 @@ class PageContents:
             zones[self._frames.zone(pageblock << shift)] += pages
         return zones
 
-    def pinned_for_long(self, start: int, end: int) -> list[int]:
+    def pinned_for_long(self, start: int, end: int) -> list[Frame]:
         """Those of the frames whose page is pinned for long, ascending."""
         return sorted(frame for frame in self.frames(self.long_pins) if start <= frame < end)
 
@@ -201,7 +202,7 @@ class PageContents:
         reused.reverse()
         del self._spare[keep:]
         fresh = range(len(self._frame), len(self._frame) + count - len(reused))
-        self._frame += [-1] * len(fresh)
+        self._frame += [_NOWHERE] * len(fresh)
         self._token += [0] * len(fresh)
         self._holder += [None] * len(fresh)
         return [*reused, *cast("Iterable[Handle]", fresh)]

@@ -20,9 +20,11 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol, TypeAlias
+from typing import NewType, Protocol, TypeAlias
 
 from hotbank.memory import CODE, IMMOVABLE_KINDS, KINDS, Kind, codes
+
+Frame = NewType("Frame", int)
 
 
 class MigrateType(IntEnum):
@@ -122,7 +124,7 @@ class Frames(Protocol):
         """Say what allocated or reserved frames hold; never FREE."""
         ...
 
-    def alloc(self, zone: int, order: int, migratetype: int, count: int, kind: Kind, floor: int = 0) -> list[int]:
+    def alloc(self, zone: int, order: int, migratetype: int, count: int, kind: Kind, floor: int = 0) -> list[Frame]:
         """First frames of up to ``count`` blocks of ``order``.
 
         Stops early when the zone has no such block, or when its free pages would fall below ``floor``. MOVABLE
@@ -175,7 +177,7 @@ class Frames(Protocol):
         """Kind code → number of frames; codes that do not occur are left out."""
         ...
 
-    def find(self, start: int, end: int, codes: bytes, limit: int | None = None) -> list[int]:
+    def find(self, start: int, end: int, codes: bytes, limit: int | None = None) -> list[Frame]:
         """Frames whose kind code is one of ``codes``, ascending, the first ``limit`` of them."""
         ...
 
@@ -232,7 +234,7 @@ class Frames(Protocol):
         ...
 
 
-def cma_pageblocks(frames: Frames, start: int, end: int) -> list[int]:
+def cma_pageblocks(frames: Frames, start: int, end: int) -> list[Frame]:
     """First frames of the pageblocks that are lent to CMA; ``start`` is one."""
     size = frames.shape.pageblock
-    return [frame for frame in range(start, end, size) if frames.migratetype(frame) == MigrateType.CMA]
+    return [Frame(at) for at in range(start, end, size) if frames.migratetype(at) == MigrateType.CMA]

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from hotbank import kernels
-from hotbank.memory import Range
-from hotbank.model.frames import Shape
+from hotbank.memory import BlockNumber, Pfn, Range
+from hotbank.model.frames import Frame, Shape
 
 
 class Geometry:
@@ -29,21 +29,21 @@ class Geometry:
             len(numbers) * self.pages_per_block, its.max_order(page_size), its.pageblock_order(page_size)
         )
 
-    def frames(self, block: int) -> tuple[int, int]:
+    def frames(self, block: int) -> tuple[Frame, Frame]:
         """The block's frames, half-open. Raises KeyError when the machine has no such block."""
         start = self._slot[block] * self.pages_per_block
-        return start, start + self.pages_per_block
+        return Frame(start), Frame(start + self.pages_per_block)
 
-    def block(self, frame: int) -> int:
+    def block(self, frame: Frame) -> BlockNumber:
         """The number of the block that the frame is in."""
-        return self.numbers[frame // self.pages_per_block]
+        return BlockNumber(self.numbers[frame // self.pages_per_block])
 
-    def pfn(self, frame: int) -> int:
+    def pfn(self, frame: Frame) -> Pfn:
         """The kernel's number of a frame."""
         slot, offset = divmod(frame, self.pages_per_block)
-        return self.numbers[slot] * self.pages_per_block + offset
+        return Pfn(self.numbers[slot] * self.pages_per_block + offset)
 
-    def runs(self, memory: Range) -> Iterator[tuple[int, int]]:
+    def runs(self, memory: Range) -> Iterator[tuple[Frame, Frame]]:
         """The frames of an address range, half-open, a pair for every stretch of adjacent blocks.
 
         Pages that are only partly inside are left out, and so is what lies in no known block.
@@ -57,4 +57,4 @@ class Geometry:
             start = slot * self.pages_per_block + max(0, first - number * self.pages_per_block)
             end = end_slot * self.pages_per_block + min(self.pages_per_block, last - end_number * self.pages_per_block)
             if start < end:
-                yield start, end
+                yield Frame(start), Frame(end)

@@ -16,11 +16,11 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 
 from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError, Refusal
-from hotbank.memory import CODE, KINDS, BlockState, Kind, Online, codes
+from hotbank.memory import CODE, KINDS, BlockState, Kind, Online, Pfn, codes
 from hotbank.model.alloc import GFP_MEMMAP, PageAllocator
 from hotbank.model.clock import Costs, ModelClock
 from hotbank.model.contents import Handle, PageContents
-from hotbank.model.frames import FREE, MOVABLE_CODES, UNMOVABLE_CODES, cma_pageblocks
+from hotbank.model.frames import FREE, MOVABLE_CODES, UNMOVABLE_CODES, Frame, cma_pageblocks
 from hotbank.model.geometry import Geometry
 from hotbank.model.migrate import MAX_BATCHED_MIGRATION, Migration, target_class
 from hotbank.model.tasks import Tasks
@@ -150,8 +150,8 @@ class MemoryHotplug:
             raise KernelError(errno.EINVAL, what, detail=f"it is {block.state}")
         if block.zone is None or block.holes:
             raise KernelError(errno.EINVAL, what, detail="it has holes" if block.holes else "it spans zones")
-        start, end = self._geometry.frames(number)
-        start += block.own_memmap
+        first, end = self._geometry.frames(number)
+        start = first + block.own_memmap
         self._allocator.pcp.drain()  # zone_pcp_disable; pages of isolated pageblocks never enter the lists
         self._isolate(block, start, end, what)
         try:
@@ -173,7 +173,7 @@ class MemoryHotplug:
             kind = KINDS[self._frames.kind(bad)]
             raise KernelError(errno.EBUSY, what, detail=f"unmovable page: pfn {self._geometry.pfn(bad):#x}, {kind}")
 
-    def _first_unmovable(self, block: MemoryBlock, start: int, end: int) -> int | None:
+    def _first_unmovable(self, block: MemoryBlock, start: int, end: int) -> Frame | None:
         """``has_unmovable_pages``: reserved ones anywhere, other kernel pages outside Movable, CMA pageblocks."""
         movable_only = block.zone is not None and block.zone.movable_only
         found = self._frames.find(start, end, _RESERVED if movable_only else UNMOVABLE_CODES, limit=1)
@@ -426,6 +426,6 @@ class MemoryHotplug:
             raise KernelError(errno.ENOENT, f"memory{number}")
         return self.blocks[number]
 
-    def _pfns(self, number: int) -> tuple[int, int]:
+    def _pfns(self, number: int) -> tuple[Pfn, Pfn]:
         pages = self._geometry.pages_per_block
-        return number * pages, (number + 1) * pages
+        return Pfn(number * pages), Pfn((number + 1) * pages)

@@ -10,14 +10,15 @@ free one.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from hotbank.errors import KernelError
 from hotbank.memory import Kind, Zone
 from hotbank.model.alloc import Gfp, OutOfMemoryError, PageAllocator
 from hotbank.model.contents import Handle, Holder, PageContents
-from hotbank.model.frames import MigrateType
+from hotbank.model.frames import Frame, MigrateType
 
 GFP_HUGE = Gfp(MigrateType.MOVABLE, Zone.MOVABLE, patient=False)  # htlb_alloc_mask
 
@@ -51,8 +52,7 @@ class HugePages:
                 first = self._allocator.alloc(GFP_HUGE, Kind.HUGETLB, 1, self._order)[0]
             except OutOfMemoryError:
                 break
-            frames = range(first, first + self.size)
-            self.pages.append(HugePage(self._contents.create(frames, self._holder)))
+            self.pages.append(HugePage(self._contents.create(self._from(first), self._holder)))
         idle = [page for page in self.pages if not page.used]
         for page in idle[: max(0, len(self.pages) - pages)]:
             self._dissolve(page)
@@ -86,8 +86,11 @@ class HugePages:
             first = self._allocator.alloc(gfp, Kind.HUGETLB, 1, self._order)[0]
         except OutOfMemoryError:
             return False
-        self._allocator.free(self._contents.move(page.handles, range(first, first + self.size)))
+        self._allocator.free(self._contents.move(page.handles, self._from(first)))
         return True
+
+    def _from(self, first: Frame) -> Sequence[Frame]:
+        return cast("Sequence[Frame]", range(first, first + self.size))
 
     def _dissolve(self, page: HugePage) -> None:
         self.pages.remove(page)

@@ -11,6 +11,7 @@ import re
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from hotbank.memory import CODE, Kind
 from hotbank.model.frames import (
@@ -21,6 +22,7 @@ from hotbank.model.frames import (
     OFFLINE,
     POISON,
     Buffer,
+    Frame,
     FreeBlock,
     MigrateType,
     Shape,
@@ -161,7 +163,7 @@ class ReferenceFrames:
 
     # Allocating
 
-    def alloc(self, zone: int, order: int, migratetype: int, count: int, kind: Kind, floor: int = 0) -> list[int]:
+    def alloc(self, zone: int, order: int, migratetype: int, count: int, kind: Kind, floor: int = 0) -> list[Frame]:
         usable = self._free[zone] - (0 if migratetype == _MOVABLE else self._free_cma[zone])
         count = min(count, (usable - floor) >> order)
         got: list[int] = []
@@ -171,7 +173,7 @@ class ReferenceFrames:
                 break
             got += taken
             self.set_kind(taken[0], taken[-1] + (1 << order), kind)
-        return got
+        return cast("list[Frame]", got)
 
     def _take(self, zone: int, order: int, migratetype: int, count: int) -> range:
         """``__rmqueue``: up to ``count`` adjacent blocks, or none."""
@@ -337,15 +339,15 @@ class ReferenceFrames:
         kinds = self._kind[start:end]
         return {code: kinds.count(code) for code in set(kinds)}
 
-    def find(self, start: int, end: int, codes: bytes, limit: int | None = None) -> list[int]:
+    def find(self, start: int, end: int, codes: bytes, limit: int | None = None) -> list[Frame]:
         self._check_range(start, end)
         pattern = re.compile(b"[" + re.escape(codes) + b"]+")
         found: list[int] = []
         for match in pattern.finditer(self._kind, start, end):
             found += range(match.start(), match.end())
             if limit is not None and len(found) >= limit:
-                return found[:limit]
-        return found
+                break
+        return cast("list[Frame]", found[:limit])
 
     def kind(self, frame: int) -> int:
         self._check_range(frame, frame + 1)

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
 from hotbank.machine import Block, OnlinePolicy, Snapshot
-from hotbank.memory import KERNEL_KINDS, BlockState, Kind, Zone
+from hotbank.memory import KERNEL_KINDS, BlockState, Kind, Pfn, Zone
 from hotbank.model.alloc import PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.capture import BlockCapture, Capture
 from hotbank.model.contents import Handle
-from hotbank.model.frames import Frames, MigrateType
+from hotbank.model.frames import Frame, Frames, MigrateType
 from hotbank.model.geometry import Geometry
 from hotbank.model.tasks import Tasks
 from hotbank.model.zoning import MemoryBlock, Rules, group_of
@@ -48,8 +49,8 @@ def captured_numbers(board: Board, snapshot: Snapshot) -> tuple[int, ...]:
 class _Found:
     """Frames by what they hold, and what is known beside their kind."""
 
-    frames: dict[Kind, list[int]] = field(default_factory=dict)
-    dirty: list[int] = field(default_factory=list)
+    frames: dict[Kind, list[Frame]] = field(default_factory=dict)
+    dirty: list[Frame] = field(default_factory=list)
 
 
 class Restored:
@@ -108,16 +109,16 @@ class Restored:
         start, _ = self.geometry.frames(block.number)
         pfn = self.geometry.pfn(start)
         self._attach(frames, block, seen, zones)
-        zone, at, files = _named(zones, block), start, list[int]()
+        zone, at, files = _named(zones, block), int(start), list[Frame]()
         for kind, pages in seen.pages.runs:
             held = Kind.ANON if zone is not None and zone.movable_only and _in_transit(kind) else kind
             for first, last in _attached(frames, at, at + pages):
                 _place(frames, held, first, last, found)
                 if held is Kind.FILE:
-                    files += range(first, last)
+                    files += _all(first, last)
                 if held is not Kind.HOLE:
                     owner = zones[frames.zone(first)]
-                    owner.grow_present(pfn + first - start, pfn + last - start)
+                    owner.grow_present(Pfn(pfn + first - start), Pfn(pfn + last - start))
             at += pages
         found.dirty += files[seen.clean if seen.clean is not None else self._clean_share(block, len(files)) :]
 
@@ -141,8 +142,8 @@ class Restored:
         lent = [range(first, first + pages) for first, pages in seen.pages.cma]
         named = _named(zones, block)
         for frame in range(start, end, size):
-            pfn = self.geometry.pfn(frame)
-            zone = named or next((z for z in zones if z.intersects(pfn, pfn + size)), None)
+            pfn = self.geometry.pfn(Frame(frame))
+            zone = named or next((z for z in zones if z.intersects(pfn, Pfn(pfn + size))), None)
             if zone is not None:
                 cma = any(part.start < pfn + size and pfn < part.stop for part in lent)
                 frames.attach(zone.number, frame, frame + size, MigrateType.CMA if cma else MigrateType.MOVABLE)
@@ -220,4 +221,8 @@ def _place(frames: Frames, kind: Kind, first: int, last: int, found: _Found) -> 
         return
     frames.set_kind(first, last, kind)
     if kind not in _OWNERLESS:
-        found.frames.setdefault(kind, []).extend(range(first, last))
+        found.frames.setdefault(kind, []).extend(_all(first, last))
+
+
+def _all(first: int, last: int) -> Sequence[Frame]:
+    return cast("Sequence[Frame]", range(first, last))

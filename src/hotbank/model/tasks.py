@@ -17,7 +17,7 @@ from hotbank.errors import KernelError
 from hotbank.memory import CODE, Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp, OutOfMemoryError, PageAllocator
 from hotbank.model.contents import Handle, Holder, PageContents
-from hotbank.model.frames import MigrateType
+from hotbank.model.frames import Frame, MigrateType
 from hotbank.model.hugepages import HugePages
 
 # Objects a page holds: an in-memory inode of 1 KiB (no shrinker frees it while the file exists), a dentry of 192 bytes.
@@ -339,7 +339,7 @@ class Tasks:
             self._doomed.discard(handle)
             self._release([handle])
 
-    def poison(self, pid: int, vpage: int) -> int:
+    def poison(self, pid: int, vpage: int) -> Frame:
         """``memory_failure`` on an anonymous page: every process that maps it dies, the frame is never used again.
 
         Returns the frame. Raises KernelError(EBUSY) for a pinned page, which this model does not poison.
@@ -364,7 +364,7 @@ class Tasks:
 
     # What was there already
 
-    def adopt(self, kind: Kind, frames: Sequence[int], *, dirty: Iterable[int] = ()) -> None:
+    def adopt(self, kind: Kind, frames: Sequence[Frame], *, dirty: Iterable[Frame] = ()) -> None:
         """Give allocated frames of one kind, found on a captured machine, to one user named after it.
 
         Anonymous and shared memory belongs to a process, page cache (``dirty``: frames of it) to a file, the rest to a

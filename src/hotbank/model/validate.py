@@ -105,9 +105,9 @@ def _check_zones(frames: Frames, allocator: PageAllocator, hotplug: MemoryHotplu
     for zone in allocator.zones:
         assert zone.present_pages <= zone.spanned, f"{zone.name} has more pages than it spans"
         assert zone.managed <= zone.present_pages, f"{zone.name} manages pages that are not there"
-        for start, end in zone.present:
-            inside = zone.start_pfn <= start and end <= zone.end_pfn
-            assert inside, f"{zone.name} does not span its pages [{start:#x}, {end:#x})"
+        for first, last in zone.present:
+            inside = zone.start_pfn <= first and last <= zone.end_pfn
+            assert inside, f"{zone.name} does not span its pages [{first:#x}, {last:#x})"
         assert 0 <= frames.free_pages(zone.number) <= zone.managed, f"{zone.name} counts wrong free pages"
     for block in hotplug.blocks.values():
         if block.zone is not None and block.zone.name is Zone.MOVABLE:

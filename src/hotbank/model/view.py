@@ -28,7 +28,7 @@ from hotbank.machine import (
     ZoneInfo,
 )
 from hotbank.memory import CODE, KINDS, Kind, Power, Range, codes
-from hotbank.model.frames import FREE, OFFLINE, UNMOVABLE_CODES, cma_pageblocks
+from hotbank.model.frames import FREE, OFFLINE, UNMOVABLE_CODES, Frame, cma_pageblocks
 from hotbank.model.parts import Parts
 from hotbank.model.zoning import MemoryBlock
 
@@ -169,13 +169,13 @@ class View:
             kinds[Kind.UNKNOWN] -= listed
         return dict(kinds)
 
-    def _listed(self, start: int, end: int) -> set[int]:
+    def _listed(self, start: int, end: int) -> set[Frame]:
         return self._parts.allocator.pcp.within(start, end) if self.kcore else set()
 
-    def _pinned(self, start: int, end: int) -> list[int]:
+    def _pinned(self, start: int, end: int) -> list[Frame]:
         return self._parts.contents.pinned_for_long(start, end) if self.kcore else []
 
-    def _against(self, start: int, end: int) -> dict[Code, list[int]]:
+    def _against(self, start: int, end: int) -> dict[Code, list[Frame]]:
         """Frames that speak against the block's leaving, by reason, in the order in which the kernel meets them."""
         listed = self._listed(start, end)
         found = {
@@ -186,7 +186,7 @@ class View:
         }
         return {why: frames for why, frames in found.items() if frames}
 
-    def _evidence(self, against: dict[Code, list[int]]) -> Iterator[Evidence]:
+    def _evidence(self, against: dict[Code, list[Frame]]) -> Iterator[Evidence]:
         """The first pages of each reason, so that no reason hides behind another."""
         for why, frames in against.items():
             for frame in frames[: EVIDENCE // len(against)]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from hotbank import kernels
 from hotbank.board import Bank
 from hotbank.machine import BankStatus, OnlinePolicy
-from hotbank.memory import BlockState, Online, Zone
+from hotbank.memory import BlockState, Online, Pfn, Zone
 from hotbank.model.alloc import PageAllocator, ZoneState
 from hotbank.routes import route
 
@@ -165,5 +165,5 @@ class Zoning:
         return next((z for z in (Zone.DMA, Zone.DMA32) if self._touches(block, z)), Zone.NORMAL)
 
     def _touches(self, block: MemoryBlock, name: Zone) -> bool:
-        start, end = block.number * self._pages, (block.number + 1) * self._pages
+        start, end = Pfn(block.number * self._pages), Pfn((block.number + 1) * self._pages)
         return any(z.intersects(start, end) for z in self._allocator.zones if (z.node, z.name) == (block.node, name))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from hotbank.memory import CODE, KINDS, Kind
 from hotbank.model.compiled import buddy
 from hotbank.model.compiled.buddy import GROUP_BITS, NONE, Arrays, U
-from hotbank.model.frames import FREE, OFFLINE, POISON, Buffer, FreeBlock, MigrateType, Shape
+from hotbank.model.frames import FREE, OFFLINE, POISON, Buffer, Frame, FreeBlock, MigrateType, Shape
 
 _TYPES = len(MigrateType)
 _POISONED, _RESERVED = CODE[Kind.POISONED], CODE[Kind.RESERVED]
@@ -118,13 +119,12 @@ class CompiledFrames:
         assert reserved == end - start, f"[{start:#x}, {end:#x}) is not reserved"
         buddy.release(self._a, U(start), U(end))
 
-    def alloc(self, zone: int, order: int, migratetype: int, count: int, kind: Kind, floor: int = 0) -> list[int]:
+    def alloc(self, zone: int, order: int, migratetype: int, count: int, kind: Kind, floor: int = 0) -> list[Frame]:
         usable = self.free_pages(zone) - (0 if migratetype == MigrateType.MOVABLE else self.free_cma(zone))
         frames = np.empty(max(0, min(count, (usable - floor) >> order)), np.uint32)
         code = np.uint8(CODE[kind])
         got = buddy.alloc(self._a, U(zone << GROUP_BITS), U(order), U(migratetype), code, frames)
-        taken: list[int] = frames[:got].tolist()
-        return taken
+        return cast("list[Frame]", frames[:got].tolist())
 
     def free(self, frames: Sequence[int], order: int = 0) -> None:
         blocks = _words(frames)
@@ -182,7 +182,7 @@ class CompiledFrames:
         counts = self._count(start, end)
         return {int(code): int(counts[code]) for code in counts.nonzero()[0]}
 
-    def find(self, start: int, end: int, codes: bytes, limit: int | None = None) -> list[int]:
+    def find(self, start: int, end: int, codes: bytes, limit: int | None = None) -> list[Frame]:
         counts = self._count(start, end)
         wanted = np.zeros(256, np.uint8)
         wanted[list(codes)] = 1
@@ -190,8 +190,7 @@ class CompiledFrames:
         there = int(counts[wanted[: len(counts)].nonzero()[0]].sum())
         found = np.empty(there if limit is None else min(there, limit), np.uint32)
         buddy.find(self._a, U(start), U(end), wanted, found)
-        frames: list[int] = found.tolist()
-        return frames
+        return cast("list[Frame]", found.tolist())
 
     def kind(self, frame: int) -> int:
         self._check_range(frame, frame + 1)
