@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import shutil
@@ -259,6 +260,19 @@ def test_an_open_transaction_of_schema_1_is_settled(tmp_path: Path) -> None:
     journal.close_file()
 
 
+def test_a_journal_of_schema_1_is_not_taken_from_under_its_writer(tmp_path: Path) -> None:
+    path = copied("open.journal", tmp_path)
+    before = path.read_bytes()
+    with open(f"{path}.lock", "w", encoding="utf-8") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(MachineError, match="earlier version"):
+            SqliteJournal(path)
+    assert path.read_bytes() == before
+    journal = SqliteJournal(path)
+    assert journal.unfinished() is not None
+    journal.close_file()
+
+
 @pytest.mark.parametrize("text", ["{", '{"verb": "remove"}', "[" * 30_000])
 def test_a_damaged_journal_of_schema_1_is_left_as_it_is(tmp_path: Path, text: str) -> None:
     path = copied("closed.journal", tmp_path)
@@ -282,7 +296,7 @@ def test_a_journal_of_a_later_release_is_left_as_it_is(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@given(st.from_type(Before))
+@given(st.builds(Before, planned=st.integers(0, 1 << 50)))
 def test_what_was_found_is_read_as_it_was_written(before: Before) -> None:
     with tempfile.TemporaryDirectory() as folder:
         journal = SqliteJournal(Path(folder) / "journal")

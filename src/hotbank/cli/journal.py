@@ -49,7 +49,8 @@ def history(context: Context, as_json: bool) -> None:
 def recover(context: Context, deadline: float, as_json: bool) -> int:
     """Settle a transaction that a crash or a stubborn kernel left open.
 
-    The machine is believed, not the journal: a bank that is out goes on to dark, everything else back to where it was.
+    The machine is believed, not the journal: a removal whose banks are all out goes on to dark, everything else back to
+    where it was.
     """
     machine = context.session(changing=True)
     if not as_json:

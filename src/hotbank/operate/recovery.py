@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settling a transaction that was left open: by a crash, or because the kernel had not let go of a block.
 
-The machine is trusted and not the journal. A bank that a removal got out of the kernel goes forward, into the
-dark; everything else goes back to where it was. Rows of an earlier boot say nothing about this one.
+The machine is trusted and not the journal. A removal that got all of its banks out of the kernel goes forward, into the
+dark; everything else goes back to where it was, halfway too. Rows of an earlier boot say nothing about this one.
 """
 
 from __future__ import annotations

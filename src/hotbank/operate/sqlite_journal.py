@@ -59,8 +59,8 @@ class SqliteJournal:
         with self._file():
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
             self._db = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-            self._make_ready()
             self._held = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._make_ready()
 
     def _make_ready(self) -> None:
         """Tables of this schema, made or taken over from an older one at one stroke."""
@@ -87,12 +87,24 @@ class SqliteJournal:
         if version == VERSION:  # another process was faster
             return
         if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'entry'").fetchone():
-            take_over_schema_1(self._db)
+            self._take_over()
         else:
             self._db.execute(_ACT)
             self._db.execute(_ENTRY.format(name="entry"))
         self._db.execute(_ONE_OPEN)
         self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _take_over(self) -> None:
+        """Not from under an earlier version of this program, in the middle of its transaction."""
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            what = f"journal {self._path}: an earlier version of hotbank has a transaction open"
+            raise MachineError(what, remedy="wait until it has ended") from e
+        try:
+            take_over_schema_1(self._db)
+        finally:
+            fcntl.flock(self._held, fcntl.LOCK_UN)
 
     @property
     def writers_keep(self) -> int:
