@@ -4,8 +4,8 @@
     files = MachineFiles(model, model)              what is in each file; writes change the machine
     fuse.mount(model, model, "/mnt")                the same through FUSE, until it is unmounted (hotbank.mount.fuse)
 
-Truth: drivers/base/memory.c (memory blocks), drivers/base/node.c (links), mm/vmstat.c (``zoneinfo_show_print``),
-fs/proc/meminfo.c, kernel/resource.c (``r_show``), and kernel/bank/hotbank_bank.c for banks of route ``driver``.
+How each file reads, and what a write to it does, is in hotbank.sysfs; which files there are is in files.py, and fuse.py
+shows them.
 What a Machine does not tell (orders of free pages, flags of single pages) is left out, and no file makes it up.
 """
 
