@@ -18,6 +18,8 @@ TABLES = (
     "hotbank.boards_qemu.parts",
     "hotbank.guest",
     "hotbank.host",
+    "hotbank.load",
+    "hotbank.model",
     "hotbank.sysfs",
 )  # packages whose docstring is a table of their files
 

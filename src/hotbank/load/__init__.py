@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keeps a model busy: ``mixed`` draws its acts by chance, ``script`` reads them from a file, ``trace`` plays what
-a real machine's memory held."""
+"""What keeps a model busy.
+
+mixed.py    acts drawn by chance
+script.py   acts from a TOML file
+trace.py    what a real machine's memory held, played again
+"""
 
 from __future__ import annotations
 
