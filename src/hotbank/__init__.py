@@ -12,8 +12,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from hotbank.faces import handing_on
 
 if TYPE_CHECKING:
     from hotbank.board import Board as Board
@@ -50,7 +51,6 @@ _HOMES = {
     "operate": ("Event", "Limits", "Outcome", "Plan", "Verdict"),
     "session": ("Session", "connect"),
 }
-_HOME = {name: f"hotbank.{module}" for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Board",
@@ -77,12 +77,8 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'hotbank' has no attribute {name!r}")
-    value: object = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    __getattr__ = handing_on(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

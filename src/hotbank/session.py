@@ -18,22 +18,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from hotbank import board as boards
 from hotbank import operate, serve
-from hotbank.errors import Code, Finding, MachineError, Refusal
+from hotbank.errors import Code, MachineError, Refusal
 from hotbank.machine import Machine, Reading, Snapshot, Survey, is_examinable
 from hotbank.memory import Power
-from hotbank.operate import Before, Choice, Entry, Event, Limits, Outcome, Plan, Verdict
-from hotbank.operate.outcome import no_events
-from hotbank.operate.power import ask, darken, switch_on
-from hotbank.remote import Remote, SocketStream
-from hotbank.serve import local
-from hotbank.serve.client import RemoteOwner
-from hotbank.serve.owner import Owner
-from hotbank.serve.protocol import News
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what only some verbs need is imported by them, so that a listing starts fast
+    from hotbank.errors import Finding
     from hotbank.model.capture import Capture
+    from hotbank.operate import Before, Choice, Entry, Event, Limits, Outcome, Plan, Verdict
+    from hotbank.remote import Remote
+    from hotbank.serve.client import RemoteOwner
+    from hotbank.serve.protocol import News
 
 _ASK_EVERY = 0.25  # seconds of wall time
 
@@ -55,6 +51,8 @@ def connect(where: str | Machine | None = None, *, change: bool = False) -> Sess
     if kind == "model" and rest:
         return _model(rest, change)
     if kind in ("unix", "ssh") and rest:
+        from hotbank.remote import Remote
+
         remote = Remote.unix(rest) if kind == "unix" else Remote.ssh(rest)
         return Session(remote, remote, change=change)
     remedy = "use host, model:BOARD, model:CAPTURE, ssh:HOST or unix:PATH"
@@ -78,33 +76,46 @@ def _host(change: bool) -> Session:
     from hotbank.host import Host
 
     if not change:
-        return Session(Host(), None, change=False, history=local.history_of_host)
+        return Session(Host(), None, change=False, history=_history_of_host)
+    from hotbank.remote import Remote, SocketStream
+    from hotbank.serve import local
+
     served = local.served_host()
     remote = Remote(SocketStream(served)) if served is not None else local.attached(local.owner_of(Host()))
     return Session(remote, remote, change=True)
 
 
+def _history_of_host() -> tuple[Entry, ...]:
+    from hotbank.serve.local import history_of_host
+
+    return history_of_host()
+
+
 def _model(name: str, change: bool) -> Session:
-    """A fresh model: of a board, or in the state of a machine that was captured. To change, this process owns it."""
-    path = boards.find(name)
+    """A fresh model: of a board, or in the state of a machine that was captured."""
+    from hotbank import board
     from hotbank.model import Model, capture
     from hotbank.model.backend import resources
 
-    given = resources(os.environ)
+    path, given = board.find(name), resources(os.environ)
     if capture.is_capture(path):
         return _own(Model.restore(capture.load(path), **given), change)
-    return _own(Model.boot(boards.load(path), **given), change)
+    return _own(Model.boot(board.load(path), **given), change)
 
 
 def _own(machine: Machine, change: bool) -> Session:
-    """A machine that this process has at hand, and owns as long as the session lasts."""
+    """A machine at hand; to change it, this process owns it as long as the session lasts."""
+    if not change:
+        return Session(machine, None, change=False)
     from hotbank.host import Host
+    from hotbank.serve import local
+    from hotbank.serve.owner import Owner
 
     owner = Owner(machine)
     if isinstance(machine, Host) and machine.tree.running:
         owner = local.owner_of(machine)  # whose journal is one, whoever asks
     remote = local.attached(owner)
-    return Session(remote if change else machine, remote, change=change)
+    return Session(remote, remote, change=True)
 
 
 class Session:
@@ -181,11 +192,14 @@ class Session:
         if not is_examinable(self.machine):
             what = f"{self.name} has no files to look at: doctor reads those of a running kernel"
             raise Refusal(Code.UNSUPPORTED, what, remedy="hotbank explain --all says what keeps its blocks")
+        from hotbank import board as boards
+
         return self.machine.doctor(None if board is None else boards.read(board))
 
     def history(self) -> tuple[Entry, ...]:
         """The journal of the machine's owner, oldest transaction first; none where nobody owns it."""
-        return self._history() if self._remote is None else RemoteOwner(self._remote).history()
+        owner = self._answering()
+        return self._history() if owner is None else owner.history()
 
     def events(self, since: int | None = None, wait: float = 0.0) -> News:
         """What happens on the machine, whoever ordered it, from number ``since`` on (None: from now on).
@@ -194,10 +208,11 @@ class Session:
 
         Raises Refusal(UNSUPPORTED) where nobody owns the machine.
         """
-        if self._remote is None:
+        owner = self._answering()
+        if owner is None:
             what = f"nobody owns {self.name}, so nobody tells what happens"
             raise Refusal(Code.UNSUPPORTED, what, remedy="serve it, or connect to change it")
-        return RemoteOwner(self._remote).events(since, wait)
+        return owner.events(since, wait)
 
     # Changing: by the machine's owner.
 
@@ -208,7 +223,7 @@ class Session:
         force: bool = False,
         keep_partial: bool = False,
         found: Before | None = None,
-        on_event: Callable[[Event], None] = no_events,
+        on_event: Callable[[Event], None] | None = None,
     ) -> Outcome:
         """Take banks out of the kernel and their domains as dark as the board allows, or put everything back.
 
@@ -226,7 +241,7 @@ class Session:
         limits: Limits | None = None,
         keep_partial: bool = False,
         found: Before | None = None,
-        on_event: Callable[[Event], None] = no_events,
+        on_event: Callable[[Event], None] | None = None,
     ) -> Outcome:
         """Bring banks back: power on, into the kernel, every block Movable; or put everything back. See ``remove``."""
         options = {"limits": limits, "keep_partial": keep_partial, "found": found}
@@ -237,13 +252,15 @@ class Session:
 
         Raises Refusal(DOMAIN_IN_USE) for less than ``on`` while anything of it is in the kernel, SwitchError.
         """
+        from hotbank.operate import power
+
         if want is None:
-            return ask(self.machine, domain)
+            return power.ask(self.machine, domain)
         owner = self._owner()
         if want is Power.ON:
-            switch_on(owner, domain)
+            power.switch_on(owner, domain)
             return want
-        return darken(owner, domain, want)
+        return power.darken(owner, domain, want)
 
     def recover(self, *, limits: Limits | None = None) -> Outcome | None:
         """Settle a transaction that a crash or a stubborn kernel left open; None when there is none."""
@@ -264,16 +281,21 @@ class Session:
         """True where this process is the machine's owner: what is open when it ends is left to the next one."""
         return self._remote is not None and self._remote.hello.pid == os.getpid()
 
+    def _answering(self) -> RemoteOwner | None:
+        from hotbank.serve.client import RemoteOwner
+
+        return None if self._remote is None else RemoteOwner(self._remote)
+
     def _transact(
         self,
         verb: Callable[..., Outcome],
         targets: tuple[str | int, ...],
-        on_event: Callable[[Event], None],
+        on_event: Callable[[Event], None] | None,
         options: dict[str, Any],
     ) -> Outcome:
-        owner = self._owner()
+        owner, told = self._owner(), {} if on_event is None else {"on_event": on_event}
         try:
-            return verb(owner, *targets, on_event=on_event, **options)
+            return verb(owner, *targets, **told, **options)
         except KeyboardInterrupt:
             with suppress(MachineError):
                 owner.cancel()

@@ -12,8 +12,9 @@ A target is a bank's name or a block (``memory4``).
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from hotbank.faces import handing_on
 
 if TYPE_CHECKING:
     from hotbank.operate.choice import Choice, GivenUp
@@ -86,10 +87,4 @@ _HOMES = {
 
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        """Each name from its file when it is first asked for: a listing needs no transaction."""
-        home = next((file for file, names in _HOMES.items() if name in names), None)
-        if home is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    __getattr__ = handing_on(__name__, _HOMES)  # a listing needs no transaction

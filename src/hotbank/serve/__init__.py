@@ -20,21 +20,26 @@
 
 from __future__ import annotations
 
-from hotbank.serve.background import (
-    ModelSpec,
-    Record,
-    check_free,
-    connect,
-    current,
-    down,
-    forget,
-    remember,
-    serve_in_background,
-    start_in_background,
-)
-from hotbank.serve.client import add, history, recover, remove
-from hotbank.serve.protocol import Order
-from hotbank.serve.state import runtime_folder
+from typing import TYPE_CHECKING
+
+from hotbank.faces import handing_on
+
+if TYPE_CHECKING:
+    from hotbank.serve.background import (
+        ModelSpec,
+        Record,
+        check_free,
+        connect,
+        current,
+        down,
+        forget,
+        remember,
+        serve_in_background,
+        start_in_background,
+    )
+    from hotbank.serve.client import add, history, recover, remove
+    from hotbank.serve.protocol import Order
+    from hotbank.serve.state import runtime_folder
 
 __all__ = [
     "ModelSpec",
@@ -54,3 +59,24 @@ __all__ = [
     "serve_in_background",
     "start_in_background",
 ]
+
+_HOMES = {
+    "background": {
+        "ModelSpec",
+        "Record",
+        "check_free",
+        "connect",
+        "current",
+        "down",
+        "forget",
+        "remember",
+        "serve_in_background",
+        "start_in_background",
+    },
+    "client": {"add", "history", "recover", "remove"},
+    "protocol": {"Order"},
+    "state": {"runtime_folder"},
+}
+
+if not TYPE_CHECKING:
+    __getattr__ = handing_on(__name__, _HOMES)
