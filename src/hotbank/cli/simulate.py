@@ -73,5 +73,5 @@ def _bank_line(bank: BankHistory, end: float) -> str:
     refused = ", ".join(f"{code} {times}" for code, times in sorted(bank.refused.items())) or "none"
     off = bank.seconds_off(end)
     counts = f"{bank.tried} removals tried, {bank.removed} done, {bank.added} taken back, refused: {refused}"
-    work = f"{bank.pages} pages moved in {bank.busy:.2f} s; off {off:.0f} s ({off / end:.0%})"
+    work = f"{bank.planned} pages planned, {bank.pages} moved in {bank.busy:.2f} s; off {off:.0f} s ({off / end:.0%})"
     return f"{bank.name:<10}{format_size(bank.size)}: {counts}; {work}"
