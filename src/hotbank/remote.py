@@ -236,6 +236,9 @@ class Remote:
             answer = self._receive(timeout)
             if answer.get("id") in range(1, self._abandoned + 1):
                 continue
+            if answer.get("id", 0) is None and "error" in answer:  # about the line itself, which ends with it
+                self.close()
+                raise decode_error(answer["error"])
             if answer.get("id") != self._last:
                 raise self._nonsense(f"an answer to request {answer.get('id')!r}, not to {self._last}")
             if "event" in answer and on_event is not None:

@@ -16,8 +16,8 @@ import pytest
 
 from hotbank import board
 from hotbank.calls import CLOCK, DOCTOR, MACHINE, PAGES, Call, table
-from hotbank.errors import Code, HotbankError, KernelError, MachineError, Refusal, SwitchError
-from hotbank.machine import Machine
+from hotbank.errors import Code, HotbankError, KernelError, MachineError, ProtocolError, Refusal, SwitchError
+from hotbank.machine import Ability, Machine
 from hotbank.memory import Power
 from hotbank.model import Model, WallClock
 from hotbank.operate import Journal, Limits, Outcome
@@ -27,7 +27,7 @@ from hotbank.serve.local import attached
 from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import OWNER, OwnerCalls
 from hotbank.serve.worker import RemoteJob, RemoteJournal
-from hotbank.testing import Faulty, raising
+from hotbank.testing import Faulty, ScriptedMachine, raising
 from hotbank.wire import MAX_ANSWER, Lines, encode
 from patience import HANG, ended
 
@@ -72,6 +72,17 @@ def test_who_asks_has_every_method_of_the_protocol(ours: type, protocol: type) -
         if inspect.isfunction(method) and not name.startswith("_"):
             assert callable(getattr(ours, name)), name
     assert callable(RemoteJob.order)
+
+
+def test_what_a_machine_says_it_can_it_has_a_method_for() -> None:
+    with served(model()) as far:
+        for machine in (model(), far, Faulty(model()), ScriptedMachine()):
+            assert [able.value for able in machine.can if not callable(getattr(machine, able.value, None))] == []
+        assert far.can == model().can == {Ability.INTERRUPT, Ability.PAGES}
+    with served(ScriptedMachine()) as far:
+        assert far.can == frozenset()
+        with pytest.raises(ProtocolError, match=r"no call 'machine\.pages'"):
+            far.pages(20)
 
 
 def test_defaults_of_the_protocol_cross_the_wire() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -248,6 +249,12 @@ def test_what_is_promised_is_there_and_documented() -> None:
     with pytest.raises(AttributeError, match="no attribute 'melt'"):
         getattr(hotbank, "melt")  # noqa: B009  # which mypy would find
     assert sorted(hotbank.__all__) == hotbank.__all__
+
+
+def test_no_command_asks_where_its_machine_is() -> None:
+    """``serve`` alone, which is the far end."""
+    asking = [p.name for p in (ROOT / "src/hotbank/cli").glob("*.py") if re.search(r"\bRemote\b", p.read_text())]
+    assert asking == []
 
 
 # What Ctrl-C means is said by the verb that acts.
