@@ -75,7 +75,7 @@ def test_data_survives_a_bank_that_leaves_and_returns(machine: QemuMachine) -> N
 def test_twenty_cycles_lose_nothing(machine: QemuMachine) -> None:
     """While processes come and go on both CPUs, each looking at the bank through the linear mapping."""
     page = span_of(machine).start // 4096 + 5
-    look = f"dd if=/dev/mem of=/dev/null bs=4096 skip={page} count=1 2>/dev/null; usleep 50000"
+    look = f"dd if=/dev/mem of=/dev/null bs=4096 skip={page} count=1 2>/dev/null; usleep 200000"
     free = []
     with Holder(machine, anon=8, shared=8, tmpfs=8) as holder:
         loop = f"nice -n 10 sh -c 'while :; do {look}; done'"
