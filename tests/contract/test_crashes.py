@@ -326,7 +326,7 @@ journal = SqliteJournal(sys.argv[1])
 writers = Writers()
 writers.keep(journal.writers_keep)
 journal.begin(Before("remove", ("high",), "boot"))
-argv = ("sh", "-c", "touch " + sys.argv[1] + ".began; sleep 1.5; touch " + sys.argv[1] + ".off")
+argv = ("sh", "-c", "touch " + sys.argv[1] + ".began; sleep 4; touch " + sys.argv[1] + ".off")
 domain = Domain("ddr", (Power.ON, Power.OFF), "command", off=argv, status=("echo", "off"))
 Command(domain, lambda: writers.kept).turn(Power.OFF)
 """

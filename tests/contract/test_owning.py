@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.test_serve import FOREVER, Running
+from contract.test_serve import FOREVER, Running, sleeps
 from hotbank import board, serve
 from hotbank.errors import Code, HotbankError, MachineError
 from hotbank.host import Host
@@ -176,23 +176,13 @@ def test_an_idle_owner_of_this_host_sleeps_and_is_small(folder: Path) -> None:
         assert "host is served at" in process.stderr.readline()
         with Remote.unix(folder / "socket") as client:
             assert client.snapshot().machine == "host"
-            time.sleep(0.2)
-            before = _switches(process.pid)
-            time.sleep(1)
-            assert _switches(process.pid) == before
+            assert sleeps(process.pid)
             used = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
             assert used is not None
             assert int(used[1]) <= 24 << 10
     finally:
         process.terminate()
         process.communicate()
-
-
-def _switches(pid: int) -> int:
-    """How often the process's threads went to sleep: a thread that wakes up goes to sleep again."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    text = "".join((task / "status").read_text() for task in tasks)
-    return sum(map(int, re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.MULTILINE)))
 
 
 # The owner's end, and the next one's beginning.

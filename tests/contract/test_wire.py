@@ -31,6 +31,7 @@ from hotbank.operate import Entry, Event, Outcome
 from hotbank.remote import Remote, SocketStream
 from hotbank.serve.protocol import Order
 from hotbank.wire import MAX_REQUEST, VERSION, Lines, decode, decode_error, encode, encode_error
+from patience import HANG
 
 st.register_type_strategy(Range, st.tuples(st.integers(0, 2**40), st.integers(0, 2**40)).map(lambda p: Range.sized(*p)))
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
@@ -176,7 +177,7 @@ def test_silence_is_a_timeout() -> None:
 # A Remote whose owner misbehaves.
 
 
-def misbehaving(*answers: bytes) -> Remote:
+def misbehaving(*answers: bytes, patience: float = HANG) -> Remote:
     """Connected to an owner that greets well and then says that, whatever it is asked."""
     ours, theirs = socket.socketpair()
 
@@ -189,7 +190,7 @@ def misbehaving(*answers: bytes) -> Remote:
             theirs.recv(1 << 16)
 
     threading.Thread(target=play, daemon=True).start()
-    return Remote(SocketStream(ours), timeout=0.5)
+    return Remote(SocketStream(ours), timeout=patience)
 
 
 @pytest.mark.parametrize(
@@ -204,12 +205,13 @@ def misbehaving(*answers: bytes) -> Remote:
     ],
 )
 def test_a_remote_survives_its_owner(answer: bytes, error: type[HotbankError]) -> None:
-    with misbehaving(answer) as machine, pytest.raises(error):
+    patience = HANG if error is ProtocolError else 0.5
+    with misbehaving(answer, patience=patience) as machine, pytest.raises(error):
         machine.snapshot()
 
 
 def test_a_silent_owner_is_an_error_with_a_remedy() -> None:
-    with misbehaving(b"") as machine:
+    with misbehaving(b"", patience=0.5) as machine:
         with pytest.raises(MachineError, match=r"no answer in 0\.5 s") as caught:
             machine.snapshot()
         assert "hotbank down" in caught.value.remedy

@@ -45,10 +45,10 @@ def test_no_log_is_no_words(tmp_path: Path) -> None:
 def test_a_refusal_carries_them_and_stays_what_it_was(root: Path) -> None:
     host = Host(root)
     with hanging(root / MEMORY / "memory8/state"):
-        speaker = threading.Timer(0.1, say, (root, "4,4,400,-;migrating pfn 50000 failed ret:2048\n"))
+        speaker = threading.Timer(0.05, say, (root, "4,4,400,-;migrating pfn 50000 failed ret:2048\n"))
         speaker.start()
         with pytest.raises(KernelError) as caught:
-            host.offline(8, host.clock.now() + 0.3)
+            host.offline(8, host.clock.now() + 1)
         speaker.join()
     assert caught.value.detail.endswith("; kernel log: migrating pfn 50000 failed ret:2048")
     assert "deadline passed" in caught.value.detail

@@ -129,9 +129,9 @@ def test_an_offline_that_wins_the_race_with_its_deadline(root: Path) -> None:
     host = Host(root)
     path = root / MEMORY / "memory8/state"
     with hanging(path):
-        swap = threading.Timer(0.25, lambda: _replace(path, "offline\n"))
+        swap = threading.Timer(0.1, lambda: _replace(path, "offline\n"))
         swap.start()
-        host.offline(8, host.clock.now() + 0.5)
+        host.offline(8, host.clock.now() + 2)
         swap.join()
     assert host.snapshot().blocks[0].state is BlockState.OFFLINE
 

@@ -11,7 +11,7 @@ import pytest
 from hotbank.boards_qemu import Wanted
 from hotbank.boards_qemu.supervisor import QemuMachine
 from kernel.guest_batches import FEW
-from kernel.kernel_kit import Holder, add, complaints, guest
+from kernel.kernel_kit import Holder, add, complaints, guest, lean
 
 pytestmark = pytest.mark.kernel
 
@@ -24,7 +24,7 @@ ROUNDS = 3
 def test_pages_in_batches_are_no_pins(series: str) -> None:
     """Both ways of emptying the batches, and pins that stay what they are."""
     wanted = Wanted(BOARD, series=series, files={"opt/batches.py": PROGRAM.read_text(encoding="utf-8")})
-    with guest(wanted) as machine:
+    with guest(lean(wanted, cpus=2)) as machine:
         assert add(machine).exit == 0
         for way in ("move_pages", "seal"):
             counts = compared(machine, way)

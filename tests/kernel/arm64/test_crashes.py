@@ -23,12 +23,12 @@ from hotbank.errors import Code, MachineError
 from hotbank.machine import Machine
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate import Event, MemoryJournal
-from kernel.kernel_kit import LIMITS, add, alive, children_of, complaints, guest, remove
+from kernel.kernel_kit import LIMITS, add, alive, children_of, complaints, guest, lean, remove
 from patience import until
 
 pytestmark = pytest.mark.kernel
 
-BOARD = str(Path(__file__).with_name("small.toml"))
+SMALL = lean(Wanted(str(Path(__file__).with_name("small.toml"))))
 KILL_AGENT = "kill -9 $(ps | awk '/[b]oards_qemu.agent/ {print $1}')"
 MOMENTS = ("step", "progress")  # before an act, and after it
 
@@ -36,7 +36,7 @@ MOMENTS = ("step", "progress")  # before an act, and after it
 @pytest.fixture(scope="module")
 def machine() -> Iterator[QemuMachine]:
     """A guest whose bank is out of the kernel."""
-    with guest(Wanted(BOARD)) as booted:
+    with guest(SMALL) as booted:
         yield booted
         assert complaints(booted) == []
 
@@ -99,7 +99,7 @@ def test_the_worker_killed_at_every_moment(
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("r")))
     verbs = {"remove": serve.remove, "add": serve.add}
-    record = boards_qemu.up(Wanted(BOARD))
+    record = boards_qemu.up(SMALL)
 
     def attempt(verb: str, number: int) -> bool:
         with serve.connect(record) as machine:
@@ -164,7 +164,7 @@ def die_at_each(where: list[Point], folder: Path, monkeypatch: pytest.MonkeyPatc
     pids, died = list[int](), None
     for number, point in enumerate(where):
         monkeypatch.setenv("HOTBANK_DIES", " ".join(map(str, point)))
-        with downed_if_it_fails(boards_qemu.up(Wanted(BOARD)), pids) as record:
+        with downed_if_it_fails(boards_qemu.up(SMALL), pids) as record:
             check_fresh(record, died)
             assert left_by(pids, folder) == ["banks", "console", "guest", "sock"]
             die(record, point[0])
@@ -174,7 +174,7 @@ def die_at_each(where: list[Point], folder: Path, monkeypatch: pytest.MonkeyPatc
             assert "was gone already" in hotbank("down").stdout
             assert left_by(pids, folder) == []
     monkeypatch.setenv("HOTBANK_DIES", "")
-    with downed_if_it_fails(boards_qemu.up(Wanted(BOARD)), pids) as record:
+    with downed_if_it_fails(boards_qemu.up(SMALL), pids) as record:
         check_fresh(record, died)
     assert serve.down(record)
     assert left_by(pids, folder) == []

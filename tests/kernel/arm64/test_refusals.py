@@ -21,7 +21,7 @@ from hotbank.memory import MIB, BlockState, KernelState, Online, Power, Zone
 from hotbank.operate import Limits, MemoryJournal, Outcome, Transaction
 from hotbank.serve import local
 from hotbank.serve.owner import Owner
-from kernel.kernel_kit import Holder, add, complaints, guest, intact, remove, span_of
+from kernel.kernel_kit import Holder, add, complaints, guest, intact, lean, remove, span_of
 from patience import HANG, until
 
 pytestmark = pytest.mark.kernel
@@ -34,7 +34,7 @@ BUSY = 1.5  # seconds for a look at the bank, 0.5 on an idle host: beyond, answe
 @pytest.fixture(scope="module")
 def machine() -> Iterator[QemuMachine]:
     """A guest whose bank is in the kernel."""
-    with guest(Wanted(BOARD)) as booted:
+    with guest(lean(Wanted(BOARD), cpus=2)) as booted:
         assert add(booted).exit == 0
         yield booted
         assert complaints(booted) == []

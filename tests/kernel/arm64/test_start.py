@@ -15,7 +15,7 @@ from hotbank import boards_qemu, operate, serve
 from hotbank.boards_qemu import Wanted
 from hotbank.errors import Code, MachineError
 from hotbank.memory import BlockState, Online, Power
-from kernel.kernel_kit import add, alive, children_of, guest, span_of
+from kernel.kernel_kit import add, alive, children_of, guest, lean, span_of
 from patience import HANG, until
 
 pytestmark = pytest.mark.kernel
@@ -24,7 +24,7 @@ BOARD = str(Path(__file__).with_name("small.toml"))
 
 
 def test_a_kernel_that_onlines_by_itself_gets_no_bank_into_a_kernel_zone() -> None:
-    with guest(Wanted(BOARD, cmdline="memhp_default_state=online")) as machine:
+    with guest(lean(Wanted(BOARD, cmdline="memhp_default_state=online"))) as machine:
         assert machine.snapshot().auto_online == Online.ONLINE
         assert (add(machine).code, machine.files["high"].power) == (Code.AUTO_ONLINE, Power.ON)
         machine.add("high")  # past hotbank's own rule: the driver vetoes every kernel zone
@@ -40,7 +40,7 @@ def test_a_kernel_that_onlines_by_itself_gets_no_bank_into_a_kernel_zone() -> No
 def up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[serve.Record]:
     """A machine in the background, as `hotbank up --qemu` makes it."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
-    record = boards_qemu.up(Wanted(BOARD))
+    record = boards_qemu.up(lean(Wanted(BOARD)))
     try:
         yield record
     finally:

@@ -15,7 +15,7 @@ from hotbank.errors import Code, KernelError
 from hotbank.machine import Machine
 from hotbank.memory import KernelState, Online, Power
 from hotbank.model import Model
-from kernel.kernel_kit import LIMITS, Holder, complaints, guest, intact, span_of
+from kernel.kernel_kit import LIMITS, Holder, complaints, guest, intact, lean, span_of
 
 pytestmark = pytest.mark.kernel
 
@@ -27,7 +27,7 @@ def test_a_bank_that_kmem_let_go_of_is_stuck(tmp_path: Path) -> None:
     path = tmp_path / "kmem.toml"
     path.write_text(SMALL.read_text(encoding="utf-8").replace('route = "driver"', 'route = "kmem"'), encoding="utf-8")
     model = Model.boot(board.load(path))
-    with guest(Wanted(str(path))) as machine:
+    with guest(lean(Wanted(str(path)))) as machine:
         for each in (machine, model):
             assert operate.add(each, "high", limits=LIMITS).exit == 0
         with Holder(machine, anon=40, shared=16, tmpfs=16) as holder:

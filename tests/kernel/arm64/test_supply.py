@@ -20,7 +20,7 @@ from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import Code, KernelError, MachineError
 from hotbank.memory import MIB, KernelState, Power, Zone
 from hotbank.operate import Event, Outcome
-from kernel.kernel_kit import LIMITS, Holder, complaints, guest, intact
+from kernel.kernel_kit import LIMITS, Holder, complaints, guest, intact, lean
 
 pytestmark = pytest.mark.kernel
 
@@ -34,7 +34,8 @@ VERBS = {"remove": operate.remove, "add": operate.add}
 @pytest.fixture(scope="module")
 def machine() -> Iterator[QemuMachine]:
     """A guest whose driver added both banks by itself, online and Movable, and holds their supply."""
-    with guest(Wanted(BOARD, cmdline="memhp_default_state=online_movable", default_on=BANKS)) as booted:
+    wanted = Wanted(BOARD, cmdline="memhp_default_state=online_movable", default_on=BANKS)
+    with guest(lean(wanted, cpus=2)) as booted:
         yield booted
         assert complaints(booted) == []
 
