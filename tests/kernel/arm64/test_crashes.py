@@ -29,7 +29,7 @@ from patience import until
 pytestmark = pytest.mark.kernel
 
 SMALL = lean(Wanted(str(Path(__file__).with_name("small.toml"))))
-KILL_AGENT = "kill -9 $(ps | awk '/[b]oards_qemu.agent/ {print $1}')"
+KILL_AGENT = "kill -9 $(ps | awk '/[g]uest.agent/ {print $1}')"
 MOMENTS = ("step", "progress")  # before an act, and after it
 
 
