@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from hotbank import board, operate
 from hotbank.errors import Code, HotbankError, KernelError
-from hotbank.machine import Machine
+from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.model import Model
-from hotbank.operate import Event, Limits, MemoryJournal, Outcome
+from hotbank.operate import Before, Event, Limits, MemoryJournal, Outcome, recovery
 from hotbank.testing import CALLS, ScriptedMachine, Watched, acted, breaches, places, raising
+from operate.mortal import Mortal, crash
 
 ONE_DOMAIN = {"mate": "ddr"}
 TWO_DOMAINS = {"far": "ddr2"}
@@ -218,6 +219,58 @@ def test_a_bank_that_comes_in_keeps_its_domain_on_whatever_else_leaves() -> None
     outcome = order("remove", watched, ["far", "memory21"])
     assert (outcome.code, outcome.exit) == (Code.DOMAIN_IN_USE, 0)
     assert machine.slots[21].state is BlockState.OFFLINE
+
+
+# Crashes, at every point.
+
+
+def settled(
+    monkeypatch: pytest.MonkeyPatch, verb: str, others: dict[str, str], at: int, *, after: bool
+) -> tuple[bool, list[str]]:
+    """Whether there was such a point, and what is wrong after a crash there and a recovery."""
+    machine, journal = prepared(verb, others), Mortal(at, after_writing=after)
+    before, levels = places(machine), dict(machine.levels)
+    try:
+        crash(monkeypatch, lambda: order(verb, machine, names(machine), journal=journal))
+    except pytest.fail.Exception:
+        return False, []
+    watched = Watched(machine)
+    outcome = operate.recover(watched, journal)
+    wrong = [*watched.breaches, *machine.lost, *breaches(before, machine, watched, outcome)]
+    if verb == "remove" and kernels(machine) == {KernelState.ABSENT}:
+        wrong += ["out, and not dark"] if set(machine.levels.values()) != {Power.OFF} else []
+    elif (places(machine), machine.levels) != (before, levels):
+        wrong.append("neither out nor back")
+    return True, wrong
+
+
+def all_points(monkeypatch: pytest.MonkeyPatch, verb: str, others: dict[str, str]) -> list[str]:
+    """What is wrong after a crash at any point, before a write or after it."""
+    wrong: list[str] = []
+    for after in (False, True):
+        at = 0
+        while (there := settled(monkeypatch, verb, others, at, after=after))[0]:
+            wrong += there[1]
+            at += 1
+        assert at == 2 * (5 + 2 + len({"ddr", *others.values()})), "intent and result of each act"
+    return wrong
+
+
+@OTHERS
+@VERBS
+def test_recovery_after_a_crash_at_any_point(
+    verb: str, others: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert all_points(monkeypatch, verb, others) == []
+
+
+def test_catches_a_recovery_that_goes_forward_halfway(monkeypatch: pytest.MonkeyPatch) -> None:
+    def any_out(snapshot: Snapshot, before: Before) -> bool:
+        banks = [snapshot.bank(bank.name) for bank in before.banks]
+        return any(bank is not None and bank.kernel is KernelState.ABSENT for bank in banks)
+
+    monkeypatch.setattr(recovery, "_all_out", any_out)
+    assert "neither out nor back" in all_points(monkeypatch, "remove", TWO_DOMAINS)
 
 
 BOARDS = Path(__file__).parents[1] / "contract"

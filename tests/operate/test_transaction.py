@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
@@ -13,8 +12,8 @@ from hotbank import operate
 from hotbank.errors import Code, KernelError, Refusal
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate import Event, Limits, MemoryJournal, Outcome
-from hotbank.operate.rollback import Rollback
 from hotbank.testing import PAGES, SPARE, ScriptedMachine, Watched, places, raising, switch_error
+from operate.mortal import Mortal, crash
 
 T = TypeVar("T")
 
@@ -444,33 +443,6 @@ def test_one_transaction_at_a_time() -> None:
 # Crashes, at every point of every act.
 
 
-class CrashError(BaseException):
-    """The process is gone; nothing of it runs any more."""
-
-
-class Mortal(MemoryJournal):
-    """A journal whose process dies at the nth write: before an intent, after it, or after the act."""
-
-    def __init__(self, at: int, *, after_writing: bool) -> None:
-        super().__init__()
-        self.at, self.after_writing, self.writes = at, after_writing, 0
-
-    def intend(self, entry: int, step: str, target: str) -> int:
-        return self._dying(lambda: MemoryJournal.intend(self, entry, step, target))
-
-    def result(self, entry: int, row: int, code: Code, errno: int | None) -> None:
-        self._dying(lambda: MemoryJournal.result(self, entry, row, code, errno))
-
-    def _dying(self, write: Callable[[], T]) -> T:
-        mine, self.writes = self.writes, self.writes + 1
-        if mine == self.at and not self.after_writing:
-            raise CrashError
-        done = write()
-        if mine == self.at:
-            raise CrashError
-        return done
-
-
 ACTS = 6  # of a removal and of an addition of four blocks: each writes an intent and a result
 
 
@@ -492,11 +464,7 @@ def test_recovery_after_a_crash(verb: str, at: int, after: bool, monkeypatch: py
     before, level = places(machine), machine.level
     journal = Mortal(at, after_writing=after)
     act = operate.remove if verb == "remove" else operate.add
-    with monkeypatch.context() as dead:
-        dead.setattr(Rollback, "run", lambda self, touched: ())  # the dead roll nothing back
-        dead.setattr(MemoryJournal, "close", lambda *args: None)
-        with pytest.raises(CrashError):
-            act(machine, "high", journal=journal)
+    crash(monkeypatch, lambda: act(machine, "high", journal=journal))
     watched = Watched(machine)
     outcome = operate.recover(watched, journal)
     assert outcome is not None
