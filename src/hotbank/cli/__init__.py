@@ -7,6 +7,7 @@ Commands are imported when they are called, so that ``hotbank list`` on a small 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from importlib import import_module
@@ -15,6 +16,7 @@ import click
 
 from hotbank import __version__
 from hotbank.cli.context import Context
+from hotbank.cli.terminal import say, say_text
 from hotbank.documents import EXIT_FAILED, EXIT_INTERRUPTED
 from hotbank.errors import Code, HotbankError
 
@@ -103,7 +105,8 @@ def run(arguments: list[str]) -> int:
     except HotbankError as error:
         return _fail(f"{error.code}: {error}", error.remedy)
     except click.ClickException as error:
-        error.show()
+        error.show(text := io.StringIO())
+        say_text(text.getvalue(), err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         _fail(f"{Code.INTERRUPTED}: interrupted", "")
@@ -117,6 +120,6 @@ def run(arguments: list[str]) -> int:
 
 def _fail(message: str, remedy: str) -> int:
     line = f"hotbank: {message}"
-    if sys.stderr is not None:  # the caller closed it, and print would turn to standard output
-        print(f"{line}; {remedy}" if remedy else line, file=sys.stderr)
+    if sys.stderr is not None:  # the caller closed it
+        say(f"{line}; {remedy}" if remedy else line, err=True)
     return EXIT_FAILED

@@ -8,6 +8,7 @@ from collections import Counter
 import click
 
 from hotbank.cli.context import Context
+from hotbank.cli.terminal import say
 from hotbank.memory import Kind, format_size
 
 
@@ -25,15 +26,15 @@ def capture(context: Context, path: str) -> None:
     from hotbank.model import capture as captures
 
     machine = context.machine(changing=False)
-    click.echo(f"machine   {machine.snapshot().machine}")
+    say(f"machine   {machine.snapshot().machine}")
     taken = captures.take(machine)
     size = captures.save(taken, path)
     kinds = Counter[Kind]()
     for block in taken.blocks:
         for kind, pages in block.pages.runs:
             kinds[kind] += pages
-    click.echo(f"pages     {', '.join(f'{kind} {pages}' for kind, pages in kinds.most_common())}")
+    say(f"pages     {', '.join(f'{kind} {pages}' for kind, pages in kinds.most_common())}")
     unknown = sorted({view for block in taken.blocks for view in block.unknown})
     if unknown:
-        click.echo(f"unknown   {', '.join(unknown)}")
-    click.echo(f"captured  {len(taken.blocks)} blocks in {path}, {format_size(size)}")
+        say(f"unknown   {', '.join(unknown)}")
+    say(f"captured  {len(taken.blocks)} blocks in {path}, {format_size(size)}")

@@ -21,6 +21,7 @@ from hotbank.cli.context import Context
 from hotbank.cli.looking import look
 from hotbank.cli.plan import choice_lines, plan_lines, size_option
 from hotbank.cli.progress import outcome_lines, short_names, watching
+from hotbank.cli.terminal import json_text, say
 from hotbank.errors import FormatError
 from hotbank.operate import Before, Choice, Event, Limits, Plan, found
 from hotbank.session import Session
@@ -106,9 +107,9 @@ def _carry_out_all(context: Context, verb: str, options: dict[str, Any]) -> int:
         plans = [machine.plan(*row.targets, add=verb == "add") for row in rows]
         return _together([_print_plan(plan, as_json) for plan in plans])
     if not as_json:
-        click.echo(f"machine {machine.name}")
+        say(f"machine {machine.name}")
     if not rows:
-        click.echo(json.dumps(Event(0.0, 0, "done", exit=0).document()) if as_json else "nothing to do")
+        say(json_text(Event(0.0, 0, "done", exit=0).document()) if as_json else "nothing to do")
     return _in_turn(machine, verb, rows, _settings(options), as_json)
 
 
@@ -147,9 +148,9 @@ def _of_plan(file: IO[str], verb: str) -> _Transaction:
 
 
 def _no_choice(choice: Choice, size: int, as_json: bool) -> int:
-    lines = [json.dumps(choice.plan.document())] if as_json else choice_lines(choice, size)
+    lines = [json_text(choice.plan.document())] if as_json else choice_lines(choice, size)
     for line in lines:
-        click.echo(line, err=not as_json)
+        say(line, err=not as_json)
     return documents.EXIT_FAILED
 
 
@@ -157,10 +158,10 @@ def _in_turn(machine: Session, verb: str, rows: Sequence[_Transaction], options:
     exits: list[int] = []
     for row in rows:
         if documents.EXIT_INTERRUPTED in exits:
-            click.echo(f"hotbank: {verb} {short_names(row.targets)} was not begun", err=True)
+            say(f"hotbank: {verb} {short_names(row.targets)} was not begun", err=True)
             continue
         if len(rows) > 1 and not as_json:
-            click.echo(f"{verb} {short_names(row.targets)}")
+            say(f"{verb} {short_names(row.targets)}")
         exits.append(_carry_out(machine, verb, row, options, as_json))
     return _together(exits)
 
@@ -179,8 +180,8 @@ def _together(exits: list[int]) -> int:
 
 
 def _print_plan(made: Plan, as_json: bool) -> int:
-    for line in [json.dumps(made.document())] if as_json else plan_lines(made):
-        click.echo(line)
+    for line in [json_text(made.document())] if as_json else plan_lines(made):
+        say(line)
     return documents.EXIT_FAILED if made.impossible else documents.EXIT_DONE
 
 
@@ -197,7 +198,7 @@ def _carry_out(machine: Session, verb: str, row: _Transaction, options: dict[str
             outcome = act(*row.targets, found=row.found, on_event=note, **options)
     if not as_json:
         for line in outcome_lines(outcome, acted="step" in seen):
-            click.echo(line, err=outcome.exit != documents.EXIT_DONE)
+            say(line, err=outcome.exit != documents.EXIT_DONE)
     if outcome.open and machine.is_ours:
         _stay_until_settled(machine)
     return outcome.exit
@@ -205,7 +206,7 @@ def _carry_out(machine: Session, verb: str, row: _Transaction, options: dict[str
 
 def _stay_until_settled(machine: Session) -> None:
     """This process is the owner itself: who settles it when the kernel lets go is a worker that would die with us."""
-    click.echo("hotbank: waiting until the kernel lets go; Ctrl-C leaves it to hotbank recover", err=True)
+    say("hotbank: waiting until the kernel lets go; Ctrl-C leaves it to hotbank recover", err=True)
     machine.settle()
 
 
@@ -214,7 +215,7 @@ def _interrupts(stop: Callable[[], object]) -> Iterator[None]:
     """While this runs, Ctrl-C and SIGTERM ask for a rollback instead of ending the process."""
 
     def handle(_signal: int, _frame: FrameType | None) -> None:
-        click.echo("hotbank: interrupted, rolling back", err=True)
+        say("hotbank: interrupted, rolling back", err=True)
         stop()
 
     old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

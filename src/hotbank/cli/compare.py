@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hotbank.cli.current import kernel_option
+from hotbank.cli.terminal import json_text, say
 from hotbank.errors import Code
 
 if TYPE_CHECKING:
@@ -38,20 +38,18 @@ def compare(board_name: str, ops: int, seed: int, as_json: bool, **options: Any)
     options |= kernel_option(options.pop("kernel"))
 
     def show(step: Step) -> None:
-        click.echo(_step_line(step, ops), err=True)
+        say(_step_line(step, ops), err=True)
 
     report = comparison.Report(board_name, seed)
     try:
-        comparison.compare(
-            Wanted(board_name, **options), ops, seed, lambda line: click.echo(line, err=True), show, report
-        )
+        comparison.compare(Wanted(board_name, **options), ops, seed, lambda line: say(line, err=True), show, report)
     except KeyboardInterrupt:
-        click.echo(f"hotbank: {Code.INTERRUPTED}: after {len(report.steps)} of {ops} operations", err=True)
+        say(f"hotbank: {Code.INTERRUPTED}: after {len(report.steps)} of {ops} operations", err=True)
         return EXIT_INTERRUPTED
     finally:
         if report.steps:  # an interrupted comparison has found something, too
-            for line in [json.dumps(report.document())] if as_json else _lines(report, ops):
-                click.echo(line)
+            for line in [json_text(report.document())] if as_json else _lines(report, ops):
+                say(line)
     return int(not report.equal)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hotbank import board, kernels, serve
+from hotbank.cli.terminal import say
 from hotbank.errors import Code, MachineError, Refusal
 from hotbank.firmware.cmdline import typed
 
@@ -61,11 +62,11 @@ def up(
         record = _in_qemu(board_name, cmdline, kernel, modules, initrd)
     else:
         if kernel and (caveat := kernels.kernel(kernel).caveat):
-            click.echo(caveat, err=True)
+            say(caveat, err=True)
         line = None if cmdline is None else typed(cmdline)
         spec = serve.ModelSpec(board_name, of_model["description"], line, kernel, of_model["seed"], of_model["pages"])
         record = serve.serve_in_background(spec)
-    click.echo(f"{record.machine} is up (pid {record.pid}); next: hotbank list, hotbank explain BANK")
+    say(f"{record.machine} is up (pid {record.pid}); next: hotbank list, hotbank explain BANK")
 
 
 def _check_pages(its: board.Board, pages: int) -> None:
@@ -85,7 +86,7 @@ def _in_qemu(
     options: dict[str, Any] = {"cmdline": cmdline or "", "modules": modules, "initrd": initrd}
     options |= kernel_option(kernel)
     wanted = boards_qemu.Wanted(board_name, **options)
-    return boards_qemu.up(wanted, progress=lambda line: click.echo(line, err=True))
+    return boards_qemu.up(wanted, progress=lambda line: say(line, err=True))
 
 
 def kernel_option(given: str | None) -> dict[str, str]:
@@ -101,7 +102,7 @@ def down() -> None:
     record = _current()
     ended = serve.down(record)
     boards_qemu.clear()  # also after a machine that was killed before this one
-    click.echo(f"{record.machine} is down" if ended else f"{record.machine} was gone already; its record is cleared")
+    say(f"{record.machine} is down" if ended else f"{record.machine} was gone already; its record is cleared")
 
 
 @click.command("console")
@@ -109,10 +110,11 @@ def console() -> None:
     """Open a shell in the current machine's guest (a board in QEMU). Ctrl-] leaves it."""
     from hotbank import boards_qemu
 
-    with boards_qemu.console(_current()) as stream, _raw_terminal():
-        click.echo("connected; Ctrl-] leaves\r", err=True)
-        stream.sendall(b"\n")
-        _relay(stream)
+    with boards_qemu.console(_current()) as stream:
+        say("connected; Ctrl-] leaves", err=True)
+        with _raw_terminal():
+            stream.sendall(b"\n")
+            _relay(stream)
 
 
 def _current() -> serve.Record:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -17,6 +16,7 @@ from hotbank.cli import bankmap, scenes
 from hotbank.cli.explain import evidence_line, kinds_line
 from hotbank.cli.progress import event_line
 from hotbank.cli.scenes import Audience, Scene
+from hotbank.cli.terminal import say, say_json
 from hotbank.documents import EXIT_DONE, EXIT_FAILED, SCHEMA
 from hotbank.firmware import atags, memory_map
 from hotbank.memory import format_size
@@ -43,16 +43,16 @@ def demo(seed: int, as_json: bool) -> int:
         quiet = Audience(_nothing, _nothing, _nothing)
         told = [scene.document() for scene in scenes.play(seed, quiet)]
         ok = all(scene["ok"] for scene in told)
-        click.echo(json.dumps({"schema": SCHEMA["demo"], "board": "arm-2009", "seed": seed, "ok": ok, "scenes": told}))
+        say_json({"schema": SCHEMA["demo"], "board": "arm-2009", "seed": seed, "ok": ok, "scenes": told})
         return EXIT_DONE if ok else EXIT_FAILED
     with _show() as audience:
         told_scenes = []
         for scene in scenes.play(seed, audience):
             told_scenes.append(scene)
             for line in _scene_lines(scene):
-                click.echo(line)
+                say(line)
     for line in _table(told_scenes):
-        click.echo(line)
+        say(line)
     return EXIT_DONE if all(scene.ok for scene in told_scenes) else EXIT_FAILED
 
 
@@ -76,11 +76,11 @@ def _nothing(*_: object) -> None:
 
 
 def _boot_lines(title: str, model: Model, tags: bytes) -> None:
-    click.echo(f"\n== {title}")
+    say("", f"== {title}")
     listed = ", ".join(f"{r.source} {r.range}" for r in memory_map(tags).regions)
-    click.echo(f"boot      {len(tags)} bytes, {len(atags.decode(tags))} tags: {listed}")
+    say(f"boot      {len(tags)} bytes, {len(atags.decode(tags))} tags: {listed}")
     zones = ", ".join(f"{z.zone} {format_size(z.present * 4096)}" for z in model.snapshot().zones)
-    click.echo(f"zones     {zones}")
+    say(f"zones     {zones}")
     _map_lines(model)
 
 
@@ -95,20 +95,20 @@ def _map_rows(model: Model) -> Iterator[tuple[str, str]]:
 
 def _map_lines(model: Model) -> None:
     for label, cells in _map_rows(model):
-        click.echo(f"{label}  {cells}")
+        say(f"{label}  {cells}")
 
 
 def _verdict_lines(verdict: Verdict) -> None:
-    click.echo(f"explain   {verdict.code}: {verdict.fact}")
-    click.echo(f"          {kinds_line(verdict)}")
+    say(f"explain   {verdict.code}: {verdict.fact}")
+    say(f"          {kinds_line(verdict)}")
     for evidence in verdict.evidence[:2]:
-        click.echo(f"          {evidence_line(evidence)}")
+        say(f"          {evidence_line(evidence)}")
 
 
 def _plain_event(model: Model, event: Event) -> None:
     line = event_line(event)
     if line is not None:
-        click.echo(line)
+        say(line)
     if event.event == "done" and event.exit == EXIT_DONE:
         _map_lines(model)
 
@@ -147,7 +147,8 @@ def _scene_lines(scene: Scene) -> Iterator[str]:
 
 
 def _table(told: list[Scene]) -> Iterator[str]:
-    yield f"\n{'SCENE':<10}{'RESULT':<14}{'MOVED':>7}{'FREED':>7}{'SECONDS':>9}  {'KERNEL':<8}{'POWER':<7}AS EXPECTED"
+    yield ""
+    yield f"{'SCENE':<10}{'RESULT':<14}{'MOVED':>7}{'FREED':>7}{'SECONDS':>9}  {'KERNEL':<8}{'POWER':<7}AS EXPECTED"
     for s in told:
         freed = format_size(s.freed) if s.freed else "-"
         result = s.outcomes[-1].code

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from hotbank import firmware, kernels
 from hotbank.board import Board
 from hotbank.cli import table
 from hotbank.cli.releases import known_release
+from hotbank.cli.terminal import say, say_json
 from hotbank.documents import SCHEMA
 from hotbank.errors import Finding, FormatError, Severity
 from hotbank.firmware import atags, cmdline, devicetree, efi, fdt
@@ -44,9 +44,9 @@ def decode(file: str, vendor: str | None, as_json: bool) -> None:
     banks = devicetree.banks(fdt.decode(data)) if form == "dtb" else ()
     tags = atags.decode(data, vendor) if form == "atags" else ()
     if as_json:
-        _print_json(_map_document(form, memory, banks, tags, vendor))
+        say_json(_map_document(form, memory, banks, tags, vendor), indent=2)
     else:
-        click.echo("\n".join(_map_lines(form, memory, banks, tags, vendor)))
+        say(*_map_lines(form, memory, banks, tags, vendor))
 
 
 @click.command()
@@ -84,7 +84,7 @@ def encode(board: str, form: str | None, output: str | None, base: str | None, a
         atags.check_appended(tags, int(appended))
     _write(description.data, output, binary=form != "cmdline")
     for lost in description.lost:
-        click.echo(f"not carried: {lost}", err=True)
+        say(f"not carried: {lost}", err=True)
 
 
 @click.command()
@@ -120,9 +120,9 @@ def zones(**options: Any) -> None:
     request = _request(options)
     layout = _predict(request, options)
     if options["as_json"]:
-        _print_json(_layout_document(layout))
+        say_json(_layout_document(layout), indent=2)
     else:
-        click.echo("\n".join(_layout_lines(layout, request.page_size)))
+        say(*_layout_lines(layout, request.page_size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +234,6 @@ def _write(data: bytes, path: str | None, *, binary: bool) -> None:
     sys.stdout.buffer.write(data)
 
 
-def _print_json(document: dict[str, Any]) -> None:
-    click.echo(json.dumps(document, indent=2))
-
-
 def _map_document(
     form: str, memory: MemoryMap, banks: Sequence[MemoryRegion], tags: Sequence[atags.Tag], vendor: str | None
 ) -> dict[str, Any]:
@@ -289,10 +285,12 @@ def _map_lines(
     for r in memory.reserved:
         rows.append((r.range, "no-map" if r.no_map else "reusable" if r.reusable else "reserved", None, r.name))
     header = ("START", "LAST", "SIZE", "KIND", "NODE", "SOURCE")
-    yield from table.lines(header, [(*_edges(r), kind, _dash(node), _shown(source)) for r, kind, node, source in rows])
+    yield from table.lines(
+        header, [(*_edges(r), kind, _dash(node), _as_utf8(source)) for r, kind, node, source in rows]
+    )
     for u in memory.unplaced:
         within = f" within {', '.join(map(str, u.within))}" if u.within else ""
-        yield f"placed at boot: {_shown(u.name)}, {format_size(u.size)}{within}{' (no-map)' * u.no_map}"
+        yield f"placed at boot: {_as_utf8(u.name)}, {format_size(u.size)}{within}{' (no-map)' * u.no_map}"
     if memory.no_memory:
         yield f"no memory: {memory.no_memory}"
     if memory.arch:
@@ -308,7 +306,7 @@ def _map_lines(
     if memory.cpu_nodes:
         yield "nodes with processors: " + ", ".join(map(str, memory.cpu_nodes))
     if memory.cmdline is not None:
-        yield f"command line: {_shown(memory.cmdline)}"
+        yield f"command line: {_as_utf8(memory.cmdline)}"
     for tag in tags:
         fields = " ".join(f"{k}={v:#x}" if isinstance(v, int) else f"{k}={v!r}" for k, v in tag.fields(vendor).items())
         yield f"tag {tag.name(vendor)} {fields or tag.payload.hex(' ', 4)}".rstrip()
@@ -346,7 +344,7 @@ def _layout_lines(layout: Layout, page_size: int) -> Iterable[str]:
     yield ""
     yield from table.lines(("BLOCKS", "VALID_ZONES"), list(_block_runs(layout)))
     for finding in layout.findings:
-        yield f"{finding.code}: {_shown(finding.message)}"
+        yield f"{finding.code}: {finding.message}"
         yield f"  -> {finding.remedy}"
 
 
@@ -363,11 +361,11 @@ def _edges(range_: Range) -> tuple[str, str, str]:
     return f"{range_.start:#x}", f"{max(range_.start, range_.end - 1):#x}", format_size(range_.size)
 
 
-def _shown(text: str) -> str:
-    """Firmware's bytes on a terminal, as UTF-8 if that is what they are: nothing moves the cursor or begins a line."""
+def _as_utf8(text: str) -> str:
+    """Firmware's bytes, which decoders take as Latin-1, as UTF-8 if that is what they are."""
     with suppress(UnicodeError):
-        text = text.encode("latin-1").decode("utf-8")
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        return text.encode("latin-1").decode("utf-8")
+    return text
 
 
 def _dash(value: int | None) -> str:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 
 import click
 
 from hotbank import board as boards
 from hotbank.cli.context import Context
 from hotbank.cli.looking import sysroot_option
+from hotbank.cli.terminal import say, say_json
 from hotbank.errors import Finding, Severity
 from hotbank.host.doctor import document, examine
 from hotbank.host.tree import Tree
@@ -29,11 +30,11 @@ def doctor(context: Context, as_json: bool, board: str | None, sysroot: str | No
     """
     name, findings = _examined(context, sysroot, board)
     if as_json:
-        click.echo(json.dumps(document(name, findings)))
+        say_json(document(name, findings))
     else:
-        click.echo("\n".join([f"machine   {name}", *map(_text, findings)]))
+        say(f"machine   {name}", *(line for finding in findings for line in _lines(finding)))
         if not findings:
-            click.echo("nothing found")
+            say("nothing found")
     return int(any(finding.severity is Severity.BLOCKS for finding in findings))
 
 
@@ -47,5 +48,6 @@ def _examined(context: Context, sysroot: str | None, board: str | None) -> tuple
     return machine.name, machine.doctor(board)
 
 
-def _text(finding: Finding) -> str:
-    return f"{finding.severity:<6} {finding.code}: {finding.message}\n       -> {finding.remedy}"
+def _lines(finding: Finding) -> Iterator[str]:
+    yield f"{finding.severity:<6} {finding.code}: {finding.message}"
+    yield f"       -> {finding.remedy}"

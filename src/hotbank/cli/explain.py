@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
@@ -11,6 +10,7 @@ import click
 
 from hotbank.cli.context import Context
 from hotbank.cli.looking import look, machine_of, not_seen, short, sysroot_option
+from hotbank.cli.terminal import json_text, say
 from hotbank.errors import Code
 from hotbank.machine import Evidence, Machine, Snapshot
 from hotbank.memory import Kind, format_size
@@ -36,11 +36,11 @@ def explain(context: Context, target: str | None, everything: bool, as_json: boo
     snapshot = machine.snapshot()
     answers = _ranked(machine, snapshot) if target is None else [_judged(machine, snapshot, target)]
     for line in _documents(snapshot, answers) if as_json else _text(snapshot, answers, everything):
-        click.echo(line)
+        say(line)
 
 
 def _documents(snapshot: Snapshot, answers: list[Verdict]) -> Iterator[str]:
-    return (json.dumps(answer.document(snapshot.machine)) for answer in answers)
+    return (json_text(answer.document(snapshot.machine)) for answer in answers)
 
 
 def _text(snapshot: Snapshot, answers: list[Verdict], everything: bool) -> Iterator[str]:

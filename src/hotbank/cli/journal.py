@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import click
 from hotbank.cli import table
 from hotbank.cli.context import Context
 from hotbank.cli.progress import outcome_lines, said, short_names
+from hotbank.cli.terminal import say, say_json
 from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.operate import Action, Entry, Limits, Row
@@ -30,10 +30,10 @@ def history(context: Context, as_json: bool) -> None:
     entries = context.session(changing=False).history()
     if as_json:
         document = {"schema": SCHEMA["history"], "transactions": [_document(entry) for entry in entries]}
-        click.echo(json.dumps(document | {"failures": _failures(entries), "off": seconds_off(entries, time.time())}))
+        say_json(document | {"failures": _failures(entries), "off": seconds_off(entries, time.time())})
         return
     for line in _table(entries):
-        click.echo(line)
+        say(line)
 
 
 @click.command("recover")
@@ -54,18 +54,18 @@ def recover(context: Context, deadline: float, as_json: bool) -> int:
     """
     machine = context.session(changing=True)
     if not as_json:
-        click.echo(f"machine {machine.name}")
+        say(f"machine {machine.name}")
     try:
         outcome = machine.recover(limits=Limits(total=deadline, block=deadline))
     except KeyboardInterrupt:
         goes_on = "what is open is left to hotbank recover" if machine.is_ours else "its owner goes on settling it"
-        click.echo(f"hotbank: {goes_on}", err=True)
+        say(f"hotbank: {goes_on}", err=True)
         raise
     if as_json:
-        click.echo(json.dumps({"schema": SCHEMA["recover"], "outcome": encode(outcome)}))
+        say_json({"schema": SCHEMA["recover"], "outcome": encode(outcome)})
     else:
         for line in ["nothing to settle"] if outcome is None else outcome_lines(outcome, acted=True):
-            click.echo(line, err=outcome is not None and outcome.exit != 0)
+            say(line, err=outcome is not None and outcome.exit != 0)
     return 0 if outcome is None else outcome.exit
 
 

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
 import click
 
 from hotbank import kernels
+from hotbank.cli.terminal import say, say_json
 from hotbank.documents import SCHEMA
 
 
@@ -42,11 +42,11 @@ def build(arch: str, source: Path | None, as_json: bool) -> None:
     begun = time.monotonic()
 
     def progress(text: str) -> None:
-        click.echo(f"{time.monotonic() - begun:7.1f} s  {text}", err=True)
+        say(f"{time.monotonic() - begun:7.1f} s  {text}", err=True)
 
     built = kernel_build.build(arch, source=source, modules=[bank_module.source_folder()], progress=progress)
     if as_json:
         paths = {"image": str(built.image), "modules": str(built.modules), "config": str(built.config)}
-        click.echo(json.dumps({"schema": SCHEMA["kernel"], "arch": arch, "release": built.release, **paths}))
+        say_json({"schema": SCHEMA["kernel"], "arch": arch, "release": built.release, **paths})
     else:
-        click.echo(f"Linux {built.release} for {arch}\n  image    {built.image}\n  modules  {built.modules}")
+        say(f"Linux {built.release} for {arch}", f"  image    {built.image}", f"  modules  {built.modules}")

@@ -6,7 +6,6 @@ Columns are data, as in lsmem. Nothing here imports rich: the command starts fas
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -16,6 +15,7 @@ import click
 from hotbank.cli import lsmem, table
 from hotbank.cli.context import Context
 from hotbank.cli.lsmem import human
+from hotbank.cli.terminal import say_json, say_text
 from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.host import Host
@@ -263,17 +263,17 @@ def list_(sysroot: str | None, like_lsmem: bool, used: bool, **options: Any) -> 
     """
     if like_lsmem:
         form = _lsmem_format(options)
-        click.echo(lsmem.render(lsmem.blocks_of(_machine(sysroot)), form), nl=False)
+        say_text(lsmem.render(lsmem.blocks_of(_machine(sysroot)), form))
         return
     _refuse_lsmem_options(options)
     columns, named = options["columns"], _named(options["columns"])
     listing = look(_machine(sysroot), used=used)
     if options["as_json"]:
-        click.echo(json.dumps(document(listing)))
+        say_json(document(listing))
     else:
         chosen = named if columns and not columns.startswith("+") else _default(listing) + named
         text = tables(listing, chosen, in_bytes=options["in_bytes"], headings=not options["noheadings"])
-        click.echo(text, nl=False)
+        say_text(text)
 
 
 def _machine(sysroot: str | None) -> Machine:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from hotbank.cli.context import Context
+from hotbank.cli.terminal import say_over
 from hotbank.errors import Code
 from hotbank.machine import Machine, Snapshot, Survey
 from hotbank.operate.look import surveys_of
@@ -53,11 +54,11 @@ def look(machine: Machine, snapshot: Snapshot, blocks: Iterable[int]) -> Mapping
     shown = False
     for done, number in enumerate(wanted):
         if sys.stderr.isatty() and time.monotonic() - begun > _PATIENCE:
-            click.echo(f"\rlooked at {done} of {len(wanted)} blocks", err=True, nl=False)
+            say_over(f"looked at {done} of {len(wanted)} blocks")
             shown = True
         surveys.update(surveys_of(machine, snapshot, (number,)))
     if shown:
-        click.echo("\r\033[K", err=True, nl=False)
+        say_over("")
     return surveys
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import click
 
 from hotbank.cli.context import Context
+from hotbank.cli.terminal import say
 from hotbank.errors import MachineError
 from hotbank.machine import Machine
 
@@ -26,7 +27,7 @@ def mount(context: Context, folder: str, read_only: bool) -> None:
         raise MachineError(f"FUSE is not there: {e}", remedy="pip install 'hotbank[mount]', apt install fuse3") from e
     reader, writer = _machines(context, read_only)
     name = reader.snapshot().machine
-    fuse.mount(reader, writer, folder, lambda: click.echo(f"{name} is mounted at {folder}; Ctrl-C or umount ends it"))
+    fuse.mount(reader, writer, folder, lambda: say(f"{name} is mounted at {folder}; Ctrl-C or umount ends it"))
 
 
 def _machines(context: Context, read_only: bool) -> tuple[Machine, Machine | None]:

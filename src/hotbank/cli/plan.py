@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ from hotbank.cli import trial
 from hotbank.cli.context import Context
 from hotbank.cli.looking import look, machine_of, short, sysroot_option
 from hotbank.cli.progress import said, short_names
+from hotbank.cli.terminal import say, say_json
 from hotbank.errors import Code
 from hotbank.memory import format_size, parse_size
 from hotbank.operate import Choice, GivenUp, Plan
@@ -73,10 +73,10 @@ def plan(
     made = operate.plan_add(machine, targets) if adding else operate.plan_remove(machine, targets, look=look)
     tried = trial.carried_out(machine, targets, adding=adding) if trying else None
     if as_json:
-        click.echo(json.dumps(made.document() | ({} if tried is None else {"try": trial.document(tried)})))
+        say_json(made.document() | ({} if tried is None else {"try": trial.document(tried)}))
         return
     for line in [*plan_lines(made), *([] if tried is None else [trial.line(tried)])]:
-        click.echo(line)
+        say(line)
 
 
 def plan_lines(made: Plan) -> Iterator[str]:
@@ -95,10 +95,10 @@ def plan_lines(made: Plan) -> Iterator[str]:
 
 def _print_choice(found: Choice, size: int, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_document(found)))
+        say_json(_document(found))
         return
     for line in choice_lines(found, size):
-        click.echo(line)
+        say(line)
 
 
 def _document(found: Choice) -> dict[str, Any]:

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import click
-
+from hotbank.cli.terminal import say, say_json, visible
 from hotbank.documents import EXIT_DONE
 from hotbank.errors import Code
 from hotbank.operate import Event, Outcome
@@ -81,13 +79,13 @@ def event_line(event: Event) -> str | None:
 
 
 def _json_line(event: Event) -> None:
-    click.echo(json.dumps(event.document()))
+    say_json(event.document())
 
 
 def _plain_line(event: Event) -> None:
     line = event_line(event)
     if line is not None:
-        click.echo(line)
+        say(line)
 
 
 @contextmanager
@@ -96,19 +94,19 @@ def _bar(title: str) -> Iterator[Show]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns: tuple[Any, ...] = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[pages]}"),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task(title, total=None, pages="", rate="")
+        bar = progress.add_task(visible(title), total=None, pages="", rate="")
 
         def show(event: Event) -> None:
             where = f" memory{event.block}" if event.block is not None else ""
             rate = f"{event.moved / event.t:.0f} pages/s" if event.t > 0 and event.moved else ""
-            doing = f"{title}: {event.event if event.step is None else event.step}{where}"
+            doing = visible(f"{title}: {event.event if event.step is None else event.step}{where}")
             pages = f"{'-' if event.moved is None else event.moved}/{event.total} pages"
             total = max(event.total, 1)
             progress.update(bar, total=total, completed=event.moved or 0, description=doing, pages=pages, rate=rate)

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from hotbank.cli.context import Context
+from hotbank.cli.terminal import say
 from hotbank.errors import MachineError
 from hotbank.host import Host
 from hotbank.machine import Machine
@@ -53,7 +54,7 @@ def _listen(owner: Owner, name: str, path: Path, readers: int | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: owner.stop())
         owner.settle()
-        click.echo(f"{name} is served at {path}; next: hotbank -m unix:{path} list", err=True)
+        say(f"{name} is served at {path}; next: hotbank -m unix:{path} list", err=True)
         owner.serve(listener)
     owner.finish(_LAST_WORDS)
     path.unlink(missing_ok=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from hotbank.cli.terminal import visible
+
 GAP = "  "
 
 
@@ -13,7 +15,8 @@ def lines(
 ) -> Iterator[str]:
     """The rows under their headings, each column as wide as it has to be; ``right``: headings of those that are
     flushed right; ``shown``: False leaves the headings out. Nothing without a column or without a line."""
-    every = [headings, *rows] if shown else list(rows)
+    seen = [[visible(cell) for cell in row] for row in rows]
+    every = [headings, *seen] if shown else seen
     if not headings or not every:
         return
     widths = [max(len(row[at]) for row in every) for at in range(len(headings))]

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place that prints.
+
+Names, facts and remedies come from boards, firmware and machines at the far end of a wire: what of them would move the
+cursor, begin a line or turn the direction of writing is shown and not obeyed.
+
+JSON is for programs and stays exact: what a terminal would obey is escaped there by JSON's own means.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+
+def visible(text: str) -> str:
+    r"""The text with each character that is none to be seen as an escape: ``\x1b``, ``\u202e``, ``\udc80``.
+
+    Those are the controls of Unicode's categories Cc, Cf and Cs, line ends, and what is not assigned.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def say(*lines: str, err: bool = False) -> None:
+    """Print lines, each as one line whatever is in it. ``err``: to standard error."""
+    if lines:
+        click.echo("\n".join(map(visible, lines)), err=err)
+
+
+def say_text(text: str, *, err: bool = False) -> None:
+    """Print a text that ends with its last line; only ``\\n`` ends one."""
+    say(*text.split("\n")[:-1], err=err)
+
+
+def json_text(document: Any, indent: int | None = None) -> str:
+    """The document in ASCII without a control character in any string."""
+    return json.dumps(document, indent=indent).replace("\x7f", "\\u007f")
+
+
+def say_json(document: Any, indent: int | None = None) -> None:
+    """Print one JSON document, on one line unless it is indented."""
+    click.echo(json_text(document, indent))
+
+
+def say_over(text: str) -> None:
+    """Print to standard error in place of what stood on the line, which does not end; no text clears it."""
+    click.echo(f"\r\033[K{visible(text)}", err=True, nl=False)
