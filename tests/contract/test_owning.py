@@ -107,6 +107,11 @@ def test_a_group_may_read_and_nobody_else_may_change(folder: Path, model: Model)
         assert as_stranger(member, lambda: client().snapshot().machine) == "model:arm-2009"
         assert as_stranger(member, lambda: client().survey(20).block) == "20"
         assert as_stranger(member, lambda: serve.history(client())) == "()"
+        owner_of_it = client()
+        owner_of_it.set_power("ddr-high", Power.ON)
+        heard = as_stranger(member, lambda: [h.order for h in RemoteOwner(client()).events(0, HANG).happenings])
+        assert heard == "['set_power ddr-high on']"
+        owner_of_it.close()
         changes: list[Callable[[], object]] = [
             lambda: serve.remove(client(), "high"),
             lambda: client().set_power("ddr-high", Power.OFF),
