@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hotbank import operate, serve
@@ -133,7 +134,11 @@ class Session:
         history: Callable[[], tuple[Entry, ...]] = tuple,
     ) -> None:
         self.machine, self._remote, self._change, self._history = machine, owner, change, history
-        self.name = owner.hello.machine if owner is not None else machine.snapshot().machine
+
+    @cached_property
+    def name(self) -> str:
+        """The machine's own name. Looked up when it is asked for: on a large host that is a look at every block."""
+        return self._remote.hello.machine if self._remote is not None else self.machine.snapshot().machine
 
     def __enter__(self) -> Session:
         return self

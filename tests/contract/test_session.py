@@ -286,6 +286,14 @@ def test_recover_says_who_goes_on(
     assert last == "hotbank: INTERRUPTED: interrupted"
 
 
+def test_connecting_looks_at_nothing(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot of a large host takes long; a command takes its own."""
+    monkeypatch.setattr("hotbank.host.Host.snapshot", interrupted)
+    connect("host").close()
+    with pytest.raises(KeyboardInterrupt):
+        connect("host").list()
+
+
 def test_a_machine_at_hand_is_owned_as_long_as_the_session_lasts() -> None:
     model = Model.boot(board.load("arm-2009"), backend="reference", seed=1)
     with connect(model) as looking:
