@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -172,6 +173,20 @@ def test_ctrl_c_asks_for_a_rollback(served: str) -> None:
         wait_for_the_end(machine)
         assert machine.history()[-1].code is Code.INTERRUPTED
         assert [b.state for b in machine.list().blocks] == [b.state for b in before.blocks]
+
+
+def test_a_ctrl_c_at_the_terminal_does_not_reach_the_worker() -> None:
+    """It goes to all processes of the terminal's foreground group: to who asked, not to who is to roll back."""
+    groups = set[int]()
+
+    def look(event: Event) -> None:
+        children = [c for t in Path("/proc/self/task").iterdir() for c in (t / "children").read_text().split()]
+        groups.update(os.getpgid(int(child)) for child in children)
+
+    with connect("model:arm-2009", change=True) as machine:
+        machine.remove("high", on_event=look)
+    assert groups
+    assert os.getpgrp() not in groups
 
 
 # Where.

@@ -165,7 +165,6 @@ def _start(module: str, spec: Mapping[str, Any], folder: Path, patience: float) 
             json.dumps(spec),
             stdout=subprocess.PIPE,
             stderr=log,
-            start_new_session=True,
         )
     try:
         record = _first_words(daemon, folder, patience)

@@ -15,7 +15,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def start_module(module: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Run a module of this package in a child process with this interpreter, from ``/``."""
+    """Run a module of this package in a child process with this interpreter, from ``/``, in a session of its own.
+
+    A Ctrl-C at the terminal is for whoever asked, who has it rolled back: it must not end the one that does so.
+    """
     package = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
@@ -23,6 +26,7 @@ def start_module(module: str, *arguments: str, **options: Any) -> subprocess.Pop
         [sys.executable, "-m", module, *arguments],
         cwd="/",
         env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,
         **{**settings, **options},
     )
 
