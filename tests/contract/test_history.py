@@ -15,38 +15,14 @@ import pytest
 from click.testing import CliRunner
 
 from hotbank.cli import cli
-from hotbank.cli.journal import _table, seconds_off
+from hotbank.cli.journal import _table
 from hotbank.errors import Code
 from hotbank.operate import Before, Entry, Row
 
 UNITS = sorted((Path(__file__).parents[2] / "packaging/systemd").iterdir())
 
 
-def entry(boot: str, began: float, *rows: tuple[str, Code | None, float]) -> Entry:
-    """A transaction of that boot with acts on the domain: step, how it ended, and when."""
-    acts = tuple(Row(step, "ddr", code, None, at - 1, at if code else None) for step, code, at in rows)
-    return Entry(1, 1, Before("remove", ("high",), boot), began, acts, Code.OK)
-
-
 OK = Code.OK
-
-
-@pytest.mark.parametrize(
-    ("entries", "spent"),
-    [
-        ((), {}),
-        ((entry("a", 0, ("offline", OK, 5)),), {}),
-        ((entry("a", 0, ("power-off", OK, 10)),), {"ddr": 90.0}),  # off to this day
-        ((entry("a", 0, ("power-off", OK, 10)), entry("a", 20, ("power-on", OK, 30))), {"ddr": 20.0}),
-        ((entry("a", 0, ("power-off", OK, 10)), entry("b", 40, ("power-on", OK, 41))), {"ddr": 30.0}),  # a boot between
-        ((entry("a", 0, ("power-off", Code.SWITCH_FAILED, 10)),), {}),
-        ((entry("a", 0, ("power-off", None, 10)),), {}),  # not known to have been done
-        ((entry("a", 0, ("self-refresh", OK, 10), ("power-off", OK, 20), ("power-on", OK, 25)),), {"ddr": 15.0}),
-        ((entry("a", 0, ("power-on", OK, 10)),), {}),
-    ],
-)
-def test_time_spent_off(entries: tuple[Entry, ...], spent: dict[str, float]) -> None:
-    assert seconds_off(entries, 100.0) == spent
 
 
 def run(*arguments: str) -> tuple[str, int]:

@@ -216,11 +216,12 @@ def test_the_ladder_as_the_board_allows(states: tuple[Power, ...], reached: Powe
 
 
 def test_self_refresh_where_off_fails() -> None:
-    watched = Watched(ScriptedMachine())
+    watched, journal = Watched(ScriptedMachine()), MemoryJournal()
     watched.fail("set_power", 0, raising(switch_error()))
-    outcome = operate.remove(watched, "high")
+    outcome = operate.remove(watched, "high", journal=journal)
     assert (outcome.exit, outcome.power) == (0, Power.SELF_REFRESH)
     assert "would not go off" in outcome.fact
+    assert [row.step for row in journal.entries()[0].rows][-2:] == ["power-off", "self-refresh"]
 
 
 def test_no_memory_under_unknown_power() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,8 +17,11 @@ from hotbank.cli.progress import outcome_lines, said, short_names
 from hotbank.cli.terminal import say, say_json
 from hotbank.documents import SCHEMA
 from hotbank.errors import Code
-from hotbank.operate import Action, Entry, Limits, Row
+from hotbank.machine import Snapshot
+from hotbank.memory import Power
+from hotbank.operate import Entry, Limits
 from hotbank.operate.journal import PERSON
+from hotbank.report.states import DARK, Now, Stretch, seconds_by_state, stretches
 from hotbank.wire import encode
 
 
@@ -27,12 +30,13 @@ from hotbank.wire import encode
 @click.pass_obj
 def history(context: Context, as_json: bool) -> None:
     """Transactions of the current machine: when, how long, how many pages, how they ended, and time spent off."""
-    entries = context.session(changing=False).history()
+    machine = context.session(changing=False)
+    entries = machine.history()
+    spent = {domain: seconds_by_state(states) for domain, states in states_of(entries, machine.list()).items()}
     if as_json:
-        document = {"schema": SCHEMA["history"], "transactions": [_document(entry) for entry in entries]}
-        say_json(document | {"failures": _failures(entries), "off": seconds_off(entries, time.time())})
+        say_json(_history(entries, spent))
         return
-    for line in _table(entries):
+    for line in [*_table(entries), *_off(spent)]:
         say(line)
 
 
@@ -72,6 +76,26 @@ def recover(context: Context, deadline: float, as_json: bool) -> int:
 _COLUMNS = ("BEGAN", "VERB", "TARGET", "RESULT", "SECONDS", "PLANNED", "MOVED", "STEPS")
 
 
+def states_of(entries: tuple[Entry, ...], snapshot: Snapshot) -> dict[str, tuple[Stretch, ...]]:
+    """The states of each domain until this moment."""
+    powers = {domain.name: domain.power for domain in snapshot.domains}
+    return stretches(entries, Now(time.time(), snapshot.boot_id, powers))
+
+
+def _history(entries: tuple[Entry, ...], spent: Mapping[str, Mapping[Power, float]]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA["history"],
+        "transactions": [_document(entry) for entry in entries],
+        "failures": _failures(entries),
+        "off": {domain: _dark(seconds) for domain, seconds in spent.items()},
+        "states": {domain: encode(seconds) for domain, seconds in spent.items()},
+    }
+
+
+def _dark(seconds: Mapping[Power, float]) -> float:
+    return sum(seconds.get(power, 0.0) for power in DARK)
+
+
 def _document(entry: Entry) -> dict[str, Any]:
     seconds = None if entry.ended is None else round(entry.ended - entry.began, 6)
     code = None if entry.code is None else entry.code.value
@@ -87,8 +111,21 @@ def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
     failures = _failures(entries)
     if failures:
         yield "failures: " + ", ".join(f"{count} {code}" for code, count in failures.items())
-    for domain, spent in seconds_off(entries, time.time()).items():
-        yield f"domain {domain}: off or in self-refresh for {_duration(spent)}"
+
+
+def _off(spent: Mapping[str, Mapping[Power, float]]) -> Iterator[str]:
+    for domain, seconds in spent.items():
+        if dark := _dark(seconds):
+            yield f"domain {domain}: off or in self-refresh for {_duration(dark)}{_besides(seconds)}"
+
+
+def _besides(seconds: Mapping[Power, float]) -> str:
+    unknown = seconds.get(Power.UNKNOWN, 0.0)
+    return (
+        f"; for {_duration(unknown)} nobody knows: the machine was down, or another hand was at work"
+        if unknown >= 1
+        else ""
+    )
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
@@ -110,34 +147,6 @@ def _failures(entries: tuple[Entry, ...]) -> dict[str, int]:
     """Reasons of what did not come about, the most frequent first."""
     codes = (e.code.value for e in entries if e.code not in (None, Code.OK, Code.DOMAIN_IN_USE, Code.SUPERSEDED))
     return dict(Counter(codes).most_common())
-
-
-def seconds_off(entries: tuple[Entry, ...], now: float) -> dict[str, float]:
-    """For each domain, seconds between its going dark and its going on, as the journal has them, up to ``now``.
-
-    A boot that came in between ends a stretch at the first row that was written after it: more is not known.
-    """
-    spent: dict[str, float] = {}
-    dark: dict[str, tuple[float, str]] = {}
-    for entry in entries:
-        boot = entry.before.boot_id
-        for domain in [d for d, (_, since) in dark.items() if since != boot]:
-            spent[domain] += entry.began - dark.pop(domain)[0]
-        for row in entry.rows:
-            if row.code is Code.OK and row.ended is not None:
-                _count(row, boot, spent, dark)
-    for domain, (since, _) in dark.items():
-        spent[domain] += now - since
-    return spent
-
-
-def _count(row: Row, boot: str, spent: dict[str, float], dark: dict[str, tuple[float, str]]) -> None:
-    assert row.ended is not None
-    if row.step in (Action.POWER_OFF, Action.SELF_REFRESH):
-        spent.setdefault(row.target, 0.0)
-        dark.setdefault(row.target, (row.ended, boot))
-    elif row.step == Action.POWER_ON and row.target in dark:
-        spent[row.target] += row.ended - dark.pop(row.target)[0]
 
 
 def _duration(seconds: float) -> str:

@@ -219,6 +219,11 @@ class Journaled:
             raise
         self._result(row, Code.OK, None)
 
+    def settled_for(self, reached: Power, want: Power, domain: str) -> None:
+        """Write down the state that a domain went to where it would not go to the one that was meant."""
+        if reached is not want:
+            self._result(self._intend(reached, domain), Code.OK, None)
+
     def _intend(self, step: str, target: str) -> int | None:
         try:
             return self.journal.intend(self.entry, step, target)

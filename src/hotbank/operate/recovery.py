@@ -118,7 +118,8 @@ def _dark(journaled: Journaled, snapshot: Snapshot, name: str) -> _End | None:
         return None
     try:
         with journaled(Action.POWER_OFF if want is Power.OFF else Action.SELF_REFRESH, name) as machine:
-            darken(machine, name, want)
+            reached = darken(machine, name, want)
+        journaled.settled_for(reached, want, name)
     except HotbankError as e:
         return _End(e.code, EXIT_DONE if e.code is Code.DOMAIN_IN_USE else EXIT_PARTLY, str(e))
     return _End(Code.OK, EXIT_DONE, f"domain {name} is dark")

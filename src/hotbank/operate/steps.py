@@ -93,6 +93,7 @@ class Steps:
             if e.code is not Code.DOMAIN_IN_USE or not self._all_are_out():
                 raise
             return Done(e.code, str(e))
+        self.journaled.settled_for(reached, want, step.target)
         return Done(fact="" if reached is want else f"domain {step.target} would not go {want}; it is in {reached}")
 
     def _all_are_out(self) -> bool:
