@@ -4,10 +4,10 @@
     explain(machine, "high")            why it can or can't leave; changes nothing
     plan_remove(machine, "high")        the steps and their cost; changes nothing
     plan_free(machine, 256 << 20)       the banks that free so much by moving the fewest pages; changes nothing
-    remove(machine, "high", ...)        carry it out; an Outcome with the exit status
+    remove(machine, ["high", "mate"])   carry it out, all or nothing; an Outcome with the exit status
     recover(machine, journal)           settle what a crash or a stubborn kernel left open
 
-A target is a bank's name or a block (``memory4``).
+A target is a bank's name or a block (``memory4``); one of them or several.
 """
 
 from __future__ import annotations

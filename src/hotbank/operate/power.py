@@ -17,7 +17,7 @@ from hotbank.operate.reasons import remedy
 
 
 def in_use(snapshot: Snapshot, domain: str, besides: Collection[str] = ()) -> tuple[str, ...]:
-    """Banks of the domain that the kernel still has, but for those named: not absent, or touched by a block."""
+    """Banks of the domain that the kernel still has, but for those named: ``touching`` by bank, and stuck ones."""
     found = snapshot.domain(domain)
     names = [name for name in (found.banks if found is not None else ()) if name not in besides]
     banks = [bank for name in names if (bank := snapshot.bank(name)) is not None]
@@ -32,15 +32,15 @@ def stays_on(domain: str, banks: Sequence[str]) -> str:
 def confirm_out(machine: Machine, domain: str) -> DomainStatus:
     """Ask the machine again: the domain, if nothing of it is in the kernel. Raises Refusal(DOMAIN_IN_USE).
 
-    The one gate in front of every switch that goes dark; ``Snapshot.touching`` is the rule.
+    The one gate in front of every switch that goes dark.
     """
     snapshot = machine.snapshot()
     status = snapshot.domain(domain)
     if status is None:
         raise no_such(snapshot.machine, "domain", domain, [d.name for d in snapshot.domains])
-    held = in_use(snapshot, domain) or snapshot.touching(domain)
+    held = in_use(snapshot, domain)
     if held or snapshot.pending is not None:
-        by = tuple(map(str, held)) or (f"memory{snapshot.pending}",)
+        by = held or (f"memory{snapshot.pending}",)
         raise Refusal(Code.DOMAIN_IN_USE, stays_on(domain, by), remedy=remedy(Code.DOMAIN_IN_USE))
     return status
 
