@@ -8,7 +8,6 @@ crosses a wire as JSON (wire.py), so fields are plain: integers, strings, enums,
 
 from __future__ import annotations
 
-import errno
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
@@ -18,7 +17,7 @@ from functools import cached_property
 from typing import Protocol, TypeGuard
 
 from hotbank import kernels
-from hotbank.errors import Code, Finding, KernelError, Refusal
+from hotbank.errors import Code, Finding, Refusal
 from hotbank.memory import BlockNumber, BlockState, KernelState, Kind, Online, Power, Range
 from hotbank.routes import NONE
 
@@ -278,25 +277,6 @@ def no_such(machine: str, what: str, name: object, known: Iterable[str] = ()) ->
     return Refusal(Code.NO_SUCH_BANK, f"{machine} has no {what} {name}", remedy=remedy)
 
 
-def refuse_dark(snapshot: Snapshot, domain: str, want: Power) -> None:
-    """The interlock of every machine's ``set_power``: KernelError(EBUSY) when ``want`` is less than ``on`` while the
-    kernel has a block that touches the domain, or a bank of it is stuck half-way. No force reaches it.
-
-    Our driver answers the same (kernel/bank/hotbank_bank.c, ``supply_store``).
-    """
-    if want is Power.ON:
-        return
-    stuck = [b.name for b in snapshot.banks if b.domain == domain and b.kernel is KernelState.STUCK]
-    held = [*stuck, *(f"memory{number}" for number in snapshot.touching(domain))]
-    if held:
-        raise KernelError(errno.EBUSY, f"power of {domain} to {want}", detail=f"{_few(held)} in the kernel")
-
-
-def _few(names: list[str], most: int = 4) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
 @dataclass(frozen=True, slots=True)
 class Migrated:
     """Pages moved, and tries that failed, since boot (/proc/vmstat: ``pgmigrate_success``, ``pgmigrate_fail``).
@@ -459,7 +439,7 @@ class Machine(Protocol):
 
     def set_power(self, domain: str, want: Power) -> None:
         """Turn the domain's switch. Raises SwitchError when it failed or did not take effect, KernelError(EBUSY) for
-        less than ``on`` while a block that touches the domain is in the kernel (``refuse_dark``)."""
+        less than ``on`` while a block that touches the domain is in the kernel (gate.py)."""
         ...
 
     def reading(self) -> Reading:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hotbank.errors import CancelPending, Code, KernelError, SwitchError
+from hotbank.gate import refuse_dark
 from hotbank.machine import (
     Ability,
     BankStatus,
@@ -36,7 +37,6 @@ from hotbank.machine import (
     ZoneInfo,
     is_interruptible,
     no_such,
-    refuse_dark,
 )
 from hotbank.memory import MIB, BlockState, KernelState, Kind, Online, Power, Range
 from hotbank.operate import Outcome

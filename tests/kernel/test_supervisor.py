@@ -19,7 +19,7 @@ import pytest
 from contract import promises
 from hotbank import board as boards
 from hotbank.board import Board
-from hotbank.boards_qemu import dram, supervisor
+from hotbank.boards_qemu import dram
 from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import KernelError, SwitchError
@@ -183,7 +183,7 @@ def test_without_the_interlock_the_bank_goes_dark_under_memory(
 ) -> None:
     """The test itself, on a supervisor that asks nobody."""
     bring_in(machine)
-    monkeypatch.setattr(supervisor, "refuse_dark", lambda *_: None)
+    monkeypatch.setattr("hotbank.gate.refuse_dark", lambda *_: None)
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         promises.power_stays_under_memory(machine, "ddr-high")
 

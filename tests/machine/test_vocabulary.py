@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotbank.errors import KernelError
-from hotbank.machine import BankStatus, Block, DomainStatus, Reading, Snapshot, ZoneInfo, refuse_dark
+from hotbank.gate import refuse_dark
+from hotbank.machine import BankStatus, Block, DomainStatus, Reading, Snapshot, ZoneInfo
 from hotbank.memory import BlockState, KernelState, Power, Range
 
 PAGE, BLOCK = 4096, 1 << 20

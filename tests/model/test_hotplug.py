@@ -511,7 +511,7 @@ def test_power_stays_while_the_kernel_has_a_block(want: Power) -> None:
 
 def test_power_off_under_a_running_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interlock broken: DRAM forgets, and the model tells."""
-    monkeypatch.setattr("hotbank.model.machine.refuse_dark", lambda *_: None)
+    monkeypatch.setattr("hotbank.gate.refuse_dark", lambda *_: None)
     model = small_model()
     pid = model.spawn("data", anon_pages=2000)
     model.set_power("dram", Power.OFF)
@@ -524,7 +524,7 @@ def test_power_off_under_a_running_kernel_is_found(monkeypatch: pytest.MonkeyPat
 
 
 def test_self_refresh_keeps_the_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hotbank.model.machine.refuse_dark", lambda *_: None)
+    monkeypatch.setattr("hotbank.gate.refuse_dark", lambda *_: None)
     model = small_model()
     model.spawn("data", anon_pages=2000)
     model.set_power("dram", Power.SELF_REFRESH)

@@ -272,6 +272,7 @@ def test_a_bank_that_comes_in_while_the_power_goes_is_no_success() -> None:
     watched = Watched(machine)
     watched.fail("set_power", 0, lambda: machine.add("mate"))
     outcome = operate.remove(watched, "high")
-    assert (outcome.code, outcome.exit) == (Code.RACED, 1)
+    assert (outcome.code, outcome.exit) == (Code.LOST, 1)
+    assert "it is on again; what was in it is lost" in outcome.fact
     assert machine.level is Power.ON
     assert machine.snapshot().bank("high").kernel is KernelState.ONLINE  # type: ignore[union-attr]

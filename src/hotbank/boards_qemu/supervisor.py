@@ -21,6 +21,7 @@ from hotbank.boards_qemu.gpio import GpioSwitch, line_is_high
 from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.shell import Runner, ShellPort
 from hotbank.errors import Finding, KernelError, MachineError, SwitchError
+from hotbank.gate import Gate
 from hotbank.guest import serial
 from hotbank.host.switch import Switch
 from hotbank.machine import (
@@ -33,7 +34,6 @@ from hotbank.machine import (
     Survey,
     WallClock,
     no_such,
-    refuse_dark,
 )
 from hotbank.memory import Online, Power
 from hotbank.remote import Remote, SocketStream
@@ -88,6 +88,7 @@ class QemuMachine:
         self._changes, self._reads = AgentPort(qemu, serial.CHANGE), AgentPort(qemu, serial.READ)
         self._switches = {domain.name: self._switch_of(domain) for domain in board.domains}
         self._shell = ShellPort(qemu)
+        self._gate = Gate()
         self._interrupted: tuple[int, float] | None = None  # the offline that is to end: block, deadline
         self._offlining: tuple[int, float, float] | None = None  # the last one, and its deadline on the guest's clock
 
@@ -159,13 +160,8 @@ class QemuMachine:
 
     def add(self, bank: str) -> None:
         """By virtio-mem through QEMU, by any other route in the guest."""
-        if self._is_plugged(bank):
-            what, size = f"add of {bank}", self.files[bank].size
-            if self._plugged_size(bank) == size:
-                raise KernelError(errno.EEXIST, what)
-            self._resize(bank, size, what)
-        else:
-            self._changes.machine().add(bank)
+        with self._gate.lock:
+            self._add(bank)
 
     def remove(self, bank: str) -> None:
         """By virtio-mem through QEMU, by any other route in the guest."""
@@ -182,10 +178,7 @@ class QemuMachine:
     def set_power(self, domain: str, want: Power) -> None:
         """Switch the supply of the domain's banks where they have one, and destroy their content, or give them random
         content."""
-        switch = self._switch(domain)
-        if want is not Power.ON:
-            self._check_nothing_there(domain, want)
-        switch.turn(want)
+        self._gate.turn(domain, want, partial(self._vouched_for, domain), self._switch(domain).turn)
 
     def reading(self) -> Reading:
         """The guest's, on this host's clock."""
@@ -218,12 +211,12 @@ class QemuMachine:
             raise no_such(self.board.name, "domain", domain, self._switches)
         return self._switches[domain]
 
-    def _check_nothing_there(self, domain: str, want: Power) -> None:
-        """The interlock, on what the guest's kernel has now; a guest with another board's file can't vouch."""
+    def _vouched_for(self, domain: str) -> Snapshot:
+        """What the guest's kernel has now; a guest with another board's file can't vouch."""
         seen = self._reads.machine().snapshot()
         if seen.domain(domain) is None:
             raise SwitchError(f"the guest knows no power domain {domain}: its board is another one")
-        refuse_dark(seen, domain, want)
+        return seen
 
     def _power_now(self, domain: DomainStatus) -> Power:
         """As ``power``, with what the guest has just said of the domain."""
@@ -234,6 +227,15 @@ class QemuMachine:
             return switch.agreed(domain.power) if isinstance(switch, GpioSwitch) else switch.status()
         except SwitchError:
             return Power.UNKNOWN
+
+    def _add(self, bank: str) -> None:
+        if self._is_plugged(bank):
+            what, size = f"add of {bank}", self.files[bank].size
+            if self._plugged_size(bank) == size:
+                raise KernelError(errno.EEXIST, what)
+            self._resize(bank, size, what)
+        else:
+            self._changes.machine().add(bank)
 
     def _is_plugged(self, name: str) -> bool:
         bank = self.board.bank(name)

@@ -17,6 +17,7 @@ from hotbank import board as boards
 from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
 from hotbank.errors import CancelPending, Code, Finding, KernelError, Refusal, SwitchError
+from hotbank.gate import Gate
 from hotbank.host import tree as files
 from hotbank.host.ram import Ram
 from hotbank.host.tree import Tree
@@ -32,7 +33,6 @@ from hotbank.machine import (
     Survey,
     WallClock,
     no_such,
-    refuse_dark,
 )
 from hotbank.memory import KIB, BlockState, Online, Power, Range, Zone
 from hotbank.room import starved
@@ -79,6 +79,7 @@ class Host:
         self._under_way: int | None = None
         self._interrupted: tuple[int, float] | None = None  # the offline that is to end: block, deadline
         self._held: list[Writer] = []
+        self._gate = Gate()
 
     @property
     def clock(self) -> Clock:
@@ -107,6 +108,9 @@ class Host:
     def snapshot(self) -> Snapshot:
         """Blocks, zones, banks, domains and policies. No page is looked at, so ``used`` is None."""
         return self._snapshot(self._domains(self._power_now))
+
+    def _seen_in_the_dark(self) -> Snapshot:
+        return self._snapshot(self._domains(lambda _: Power.UNKNOWN))
 
     def _snapshot(self, domains: tuple[DomainStatus, ...]) -> Snapshot:
         blocks, arch = files.blocks(self._tree, self._block_size), self._arch()
@@ -179,7 +183,8 @@ class Host:
     def add(self, bank: str) -> None:
         """Bring the bank into the kernel by its route (routes.py). EOPNOTSUPP where this host can't."""
         span, route = self._bank(bank)
-        self._route(route).add(bank, span)
+        with self._gate.lock:
+            self._route(route).add(bank, span)
 
     def remove(self, bank: str) -> None:
         """Take the bank out of the kernel by its route (routes.py). EOPNOTSUPP where this host can't."""
@@ -197,8 +202,7 @@ class Host:
     def set_power(self, domain: str, want: Power) -> None:
         """Turn the domain's switch and ask it whether it did. EBUSY where that would darken what is in the kernel."""
         switch = self._switch(domain)
-        refuse_dark(self._snapshot(self._domains(lambda _: Power.UNKNOWN)), domain, want)
-        switch.turn(want)
+        self._gate.turn(domain, want, self._seen_in_the_dark, switch.turn)
 
     def reading(self) -> Reading:
         """/proc/zoneinfo, /proc/vmstat and /proc/pressure/memory, each read once."""

@@ -11,13 +11,15 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypedDict, Unpack
 
 from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
 from hotbank.errors import CancelPending, Code, KernelError, SwitchError
 from hotbank.firmware import describe, memory_map
-from hotbank.machine import Ability, Pages, Reading, Snapshot, Survey, no_such, refuse_dark
+from hotbank.gate import Gate
+from hotbank.machine import Ability, Pages, Reading, Snapshot, Survey, no_such
 from hotbank.memory import BlockState, KernelState, Online, Power, Range, merge
 from hotbank.model.backend import check_room
 from hotbank.model.boot import BootSource, boot_memory
@@ -79,6 +81,7 @@ class Model(SystemCalls):
         self.hotplug, self.geometry = parts.hotplug, parts.geometry
         self.view = View(parts, kcore=kcore)
         self.switch_faults: dict[str, str] = {}
+        self._gate = Gate(parts.lock)
 
     @classmethod
     def boot(
@@ -207,14 +210,8 @@ class Model(SystemCalls):
         Raises KernelError(EBUSY) for less than ``on`` while a block that touches the domain is in the kernel,
         SwitchError, Refusal(NO_SUCH_BANK).
         """
-        with self._parts.lock:
-            self._check_switch(self._known_domain(domain), want)
-            refuse_dark(self.snapshot(), domain, want)
-            fault = self.switch_faults.get(domain)
-            if fault == "fails":
-                raise SwitchError(f"{domain} did not go {want}")
-            if fault != "lies":
-                self._turn(domain, want)
+        self._check_switch(self._known_domain(domain), want)
+        self._gate.turn(domain, want, self.snapshot, partial(self._switch, domain))
         self.clock.sleep(self.costs.switch_power)
 
     # What else an administrator sets
@@ -276,6 +273,13 @@ class Model(SystemCalls):
             raise KernelError(errno.EAGAIN, f"remove {bank.name}", detail="the guest keeps some of it")
 
     # Power
+
+    def _switch(self, domain: str, want: Power) -> None:
+        fault = self.switch_faults.get(domain)
+        if fault == "fails":
+            raise SwitchError(f"{domain} did not go {want}")
+        if fault != "lies":
+            self._turn(domain, want)
 
     def _turn(self, domain: str, want: Power) -> None:
         geometry, contents = self.geometry, self.contents

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from functools import partial
 
 from hotbank.errors import Code, HotbankError, KernelError, Refusal, SwitchError
+from hotbank.gate import came_back
 from hotbank.machine import DomainStatus, Machine, Snapshot, no_such
 from hotbank.memory import KernelState, Power
 from hotbank.operate.reasons import remedy
@@ -32,7 +34,7 @@ def stays_on(domain: str, banks: Sequence[str]) -> str:
 def confirm_out(machine: Machine, domain: str) -> DomainStatus:
     """Ask the machine again: the domain, if nothing of it is in the kernel. Raises Refusal(DOMAIN_IN_USE).
 
-    The one gate in front of every switch that goes dark.
+    Asked before every switch that goes dark; the machine's own gate asks again (gate.py).
     """
     snapshot = machine.snapshot()
     status = snapshot.domain(domain)
@@ -91,16 +93,15 @@ def darken(machine: Machine, domain: str, want: Power) -> Power:
     """Take the domain down to ``want``, or to the next state that its switch reaches; the state it is in then.
 
     Falls back (off, then self-refresh) only while the switch says that the power is still on. Raises
-    Refusal(DOMAIN_IN_USE) when something of it is in the kernel, Refusal(RACED) when it came in meanwhile,
-    SwitchError or Refusal(POWER_UNKNOWN) when no state was reached.
+    Refusal(DOMAIN_IN_USE) when something of it is in the kernel, SwitchError with code LOST when it came in while the
+    domain was off, with RACED in self-refresh; SwitchError or Refusal(POWER_UNKNOWN) when no state was reached.
     """
     rungs: list[Power] = [p for p in (Power.OFF, Power.SELF_REFRESH) if p in confirm_out(machine, domain).states]
     reached = _first_that_works(machine, domain, rungs[rungs.index(want) :])
     try:
         confirm_out(machine, domain)
     except Refusal as e:
-        switch_on(machine, domain)
-        raise Refusal(Code.RACED, f"{e}: it came in while the domain went {reached}", remedy=e.remedy) from e
+        raise came_back(domain, reached, str(e), partial(switch_on, machine, domain)) from e
     return reached
 
 
@@ -112,6 +113,8 @@ def _first_that_works(machine: Machine, domain: str, rungs: list[Power]) -> Powe
             turn(machine, domain, rung)
             return rung
         except (SwitchError, Refusal) as e:
+            if e.code in (Code.LOST, Code.RACED):
+                raise
             failed = failed or e
             if ask(machine, domain) is not Power.ON:
                 break

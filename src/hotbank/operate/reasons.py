@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from hotbank.errors import EHWPOISON, Code, HotbankError, KernelError
+from hotbank.gate import AFTER_LOSS
 from hotbank.routes import removing
 
 MAY_GO = frozenset({Code.OK, Code.PINS_UNKNOWN, Code.DOMAIN_IN_USE})
@@ -50,6 +51,7 @@ _REMEDIES = {
     Code.DOMAIN_IN_USE: "remove the other banks of the domain too",
     Code.POWER_UNKNOWN: "look at the switch: nothing is added before the domain's power is known to be on",
     Code.SWITCH_FAILED: "look at the switch and at its status command",
+    Code.LOST: AFTER_LOSS,
     Code.STUCK: "reboot: this route can't take the bank out any more",
     Code.BUSY_TRANSACTION: "wait for the other transaction, or hotbank recover if its process is gone",
     Code.SUPERSEDED: "nothing to do: the machine has booted since",

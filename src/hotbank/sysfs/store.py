@@ -15,7 +15,8 @@ from enum import StrEnum
 from typing import Protocol, TypeVar, runtime_checkable
 
 from hotbank.errors import CancelPending, Code, KernelError, Refusal
-from hotbank.machine import Machine, is_interruptible, refuse_dark
+from hotbank.gate import refuse_dark
+from hotbank.machine import Machine, is_interruptible
 from hotbank.memory import BlockState, Online, Power
 from hotbank.sysfs.bank import Order, Supply
 from hotbank.sysfs.block import OnlineType

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate to every power switch: nothing turns one but through here.
+
+Above it hotbank asks before it orders (operate/power.py); this is what each machine does for itself, whoever orders.
+Our driver answers the same (kernel/bank/hotbank_bank.c, ``supply_store``).
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from hotbank.errors import Code, HotbankError, KernelError, SwitchError
+from hotbank.machine import Snapshot
+from hotbank.memory import KernelState, Power
+
+AFTER_LOSS = "what was in the bank can't be trusted: end who used it, and remove the bank or reboot"
+
+
+def refuse_dark(snapshot: Snapshot, domain: str, want: Power) -> None:
+    """The interlock: KernelError(EBUSY) when ``want`` is less than ``on`` while the kernel has a block that touches the
+    domain, or a bank of it is stuck half-way. No force reaches it."""
+    if want is Power.ON:
+        return
+    stuck = [b.name for b in snapshot.banks if b.domain == domain and b.kernel is KernelState.STUCK]
+    held = [*stuck, *(f"memory{number}" for number in snapshot.touching(domain))]
+    if held:
+        raise KernelError(errno.EBUSY, f"power of {domain} to {want}", detail=f"{_few(held)} in the kernel")
+
+
+class Gate:
+    """The gate of one machine. ``lock``: held while its power is turned; who brings memory in holds it as well, and can
+    enter it twice."""
+
+    def __init__(self, lock: AbstractContextManager[object] | None = None) -> None:
+        self.lock: AbstractContextManager[object] = lock or threading.RLock()
+
+    def turn(self, domain: str, want: Power, look: Callable[[], Snapshot], switch: Callable[[Power], None]) -> None:
+        """Look, turn the switch, look again: another process may add memory in between, which no lock of ours keeps
+        out. Then the power comes on at once, and what was lost is said.
+
+        Raises KernelError(EBUSY) before anything was turned; SwitchError, with code LOST where memory came in.
+        """
+        with self.lock:
+            if want is not Power.ON:
+                refuse_dark(look(), domain, want)
+            switch(want)
+            if want is not Power.ON:
+                self._look_again(domain, want, look, switch)
+
+    @staticmethod
+    def _look_again(domain: str, want: Power, look: Callable[[], Snapshot], switch: Callable[[Power], None]) -> None:
+        try:
+            refuse_dark(look(), domain, want)
+        except KernelError as e:
+            raise came_back(domain, want, e.detail, lambda: switch(Power.ON)) from e
+        except HotbankError:  # nobody knows what is there: on is what does no harm
+            switch(Power.ON)
+            raise
+
+
+def came_back(domain: str, was: Power, held: str, light: Callable[[], None]) -> SwitchError:
+    """Put the light on over memory that came in while the domain was less than on; the error that tells of it.
+
+    Code LOST where the power was off, RACED in self-refresh, which keeps what is there.
+    """
+    try:
+        light()
+        now = "it is on again"
+    except HotbankError as e:
+        now = f"it did not go on again: {e}"
+    fact = f"memory came in while domain {domain} was {was}: {held}; {now}"
+    if was is Power.OFF:
+        return SwitchError(f"{fact}; what was in it is lost", code=Code.LOST, remedy=AFTER_LOSS)
+    return SwitchError(fact, code=Code.RACED, remedy="run it again: something else changed the memory at the same time")
+
+
+def _few(names: list[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
