@@ -17,10 +17,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from hotbank.errors import CancelPending, Code, KernelError, SwitchError
-from hotbank.gate import refuse_dark
+from hotbank.gate import Gate
 from hotbank.machine import (
     Ability,
     BankStatus,
@@ -85,6 +86,7 @@ class ScriptedMachine:
     switch power off under memory, as every machine has to. ``counts``: tell how many pages moved. ``lost``: banks that
     were in the kernel when their power went off; a test that sees one has found a breach. ``free``: pages that there is
     room for in Normal. ``spared``: what each offline was told to keep free, SPARE of an orderly one.
+    ``at_switch``: what happens when a switch was turned, before anybody looks.
     """
 
     clock: ManualClock = field(default_factory=ManualClock)
@@ -99,6 +101,7 @@ class ScriptedMachine:
     movable: bool = True
     boot_id: str = "boot-1"
     stuck: bool = False
+    at_switch: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.ranges = {"low": Range.sized(0x40000000, 4 * BLOCK), "high": Range.sized(0x50000000, 4 * BLOCK)}
@@ -111,6 +114,7 @@ class ScriptedMachine:
         self.lost: list[str] = []
         self.spared: list[int] = []
         self.held: int | None = None
+        self._gate = Gate()
 
     def _fresh(self, bank: str, state: BlockState) -> Iterator[tuple[int, Slot]]:
         area = self.ranges[bank]
@@ -239,10 +243,15 @@ class ScriptedMachine:
     def set_power(self, domain: str, want: Power) -> None:
         self._check_domain(domain)
         if self.interlock:
-            refuse_dark(self.snapshot(), domain, want)
+            self._gate.turn(domain, want, self.snapshot, partial(self._switch, domain))
+        else:
+            self._switch(domain, want)
+
+    def _switch(self, domain: str, want: Power) -> None:
         if want is not Power.ON:
             self.lost += sorted({s.bank for s in self.slots.values() if self.domain_of.get(s.bank) == domain})
         self.levels[domain] = want
+        self.at_switch()
 
     def reading(self) -> Reading:
         """Migration that succeeds at once: every page that left its block."""
