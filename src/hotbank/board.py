@@ -8,14 +8,15 @@ value and what is allowed; nothing is guessed and no unknown key is passed over.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from hotbank import kernels
+from hotbank import kernels, memspec
 from hotbank import keys as toml
 from hotbank.errors import BoardError, Code
-from hotbank.keys import U64, Keys, address, boolean, one_of, power_of_two, seconds, text, whole
+from hotbank.keys import U64, Keys, address, amount, boolean, count, one_of, power_of_two, seconds, text, whole
+from hotbank.machine import DomainStatus, Fitted
 from hotbank.memory import KIB, Power, Range, format_size
 from hotbank.routes import NONE, ROUTES, route
 
@@ -24,6 +25,7 @@ DESCRIPTIONS = ("atags", "dtb", "srat", "cmdline")
 SWITCHES = ("none", "command", "regulator", "machine")
 SYSTEM_BOARD = Path("/etc/hotbank/board.toml")
 
+_HOTTEST = 125  # degrees Celsius: what automotive parts are made for
 _MAX_NODE = 1023  # CONFIG_NODES_SHIFT is at most 10
 
 
@@ -46,7 +48,7 @@ class Domain:
 
     ``off``, ``self_refresh``, ``on``, ``status``: argv lists for ``switch = "command"``; ``timeout`` in seconds.
     ``regulator``: name of the regulator for ``switch = "regulator"``. ``interleaved``: an address range is spread
-    over several chips, so its leaving saves nothing.
+    over several chips, so its leaving saves nothing. ``dram``: its devices.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Domain:
     status: tuple[str, ...] = ()
     timeout: float = 10.0
     regulator: str | None = None
+    dram: Fitted = field(default_factory=Fitted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,11 @@ class Board:
     def domain(self, name: str) -> Domain | None:
         """The power domain of that name, or None."""
         return next((d for d in self.domains if d.name == name), None)
+
+    def status(self, domain: Domain, power: Power) -> DomainStatus:
+        """The domain as a machine shows it while its power is that."""
+        banks = tuple(bank.name for bank in self.banks if bank.domain == domain.name)
+        return DomainStatus(domain.name, power, domain.states, banks, domain.switch, domain.interleaved, domain.dram)
 
     def blocks(self, bank: Bank) -> range:
         """Numbers of the memory blocks that the bank touches, in the kernel or not."""
@@ -160,10 +168,45 @@ def _domain(name: str, keys: Keys) -> Domain:
         status=keys.take("status", _argv, ()),
         timeout=keys.take("timeout", seconds, 10.0),
         regulator=keys.maybe("regulator", text),
+        dram=_fitted(keys),
     )
     keys.done()
     _check_switch(domain)
     return domain
+
+
+def _fitted(keys: Keys) -> Fitted:
+    usual = Fitted()
+    return Fitted(
+        part=keys.maybe("part", _part),
+        ranks=keys.take("ranks", count, usual.ranks),
+        channels=keys.take("channels", count, usual.channels),
+        temperature=keys.take("temperature", _temperature, usual.temperature),
+        share=keys.maybe("share", _share),
+    )
+
+
+def _part(value: object) -> str:
+    name = text(value)
+    try:
+        memspec.named(name)
+    except BoardError as e:
+        raise ValueError(e.allowed if e.key == "memspec" else f"is no part: {e}") from e
+    return name
+
+
+def _temperature(value: object) -> int:
+    degrees = whole(value)
+    if degrees > _HOTTEST:
+        raise ValueError(f"must be degrees Celsius, at most {_HOTTEST}")
+    return degrees
+
+
+def _share(value: object) -> float:
+    share = amount(value)
+    if not 0 < share <= 1:
+        raise ValueError("must be more than 0 and at most 1")
+    return share
 
 
 def _check_switch(domain: Domain) -> None:

@@ -14,6 +14,7 @@ SCHEMA: Mapping[str, int] = {
     "decode": 1,
     "demo": 1,
     "doctor": 1,
+    "energy": 1,
     "event": 1,
     "explain": 1,
     "history": 2,

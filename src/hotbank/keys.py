@@ -143,6 +143,14 @@ def whole(value: object) -> int:
     return value
 
 
+def count(value: object) -> int:
+    """A whole number, 1 or more. Raises ValueError."""
+    number = whole(value)
+    if not number:
+        raise ValueError("must be more than 0")
+    return number
+
+
 def seconds(value: object) -> float:
     """Seconds above 0. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:

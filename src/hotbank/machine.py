@@ -166,8 +166,24 @@ def _kernel_state(span: Range, blocks: tuple[Block, ...]) -> KernelState:
 
 
 @dataclass(frozen=True, slots=True)
+class Fitted:
+    """What DRAM a domain is made of, as far as its board says.
+
+    ``part``: name or type of the devices (memspec.py), None where they may be any. ``ranks``, ``channels``: over how
+    many the domain reaches, each at least one device. ``temperature``: degrees Celsius. ``share``: how much of its
+    devices the domain is, None: all that its size and theirs allow.
+    """
+
+    part: str | None = None
+    ranks: int = 1
+    channels: int = 1
+    temperature: int = 45
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DomainStatus:
-    """One power domain: the states its switch knows, the banks in it, and its state now."""
+    """One power domain: the states its switch knows, the banks in it, its state now, and its DRAM."""
 
     name: str
     power: Power
@@ -175,6 +191,7 @@ class DomainStatus:
     banks: tuple[str, ...] = ()
     switch: str = "none"
     interleaved: bool = False
+    dram: Fitted = Fitted()
 
 
 @dataclass(frozen=True, slots=True)

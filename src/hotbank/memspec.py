@@ -15,6 +15,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from hotbank import keys
+from hotbank.errors import BoardError
 from hotbank.keys import Keys
 
 MBIT_PER_GIB = 8192
@@ -130,12 +131,26 @@ def parts() -> tuple[Part, ...]:
     return tuple(load(file) for file in sorted(files, key=lambda file: file.name))
 
 
+def named(name: str | None) -> tuple[Part, ...]:
+    """What devices of that name may be: the part, every shipped part of a type such as ``LPDDR3``, all for None.
+
+    Raises BoardError.
+    """
+    if name is not None and name not in TYPES:
+        return (load(name),)
+    found = tuple(part for part in parts() if name in (None, part.type))
+    if not found:
+        known = ", ".join(sorted({part.type for part in parts()}))
+        raise BoardError("memspec", name, f"no part of that type is shipped; known: {known}")
+    return found
+
+
 def _part(table: Keys) -> Part:
     part = Part(
         name=table.take("name", keys.text),
         type=table.take("type", keys.one_of(TYPES)),
-        megabits=table.take("megabits", _count),
-        width=table.take("width", _count),
+        megabits=table.take("megabits", keys.count),
+        width=table.take("width", keys.count),
         grade=Grade(table.take("grade", keys.one_of(tuple(Grade)))),
         temperature=table.take("temperature", keys.whole),
         source=table.take("source", keys.text),
@@ -162,13 +177,6 @@ def _pasr(table: Keys) -> tuple[int, dict[float, float]]:
     kept, milliamps = table.take("kept", _amounts), table.take("self_refresh", _amounts)
     table.done()
     return temperature, dict(zip(kept, milliamps, strict=False))
-
-
-def _count(value: object) -> int:
-    number = keys.whole(value)
-    if not number:
-        raise ValueError("must be more than 0")
-    return number
 
 
 def _amounts(value: object) -> list[float]:

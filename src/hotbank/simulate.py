@@ -58,13 +58,18 @@ class BankHistory:
 
     def seconds_off(self, end: float) -> float:
         """Seconds without power until ``end``."""
-        total, since = 0.0, None
+        return sum(ended - began for began, ended in self.dark(end))
+
+    def dark(self, end: float) -> list[tuple[float, float]]:
+        """When it was without power until ``end``: from, to, in seconds."""
+        stretches, since = [], None
         for when, dark in [*self.off, (end, False)]:
             if dark and since is None:
                 since = when
             elif not dark and since is not None:
-                total, since = total + when - since, None
-        return total
+                stretches.append((since, when))
+                since = None
+        return stretches
 
     def document(self, end: float) -> dict[str, Any]:
         """The JSON of one bank."""
@@ -81,6 +86,7 @@ class BankHistory:
             "seconds": round(self.busy, 6),
             "seconds_off": round(seconds, 6),
             "share_off": round(seconds / end, 6) if end else 0.0,
+            "dark": [[round(began, 6), round(ended, 6)] for began, ended in self.dark(end)],
         }
 
 

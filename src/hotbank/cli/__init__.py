@@ -30,6 +30,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "add": "change",
         "recover": "journal",
         "history": "journal",
+        "energy": "energy",
     },
     "Try": {
         "demo": "demo",

@@ -7,7 +7,7 @@ Columns are data, as in lsmem. Nothing here imports rich: the command starts fas
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import click
@@ -45,11 +45,12 @@ class Row(Generic[_T]):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All that ``list`` shows."""
+    """All that ``list`` shows. ``saved``: by bank, joules in words, where they were asked for."""
 
     snapshot: Snapshot
     banks: tuple[Row[BankStatus], ...]
     blocks: tuple[Row[Block], ...]
+    saved: Mapping[str, str] = field(default_factory=dict)
 
     def bank_of(self, block: Block) -> str | None:
         """The bank that the block lies in, or None."""
@@ -197,6 +198,7 @@ BANK_COLUMNS: dict[str, Callable[[Line[BankStatus]], str]] = {
     "ROUTE": lambda line: line.item.route,
     "DOMAIN": lambda line: _or_dash(line.item.domain),
     "BLOCKS": lambda line: ",".join(map(str, line.item.blocks)) or "-",
+    "SAVED": lambda line: _or_dash(line.listing.saved.get(line.item.name)),
 }
 BLOCK_COLUMNS: dict[str, Callable[[Line[Block]], str]] = {
     "BLOCK": lambda line: str(line.item.number),
@@ -210,10 +212,10 @@ BLOCK_COLUMNS: dict[str, Callable[[Line[Block]], str]] = {
     "MOVABLE": lambda line: line.movable,
     "VERDICT": lambda line: _or_dash(line.row.code),
 }
-_ORDER = "BLOCK BANK RANGE SIZE STATE KERNEL POWER ZONES ZONE NODE USED MOVABLE VERDICT ROUTE DOMAIN BLOCKS"
+_ORDER = "BLOCK BANK RANGE SIZE STATE KERNEL POWER ZONES ZONE NODE USED MOVABLE VERDICT ROUTE DOMAIN BLOCKS SAVED"
 ALL_COLUMNS = tuple(_ORDER.split())
-_RIGHT = frozenset({"SIZE", "NODE", "USED", "MOVABLE", "BLOCK"})
-_WHEN_ASKED = frozenset({"ROUTE", "DOMAIN", "BLOCKS"})
+_RIGHT = frozenset({"SIZE", "NODE", "USED", "MOVABLE", "BLOCK", "SAVED"})
+_WHEN_ASKED = frozenset({"ROUTE", "DOMAIN", "BLOCKS", "SAVED"})
 
 
 def tables(listing: Listing, chosen: Sequence[str], *, in_bytes: bool = False, headings: bool = True) -> str:
@@ -272,8 +274,18 @@ def list_(sysroot: str | None, like_lsmem: bool, used: bool, **options: Any) -> 
         say_json(document(listing))
     else:
         chosen = named if columns and not columns.startswith("+") else _default(listing) + named
+        if "SAVED" in chosen and sysroot is None:
+            listing = replace(listing, saved=_saved(listing.snapshot))
         text = tables(listing, chosen, in_bytes=options["in_bytes"], headings=not options["noheadings"])
         say_text(text)
+
+
+def _saved(snapshot: Snapshot) -> Mapping[str, str]:
+    """By bank, what its dark time has saved so far; its journal is read for that alone."""
+    from hotbank.cli.energy import joules, ledger_of
+
+    context = click.get_current_context().find_object(Context) or Context(None)
+    return {account.bank: joules(account.saved.joules) for account in ledger_of(snapshot, context).accounts}
 
 
 def _machine(sysroot: str | None) -> Machine:

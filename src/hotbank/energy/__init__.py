@@ -10,6 +10,6 @@
 
 from hotbank.energy.bounds import Bounds
 from hotbank.energy.dram import Dram
-from hotbank.energy.ledger import NOT_COUNTED, Rates, Saved, Work, break_even, saved, spent
+from hotbank.energy.ledger import NOT_COUNTED, Cost, Rates, Saved, Work, break_even, costs, saved, spent
 
-__all__ = ["NOT_COUNTED", "Bounds", "Dram", "Rates", "Saved", "Work", "break_even", "saved", "spent"]
+__all__ = ["NOT_COUNTED", "Bounds", "Cost", "Dram", "Rates", "Saved", "Work", "break_even", "costs", "saved", "spent"]

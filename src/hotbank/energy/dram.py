@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from statistics import linear_regression, median
 
 from hotbank.energy.bounds import ZERO, Bounds
+from hotbank.machine import Fitted
 from hotbank.memory import Power
-from hotbank.memspec import IDLE, DramState, Grade, Part
+from hotbank.memspec import IDLE, MBIT_PER_GIB, DramState, Grade, Part
 
 # What devices of a grade really take, as a factor: published maxima are 0.4 to 0.7 of what parts take (facts of several
 # vendors' typical columns); a typical figure near 25 degrees grows with heat and lot.
@@ -45,6 +46,18 @@ class Dram:
     def __post_init__(self) -> None:
         if not self.parts or not 0 < self.share <= 1 or self.gib < 0:
             raise ValueError(f"no such memory: {len(self.parts)} parts, {self.gib} GiB, share {self.share}")
+
+    @classmethod
+    def of(cls, fitted: Fitted, parts: tuple[Part, ...], gib: float, domain: float, *, interleaved: bool) -> Dram:
+        """The devices behind a bank of ``gib`` in a domain of ``domain`` GiB; ``parts``: what ``fitted`` may mean.
+
+        Where one part is meant, a domain smaller than a device for each rank and channel is a segment of these.
+        """
+        share = fitted.share
+        if share is None and len(parts) == 1:
+            devices = fitted.ranks * fitted.channels * parts[0].megabits / MBIT_PER_GIB
+            share = min(1.0, domain / devices)
+        return cls(parts, gib, 1.0 if share is None else share, fitted.temperature, interleaved)
 
     def power(self, state: DramState) -> Bounds:
         """Milliwatts of the bank with its devices in that state, whatever they may be."""

@@ -35,7 +35,7 @@ class Rates:
 
 USUAL = Rates(
     page=Bounds(0.8e-6, 1.5e-6, 2.7e-6),
-    cpu_watts=Bounds(0.3, 1.0, 5.0),
+    cpu_watts=Bounds(0.0, 1.0, 5.0),  # seconds are known as wall time, of which it may have slept any
     wake_seconds=Bounds(200e-6, 1e-3, 100e-3),
     refault=Bounds(1e-6, 50e-6, 1e-3),
 )
@@ -43,7 +43,7 @@ USUAL = Rates(
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What leaving and coming back took: pages moved, seconds of processor beyond the moving, wakes, refaults."""
+    """What leaving and coming back took. ``cpu_seconds``: of a processor beyond the moving, at most."""
 
     pages: int = 0
     cpu_seconds: float = 0.0
@@ -77,12 +77,36 @@ def saved(dram: Dram, seconds: Mapping[Power, float]) -> Saved:
     return Saved(joules, dram.naive() * sum(dark.values()) * 1e-3)
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Joules of leaving and coming back: pages moved, wakes, processor, refaults."""
+
+    pages: Bounds
+    wake: Bounds
+    cpu: Bounds
+    refaults: Bounds
+
+    @property
+    def total(self) -> Bounds:
+        """All of them."""
+        return self.pages + self.wake + self.cpu + self.refaults
+
+
+def costs(dram: Dram, work: Work, rates: Rates = USUAL) -> Cost:
+    """What leaving and coming back cost, item by item."""
+    idle = dram.power(DramState.STANDBY) * 1e-3
+    wake = Bounds(*(w * s for w, s in zip(_sides(idle), _sides(rates.wake_seconds), strict=True)))
+    return Cost(
+        pages=rates.page * work.pages,
+        wake=wake * work.wakes,
+        cpu=rates.cpu_watts * work.cpu_seconds,
+        refaults=rates.refault * work.refaults,
+    )
+
+
 def spent(dram: Dram, work: Work, rates: Rates = USUAL) -> Bounds:
     """Joules that leaving and coming back cost."""
-    idle = dram.power(DramState.STANDBY) * 1e-3
-    each = Bounds(*(w * s for w, s in zip(_sides(idle), _sides(rates.wake_seconds), strict=True)))
-    moves = rates.page * work.pages + rates.cpu_watts * work.cpu_seconds
-    return moves + each * work.wakes + rates.refault * work.refaults
+    return costs(dram, work, rates).total
 
 
 def break_even(dram: Dram, work: Work, dark: Power, rates: Rates = USUAL) -> float | None:

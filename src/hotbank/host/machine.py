@@ -304,17 +304,7 @@ class Host:
     def _domains(self, power: Callable[[str], Power]) -> tuple[DomainStatus, ...]:
         if self._board is None:
             return ()
-        return tuple(
-            DomainStatus(
-                name=d.name,
-                power=power(d.name),
-                states=d.states,
-                banks=tuple(b.name for b in self._board.banks if b.domain == d.name),
-                switch=d.switch,
-                interleaved=d.interleaved,
-            )
-            for d in self._board.domains
-        )
+        return tuple(self._board.status(domain, power(domain.name)) for domain in self._board.domains)
 
     def _banks(self, now: Snapshot) -> tuple[BankStatus, ...]:
         if self._board is None:

@@ -33,7 +33,8 @@ def captured_board(snapshot: Snapshot) -> Board:
         Bank(b.name, b.range, b.movable, b.at_boot, b.route, b.domain, b.node) for b in snapshot.banks if b.range.size
     )
     domains = tuple(
-        Domain(d.name, d.states, "none" if d.switch == "none" else "machine", d.interleaved) for d in snapshot.domains
+        Domain(d.name, d.states, "none" if d.switch == "none" else "machine", d.interleaved, dram=d.dram)
+        for d in snapshot.domains
     )
     name = snapshot.machine.rpartition(":")[2].rpartition("/")[2] or "captured"
     return Board(name, snapshot.arch, snapshot.page_size, snapshot.block_size, banks=banks, domains=domains)

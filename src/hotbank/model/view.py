@@ -153,9 +153,7 @@ class View:
         )
 
     def _domain(self, domain: Domain) -> DomainStatus:
-        banks = tuple(bank.name for bank in self._parts.board.banks if bank.domain == domain.name)
-        power = self._parts.power[domain.name]
-        return DomainStatus(domain.name, power, domain.states, banks, domain.switch, domain.interleaved)
+        return self._parts.board.status(domain, self._parts.power[domain.name])
 
     # Parts of a survey
 

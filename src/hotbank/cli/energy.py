@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hotbank energy``: what banks saved by being dark, as bounds, and what that cost."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from hotbank import memspec
+from hotbank.board import Board
+from hotbank.cli import table
+from hotbank.cli.context import Context
+from hotbank.cli.terminal import say, say_json
+from hotbank.energy import Bounds
+from hotbank.errors import FormatError
+from hotbank.machine import BankStatus, Snapshot
+from hotbank.memory import Power
+from hotbank.report.ledger import FORM, Account, Ledger, of_journal, of_simulation
+from hotbank.report.states import DARK
+
+_COLUMNS = ("BANK", "PART", "°C", "SPAN", "DARK", "UNKNOWN", "SAVED", "TYPICAL", "NAIVE", "COST", "BREAK-EVEN")
+
+
+@click.group(
+    "energy", invoke_without_command=True, short_help="What banks saved by being dark, as bounds, and its cost."
+)
+@click.option(
+    "--simulation", type=click.Path(dir_okay=False, exists=True), help="What `hotbank simulate --json` printed."
+)
+@click.option("--board", "board_name", metavar="BOARD", help="The board that was simulated, where its name is no file.")
+@click.option("--plot", "picture", type=click.Path(dir_okay=False), metavar="FILE.svg|png", help="Draw it, too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_context
+def energy(
+    ctx: click.Context, simulation: str | None, board_name: str | None, picture: str | None, as_json: bool
+) -> None:
+    """What each bank saved by being dark, in joules, and what moving its pages and waking it cost.
+
+    From the journal of the current machine, or from a simulation. Figures are bounds: the least and the most that the
+    DRAM part's data sheet allows; NAIVE is what "power goes with the memory that is online" would have said. BREAK-EVEN
+    is how long a full bank must stay dark to pay for its own moving. docs/energy.md says more.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if board_name is not None and simulation is None:
+        raise click.UsageError("--board has an effect with --simulation only")
+    context = ctx.find_object(Context) or Context(None)
+    ledger = _of_machine(context) if simulation is None else _of_simulation(simulation, board_name)
+    if as_json:
+        say_json(ledger.document())
+    else:
+        say(*_lines(ledger))
+    if picture is not None:
+        from hotbank.cli.energy_plot import draw
+
+        draw(ledger, picture)
+
+
+def ledger_of(snapshot: Snapshot, context: Context) -> Ledger:
+    """What the journal of the machine in that snapshot tells, until now."""
+    history = context.session(changing=False).history()
+    return of_journal(snapshot, history, time.time(), memspec.named)
+
+
+def _of_machine(context: Context) -> Ledger:
+    return ledger_of(context.session(changing=False).list(), context)
+
+
+def _of_simulation(path: str, board_name: str | None) -> Ledger:
+    from hotbank import board
+
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        name = board_name or str(document["machine"]).removeprefix("model:")
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
+        raise FormatError(FORM, 0, path, f"is not what hotbank simulate --json prints: {e!r}") from e
+    return of_simulation(document, _described(board.load(name)), memspec.named)
+
+
+def _described(board: Board) -> Snapshot:
+    """A machine of that board with nothing in its kernel."""
+    return Snapshot(
+        board.name,
+        board.arch,
+        board.page_size,
+        board.block_size,
+        boot_id="",
+        banks=tuple(BankStatus.of(bank.name, bank.range, (), Power.ON, domain=bank.domain) for bank in board.banks),
+        domains=tuple(board.status(domain, Power.ON) for domain in board.domains),
+    )
+
+
+def _lines(ledger: Ledger) -> Iterator[str]:
+    yield f"machine     {ledger.machine}, {_span(ledger)}"
+    rows = [_row(account) for account in ledger.accounts]
+    yield from table.lines(_COLUMNS, rows, right=_COLUMNS[2:])
+    net = ledger.net()
+    yield f"net         {joules(net)}, typically {net.typical:.3g} J: saved less cost"
+    for account in ledger.accounts:
+        if account.dram.interleaved:
+            yield f"            {account.bank} is interleaved: its leaving saves nothing"
+    yield f"not counted {'; '.join(ledger.not_counted)}"
+
+
+def _span(ledger: Ledger) -> str:
+    if not ledger.since:
+        return f"{ledger.until:.0f} s simulated"
+    began, ended = (datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for t in (ledger.since, ledger.until))
+    return f"from {began} to {ended}"
+
+
+def _row(account: Account) -> tuple[str, ...]:
+    seconds, saved = account.seconds, account.saved
+    dark = sum(s for power, s in seconds.items() if power in DARK)
+    unknown = seconds.get(Power.UNKNOWN, 0.0)
+    even = account.break_even
+    return (
+        account.bank,
+        account.part or "any",
+        str(account.dram.temperature),
+        f"{sum(seconds.values()):.0f} s",
+        f"{dark:.0f} s",
+        f"{unknown:.0f} s",
+        joules(saved.joules),
+        f"{saved.joules.typical:.3g} J",
+        f"{saved.naive:.3g} J",
+        joules(account.cost.total),
+        "never" if even is None else f"{even:.3g} s",
+    )
+
+
+def joules(figure: Bounds) -> str:
+    """The least and the most."""
+    return f"{figure.low:.3g} to {figure.high:.3g} J"

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each bank saved by being dark and what that cost: from a journal, or from what a simulation printed.
+
+A domain's seconds are those of each of its banks. Pages that a transaction moved are shared by its banks alike; what a
+journal does not know (refaults) is named as not counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hotbank.documents import SCHEMA
+from hotbank.energy import NOT_COUNTED, Bounds, Cost, Dram, Saved, Work, break_even, costs, saved
+from hotbank.errors import Code, FormatError
+from hotbank.machine import DomainStatus, Snapshot
+from hotbank.memory import GIB, Power
+from hotbank.memspec import Part
+from hotbank.operate import Action, Entry
+from hotbank.report.states import Now, Stretch, seconds_by_state, stretches
+
+FORM = "simulation"
+REFAULTS = "pages that had to be read again"
+_HOT_PLUG = (Action.ADD, Action.REMOVE, Action.ONLINE)  # keep a processor busy beyond the moving of pages
+
+Parts = Callable[[str | None], tuple[Part, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One bank. ``states``: when it was in which; ``dark``: the darkest that it can reach; ``full``: pages of it."""
+
+    bank: str
+    part: str | None
+    dram: Dram
+    dark: Power
+    states: tuple[Stretch, ...]
+    work: Work
+    full: int
+
+    @property
+    def seconds(self) -> Mapping[Power, float]:
+        """Seconds by state."""
+        return seconds_by_state(self.states)
+
+    @property
+    def saved(self) -> Saved:
+        """Joules that its dark time saved."""
+        return saved(self.dram, self.seconds)
+
+    @property
+    def cost(self) -> Cost:
+        """Joules that its leaving and coming back took."""
+        return costs(self.dram, self.work)
+
+    @property
+    def break_even(self) -> float | None:
+        """Seconds in the dark that pay for moving a full bank out and waking it; None where nothing ever does."""
+        return break_even(self.dram, Work(pages=self.full, wakes=1), self.dark)
+
+    def document(self) -> dict[str, Any]:
+        """The JSON of one bank."""
+        cost, joules = self.cost, self.saved
+        return {
+            "bank": self.bank,
+            "part": self.part,
+            "temperature": self.dram.temperature,
+            "interleaved": self.dram.interleaved,
+            "seconds": {power.value: round(s, 6) for power, s in self.seconds.items()},
+            "saved_j": _bounds(joules.joules) | {"naive": round(joules.naive, 6)},
+            "cost_j": {"pages": _bounds(cost.pages), "wake": _bounds(cost.wake), "cpu": _bounds(cost.cpu)},
+            "measured_j": None,
+            "break_even_s": None if self.break_even is None else round(self.break_even, 6),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """All banks that have a power domain. ``since``, ``until``: seconds since 1970, or from a simulation's start."""
+
+    machine: str
+    since: float
+    until: float
+    accounts: tuple[Account, ...]
+    not_counted: tuple[str, ...]
+
+    def net(self) -> Bounds:
+        """Joules saved less what that cost."""
+        return Bounds.total(account.saved.joules - account.cost.total for account in self.accounts)
+
+    def document(self) -> dict[str, Any]:
+        """The JSON of ``hotbank energy``."""
+        return {
+            "schema": SCHEMA["energy"],
+            "machine": self.machine,
+            "since": self.since,
+            "until": self.until,
+            "banks": [account.document() for account in self.accounts],
+            "not_counted": list(self.not_counted),
+        }
+
+
+def _bounds(figure: Bounds) -> dict[str, float]:
+    return {"low": round(figure.low, 6), "typical": round(figure.typical, 6), "high": round(figure.high, 6)}
+
+
+def of_journal(snapshot: Snapshot, entries: Sequence[Entry], at: float, parts: Parts) -> Ledger:
+    """The machine's ledger until ``at``, in seconds since 1970. ``parts`` as memspec.named; raises BoardError."""
+    powers = {domain.name: domain.power for domain in snapshot.domains}
+    states = stretches(entries, Now(at, snapshot.boot_id, powers))
+    work = _work(entries)
+    accounts = tuple(
+        replace(account, states=states.get(domain, ()), work=work[account.bank, domain])
+        for domain, account in _accounts(snapshot, parts)
+    )
+    spans = [stretch for account in accounts for stretch in account.states]
+    since, until = min((s.began for s in spans), default=at), max((s.ended for s in spans), default=at)
+    return Ledger(snapshot.machine, since, until, accounts, (*NOT_COUNTED, REFAULTS))
+
+
+def of_simulation(document: Mapping[str, Any], snapshot: Snapshot, parts: Parts) -> Ledger:
+    """The ledger of what ``hotbank simulate --json`` printed; ``snapshot``: of the board that it was about.
+
+    Raises FormatError where the document is none of these, BoardError.
+    """
+    try:
+        end, banks = float(document["seconds"]), {bank["bank"]: bank for bank in document["banks"]}
+        told = [(account, banks[account.bank]) for _, account in _accounts(snapshot, parts) if account.bank in banks]
+        accounts = tuple(replace(a, states=tuple(_simulated(b, end)), work=_simulated_work(b)) for a, b in told)
+        return Ledger(str(document["machine"]), 0.0, end, accounts, (*NOT_COUNTED, REFAULTS))
+    except (KeyError, TypeError, ValueError) as e:
+        raise FormatError(FORM, 0, "document", f"is not what hotbank simulate --json prints: {e!r}") from e
+
+
+def _accounts(snapshot: Snapshot, parts: Parts) -> Iterator[tuple[str, Account]]:
+    """An account without a history for each bank that has a domain."""
+    for domain in snapshot.domains:
+        banks = [bank for name in domain.banks if (bank := snapshot.bank(name)) is not None]
+        whole, devices = sum(bank.range.size for bank in banks) / GIB, parts(domain.dram.part)
+        for bank in banks:
+            gib, pages = bank.range.size / GIB, bank.range.size // snapshot.page_size
+            dram = Dram.of(domain.dram, devices, gib, whole, interleaved=domain.interleaved)
+            yield domain.name, Account(bank.name, domain.dram.part, dram, _darkest(domain), (), Work(), pages)
+
+
+def _darkest(domain: DomainStatus) -> Power:
+    return next((p for p in (Power.OFF, Power.SELF_REFRESH) if p in domain.states), Power.ON)
+
+
+def _work(entries: Iterable[Entry]) -> Mapping[tuple[str, str], Work]:
+    """By bank and domain."""
+    done: defaultdict[tuple[str, str], Work] = defaultdict(Work)
+    for entry in entries:
+        banks = [(bank.name, bank.domain) for bank in entry.before.banks if bank.domain is not None]
+        for number, (name, domain) in enumerate(banks):
+            done[name, domain] += _work_of(entry, domain, number, len(banks))
+    return done
+
+
+def _work_of(entry: Entry, domain: str, number: int, banks: int) -> Work:
+    """The share of an entry's work that falls to the bank of that number of so many."""
+    whole, rest = divmod(entry.moved or 0, banks)
+    ok = [row for row in entry.rows if row.code is Code.OK]
+    busy = sum(max(0.0, (row.ended or row.began) - row.began) for row in ok if row.step in _HOT_PLUG)
+    wakes = Counter(row.target for row in ok if row.step == Action.POWER_ON)[domain]
+    return Work(pages=whole + (number < rest), cpu_seconds=busy / banks, wakes=wakes)
+
+
+def _simulated(bank: Mapping[str, Any], end: float) -> Iterator[Stretch]:
+    at = 0.0
+    for began, ended in bank["dark"]:
+        yield Stretch(at, float(began), Power.ON)
+        yield Stretch(float(began), float(ended), Power.OFF)
+        at = float(ended)
+    yield Stretch(at, end, Power.ON)
+
+
+def _simulated_work(bank: Mapping[str, Any]) -> Work:
+    return Work(pages=int(bank["pages"]), wakes=int(bank["added"]))

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What banks saved and cost, from journals and simulations; the command and its columns."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import hotbank
+from hotbank import board, memspec
+from hotbank.cli import cli
+from hotbank.energy import Dram
+from hotbank.errors import BoardError, Code, FormatError
+from hotbank.machine import DomainStatus, Fitted, Snapshot
+from hotbank.memory import KernelState, Power
+from hotbank.model import Model
+from hotbank.operate import Before, Entry, Row
+from hotbank.operate.journal import BankBefore, DomainBefore
+from hotbank.report.ledger import of_journal, of_simulation
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "boards/arm-2009.toml").read_text()
+SMALL = memspec.load("micron-1gb-lpddr-x32")
+
+
+def snapshot(**domain: object) -> Snapshot:
+    found = Model.boot(board.loads(TEXT)).snapshot()
+    return replace(found, domains=tuple(replace(d, **domain) for d in found.domains))  # type: ignore[arg-type]
+
+
+def journal(boot: str) -> tuple[Entry, ...]:
+    """Dark from the 10th second to the 110th; 1001 pages moved."""
+    high = (BankBefore("high", KernelState.ONLINE, "ddr-high"),)
+    before = Before("remove", ("high",), boot, None, high, (DomainBefore("ddr-high", Power.ON),))
+    off = (Row("remove", "high", Code.OK, None, 6, 9), Row("power-off", "ddr-high", Code.OK, None, 9, 10))
+    on = (Row("power-on", "ddr-high", Code.OK, None, 109, 110),)
+    back = replace(before, verb="add", domains=(DomainBefore("ddr-high", Power.OFF),))
+    return Entry(1, 1, before, 0, off, Code.OK, 1001, 11), Entry(2, 1, back, 105, on, Code.OK, 0, 112)
+
+
+def test_a_journal_becomes_joules() -> None:
+    machine = snapshot()
+    (high,) = of_journal(machine, journal(machine.boot_id), 200.0, memspec.named).accounts
+    assert high.seconds == {Power.ON: 100, Power.OFF: 100}
+    part = memspec.load("micron-2gb-lpddr-333-x16")
+    assert high.saved.joules == Dram((part,), 0.25).saved(Power.OFF) * 0.1  # 100 s, from milliwatts
+    assert (high.work.pages, high.work.wakes, high.work.cpu_seconds) == (1001, 1, 3)
+    assert high.cost.pages.typical == pytest.approx(1001 * 1.5e-6)
+    document = of_journal(machine, journal(machine.boot_id), 200.0, memspec.named).document()
+    assert document["until"] - document["since"] == 200
+    assert document["banks"][0]["saved_j"]["typical"] == pytest.approx(high.saved.joules.typical, abs=1e-6)
+
+
+def test_interleaved_saves_nothing_and_naive_says_it_did() -> None:
+    machine = snapshot(interleaved=True)
+    (high,) = of_journal(machine, journal(machine.boot_id), 200.0, memspec.named).accounts
+    assert (high.saved.joules.high, high.break_even) == (0, None)
+    assert high.saved.naive > 0
+
+
+def test_no_part_named_is_bounded_by_all_that_it_may_be() -> None:
+    any_, one = (
+        of_journal(machine, journal(machine.boot_id), 200.0, memspec.named).accounts[0].saved.joules
+        for machine in (snapshot(dram=Fitted()), snapshot())
+    )
+    assert any_.low <= one.low < one.high <= any_.high
+
+
+def test_two_banks_share_what_was_moved() -> None:
+    machine, entries = snapshot(), journal("x")
+    two = (*entries[0].before.banks, BankBefore("low", KernelState.ONLINE, "ddr-high"))
+    shared = (replace(entries[0], before=replace(entries[0].before, banks=two)),)
+    both = replace(machine, domains=(replace(machine.domains[0], banks=("low", "high")),))
+    pages = [account.work.pages for account in of_journal(both, shared, 200.0, memspec.named).accounts]
+    assert sorted(pages) == [500, 501]
+
+
+@pytest.mark.parametrize(
+    ("fitted", "domain", "share"),
+    [
+        (Fitted(SMALL.name), 0.125, 1.0),  # one device
+        (Fitted(SMALL.name), 0.25, 1.0),  # two side by side
+        (Fitted(SMALL.name), 0.03125, 0.25),  # a quarter of one: PASR
+        (Fitted(SMALL.name, ranks=2, channels=2), 0.25, 0.5),
+        (Fitted(SMALL.name, share=0.5), 4, 0.5),
+        (Fitted("LPDDR"), 0.03125, 1.0),  # which of them is not known
+    ],
+)
+def test_a_domain_smaller_than_its_devices_is_a_segment(fitted: Fitted, domain: float, share: float) -> None:
+    assert Dram.of(fitted, memspec.named(fitted.part), domain, domain, interleaved=False).share == share
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['part = "DDR9"', 'part = "LPDDR5"', "ranks = 0", "channels = -1", "temperature = 200", "share = 0", "share = 1.5"],
+)
+def test_wrong_keys_of_a_domain(line: str) -> None:
+    plain = "\n".join(row for row in TEXT.splitlines() if not row.startswith("part"))
+    with pytest.raises(BoardError) as caught:
+        board.loads(f"{plain}\n{line}\n")
+    assert str(caught.value).startswith(f"domain.ddr-high.{line.split()[0]}")
+
+
+def test_keys_of_a_domain_reach_whoever_looks() -> None:
+    more = f"{TEXT}ranks = 2\nchannels = 1\ntemperature = 85\nshare = 0.5\n"
+    status: DomainStatus = Model.boot(board.loads(more)).snapshot().domains[0]
+    assert status.dram == Fitted("micron-2gb-lpddr-333-x16", 2, 1, 85, 0.5)
+
+
+def run(*arguments: str) -> str:
+    done = CliRunner().invoke(cli, ["-m", "model:arm-2009", *arguments], standalone_mode=False)
+    assert done.exception is None, done.exception
+    return done.output
+
+
+SIMULATED = {
+    "machine": "model:arm-2009",
+    "seconds": 1000.0,
+    "banks": [{"bank": "high", "size": 256 << 20, "pages": 500, "added": 1, "dark": [[100, 600]]}],
+}
+
+
+def test_a_simulation_becomes_joules(tmp_path: Path) -> None:
+    file = tmp_path / "simulated.json"
+    file.write_text(json.dumps(SIMULATED))
+    (bank,) = json.loads(run("energy", "--simulation", str(file), "--json"))["banks"]
+    assert bank["seconds"] == {"on": 500, "off": 500}
+    part = memspec.load("micron-2gb-lpddr-333-x16")
+    assert bank["saved_j"]["high"] == pytest.approx(Dram((part,), 0.25).saved(Power.OFF).high * 0.5)
+    assert "not counted memory controller" in run("energy", "--simulation", str(file))
+
+
+@pytest.mark.parametrize("broken", [{}, {"machine": "m", "seconds": 1, "banks": [{}]}, {"seconds": "x", "banks": 3}])
+def test_what_is_no_simulation(broken: dict[str, object]) -> None:
+    with pytest.raises(FormatError, match="simulate --json"):
+        of_simulation(broken, snapshot(), memspec.named)
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_a_picture(kind: str, tmp_path: Path) -> None:
+    file, picture = tmp_path / "simulated.json", tmp_path / f"on.{kind}"
+    file.write_text(json.dumps(SIMULATED))
+    run("energy", "--simulation", str(file), "--plot", str(picture))
+    assert picture.read_bytes()[:4] in (b"\x89PNG", b"<?xm")
+
+
+def test_a_list_with_what_was_saved() -> None:
+    assert "SAVED" not in run("list")
+    assert "0 to 0 J" in run("list", "-o", "BANK,SAVED")
+
+
+def test_a_session_has_what_a_ledger_needs() -> None:
+    with hotbank.connect("model:arm-2009", change=True) as machine:
+        machine.remove("high")
+        ledger = of_journal(machine.list(), machine.history(), machine.history()[-1].began + 60, memspec.named)
+    assert ledger.accounts[0].seconds[Power.OFF] == pytest.approx(60, abs=30)
