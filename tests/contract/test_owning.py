@@ -37,7 +37,7 @@ from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import Order
 from hotbank.serve.state import listen, sweep_sockets
 from hotbank.wire import encode
-from patience import HANG, ended, until
+from patience import HANG, ended, promised, until
 
 BIN = Path(sys.executable).parent
 STRANGER, MEMBERS = 65533, 65532  # a user and a group that nothing here belongs to
@@ -340,7 +340,7 @@ def test_no_look_is_under_way_at_the_deadline(folder: Path, counts: bool) -> Non
     blocks = model.board.banks[-1].range.size // model.snapshot().block_size
     with local.attached(Owner(model)) as client:
         began = time.monotonic()
-        deadline = 0.4 * blocks + 3.5
+        deadline = 0.4 * blocks + promised(3.5)
         assert serve.remove(client, "high", limits=Limits(deadline, deadline), force=True).code is Code.DEADLINE
     within = [(start - began, end - began) for start, end in looks[blocks:]]
     assert bool(within) is not counts
