@@ -37,18 +37,34 @@ class Gate:
     def __init__(self, lock: AbstractContextManager[object] | None = None) -> None:
         self.lock: AbstractContextManager[object] = lock or threading.RLock()
 
-    def turn(self, domain: str, want: Power, look: Callable[[], Snapshot], switch: Callable[[Power], None]) -> None:
+    def turn(
+        self,
+        domain: str,
+        want: Power,
+        look: Callable[[], Snapshot],
+        switch: Callable[[Power], None],
+        shut: Callable[[], None] | None = None,
+    ) -> None:
         """Look, turn the switch, look again: another process may add memory in between, which no lock of ours keeps
         out. Then the power comes on at once, and what was lost is said.
+
+        ``shut``: leave no device that could bring a bank of the domain in, before the switch goes dark.
 
         Raises KernelError(EBUSY) before anything was turned; SwitchError, with code LOST where memory came in.
         """
         with self.lock:
             if want is not Power.ON:
-                refuse_dark(look(), domain, want)
+                self._close(domain, want, look, shut)
             switch(want)
             if want is not Power.ON:
                 self._look_again(domain, want, look, switch)
+
+    @staticmethod
+    def _close(domain: str, want: Power, look: Callable[[], Snapshot], shut: Callable[[], None] | None) -> None:
+        refuse_dark(look(), domain, want)
+        if shut is not None:
+            shut()
+            refuse_dark(look(), domain, want)
 
     @staticmethod
     def _look_again(domain: str, want: Power, look: Callable[[], Snapshot], switch: Callable[[Power], None]) -> None:

@@ -81,7 +81,9 @@ class Guest:
             end.close()
 
     def execute(self, command: str, **arguments: Any) -> int:
-        """``qom-set`` of the size that is wished, ``qom-get`` of the size that is there."""
+        """``qom-set`` of the size that is wished, ``qom-get`` of that or of the size that is there."""
+        if arguments.get("property") == "requested-size" and command == "qom-get":
+            return self.wishes[-1] if self.wishes else 0
         if command == "qom-set":
             self.at_wish()
             self.wishes.append(arguments["value"])
@@ -176,6 +178,19 @@ def test_power_under_memory(machine: QemuMachine) -> None:
     promises.empty(machine, "high")
     machine.set_power("ddr-high", Power.OFF)
     assert (machine.power("ddr-high"), machine.files["high"].resident) == (Power.OFF, 0)
+
+
+def test_a_guest_that_is_asked_for_memory_keeps_its_power(tmp_path: Path) -> None:
+    """It has none yet, and may add it right after the look."""
+    board = boards.loads(PLUGGED)
+    guest = booted(board, obeys=False)
+    for machine in supervised(guest, board, tmp_path / "banks"):
+        guest.wishes.append(machine.files["high"].size)
+        promises.refused(partial(machine.set_power, "ddr-high", Power.OFF), errno.EBUSY)
+        assert machine.power("ddr-high") is Power.ON
+        guest.wishes.append(0)
+        machine.set_power("ddr-high", Power.OFF)
+        assert machine.power("ddr-high") is Power.OFF
 
 
 def test_without_the_interlock_the_bank_goes_dark_under_memory(

@@ -178,7 +178,8 @@ class QemuMachine:
     def set_power(self, domain: str, want: Power) -> None:
         """Switch the supply of the domain's banks where they have one, and destroy their content, or give them random
         content."""
-        self._gate.turn(domain, want, partial(self._vouched_for, domain), self._switch(domain).turn)
+        look, shut = partial(self._vouched_for, domain), partial(self._check_unasked, domain)
+        self._gate.turn(domain, want, look, self._switch(domain).turn, shut)
 
     def reading(self) -> Reading:
         """The guest's, on this host's clock."""
@@ -217,6 +218,15 @@ class QemuMachine:
         if seen.domain(domain) is None:
             raise SwitchError(f"the guest knows no power domain {domain}: its board is another one")
         return seen
+
+    def _check_unasked(self, domain: str) -> None:
+        """A guest that is asked for a size adds memory when it likes. KernelError(EBUSY)."""
+        plugged = [b.name for b in self.board.banks if b.domain == domain and self._is_plugged(b.name)]
+        for bank in plugged:
+            asked = self._size_of(bank, "requested-size")
+            if asked:
+                detail = f"the guest is asked for {asked} bytes of {bank}, and may add them at any moment"
+                raise KernelError(errno.EBUSY, f"power of {domain}", detail=detail)
 
     def _power_now(self, domain: DomainStatus) -> Power:
         """As ``power``, with what the guest has just said of the domain."""
@@ -270,7 +280,10 @@ class QemuMachine:
         return len(status.blocks) if status is not None else 0
 
     def _plugged_size(self, bank: str) -> int:
-        return int(self.qemu.qmp.execute("qom-get", path=f"/machine/peripheral/bank-{bank}", property="size"))
+        return self._size_of(bank, "size")
+
+    def _size_of(self, bank: str, which: str) -> int:
+        return int(self.qemu.qmp.execute("qom-get", path=f"/machine/peripheral/bank-{bank}", property=which))
 
     def _request(self, bank: str, size: int) -> None:
         path = f"/machine/peripheral/bank-{bank}"

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hotbank import board as boards
@@ -202,7 +203,7 @@ class Host:
     def set_power(self, domain: str, want: Power) -> None:
         """Turn the domain's switch and ask it whether it did. EBUSY where that would darken what is in the kernel."""
         switch = self._switch(domain)
-        self._gate.turn(domain, want, self._seen_in_the_dark, switch.turn)
+        self._gate.turn(domain, want, self._seen_in_the_dark, switch.turn, partial(self._shut, domain))
 
     def reading(self) -> Reading:
         """/proc/zoneinfo, /proc/vmstat and /proc/pressure/memory, each read once."""
@@ -288,6 +289,12 @@ class Host:
 
         banks = [bank for bank in self._board.banks if bank.domain == domain.name] if self._board else []
         return switch_for(domain, banks, self._tree, self._write, lambda: self.writers.kept)
+
+    def _shut(self, domain: str) -> None:
+        """Leave no device that could bring a bank of the domain in while it is dark."""
+        for bank in self._board.banks if self._board is not None else ():
+            if bank.domain == domain:
+                self._route(bank.route).shut(bank.name, bank.range)
 
     def _switch(self, domain: str) -> Switch:
         switch = self._switches.get(domain)

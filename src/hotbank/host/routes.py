@@ -44,6 +44,11 @@ class Route(Protocol):
         """True if some of the bank is still there although its driver has let go of it."""
         ...
 
+    def shut(self, bank: str, span: Range) -> None:
+        """Before its power goes, the bank being out: leave no device that could bring it in again. KernelError(EBUSY)
+        where one stays."""
+        ...
+
 
 def route_for(name: str, tree: Tree, write: Write) -> Route:
     """The route of that name on this machine."""
@@ -67,6 +72,9 @@ class Closed:
     def stuck(self, span: Range) -> bool:  # noqa: ARG002
         """Never: nothing was begun."""
         return False
+
+    def shut(self, bank: str, span: Range) -> None:
+        """Nothing: no device stands behind it."""
 
 
 class Probe(Closed):
@@ -109,6 +117,9 @@ class Driver:
         del span
         return False
 
+    def shut(self, bank: str, span: Range) -> None:
+        """Nothing: the driver brings in no bank whose supply it has turned off."""
+
     def _control(self, bank: str, span: Range, word: str) -> None:
         what = f"{word} of {bank}"
         found = self._tree.value(names.bank(bank, "range"), RANGE)
@@ -150,12 +161,9 @@ class Kmem:
         device that is still there could be bound to ``device_dax`` by anyone."""
         what = f"remove of {bank}"
         region = self._region(span, what)
-        device = self._device(region)
-        if device is not None and self._driver(device) == "kmem":
-            self._write(f"{_DAX}/drivers/kmem/unbind", device, what)
+        self._unbind(region, what)
         _check_gone(self._tree, what, span)
-        for asleep in self._bound(region, "dax_pmem"):
-            self._write(f"{_ND}/drivers/dax_pmem/unbind", asleep, what)
+        self._put_to_sleep(region, what)
 
     def stuck(self, span: Range) -> bool:
         """True if blocks are there and no dax device that is bound to ``kmem`` stands behind them."""
@@ -164,7 +172,34 @@ class Kmem:
             for device in self._tree.names(f"{_DAX}/devices")
         )
 
+    def shut(self, bank: str, span: Range) -> None:
+        """Unbind it from ``kmem`` and ``dax_pmem``, whoever bound it since it was removed, and see that it has no dax
+        device any more."""
+        what, region = f"shutting the way in of {bank}", self._region_of(span)
+        if region is None:
+            return
+        self._unbind(region, what)
+        self._put_to_sleep(region, what)
+        left = self._device(region)
+        if left is not None:
+            raise KernelError(errno.EBUSY, what, detail=f"{left} is still there and could bring it in")
+
+    def _unbind(self, region: str, what: str) -> None:
+        device = self._device(region)
+        if device is not None and self._driver(device) == "kmem":
+            self._write(f"{_DAX}/drivers/kmem/unbind", device, what)
+
+    def _put_to_sleep(self, region: str, what: str) -> None:
+        for awake in self._bound(region, "dax_pmem"):
+            self._write(f"{_ND}/drivers/dax_pmem/unbind", awake, what)
+
     def _region(self, span: Range, what: str) -> str:
+        region = self._region_of(span)
+        if region is None:
+            raise KernelError(errno.ENODEV, what, detail=f"no pmem region holds {span}: is of_pmem loaded?")
+        return region
+
+    def _region_of(self, span: Range) -> str | None:
         for region in self._tree.names(f"{_ND}/devices"):
             folder = f"{_ND}/devices/{region}"
             start, size = (self._tree.read(f"{folder}/{name}") for name in ("resource", "size"))
@@ -172,7 +207,7 @@ class Kmem:
                 whole = Range.sized(int(start, 0), int(size, 0))
                 if whole.contains(span):
                     return region
-        raise KernelError(errno.ENODEV, what, detail=f"no pmem region holds {span}: is of_pmem loaded?")
+        return None
 
     def _device(self, region: str) -> str | None:
         """The dax device on top of the region, if there is one now."""
