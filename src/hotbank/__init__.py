@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from hotbank.session import Session as Session
     from hotbank.session import connect as connect
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "board": ("Board",),

@@ -4,11 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -87,27 +82,6 @@ def test_a_lost_page_makes_the_demo_fail(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(operate, "remove", lose_a_page)
     assert run(["demo"]) == 1
     assert "1 damaged" in capsys.readouterr().out
-
-
-@pytest.mark.long
-def test_on_a_terminal_the_map_is_live(tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "140"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "hotbank", "demo"], stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=tmp_path
-    ) as job:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                data = os.read(ours, 65536)
-            except OSError:
-                break
-            shown += data
-    os.close(ours)
-    assert job.returncode == 0
-    assert b"\x1b[" in shown
-    assert b"Traceback" not in shown
 
 
 @pytest.mark.parametrize(("columns", "width"), [(140, 24), (80, 11), (30, 4)])

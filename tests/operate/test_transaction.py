@@ -77,11 +77,13 @@ def test_events_are_numbered_and_the_last_is_done() -> None:
     events: list[Event] = []
     operate.remove(ScriptedMachine(), "high", on_event=events.append)
     documents = [json.loads(json.dumps(e.document())) for e in events]
-    keys = ["schema", "t", "seq", "event", "step", "block", "moved", "total", "code", "errno"]
+    keys = ["schema", "t", "seq", "event", "step", "target", "block", "moved", "total", "code", "errno"]
     assert all(list(d) == keys for d in documents[:-1])
     assert list(documents[-1]) == [*keys, "exit"]
     assert [d["seq"] for d in documents] == list(range(len(documents)))
     assert [d["event"] for d in documents] == ["plan", *["step", "progress"] * 6, "done"]
+    targets = [d["target"] for d in documents if d["event"] == "step"]
+    assert (sorted(targets[:4]), targets[4:]) == ([f"memory{n}" for n in range(20, 24)], ["high", "ddr"])
     assert [d["moved"] for d in documents if d["event"] == "progress"] == [100, 200, 300, 400, 400, 400]
     assert documents[-1]["exit"] == 0
 

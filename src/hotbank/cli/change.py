@@ -21,7 +21,7 @@ from hotbank.cli.context import Context
 from hotbank.cli.looking import look
 from hotbank.cli.plan import choice_lines, plan_lines, size_option
 from hotbank.cli.progress import outcome_lines, short_names, watching
-from hotbank.cli.terminal import json_text, say
+from hotbank.cli.terminal import say, say_json
 from hotbank.errors import FormatError
 from hotbank.operate import Before, Choice, Event, Limits, Plan, found
 from hotbank.session import Session
@@ -108,8 +108,10 @@ def _carry_out_all(context: Context, verb: str, options: dict[str, Any]) -> int:
         return _together([_print_plan(plan, as_json) for plan in plans])
     if not as_json:
         say(f"machine {machine.name}")
-    if not rows:
-        say(json_text(Event(0.0, 0, "done", exit=0).document()) if as_json else "nothing to do")
+    if not rows and as_json:
+        say_json(Event(0.0, 0, "done", exit=0).document())
+    elif not rows:
+        say("nothing to do")
     return _in_turn(machine, verb, rows, _settings(options), as_json)
 
 
@@ -148,9 +150,10 @@ def _of_plan(file: IO[str], verb: str) -> _Transaction:
 
 
 def _no_choice(choice: Choice, size: int, as_json: bool) -> int:
-    lines = [json_text(choice.plan.document())] if as_json else choice_lines(choice, size)
-    for line in lines:
-        say(line, err=not as_json)
+    if as_json:
+        say_json(choice.plan.document())
+    else:
+        say(*choice_lines(choice, size), err=True)
     return documents.EXIT_FAILED
 
 
@@ -180,8 +183,10 @@ def _together(exits: list[int]) -> int:
 
 
 def _print_plan(made: Plan, as_json: bool) -> int:
-    for line in [json_text(made.document())] if as_json else plan_lines(made):
-        say(line)
+    if as_json:
+        say_json(made.document())
+    else:
+        say(*plan_lines(made))
     return documents.EXIT_FAILED if made.impossible else documents.EXIT_DONE
 
 

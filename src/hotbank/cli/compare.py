@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hotbank.cli.current import kernel_option
-from hotbank.cli.terminal import json_text, say
+from hotbank.cli.terminal import say, say_json
 from hotbank.errors import Code
 
 if TYPE_CHECKING:
@@ -48,9 +48,16 @@ def compare(board_name: str, ops: int, seed: int, as_json: bool, **options: Any)
         return EXIT_INTERRUPTED
     finally:
         if report.steps:  # an interrupted comparison has found something, too
-            for line in [json_text(report.document())] if as_json else _lines(report, ops):
-                say(line)
+            _print(report, ops, as_json)
     return int(not report.equal)
+
+
+def _print(report: Report, operations: int, as_json: bool) -> None:
+    if as_json:
+        say_json(report.document())
+        return
+    for line in _lines(report, operations):
+        say(line)
 
 
 def _step_line(step: Step, operations: int) -> str:

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +15,7 @@ from hotbank.cli import bankmap, scenes
 from hotbank.cli.explain import evidence_line, kinds_line
 from hotbank.cli.progress import event_line
 from hotbank.cli.scenes import Audience, Scene
+from hotbank.cli.screen import LiveArea, columns, is_terminal, live
 from hotbank.cli.terminal import say, say_json
 from hotbank.documents import EXIT_DONE, EXIT_FAILED, SCHEMA
 from hotbank.firmware import atags, memory_map
@@ -24,7 +24,6 @@ from hotbank.model import Model
 from hotbank.operate import Event, Verdict
 
 if TYPE_CHECKING:
-    from rich.live import Live
     from rich.text import Text
 
 _FRAME = 0.12  # seconds of wall time that the live map shows each event
@@ -58,17 +57,8 @@ def demo(seed: int, as_json: bool) -> int:
 
 @contextmanager
 def _show() -> Iterator[Audience]:
-    if not _on_terminal():
-        yield Audience(_boot_lines, _verdict_lines, _plain_event)
-        return
-    from rich.live import Live
-
-    with Live(auto_refresh=False, transient=True) as live:
-        yield Audience(_boot_lines, _verdict_lines, lambda model, event: _draw(live, model, event))
-
-
-def _on_terminal() -> bool:
-    return sys.stdout is not None and sys.stdout.isatty()
+    with ExitStack() as drawn:
+        yield Audience(_boot_lines, _verdict_lines, _LiveMap(drawn).event)
 
 
 def _nothing(*_: object) -> None:
@@ -88,8 +78,8 @@ def _map_rows(model: Model) -> Iterator[tuple[str, str]]:
     """The map, as wide as the terminal lets it; without one, at its full width."""
     snapshot = model.snapshot()
     width = bankmap.WIDTH
-    if _on_terminal():
-        width = bankmap.fitting(snapshot, shutil.get_terminal_size().columns)
+    if is_terminal(sys.stdout):
+        width = bankmap.fitting(snapshot, columns())
     return bankmap.rows(model, snapshot, width)
 
 
@@ -105,26 +95,36 @@ def _verdict_lines(verdict: Verdict) -> None:
         say(f"          {evidence_line(evidence)}")
 
 
-def _plain_event(model: Model, event: Event) -> None:
-    line = event_line(event)
-    if line is not None:
-        say(line)
-    if event.event == "done" and event.exit == EXIT_DONE:
-        _map_lines(model)
+class _LiveMap:
+    """The map while a verb is at work: drawn over in place, below the lines of its steps; it stands once it is done."""
+
+    def __init__(self, drawn: ExitStack) -> None:
+        self._drawn = drawn
+        self._area: LiveArea | None = None
+
+    def event(self, model: Model, event: Event) -> None:
+        if event.event == "plan":
+            self._area = self._drawn.enter_context(live(sys.stdout))
+        line = event_line(event)
+        if line is not None:
+            say(line)
+        if event.event == "done":
+            self._drawn.close()
+            if event.exit == EXIT_DONE:
+                _map_lines(model)
+        elif self._area is not None:
+            self._area.show(_picture(model, event))
+            time.sleep(_FRAME)
 
 
-def _draw(live: Live, model: Model, event: Event) -> None:
+def _picture(model: Model, event: Event) -> Text:
     from rich.text import Text
 
     picture = Text()
     for label, cells in _map_rows(model):
         picture.append(f"{label}  ").append_text(_coloured(cells)).append("\n")
     picture.append(f"{bankmap.LEGEND}\n", style="dim")
-    picture.append(event_line(event) or f"{event.t:8.3f}  {event.moved} of {event.total} pages moved")
-    live.update(picture, refresh=True)
-    time.sleep(_FRAME)
-    if event.event == "done":
-        live.console.print(picture)
+    return picture.append(f"{event.t:8.3f}  {event.moved} of {event.total} pages moved")
 
 
 def _coloured(cells: str) -> Text:

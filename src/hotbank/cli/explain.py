@@ -10,7 +10,7 @@ import click
 
 from hotbank.cli.context import Context
 from hotbank.cli.looking import look, machine_of, not_seen, short, sysroot_option
-from hotbank.cli.terminal import json_text, say
+from hotbank.cli.terminal import say, say_json
 from hotbank.errors import Code
 from hotbank.machine import Evidence, Machine, Snapshot
 from hotbank.memory import Kind, format_size
@@ -35,12 +35,11 @@ def explain(context: Context, target: str | None, everything: bool, as_json: boo
     machine = machine_of(context, sysroot)
     snapshot = machine.snapshot()
     answers = _ranked(machine, snapshot) if target is None else [_judged(machine, snapshot, target)]
-    for line in _documents(snapshot, answers) if as_json else _text(snapshot, answers, everything):
-        say(line)
-
-
-def _documents(snapshot: Snapshot, answers: list[Verdict]) -> Iterator[str]:
-    return (json_text(answer.document(snapshot.machine)) for answer in answers)
+    if as_json:
+        for answer in answers:
+            say_json(answer.document(snapshot.machine))
+    else:
+        say(*_text(snapshot, answers, everything))
 
 
 def _text(snapshot: Snapshot, answers: list[Verdict], everything: bool) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from hotbank.cli.screen import LiveArea, live
 from hotbank.cli.terminal import say, say_json, visible
 from hotbank.documents import EXIT_DONE
 from hotbank.errors import Code
@@ -20,14 +21,12 @@ Show = Callable[[Event], None]
 
 @contextmanager
 def watching(title: str, as_json: bool) -> Iterator[Show]:
-    """A listener for events: one JSON document a line, a bar when standard error is a terminal, else plain lines."""
+    """A listener for events: one JSON document a line, or plain lines, on a terminal with a bar below them."""
     if as_json:
         yield _json_line
-    elif sys.stderr is not None and sys.stderr.isatty():
-        with _bar(title) as show:
-            yield show
     else:
-        yield _plain_line
+        with live(sys.stderr) as area:
+            yield _plain_line if area is None else _bar(title, area)
 
 
 def outcome_lines(outcome: Outcome, acted: bool) -> Iterator[str]:
@@ -67,14 +66,13 @@ def pages(outcome: Outcome) -> str:
 
 def event_line(event: Event) -> str | None:
     """One event as a line for people, None for those that say nothing new."""
-    where = f" memory{event.block}" if event.block is not None else ""
     if event.event == "plan":
         goes = event.code is not None and may_go(event.code)
         return f"{event.t:8.3f}  plan: {event.total} pages to move" if goes else None
     if event.event == "step":
-        return f"{event.t:8.3f}  {event.step}{where}"
+        return f"{event.t:8.3f}  {_step(event)}"
     if event.event == "rollback":
-        return f"{event.t:8.3f}  rolling back: {event.step}{where} {event.code or ''}".rstrip()
+        return f"{event.t:8.3f}  rolling back: {_step(event)} {event.code or ''}".rstrip()
     return None
 
 
@@ -88,9 +86,12 @@ def _plain_line(event: Event) -> None:
         say(line)
 
 
-@contextmanager
-def _bar(title: str) -> Iterator[Show]:
-    from rich.console import Console
+def _step(event: Event) -> str:
+    """What is done, and to whom."""
+    return f"{event.step} {event.target}" if event.target else str(event.step)
+
+
+def _bar(title: str, area: LiveArea) -> Show:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns: tuple[Any, ...] = (
@@ -100,15 +101,14 @@ def _bar(title: str) -> Iterator[Show]:
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task(visible(title), total=None, pages="", rate="")
+    progress = Progress(*columns, auto_refresh=False)
+    bar = progress.add_task(visible(title), total=None, pages="", rate="")
+    area.show(progress)
 
-        def show(event: Event) -> None:
-            where = f" memory{event.block}" if event.block is not None else ""
-            rate = f"{event.moved / event.t:.0f} pages/s" if event.t > 0 and event.moved else ""
-            doing = visible(f"{title}: {event.event if event.step is None else event.step}{where}")
-            pages = f"{'-' if event.moved is None else event.moved}/{event.total} pages"
-            total = max(event.total, 1)
-            progress.update(bar, total=total, completed=event.moved or 0, description=doing, pages=pages, rate=rate)
+    def show(event: Event) -> None:
+        _plain_line(event)
+        rate = f"{event.moved / event.t:.0f} pages/s" if event.t > 0 and event.moved else ""
+        done = f"{'-' if event.moved is None else event.moved}/{event.total} pages"
+        progress.update(bar, total=max(event.total, 1), completed=event.moved or 0, pages=done, rate=rate)
 
-        yield show
+    return show

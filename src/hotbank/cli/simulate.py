@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hotbank import board
-from hotbank.cli.terminal import json_text, say
+from hotbank.cli.terminal import say, say_json
 from hotbank.memory import format_size
 
 if TYPE_CHECKING:
@@ -54,8 +54,10 @@ def simulate(
     costs = clock.load_costs(costs_file) if costs_file else None
     model = Model.boot(board.load(board_name), seed=seed, costs=costs, **resources(os.environ))
     report = simulation.simulate(model, script=script, trace=trace, seed=seed, seconds=seconds)
-    for line in [json_text(report.document())] if as_json else _lines(report):
-        say(line)
+    if as_json:
+        say_json(report.document())
+        return
+    say(*_lines(report))
 
 
 def _lines(report: Report) -> Iterator[str]:

@@ -10,9 +10,13 @@ JSON is for programs and stays exact: what a terminal would obey is escaped ther
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
+
+from hotbank.cli.screen import above, columns, is_terminal, wrapped
 
 
 def visible(text: str) -> str:
@@ -24,9 +28,19 @@ def visible(text: str) -> str:
 
 
 def say(*lines: str, err: bool = False) -> None:
-    """Print lines, each as one line whatever is in it. ``err``: to standard error."""
+    """Print lines, each as one line whatever is in it; a terminal breaks them between words, if it must. ``err``: to
+    standard error."""
     if lines:
-        click.echo("\n".join(map(visible, lines)), err=err)
+        _put([visible(line) for line in lines], err)
+
+
+def _put(lines: Sequence[str], err: bool) -> None:
+    if not is_terminal(sys.stderr if err else sys.stdout):
+        click.echo("\n".join(lines), err=err)
+        return
+    text = "\n".join(part for line in lines for part in wrapped(line, columns()))
+    if not above(text):
+        click.echo(text, err=err)
 
 
 def say_text(text: str, *, err: bool = False) -> None:

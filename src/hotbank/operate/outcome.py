@@ -33,7 +33,8 @@ class Event:
 
     ``total``: pages expected to move; ``moved``: pages that the machine has migrated so far, None when it does not
     count. ``event``: ``plan``, ``step`` (about to be done), ``progress`` (done), ``rollback`` (an act of restoring) or
-    ``done``, always the last, with the ``exit`` status.
+    ``done``, always the last, with the ``exit`` status. ``target``: whom a step or an act is about, a block as
+    ``memoryN``, a bank or a domain.
     """
 
     t: float
@@ -46,11 +47,13 @@ class Event:
     code: Code | None = None
     errno: int | None = None
     exit: int | None = None
+    target: str | None = None
 
     def document(self) -> dict[str, Any]:
         """The JSON of one line of ``--json`` events."""
         line: dict[str, Any] = {"schema": SCHEMA["event"], "t": round(self.t, 6), "seq": self.seq, "event": self.event}
-        line |= {"step": self.step, "block": self.block, "moved": self.moved, "total": self.total}
+        line |= {"step": self.step, "target": self.target, "block": self.block}
+        line |= {"moved": self.moved, "total": self.total}
         line |= {"code": self.code.value if self.code is not None else None, "errno": self.errno}
         return line | ({"exit": self.exit} if self.event == "done" else {})
 

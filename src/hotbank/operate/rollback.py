@@ -24,7 +24,7 @@ _PASSES = 2  # a refusal that was only a moment's is healed by asking once more
 class Rollback:
     """Brings a machine back to ``before``.
 
-    ``grace``: seconds that each offline on the way may take. ``on_act`` hears of each act: step, block, code, errno.
+    ``grace``: seconds that each offline on the way may take. ``on_act`` hears of each: step, target, block, failure.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Rollback:
         before: Before,
         *,
         grace: float = 10.0,
-        on_act: Callable[[str, int | None, HotbankError | None], None] | None = None,
+        on_act: Callable[[str, str, int | None, HotbankError | None], None] | None = None,
     ) -> None:
         self._journaled, self.before = replace(journaled, regardless=True), before
         self._machine = journaled.machine
@@ -138,7 +138,7 @@ class Rollback:
         except HotbankError as e:
             failed = e
         if self._on_act is not None:
-            self._on_act(str(step), block, failed)
+            self._on_act(str(step), target, block, failed)
         return failed is None
 
     def _look(self, number: int | None = None) -> Snapshot:

@@ -171,11 +171,11 @@ class Transaction:
             raise Refusal(Code.DEADLINE, f"{self._plan.verb} {self._plan.target}: {self._limits.total:g} s are over")
 
     def _one(self, found: Snapshot, steps: Steps, step: Step) -> Done:
-        self._tell("step", step=step.action.value, block=step.block)
+        self._tell("step", step=step.action.value, target=step.target, block=step.block)
         self._touched |= touched_by(found, step.action, step.target)
         with self._counting(step):
             done = steps.carry_out(step)
-        self._tell("progress", step=step.action.value, block=step.block)
+        self._tell("progress", step=step.action.value, target=step.target, block=step.block)
         return done
 
     @contextmanager
@@ -314,9 +314,10 @@ class Transaction:
         self._block_deadline = min(self._deadline, self._machine.clock.now() + self._limits.block)
         return self._block_deadline
 
-    def _tell_rollback(self, step: str, block: int | None, failed: HotbankError | None) -> None:
+    def _tell_rollback(self, step: str, target: str, block: int | None, failed: HotbankError | None) -> None:
         code = code_of(failed) if failed is not None else Code.OK
-        self._tell("rollback", step=step, block=block, code=code, errno=errno_of(failed) if failed else None)
+        errno = errno_of(failed) if failed else None
+        self._tell("rollback", step=step, target=target, block=block, code=code, errno=errno)
 
     def _tell(self, event: str, **what: Any) -> None:
         """Give the observer an event. An observer that fails must not stop a transaction in its middle."""

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A command on a pseudo-terminal, and what a person sees of it: pyte, an emulator that is not ours, is the judge."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+
+import pyte
+
+_LINES = 200  # higher than anything that is printed, so that nothing scrolls away
+
+
+def seen(words: Sequence[str], columns: int, changes: Mapping[str, str] = {}) -> tuple[list[str], bytes]:
+    """The lines of a terminal of that width after ``hotbank WORDS``, and the bytes that came."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, columns, 0, 0))
+    env = {**os.environ, "TERM": "xterm-256color", **changes}
+    env.pop("COLUMNS", None)
+    with open(ours, "rb", buffering=0) as end, closing(_Screen(columns)) as screen:
+        command = [sys.executable, "-m", "hotbank", *words]
+        with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env):
+            os.close(theirs)
+            while data := _read(end.fileno()):
+                screen.feed(data)
+        return screen.lines(), screen.came
+
+
+def piped(words: Sequence[str]) -> list[str]:
+    """The lines of the same command through a pipe."""
+    command = [sys.executable, "-m", "hotbank", *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.stdout.splitlines()
+
+
+def is_whole(line: str, screen: Sequence[str], at: int) -> int:
+    """How many of the screen's lines from ``at`` on are this line, whole or broken between words; 0: they are not."""
+    words = line.split()
+    told: list[str] = []
+    for more, shown in enumerate(screen[at:], 1):
+        told += shown.split()
+        if told == words:
+            return more
+        if told != words[: len(told)]:
+            return 0
+    return 0
+
+
+def missing(lines: Sequence[str], screen: Sequence[str]) -> list[str]:
+    """What of a pipe's lines does not stand on the screen, in order and with nothing between."""
+    at, wrong = 0, []
+    for line in lines:
+        taken = is_whole(line, screen, at)
+        if not taken:
+            wrong.append(line)
+        at += taken
+    return wrong + [f"more than the pipe has: {line}" for line in screen[at:] if line]
+
+
+def steady(lines: Sequence[str]) -> list[str]:
+    """Without what differs from run to run, the clock, and with a map of any width as one of no width."""
+    return [re.sub(r"\|[ #af.!|]*\|$", "|map|", re.sub(r"\d+\.\d+( s\b|  )", r"T\1", line)) for line in lines]
+
+
+class _Screen:
+    def __init__(self, columns: int) -> None:
+        self._screen = pyte.Screen(columns, _LINES)
+        self._stream = pyte.ByteStream(self._screen)
+        self.came = b""
+
+    def feed(self, data: bytes) -> None:
+        self.came += data
+        self._stream.feed(data)
+
+    def lines(self) -> list[str]:
+        shown = [line.rstrip() for line in self._screen.display]
+        while shown and not shown[-1]:
+            shown.pop()
+        return shown
+
+    def close(self) -> None:
+        self._stream.detach(self._screen)
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # the far end is closed
+        return b""
