@@ -28,6 +28,7 @@ from hotbank.remote import Remote, SocketStream
 from hotbank.serve.owner import Owner
 from hotbank.testing import Faulty, ScriptedMachine, switch_error
 from operate.mortal import Mortal, crash
+from patience import HANG
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "hotbank"
 HIGH = range(20, 24)  # the blocks of bank high, in domain ddr with its mate
@@ -51,7 +52,7 @@ def by_wire(machine: Machine) -> None:
         with Remote(SocketStream(ours)) as remote:
             remote.set_power("ddr", Power.OFF)
     finally:
-        owner.join(10)
+        owner.join(HANG)
 
 
 def by_session(machine: Machine) -> None:
@@ -196,11 +197,11 @@ def test_an_addition_waits_for_the_switch_and_comes_after_it() -> None:
 
     def switch(want: Power) -> None:
         turning.set()
-        assert go_on.wait(10)
+        assert go_on.wait(HANG)
         order.append(want.value)
 
     def add() -> None:
-        assert turning.wait(10)
+        assert turning.wait(HANG)
         go_on.set()
         with gate.lock:
             order.append("add")
@@ -208,7 +209,7 @@ def test_an_addition_waits_for_the_switch_and_comes_after_it() -> None:
     adder = threading.Thread(target=add)
     adder.start()
     gate.turn("ddr", Power.OFF, machine.snapshot, switch)
-    adder.join(10)
+    adder.join(HANG)
     assert order == ["off", "add"]
 
 
