@@ -15,9 +15,10 @@ from pathlib import Path
 from hotbank import kernels, memspec
 from hotbank import keys as toml
 from hotbank.errors import BoardError, Code
-from hotbank.keys import U64, Keys, address, amount, boolean, count, one_of, power_of_two, seconds, text, whole
+from hotbank.keys import Keys, address, amount, boolean, count, one_of, power_of_two, seconds, text, whole
 from hotbank.machine import DomainStatus, Fitted
 from hotbank.memory import KIB, Power, Range, format_size
+from hotbank.numbers import U64
 from hotbank.routes import NONE, ROUTES, route
 
 ARCHES = (*kernels.bootable(), kernels.ANY)

@@ -86,7 +86,7 @@ class BoardError(HotbankError):
 
     def __init__(self, key: str, value: object, allowed: str, *, code: Code | None = None) -> None:
         self.key, self.value, self.allowed = key, value, allowed
-        super().__init__(f"{key} = {value!r}: {allowed}", code=code)
+        super().__init__(f"{key} = {brief(value, _LINE)}: {allowed}", code=code)
 
 
 class FormatError(HotbankError):
@@ -171,5 +171,20 @@ class Finding:
 EHWPOISON = 133
 
 
+_MAX_ERRNO = 4095  # include/linux/err.h
+_LINE = 200
+
+
 def _strerror(errno: int) -> str:
+    if not 0 <= errno <= _MAX_ERRNO:
+        return "no errno"
     return "Memory page has hardware error" if errno == EHWPOISON else os.strerror(errno)
+
+
+def brief(value: object, most: int = 60) -> str:
+    """What is wrong, as Python writes it, cut short."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print thousands of digits
+        return "a huge number"
+    return text if len(text) <= most else f"{text[: most - 3]}..."

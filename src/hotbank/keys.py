@@ -7,7 +7,6 @@ allowed.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -16,8 +15,9 @@ from typing import Any, TypeVar
 
 from hotbank.errors import BoardError, Code
 from hotbank.memory import parse_size
+from hotbank.numbers import finite, is_whole
 
-U64 = 1 << 64
+_SHORTEST, _LONGEST = 1e-6, 1e9  # seconds
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _T = TypeVar("_T")
 
@@ -55,8 +55,10 @@ def table(kind: str, data: str, *, code: Code | None = None) -> Keys:
 
     try:
         return Keys("", tomllib.loads(data))
-    except (ValueError, RecursionError) as e:  # beside its own error: numbers of thousands of digits, deep nesting
+    except tomllib.TOMLDecodeError as e:
         raise BoardError(kind, "TOML", str(e), code=code) from e
+    except (ValueError, RecursionError) as e:
+        raise BoardError(kind, "TOML", "numbers of thousands of digits, or nested without end", code=code) from e
 
 
 class Keys:
@@ -112,8 +114,7 @@ class Keys:
         try:
             return parse(value)
         except ValueError as e:
-            huge = isinstance(value, int) and abs(value) >= U64  # Python refuses to print thousands of digits
-            raise BoardError(self._where + key, "a huge number" if huge else value, str(e)) from e
+            raise BoardError(self._where + key, value, str(e)) from e
 
 
 def _name(where: str, name: str) -> str:
@@ -138,8 +139,8 @@ def boolean(value: object) -> bool:
 
 def whole(value: object) -> int:
     """A whole number, 0 or more. Raises ValueError."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError("must be a whole number, 0 or more")
+    if not is_whole(value) or value < 0:
+        raise ValueError("must be a whole number, 0 or more, below 2**64")
     return value
 
 
@@ -152,17 +153,28 @@ def count(value: object) -> int:
 
 
 def seconds(value: object) -> float:
-    """Seconds above 0. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError("must be a number of seconds above 0")
-    return float(value)
+    """Seconds: a microsecond at least, since less can be lost beside what a clock shows, and 31 years at most. Raises
+    ValueError."""
+    found = finite(value)
+    if found is None or not _SHORTEST <= found <= _LONGEST:
+        raise ValueError("must be a number of seconds from 0.000001 to 1e9")
+    return found
+
+
+def moment(value: object) -> float:
+    """Seconds since a beginning, 0 or more, 31 years at most. Raises ValueError."""
+    found = finite(value)
+    if found is None or not 0 <= found <= _LONGEST:
+        raise ValueError("must be seconds, 0 or more, 1e9 at most")
+    return found
 
 
 def amount(value: object) -> float:
     """A number, 0 or more. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    found = finite(value)
+    if found is None or found < 0:
         raise ValueError("must be a number, 0 or more")
-    return float(value)
+    return found
 
 
 def one_of(choices: tuple[str, ...]) -> Callable[[object], str]:
@@ -186,7 +198,4 @@ def power_of_two(value: object) -> int:
 
 def address(value: object) -> int:
     """A physical address or a size, below 2**64 bytes. Raises ValueError."""
-    number = parse_size(value)  # type: ignore[arg-type]  # refuses other types itself
-    if number >= U64:
-        raise ValueError("must be less than 2**64")
-    return number
+    return parse_size(value)  # type: ignore[arg-type]  # refuses other types itself

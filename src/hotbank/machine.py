@@ -18,9 +18,10 @@ from typing import Protocol, TypeGuard
 
 from hotbank import kernels
 from hotbank.errors import Code, Finding, Refusal
-from hotbank.memory import BlockNumber, BlockState, KernelState, Kind, Online, Power, Range
+from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Range
 from hotbank.routes import NONE
 
+_MOST_BLOCKS = 1 << 22  # of one bank
 EVIDENCE = 16  # pages that a survey or a verdict names; all of them are counted
 
 
@@ -233,6 +234,14 @@ class Snapshot:
     pending: int | None = None
     policy: OnlinePolicy = OnlinePolicy()
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for sizes that no machine has: they would be divided by, and counted up to."""
+        if self.page_size < 1 or self.block_size < self.page_size or self.block_size % self.page_size:
+            raise ValueError(f"blocks of {self.block_size} bytes have no whole number of {self.page_size}-byte pages")
+        largest = max((bank.range.size for bank in self.banks), default=0)
+        if largest > _MOST_BLOCKS * self.block_size:
+            raise ValueError(f"a bank of {largest:#x} bytes has too many blocks of {self.block_size} bytes")
+
     def block(self, number: int) -> Block | None:
         """The block of that number, or None where the kernel has no such block."""
         return self._blocks_by_number.get(number)
@@ -248,7 +257,11 @@ class Snapshot:
 
     def bank_at(self, block: int) -> BankStatus | None:
         """The bank that touches the block of that number, in the kernel or not; None where there is none."""
-        return self._banks_by_block.get(BlockNumber(block))
+        start, banks = block * self.block_size, self._banks_by_start
+        last = first = bisect_left(banks, start + self.block_size, key=lambda bank: bank.range.start)
+        while first and banks[first - 1].range.end > start:
+            first -= 1
+        return min(banks[first:last], default=None, key=self.banks.index)
 
     def blocks_of(self, bank: BankStatus) -> range:
         """Numbers of all blocks that the bank touches, whether the kernel has them or not."""
@@ -283,8 +296,8 @@ class Snapshot:
         return {bank.name: bank for bank in reversed(self.banks)}
 
     @cached_property
-    def _banks_by_block(self) -> dict[BlockNumber, BankStatus]:
-        return {BlockNumber(number): bank for bank in reversed(self.banks) for number in self.blocks_of(bank)}
+    def _banks_by_start(self) -> list[BankStatus]:
+        return sorted(self.banks, key=lambda bank: bank.range.start)
 
 
 def no_such(machine: str, what: str, name: object, known: Iterable[str] = ()) -> Refusal:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
+from hotbank.numbers import U64, literal
+
 Pfn = NewType("Pfn", int)  # page frame number: physical address / page size
 BlockNumber = NewType("BlockNumber", int)  # N of memoryN: physical address / block size
 
@@ -25,18 +27,24 @@ _SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)\s*([KMGTPE]?)(?:i?B)?", re.IGNOR
 def parse_size(text: str | int) -> int:
     """Bytes from an integer or a string such as ``"64M"``, ``"0x40000000"`` or ``"1.5"`` (refused).
 
-    Raises ValueError when the text is not a whole, non-negative number with one suffix of K M G T P E.
+    Raises ValueError when it is not a whole, non-negative number below 2**64, as text with one suffix of K M G T P E.
     """
     if isinstance(text, bool) or not isinstance(text, int | str):
         raise ValueError(f"{text!r} is not a size")
-    if isinstance(text, int):
-        if text < 0:
-            raise ValueError(f"{text} is negative")
-        return text
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is not a size such as 4K, 256M or 0x40000000")
-    return int(match[1], 0 if match[1][:2].lower() == "0x" else 10) << _SUFFIX[match[2].upper()]
+    match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if isinstance(text, str) and match is None:
+        raise ValueError(f"{text[:40]!r} is not a size such as 4K, 256M or 0x40000000")
+    size = _sized(match) if match is not None else text
+    if not isinstance(size, int) or size >= U64:
+        raise ValueError("must be less than 2**64")
+    if size < 0:
+        raise ValueError("must not be negative")
+    return size
+
+
+def _sized(match: re.Match[str]) -> int | None:
+    number = literal(match[1], limit=U64)
+    return None if number is None else number << _SUFFIX[match[2].upper()]
 
 
 def format_size(size: int) -> str:

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import json
 import select
-import sys
 import time
 import types
 import typing
@@ -30,7 +29,9 @@ from hotbank.errors import (
     ProtocolError,
     Refusal,
     SwitchError,
+    brief,
 )
+from hotbank.numbers import finite, is_whole
 
 VERSION = 2
 MAX_REQUEST = 4 << 20  # bytes of one line to an owner: the largest is what a transaction found, block by block
@@ -145,16 +146,15 @@ def _decode_plain(hint: Any, data: Any, where: str) -> Any:
             raise _wrong(where, f"one of {', '.join(str(m.value) for m in hint)}", data) from e
     if hint is type(None) and data is None:
         return None
-    if hint is float and type(data) in (int, float) and abs(data) <= sys.float_info.max:
-        return float(data)
-    if hint in (bool, int, str) and type(data) is hint:
+    if hint is float and (number := finite(data)) is not None:
+        return number
+    if (hint is int and is_whole(data)) or (hint in (bool, str) and type(data) is hint):
         return data
     raise _wrong(where, getattr(hint, "__name__", str(hint)), data)
 
 
 def _wrong(where: str, expected: str, data: Any) -> ProtocolError:
-    shown = repr(data)
-    return ProtocolError(f"{where}: expected {expected}, got {shown if len(shown) <= 60 else shown[:57] + '...'}")
+    return ProtocolError(f"{where}: expected {expected}, got {brief(data)}")
 
 
 # Errors: for each class, the arguments that build it again.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from hotbank.errors import (
 )
 from hotbank.machine import Snapshot, Survey
 from hotbank.memory import Range
+from hotbank.numbers import LARGEST, U63, U64
 from hotbank.operate import Entry, Event, Outcome
 from hotbank.remote import Remote, SocketStream
 from hotbank.serve.protocol import Order
@@ -34,7 +36,15 @@ from hotbank.wire import MAX_REQUEST, VERSION, Lines, decode, decode_error, enco
 from patience import HANG
 
 st.register_type_strategy(Range, st.tuples(st.integers(0, 2**40), st.integers(0, 2**40)).map(lambda p: Range.sized(*p)))
-st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
+st.register_type_strategy(float, st.floats(-LARGEST, LARGEST))
+st.register_type_strategy(int, st.integers(-U63, U64 - 1))
+st.register_type_strategy(
+    Snapshot,
+    st.builds(
+        Snapshot,
+        **{f.name: ... for f in fields(Snapshot)} | {"page_size": st.just(4096), "block_size": st.just(1 << 27)},
+    ),
+)
 VALUES = (Snapshot, Survey, Outcome, Entry, Event, Order)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -14,7 +14,6 @@ Truth: lsmem(1) and the program itself, which is the referee of the tests. What 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,13 +23,12 @@ from hotbank.host import Host
 from hotbank.host import tree as files
 from hotbank.host.tree import Tree
 from hotbank.machine import Machine, Snapshot
-from hotbank.sysfs.names import MEMORY
+from hotbank.sysfs.names import MEMORY, node_number
 
 _STATES = {"online": "online", "offline": "offline", "going-offline": "on->off"}
 _ZONES = {z.lower(): z for z in ("DMA", "DMA32", "Normal", "Highmem", "Movable", "Device", "None")}
 _UNKNOWN_ZONE, _MOST_ZONES = "Unknown", 8
 _NO_NODE = -1
-_NODE = re.compile(r"node([0-9]+)")
 
 
 class BadArgumentError(ValueError):
@@ -137,8 +135,8 @@ def _span(tree: Tree, number: int, with_nodes: bool, with_zones: bool) -> Span:
 
 def _node(tree: Tree, number: int) -> int:
     """The node of a block, in the order of the folder's entries: a block on two nodes has two links."""
-    matches = map(_NODE.fullmatch, os.listdir(tree.path(f"{MEMORY}/memory{number}")))
-    return next((int(match[1]) for match in matches if match), _NO_NODE)
+    nodes = map(node_number, os.listdir(tree.path(f"{MEMORY}/memory{number}")))
+    return next((node for node in nodes if node is not None), _NO_NODE)
 
 
 def _from_snapshot(snapshot: Snapshot) -> Blocks:

@@ -15,8 +15,9 @@ from collections.abc import Callable, Collection, Iterator
 
 from hotbank.host.tree import Tree
 from hotbank.machine import Owner
+from hotbank.numbers import digits
 
-_VMA = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ", re.MULTILINE)
+_VMA = re.compile(r"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ", re.MULTILINE)
 _PFN = (1 << 55) - 1
 _PRESENT = 1 << 63
 _VARIANTS = tuple(_PRESENT | low << 55 | high << 61 for low in range(16) for high in range(2))
@@ -65,10 +66,11 @@ def _inode(path: str) -> int:
 def _by_resident_size(tree: Tree) -> list[int]:
     sizes = {}
     for name in tree.names("proc"):
-        if name.isascii() and name.isdigit():
-            statm = (tree.read(f"proc/{name}/statm") or "").split()
-            if len(statm) > 1 and statm[1].isascii() and statm[1].isdigit() and statm[1] != "0":
-                sizes[int(name)] = int(statm[1])
+        pid = digits(name)
+        statm = (tree.read(f"proc/{name}/statm") or "").split() if pid is not None else []
+        resident = digits(statm[1]) if len(statm) > 1 else None
+        if pid is not None and resident:
+            sizes[pid] = resident
     return sorted(sizes, key=lambda pid: (-sizes[pid], pid))
 
 

@@ -21,6 +21,7 @@ from hotbank.memory import MIB, Range
 from hotbank.routes import NONE
 from hotbank.sysfs import names
 from hotbank.sysfs.bank import RANGE
+from hotbank.sysfs.form import number
 
 Write = Callable[[str, str, str], None]
 """``write(file, word, what)``: write the word, or raise KernelError about ``what``."""
@@ -202,11 +203,8 @@ class Kmem:
     def _region_of(self, span: Range) -> str | None:
         for region in self._tree.names(f"{_ND}/devices"):
             folder = f"{_ND}/devices/{region}"
-            start, size = (self._tree.read(f"{folder}/{name}") for name in ("resource", "size"))
-            if region.startswith("region") and start and size:
-                whole = Range.sized(int(start, 0), int(size, 0))
-                if whole.contains(span):
-                    return region
+            if region.startswith("region") and _extent(self._tree, folder).contains(span):
+                return region
         return None
 
     def _device(self, region: str) -> str | None:
@@ -266,11 +264,16 @@ class Kmem:
         return [d for d in self._tree.names(f"{_ND}/drivers/{driver}") if d.startswith(f"dax{number}.")]
 
     def _extent(self, device: str) -> Range:
-        start, size = (self._tree.read(f"{_DAX}/devices/{device}/{name}") for name in ("resource", "size"))
-        return Range.sized(int(start or "0", 0), int(size or "0", 0))
+        return _extent(self._tree, f"{_DAX}/devices/{device}")
 
 
 _WAYS: Mapping[str, Callable[[Tree, Write], Route]] = {way.NAME: way for way in (Driver, Kmem, Probe)}
+
+
+def _extent(tree: Tree, folder: str) -> Range:
+    """Where a device's memory lies; nothing where its files do not say."""
+    start, size = (tree.value(f"{folder}/{name}", number(name)) or 0 for name in ("resource", "size"))
+    return Range.sized(start, size)
 
 
 def _left(tree: Tree, span: Range) -> bool:

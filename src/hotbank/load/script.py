@@ -18,7 +18,7 @@ from typing import Protocol
 
 from hotbank import keys as toml
 from hotbank.errors import BoardError, Code, KernelError
-from hotbank.keys import Keys, seconds, text, whole
+from hotbank.keys import Keys, moment, seconds, text, whole
 from hotbank.memory import parse_size
 from hotbank.model.clock import Alarm
 from hotbank.model.machine import Model
@@ -298,7 +298,7 @@ def _script(keys: Keys) -> Script:
 
 def _part(name: str, keys: Keys, kind: str, length: float) -> Scheduled:
     activity = _ACTIVITIES[kind](keys)
-    start, until = keys.take("start", _moment, 0.0), keys.take("until", _moment, length)
+    start, until = keys.take("start", moment, 0.0), keys.take("until", moment, length)
     keys.done()
     if until <= start:
         raise BoardError(f"{name}.until", until, f"must be after start = {start:g}")
@@ -337,7 +337,7 @@ def _fork(keys: Keys) -> Activity:
 
 def _pin(keys: Keys) -> Activity:
     size, every = keys.take("size", _size), keys.take("every", seconds)
-    return Pin(keys.take("comm", text), size, every, keys.take("hold", _moment, 0.0))
+    return Pin(keys.take("comm", text), size, every, keys.take("hold", moment, 0.0))
 
 
 def _inodes(keys: Keys) -> Activity:
@@ -377,9 +377,3 @@ def _percent(value: object) -> int:
     if whole(value) > 100:
         raise ValueError("must be a percentage from 0 to 100")
     return whole(value)
-
-
-def _moment(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _FOREVER:
-        raise ValueError("must be seconds, 0 or more")
-    return float(value)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import math
 import os
 import zlib
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from hotbank.memory import KIB, Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp
 from hotbank.model.clock import Alarm
 from hotbank.model.machine import Model
+from hotbank.numbers import decimal
 
 FORM = "trace"
 GAP = 3.0  # an interval this many times as long as the usual one has samples missing
@@ -122,12 +122,11 @@ def _numbers(columns: dict[str, int], row: Sequence[str], line: int) -> dict[str
     values = {}
     for name, at in columns.items():
         text = row[at].strip() if at < len(row) else ""
-        try:
-            values[name] = float(text)
-        except ValueError as e:
-            raise FormatError(FORM, 0, f"line {line}, {name}", f"{text!r} is no number" if text else "missing") from e
-        if not math.isfinite(values[name]) or values[name] < 0:
-            raise FormatError(FORM, 0, f"line {line}, {name}", f"{text} is not 0 or more")
+        value = decimal(text)
+        if value is None or value < 0:
+            problem = f"{text[:40]!r} is no number from 0 to 2**53" if text else "missing"
+            raise FormatError(FORM, 0, f"line {line}, {name}", problem)
+        values[name] = value
     return values
 
 

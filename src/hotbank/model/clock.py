@@ -104,12 +104,6 @@ def load_costs(path: str | os.PathLike[str]) -> Costs:
     Raises BoardError for an unknown key or anything but seconds, 0 or more.
     """
     keys = toml.table("costs", toml.read("costs", path, code=Code.BAD_FORMAT), code=Code.BAD_FORMAT)
-    given = {f.name: keys.maybe(f.name, _cost) for f in fields(Costs)}
+    given = {f.name: keys.maybe(f.name, toml.moment) for f in fields(Costs)}
     keys.done()
     return replace(Costs(), **{name: cost for name, cost in given.items() if cost is not None})
-
-
-def _cost(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise ValueError("must be seconds, 0 or more")
-    return float(value)

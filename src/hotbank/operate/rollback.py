@@ -17,6 +17,7 @@ from hotbank.operate.capacity import spare_for
 from hotbank.operate.journal import Before, BlockBefore, DomainBefore, Journaled
 from hotbank.operate.plan import Action
 from hotbank.operate.power import ask, darken, switch_on
+from hotbank.sysfs.names import block_number
 
 _PASSES = 2  # a refusal that was only a moment's is healed by asking once more
 
@@ -186,11 +187,8 @@ def touched_by(snapshot: Snapshot, step: str, target: str) -> set[int]:
     if step in (Action.ADD, Action.REMOVE):
         status = snapshot.bank(target)
         return set(snapshot.blocks_of(status)) if status is not None else set()
-    return {int(target.removeprefix("memory"))} if _is_block(target) else set()
-
-
-def _is_block(target: str) -> bool:
-    return target.startswith("memory") and target.removeprefix("memory").isdigit()
+    number = block_number(target)
+    return set() if number is None else {number}
 
 
 def _is_back(block: Block, was: BlockBefore) -> bool:

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hotbank.machine import BankStatus, Snapshot, no_such
 from hotbank.memory import KernelState
-
-_BLOCK_NAME = re.compile(r"(?:memory)?([0-9]+)")
+from hotbank.numbers import digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +41,10 @@ def resolve(snapshot: Snapshot, name: str | int) -> Target:
     bank = snapshot.bank(str(name))
     if bank is not None:
         return bank_target(snapshot, bank)
-    match = _BLOCK_NAME.fullmatch(str(name))
-    if match is None or snapshot.block(int(match[1])) is None:
+    number = digits(str(name).removeprefix("memory"))
+    if number is None or snapshot.block(number) is None:
         raise no_such(snapshot.machine, "bank or block", repr(name), [b.name for b in snapshot.banks])
-    return block_target(snapshot, int(match[1]))
+    return block_target(snapshot, number)
 
 
 def bank_target(snapshot: Snapshot, bank: BankStatus) -> Target:

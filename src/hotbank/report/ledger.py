@@ -15,6 +15,7 @@ from typing import Any
 from hotbank.documents import SCHEMA
 from hotbank.energy import NOT_COUNTED, Bounds, Cost, Dram, Saved, Work, break_even, costs, saved
 from hotbank.errors import Code, FormatError
+from hotbank.keys import moment, whole
 from hotbank.machine import DomainStatus, Snapshot
 from hotbank.memory import GIB, Power
 from hotbank.memspec import Part
@@ -126,7 +127,7 @@ def of_simulation(document: Mapping[str, Any], snapshot: Snapshot, parts: Parts)
     Raises FormatError where the document is none of these, BoardError.
     """
     try:
-        end, banks = float(document["seconds"]), {bank["bank"]: bank for bank in document["banks"]}
+        end, banks = moment(document["seconds"]), {bank["bank"]: bank for bank in document["banks"]}
         told = [(account, banks[account.bank]) for _, account in _accounts(snapshot, parts) if account.bank in banks]
         accounts = tuple(replace(a, states=tuple(_simulated(b, end)), work=_simulated_work(b)) for a, b in told)
         return Ledger(str(document["machine"]), 0.0, end, accounts, (*NOT_COUNTED, REFAULTS))
@@ -161,21 +162,21 @@ def _work(entries: Iterable[Entry]) -> Mapping[tuple[str, str], Work]:
 
 def _work_of(entry: Entry, domain: str, number: int, banks: int) -> Work:
     """The share of an entry's work that falls to the bank of that number of so many."""
-    whole, rest = divmod(entry.moved or 0, banks)
+    each, rest = divmod(entry.moved or 0, banks)
     ok = [row for row in entry.rows if row.code is Code.OK]
     busy = sum(max(0.0, (row.ended or row.began) - row.began) for row in ok if row.step in _HOT_PLUG)
     wakes = Counter(row.target for row in ok if row.step == Action.POWER_ON)[domain]
-    return Work(pages=whole + (number < rest), cpu_seconds=busy / banks, wakes=wakes)
+    return Work(pages=each + (number < rest), cpu_seconds=busy / banks, wakes=wakes)
 
 
 def _simulated(bank: Mapping[str, Any], end: float) -> Iterator[Stretch]:
     at = 0.0
     for began, ended in bank["dark"]:
-        yield Stretch(at, float(began), Power.ON)
-        yield Stretch(float(began), float(ended), Power.OFF)
-        at = float(ended)
+        yield Stretch(at, moment(began), Power.ON)
+        yield Stretch(moment(began), moment(ended), Power.OFF)
+        at = moment(ended)
     yield Stretch(at, end, Power.ON)
 
 
 def _simulated_work(bank: Mapping[str, Any]) -> Work:
-    return Work(pages=int(bank["pages"]), wakes=int(bank["added"]))
+    return Work(pages=whole(bank["pages"]), wakes=whole(bank["added"]))

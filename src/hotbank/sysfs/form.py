@@ -12,12 +12,12 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from hotbank.errors import FormatError
+from hotbank.numbers import digits, literal
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
-_DIGITS = {10: frozenset("0123456789"), 16: frozenset("0123456789abcdefABCDEF")}
-_LONGEST, _LIMIT = 19, 1 << 63
+_BITS = "must be a number of 63 bits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,18 @@ class Form(Generic[T]):
 def decimal(name: str) -> Form[int]:
     """A number below 2**63 in decimal digits (``%d``, ``%lu``)."""
     return Form(lambda text: _number(name, text, 10), lambda value: f"{value}\n")
+
+
+def number(name: str) -> Form[int]:
+    """A number below 2**63 in decimal digits, or hexadecimal with ``0x`` before it (``%#llx``)."""
+
+    def parse(text: str) -> int:
+        found = literal(text.strip())
+        if found is None:
+            raise wrong(name, text, _BITS)
+        return found
+
+    return Form(parse, lambda value: f"{value:#x}\n")
 
 
 def hexadecimal(name: str, show: str = "x") -> Form[int]:
@@ -70,12 +82,5 @@ def wrong(name: str, text: str, problem: str) -> FormatError:
 def _number(name: str, text: str, base: int) -> int:
     found = digits(text.strip().removeprefix("0x" if base == 16 else ""), base)
     if found is None:
-        raise wrong(name, text, "must be a number of 63 bits")
+        raise wrong(name, text, _BITS)
     return found
-
-
-def digits(text: str, base: int = 10) -> int | None:
-    """The number below 2**63 that the text is, digit by digit; None for any other text."""
-    plain = 0 < len(text) <= _LONGEST and _DIGITS[base].issuperset(text)
-    value = int(text, base) if plain else _LIMIT
-    return value if value < _LIMIT else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hotbank.sysfs.form import Form, digits
+from hotbank.numbers import digits
+from hotbank.sysfs.form import Form
 
 _COUNTS = "HugePages_"
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from hotbank.sysfs.form import digits
+from hotbank.numbers import digits
 
 MEMORY = "sys/devices/system/memory"
 NODES = "sys/devices/system/node"

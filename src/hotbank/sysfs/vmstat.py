@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hotbank.machine import Migrated, Reading
-from hotbank.sysfs.form import Form, digits
+from hotbank.numbers import digits
+from hotbank.sysfs.form import Form
 
 _REFAULTS = ("workingset_refault_anon", "workingset_refault_file")
 
