@@ -15,6 +15,7 @@ SCHEMA: Mapping[str, int] = {
     "demo": 1,
     "doctor": 1,
     "energy": 1,
+    "error": 1,
     "event": 1,
     "explain": 1,
     "history": 2,

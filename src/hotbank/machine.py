@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import cached_property
 from typing import Protocol, TypeGuard
@@ -22,6 +23,7 @@ from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Range
 from hotbank.routes import NONE
 
 _MOST_BLOCKS = 1 << 22  # of one bank
+_FEW = 8  # names that a message lists
 EVIDENCE = 16  # pages that a survey or a verdict names; all of them are counted
 
 
@@ -302,9 +304,17 @@ class Snapshot:
 
 def no_such(machine: str, what: str, name: object, known: Iterable[str] = ()) -> Refusal:
     """The one refusal, on every machine, of a bank, block or domain that it has not. ``what``: which of these."""
-    names = ", ".join(known)
-    remedy = f"known: {names}" if names else "hotbank list shows the banks and blocks"
+    remedy = _nearest(str(name).strip("'"), tuple(known))
     return Refusal(Code.NO_SUCH_BANK, f"{machine} has no {what} {name}", remedy=remedy)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """All that there are, where they are few; else the nearest to what was meant."""
+    if not known:
+        return "hotbank list shows the banks and blocks"
+    if len(known) <= _FEW:
+        return f"known: {', '.join(known)}"
+    return f"nearest: {', '.join(get_close_matches(name, known, 3, 0))}; hotbank list shows all {len(known)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,15 @@ import errno
 import io
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
 
 from hotbank import __version__
 from hotbank.cli.context import Context
-from hotbank.cli.terminal import say, say_text
-from hotbank.documents import EXIT_FAILED, EXIT_INTERRUPTED
+from hotbank.cli.terminal import say, say_json, say_text
+from hotbank.documents import EXIT_FAILED, EXIT_INTERRUPTED, SCHEMA
 from hotbank.errors import Code, HotbankError
 
 # Section, then command name and the module below hotbank.cli that defines it.
@@ -60,6 +61,17 @@ class Sections(click.Group):
         members = vars(import_module(f"hotbank.cli.{_MODULES[cmd_name]}")).values()
         return next(m for m in members if isinstance(m, click.Command) and m.name == cmd_name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0], _MODULES, 3)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {' or '.join(near)}?", ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, _MODULES))
         for section, names in SECTIONS.items():
@@ -97,13 +109,17 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit status; prints errors to standard error."""
+    """Run one command line and return its exit status.
+
+    Prints errors to standard error, and with --json what was refused as a document to standard output, too.
+    """
     try:
         result = cli.main(arguments, prog_name="hotbank", standalone_mode=False)
         if sys.stdout is not None:  # the caller closed it
             sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except HotbankError as error:
+        _tell_programs(arguments, error)
         return _fail(f"{error.code}: {error}", error.remedy)
     except click.ClickException as error:
         error.show(text := io.StringIO())
@@ -117,6 +133,12 @@ def run(arguments: list[str]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_FAILED
         return _fail(f"{Code.SYSTEM_ERROR}: {error.filename or 'system'}: {error.strerror}", "")
+
+
+def _tell_programs(arguments: list[str], error: HotbankError) -> None:
+    if sys.stdout is not None and not {"-J", "--json"}.isdisjoint(arguments):
+        told = {"code": error.code.value, "message": str(error), "remedy": error.remedy}
+        say_json({"schema": SCHEMA["error"], "error": told})
 
 
 def _fail(message: str, remedy: str) -> int:

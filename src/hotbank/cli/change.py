@@ -60,7 +60,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--keep-partial", is_flag=True, help="On failure keep what was done (exit status 64)."),
         click.option("--dry-run", is_flag=True, help="Print the plan and stop."),
-        click.option("--json", "as_json", is_flag=True, help='Events as JSON, one a line; the last is "done".'),
+        click.option("-J", "--json", "as_json", is_flag=True, help='Events as JSON, one a line; the last is "done".'),
     )
     for option in reversed(options):
         command = option(command)

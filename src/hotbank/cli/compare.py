@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--cmdline", metavar="TEXT", default="", help="Kernel command line, after the board's own.")
 @click.option("--kernel", metavar="VERSION|IMAGE", help="That series of Debian's kernel, or an Image file.")
 @click.option("--modules", type=click.Path(file_okay=False), help="lib/modules/VERSION of the Image.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 def compare(board_name: str, ops: int, seed: int, as_json: bool, **options: Any) -> int:
     """Do the same random operations to a real kernel in QEMU and to the model, and say where they disagree.
 

@@ -31,7 +31,7 @@ _FRAME = 0.12  # seconds of wall time that the live map shows each event
 
 @click.command("demo")
 @click.option("--seed", type=int, default=2009, show_default=True, help="Seed of everything random.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 def demo(seed: int, as_json: bool) -> int:
     """Watch a bank leave, go dark and come back, and see what stops one.
 

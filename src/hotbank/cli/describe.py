@@ -31,7 +31,7 @@ _MAX_FILE = 64 * MIB
 @click.command()
 @click.argument("file", type=click.Path(allow_dash=True))
 @click.option("--vendor", type=click.Choice(sorted(atags.VENDORS)), help="Read this vendor's own ATAGs as well.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("-J", "--json", "as_json", is_flag=True, help="Print one JSON document.")
 def decode(file: str, vendor: str | None, as_json: bool) -> None:
     """Print what a firmware description says about memory.
 
@@ -114,7 +114,7 @@ def encode(board: str, form: str | None, output: str | None, base: str | None, a
 @click.option("--page-size", type=click.Choice(["4K", "16K", "64K"]), help="Default: 4K.")
 @click.option("--block-size", metavar="SIZE", help="Default: 64M on arm, 128M on arm64 (512M with 64K pages).")
 @click.option("--dma-size", metavar="SIZE", help="On arm: the machine's DMA zone. Default: no such zone.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("-J", "--json", "as_json", is_flag=True, help="Print one JSON document.")
 def zones(**options: Any) -> None:
     """Predict the zones and memory blocks that a kernel will make of a description."""
     request = _request(options)

@@ -34,7 +34,7 @@ _COLUMNS = ("BANK", "PART", "°C", "SPAN", "DARK", "UNKNOWN", "SAVED", "TYPICAL"
 )
 @click.option("--board", "board_name", metavar="BOARD", help="The board that was simulated, where its name is no file.")
 @click.option("--plot", "picture", type=click.Path(dir_okay=False), metavar="FILE.svg|png", help="Draw it, too.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_context
 def energy(
     ctx: click.Context, simulation: str | None, board_name: str | None, picture: str | None, as_json: bool

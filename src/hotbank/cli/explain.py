@@ -9,11 +9,13 @@ from itertools import groupby
 import click
 
 from hotbank.cli.context import Context
-from hotbank.cli.looking import look, machine_of, not_seen, short, sysroot_option
+from hotbank.cli.looking import exit_code_option, look, machine_of, not_seen, short, sysroot_option
 from hotbank.cli.terminal import say, say_json
+from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import Code
 from hotbank.machine import Evidence, Machine, Snapshot
 from hotbank.memory import Kind, format_size
+from hotbank.operate.reasons import may_go
 from hotbank.operate.targets import block_target, resolve
 from hotbank.operate.verdict import Verdict, verdict
 
@@ -22,12 +24,16 @@ from hotbank.operate.verdict import Verdict, verdict
 @click.argument("target", metavar="BANK|BLOCK", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every block, the cheapest to take away first.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document (with --all: one a line).")
+@exit_code_option
 @sysroot_option
 @click.pass_obj
-def explain(context: Context, target: str | None, everything: bool, as_json: bool, sysroot: str | None) -> None:
+def explain(
+    context: Context, target: str | None, everything: bool, as_json: bool, strict: bool, sysroot: str | None
+) -> int:
     """Say whether a bank or block can leave, and what stops it.
 
-    Looks at every page and changes nothing. A "no" is an answer: the exit status is 0.
+    Looks at every page and changes nothing. A "no" is an answer: the exit status is 0
+    without --exit-code, which with --all wants that everything may leave.
     BLOCK is a number as in /sys/devices/system/memory/memoryN, with or without the word.
     """
     if (target is None) is not everything:
@@ -40,6 +46,7 @@ def explain(context: Context, target: str | None, everything: bool, as_json: boo
             say_json(answer.document(snapshot.machine))
     else:
         say(*_text(snapshot, answers, everything))
+    return EXIT_FAILED if strict and not all(may_go(answer.code) for answer in answers) else EXIT_DONE
 
 
 def _text(snapshot: Snapshot, answers: list[Verdict], everything: bool) -> Iterator[str]:

@@ -26,7 +26,7 @@ from hotbank.wire import encode
 
 
 @click.command("history")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def history(context: Context, as_json: bool) -> None:
     """Transactions of the current machine: when, how long, how many pages, how they ended, and time spent off."""
@@ -48,7 +48,7 @@ def history(context: Context, as_json: bool) -> None:
     show_default=True,
     metavar="SECONDS",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def recover(context: Context, deadline: float, as_json: bool) -> int:
     """Settle a transaction that a crash or a stubborn kernel left open.

@@ -31,7 +31,7 @@ def kernel() -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="An unmodified kernel tree, which is copied; without it Debian's linux-source-6.1 is fetched.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document with the paths.")
+@click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document with the paths.")
 def build(arch: str, source: Path | None, as_json: bool) -> None:
     """Fetch the source, apply the port, configure, cross-compile, and print where the image is.
 

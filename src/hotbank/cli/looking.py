@@ -34,6 +34,9 @@ sysroot_option: Callable[[Any], Any] = click.option(
     type=click.Path(exists=True, file_okay=False),
     help="Read the captured tree at DIR instead of a machine.",
 )
+exit_code_option: Callable[[Any], Any] = click.option(
+    "--exit-code", "strict", is_flag=True, help="Exit with status 1 when the answer is no."
+)
 
 
 def machine_of(context: Context, sysroot: str | None) -> Machine:

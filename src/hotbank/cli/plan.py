@@ -11,9 +11,10 @@ import click
 from hotbank import operate
 from hotbank.cli import trial
 from hotbank.cli.context import Context
-from hotbank.cli.looking import look, machine_of, short, sysroot_option
+from hotbank.cli.looking import exit_code_option, look, machine_of, short, sysroot_option
 from hotbank.cli.progress import said, short_names
 from hotbank.cli.terminal import say, say_json
+from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import Code
 from hotbank.memory import format_size, parse_size
 from hotbank.operate import Choice, GivenUp, Plan
@@ -42,6 +43,7 @@ def size_option(help_: str) -> Callable[[Any], Any]:
 @click.option("--add", "adding", is_flag=True, help="Plan an addition instead of a removal.")
 @click.option("--try", "trying", is_flag=True, help="Also carry it out, on a model that starts from this machine.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
+@exit_code_option
 @sysroot_option
 @click.pass_obj
 def plan(
@@ -51,13 +53,15 @@ def plan(
     adding: bool,
     trying: bool,
     as_json: bool,
+    strict: bool,
     sysroot: str | None,
-) -> None:
+) -> int:
     """Print the steps that remove (or add) would take, with their expected cost. Changes nothing.
 
     Several banks make one plan. With --free SIZE (such as 256M) the banks are chosen: those that free so much by
     moving the fewest pages. A power domain counts when all of it leaves; half of one saves nothing. Where no board
-    names banks, blocks are chosen. A plan that can't be carried out is an answer: the exit status is 0.
+    names banks, blocks are chosen. A plan that can't be carried out is an answer: the exit status is 0
+    without --exit-code.
     With --try every page of the machine is looked at, and a model of it is what gets changed.
     """
     if (size is None) is not bool(targets):
@@ -68,15 +72,16 @@ def plan(
         raise click.UsageError("--try wants names: those that --free chooses")
     machine = machine_of(context, sysroot)
     if size is not None:
-        _print_choice(operate.plan_free(machine, size, look=look), size, as_json)
-        return
+        choice = operate.plan_free(machine, size, look=look)
+        _print_choice(choice, size, as_json)
+        return EXIT_FAILED if strict and not choice.plan.steps else EXIT_DONE
     made = operate.plan_add(machine, targets) if adding else operate.plan_remove(machine, targets, look=look)
     tried = trial.carried_out(machine, targets, adding=adding) if trying else None
     if as_json:
         say_json(made.document() | ({} if tried is None else {"try": trial.document(tried)}))
-        return
-    for line in [*plan_lines(made), *([] if tried is None else [trial.line(tried)])]:
-        say(line)
+    else:
+        say(*plan_lines(made), *([] if tried is None else [trial.line(tried)]))
+    return EXIT_FAILED if strict and made.impossible else EXIT_DONE
 
 
 def plan_lines(made: Plan) -> Iterator[str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so much simulated time.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--costs", "costs_file", type=click.Path(dir_okay=False), help="What work takes (TOML, docs/model.md).")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 def simulate(
     board_name: str,
     workload: str | None,
