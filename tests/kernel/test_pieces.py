@@ -261,10 +261,14 @@ def test_the_archive_as_cpio_reads_it(tmp_path: Path) -> None:
     assert (tmp_path / "etc/data").read_bytes() == b"\0" * 5
 
 
-def test_a_guest_carries_no_command_line() -> None:
+def test_a_guest_carries_no_command_line_and_no_model() -> None:
     names = [name for name, _ in package_files()]
     assert "hotbank/guest/agent.py" in names
-    assert not [name for name in names if name.split("/")[1] in ("boards_qemu", "cli", "compare", "mount")]
+    assert not [
+        name
+        for name in names
+        if name.split("/")[1] in ("boards_qemu", "cli", "compare", "mount", "model", "load", "session.py")
+    ]
 
 
 def test_what_a_guest_carries_is_all_that_its_programs_import(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 """How much of this package goes into a guest: the modules of ``hotbank.guest``, and what these import.
 
 Imports are read from the source, those inside of functions too, and a module's whole name in a string counts as one:
-that is how a child is started with ``python -m``. The face of the package is carried and not followed: it hands on
-whatever is asked for, and nobody in a guest asks it.
+that is how a child is started with ``python -m``. A face that imports late (faces.py) is followed for the names that
+are asked of it, which it lists for type checkers; what else only these read is not needed in a guest.
 """
 
 from __future__ import annotations
@@ -34,10 +34,30 @@ def _reached(start: Iterator[Path]) -> set[Path]:
 
 def _imported(path: Path) -> Iterator[Path]:
     yield from (folder / "__init__.py" for folder in path.parents if folder.is_relative_to(_HOME))
-    if path != _HOME / "__init__.py":
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            for name in _names(node):
-                yield from _files(name)
+    for node in _executed(ast.parse(path.read_bytes())):
+        for name in _names(node):
+            yield from _files(name)
+
+
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those that only type checkers read."""
+    for node in ast.iter_child_nodes(tree):
+        if not _is_for_checkers(node):
+            yield node
+            yield from _executed(node)
+
+
+def _is_for_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def _homes(package: str, name: str) -> Iterator[str]:
+    """The modules from which a package's face hands on a name late."""
+    for face in _files(package):
+        blocks = [node for node in ast.parse(face.read_bytes()).body if _is_for_checkers(node)]
+        for node in (n for block in blocks for n in ast.walk(block)):
+            if isinstance(node, ast.ImportFrom) and node.module and name in {alias.name for alias in node.names}:
+                yield node.module
 
 
 def _names(node: ast.AST) -> Iterator[str]:
@@ -46,7 +66,9 @@ def _names(node: ast.AST) -> Iterator[str]:
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.module is not None:
         yield node.module
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        for alias in node.names:
+            yield f"{node.module}.{alias.name}"
+            yield from _homes(node.module, alias.name)
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value
 
