@@ -83,6 +83,9 @@ def outcome(exit_: int) -> Outcome:
     )
 
 
+BEGAN = 1_790_000_000.0  # seconds since 1970: no clock that nobody had set
+
+
 def history() -> list[Entry]:
     before = Before(
         planted("verb"),
@@ -92,8 +95,8 @@ def history() -> list[Entry]:
         domains=(DomainBefore(planted("domain"), Power.ON),),
         cause=planted("cause"),
     )
-    rows = (Row(Action.POWER_OFF, planted("dark"), Code.OK, None, 1.0, 2.0),)
-    return [Entry(1, 1, before, 1.0, rows, Code.OK, 1, 3.0)]
+    rows = (Row(Action.POWER_OFF, planted("dark"), Code.OK, None, BEGAN + 1, BEGAN + 2),)
+    return [Entry(1, 1, before, BEGAN, rows, Code.OK, 1, BEGAN + 3)]
 
 
 def finding() -> dict[str, Any]:
