@@ -267,9 +267,10 @@ class Session:
             return want
         return power.darken(owner, domain, want)
 
-    def recover(self, *, limits: Limits | None = None) -> Outcome | None:
-        """Settle a transaction that a crash or a stubborn kernel left open; None when there is none."""
-        return serve.recover(self._owner(), limits=limits)
+    def recover(self, *, limits: Limits | None = None, forget: int | None = None) -> Outcome | None:
+        """Settle a transaction that a crash or a stubborn kernel left open; None when there is none. ``forget``: the id
+        of one that can't be read (DAMAGED), to be closed although something is half-way, which stays so."""
+        return serve.recover(self._owner(), limits=limits, forget=forget)
 
     def interrupt(self) -> None:
         """Ask for a rollback of the transaction that runs; from any thread, or from a signal handler."""

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,12 +198,136 @@ def test_the_file_is_its_users_alone(tmp_path: Path) -> None:
     journal.close_file()
 
 
-def test_a_file_that_is_no_journal_is_named(tmp_path: Path) -> None:
-    (tmp_path / "journal").write_bytes(b"this is no database, and long enough to be none" * 99)
-    with pytest.raises(MachineError, match=r"journal .*not a database"):
+@pytest.mark.parametrize("damage", ["no database", "torn", "hot journal beside it"])
+def test_a_file_that_is_no_journal_is_kept_under_another_name(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    whole = SqliteJournal(path)
+    for _ in range(40):
+        whole.close(whole.begin(BEFORE), Code.OK, None)
+    whole.close_file()
+    content = path.read_bytes()
+    torn = content[:4096] + b"\xff" * 8192 + content[12288:]
+    path.write_bytes(torn if damage == "torn" else b"this is no database, and long enough to be none" * 99)
+    if damage == "hot journal beside it":
+        (tmp_path / "journal-journal").write_bytes(b"whatever")
+    kept = path.read_bytes()
+    journal = SqliteJournal(path, now=lambda: 0.0)
+    (told,) = journal.entries()
+    assert (told.code, told.before.targets) == (Code.DAMAGED, ("journal.damaged-19700101T000000Z",))
+    assert (tmp_path / told.before.target).read_bytes() == kept
+    journal.close(journal.begin(BEFORE), Code.OK, None)
+    journal.close_file()
+
+
+def test_a_damaged_file_is_not_taken_from_a_transaction_that_runs(tmp_path: Path) -> None:
+    holder = SqliteJournal(tmp_path / "journal")
+    holder.begin(BEFORE)
+    (tmp_path / "journal").write_bytes(b"no database" * 999)
+    with pytest.raises(MachineError, match="another process is open"):
         SqliteJournal(tmp_path / "journal")
-    with pytest.raises(MachineError, match="nowhere"):
-        SqliteJournal(tmp_path / "nowhere" / "journal")
+    holder.close_file()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["journal", "journal.lock"]
+
+
+def test_a_journal_is_opened_as_a_regular_file(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    (tmp_path / "linked").symlink_to(tmp_path / "there")
+    (tmp_path / "locked.lock").symlink_to(tmp_path / "there")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    for name in ("linked", "locked", "fifo", "folder", "nowhere/journal"):
+        with pytest.raises(MachineError, match=name):
+            SqliteJournal(tmp_path / name)
+    assert (tmp_path / "there").read_bytes() == b""
+
+
+DAMAGE = {
+    "no JSON": "UPDATE entry SET found = '{'",
+    "JSON without end": "UPDATE entry SET found = '" + "[" * 100_000 + "'",
+    "another JSON": "UPDATE entry SET found = '[]'",
+    "no text": "UPDATE entry SET targets = 7",
+    "nothing": "UPDATE entry SET targets = x''",
+    "no UTF-8": "UPDATE entry SET verb = CAST(x'ff' AS TEXT)",
+    "a bank of no known state": "UPDATE entry SET found = replace(found, 'online', 'ONLINE')",
+    "a time that is none": "UPDATE entry SET began = 1e308",
+    "a process that is none": "UPDATE entry SET pid = 'x'",
+    "an act of no known code": "UPDATE act SET code = 'FROM_THE_FUTURE'",
+    "an act without a time": "UPDATE act SET began = 'x'",
+    "a boot that is none": "UPDATE entry SET boot_id = x'00'",
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, "a code of a later release"])
+def test_a_damaged_row_that_is_closed_is_listed_and_the_others_with_it(damage: str, tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "journal")
+    for _ in range(2):
+        entry = journal.begin(BEFORE)
+        journal.result(entry, journal.intend(entry, "offline", "memory20"), Code.OK, None)
+        journal.close(entry, Code.OK, 7)
+    statement = DAMAGE.get(damage, "UPDATE entry SET code = 'FROM_THE_FUTURE'")
+    hurt(tmp_path / "journal", f"{statement} WHERE {'entry' if ' act ' in statement else 'id'} = 1")
+    first, second = journal.entries()
+    assert (first.code, second.code) == (Code.DAMAGED, Code.OK)
+    assert first.damage
+    assert second.before == BEFORE
+    journal.close_file()
+
+
+def hurt(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(statement)
+        db.commit()
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_row_that_is_open_is_settled_by_what_the_machine_is(damage: str, tmp_path: Path) -> None:
+    machine = ScriptedMachine()
+    journal = opened_and_hurt(tmp_path, machine, damage)
+    outcome = operate.recover(machine, journal)
+    assert outcome is not None
+    assert (outcome.code, outcome.exit, outcome.open) == (Code.DAMAGED, 0, False)
+    assert "nothing is half-way" in outcome.fact
+    assert journal.unfinished() is None
+    assert operate.recover(machine, journal) is None
+    journal.close_file()
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_is_half_way_is_left_open_until_it_is_to_be_forgotten(damage: str, tmp_path: Path) -> None:
+    machine = ScriptedMachine()
+    block = machine.snapshot().banks[-1].blocks[0]
+    machine.offline(block, machine.clock.now() + 9)
+    journal, there = opened_and_hurt(tmp_path, machine, damage), places(machine)
+    left = operate.recover(machine, journal, forget=99)
+    assert left is not None
+    assert (left.code, left.exit, left.open) == (Code.DAMAGED, 1, True)
+    assert "recover --forget 1" in left.remedy
+    assert journal.unfinished() is not None
+    forgotten = operate.recover(machine, journal, forget=1)
+    assert forgotten is not None
+    assert (forgotten.code, forgotten.exit, forgotten.open) == (Code.DAMAGED, 0, False)
+    assert places(machine) == there
+    assert [entry.code for entry in journal.entries()] == [Code.DAMAGED]
+    journal.close_file()
+
+
+def test_a_damaged_row_of_an_earlier_boot_is_superseded(tmp_path: Path) -> None:
+    machine = ScriptedMachine()
+    journal = SqliteJournal(tmp_path / "journal")
+    journal.begin(replace(BEFORE, boot_id="earlier"))
+    hurt(tmp_path / "journal", DAMAGE["no JSON"])
+    outcome = operate.recover(machine, journal)
+    assert outcome is not None
+    assert outcome.code is Code.SUPERSEDED
+    journal.close_file()
+
+
+def opened_and_hurt(folder: Path, machine: ScriptedMachine, damage: str) -> SqliteJournal:
+    journal = SqliteJournal(folder / "journal")
+    entry = journal.begin(replace(BEFORE, boot_id=machine.snapshot().boot_id))
+    journal.intend(entry, "offline", "memory20")
+    hurt(folder / "journal", DAMAGE[damage])
+    return journal
 
 
 # What an earlier release wrote.

@@ -22,6 +22,7 @@ from hotbank.cli.looking import look
 from hotbank.cli.plan import choice_lines, plan_lines, size_option
 from hotbank.cli.progress import outcome_lines, short_names, watching
 from hotbank.cli.terminal import say, say_json
+from hotbank.cli.times import Seconds
 from hotbank.errors import FormatError
 from hotbank.operate import Before, Choice, Event, Limits, Plan, found
 from hotbank.session import Session
@@ -52,7 +53,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--deadline",
-            type=click.FloatRange(min=0, min_open=True),
+            type=Seconds(),
             default=Limits().total,
             show_default=True,
             metavar="SECONDS",

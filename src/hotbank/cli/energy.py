@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -16,6 +15,7 @@ from hotbank.board import Board
 from hotbank.cli import table
 from hotbank.cli.context import Context
 from hotbank.cli.terminal import say, say_json
+from hotbank.cli.times import date
 from hotbank.energy import Bounds
 from hotbank.errors import FormatError
 from hotbank.machine import BankStatus, Snapshot
@@ -110,7 +110,7 @@ def _lines(ledger: Ledger) -> Iterator[str]:
 def _span(ledger: Ledger) -> str:
     if not ledger.since:
         return f"{ledger.until:.0f} s simulated"
-    began, ended = (datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for t in (ledger.since, ledger.until))
+    began, ended = map(date, (ledger.since, ledger.until))
     return f"from {began} to {ended}"
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -15,6 +14,7 @@ from hotbank.cli import table
 from hotbank.cli.context import Context
 from hotbank.cli.progress import outcome_lines, said, short_names
 from hotbank.cli.terminal import say, say_json
+from hotbank.cli.times import Seconds, date
 from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.machine import Snapshot
@@ -43,24 +43,30 @@ def history(context: Context, as_json: bool) -> None:
 @click.command("recover")
 @click.option(
     "--deadline",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=Limits().total,
     show_default=True,
     metavar="SECONDS",
 )
+@click.option(
+    "--forget",
+    type=click.IntRange(min=0, max=(1 << 63) - 1),
+    metavar="N",
+    help="Close transaction N, which can't be read (DAMAGED), and leave what is half-way as it is.",
+)
 @click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
-def recover(context: Context, deadline: float, as_json: bool) -> int:
+def recover(context: Context, deadline: float, forget: int | None, as_json: bool) -> int:
     """Settle a transaction that a crash or a stubborn kernel left open.
 
     The machine is believed, not the journal: a removal whose banks are all out goes on to dark, everything else back to
-    where it was.
+    where it was. A transaction that can't be read is closed when nothing on the machine is half-way.
     """
     machine = context.session(changing=True)
     if not as_json:
         say(f"machine {machine.name}")
     try:
-        outcome = machine.recover(limits=Limits(total=deadline, block=deadline))
+        outcome = machine.recover(limits=Limits(total=deadline, block=deadline), forget=forget)
     except KeyboardInterrupt:
         goes_on = "what is open is left to hotbank recover" if machine.is_ours else "its owner goes on settling it"
         say(f"hotbank: {goes_on}", err=True)
@@ -129,7 +135,7 @@ def _besides(seconds: Mapping[Power, float]) -> str:
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    began = datetime.fromtimestamp(entry.began, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    began = date(entry.began)
     seconds = f"{entry.ended - entry.began:.2f}" if entry.ended is not None else "open"
     result, before = said(entry.code or _open_because(entry)), entry.before
     moved = "-" if entry.moved is None else str(entry.moved)
@@ -139,6 +145,8 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 def _open_because(entry: Entry) -> Code:
     """Why a transaction is not over: the kernel holds a block, or it is being done, or its process died."""
+    if entry.damage:
+        return Code.DAMAGED
     held = any(row.code is Code.CANCEL_PENDING for row in entry.rows[-1:])
     return Code.CANCEL_PENDING if held else Code.BUSY_TRANSACTION
 

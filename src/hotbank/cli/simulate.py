@@ -11,6 +11,7 @@ import click
 
 from hotbank import board
 from hotbank.cli.terminal import say, say_json
+from hotbank.cli.times import Seconds
 from hotbank.memory import format_size
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--workload", metavar="FILE|NAME", help="A workload file, or a shipped one: camera, inodes.")
 @click.option("--trace", "trace_file", type=click.Path(dir_okay=False), help="A demand series (CSV, .gz) to replay.")
 @click.option("--allow-gaps", is_flag=True, help="Hold the demand over samples that the trace lacks.")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so much simulated time.")
+@click.option("--seconds", type=Seconds(), help="Stop after so much simulated time.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--costs", "costs_file", type=click.Path(dir_okay=False), help="What work takes (TOML, docs/model.md).")
 @click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")

@@ -8,7 +8,6 @@ never as a guess. A captured tree is somebody's files: only regular ones are ope
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -18,6 +17,7 @@ from hotbank import kernels
 from hotbank.errors import FormatError, MachineError
 from hotbank.machine import Block, OnlinePolicy, Pressure, ZoneInfo
 from hotbank.memory import GIB, KIB, BlockState, Range
+from hotbank.regular import open_regular, read_open
 from hotbank.sysfs import block as block_files
 from hotbank.sysfs import meminfo, names, parameters, uname, vmstat, zoneinfo
 from hotbank.sysfs.form import Form
@@ -25,9 +25,8 @@ from hotbank.sysfs.parameters import MemmapOnMemory
 from hotbank.sysfs.pressure import PRESSURE
 
 PAGE_SIZES = (4 * KIB, 16 * KIB, 64 * KIB)
-_ATTRIBUTE, _READ, _LONGEST = 4 * KIB, 64 * KIB, 16 << 20  # bytes; a file of sysfs has no more than the first
+_ATTRIBUTE, _LONGEST = 4 * KIB, 16 << 20  # bytes; a file of sysfs has no more than the first
 _LARGEST_BLOCK = 64 * GIB
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not hold its reader up
 T = TypeVar("T")
 
 
@@ -77,13 +76,8 @@ class Tree:
 def open_file(path: str, folder: int | None = None) -> int | None:
     """A descriptor of a regular file, to be read; None where there is none to be had. ``folder``: an open one that the
     path is relative to."""
-    try:
-        file = os.open(path, _FLAGS, dir_fd=folder)
-    except OSError:
-        return None
-    if stat.S_ISREG(os.fstat(file).st_mode):
-        return file
-    os.close(file)
+    with suppress(OSError):
+        return open_regular(path, folder=folder)
     return None
 
 
@@ -93,21 +87,11 @@ def read_file(path: str, folder: int | None = None) -> bytes | None:
     if file is None:
         return None
     try:
-        return _content(file)
+        return read_open(file, _LONGEST, first=_ATTRIBUTE)
     except OSError:
         return None
     finally:
         os.close(file)
-
-
-def _content(file: int) -> bytes | None:
-    parts, size = [], 0
-    while part := os.read(file, _READ if size else _ATTRIBUTE):
-        parts.append(part)
-        size += len(part)
-        if size > _LONGEST:
-            return None
-    return b"".join(parts)
 
 
 def block_size(tree: Tree) -> int:

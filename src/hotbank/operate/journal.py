@@ -92,6 +92,7 @@ class Entry:
     """One transaction. ``code`` None while it is open; ``pid``: of the process that does it.
 
     ``moved``: pages that the machine migrated during its offlines, None when the machine does not count them.
+    ``damage``: why the rest of it says little: what is written down can't be read. Then a closed one is ``DAMAGED``.
     """
 
     id: int
@@ -102,6 +103,7 @@ class Entry:
     code: Code | None = None
     moved: int | None = None
     ended: float | None = None
+    damage: str = ""
 
 
 class Journal(Protocol):

@@ -60,7 +60,7 @@ _REMEDIES = {
     Code.OVERLAP: "choose ranges that do not overlap",
     Code.CHANGED: "make the plan again",
     Code.NOT_PERMITTED: "connect(..., change=True)",
-    Code.DAMAGED: "move the journal away, once the machine is as it should be",
+    Code.DAMAGED: "hotbank history lists it; hotbank list shows what the machine is",
     Code.UNSUPPORTED: f"give the bank a route that can do it ({', '.join(removing())})",
     Code.NO_MACHINE: "hotbank recover once the machine answers again",
 }

@@ -22,14 +22,20 @@ from hotbank.operate.reasons import remedy
 from hotbank.operate.rollback import Rollback, touched_by
 
 _ASK_EVERY = 0.25
+_FEW = 4  # names that are told one by one
 
 
-def recover(machine: Machine, journal: Journal, *, patience: float | None = None) -> Outcome | None:
+def recover(
+    machine: Machine, journal: Journal, *, patience: float | None = None, forget: int | None = None
+) -> Outcome | None:
     """Settle the open transaction; None when there is none.
 
     ``patience``: seconds on the machine's clock to wait for a block that the kernel still holds, and for a process
     that can still write to it, None for ever. Afterwards the entry is closed, except with code CANCEL_PENDING
     (``open`` in the outcome). Raises Refusal(BUSY_TRANSACTION) when whoever has it open goes on with it.
+
+    An entry that can't be read is closed (DAMAGED) when nothing on the machine is half-way, and stays open otherwise.
+    ``forget``: the id of one to close all the same; what it left half-way stays so, and is for ``add`` or ``remove``.
     """
     left = journal.unfinished()
     if left is None:
@@ -39,24 +45,50 @@ def recover(machine: Machine, journal: Journal, *, patience: float | None = None
     entry = journal.unfinished()
     if entry is None:  # whoever had it open has ended it
         return None
-    outcome = _settled(machine, journal, entry, patience)
+    outcome = _settled(machine, journal, entry, patience, forget)
     if not outcome.open:
         journal.close(entry.id, outcome.code, outcome.moved)
     return outcome
 
 
-def _settled(machine: Machine, journal: Journal, entry: Entry, patience: float | None) -> Outcome:
+def _settled(machine: Machine, journal: Journal, entry: Entry, patience: float | None, forget: int | None) -> Outcome:
     snapshot = machine.snapshot()
-    if snapshot.boot_id != entry.before.boot_id:
+    boot = entry.before.boot_id
+    if boot != snapshot.boot_id and (boot or not entry.damage):
         return _end(entry, Code.SUPERSEDED, EXIT_DONE, "the machine has booted since", snapshot)
     if not _let_go(machine, patience):
         fact = f"memory{_held(machine.snapshot())} is still held by an offline"
         return _end(entry, Code.CANCEL_PENDING, EXIT_FAILED, fact, snapshot, open_=True)
+    if entry.damage:
+        return _unreadable(machine.snapshot(), entry, forget)
     journaled = Journaled(machine, journal, entry.id)
     try:
         return _forward(journaled, entry) or _back(journaled, entry)
     except CancelPending as e:
         return _end(entry, Code.CANCEL_PENDING, EXIT_FAILED, str(e), machine.snapshot(), open_=True)
+
+
+def _unreadable(snapshot: Snapshot, entry: Entry, forget: int | None) -> Outcome:
+    what = f"transaction {entry.id} can't be read ({entry.damage})"
+    halfway = _halfway(snapshot)
+    if not halfway:
+        return _end(entry, Code.DAMAGED, EXIT_DONE, f"{what}; nothing is half-way: every bank is in or out", snapshot)
+    if forget == entry.id:
+        return _end(entry, Code.DAMAGED, EXIT_DONE, f"{what} and is forgotten; {halfway} stays as it is", snapshot)
+    help_ = f"hotbank recover --forget {entry.id}, then hotbank add or remove what is half-way"
+    return replace(_end(entry, Code.DAMAGED, EXIT_FAILED, f"{what}, and {halfway}", snapshot, open_=True), remedy=help_)
+
+
+def _halfway(snapshot: Snapshot) -> str:
+    """Banks and blocks that are neither in use nor out, in words; empty where there are none."""
+    settled = (KernelState.ONLINE, KernelState.ABSENT)
+    parts = [f"{bank.name} is {bank.kernel}" for bank in snapshot.banks if bank.kernel not in settled]
+    parts += [
+        f"memory{block.number} is {block.state}"
+        for block in snapshot.blocks
+        if block.state is not BlockState.ONLINE and snapshot.bank_at(block.number) is None
+    ]
+    return ", ".join(parts[:_FEW]) + (f" and {len(parts) - _FEW} more" if len(parts) > _FEW else "")
 
 
 def _let_go(machine: Machine, patience: float | None) -> bool:

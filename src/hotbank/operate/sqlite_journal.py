@@ -19,13 +19,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hotbank.errors import Code, MachineError, ProtocolError
 from hotbank.memory import KernelState, Power
-from hotbank.operate.journal import BankBefore, Before, BlockBefore, DomainBefore, Entry, Row, busy
+from hotbank.numbers import finite, is_whole
+from hotbank.operate.journal import BankBefore, Before, BlockBefore, DomainBefore, Entry, busy
 from hotbank.operate.reasons import remedy
+from hotbank.regular import open_regular
 from hotbank.wire import decode, encode
 
 VERSION = 2  # PRAGMA user_version of what is written here; schema 1 had none, as a new file has
@@ -45,6 +48,8 @@ CREATE TABLE act (
 _ONE_OPEN = "CREATE UNIQUE INDEX one_open ON entry (code IS NULL) WHERE code IS NULL"
 _HEAD = ("pid", "verb", "targets", "boot_id", "machine", "cause", "keep_partial", "planned", "found", "began")
 _TAIL = ("ended", "code", "moved")
+_ROW = ("step", "target", "code", "errno", "began", "ended")
+_OURS = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW
 _PATIENCE, _ASK_EVERY = 5.0, 0.01  # seconds of wall time: for another process's write, and for its last breath
 
 
@@ -57,10 +62,40 @@ class SqliteJournal:
     def __init__(self, path: str | os.PathLike[str], *, now: Callable[[], float] = time.time) -> None:
         self._path, self._now, self._lock = Path(path), now, threading.Lock()
         with self._file():
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._db = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-            self._held = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._held = open_regular(f"{self._path}.lock", _OURS)
+            self._db = self._opened()
+            aside = None if _is_whole(self._db) else self._set_aside()
             self._make_ready()
+        if aside is not None:
+            self._say_set_aside(aside)
+
+    def _opened(self) -> sqlite3.Connection:
+        os.close(open_regular(self._path, _OURS))
+        db = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        return db
+
+    def _set_aside(self) -> Path:
+        """A file that is no journal any more is kept under a dated name, with what SQLite left beside it, and a new one
+        is begun. Not while another process may still write to the machine by it."""
+        if not self._flocked():
+            what = f"journal {self._path} is damaged, and a transaction of another process is open"
+            raise MachineError(what, code=Code.DAMAGED, remedy="wait until it has ended")
+        try:
+            self._db.close()
+            date = datetime.fromtimestamp(self._now(), UTC).strftime("%Y%m%dT%H%M%SZ")
+            aside = self._path.with_name(f"{self._path.name}.damaged-{date}")
+            self._path.rename(aside)
+            with suppress(FileNotFoundError):
+                os.rename(f"{self._path}-journal", f"{aside}-journal")
+            self._db = self._opened()
+        finally:
+            fcntl.flock(self._held, fcntl.LOCK_UN)
+        return aside
+
+    def _say_set_aside(self, aside: Path) -> None:
+        entry = self.begin(Before("set aside", (aside.name,), ""))
+        self.close(entry, Code.DAMAGED, None)
 
     def _make_ready(self) -> None:
         """Tables of this schema, made or taken over from an older one at one stroke."""
@@ -96,11 +131,9 @@ class SqliteJournal:
 
     def _take_over(self) -> None:
         """Not from under an earlier version of this program, in the middle of its transaction."""
-        try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
+        if not self._flocked():
             what = f"journal {self._path}: an earlier version of hotbank has a transaction open"
-            raise MachineError(what, remedy="wait until it has ended") from e
+            raise MachineError(what, remedy="wait until it has ended")
         try:
             take_over_schema_1(self._db)
         finally:
@@ -124,9 +157,9 @@ class SqliteJournal:
             time.sleep(_ASK_EVERY)  # it has just ended: its process is about to let go
         try:
             return self._write(_insert("entry", _HEAD), *values)
-        except sqlite3.IntegrityError:
+        except sqlite3.IntegrityError as e:
             self._refuse_if_open()
-            raise
+            raise self._at_odds(e) from e
 
     def _refuse_if_open(self) -> None:
         open_one = self.unfinished()
@@ -144,7 +177,11 @@ class SqliteJournal:
         return True
 
     def _lock_file(self) -> bool:
-        with self._file(), suppress(BlockingIOError):
+        with self._file():
+            return self._flocked()
+
+    def _flocked(self) -> bool:
+        with suppress(BlockingIOError):
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         return False
@@ -157,8 +194,14 @@ class SqliteJournal:
         """Write down an act before it is done; the row's number."""
         number = int(self._rows("SELECT count(*) FROM act WHERE entry = ?", entry)[0][0])
         values = (entry, number, step, target, self._now())
-        self._write("INSERT INTO act (entry, number, step, target, began) VALUES (?, ?, ?, ?, ?)", *values)
+        try:
+            self._write("INSERT INTO act (entry, number, step, target, began) VALUES (?, ?, ?, ?, ?)", *values)
+        except sqlite3.IntegrityError as e:
+            raise self._at_odds(e) from e
         return number
+
+    def _at_odds(self, error: sqlite3.IntegrityError) -> MachineError:
+        return MachineError(f"journal {self._path}: {error}", code=Code.DAMAGED, remedy=remedy(Code.DAMAGED))
 
     def result(self, entry: int, row: int, code: Code, errno: int | None) -> None:
         """Write down what came of an act."""
@@ -181,14 +224,12 @@ class SqliteJournal:
 
     def _entries(self, which: str) -> Iterator[Entry]:
         columns = f"SELECT id, {', '.join((*_HEAD, *_TAIL))} FROM entry "
-        for number, pid, *head, began, ended, code, moved in self._rows(columns + which):
-            acts = self._acts(number)
-            yield Entry(number, pid, _before(*head), began, acts, Code(code) if code else None, moved, ended)
+        for row in self._rows(columns + which):
+            yield _entry(dict(zip(("id", *_HEAD, *_TAIL), row, strict=True)), self._acts(row[0]))
 
-    def _acts(self, entry: int) -> tuple[Row, ...]:
-        columns = "SELECT step, target, code, errno, began, ended FROM act WHERE entry = ? ORDER BY number"
-        rows = self._rows(columns, entry)
-        return tuple(Row(s, t, Code(c) if c else None, errno, began, ended) for s, t, c, errno, began, ended in rows)
+    def _acts(self, entry: int) -> list[dict[str, Any]]:
+        rows = self._rows(f"SELECT {', '.join(_ROW)} FROM act WHERE entry = ? ORDER BY number", entry)
+        return [dict(zip(_ROW, row, strict=True)) for row in rows]
 
     def _rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._file():
@@ -222,19 +263,37 @@ def _columns(before: Before) -> tuple[Any, ...]:
     return (*head, before.planned, json.dumps(encode(found)))
 
 
-def _before(
-    verb: str,
-    targets: str,
-    boot_id: str,
-    machine: str | None,
-    cause: str,
-    keep_partial: int,
-    planned: int,
-    found: str,
-) -> Before:
-    values = {"verb": verb, "targets": json.loads(targets), "boot_id": boot_id, "machine": machine, "cause": cause}
-    values |= {"keep_partial": bool(keep_partial), "planned": planned, **json.loads(found)}
-    return decode(Before, values, "entry")
+def _is_whole(db: sqlite3.Connection) -> bool:
+    """Whether SQLite can read all of the file. Raises sqlite3.Error when that can't be known."""
+    try:
+        return bool(db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+    except sqlite3.DatabaseError as e:
+        if e.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return False
+        raise
+
+
+def _entry(row: dict[str, Any], acts: list[dict[str, Any]]) -> Entry:
+    """What a row of the table says: it comes from outside, and is damaged if it is not what is written here."""
+    try:
+        for text in (value for values in (row, *acts) for value in values.values() if isinstance(value, str)):
+            text.encode()
+        before = {name: row[name] for name in ("verb", "boot_id", "machine", "cause", "planned")}
+        before |= {"targets": json.loads(row["targets"]), "keep_partial": bool(row["keep_partial"])}
+        rest = {name: row[name] for name in ("id", "pid", "began", *_TAIL)}
+        document = {**rest, "before": before | json.loads(row["found"]), "rows": acts, "damage": ""}
+        return decode(Entry, document, "entry")
+    except (TypeError, ValueError, RecursionError, ProtocolError) as e:
+        return _damaged(row, str(e))
+
+
+def _damaged(row: dict[str, Any], why: str) -> Entry:
+    """What is left of a row: whether it is open, and of which boot."""
+    texts = {name: row[name] if isinstance(row[name], str) else "" for name in ("verb", "boot_id")}
+    before = Before(texts["verb"] or "?", (), texts["boot_id"])
+    pid = row["pid"] if is_whole(row["pid"]) else 0
+    code = None if row["code"] is None else Code.DAMAGED
+    return Entry(row["id"], pid, before, finite(row["began"]) or 0.0, code=code, ended=finite(row["ended"]), damage=why)
 
 
 # Schema 1: an entry was of one target, and ``pages`` were the planned ones of the steps that were done.

@@ -44,9 +44,9 @@ def add(
     return _transact(machine, order, on_event)
 
 
-def recover(machine: Remote, *, limits: Limits | None = None) -> Outcome | None:
-    """Have the owner settle an open transaction; None when there is none."""
-    return RemoteOwner(machine).order(Order("recover", (), limits or Limits()), no_events)
+def recover(machine: Remote, *, limits: Limits | None = None, forget: int | None = None) -> Outcome | None:
+    """Have the owner settle an open transaction, see ``operate.recover``; None when there is none."""
+    return RemoteOwner(machine).order(Order("recover", (), limits or Limits(), forget=forget), no_events)
 
 
 def history(machine: Remote) -> tuple[Entry, ...]:

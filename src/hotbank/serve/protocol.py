@@ -16,7 +16,8 @@ class Order:
     """What a client wants done: ``verb`` is ``remove``, ``add`` or ``recover``.
 
     ``targets``: banks and blocks, together one transaction. ``found``: what a plan was made of, None when none was:
-    when the machine is not that any more, it is refused (CHANGED).
+    when the machine is not that any more, it is refused (CHANGED). ``forget``: of ``recover``, the id of a transaction
+    that can't be read.
     """
 
     verb: str
@@ -25,6 +26,7 @@ class Order:
     force: bool = False
     keep_partial: bool = False
     found: Before | None = None
+    forget: int | None = None
 
     def __str__(self) -> str:
         return " ".join((self.verb, ", ".join(self.targets))).rstrip()

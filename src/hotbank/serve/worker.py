@@ -38,7 +38,7 @@ def carry_out(owner: Remote, job: RemoteJob, order: Order) -> Outcome | None:
     """The verb itself, on the owner's machine and with the owner's journal. Its deadline counts from the order."""
     journal = RemoteJournal(owner)
     if order.verb == "recover":
-        return recover(owner, journal, patience=order.limits.total)
+        return recover(owner, journal, patience=order.limits.total, forget=order.forget)
     options: dict[str, Any] = {"journal": journal, "limits": order.limits, "keep_partial": order.keep_partial}
     options |= {"interrupted": job.interrupted, "on_event": job.event, "began": job.began(), "found": order.found}
     if order.verb == "add":
