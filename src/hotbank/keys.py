@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 from hotbank.errors import BoardError, Code
 from hotbank.memory import parse_size
 from hotbank.numbers import finite, is_whole
+from hotbank.regular import read_regular
 
 _SHORTEST, _LONGEST = 1e-6, 1e9  # seconds
+_LARGEST = 16 << 20  # bytes of a file
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _T = TypeVar("_T")
 
@@ -44,7 +46,7 @@ def find(kind: str, name: str | os.PathLike[str]) -> Path:
 def read(kind: str, path: str | os.PathLike[str], *, code: Code | None = None) -> str:
     """The file's text. Raises BoardError, with ``code`` where it is given."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return read_regular(path, _LARGEST).decode()
     except (OSError, UnicodeDecodeError) as e:
         raise BoardError(kind, os.fspath(path), f"unreadable: {e}", code=code) from e
 

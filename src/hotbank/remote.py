@@ -7,6 +7,7 @@ owner that does not answer in time is a MachineError, and the connection is clos
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -108,6 +109,9 @@ def dial(path: str | os.PathLike[str], timeout: float) -> socket.socket:
         limit = struct.pack("@ll", int(timeout), int(timeout % 1 * 1e6))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         connection.connect(os.fspath(path))
+    except ValueError as e:  # a NUL or half a character: no file has such a name
+        connection.close()
+        raise OSError(errno.EINVAL, str(e)) from e
     except BaseException:
         connection.close()
         raise

@@ -246,7 +246,7 @@ class Lines:
         if line is None:
             return None
         try:
-            document = json.loads(line)
+            document = json.loads(line.decode())  # json itself would guess at UTF-16
         except (ValueError, RecursionError) as e:
             raise ProtocolError(f"a line is no JSON: {e}") from e
         if not isinstance(document, dict):

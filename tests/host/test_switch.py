@@ -76,6 +76,17 @@ def test_a_hanging_command_is_ended_with_its_children(rail: Path, tmp_path: Path
     assert not late.exists()
 
 
+@pytest.mark.parametrize("status", [("yes",), ("sh", "-c", "head -c 5000 /dev/zero"), ("a\0b",), ("\ud800",)])
+def test_a_command_that_says_too_much_or_is_none(rail: Path, status: tuple[str, ...]) -> None:
+    with pytest.raises(SwitchError, match=r"says more than|can't be run"):
+        Command(domain(rail, status=status)).status()
+
+
+def test_a_command_that_closes_its_output_and_stays_is_ended(rail: Path) -> None:
+    with pytest.raises(SwitchError, match="did not end"):
+        Command(domain(rail, status=("sh", "-c", "exec >&-; sleep 60"), timeout=0.2)).status()
+
+
 def test_a_domain_without_a_switch() -> None:
     switch = AlwaysOn("ddr")
     switch.turn(ON)

@@ -20,7 +20,7 @@ from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.remote import FileStream
 from hotbank.serve import ModelSpec, local
 from hotbank.serve.owner import Owner
-from hotbank.serve.state import listen
+from hotbank.serve.state import listen, remove_socket
 
 _LAST_WORDS = 60.0  # seconds of wall time for a transaction to roll back before the end
 
@@ -57,7 +57,7 @@ def _listen(owner: Owner, name: str, path: Path, readers: int | None) -> None:
         say(f"{name} is served at {path}; next: hotbank -m unix:{path} list", err=True)
         owner.serve(listener)
     owner.finish(_LAST_WORDS)
-    path.unlink(missing_ok=True)
+    remove_socket(path)
 
 
 def _answer_on_pipes(context: Context) -> None:

@@ -10,8 +10,10 @@ Truth for the driver: kernel/bank/hotbank_bank.c, ``bank_power_name``.
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -24,6 +26,7 @@ from hotbank.routes import route
 from hotbank.sysfs import names
 
 _CLASS = "sys/class/regulator"
+_MOST = 4096  # bytes that a command may say: a word is enough
 _CONSUMERS = "sys/bus/platform/drivers/reg-userspace-consumer"
 _REGULATOR = {"enabled": Power.ON, "disabled": Power.OFF}
 _SUPPLY = {"on": Power.ON, "off": Power.OFF, "released": Power.UNKNOWN}
@@ -135,15 +138,37 @@ class Command:
                 start_new_session=True,
                 pass_fds=self._kept(),
             )
-        except OSError as e:
-            raise SwitchError(f"{argv[0]} can't be run: {e.strerror}") from e
+        except (OSError, ValueError) as e:  # ValueError: no program's argument can have a NUL or half a character
+            raise SwitchError(f"{argv[0]!r} can't be run: {getattr(e, 'strerror', e)}") from e
         with child:
             try:
-                said, _ = child.communicate(timeout=self._domain.timeout)
+                said = _heard(child, time.monotonic() + self._domain.timeout)
             except subprocess.TimeoutExpired as e:
                 os.killpg(child.pid, signal.SIGKILL)
                 raise SwitchError(f"{' '.join(argv)} did not end within {self._domain.timeout:g} s") from e
+            if len(said) > _MOST:
+                os.killpg(child.pid, signal.SIGKILL)
+                raise SwitchError(f"{' '.join(argv)} says more than {_MOST} bytes")
         return child.returncode, said.decode("utf-8", "replace")
+
+
+def _heard(child: subprocess.Popen[bytes], until: float) -> bytes:
+    """All that it says before it ends, or more than ``_MOST`` bytes. Raises TimeoutExpired, at ``until`` of the wall
+    clock."""
+    assert child.stdout is not None
+    said, output = b"", child.stdout.fileno()
+    with selectors.DefaultSelector() as ready:
+        ready.register(output, selectors.EVENT_READ)
+        while len(said) <= _MOST:
+            left = max(0.0, until - time.monotonic())
+            if not ready.select(left):
+                raise subprocess.TimeoutExpired(child.args, left)
+            part = os.read(output, _MOST)
+            if not part:
+                child.wait(max(0.0, until - time.monotonic()))
+                break
+            said += part
+    return said
 
 
 class Regulator:

@@ -26,6 +26,7 @@ from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABL
 from hotbank.model.clock import Alarm
 from hotbank.model.machine import Model
 from hotbank.numbers import decimal
+from hotbank.regular import read_regular
 
 FORM = "trace"
 GAP = 3.0  # an interval this many times as long as the usual one has samples missing
@@ -67,7 +68,7 @@ class Trace:
 
 def load(path: str | os.PathLike[str], *, allow_gaps: bool = False) -> Trace:
     """Read a trace file. ``allow_gaps``: hold the demand over missing samples. Raises FormatError, OSError."""
-    data = Path(path).read_bytes()
+    data = read_regular(path, _LARGEST)
     if data[:2] == b"\x1f\x8b":
         data = _unzipped(data)
     try:

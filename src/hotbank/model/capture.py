@@ -21,10 +21,13 @@ from hotbank import kernels
 from hotbank.errors import Code, FormatError, ProtocolError, Refusal
 from hotbank.machine import Machine, Pages, Snapshot, Survey, tells_pages
 from hotbank.memory import BlockState, Kind, Range, Zone
+from hotbank.regular import open_regular, read_regular
 from hotbank.wire import decode, encode
 
 FORM, VERSION = "capture", 1
 _LARGEST = 1 << 30  # bytes of JSON: more than 16 TiB of memory in long runs
+_CONTAINER, _TIMES, _LITTLE = 128, 8, 16 << 20  # bytes a list takes; what reading may take: times the text, and besides
+_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
 _NO_PAGES = (Kind.HOLE, Kind.UNKNOWN)
 
 
@@ -72,23 +75,26 @@ def save(capture: Capture, path: str | os.PathLike[str]) -> int:
     if target.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    descriptor = open_regular(fresh, _NEW, mode=0o666)
     try:
-        fresh.write_bytes(data)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
         fresh.replace(target)
-    finally:
+    except BaseException:
         fresh.unlink(missing_ok=True)
+        raise
     return len(data)
 
 
 def load(path: str | os.PathLike[str]) -> Capture:
     """Read such a file. Raises FormatError for anything but a whole capture of a known version; OSError."""
-    return loads(Path(path).read_bytes())
+    return loads(read_regular(path, _LARGEST))
 
 
 def loads(data: bytes) -> Capture:
     """A capture from the bytes of its file. Raises FormatError."""
     try:
-        document = json.loads(_unpacked(data))
+        document = json.loads(_checked(_unpacked(data)))
     except (ValueError, RecursionError) as e:
         at = e.pos if isinstance(e, json.JSONDecodeError) else 0
         raise FormatError(FORM, at, "document", f"no JSON, or cut short: {e}") from e
@@ -103,7 +109,7 @@ def loads(data: bytes) -> Capture:
 
 def is_capture(path: str | os.PathLike[str]) -> bool:
     """True if the file looks like one: JSON or gzip, where a board is TOML. Raises OSError."""
-    with open(path, "rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         return file.read(2) in (b'{"', b"\x1f\x8b")
 
 
@@ -168,6 +174,13 @@ def _unpacked(data: bytes) -> bytes:
     return plain
 
 
+def _checked(plain: bytes) -> bytes:
+    """Lists and objects take much more memory than the two bytes that write one: a capture has few."""
+    if (plain.count(b"[") + plain.count(b"{")) * _CONTAINER > _TIMES * len(plain) + _LITTLE:
+        raise FormatError(FORM, 0, "document", "too many lists for its length")
+    return plain
+
+
 def _check_head(document: object) -> None:
     if not isinstance(document, dict) or document.get("hotbank") != FORM:
         raise FormatError(FORM, 0, "hotbank", "this is no capture (hotbank capture -o FILE writes one)")
@@ -220,7 +233,8 @@ def _check(capture: Capture) -> None:
 
 def _check_places(snapshot: Snapshot) -> None:
     numbers, size = [block.number for block in snapshot.blocks], snapshot.block_size
-    if numbers != sorted(set(numbers)) or any(b.range != Range.sized(b.number * size, size) for b in snapshot.blocks):
+    astray = numbers != sorted(set(numbers)) or min(numbers, default=0) < 0
+    if astray or any(b.range != Range.sized(b.number * size, size) for b in snapshot.blocks):
         raise FormatError(FORM, 0, "blocks", "they do not ascend, or lie elsewhere than their numbers say")
     strange = [zone.zone for zone in snapshot.zones if zone.zone not in set(Zone)]
     if strange:

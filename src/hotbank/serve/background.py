@@ -20,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from hotbank.errors import HotbankError, MachineError, ProtocolError
+from hotbank.regular import read_regular
 from hotbank.remote import FileStream, Remote, dial
 from hotbank.serve.children import start_module
 from hotbank.serve.client import RemoteOwner
 from hotbank.serve.peers import peer_pid
-from hotbank.serve.state import runtime_folder, sweep_sockets
+from hotbank.serve.state import remove_socket, runtime_folder, sweep_sockets
 from hotbank.wire import MAX_ANSWER, Lines, decode, decode_error, encode
 
+_LARGEST = 1 << 16  # bytes of a record
 _DOWN = "hotbank down clears the record"
 _ANSWER, _EXIT = 10.0, 5.0  # seconds of wall time for an answer, and for a process to end
 
@@ -61,10 +63,10 @@ def current() -> Record | None:
     """The machine of ``hotbank up``, or None when there is none. Raises MachineError when the record is unreadable."""
     path = runtime_folder() / "current"
     try:
-        return decode(Record, json.loads(path.read_bytes()), "record")
+        return decode(Record, json.loads(read_regular(path, _LARGEST)), "record")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, ProtocolError) as e:
+    except (OSError, ValueError, RecursionError, ProtocolError) as e:
         raise MachineError(f"{path} is unreadable: {e}", remedy=f"rm {path}") from e
 
 
@@ -109,7 +111,7 @@ def down(record: Record) -> bool:
     folder = runtime_folder()
     with _one_at_a_time(folder):
         there = _end(record)
-        Path(record.socket).unlink(missing_ok=True)
+        remove_socket(Path(record.socket))
         forget(folder, record.pid)
         _lay_to_rest(record.pid)
         return there

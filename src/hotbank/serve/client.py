@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from hotbank.calls import asked
+from hotbank.errors import ProtocolError
 from hotbank.operate import Before, Entry, Event, Limits, Outcome
 from hotbank.operate.outcome import no_events
 from hotbank.remote import AtOwner, Remote
@@ -77,5 +78,6 @@ class RemoteOwner(AtOwner):
 
 def _transact(machine: Remote, order: Order, on_event: Callable[[Event], None]) -> Outcome:
     outcome = RemoteOwner(machine).order(order, on_event)
-    assert outcome is not None, "only a recovery may find nothing to do"
+    if outcome is None:
+        raise ProtocolError(f"the owner says that there was nothing to {order.verb}")
     return outcome

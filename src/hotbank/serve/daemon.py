@@ -21,6 +21,7 @@ from hotbank import board
 from hotbank.errors import MachineError
 from hotbank.machine import Machine
 from hotbank.memory import GIB
+from hotbank.regular import read_regular
 from hotbank.serve.background import ModelSpec, Record, forget, remember
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import journal_in, listen
@@ -29,6 +30,7 @@ from hotbank.wire import decode, encode, encode_error
 if TYPE_CHECKING:
     from hotbank.model.backend import Resources
 
+_LARGEST = 64 << 20  # bytes of firmware
 _SMALL = 4 * GIB
 _LAST_WORDS = 4.0  # seconds of wall time for a transaction to roll back before the end
 
@@ -74,7 +76,7 @@ def boot(spec: ModelSpec) -> Machine:
     description = None
     if spec.description is not None:
         try:
-            description = Path(spec.description).read_bytes()
+            description = read_regular(spec.description, _LARGEST)
         except OSError as e:
             raise MachineError(f"{spec.description}: {e.strerror}") from e
     options |= {"description": description, "cmdline": spec.cmdline, "seed": spec.seed}

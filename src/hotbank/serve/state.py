@@ -83,8 +83,7 @@ def listen(path: Path, readers: int | None = None) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     old = os.umask(0o177)
     try:
-        with suppress(FileNotFoundError):
-            path.unlink()
+        remove_socket(path)
         listener.bind(str(path))
         if readers is not None:
             os.chown(path, -1, readers)
@@ -96,6 +95,13 @@ def listen(path: Path, readers: int | None = None) -> socket.socket:
     finally:
         os.umask(old)
     return listener
+
+
+def remove_socket(path: Path) -> None:
+    """Remove a socket that nobody listens on; what is no socket is somebody's, and stays. Raises OSError."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
 
 
 def sweep_sockets(folder: Path) -> None:
