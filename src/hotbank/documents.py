@@ -21,6 +21,7 @@ SCHEMA: Mapping[str, int] = {
     "history": 2,
     "kernel": 1,
     "list": 1,
+    "measure": 1,
     "plan": 1,
     "recover": 2,
     "simulate": 1,

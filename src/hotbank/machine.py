@@ -338,12 +338,30 @@ class Pressure:
     full_total: int
 
 
+class Quantity(StrEnum):
+    """What a meter shows, and in which unit."""
+
+    POWER = "W"
+    ENERGY = "J"  # a counter; what it counted is a difference
+    TEMPERATURE = "°C"
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """One meter as it stands. ``wraps``: joules at which a counter begins again, None where it does not."""
+
+    name: str
+    quantity: Quantity
+    value: float
+    wraps: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What a machine feels at one moment; one cheap look, no page walked. None: this machine can't tell.
 
     ``at``: seconds on the machine's clock. ``zones`` as in a snapshot, in pages. ``refaults``: pages of the cache that
-    had to be read again, since boot (``workingset_refault_anon`` and ``_file``).
+    had to be read again, since boot (``workingset_refault_anon`` and ``_file``). ``meters``: those that answered.
     """
 
     at: float
@@ -351,6 +369,7 @@ class Reading:
     pressure: Pressure | None = None
     refaults: int | None = None
     migrated: Migrated | None = None
+    meters: tuple[Meter, ...] = ()
 
     @property
     def free(self) -> int:

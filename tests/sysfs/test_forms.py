@@ -83,6 +83,10 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "start": number,
     "end": number,
     "type": st.sampled_from(["System RAM", "Reserved", "ACPI Tables"]),
+    **dict.fromkeys(
+        ("inN_input", "currN_input", "powerN_input", "tempN_input", "temp"), number | number.map(int.__neg__)
+    ),
+    **dict.fromkeys(("energyN_input", "energy_uj", "max_energy_range_uj"), number),
     "base_pfn": number,
     "count": number,
     names.IOMEM: st.lists(entry, max_size=6).map(tuple),

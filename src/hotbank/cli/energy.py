@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,12 +18,17 @@ from hotbank.cli.context import Context
 from hotbank.cli.terminal import say, say_json
 from hotbank.cli.times import date
 from hotbank.energy import Bounds
+from hotbank.energy.statistics import LEAST
 from hotbank.errors import FormatError
 from hotbank.machine import BankStatus, Snapshot
 from hotbank.memory import Power
 from hotbank.report.ledger import FORM, Account, Ledger, of_journal, of_simulation
 from hotbank.report.states import DARK
 
+if TYPE_CHECKING:  # what only measuring needs
+    from hotbank.measure import Measured, Measurement, Windows
+
+_SECONDS = click.FloatRange(min=0, min_open=True)
 _COLUMNS = ("BANK", "PART", "°C", "SPAN", "DARK", "UNKNOWN", "SAVED", "TYPICAL", "NAIVE", "COST", "BREAK-EVEN")
 
 
@@ -59,6 +65,65 @@ def energy(
         from hotbank.cli.energy_plot import draw
 
         draw(ledger, picture)
+
+
+@energy.command("measure")
+@click.argument("bank")
+@click.option(
+    "--pairs", type=click.IntRange(min=LEAST), default=30, show_default=True, help="Pairs in each of two runs."
+)
+@click.option("--seconds", type=_SECONDS, default=10.0, show_default=True, help="Length of a window.")
+@click.option("--every", type=_SECONDS, default=1.0, show_default=True, help="Seconds from look to look.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resampling.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_context
+def measure(ctx: click.Context, bank: str, pairs: int, seconds: float, every: float, seed: int, as_json: bool) -> None:
+    """Measure what taking BANK out saves, by the machine's own meters.
+
+    Keep the load as it is meanwhile. A null run without switching, then the bank goes out and in, again and again; each
+    meter answers with an interval in watts, or "not measurable here". The bank is in at the end, also after Ctrl-C.
+    """
+    from hotbank import measure as measuring
+
+    if any(ctx.parent.params.values() if ctx.parent is not None else ()):
+        raise click.UsageError("options of hotbank energy have no effect on energy measure; put them behind measure")
+    session = (ctx.find_object(Context) or Context(None)).session(changing=True)
+    windows = measuring.Windows(pairs, seconds, every)
+    say(f"machine {session.name}", *([] if as_json else [_duration_line(windows)]), err=as_json)
+    found = measuring.measure(session, bank, windows, seed=seed, on_pair=lambda run, pair: _progress(run, pair, pairs))
+    if as_json:
+        say_json(found.document())
+    else:
+        say(*_measured(found))
+
+
+def _duration_line(windows: Windows) -> str:
+    return f"about {4 * windows.pairs * windows.seconds:.0f} s: {windows.pairs} pairs without switching, as many with"
+
+
+def _progress(run: str, pair: int, pairs: int) -> None:
+    """A line for each tenth of a run."""
+    if (pair + 1) * 10 // pairs != pair * 10 // pairs:
+        say(f"{run} {pair + 1}/{pairs}", err=True)
+
+
+def _measured(found: Measurement) -> Iterator[str]:
+    for meter in found.meters:
+        saved, null = meter.saved, meter.null
+        span = f"{saved.low:.4g} to {saved.high:.4g} W less with {found.bank} out ({saved.confidence:.3g})"
+        yield f"{meter.meter}: {span if meter.measurable else f'not measurable here: {_why_not(meter)}'}"
+        yield f"  mean {saved.mean:.4g} W of {meter.pairs} pairs; without switching {null.low:.4g} to {null.high:.4g} W"
+    for name, (low, high) in found.temperatures.items():
+        yield f"temperature {name}: {low:.1f} to {high:.1f} °C"
+    if not found.meters:
+        yield "not measurable here: no meter answered throughout"
+
+
+def _why_not(meter: Measured) -> str:
+    saved = meter.saved
+    if saved.holds_zero:
+        return f"the interval {saved.low:.4g} to {saved.high:.4g} W holds 0"
+    return "without switching it finds a difference as well: the load or the temperature changed"
 
 
 def ledger_of(snapshot: Snapshot, context: Context) -> Ledger:

@@ -5,6 +5,7 @@
 |---|---|
 | `bounds.py` | a figure that is known between two others |
 | `dram.py` | the devices behind a bank, and what a dark state of theirs saves |
+| `statistics.py` | paired differences, and the interval that holds their mean |
 | `ledger.py` | seconds by state, moves and wakes → saved and spent joules, break-even |
 """
 

@@ -12,6 +12,7 @@ routes.py    how a bank enters and leaves: probe, driver, kmem
 writer.py    writes that can block for ever, in a child that dies with its parent
 forking.py   the program that forks these children
 switch.py    power switches
+meters.py    power, energy and temperature
 klog.py      what the kernel logged while it refused
 batches.py   per-CPU batches that hold pages, emptied so that no page in one looks pinned
 bankrefs.py  reference counts as our bank driver shows them

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from hotbank import board as boards
@@ -41,6 +41,7 @@ from hotbank.routes import NONE
 from hotbank.sysfs import names, vmstat
 
 if TYPE_CHECKING:  # who only reads starts sooner without what writes
+    from hotbank.host.meters import Meters
     from hotbank.host.routes import Route
     from hotbank.host.switch import Switch
     from hotbank.host.writer import Writer, Writers
@@ -206,10 +207,16 @@ class Host:
         self._gate.turn(domain, want, self._seen_in_the_dark, switch.turn, partial(self._shut, domain))
 
     def reading(self) -> Reading:
-        """/proc/zoneinfo, /proc/vmstat and /proc/pressure/memory, each read once."""
+        """/proc/zoneinfo, /proc/vmstat, /proc/pressure/memory and the meters, each read once."""
         now, counters = self._clock.now(), files.counters(self._tree)
         moved = vmstat.refaults(counters), vmstat.migrated(counters)
-        return Reading(now, files.zones(self._tree), files.pressure(self._tree), *moved)
+        return Reading(now, files.zones(self._tree), files.pressure(self._tree), *moved, self._meters.read())
+
+    @cached_property
+    def _meters(self) -> Meters:
+        from hotbank.host.meters import Meters
+
+        return Meters(self._tree)
 
     def _arch(self) -> str | None:
         named = self._board.arch if self._board else kernels.ANY

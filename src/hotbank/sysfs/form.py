@@ -45,6 +45,17 @@ def number(name: str) -> Form[int]:
     return Form(parse, lambda value: f"{value:#x}\n")
 
 
+def signed(name: str) -> Form[int]:
+    """A number in decimal digits, with a sign below 0 (``%ld``)."""
+
+    def parse(text: str) -> int:
+        plain = text.strip()
+        value = _number(name, plain.removeprefix("-"), 10)
+        return -value if plain.startswith("-") else value
+
+    return Form(parse, lambda value: f"{value}\n")
+
+
 def hexadecimal(name: str, show: str = "x") -> Form[int]:
     """A number below 2**63 in hexadecimal digits, read with ``0x`` or without. ``show``: its format specification."""
     return Form(lambda text: _number(name, text, 16), lambda value: f"{value:{show}}\n")
