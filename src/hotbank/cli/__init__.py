@@ -42,6 +42,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "capture": "capture",
         "simulate": "simulate",
         "compare": "compare",
+        "trace": "trace",
     },
     "Describe": {"decode": "describe", "encode": "describe", "zones": "describe"},
     "Serve": {"serve": "serve", "mount": "mount", "doctor": "doctor"},

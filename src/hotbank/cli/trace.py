@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hotbank trace record``: what this host's memory holds every few seconds, as the series that ``simulate`` reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TextIO
+
+import click
+
+from hotbank.cli.context import Context
+from hotbank.cli.terminal import say
+from hotbank.errors import Code, MachineError, Refusal
+from hotbank.host.tree import Tree
+from hotbank.machine import Clock, WallClock
+from hotbank.sysfs import meminfo, names
+
+# Column of a trace (load/trace.py) and the line of /proc/meminfo that it is.
+COLUMNS = {
+    "physmem": "MemTotal",
+    "anonpages": "AnonPages",
+    "cached": "Cached",
+    "bufmem": "Buffers",
+    "shmem": "Shmem",
+    "slabReclaimable": "SReclaimable",
+    "slabUnreclaimable": "SUnreclaim",
+    "kernelStack": "KernelStack",
+    "pageTables": "PageTables",
+    "dirty": "Dirty",
+}
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _duration(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """Seconds above 0, from a number with s, m, h or d, or without. Raises BadParameter."""
+    found = None if value is None else re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value)
+    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if value is not None and seconds <= 0:
+        raise click.BadParameter(f"{value!r} is no duration such as 10s, 5m or 1d")
+    return None if value is None else seconds
+
+
+@click.group("trace", short_help="Record what this host's memory holds over time.")
+def trace() -> None:
+    """Series of what a machine's memory holds, for hotbank simulate --trace."""
+
+
+@trace.command("record")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="The file, a CSV.")
+@click.option(
+    "--every", callback=_duration, metavar="TIME", default="10s", show_default=True, help="Time between two samples."
+)
+@click.option("--for", "length", callback=_duration, metavar="TIME", help="Stop after so long; without it at Ctrl-C.")
+@click.pass_obj
+def record(context: Context, output: str, every: float, length: float | None) -> None:
+    """Write what this host's memory holds every so often until Ctrl-C. Needs no root and changes nothing.
+
+    Each sample is in the file when it is taken, so what is there is whole whatever ends this.
+    """
+    if context.machine_name not in (None, "host"):
+        what = f"{context.machine_name} is not this host, whose /proc/meminfo is recorded"
+        raise Refusal(Code.UNSUPPORTED, what, remedy="run hotbank trace record on that machine")
+    say("machine host")
+    with open(output, "w", encoding="ascii") as file:
+        count = write(file, Tree("/"), WallClock(), every, length)
+    say(f"recorded {count} samples in {output}")
+
+
+def write(file: TextIO, tree: Tree, clock: Clock, every: float, length: float | None) -> int:
+    """Write samples until ``length`` seconds are over, or until Ctrl-C; how many. Raises MachineError."""
+    print(",".join(("t_s", *COLUMNS)), file=file, flush=True)
+    count = 0
+    try:
+        for at in _ticks(clock, every, length):
+            print(row(at, _lines(tree)), file=file, flush=True)
+            count += 1
+    except KeyboardInterrupt:
+        if count < 2:  # fewer are no series
+            raise
+    return count
+
+
+def row(at: float, lines: Mapping[str, int]) -> str:
+    """One line of the file: seconds since the first, then KiB; a line that this kernel has not is 0."""
+    return ",".join((f"{at:.3f}", *(str(lines.get(line, 0)) for line in COLUMNS.values())))
+
+
+def _ticks(clock: Clock, every: float, length: float | None) -> Iterator[float]:
+    """Seconds since the first, on a grid: a late sample makes the next no later."""
+    began, number = clock.now(), 0
+    while length is None or number * every <= length:
+        clock.sleep(max(0.0, began + number * every - clock.now()))
+        yield clock.now() - began
+        number += 1
+
+
+def _lines(tree: Tree) -> Mapping[str, int]:
+    lines = tree.value(names.MEMINFO, meminfo.LINES)
+    if not lines or "MemTotal" not in lines:
+        raise MachineError(f"{tree.path(names.MEMINFO)} can't be read", remedy="mount /proc")
+    return lines
