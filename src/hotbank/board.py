@@ -17,7 +17,7 @@ from hotbank import keys as toml
 from hotbank.errors import BoardError, Code
 from hotbank.keys import Keys, address, amount, boolean, count, one_of, power_of_two, seconds, text, whole
 from hotbank.machine import DomainStatus, Fitted
-from hotbank.memory import KIB, Power, Range, format_size
+from hotbank.memory import KIB, Power, Range, block_named, format_size
 from hotbank.numbers import U64
 from hotbank.routes import NONE, ROUTES, route
 
@@ -139,6 +139,7 @@ def _board(keys: Keys) -> Board:
 
 
 def _bank(name: str, keys: Keys) -> Bank:
+    _check_name("bank", name)
     start, size = keys.take("start", address), keys.take("size", address)
     bank = Bank(
         name=name,
@@ -158,6 +159,7 @@ def _bank(name: str, keys: Keys) -> Bank:
 
 
 def _domain(name: str, keys: Keys) -> Domain:
+    _check_name("domain", name)
     domain = Domain(
         name=name,
         states=keys.take("states", _states, (Power.ON,)),
@@ -174,6 +176,12 @@ def _domain(name: str, keys: Keys) -> Domain:
     keys.done()
     _check_switch(domain)
     return domain
+
+
+def _check_name(kind: str, name: str) -> None:
+    if block_named(name) is not None:
+        allowed = "would be taken for a memory block; choose a name that is no number and no memoryN"
+        raise BoardError(f"{kind}.{name}", name, allowed)
 
 
 def _fitted(keys: Keys) -> Fitted:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
-from hotbank.numbers import U64, literal
+from hotbank.numbers import U64, digits, literal
 
 Pfn = NewType("Pfn", int)  # page frame number: physical address / page size
 BlockNumber = NewType("BlockNumber", int)  # N of memoryN: physical address / block size
@@ -45,6 +45,12 @@ def parse_size(text: str | int) -> int:
 def _sized(match: re.Match[str]) -> int | None:
     number = literal(match[1], limit=U64)
     return None if number is None else number << _SUFFIX[match[2].upper()]
+
+
+def block_named(name: str) -> BlockNumber | None:
+    """The block that ``17`` or ``memory17`` names; None for any other name."""
+    number = digits(name.removeprefix("memory"))
+    return None if number is None else BlockNumber(number)
 
 
 def format_size(size: int) -> str:

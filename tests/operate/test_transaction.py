@@ -183,6 +183,19 @@ def test_boot_memory_is_a_veto_by_name() -> None:
 # Power domains.
 
 
+@pytest.mark.parametrize("verb", ["remove", "add"])
+def test_a_rollback_takes_no_name_of_a_domain_for_a_block(verb: str) -> None:
+    """Block 17 is of another bank. No board may name a domain so, but a machine can."""
+    machine, act = ScriptedMachine(others={"mate": "memory17"}), getattr(operate, verb)
+    if verb == "add":
+        operate.remove(machine, "mate")
+    before, watched = places(machine), Watched(machine)
+    watched.fail("set_power", 0, raising(switch_error()), forever=True)
+    outcome = act(watched, "mate")
+    assert (outcome.code, outcome.exit) == (Code.SWITCH_FAILED, 1)
+    assert places(machine) == before
+
+
 def test_a_shared_domain_stays_on_until_its_last_bank_is_out() -> None:
     machine = ScriptedMachine(others={"mate": "ddr"})
     first = operate.remove(machine, "high")

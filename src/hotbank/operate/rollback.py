@@ -187,7 +187,7 @@ def touched_by(snapshot: Snapshot, step: str, target: str) -> set[int]:
     if step in (Action.ADD, Action.REMOVE):
         status = snapshot.bank(target)
         return set(snapshot.blocks_of(status)) if status is not None else set()
-    number = block_number(target)
+    number = block_number(target) if step in (Action.OFFLINE, Action.ONLINE) else None
     return set() if number is None else {number}
 
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hotbank.machine import BankStatus, Snapshot, no_such
-from hotbank.memory import KernelState
-from hotbank.numbers import digits
+from hotbank.memory import KernelState, block_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ def resolve(snapshot: Snapshot, name: str | int) -> Target:
     bank = snapshot.bank(str(name))
     if bank is not None:
         return bank_target(snapshot, bank)
-    number = digits(str(name).removeprefix("memory"))
+    number = block_named(str(name))
     if number is None or snapshot.block(number) is None:
         raise no_such(snapshot.machine, "bank or block", repr(name), [b.name for b in snapshot.banks])
     return block_target(snapshot, number)
