@@ -11,8 +11,9 @@ import errno
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 
-from hotbank.errors import Code, HotbankError, KernelError, SwitchError
+from hotbank.errors import Code, KernelError, SwitchError
 from hotbank.machine import Snapshot
 from hotbank.memory import KernelState, Power
 
@@ -46,18 +47,23 @@ class Gate:
         shut: Callable[[], None] | None = None,
     ) -> None:
         """Look, turn the switch, look again: another process may add memory in between, which no lock of ours keeps
-        out. Then the power comes on at once, and what was lost is said.
+        out. Then the power comes on at once, and what was lost is said. A switch that raised may have turned all the
+        same, so that the second look comes whatever it did.
 
         ``shut``: leave no device that could bring a bank of the domain in, before the switch goes dark.
 
-        Raises KernelError(EBUSY) before anything was turned; SwitchError, with code LOST where memory came in.
+        Raises KernelError(EBUSY) before anything was turned; SwitchError, with code LOST where memory came in; else
+        what the switch raised.
         """
         with self.lock:
-            if want is not Power.ON:
-                self._close(domain, want, look, shut)
-            switch(want)
-            if want is not Power.ON:
-                self._look_again(domain, want, look, switch)
+            if want is Power.ON:
+                switch(want)
+                return
+            self._close(domain, want, look, shut)
+            try:
+                switch(want)
+            finally:
+                self._look_again(domain, want, look, partial(switch, Power.ON))
 
     @staticmethod
     def _close(domain: str, want: Power, look: Callable[[], Snapshot], shut: Callable[[], None] | None) -> None:
@@ -67,14 +73,16 @@ class Gate:
             refuse_dark(look(), domain, want)
 
     @staticmethod
-    def _look_again(domain: str, want: Power, look: Callable[[], Snapshot], switch: Callable[[Power], None]) -> None:
+    def _look_again(domain: str, want: Power, look: Callable[[], Snapshot], light: Callable[[], None]) -> None:
         try:
-            refuse_dark(look(), domain, want)
-        except KernelError as e:
-            raise came_back(domain, want, e.detail, lambda: switch(Power.ON)) from e
-        except HotbankError:  # nobody knows what is there: on is what does no harm
-            switch(Power.ON)
+            now = look()
+        except BaseException:  # nobody knows what is there: on is what does no harm
+            light()
             raise
+        try:
+            refuse_dark(now, domain, want)
+        except KernelError as e:
+            raise came_back(domain, want, e.detail, light) from e
 
 
 def came_back(domain: str, was: Power, held: str, light: Callable[[], None]) -> SwitchError:
@@ -85,7 +93,7 @@ def came_back(domain: str, was: Power, held: str, light: Callable[[], None]) -> 
     try:
         light()
         now = "it is on again"
-    except HotbankError as e:
+    except Exception as e:  # whatever went wrong, the loss has to be told
         now = f"it did not go on again: {e}"
     fact = f"memory came in while domain {domain} was {was}: {held}; {now}"
     if was is Power.OFF:

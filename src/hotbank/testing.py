@@ -276,7 +276,7 @@ class ScriptedMachine:
 Fault = Callable[[], None]
 
 
-def raising(error: Exception) -> Fault:
+def raising(error: BaseException) -> Fault:
     """A fault that raises the error."""
 
     def fail() -> None:

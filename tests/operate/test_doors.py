@@ -9,6 +9,7 @@ switch of its own: tests/host/test_switch.py.
 from __future__ import annotations
 
 import ast
+import errno
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from hotbank import connect, operate
-from hotbank.errors import Code, HotbankError, SwitchError
+from hotbank.errors import Code, HotbankError, KernelError, SwitchError
 from hotbank.gate import Gate
 from hotbank.machine import Machine
 from hotbank.memory import BlockState, Power
@@ -26,7 +27,7 @@ from hotbank.operate import MemoryJournal
 from hotbank.operate.power import darken
 from hotbank.remote import Remote, SocketStream
 from hotbank.serve.owner import Owner
-from hotbank.testing import Faulty, ScriptedMachine, switch_error
+from hotbank.testing import Faulty, ScriptedMachine, raising, switch_error
 from operate.mortal import Mortal, crash
 from patience import HANG
 
@@ -162,15 +163,47 @@ def test_a_bank_that_came_in_during_the_switch_is_lit_at_once_and_reported(door:
     assert caught.value.remedy
 
 
-def _comes_in_the_dark(machine: ScriptedMachine) -> None:
+ERRORS = (switch_error(), OSError(errno.EIO, "the switch"), KernelError(errno.EIO, "the switch"))
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("door", DOORS)
+def test_a_switch_that_takes_effect_and_then_raises_leaves_nothing_in_the_dark(door: str, error: Exception) -> None:
+    machine = scripted(absent)
+    machine.at_switch = lambda: _comes_in_the_dark(machine, raising(error))
+    with pytest.raises(SwitchError, match="memory came in while domain ddr was off: memory24") as caught:
+        DOORS[door](machine)
+    assert (caught.value.code, machine.level) == (Code.LOST, Power.ON)
+
+
+@pytest.mark.parametrize("error", [*ERRORS, KeyboardInterrupt()], ids=lambda error: type(error).__name__)
+def test_what_the_switch_raised_is_told_where_nothing_came_in(error: BaseException) -> None:
+    machine = scripted(absent)
+    machine.at_switch = raising(error)
+    with pytest.raises(type(error)):
+        machine.set_power("ddr", Power.OFF)
+
+
+def test_operate_lights_what_a_machine_without_a_gate_left_in_the_dark() -> None:
+    machine = scripted(absent)
+    machine.interlock = False
+    machine.at_switch = lambda: _comes_in_the_dark(machine, raising(switch_error()))
+    with pytest.raises(SwitchError, match="memory came in while domain ddr was off") as caught:
+        darken(machine, "ddr", Power.OFF)
+    assert (caught.value.code, machine.level) == (Code.LOST, Power.ON)
+
+
+def _comes_in_the_dark(machine: ScriptedMachine, then: Callable[[], None] = lambda: None) -> None:
     if machine.level is Power.OFF:
         machine.at_switch = lambda: None
         machine.add("mate")
+        then()
 
 
-def test_a_removal_that_lost_a_bank_says_so_in_outcome_and_journal() -> None:
+@pytest.mark.parametrize("then", [lambda: None, raising(switch_error())], ids=["returns", "raises"])
+def test_a_removal_that_lost_a_bank_says_so_in_outcome_and_journal(then: Callable[[], None]) -> None:
     machine, journal = scripted(online), MemoryJournal()
-    machine.at_switch = lambda: _comes_in_the_dark(machine)
+    machine.at_switch = lambda: _comes_in_the_dark(machine, then)
     outcome = operate.remove(machine, "high", journal=journal)
     assert (outcome.code, outcome.exit, machine.level) == (Code.LOST, 1, Power.ON)
     assert [entry.code for entry in journal.entries()] == [Code.LOST]
@@ -226,11 +259,12 @@ def test_a_switch_that_does_not_come_back_on_is_said() -> None:
     assert caught.value.code is Code.LOST
 
 
-def test_nobody_knows_what_is_there_so_it_goes_on() -> None:
+@pytest.mark.parametrize("error", [*ERRORS, KeyboardInterrupt()], ids=lambda error: type(error).__name__)
+def test_nobody_knows_what_is_there_so_it_goes_on(error: BaseException) -> None:
     told: list[Power] = []
     faulty = Faulty(scripted(absent))
-    faulty.fail("snapshot", 1, lambda: (_ for _ in ()).throw(switch_error("machine")))
-    with pytest.raises(SwitchError, match="machine"):
+    faulty.fail("snapshot", 1, raising(error))
+    with pytest.raises(type(error)):
         Gate().turn("ddr", Power.OFF, faulty.snapshot, told.append)
     assert told == [Power.OFF, Power.ON]
 
@@ -254,7 +288,7 @@ PLACES = {
     "operate/power.py _turn_back": "operate: on",
     "operate/power.py switch_on": "operate: on",
     "operate/power.py turn": "operate",
-    "operate/power.py darken": "operate: on, over what came in",
+    "operate/power.py _confirm_still_out": "operate: on, over what came in",
     "operate/rollback.py _switch_on": "operate: on",
     "operate/steps.py Steps._power_on": "operate: on",
     "remote.py Remote": "wire",

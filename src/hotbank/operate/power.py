@@ -98,11 +98,16 @@ def darken(machine: Machine, domain: str, want: Power) -> Power:
     """
     rungs: list[Power] = [p for p in (Power.OFF, Power.SELF_REFRESH) if p in confirm_out(machine, domain).states]
     reached = _first_that_works(machine, domain, rungs[rungs.index(want) :])
+    _confirm_still_out(machine, domain, reached)
+    return reached
+
+
+def _confirm_still_out(machine: Machine, domain: str, was: Power) -> None:
+    """Look under a domain that may be dark by now; the light goes on over what came in. Raises as ``came_back``."""
     try:
         confirm_out(machine, domain)
     except Refusal as e:
-        raise came_back(domain, reached, str(e), partial(switch_on, machine, domain)) from e
-    return reached
+        raise came_back(domain, was, str(e), partial(switch_on, machine, domain)) from e
 
 
 def _first_that_works(machine: Machine, domain: str, rungs: list[Power]) -> Power:
@@ -117,6 +122,7 @@ def _first_that_works(machine: Machine, domain: str, rungs: list[Power]) -> Powe
                 raise
             failed = failed or e
             if ask(machine, domain) is not Power.ON:
+                _confirm_still_out(machine, domain, rung)
                 break
     confirm_out(machine, domain)  # the machine refuses as well when something came in since
     assert failed is not None
