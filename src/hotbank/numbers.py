@@ -44,3 +44,25 @@ def finite(value: object) -> float | None:
 def is_whole(value: object) -> TypeGuard[int]:
     """Whether it is a whole number of a document that 64 bits hold, with a sign or without."""
     return isinstance(value, int) and not isinstance(value, bool) and -U63 <= value < U64
+
+
+def kstrtobool(word: str) -> bool | None:
+    """lib/kstrtox.c, ``kstrtobool``: by the first letters. None for what the kernel refuses."""
+    first, second = word[:1].lower(), word[1:2].lower()
+    if first and first in "1yt":
+        return True
+    if first and first in "0nf":
+        return False
+    return {"n": True, "f": False}.get(second) if first == "o" else None
+
+
+_UINT = re.compile(r"\+?(0[xX][0-9a-fA-F]{1,8}|0[0-7]{0,11}|[1-9][0-9]{0,9})\n?")
+
+
+def kstrtouint(word: str) -> int | None:
+    """lib/kstrtox.c, ``kstrtouint`` in any base, without a suffix. None for what the kernel refuses."""
+    match = _UINT.fullmatch(word)
+    digits = match[1] if match else ""
+    base = 16 if digits[:2].lower() == "0x" else 8 if digits[:1] == "0" else 10
+    value = int(digits, base) if digits else 1 << 32
+    return value if value < 1 << 32 else None

@@ -132,11 +132,11 @@ class Remote:
     """A Machine over a stream. ``timeout``: seconds of wall time for an answer; an offline may take its deadline more.
 
     One call at a time; calls from several threads wait for each other. ``interrupt`` and ``cancel`` may be called at
-    any time.
+    any time. ``gone``: what helps when the other end is not there any more.
     """
 
-    def __init__(self, stream: Stream, *, timeout: float = 30.0) -> None:
-        self._lines, self._timeout = Lines(stream, MAX_ANSWER), timeout
+    def __init__(self, stream: Stream, *, timeout: float = 30.0, gone: str = _GONE) -> None:
+        self._lines, self._timeout, self._gone = Lines(stream, MAX_ANSWER), timeout, gone
         self._turn, self._writing = threading.Lock(), threading.RLock()
         self._last = self._abandoned = 0
         self._broken = False
@@ -157,7 +157,7 @@ class Remote:
 
         ``ssh`` may ask for a passphrase on the terminal, and gets time for it. Raises MachineError.
         """
-        return cls(SshStream(host), timeout=timeout)
+        return cls(SshStream(host), timeout=timeout, gone=f"see what this says: ssh {host} hotbank --version")
 
     @property
     def clock(self) -> Clock:
@@ -265,29 +265,29 @@ class Remote:
 
     def _send(self, document: dict[str, Any]) -> None:
         if self._broken:
-            raise MachineError("the connection is closed", remedy=_GONE)
+            raise MachineError("the connection is closed", remedy=self._gone)
         try:
             with self._writing:
                 self._lines.send(document)
         except OSError as e:
             self.close()
-            raise MachineError(f"the machine's owner hung up: {e.strerror or e}", remedy=_GONE) from e
+            raise MachineError(f"the machine's owner hung up: {e.strerror or e}", remedy=self._gone) from e
 
     def _receive(self, timeout: float | None) -> dict[str, Any]:
         try:
             answer = self._lines.receive(timeout)
         except TimeoutError as e:
             self.close()
-            raise MachineError(f"the machine's owner gave no answer in {timeout:g} s", remedy=_GONE) from e
+            raise MachineError(f"the machine's owner gave no answer in {timeout:g} s", remedy=self._gone) from e
         except OSError as e:
             self.close()
-            raise MachineError(f"the machine's owner hung up: {e.strerror or e}", remedy=_GONE) from e
+            raise MachineError(f"the machine's owner hung up: {e.strerror or e}", remedy=self._gone) from e
         except ProtocolError:
             self.close()
             raise
         if answer is None:
             self.close()
-            raise MachineError("the machine's owner hung up", remedy=_GONE)
+            raise MachineError("the machine's owner hung up", remedy=self._gone)
         return answer
 
     def _nonsense(self, problem: str) -> ProtocolError:

@@ -298,7 +298,9 @@ def test_what_is_half_way_is_left_open_until_it_is_to_be_forgotten(damage: str, 
     block = machine.snapshot().banks[-1].blocks[0]
     machine.offline(block, machine.clock.now() + 9)
     journal, there = opened_and_hurt(tmp_path, machine, damage), places(machine)
-    left = operate.recover(machine, journal, forget=99)
+    with pytest.raises(Refusal, match="no transaction 99 is open"):
+        operate.recover(machine, journal, forget=99)
+    left = operate.recover(machine, journal)
     assert left is not None
     assert (left.code, left.exit, left.open) == (Code.DAMAGED, 1, True)
     assert "recover --forget 1" in left.remedy

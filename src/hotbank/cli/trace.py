@@ -14,6 +14,7 @@ from hotbank.cli.terminal import say
 from hotbank.errors import Code, MachineError, Refusal
 from hotbank.host.tree import Tree
 from hotbank.machine import Clock, WallClock
+from hotbank.numbers import decimal
 from hotbank.sysfs import meminfo, names
 
 # Column of a trace (load/trace.py) and the line of /proc/meminfo that it is.
@@ -35,7 +36,7 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 def _duration(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
     """Seconds above 0, from a number with s, m, h or d, or without. Raises BadParameter."""
     found = None if value is None else re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value)
-    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    seconds = (decimal(found[1]) or 0.0) * _UNITS[found[2]] if found else 0.0
     if value is not None and seconds <= 0:
         raise click.BadParameter(f"{value!r} is no duration such as 10s, 5m or 1d")
     return None if value is None else seconds

@@ -20,7 +20,6 @@ _LINE = re.compile(
     r"efi:\s+mem(?P<number>\d{1,6}):\s+\[(?P<type>[^|\]]+)\|(?P<attributes>[^\]]*)\]\s+"
     r"range=\[0x(?P<start>[0-9a-fA-F]{1,16})-0x(?P<last>[0-9a-fA-F]{1,16})\]"
 )
-_PAGE = 4096  # EFI_PAGE_SIZE
 _CACHED = frozenset({"WB", "WT", "WC"})
 _USABLE = frozenset(
     {

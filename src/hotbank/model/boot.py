@@ -26,6 +26,8 @@ from hotbank.model.frames import OFFLINE, Frames, MigrateType
 from hotbank.model.geometry import Geometry
 from hotbank.model.tasks import Tasks
 from hotbank.model.zoning import USUAL, MemoryBlock, Rules
+from hotbank.numbers import kstrtobool, kstrtouint
+from hotbank.sysfs.parameters import MemmapOnMemory, OnlinePolicyName
 from hotbank.zones import Prediction
 from hotbank.zones.memblock import Memblock
 
@@ -127,12 +129,14 @@ def boot_memory(board: Board, firmware: MemoryMap, cmdline: str, kernel: str) ->
 
 
 def _policy(known: Prediction) -> OnlinePolicy:
-    """/sys/module/memory_hotplug/parameters, as the command line sets them."""
+    """/sys/module/memory_hotplug/parameters, as the command line sets them; what the kernel refuses changes nothing."""
     parameter = known.options.hotplug_parameter
-    wanted = parameter("memmap_on_memory") in ("1", "y", "Y", "on", "force")
+    memmap, online = parameter("memmap_on_memory") or "", parameter("online_policy")
+    wanted = memmap == MemmapOnMemory.FORCE or kstrtobool(memmap) is True
+    ratio = kstrtouint(parameter("auto_movable_ratio") or "")
     return OnlinePolicy(
-        online=parameter("online_policy") or USUAL.online,
-        ratio=memparse(parameter("auto_movable_ratio") or str(USUAL.ratio))[0],
+        online=online if online in tuple(OnlinePolicyName) else USUAL.online,
+        ratio=USUAL.ratio if ratio is None else ratio,
         movable_node=known.movable_node,
         memmap_on_memory=wanted and known.arch.memmap_on_memory,
     )

@@ -148,6 +148,9 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no t
                 store()
             except HotbankError as e:
                 failed.append(_errno(e))
+            except BaseException:  # a write that was not carried out must not read as one that was
+                failed.append(errno.EIO)
+                raise
 
         worker = threading.Thread(target=run, daemon=True)
         worker.start()

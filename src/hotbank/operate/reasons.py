@@ -59,7 +59,7 @@ _REMEDIES = {
     Code.NOT_ALIGNED: "make start and size multiples of the memory block size",
     Code.OVERLAP: "choose ranges that do not overlap",
     Code.CHANGED: "make the plan again",
-    Code.NOT_PERMITTED: "connect(..., change=True)",
+    Code.NOT_PERMITTED: "become root, or the user who owns the machine",
     Code.DAMAGED: "hotbank history lists it; hotbank list shows what the machine is",
     Code.UNSUPPORTED: f"give the bank a route that can do it ({', '.join(removing())})",
     Code.NO_MACHINE: "hotbank recover once the machine answers again",

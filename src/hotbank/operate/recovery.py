@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hotbank.documents import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTLY
-from hotbank.errors import CancelPending, Code, HotbankError
+from hotbank.errors import CancelPending, Code, HotbankError, Refusal
 from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate.journal import Before, Entry, Journal, Journaled, busy
@@ -36,8 +36,11 @@ def recover(
 
     An entry that can't be read is closed (DAMAGED) when nothing on the machine is half-way, and stays open otherwise.
     ``forget``: the id of one to close all the same; what it left half-way stays so, and is for ``add`` or ``remove``.
+    Raises Refusal(UNSUPPORTED) when that one is not open.
     """
     left = journal.unfinished()
+    if forget is not None and (left is None or left.id != forget):
+        raise Refusal(Code.UNSUPPORTED, f"no transaction {forget} is open", remedy="hotbank history lists them")
     if left is None:
         return None
     if not _wait(machine, patience, journal.claim):

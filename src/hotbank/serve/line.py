@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from hotbank.calls import Call, Table
-from hotbank.errors import HotbankError, MachineError, ProtocolError
+from hotbank.errors import Code, HotbankError, ProtocolError, Refusal
 from hotbank.machine import Machine, is_interruptible
-from hotbank.operate import Event, Outcome
+from hotbank.operate import Event, Outcome, remedy
 from hotbank.remote import Hello, SocketStream
 from hotbank.wire import MAX_REQUEST, Lines, Stream, decode, encode, encode_error
 
@@ -125,7 +125,8 @@ class Line:
 
     def _check_right(self, call: Call) -> None:
         if call.changes and not self._may_change:
-            raise MachineError("only root and the machine's owner may change it", remedy="become one of them")
+            what = "only root and the machine's owner may change it"
+            raise Refusal(Code.NOT_PERMITTED, what, remedy=remedy(Code.NOT_PERMITTED))
 
     def _understood(self, request: dict[str, Any]) -> tuple[int, Answer, dict[str, Any]]:
         if request.keys() != {"id", "call", "args"}:

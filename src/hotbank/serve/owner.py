@@ -31,8 +31,6 @@ from hotbank.serve.peers import peer_groups, peer_uid
 from hotbank.serve.protocol import OWNER, Order
 from hotbank.wire import VERSION, Stream
 
-_READS = ("snapshot", "survey", "power", "reading")
-_CHANGES = ("online", "offline", "add", "remove", "set_power")
 _MAX_CLIENTS = 64
 _CANCEL_EVERY = 0.05  # seconds of wall time
 
@@ -150,8 +148,8 @@ class Owner:
         began, code, number = self._machine.clock.now(), Code.OK, None
         try:
             yield
-        except HotbankError as e:
-            code, number = code_of(e), errno_of(e)
+        except Exception as e:
+            code, number = (code_of(e), errno_of(e)) if isinstance(e, HotbankError) else (Code.SYSTEM_ERROR, None)
             raise
         finally:
             t, block = self._machine.clock.now() - began, arguments.get("block")

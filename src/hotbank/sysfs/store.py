@@ -18,6 +18,7 @@ from hotbank.errors import CancelPending, Code, KernelError, Refusal
 from hotbank.gate import refuse_dark
 from hotbank.machine import Machine, is_interruptible
 from hotbank.memory import BlockState, Online, Power
+from hotbank.numbers import kstrtobool
 from hotbank.sysfs.bank import Order, Supply
 from hotbank.sysfs.block import OnlineType
 
@@ -128,13 +129,10 @@ def _gone(what: str) -> Iterator[None]:
 
 
 def _boolean(word: str, what: str) -> bool:
-    """lib/kstrtox.c, ``kstrtobool``."""
-    for letters, value in (("1yYtT", True), ("0nNfF", False)):
-        if word and word[0] in letters:
-            return value
-    if word[:2].lower() in ("on", "of"):
-        return word[1].lower() == "n"
-    raise KernelError(errno.EINVAL, what)
+    value = kstrtobool(word)
+    if value is None:
+        raise KernelError(errno.EINVAL, what)
+    return value
 
 
 def _one_of(words: type[_W], word: str, what: str) -> _W:

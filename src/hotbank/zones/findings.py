@@ -9,6 +9,7 @@ from hotbank.errors import Finding, Severity
 from hotbank.firmware.cmdline import MemoryOptions
 from hotbank.machine import OnlinePolicy
 from hotbank.memory import Range, Zone, format_size, merge
+from hotbank.numbers import kstrtouint
 from hotbank.routes import removing
 from hotbank.zones.layout import BlockZones, Prediction
 
@@ -144,8 +145,8 @@ def _block_range(made: Prediction, block: BlockZones) -> Range:
 
 def _ratio(made: Prediction) -> Iterator[Finding]:
     movable, kernel = _present(made)
-    given = made.options.hotplug_parameter("auto_movable_ratio") or ""
-    ratio = int(given) if given.isdecimal() and len(given) <= 10 else OnlinePolicy().ratio  # the kernel keeps a uint
+    given = kstrtouint(made.options.hotplug_parameter("auto_movable_ratio") or "")
+    ratio = OnlinePolicy().ratio if given is None else given
     if movable * 100 > kernel * ratio:
         message = f"Movable has {format_size(movable)}, the kernel's zones {format_size(kernel)}: more than {ratio} %"
         yield Finding("MOVABLE_RATIO", Severity.HURTS, f"{message}; {_SCARCE}", _LESS)

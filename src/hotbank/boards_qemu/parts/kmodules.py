@@ -30,14 +30,6 @@ class Module:
     aliases: tuple[str, ...]
 
 
-def version_of(module: bytes) -> str:
-    """The kernel release a module was built for, the first word of its ``vermagic``."""
-    for key, value in elf.modinfo(module):
-        if key == "vermagic":
-            return value.split()[0]
-    raise MachineError("a kernel module without vermagic")
-
-
 def collect(folder: Path, names: Iterable[str], extra: Sequence[Path] = ()) -> tuple[Module, ...]:
     """The named modules and all they depend on, each after those it needs.
 
