@@ -41,6 +41,7 @@ from hotbank.machine import (
 )
 from hotbank.memory import MIB, BlockState, KernelState, Kind, Online, Power, Range
 from hotbank.operate import Outcome
+from hotbank.routes import route
 
 BLOCK, PAGE = 64 * MIB, 4096
 PAGES = BLOCK // PAGE
@@ -224,10 +225,12 @@ class ScriptedMachine:
         domain = self.domain_of.get(bank)
         if domain is not None and self.levels[domain] is not Power.ON:
             self.lost.append(f"{bank} added in the dark")
-        state = BlockState.OFFLINE if self.auto_online == "offline" else BlockState.ONLINE
+        into_kernel = self.auto_online in ("online", "online_kernel")
+        vetoed = into_kernel and route(self.route).movable_only
+        state = BlockState.OFFLINE if vetoed or self.auto_online == "offline" else BlockState.ONLINE
         self.slots.update(self._fresh(bank, state))
         for slot in self.slots.values():
-            if slot.bank == bank and self.auto_online in ("online", "online_kernel"):
+            if slot.bank == bank and into_kernel:
                 slot.zone = "Normal"
 
     def remove(self, bank: str) -> None:

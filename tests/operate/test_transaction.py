@@ -252,7 +252,85 @@ def test_no_memory_under_unknown_power() -> None:
 # Adding.
 
 
-@pytest.mark.parametrize("policy", ["online", "online_kernel"])
+UNSAFE = pytest.mark.parametrize("policy", ["online", "online_kernel"])
+OPEN_ROUTES = pytest.mark.parametrize("route", ["kmem", "virtio-mem"])  # their drivers veto no zone
+
+
+@OPEN_ROUTES
+@UNSAFE
+@pytest.mark.parametrize("force", [False, True])
+def test_a_bank_that_could_not_come_back_as_movable_is_not_taken_out(route: str, policy: str, force: bool) -> None:
+    machine = ScriptedMachine(route=route, auto_online=policy)
+    watched = Watched(machine)
+    assert operate.explain(machine, "high").code is Code.AUTO_ONLINE
+    assert operate.plan_remove(machine, "high").code is Code.AUTO_ONLINE
+    outcome = operate.remove(watched, "high", force=force)
+    assert (outcome.code, outcome.exit, outcome.remedy) == (Code.AUTO_ONLINE, 1, operate.remedy(Code.AUTO_ONLINE))
+    assert not {"offline", "remove"} & set(watched.calls)
+    assert operate.remove(machine, 21).exit == 0, "a block alone stays in the kernel, so nothing would be added"
+
+
+@OPEN_ROUTES
+def test_an_empty_bank_that_could_not_come_back_stays_in_too(route: str) -> None:
+    machine = ScriptedMachine(route=route, auto_online="online")
+    for number in range(20, 24):
+        machine.slots[number].state = BlockState.OFFLINE
+    assert operate.remove(machine, "high").code is Code.AUTO_ONLINE
+
+
+@OPEN_ROUTES
+def test_the_policy_is_looked_at_again_right_before_removing(route: str) -> None:
+    machine = ScriptedMachine(route=route)
+    before, watched = places(machine), Watched(machine)
+    watched.fail("offline", 3, lambda: setattr(machine, "auto_online", "online"))
+    outcome = operate.remove(watched, "high")
+    assert (outcome.code, outcome.exit) == (Code.AUTO_ONLINE, 1)
+    assert "remove" not in watched.calls
+    assert places(machine) == before
+
+
+@UNSAFE
+def test_under_a_driver_that_vetoes_kernel_zones_any_policy_will_do(policy: str) -> None:
+    machine = ScriptedMachine(auto_online=policy)
+    before, watched = places(machine), Watched(machine)
+    watched.fail("set_power", 0, raising(switch_error()))
+    watched.fail("set_power", 1, raising(switch_error()))
+    assert operate.remove(watched, "high").code is Code.SWITCH_FAILED
+    assert places(machine) == before
+
+
+@OPEN_ROUTES
+@UNSAFE
+def test_a_rollback_adds_nothing_under_a_policy_that_became_unsafe(route: str, policy: str) -> None:
+    """Kernel pages could settle in it between the addition and the moment at which it is set right."""
+    machine, events = ScriptedMachine(route=route, states=(Power.ON, Power.OFF)), list[Event]()
+    watched = Watched(machine)
+
+    def switch_fails() -> None:
+        machine.auto_online = policy
+        raise switch_error()
+
+    watched.fail("set_power", 0, switch_fails)
+    outcome = operate.remove(watched, "high", on_event=events.append)
+    assert (outcome.code, outcome.exit) == (Code.SWITCH_FAILED, 64)
+    assert (outcome.unrestored, outcome.kernel) == ((20, 21, 22, 23), KernelState.ABSENT)
+    assert "add" not in watched.calls
+    assert {e.code for e in events if e.event == "rollback" and e.step == "add"} == {Code.AUTO_ONLINE}
+
+
+@OPEN_ROUTES
+def test_neither_does_recovery(route: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, journal = ScriptedMachine(route=route, others={"mate": "ddr2"}), Mortal(11, after_writing=True)
+    crash(monkeypatch, lambda: operate.remove(machine, ["high", "mate"], journal=journal))
+    assert (state(machine), state(machine, "mate")) == (KernelState.ABSENT, KernelState.OFFLINE)
+    machine.auto_online = "online"
+    settled = operate.recover(watched := Watched(machine), journal)
+    assert settled is not None
+    assert (settled.exit, settled.unrestored) == (64, (20, 21, 22, 23))
+    assert "add" not in watched.calls
+
+
+@UNSAFE
 def test_a_policy_that_onlines_into_a_kernel_zone_is_refused(policy: str) -> None:
     machine = ScriptedMachine()
     operate.remove(machine, "high")

@@ -15,8 +15,8 @@ from typing import Any
 from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.machine import BankStatus, DomainStatus, Evidence, Snapshot, Survey
-from hotbank.memory import SECONDS_PER_PAGE, BlockState, KernelState, Online, Power, Zone
-from hotbank.operate import found, reasons
+from hotbank.memory import SECONDS_PER_PAGE, BlockState, KernelState, Power, Zone
+from hotbank.operate import found, policy, reasons
 from hotbank.operate.journal import Before
 from hotbank.operate.power import in_use, stays_on
 from hotbank.operate.reasons import remedy
@@ -59,6 +59,9 @@ class Step:
     seconds: float = 0.0
     fact: str = ""
     leaving: Leaving | None = None
+
+
+_CHECK_POLICY = Step(Action.CHECK_POLICY, "auto_online_blocks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,8 @@ class Plan:
 def removal(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: Sequence[Target]) -> Plan:
     """The plan that takes banks out and blocks offline, together. ``surveys``: of all their online blocks.
 
-    All blocks go offline first, emptiest first; then each bank out; then each domain dark whose last bank that was.
+    All blocks go offline first, emptiest first; then each bank out, once it is sure that it could be put back into
+    Movable; then each domain dark whose last bank that was.
     """
     answers = tuple(verdict(snapshot, _own(surveys, target), target) for target in targets)
     steps = (*_offline_steps(snapshot, surveys, targets), *_remove_steps(targets), *_dark_steps(snapshot, targets))
@@ -176,11 +180,6 @@ def _names(targets: Sequence[Target]) -> str:
 def domain_of(snapshot: Snapshot, bank: BankStatus) -> DomainStatus | None:
     """The power domain of a bank, None where it has none."""
     return snapshot.domain(bank.domain) if bank.domain is not None else None
-
-
-def policy_is_safe(snapshot: Snapshot) -> bool:
-    """True if memory that is added comes up offline or Movable, never in a kernel zone."""
-    return snapshot.auto_online in ("offline", Online.MOVABLE)
 
 
 # Out.
@@ -235,7 +234,8 @@ def _leaving(targets: Sequence[Target]) -> list[BankStatus]:
 
 def _remove_steps(targets: Sequence[Target]) -> tuple[Step, ...]:
     there = [bank for bank in _leaving(targets) if bank.kernel is not KernelState.ABSENT]
-    return tuple(Step(Action.REMOVE, bank.name, seconds=_SECONDS_PER_ADD) for bank in there)
+    look = [_CHECK_POLICY] if any(policy.needs_policy(bank) for bank in there) else []
+    return (*look, *(Step(Action.REMOVE, bank.name, seconds=_SECONDS_PER_ADD) for bank in there))
 
 
 def _dark_steps(snapshot: Snapshot, targets: Sequence[Target]) -> tuple[Step, ...]:
@@ -279,9 +279,9 @@ def _addition_steps(snapshot: Snapshot, targets: Sequence[Target]) -> tuple[Step
         return ()
     domains = dict.fromkeys(t.bank.domain for t in targets if t.bank is not None and t.bank.domain is not None)
     power = [Step(Action.POWER_ON, domain, seconds=_SECONDS_PER_SWITCH) for domain in domains]
-    policy = [Step(Action.CHECK_POLICY, "auto_online_blocks")] if returning else []
+    look = [_CHECK_POLICY] if returning else []
     adds = [Step(Action.ADD, bank.name, seconds=_SECONDS_PER_ADD) for bank in returning]
-    return (*power, *policy, *adds, *onlines)
+    return (*power, *look, *adds, *onlines)
 
 
 def _online_steps(snapshot: Snapshot, blocks: Iterable[int]) -> tuple[Step, ...]:
@@ -306,9 +306,8 @@ def _add_verdict(snapshot: Snapshot, target: Target) -> tuple[Code, str]:
 def _absent_verdict(snapshot: Snapshot, bank: BankStatus) -> tuple[Code, str]:
     if not route(bank.route).enters:
         return Code.UNSUPPORTED, f"{bank.name} is out of the kernel and has no route to return by"
-    if not policy_is_safe(snapshot):
-        return Code.AUTO_ONLINE, f"auto_online_blocks is {snapshot.auto_online}: {bank.name} could get a kernel zone"
-    return Code.OK, ""
+    danger = policy.danger(snapshot, bank.name)
+    return (Code.AUTO_ONLINE, danger) if danger else (Code.OK, "")
 
 
 def _in_kernel_zone(snapshot: Snapshot, blocks: tuple[int, ...]) -> int | None:

@@ -47,7 +47,7 @@ _REMEDIES = {
     Code.INTERRUPTED: "run it again",
     Code.CANCEL_PENDING: "wait: it settles when the kernel lets go of the block; power stays on",
     Code.RACED: "run it again: something else changed the memory at the same time",
-    Code.AUTO_ONLINE: "echo offline > /sys/devices/system/memory/auto_online_blocks, then add again",
+    Code.AUTO_ONLINE: "echo offline > /sys/devices/system/memory/auto_online_blocks, then run it again",
     Code.DOMAIN_IN_USE: "remove the other banks of the domain too",
     Code.POWER_UNKNOWN: "look at the switch: nothing is added before the domain's power is known to be on",
     Code.SWITCH_FAILED: "look at the switch and at its status command",

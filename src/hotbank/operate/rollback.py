@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from hotbank.errors import CancelPending, HotbankError
+from hotbank.errors import CancelPending, Code, HotbankError, Refusal
 from hotbank.machine import Block, Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Online, Power, Zone
+from hotbank.operate import policy
 from hotbank.operate.capacity import spare_for
 from hotbank.operate.journal import Before, BlockBefore, DomainBefore, Journaled
 from hotbank.operate.plan import Action
@@ -207,7 +208,17 @@ def _online(number: int, how: Online) -> Act:
 
 
 def _add(bank: str) -> Act:
-    return lambda machine: machine.add(bank)
+    """Not under a policy by which it could get a kernel zone: then it stays out and is named as not restored."""
+
+    def add(machine: Machine) -> None:
+        snapshot = machine.snapshot()
+        status = snapshot.bank(bank)
+        danger = policy.danger(snapshot, bank) if status is None or policy.needs_policy(status) else ""
+        if danger:
+            raise Refusal(Code.AUTO_ONLINE, danger)
+        machine.add(bank)
+
+    return add
 
 
 def _remove(bank: str) -> Act:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from hotbank.errors import Code, Refusal
 from hotbank.machine import Machine
 from hotbank.memory import BlockState, KernelState, Online, Power, Zone
+from hotbank.operate import policy
 from hotbank.operate.capacity import spare_for
 from hotbank.operate.journal import Journaled
-from hotbank.operate.plan import Action, Step, policy_is_safe
+from hotbank.operate.plan import Action, Step
 from hotbank.operate.power import darken, switch_on
 
 
@@ -113,10 +114,10 @@ class Steps:
         return Done()
 
     def _check_policy(self, step: Step) -> Done:
-        snapshot = self._machine.snapshot()
-        if not policy_is_safe(snapshot):
-            fact = f"auto_online_blocks is {snapshot.auto_online}: {step.target} could get a kernel zone"
-            raise Refusal(Code.AUTO_ONLINE, fact)
+        what = step.target if step.action is Action.ADD else "a bank that is added"
+        danger = policy.danger(self._machine.snapshot(), what)
+        if danger:
+            raise Refusal(Code.AUTO_ONLINE, danger)
         return Done()
 
     def _add(self, step: Step) -> Done:

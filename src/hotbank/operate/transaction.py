@@ -41,7 +41,7 @@ from hotbank.operate.targets import resolve, resolve_all
 from hotbank.operate.verdict import Verdict, verdict
 from hotbank.routes import route
 
-_NEVER_FORCED = (Code.STUCK, Code.CANCEL_PENDING, Code.DEADLINE)
+_NEVER_FORCED = (Code.STUCK, Code.CANCEL_PENDING, Code.DEADLINE, Code.AUTO_ONLINE)
 
 
 @dataclass(frozen=True, slots=True)
