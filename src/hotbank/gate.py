@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 from hotbank.errors import Code, KernelError, SwitchError
-from hotbank.machine import Snapshot
+from hotbank.machine import DomainStatus, Snapshot
 from hotbank.memory import KernelState, Power
 
 AFTER_LOSS = "what was in the bank can't be trusted: end who used it, and remove the bank or reboot"
@@ -29,6 +29,12 @@ def refuse_dark(snapshot: Snapshot, domain: str, want: Power) -> None:
     held = [*stuck, *(f"memory{number}" for number in snapshot.touching(domain))]
     if held:
         raise KernelError(errno.EBUSY, f"power of {domain} to {want}", detail=f"{_few(held)} in the kernel")
+
+
+def refuse_unlisted(domain: DomainStatus, want: Power) -> None:
+    """SwitchError when ``want`` is not among the states that the board gives the domain."""
+    if want not in domain.states:
+        raise SwitchError(f"domain {domain.name} has no state {want}", remedy=f"known: {', '.join(domain.states)}")
 
 
 class Gate:
@@ -52,8 +58,8 @@ class Gate:
 
         ``shut``: leave no device that could bring a bank of the domain in, before the switch goes dark.
 
-        Raises KernelError(EBUSY) before anything was turned; SwitchError, with code LOST where memory came in; else
-        what the switch raised.
+        Raises KernelError(EBUSY), and SwitchError for a state that the domain has not, before anything was turned;
+        SwitchError with code LOST where memory came in; else what the switch raised.
         """
         with self.lock:
             if want is Power.ON:
@@ -67,7 +73,10 @@ class Gate:
 
     @staticmethod
     def _close(domain: str, want: Power, look: Callable[[], Snapshot], shut: Callable[[], None] | None) -> None:
-        refuse_dark(look(), domain, want)
+        now = look()
+        refuse_dark(now, domain, want)
+        if (status := now.domain(domain)) is not None:
+            refuse_unlisted(status, want)
         if shut is not None:
             shut()
             refuse_dark(look(), domain, want)

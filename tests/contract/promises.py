@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from hotbank.errors import Code, KernelError, Refusal
+from hotbank.errors import Code, KernelError, Refusal, SwitchError
 from hotbank.machine import BankStatus, Machine, Survey, is_examinable, is_interruptible
 from hotbank.memory import BlockState, KernelState, Online, Power, format_size
 
@@ -85,6 +85,16 @@ def power_stays_under_memory(machine: Machine, domain: str) -> None:
     for want in (Power.OFF, Power.SELF_REFRESH):
         refused(partial(machine.set_power, domain, want), errno.EBUSY)
         assert machine.power(domain) is Power.ON
+
+
+def only_states_of_the_board(machine: Machine, domain: str) -> None:
+    """With all of it out, the switch goes to no state that the board does not list, and nothing happens."""
+    status = machine.snapshot().domain(domain)
+    assert status is not None
+    for want in set(Power) - set(status.states):
+        with pytest.raises(SwitchError, match=f"domain {domain} has no state {want}"):
+            machine.set_power(domain, want)
+        assert machine.power(domain) is status.power
 
 
 def a_reading_answers(machine: Machine) -> None:

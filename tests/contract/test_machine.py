@@ -197,6 +197,7 @@ def test_power(machine: Machine) -> None:
         status = machine.snapshot().domain("ddr-high")
         assert status is not None
         assert status.power is want
+    promises.only_states_of_the_board(machine, "ddr-high")
 
 
 def test_power_stays_while_the_kernel_has_a_block(machine: Machine) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,8 @@ from hotbank.memory import BlockState, KernelState, Kind, Power
 from hotbank.model import Model, WallClock
 from hotbank.operate import Event, Limits, Outcome
 from hotbank.remote import Remote
-from hotbank.serve import background
+from hotbank.serve import background, job
+from hotbank.serve.children import start_module
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen, runtime_folder
 from hotbank.wire import MAX_REQUEST, VERSION
@@ -327,6 +329,23 @@ def test_a_worker_that_is_killed_is_cleaned_up_after(served: Served) -> None:
     assert served.places() == before
     assert serve.recover(other) is None
     assert operate.explain(other, "high").code is Code.PINNED
+
+
+def test_an_order_ends_whatever_the_cleaning_up_comes_to(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker dies at once, and what settles after it has a bug."""
+
+    def dies(_: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+        return start_module("hotbank.no_such_module", *arguments, **options)
+
+    def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(job, "start_module", dies)
+    monkeypatch.setattr(job, "recover", broken)
+    with pytest.raises(MachineError, match=r"status 1: .*no_such_module.* nor could it .*ValueError\('a bug'\)"):
+        serve.remove(served.client(), "high")
+    monkeypatch.undo()
+    assert serve.remove(served.client(), "high").exit == 0
 
 
 @pytest.fixture

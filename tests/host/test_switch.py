@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -300,6 +301,18 @@ def test_a_host_darkens_nothing_that_is_in_the_kernel(tmp_path: Path, block: int
     assert switch.asked == 0  # a look at the blocks is enough
     host.set_power("ddr", ON)
     assert switch.told == [ON]
+
+
+def test_a_host_asks_its_board_which_states_there_are(tmp_path: Path) -> None:
+    """What is in the kernel is told first, as on every machine."""
+    switch, made = Recorder(), Made((MadeBlock(8),))
+    host = Host(made.at(tmp_path), boards.loads(TWO.replace(', "off"', "")), switches={"ddr": switch})
+    with pytest.raises(KernelError, match="EBUSY"):
+        host.set_power("ddr", OFF)
+    shutil.rmtree(tmp_path / "sys/devices/system/memory/memory8")
+    with pytest.raises(SwitchError, match="has no state off"):
+        host.set_power("ddr", OFF)
+    assert switch.told == []
 
 
 def test_the_interlock_looks_anew(tmp_path: Path) -> None:

@@ -143,6 +143,15 @@ def test_each_door_opens_when_all_is_out(door: str) -> None:
 
 
 @pytest.mark.parametrize("door", DOORS)
+def test_no_door_to_a_state_that_the_board_does_not_list(door: str) -> None:
+    machine = scripted(absent)
+    machine.states = (Power.ON, Power.SELF_REFRESH)
+    with pytest.raises(SwitchError, match="domain ddr has no state off") as caught:
+        DOORS[door](machine)
+    assert (machine.level, caught.value.remedy) == (Power.ON, "known: on, self-refresh")
+
+
+@pytest.mark.parametrize("door", DOORS)
 def test_a_bank_that_came_in_before_the_switch_keeps_it_on(door: str) -> None:
     """Whoever is outside has looked, and then it comes."""
     machine = scripted(absent)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -12,7 +13,7 @@ from hotbank import operate
 from hotbank.errors import Code, KernelError, Refusal
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate import Event, Limits, MemoryJournal, Outcome
-from hotbank.testing import PAGES, SPARE, ScriptedMachine, Watched, places, raising, switch_error
+from hotbank.testing import PAGES, SPARE, Faulty, ScriptedMachine, Watched, places, raising, switch_error
 from operate.mortal import Mortal, crash
 
 T = TypeVar("T")
@@ -510,6 +511,31 @@ def test_cancel_pending_leaves_the_transaction_open_and_the_power_on() -> None:
     for verb in (operate.remove, operate.add):
         assert verb(machine, "high").code is Code.CANCEL_PENDING
     assert operate.explain(machine, 22).code is Code.CANCEL_PENDING
+
+
+def _found_off(**made: Any) -> Faulty:
+    """A bank that is out, its domain off, and whose third block will not come online."""
+    machine = ScriptedMachine(**made)
+    machine.slots = {n: slot for n, slot in machine.slots.items() if slot.bank != "high"}
+    machine.levels["ddr"] = Power.OFF
+    faulty = Faulty(machine)
+    faulty.fail("online", 2, raising(KernelError(errno.EBUSY, "memory22")), forever=True)
+    return faulty
+
+
+def test_a_state_that_the_board_does_not_list_is_not_gone_back_to() -> None:
+    """Another hand had switched it off: the rollback leaves it in the lowest that its switch has, and ends."""
+    machine, journal = _found_off(states=(Power.ON, Power.SELF_REFRESH)), MemoryJournal()
+    outcome = operate.add(machine, "high", journal=journal)
+    assert (outcome.code, outcome.power, outcome.open) == (Code.RACED, Power.SELF_REFRESH, False)
+    assert journal.unfinished() is None
+
+
+def test_a_rollback_writes_down_how_dark_it_got() -> None:
+    machine, journal = _found_off(), MemoryJournal()
+    machine.fail("set_power", 1, raising(switch_error()))
+    assert operate.add(machine, "high", journal=journal).power is Power.SELF_REFRESH
+    assert [row.step for row in journal.entries()[0].rows][-2:] == ["power-off", "self-refresh"]
 
 
 def test_cancel_pending_is_settled_when_the_kernel_lets_go() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +12,17 @@ import pytest
 from click.testing import CliRunner
 
 import hotbank
-from hotbank import board, memspec
+from hotbank import board, memspec, operate
 from hotbank.cli import cli
 from hotbank.energy import Dram
 from hotbank.errors import BoardError, Code, FormatError
 from hotbank.machine import DomainStatus, Fitted, Snapshot
 from hotbank.memory import KernelState, Power
 from hotbank.model import Model
-from hotbank.operate import Before, Entry, Row
+from hotbank.operate import Before, Entry, MemoryJournal, Row
 from hotbank.operate.journal import BankBefore, DomainBefore
 from hotbank.report.ledger import of_journal, of_simulation
+from hotbank.testing import ScriptedMachine
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "boards/arm-2009.toml").read_text()
@@ -68,6 +70,29 @@ def test_no_part_named_is_bounded_by_all_that_it_may_be() -> None:
         for machine in (snapshot(dram=Fitted()), snapshot())
     )
     assert any_.low <= one.low < one.high <= any_.high
+
+
+def test_a_domain_that_stayed_on_was_not_woken() -> None:
+    """The mate kept it on: who adds asks for power all the same."""
+    scripted, told = ScriptedMachine(others={"mate": "ddr"}), MemoryJournal()
+    operate.remove(scripted, "high", journal=told)
+    operate.add(scripted, "high", journal=told)
+    assert "power-on" in [row.step for row in told.entries()[-1].rows]
+    assert _wakes_of_high(told) == 0
+
+
+def test_each_wake_is_counted() -> None:
+    scripted, told = ScriptedMachine(), MemoryJournal()
+    operate.remove(scripted, "high", journal=told)
+    operate.add(scripted, "high", journal=told)
+    operate.remove(scripted, "high", journal=told)
+    operate.add(scripted, "high", journal=told)
+    assert _wakes_of_high(told) == 2
+
+
+def _wakes_of_high(told: MemoryJournal) -> int:
+    accounts = of_journal(ScriptedMachine().snapshot(), told.entries(), time.time(), memspec.named).accounts
+    return next(account.work.wakes for account in accounts if account.bank == "high")
 
 
 def test_two_banks_share_what_was_moved() -> None:

@@ -210,7 +210,7 @@ class Model(SystemCalls):
         Raises KernelError(EBUSY) for less than ``on`` while a block that touches the domain is in the kernel,
         SwitchError, Refusal(NO_SUCH_BANK).
         """
-        self._check_switch(self._known_domain(domain), want)
+        self._known_domain(domain)
         self._gate.turn(domain, want, self.snapshot, partial(self._switch, domain))
         self.clock.sleep(self.costs.switch_power)
 
@@ -275,6 +275,8 @@ class Model(SystemCalls):
     # Power
 
     def _switch(self, domain: str, want: Power) -> None:
+        if self._known_domain(domain).switch == "none" and want is not Power.ON:
+            raise SwitchError(f"{domain} has no switch")
         fault = self.switch_faults.get(domain)
         if fault == "fails":
             raise SwitchError(f"{domain} did not go {want}")
@@ -313,12 +315,6 @@ class Model(SystemCalls):
         if bank in self._parts.stuck:
             detail = "its driver let go of it with blocks still there"
             raise KernelError(errno.EBUSY, f"{verb} {bank}", detail=detail, code=Code.STUCK)
-
-    def _check_switch(self, domain: Domain, want: Power) -> None:
-        if want not in domain.states:
-            raise SwitchError(f"{domain.name} has no state {want}", remedy=f"known: {', '.join(domain.states)}")
-        if domain.switch == "none" and want is not Power.ON:
-            raise SwitchError(f"{domain.name} has no switch")
 
     # Checks
 

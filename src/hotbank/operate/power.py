@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 
 from hotbank.errors import Code, HotbankError, KernelError, Refusal, SwitchError
-from hotbank.gate import came_back
+from hotbank.gate import came_back, refuse_unlisted
 from hotbank.machine import DomainStatus, Machine, Snapshot, no_such
 from hotbank.memory import KernelState, Power
 from hotbank.operate.reasons import remedy
@@ -94,9 +94,12 @@ def darken(machine: Machine, domain: str, want: Power) -> Power:
 
     Falls back (off, then self-refresh) only while the switch says that the power is still on. Raises
     Refusal(DOMAIN_IN_USE) when something of it is in the kernel, SwitchError with code LOST when it came in while the
-    domain was off, with RACED in self-refresh; SwitchError or Refusal(POWER_UNKNOWN) when no state was reached.
+    domain was off, with RACED in self-refresh; SwitchError or Refusal(POWER_UNKNOWN) when no state was reached, or
+    the domain has no state ``want``.
     """
-    rungs: list[Power] = [p for p in (Power.OFF, Power.SELF_REFRESH) if p in confirm_out(machine, domain).states]
+    status = confirm_out(machine, domain)
+    refuse_unlisted(status, want)
+    rungs: list[Power] = [p for p in (Power.OFF, Power.SELF_REFRESH) if p in status.states]
     reached = _first_that_works(machine, domain, rungs[rungs.index(want) :])
     _confirm_still_out(machine, domain, reached)
     return reached

@@ -16,7 +16,7 @@ from hotbank.memory import BlockState, KernelState, Online, Power, Zone
 from hotbank.operate import policy
 from hotbank.operate.capacity import spare_for
 from hotbank.operate.journal import Before, BlockBefore, DomainBefore, Journaled
-from hotbank.operate.plan import Action
+from hotbank.operate.plan import Action, lowest_power
 from hotbank.operate.power import ask, darken, switch_on
 from hotbank.sysfs.names import block_number
 
@@ -110,15 +110,32 @@ class Rollback:
 
     def _power_back(self) -> None:
         for domain in self.before.domains:
-            if ask(self._machine, domain.name) is not domain.power:
-                self._switch_back(domain)
+            want = self._within_reach(domain)
+            if ask(self._machine, domain.name) is not want:
+                self._switch_back(domain.name, want)
 
-    def _switch_back(self, domain: DomainBefore) -> None:
-        if domain.power is Power.ON:
-            self._do(Action.POWER_ON, domain.name, None, _switch_on(domain.name))
-        elif domain.power is not Power.UNKNOWN and self._all_absent(domain.name):
-            step = Action.POWER_OFF if domain.power is Power.OFF else Action.SELF_REFRESH
-            self._do(step, domain.name, None, _darken(domain.name, domain.power))
+    def _within_reach(self, domain: DomainBefore) -> Power:
+        """As it was found; the lowest that its board gives it, where another hand had it in a state that this lacks."""
+        status = self._look().domain(domain.name)
+        if status is None or domain.power in (*status.states, Power.UNKNOWN):
+            return domain.power
+        return lowest_power(status)
+
+    def _switch_back(self, domain: str, want: Power) -> None:
+        if want is Power.ON:
+            self._do(Action.POWER_ON, domain, None, _switch_on(domain))
+        elif want is not Power.UNKNOWN and self._all_absent(domain):
+            self._darken(domain, want)
+
+    def _darken(self, domain: str, want: Power) -> None:
+        reached = want
+
+        def dark(machine: Machine) -> None:
+            nonlocal reached
+            reached = darken(machine, domain, want)
+
+        if self._do(Action.POWER_OFF if want is Power.OFF else Action.SELF_REFRESH, domain, None, dark):
+            self._journaled.settled_for(reached, want, domain)
 
     def _offline(self, number: int) -> bool:
         deadline = self._machine.clock.now() + self._grace
@@ -227,7 +244,3 @@ def _remove(bank: str) -> Act:
 
 def _switch_on(domain: str) -> Act:
     return lambda machine: switch_on(machine, domain)
-
-
-def _darken(domain: str, want: Power) -> Act:
-    return lambda machine: darken(machine, domain, want)

@@ -7,9 +7,10 @@ journal does not know (refaults) is named as not counted.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from hotbank.documents import SCHEMA
@@ -20,7 +21,7 @@ from hotbank.machine import DomainStatus, Snapshot
 from hotbank.memory import GIB, Power
 from hotbank.memspec import Part
 from hotbank.operate import Action, Entry
-from hotbank.report.states import Now, Stretch, seconds_by_state, stretches
+from hotbank.report.states import Now, Stretch, made, seconds_by_state, stretches
 
 FORM = "simulation"
 REFAULTS = "pages that had to be read again"
@@ -165,8 +166,14 @@ def _work_of(entry: Entry, domain: str, number: int, banks: int) -> Work:
     each, rest = divmod(entry.moved or 0, banks)
     ok = [row for row in entry.rows if row.code is Code.OK]
     busy = sum(max(0.0, (row.ended or row.began) - row.began) for row in ok if row.step in _HOT_PLUG)
-    wakes = Counter(row.target for row in ok if row.step == Action.POWER_ON)[domain]
-    return Work(pages=each + (number < rest), cpu_seconds=busy / banks, wakes=wakes)
+    return Work(pages=each + (number < rest), cpu_seconds=busy / banks, wakes=_wakes(entry, domain))
+
+
+def _wakes(entry: Entry, domain: str) -> int:
+    """How often it went on that was not on: who adds a bank asks for power, whether it is there or not."""
+    found = next((before.power for before in entry.before.domains if before.name == domain), Power.UNKNOWN)
+    powers = (power for row in entry.rows if row.target == domain and (power := made(row)) is not None)
+    return sum(now is Power.ON and was is not Power.ON for was, now in pairwise((found, *powers)))
 
 
 def _simulated(bank: Mapping[str, Any], end: float) -> Iterator[Stretch]:

@@ -17,7 +17,12 @@ from hotbank.memory import Power
 from hotbank.operate import Action, Entry, Row
 
 DARK = (Power.OFF, Power.SELF_REFRESH)
-REACHED = {Action.POWER_OFF: Power.OFF, Action.SELF_REFRESH: Power.SELF_REFRESH, Action.POWER_ON: Power.ON}
+
+_REACHED: Mapping[str, Power] = {
+    Action.POWER_OFF: Power.OFF,
+    Action.SELF_REFRESH: Power.SELF_REFRESH,
+    Action.POWER_ON: Power.ON,
+}
 
 _CLOCK_SET = 1_577_836_800.0  # 2020: what is stamped earlier than others was stamped by a clock that nobody had set
 
@@ -76,6 +81,15 @@ def dark_seconds(states: Iterable[Stretch]) -> float:
     return sum(stretch.seconds for stretch in states if stretch.power in DARK)
 
 
+def made(row: Row) -> Power | None:
+    """The state that an act brought its domain to, ``unknown`` where it failed or its result was never written; None
+    for one that turned no switch."""
+    reached = _REACHED.get(row.step)
+    if reached is None or row.code is Code.DOMAIN_IN_USE:
+        return None
+    return reached if row.code is Code.OK else Power.UNKNOWN
+
+
 def _signs(entries: Iterable[Entry]) -> Iterator[_Sign]:
     for entry in entries:
         boot = entry.before.boot_id
@@ -87,13 +101,13 @@ def _signs(entries: Iterable[Entry]) -> Iterator[_Sign]:
 
 
 def _signs_of_act(row: Row, boot: str) -> Iterator[_Sign]:
-    reached = {action.value: power for action, power in REACHED.items()}.get(row.step)
-    if reached is not None and row.code not in (Code.OK, Code.DOMAIN_IN_USE):
+    power = made(row)
+    if power is Power.UNKNOWN:
         yield _Sign(row.began, boot, made={row.target: Power.UNKNOWN})
         return
     yield _Sign(row.began, boot)
     at = row.began if row.ended is None else row.ended
-    yield _Sign(at, boot, made={row.target: reached} if reached is not None and row.code is Code.OK else {})
+    yield _Sign(at, boot, made={} if power is None else {row.target: power})
 
 
 def _in_order(signs: Sequence[_Sign]) -> list[_Sign]:

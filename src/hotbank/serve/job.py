@@ -215,8 +215,8 @@ class Job:
         why = ": ".join([f"the worker ended with status {status}", *last_words])
         try:
             outcome = recover(self._machine, self._journal) or self._closed()
-        except HotbankError as e:
-            left = f"{why}; nor could it be cleaned up after: {e}"
+        except Exception as e:  # whatever went wrong, who follows the order has to hear of its end
+            left = f"{why}; nor could it be cleaned up after: {e if isinstance(e, HotbankError) else repr(e)}"
             self._report = MachineError(left, remedy=remedy(Code.NO_MACHINE))
             return
         self._report = outcome or MachineError(why)

@@ -20,7 +20,10 @@ from hotbank.serve.protocol import JOB, JOURNAL, JobCalls, Order
 
 
 def main(fd: int) -> None:
-    """Take the order, carry it out, report; stay until nothing is left open."""
+    """Take the order, carry it out, report; stay until nothing is left open.
+
+    An error that is none of ours ends the process: the owner settles what it left, and tells its last words.
+    """
     die_with_parent()
     with Remote(SocketStream(socket.socket(fileno=fd))) as owner:
         job = RemoteJob(owner)
