@@ -85,6 +85,14 @@ def test_what_a_document_says_is_what_was_found(found: Before) -> None:
     assert of_plan(json.loads(text)) == found
 
 
+@pytest.mark.parametrize("field", ["verb", "targets", "machine", "planned", "cause", "keep_partial", "colour"])
+def test_what_was_found_says_nothing_else(field: str) -> None:
+    plan = operate.plan_remove(ScriptedMachine(), "high").document()
+    plan["found"][field] = {"verb": "add", "targets": ["low"], "planned": 7, "keep_partial": True}.get(field, "other")
+    with pytest.raises(FormatError, match=rf"found\.{field}"):
+        of_plan(plan)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["found", "verb", "banks"]), inner),

@@ -375,6 +375,19 @@ def test_a_block_that_comes_up_in_a_kernel_zone_is_taken_out_again() -> None:
     assert machine.level is Power.OFF
 
 
+@pytest.mark.parametrize("state", [BlockState.ONLINE, BlockState.OFFLINE])
+def test_one_block_of_a_bank_that_is_in_can_not_be_brought(state: BlockState) -> None:
+    machine = ScriptedMachine()
+    del machine.slots[22]
+    machine.slots[21].state = state
+    plan = operate.plan_add(machine, "high")
+    assert (plan.code, "memory22" in plan.fact) == (Code.UNSUPPORTED, True)
+    outcome = operate.add(watched := Watched(machine), "high")
+    assert (outcome.code, outcome.exit) == (Code.UNSUPPORTED, 1)
+    assert "online" not in watched.calls
+    assert operate.remove(machine, "high").exit == operate.add(machine, "high").exit == 0
+
+
 # Partly done.
 
 
@@ -447,6 +460,20 @@ def test_an_unknown_bank_is_named() -> None:
         with pytest.raises(Refusal, match="no bank or block 'hgih'") as caught:
             verb(ScriptedMachine(), "hgih")
         assert (caught.value.code, caught.value.remedy) == (Code.NO_SUCH_BANK, "known: low, high")
+
+
+def test_who_names_nothing_is_told_so() -> None:
+    for verb in (operate.remove, operate.add, operate.plan_remove, operate.plan_add):
+        with pytest.raises(Refusal, match="no bank or block was named") as caught:
+            verb(ScriptedMachine(), [])
+        assert (caught.value.code, caught.value.remedy) == (Code.NO_SUCH_BANK, operate.remedy(Code.NO_SUCH_BANK))
+
+
+def test_a_domain_without_banks_is_told_so() -> None:
+    machine = ScriptedMachine()
+    machine.levels["empty"] = Power.ON
+    with pytest.raises(Refusal, match="domain empty has no banks"):
+        operate.of_domain(machine.snapshot(), "empty")
 
 
 def test_an_offline_is_told_what_to_keep_free_and_by_force_nothing() -> None:

@@ -91,9 +91,13 @@ def of_plan(plan: object) -> Before:
     """What the plan was made of whose JSON document this is. Raises FormatError for what is no such document."""
     if not isinstance(plan, dict) or not isinstance(plan.get("found"), dict):
         raise FormatError("plan", 0, "found", "not what `hotbank plan --json` printed")
+    there = plan["found"]
+    strange = sorted(there.keys() - set(_FIELDS))
+    if strange:
+        raise FormatError("plan", 0, f"found.{strange[0]}", f"no part of what is found, which is {', '.join(_FIELDS)}")
     values = {"verb": plan.get("verb"), "targets": plan.get("targets"), "machine": plan.get("machine")}
     values |= {"planned": plan.get("pages"), "cause": "", "keep_partial": False}
     try:
-        return decode(Before, {**values, **plan["found"]}, "plan")
+        return decode(Before, {**values, **there}, "plan")
     except ProtocolError as e:
         raise FormatError("plan", 0, "found", str(e)) from e

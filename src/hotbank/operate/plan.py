@@ -300,7 +300,15 @@ def _add_verdict(snapshot: Snapshot, target: Target) -> tuple[Code, str]:
         return Code.NOT_MOVABLE_ZONE, f"memory{wrong} is online in a kernel zone already"
     if bank is not None and bank.kernel is KernelState.ABSENT:
         return _absent_verdict(snapshot, bank)
-    return Code.OK, ""
+    return _presence_verdict(snapshot, target)
+
+
+def _presence_verdict(snapshot: Snapshot, target: Target) -> tuple[Code, str]:
+    """A route brings a bank in whole, so no step brings one block of a bank that is in."""
+    missing = next((n for n in _blocks_to_be(snapshot, target) if snapshot.block(n) is None), None)
+    if missing is None:
+        return Code.OK, ""
+    return Code.UNSUPPORTED, f"memory{missing} of {target.name} is not in the kernel and the rest is: remove it first"
 
 
 def _absent_verdict(snapshot: Snapshot, bank: BankStatus) -> tuple[Code, str]:

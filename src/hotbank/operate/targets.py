@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hotbank.errors import Code, Refusal
 from hotbank.machine import BankStatus, Snapshot, no_such
 from hotbank.memory import KernelState, block_named
+from hotbank.operate.reasons import remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,13 @@ Names = str | int | Sequence[str | int]  # one bank or block, or several
 
 
 def resolve_all(snapshot: Snapshot, names: Names) -> tuple[Target, ...]:
-    """Each bank and block once, and no block of a bank that is named too. Raises Refusal(NO_SUCH_BANK)."""
+    """Each bank and block once, and no block of a bank that is named too.
+
+    Raises Refusal(NO_SUCH_BANK), also where none is named.
+    """
     each = [names] if isinstance(names, str | int) else names
+    if not each:
+        raise Refusal(Code.NO_SUCH_BANK, "no bank or block was named", remedy=remedy(Code.NO_SUCH_BANK))
     found = {target.name: target for name in each for target in (resolve(snapshot, name),)}
     whole = {target.name for target in found.values() if target.whole}
     return tuple(t for t in found.values() if t.whole or t.bank is None or t.bank.name not in whole)
@@ -57,10 +64,12 @@ def block_target(snapshot: Snapshot, number: int) -> Target:
 
 
 def of_domain(snapshot: Snapshot, name: str) -> tuple[str, ...]:
-    """All banks of a power domain. Raises Refusal(NO_SUCH_BANK)."""
+    """All banks of a power domain. Raises Refusal(NO_SUCH_BANK), also for one that has none."""
     domain = snapshot.domain(name)
     if domain is None:
         raise no_such(snapshot.machine, "domain", repr(name), [d.name for d in snapshot.domains])
+    if not domain.banks:
+        raise Refusal(Code.NO_SUCH_BANK, f"domain {name} has no banks", remedy=remedy(Code.NO_SUCH_BANK))
     return domain.banks
 
 
