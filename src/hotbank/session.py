@@ -170,9 +170,10 @@ class Session:
         """What would happen if the bank or block were taken away now. Raises Refusal(NO_SUCH_BANK)."""
         return operate.explain(self.machine, target)
 
-    def plan(self, *targets: str | int, add: bool = False) -> Plan:
-        """One plan that takes all of these out, or brings them in. Raises Refusal(NO_SUCH_BANK)."""
-        return operate.plan_add(self.machine, targets) if add else operate.plan_remove(self.machine, targets)
+    def plan(self, *targets: str | int, add: bool = False, found: Before | None = None) -> Plan:
+        """One plan that takes all of these out, or brings them in. ``found``: of an earlier plan; CHANGED when the
+        machine is not that any more. Raises Refusal(NO_SUCH_BANK), Refusal(CHANGED)."""
+        return operate.plan_again(self.machine, "add" if add else "remove", targets, found)
 
     def choose(self, size: int) -> Choice:
         """The banks, or blocks where no board names banks, that free ``size`` bytes by moving the fewest pages."""

@@ -136,6 +136,33 @@ def test_what_is_no_plan_is_refused(run: Any, tmp_path: Path, text: str) -> None
     assert "BAD_FORMAT" in err
 
 
+# Without acting.
+
+
+def test_a_dry_run_of_a_plan_is_refused_where_the_plan_would_be(run: Any, plan: Any) -> None:
+    assert run("-m", PAIR, "remove", "--dry-run", "--plan", plan("high"))[2] == 0
+    out, _, status = run("-m", PAIR, "remove", "--dry-run", "--plan", plan("high", found={"boot_id": "another"}))
+    assert status == 1
+    assert "CHANGED: since the plan was made: model:pair has booted since" in out
+    _, err, status = run("-m", PAIR, "remove", "--dry-run", "--plan", plan("high", targets=["memory999"]))
+    assert (status, "CHANGED" in err) == (1, True)
+
+
+def test_a_dry_run_of_nothing_says_so(run: Any) -> None:
+    out, _, status = run("-m", PAIR, "add", "--all", "--dry-run")
+    assert status == 0
+    assert out.startswith("machine   model:pair\nadd       everything: OK: nothing to do\n")
+    document = json.loads(run("-m", PAIR, "add", "--all", "--dry-run", "--json")[0])
+    assert (document["machine"], document["verb"], document["steps"]) == ("model:pair", "add", [])
+
+
+@pytest.mark.parametrize("option", [["--force"], ["--deadline", "60"], ["--keep-partial"]])
+def test_a_dry_run_takes_nothing_that_it_would_not_heed(run: Any, option: list[str]) -> None:
+    _, err, status = run("-m", PAIR, "remove", "high", "--dry-run", *option)
+    assert status == 2
+    assert option[0] in err
+
+
 # Usage.
 
 

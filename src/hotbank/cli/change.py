@@ -15,6 +15,7 @@ from types import FrameType
 from typing import IO, Any
 
 import click
+from click.core import ParameterSource
 
 from hotbank import documents, operate
 from hotbank.cli.context import Context
@@ -23,11 +24,12 @@ from hotbank.cli.plan import choice_lines, plan_lines, size_option
 from hotbank.cli.progress import outcome_lines, short_names, watching
 from hotbank.cli.terminal import say, say_json
 from hotbank.cli.times import Seconds
-from hotbank.errors import FormatError
+from hotbank.errors import Code, FormatError
 from hotbank.operate import Before, Choice, Event, Limits, Plan, found
 from hotbank.session import Session
 
 _NAMED = {"targets": "names", "every": "--all", "domain": "--domain", "plan": "--plan", "size": "--free"}
+_ACTS = {"deadline": "--deadline", "keep_partial": "--keep-partial", "force": "--force"}
 _ONE_WAY = "name banks or blocks, or give --all, --domain NAME{} or --plan FILE"
 
 
@@ -100,13 +102,15 @@ def _carry_out_all(context: Context, verb: str, options: dict[str, Any]) -> int:
     asked = {key: options.pop(key) for key in _NAMED}
     dry_run, as_json = options.pop("dry_run"), options.pop("as_json")
     _check_one_way(verb, asked)
+    if dry_run:
+        _check_nothing_to_limit()
     machine = context.session(changing=True)
     rows = _transactions(machine, verb, asked)
     if isinstance(rows, Choice):
         return _no_choice(rows, asked["size"], as_json)
     if dry_run:
-        plans = [machine.plan(*row.targets, add=verb == "add") for row in rows]
-        return _together([_print_plan(plan, as_json) for plan in plans])
+        plans = [machine.plan(*row.targets, add=verb == "add", found=row.found) for row in rows]
+        return _together([_print_plan(plan, as_json) for plan in plans or [_nothing(machine, verb)]])
     if not as_json:
         say(f"machine {machine.name}")
     if not rows and as_json:
@@ -121,6 +125,20 @@ def _check_one_way(verb: str, asked: Mapping[str, Any]) -> None:
     if len(given) != 1:
         ways = _ONE_WAY.format(", --free SIZE" if verb == "remove" else "")
         raise click.UsageError(f"{' and '.join(given)}: {ways}" if given else ways)
+
+
+def _check_nothing_to_limit() -> None:
+    """What only an act heeds must not seem to be heeded by a plan."""
+    context = click.get_current_context()
+    given = [name for name in _ACTS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if given:
+        names = " and ".join(_ACTS[name] for name in given)
+        raise click.UsageError(f"--dry-run only plans: {names} would change nothing about it")
+
+
+def _nothing(machine: Session, verb: str) -> Plan:
+    """The plan where nothing is left that may leave or return."""
+    return Plan(machine.name, verb, "everything", (), (), Code.OK, "nothing to do")
 
 
 def _transactions(machine: Session, verb: str, asked: Mapping[str, Any]) -> Sequence[_Transaction] | Choice:

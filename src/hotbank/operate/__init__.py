@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from hotbank.operate.recovery import recover
     from hotbank.operate.targets import Target, everything, of_domain, resolve
     from hotbank.operate.transaction import Limits, Transaction
-    from hotbank.operate.verbs import add, remove
+    from hotbank.operate.verbs import add, plan_again, remove
     from hotbank.operate.verdict import Verdict
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "explain",
     "of_domain",
     "plan_add",
+    "plan_again",
     "plan_free",
     "plan_remove",
     "recover",
@@ -81,7 +82,7 @@ _HOMES = {
     "recovery": {"recover"},
     "targets": {"Target", "everything", "of_domain", "resolve"},
     "transaction": {"Limits", "Transaction"},
-    "verbs": {"add", "remove"},
+    "verbs": {"add", "plan_again", "remove"},
     "verdict": {"Verdict"},
 }
 

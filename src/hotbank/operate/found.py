@@ -54,6 +54,12 @@ def changed(planned: Before, now: Before) -> str:
     return ", ".join(changes[:_FEW]) + more
 
 
+def since(planned: Before | None, now: Before | None) -> str:
+    """The same as a sentence's end, where there is an earlier plan at all."""
+    changes = changed(planned, now) if planned is not None and now is not None else ""
+    return f"since the plan was made: {changes}" if changes else ""
+
+
 def _changes(planned: Before, now: Before) -> Iterator[str]:
     if planned.machine != now.machine:
         yield f"the plan is for {planned.machine}, this is {now.machine}"

@@ -17,7 +17,7 @@ from hotbank.documents import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PAR
 from hotbank.errors import CancelPending, Code, HotbankError, KernelError, Refusal
 from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Kind, Zone
-from hotbank.operate.found import changed, find
+from hotbank.operate.found import find, since
 from hotbank.operate.journal import PERSON, Before, Journal, Journaled
 from hotbank.operate.look import migrated, surveys_of
 from hotbank.operate.outcome import (
@@ -92,19 +92,13 @@ class Transaction:
 
     def run(self) -> Outcome:
         """Do it. Raises Refusal(BUSY_TRANSACTION) when another transaction is open; every other end is an Outcome."""
-        changes = self._changes()
+        changes = since(self._expected, self._plan.found)
         self._tell("plan", code=Code.CHANGED if changes else self._plan.code)
         outcome = self._end(Code.CHANGED, EXIT_FAILED, changes) if changes else self._without_acting() or self._acting()
         self._tell("done", code=outcome.code, errno=outcome.errno, exit=outcome.exit)
         if self._observer_failed is not None:
             raise self._observer_failed
         return outcome
-
-    def _changes(self) -> str:
-        """What is not as an earlier plan has found it, in words."""
-        expected, found = self._expected, self._plan.found
-        changes = changed(expected, found) if expected is not None and found is not None else ""
-        return f"since the plan was made: {changes}" if changes else ""
 
     def _without_acting(self) -> Outcome | None:
         """The end of a transaction that has nothing to do, or whose plan is known to fail."""

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from hotbank.errors import Code, Refusal
 from hotbank.machine import Machine
+from hotbank.operate.found import since
 from hotbank.operate.journal import PERSON, Before, Journal, MemoryJournal
-from hotbank.operate.look import plan_add, plan_in_time
+from hotbank.operate.look import plan_add, plan_in_time, plan_remove
 from hotbank.operate.outcome import Event, Outcome, no_events, not_interrupted
 from hotbank.operate.plan import Plan
 from hotbank.operate.reasons import remedy
@@ -83,6 +85,19 @@ def add(
         cause=cause,
         found=found,
     ).run()
+
+
+def plan_again(machine: Machine, verb: str, names: Names, found: Before | None = None) -> Plan:
+    """What ``remove`` or ``add`` would do now; CHANGED, and no steps, when the machine is not what ``found`` says.
+
+    Raises Refusal(NO_SUCH_BANK), and Refusal(CHANGED) for what an earlier plan has found and is not there any more.
+    """
+    make = plan_add if verb == "add" else plan_remove
+    plan = _still_there(lambda: make(machine, names), found)
+    changes = since(found, plan.found)
+    if not changes:
+        return plan
+    return replace(plan, steps=(), code=Code.CHANGED, fact=changes, remedy=remedy(Code.CHANGED))
 
 
 def _still_there(plan: Callable[[], Plan], found: Before | None) -> Plan:
