@@ -301,7 +301,6 @@ PLACES = {
     "operate/rollback.py _switch_on": "operate: on",
     "operate/steps.py Steps._power_on": "operate: on",
     "remote.py Remote": "wire",
-    "serve/owner.py ": "wire: one change at a time",
     "session.py Session.power": "session",
     "sysfs/bank.py ": "the file's form",
     "sysfs/store.py Stores.supply": "mount",
