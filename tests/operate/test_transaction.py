@@ -401,6 +401,36 @@ def test_keep_partial_leaves_out_what_is_out() -> None:
     assert operate.remove(machine, "high").exit == 0, "and the rest can follow later"
 
 
+def test_keep_partial_is_kept_by_recovery_too() -> None:
+    machine, journal = ScriptedMachine(), MemoryJournal()
+    machine.slots[23].pending, machine.slots[23].pages = True, 5000
+    assert operate.remove(machine, "high", journal=journal, keep_partial=True).open
+    machine.let_go()
+    settled = operate.recover(machine, journal)
+    assert settled is not None
+    assert (settled.exit, settled.kernel, settled.unrestored) == (64, KernelState.PARTIAL, ())
+    assert [machine.slots[n].state for n in range(20, 24)] == [BlockState.OFFLINE] * 3 + [BlockState.ONLINE]
+
+
+@pytest.mark.parametrize("at", range(0, 16, 2))
+@pytest.mark.parametrize("verb", ["remove", "add"])
+def test_so_it_is_after_a_crash(verb: str, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, act = ScriptedMachine(others={"mate": "ddr2"}), getattr(operate, verb)
+    if verb == "add":
+        operate.remove(machine, ["high", "mate"])
+    before, journal = places(machine), Mortal(at, after_writing=True)
+    crash(monkeypatch, lambda: act(machine, ["high", "mate"], journal=journal, keep_partial=True))
+    done = places(machine)
+    settled = operate.recover(machine, journal)
+    assert settled is not None
+    assert settled.exit != 1 or places(machine) == before
+    assert not machine.lost
+    if verb == "remove":
+        assert places(machine) == done
+    else:
+        assert all(slot.zone == "Movable" for slot in machine.slots.values() if slot.bank != "low")
+
+
 def test_keep_partial_of_nothing_is_a_failure() -> None:
     watched = Watched(ScriptedMachine())
     watched.fail("offline", 0, raising(KernelError(16, "offline")))

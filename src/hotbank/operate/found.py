@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hotbank.errors import FormatError, ProtocolError
+from hotbank.errors import FormatError, ProtocolError, Refusal
 from hotbank.machine import Block, Snapshot
 from hotbank.memory import BlockState, Power
 from hotbank.operate.journal import BankBefore, Before, BlockBefore, DomainBefore
-from hotbank.operate.targets import Target
+from hotbank.operate.targets import Target, resolve_all
 from hotbank.wire import decode, encode
 
 _FEW = 4  # differences that are named one by one
@@ -52,6 +52,16 @@ def changed(planned: Before, now: Before) -> str:
     changes = list(_changes(planned, now))
     more = f", and {len(changes) - _FEW} more" if len(changes) > _FEW else ""
     return ", ".join(changes[:_FEW]) + more
+
+
+def as_found(before: Before, snapshot: Snapshot) -> bool:
+    """True if every bank and block is as it was, whatever the power."""
+    try:
+        targets = resolve_all(snapshot, before.targets)
+    except Refusal:  # gone
+        return False
+    now = find(snapshot, before.verb, targets, lambda _domain: Power.UNKNOWN)
+    return (now.banks, now.blocks) == (before.banks, before.blocks)
 
 
 def since(planned: Before | None, now: Before | None) -> str:

@@ -2,7 +2,8 @@
 """Settling a transaction that was left open: by a crash, or because the kernel had not let go of a block.
 
 The machine is trusted and not the journal. A removal that got all of its banks out of the kernel goes forward, into the
-dark; everything else goes back to where it was, halfway too. Rows of an earlier boot say nothing about this one.
+dark; everything else goes back to where it was, halfway too, unless it was to keep what was done. Rows of an earlier
+boot say nothing about this one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from hotbank.documents import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PAR
 from hotbank.errors import CancelPending, Code, HotbankError, Refusal
 from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Power
+from hotbank.operate.found import as_found
 from hotbank.operate.journal import Before, Entry, Journal, Journaled, busy
 from hotbank.operate.outcome import Outcome, standing
 from hotbank.operate.plan import Action, lowest_power
@@ -161,14 +163,26 @@ def _dark(journaled: Journaled, snapshot: Snapshot, name: str) -> _End | None:
 
 
 def _back(journaled: Journaled, entry: Entry) -> Outcome:
-    """Put everything back as the transaction found it."""
+    """Put everything back as the transaction found it; with ``keep_partial`` only what must not stay."""
     before = entry.before
     snapshot = journaled.machine.snapshot()
     touched = {number for row in entry.rows for number in touched_by(snapshot, row.step, row.target)}
     left = Rollback(journaled, before).run(touched)
-    status = EXIT_PARTLY if left else EXIT_FAILED
-    fact = f"{before.verb} {before.target} was rolled back"
+    kept = before.keep_partial and not as_found(before, journaled.machine.snapshot())
+    if kept:
+        _darken_what_is_out(journaled, before)
+    status = EXIT_PARTLY if left or kept else EXIT_FAILED
+    fact = f"{before.verb} {before.target} {'stays as far as it was done' if kept else 'was rolled back'}"
     return _end(entry, Code.INTERRUPTED, status, fact, journaled.machine.snapshot(), unrestored=left)
+
+
+def _darken_what_is_out(journaled: Journaled, before: Before) -> None:
+    """Of what a removal leaves out, the domains whose banks are all out; one that can't go dark stays on."""
+    snapshot = journaled.machine.snapshot()
+    for domain in before.domains if before.verb == "remove" else ():
+        banks = [snapshot.bank(bank.name) for bank in before.banks if bank.domain == domain.name]
+        if all(bank is not None and bank.kernel is KernelState.ABSENT for bank in banks):
+            _dark(journaled, snapshot, domain.name)
 
 
 def closed(entry: Entry, snapshot: Snapshot) -> Outcome:

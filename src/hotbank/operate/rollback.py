@@ -48,9 +48,11 @@ class Rollback:
     def run(self, touched: set[int]) -> tuple[int, ...]:
         """Put these blocks back, their banks and the power; the numbers of the blocks that could not be.
 
-        Raises CancelPending.
+        Of a transaction that keeps what was done (``keep_partial``), only what must not stay. Raises CancelPending.
         """
-        self._touched = touched
+        self._touched = self._must_go_back(touched) if self.before.keep_partial else touched
+        if self.before.keep_partial and not self._touched:
+            return ()
         for _ in range(_PASSES):
             try:
                 self._one_pass()
@@ -61,6 +63,18 @@ class Rollback:
             if not self._wrong_blocks():
                 break
         return self._wrong_blocks()
+
+    def _must_go_back(self, touched: set[int]) -> set[int]:
+        """What even ``keep_partial`` does not leave behind: blocks of an addition that are not Movable."""
+        if self.before.verb == "remove":
+            return set()
+        try:
+            snapshot = self._look()
+        except HotbankError:
+            return touched
+        online = [b for n in touched if (b := snapshot.block(n)) and b.state is BlockState.ONLINE]
+        wrong = {b.number for b in online if b.zone != Zone.MOVABLE}
+        return wrong if len(online) > len(wrong) else touched
 
     def _one_pass(self) -> None:
         self._seen = None

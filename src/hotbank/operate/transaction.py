@@ -16,8 +16,8 @@ from typing import Any
 from hotbank.documents import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTLY
 from hotbank.errors import CancelPending, Code, HotbankError, KernelError, Refusal
 from hotbank.machine import Machine, Snapshot
-from hotbank.memory import BlockState, KernelState, Kind, Zone
-from hotbank.operate.found import find, since
+from hotbank.memory import KernelState, Kind
+from hotbank.operate.found import as_found, find, since
 from hotbank.operate.journal import PERSON, Before, Journal, Journaled
 from hotbank.operate.look import migrated, surveys_of
 from hotbank.operate.outcome import (
@@ -223,7 +223,7 @@ class Transaction:
         by_user = failure.code is Code.INTERRUPTED and self._interrupted()
         words: dict[str, Any] = {"errno": failure.errno, "remedy": failure.remedy, "evidence": failure.evidence}
         try:
-            left = self._back(back)
+            left = back.run(self._touched)
         except CancelPending as e:
             fact = f"{failure.fact}; {e}"
             return self._end(Code.CANCEL_PENDING, EXIT_FAILED, fact, back.before, errno=e.errno, open=True)
@@ -236,11 +236,6 @@ class Transaction:
         status = EXIT_PARTLY if partly else EXIT_INTERRUPTED if by_user else EXIT_FAILED
         return self._end(failure.code, status, failure.fact, back.before, **words)
 
-    def _back(self, back: Rollback) -> tuple[int, ...]:
-        """Restore what must not stay; the numbers of the blocks that could not be."""
-        touched = self._must_go_back() if self._keep_partial else self._touched
-        return back.run(touched) if touched or not self._keep_partial else ()
-
     def _darken_what_is_out(self, steps: Steps) -> None:
         """Of what is kept out, the domains whose last bank is out as well."""
         for step in self._plan.steps:
@@ -248,23 +243,9 @@ class Transaction:
                 with suppress(HotbankError):  # it stays on
                     steps.carry_out(step)
 
-    def _must_go_back(self) -> set[int]:
-        """What even ``keep_partial`` does not leave behind: blocks of an addition that are not Movable."""
-        if self._plan.verb == "remove":
-            return set()
-        snapshot = self._ask_snapshot()
-        if snapshot is None:
-            return self._touched
-        online = [b for n in self._touched if (b := snapshot.block(n)) and b.state is BlockState.ONLINE]
-        wrong = {b.number for b in online if b.zone != Zone.MOVABLE}
-        return wrong if len(online) > len(wrong) else self._touched
-
     def _differs(self, before: Before) -> bool:
         snapshot = self._ask_snapshot()
-        if snapshot is None:
-            return True
-        now = self._find(snapshot)
-        return (now.banks, now.blocks) != (before.banks, before.blocks)
+        return snapshot is None or not as_found(before, snapshot)
 
     def _done(self, before: Before, results: list[Done]) -> Outcome:
         code = next((done.code for done in results if done.code is not Code.OK), Code.OK)
