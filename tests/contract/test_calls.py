@@ -186,7 +186,7 @@ def test_what_a_reader_may_not_do_costs_no_thread() -> None:
         answers = [lines.receive(10) for _ in range(100)]
         assert threading.active_count() == before
     owner.join(HANG)
-    assert {a["error"]["type"] for a in answers if a is not None} == {"MachineError"}
+    assert {a["error"]["type"] for a in answers if a is not None} == {"Refusal"}
 
 
 # The page.

@@ -34,7 +34,7 @@ from hotbank.serve import background, job
 from hotbank.serve.children import start_module
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen, runtime_folder
-from hotbank.wire import MAX_REQUEST, VERSION
+from hotbank.wire import MAX_REQUEST, VERSION, encode
 from patience import HANG, ended, promised, until
 
 FOREVER = Limits(total=2 * HANG, block=2 * HANG)
@@ -230,9 +230,7 @@ def test_a_client_that_vanishes_stops_nothing(served: Served) -> None:
 
 
 def _order() -> dict[str, object]:
-    limits = {"total": 20, "block": 20, "grace": 5}
-    rest = {"force": False, "keep_partial": False, "found": None}
-    return {"order": {"verb": "remove", "targets": ["high"], "limits": limits, **rest}}
+    return {"order": encode(serve.Order("remove", ("high",), Limits(total=20, block=20, grace=5)))}
 
 
 # Deadlines, in real time, as the client sees them: from its order to the answer.
@@ -378,6 +376,17 @@ def test_workers_die_with_their_owner(runtime: Path) -> None:
 
 
 # Bad manners.
+
+
+def test_arguments_that_are_none_are_told_under_the_requests_number(served: Served) -> None:
+    """And the line goes on: what was wrong is one request."""
+    client = served.client()
+    for args in ({}, {"block": "20"}, {"block": 20, "more": 1}, []):
+        client._send({"id": 7, "call": "machine.survey", "args": args})
+        told = client._receive(HANG)
+        assert (told["id"], told["error"]["type"]) == (7, "ProtocolError")
+    assert client.snapshot().banks
+    client.close()
 
 
 @pytest.mark.parametrize(

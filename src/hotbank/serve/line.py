@@ -92,7 +92,16 @@ class Line:
             if self._may_change:
                 self._interrupt(**named)
         else:
-            self._called(*self._understood(request))
+            self._asked(*self._understood(request))
+
+    def _asked(self, number: int, answer: Answer, given: Any) -> None:
+        """Arguments that are none are the request's fault, not the line's."""
+        try:
+            arguments = _typed(answer.call.parameters, given)
+        except ProtocolError as e:
+            self._send({"id": number, "error": encode_error(e)})
+            return
+        self._called(number, answer, arguments)
 
     def _called(self, number: int, answer: Answer, arguments: dict[str, Any]) -> None:
         if answer.call.slow and self._may_change:  # only who goes on listening hears an interruption
@@ -128,13 +137,13 @@ class Line:
             what = "only root and the machine's owner may change it"
             raise Refusal(Code.NOT_PERMITTED, what, remedy=remedy(Code.NOT_PERMITTED))
 
-    def _understood(self, request: dict[str, Any]) -> tuple[int, Answer, dict[str, Any]]:
+    def _understood(self, request: dict[str, Any]) -> tuple[int, Answer, Any]:
         if request.keys() != {"id", "call", "args"}:
             raise ProtocolError(f"a request has id, call and args, not {sorted(request)}")
         answer = self._answers.get(str(request["call"]))
         if answer is None:
             raise ProtocolError(f"no call {request['call']!r}")
-        return decode(int, request["id"], "id"), answer, _typed(answer.call.parameters, request["args"])
+        return decode(int, request["id"], "id"), answer, request["args"]
 
     def _follow(self, number: int, job: Followed) -> None:
         with suppress(OSError):  # the client hung up; the job goes on
