@@ -381,7 +381,8 @@ def test_workers_die_with_their_owner(runtime: Path) -> None:
 def test_arguments_that_are_none_are_told_under_the_requests_number(served: Served) -> None:
     """And the line goes on: what was wrong is one request."""
     client = served.client()
-    for args in ({}, {"block": "20"}, {"block": 20, "more": 1}, []):
+    wrong: list[object] = [{}, {"block": "20"}, {"block": 20, "more": 1}, []]
+    for args in wrong:
         client._send({"id": 7, "call": "machine.survey", "args": args})
         told = client._receive(HANG)
         assert (told["id"], told["error"]["type"]) == (7, "ProtocolError")
