@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codec import debian_blobs
-from codec.steps import lines_run
+from counted import lines
 from hotbank.board import Bank, Board
 from hotbank.errors import BoardError, FormatError
 from hotbank.firmware import describe, devicetree, fdt, memory_map
@@ -253,7 +253,7 @@ def _board_of_banks(banks: int) -> Callable[[], object]:
 
 @pytest.mark.parametrize("make", [_bus_below_a_bus, _odd_memory_node, _board_of_banks])
 def test_twice_as_much_takes_twice_as_long(make: Callable[[int], Callable[[], object]]) -> None:
-    assert lines_run(make(400)) < 2.5 * lines_run(make(200))
+    assert lines(make(400)) < 2.5 * lines(make(200))
 
 
 @pytest.mark.referee
