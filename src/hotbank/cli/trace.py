@@ -68,13 +68,18 @@ def record(context: Context, output: str, every: float, length: float | None) ->
     say(f"recorded {count} samples in {output}")
 
 
+def _put(file: TextIO, line: str) -> None:
+    file.write(f"{line}\n")
+    file.flush()
+
+
 def write(file: TextIO, tree: Tree, clock: Clock, every: float, length: float | None) -> int:
     """Write samples until ``length`` seconds are over, or until Ctrl-C; how many. Raises MachineError."""
-    print(",".join(("t_s", *COLUMNS)), file=file, flush=True)
+    _put(file, ",".join(("t_s", *COLUMNS)))
     count = 0
     try:
         for at in _ticks(clock, every, length):
-            print(row(at, _lines(tree)), file=file, flush=True)
+            _put(file, row(at, _lines(tree)))
             count += 1
     except KeyboardInterrupt:
         if count < 2:  # fewer are no series
