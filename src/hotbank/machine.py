@@ -263,7 +263,7 @@ class Snapshot:
         last = first = bisect_left(banks, start + self.block_size, key=lambda bank: bank.range.start)
         while first and banks[first - 1].range.end > start:
             first -= 1
-        return min(banks[first:last], default=None, key=self.banks.index)
+        return min(banks[first:last], default=None, key=lambda bank: self._places[bank.name])
 
     def blocks_of(self, bank: BankStatus) -> range:
         """Numbers of all blocks that the bank touches, whether the kernel has them or not."""
@@ -296,6 +296,11 @@ class Snapshot:
     @cached_property
     def _banks_by_name(self) -> dict[str, BankStatus]:
         return {bank.name: bank for bank in reversed(self.banks)}
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Where each bank stands on the board: of several that touch a block the first counts."""
+        return {bank.name: place for place, bank in enumerate(self.banks)}
 
     @cached_property
     def _banks_by_start(self) -> list[BankStatus]:

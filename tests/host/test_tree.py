@@ -279,9 +279,9 @@ def test_how_much_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     host, opened, listed = Host(root), list[str](), list[str]()
     real_open, real_list = os.open, os.listdir
 
-    def counted_open(path: str, flags: int, *, dir_fd: int | None = None) -> int:
+    def counted_open(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         opened.append(path)
-        return real_open(path, flags, dir_fd=dir_fd)
+        return real_open(path, flags, mode, dir_fd=dir_fd)
 
     def counted_list(path: str) -> list[str]:
         listed.append(path)

@@ -275,11 +275,22 @@ def test_what_a_guest_carries_is_all_that_its_programs_import(tmp_path: Path) ->
     for name, content in package_files():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
-    carried = sorted(".".join(Path(name).with_suffix("").parts) for name, _ in package_files())
+    modules = [Path(name) for name, _ in package_files() if name.endswith(".py")]
+    carried = sorted(".".join(path.with_suffix("").parts) for path in modules)
     wanted = [name for name in carried if ".compiled" not in name]  # nobody in a guest asks for what needs numpy
     code = "import importlib, sys; [importlib.import_module(name.removesuffix('.__init__')) for name in sys.argv[1:]]"
     argv = [sys.executable, "-S", "-E", "-c", code, *wanted]
     subprocess.run(argv, check=True, cwd=tmp_path, env={})
+
+
+def test_a_guest_reads_every_shipped_board(tmp_path: Path) -> None:
+    for name, content in package_files():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    code = "import sys; from hotbank import board; [board.load(name) for name in sys.argv[1:]]"
+    boards = [str(path) for path in sorted(Path("boards").resolve().glob("*.toml"))]
+    assert boards
+    subprocess.run([sys.executable, "-S", "-E", "-c", code, *boards], check=True, cwd=tmp_path, env={})
 
 
 def test_what_python_itself_needs() -> None:

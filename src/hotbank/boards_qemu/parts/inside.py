@@ -12,6 +12,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from hotbank import keys
+
 _HOME = Path(__file__).resolve().parents[2]
 _PACKAGE = _HOME.name
 
@@ -20,6 +22,8 @@ def package_files() -> Iterator[tuple[str, bytes]]:
     """Path (``hotbank/…``) and content of every file that a guest needs of this package."""
     for path in sorted(_reached(_HOME.glob("guest/*.py"))):
         yield str(path.relative_to(_HOME.parent)), path.read_bytes()
+    for path in sorted(keys.shipped("memspecs")[0].glob("*.toml")):  # boards name parts
+        yield f"{_PACKAGE}/memspecs/{path.name}", path.read_bytes()
 
 
 def _reached(start: Iterator[Path]) -> set[Path]:
