@@ -299,6 +299,9 @@ def test_how_much_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     listed.clear()
     host.reading()
     assert [path.removeprefix(f"{root}/proc/") for path in opened] == ["vmstat", "zoneinfo", "pressure/memory"]
+    assert [os.path.basename(path) for path in listed] == ["hwmon", "powercap", "thermal"]  # where meters would be
+    listed.clear()
+    host.reading()
     assert listed == []
 
 
