@@ -134,4 +134,8 @@ def test_nothing_is_dark_that_no_act_and_no_look_made_so(entries: list[Entry], n
         row.target for e in entries for row in e.rows if row.code is OK and row.step in ("power-off", "self-refresh")
     }
     dark |= {name for name, power in now.powers.items() if power in DARK}
-    assert all(not dark_seconds(states) for name, states in stretches(entries, now).items() if name not in dark)
+    assert all(
+        not dark_seconds(seconds_by_state(states))
+        for name, states in stretches(entries, now).items()
+        if name not in dark
+    )

@@ -21,7 +21,7 @@ from hotbank.machine import Snapshot
 from hotbank.memory import Power
 from hotbank.operate import Entry, Limits
 from hotbank.operate.journal import PERSON
-from hotbank.report.states import DARK, Now, Stretch, seconds_by_state, stretches
+from hotbank.report.states import Now, Stretch, dark_seconds, seconds_by_state, stretches
 from hotbank.wire import encode
 
 
@@ -93,13 +93,9 @@ def _history(entries: tuple[Entry, ...], spent: Mapping[str, Mapping[Power, floa
         "schema": SCHEMA["history"],
         "transactions": [_document(entry) for entry in entries],
         "failures": _failures(entries),
-        "off": {domain: _dark(seconds) for domain, seconds in spent.items()},
+        "off": {domain: dark_seconds(seconds) for domain, seconds in spent.items()},
         "states": {domain: encode(seconds) for domain, seconds in spent.items()},
     }
-
-
-def _dark(seconds: Mapping[Power, float]) -> float:
-    return sum(seconds.get(power, 0.0) for power in DARK)
 
 
 def _document(entry: Entry) -> dict[str, Any]:
@@ -121,7 +117,7 @@ def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
 
 def _off(spent: Mapping[str, Mapping[Power, float]]) -> Iterator[str]:
     for domain, seconds in spent.items():
-        if dark := _dark(seconds):
+        if dark := dark_seconds(seconds):
             yield f"domain {domain}: off or in self-refresh for {_duration(dark)}{_besides(seconds)}"
 
 

@@ -76,9 +76,9 @@ def seconds_by_state(states: Iterable[Stretch]) -> dict[Power, float]:
     return dict(spent)
 
 
-def dark_seconds(states: Iterable[Stretch]) -> float:
-    """Seconds off or in self-refresh."""
-    return sum(stretch.seconds for stretch in states if stretch.power in DARK)
+def dark_seconds(seconds: Mapping[Power, float]) -> float:
+    """Of seconds by state those off or in self-refresh."""
+    return sum(seconds.get(power, 0.0) for power in DARK)
 
 
 def made(row: Row) -> Power | None:
