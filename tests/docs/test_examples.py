@@ -24,8 +24,13 @@ import hotbank
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
-_BLOCK = re.compile(r"^```(console|pycon)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```([\w-]+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def blocks(page: str, *kinds: str) -> Iterator[tuple[str, str]]:
+    """The fenced blocks of a page that are tagged so, in its order: the tag, and what stands in it."""
+    return ((tag, block) for tag, block in _BLOCK.findall(page) if tag in kinds)
 
 
 def examples(block: str) -> Iterator[tuple[str, str]]:
@@ -67,7 +72,7 @@ def test_examples_of_page_print_what_it_says(page: Path, tmp_path: Path, monkeyp
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     names: dict[str, object] = {"__name__": page.name}
     try:
-        for kind, block in _BLOCK.findall(page.read_text(encoding="utf-8")):
+        for kind, block in blocks(page.read_text(encoding="utf-8"), "console", "pycon"):
             if kind == "pycon":
                 assert not (wrong := python_run(block, names, page.name)), wrong
                 continue
@@ -82,7 +87,7 @@ def test_examples_of_page_print_what_it_says(page: Path, tmp_path: Path, monkeyp
 
 def test_checker_notices_a_wrong_page() -> None:
     page = "text\n```console\n$ echo one; \\\n>   echo two\none\n...\n$ false; echo $?\n0\n```\n"
-    ((_, block),) = _BLOCK.findall(page)
+    ((_, block),) = blocks(page, "console")
     (first, expected), (second, wrong) = examples(block)
     assert same(expected, _run(first, ROOT, dict(os.environ)))
     assert not same(wrong, _run(second, ROOT, dict(os.environ)))
@@ -96,7 +101,7 @@ def test_checker_notices_wrong_python() -> None:
 
 
 def test_every_name_that_is_promised_has_an_example() -> None:
-    code = "".join(b for kind, b in _BLOCK.findall((ROOT / "docs/python.md").read_text()) if kind == "pycon")
+    code = "".join(block for _, block in blocks((ROOT / "docs/python.md").read_text(), "pycon"))
     assert [name for name in hotbank.__all__ if not re.search(rf"\bhotbank\.{name}\b", code)] == []
 
 

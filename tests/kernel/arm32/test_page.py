@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.test_examples import ROOT, examples, same
+from docs.test_examples import ROOT, blocks, examples, same
 
 pytestmark = pytest.mark.kernel
 
@@ -19,8 +19,8 @@ PAGE = ROOT / "docs/arm32.md"
 
 
 def test_the_run_of_the_page_prints_what_it_says(tmp_path: Path) -> None:
-    shown = PAGE.read_text(encoding="utf-8").replace("```kernel-console", "```console")
-    commands = list(examples(shown))
+    shown = blocks(PAGE.read_text(encoding="utf-8"), "kernel-console")
+    commands = [found for _, block in shown for found in examples(block)]
     assert len(commands) >= 6
     with tempfile.TemporaryDirectory(prefix="hb") as runtime:  # short: sockets lie in it
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
