@@ -157,6 +157,11 @@ class BankStatus:
             used=sum(known) if len(known) == len(blocks) else None,
         )
 
+    @property
+    def is_a_block(self) -> bool:
+        """True for the banks of a machine without a board: each is one block under the block's own name."""
+        return len(self.blocks) == 1 and self.name == f"memory{self.blocks[0]}"
+
 
 def _kernel_state(span: Range, blocks: tuple[Block, ...]) -> KernelState:
     if not blocks:

@@ -171,6 +171,11 @@ class Power(StrEnum):
     OFF = "off"
     UNKNOWN = "unknown"
 
+    @property
+    def dark(self) -> bool:
+        """True where memory can't be read or written."""
+        return self in (Power.OFF, Power.SELF_REFRESH)
+
 
 class Kind(StrEnum):
     """What a page frame holds, as far as one can tell (fs/proc/page.c, stable_page_flags)."""

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from hotbank.memory import KernelState, Power
 
 _IN = frozenset({KernelState.OFFLINE, KernelState.PARTIAL, KernelState.ONLINE})
-_DARK = frozenset({Power.SELF_REFRESH, Power.OFF})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Route:
             return self.removes or (self.enters and power is Power.ON)
         if kernel is KernelState.STUCK:
             return self.sticks and power is Power.ON
-        return kernel in _IN and power not in _DARK
+        return kernel in _IN and not power.dark
 
 
 NONE = Route("none", enters=False, removes=False)

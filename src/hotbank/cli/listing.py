@@ -59,7 +59,7 @@ class Listing:
     @property
     def banks_are_blocks(self) -> bool:
         """True where no board names banks, so that a table of banks would say everything twice."""
-        return all(b.name == f"memory{n}" for b in self.snapshot.banks for n in b.blocks or (-1,))
+        return all(bank.is_a_block for bank in self.snapshot.banks)
 
 
 def look(machine: Machine, *, used: bool) -> Listing:
@@ -82,7 +82,7 @@ def _bank_row(
     snapshot: Snapshot, surveys: Mapping[int, Survey], bank: BankStatus, blocks: Mapping[int, Row[Block]]
 ) -> Row[BankStatus]:
     """A bank that is one block under its own name, as on every host without a board, has the block's verdict."""
-    if len(bank.blocks) == 1 and bank.name == f"memory{bank.blocks[0]}":
+    if bank.is_a_block:
         block = blocks[bank.blocks[0]]
         return Row(bank, block.used, block.share, block.code)
     return _row(snapshot, surveys, bank, bank_target(snapshot, bank))

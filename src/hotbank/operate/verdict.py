@@ -16,7 +16,7 @@ from typing import Any
 
 from hotbank.documents import SCHEMA
 from hotbank.errors import Code
-from hotbank.machine import EVIDENCE, BankStatus, Evidence, Owner, Snapshot, Survey
+from hotbank.machine import EVIDENCE, Evidence, Owner, Snapshot, Survey
 from hotbank.memory import KernelState, Kind, Zone
 from hotbank.operate import policy, reasons
 from hotbank.operate.targets import Target
@@ -222,14 +222,9 @@ def _boot(case: _Case) -> _Answer | None:
 def _board(case: _Case) -> _Answer | None:
     """The board's word on a whole bank. A single block, in whatever zone, may go if its pages can."""
     bank = case.target.bank
-    if bank is None or bank.movable or not case.target.whole or _is_a_block(bank):
+    if bank is None or bank.movable or not case.target.whole or bank.is_a_block:
         return None
     return _Answer(Code.NOT_MOVABLE_ZONE, f"the board does not call {bank.name} movable")
-
-
-def _is_a_block(bank: BankStatus) -> bool:
-    """True for the banks of a machine without a board: each is one block under the block's own name."""
-    return len(bank.blocks) == 1 and bank.name == f"memory{bank.blocks[0]}"
 
 
 def _room(case: _Case) -> _Answer | None:

@@ -16,7 +16,7 @@ from hotbank.errors import Code
 from hotbank.memory import Power
 from hotbank.operate import Action, Entry, Row
 
-DARK = (Power.OFF, Power.SELF_REFRESH)
+DARK = tuple(power for power in Power if power.dark)
 
 _REACHED: Mapping[str, Power] = {
     Action.POWER_OFF: Power.OFF,
