@@ -139,6 +139,12 @@ def _series(release: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (-1, -1)
 
 
+def moves_vmware_balloon(release: str) -> bool | None:
+    """True if pages of VMware's balloon can move (5.4, "vmw_balloon: Compaction support"); None for no release."""
+    asked = _series(release)
+    return asked >= (5, 4) if asked >= (0, 0) else None
+
+
 # Architectures
 
 

@@ -189,7 +189,9 @@ class Kind(StrEnum):
     KERNEL = "kernel"  # in use, and no flag says by whom
     RESERVED = "reserved"  # taken at boot, before the buddy allocator: PG_reserved
     HUGETLB = "hugetlb"
-    BALLOON = "balloon"  # PG_offline: given to the hypervisor
+    BALLOON = "balloon"  # PG_offline: given to the hypervisor by a driver that can move it
+    UNPLUGGED = "unplugged"  # PG_offline, and whoever holds it lets go: no memory is behind it
+    UNBACKED = "unbacked"  # PG_offline, and whoever holds it does not let go
     POISONED = "poisoned"
     HOLE = "hole"  # no page: KPF_NOPAGE
     UNKNOWN = "unknown"  # flags 0: a per-CPU list or an unmarked kernel page
@@ -203,8 +205,11 @@ class Kind(StrEnum):
 _MOVABLE_KINDS = frozenset({Kind.ANON, Kind.SHMEM, Kind.FILE, Kind.HUGETLB, Kind.BALLOON})
 KERNEL_KINDS = frozenset({Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL})
 """What the kernel allocates for itself: never in ZONE_MOVABLE."""
-IMMOVABLE_KINDS = KERNEL_KINDS | {Kind.RESERVED}
-"""What migration can't carry elsewhere (mm/page_isolation.c, ``has_unmovable_pages``)."""
+IMMOVABLE_KINDS = KERNEL_KINDS | {Kind.RESERVED, Kind.UNBACKED}
+"""What migration can't carry elsewhere (mm/page_isolation.c, ``has_unmovable_pages``; mm/memory_hotplug.c,
+``scan_movable_pages``)."""
+OWNERLESS_KINDS = frozenset({Kind.HOLE, Kind.RESERVED, Kind.POISONED, Kind.UNPLUGGED, Kind.UNBACKED})
+"""What nobody has allocated from the buddy allocator."""
 
 KINDS: tuple[Kind, ...] = tuple(Kind)
 """Arrays with one byte for each page hold indices into this; FREE is 0."""

@@ -13,7 +13,12 @@ _LABEL = 31  # columns of a row beside its blocks
 
 # Sign, its colour on a terminal, what it stands for. Cells are drawn in this order.
 SIGNS: tuple[tuple[str, str, str, frozenset[Kind]], ...] = (
-    ("#", "red", "kernel", frozenset({Kind.RESERVED, Kind.KERNEL, Kind.SLAB, Kind.PAGE_TABLE, Kind.UNKNOWN})),
+    (
+        "#",
+        "red",
+        "kernel",
+        frozenset({Kind.RESERVED, Kind.KERNEL, Kind.SLAB, Kind.PAGE_TABLE, Kind.UNKNOWN, Kind.UNBACKED}),
+    ),
     ("a", "cyan", "anon", frozenset({Kind.ANON, Kind.SHMEM, Kind.HUGETLB, Kind.BALLOON})),
     ("f", "blue", "file", frozenset({Kind.FILE})),
     ("!", "magenta", "poisoned", frozenset({Kind.POISONED})),

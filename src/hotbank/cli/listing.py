@@ -25,7 +25,7 @@ from hotbank.operate.reasons import may_go
 from hotbank.operate.targets import Target, bank_target, block_target
 from hotbank.operate.verdict import verdict
 
-_NO_USE = frozenset({Kind.FREE, Kind.HOLE, Kind.UNKNOWN})
+_NO_USE = frozenset({Kind.FREE, Kind.HOLE, Kind.UNKNOWN, Kind.UNPLUGGED})
 _T = TypeVar("_T", BankStatus, Block)
 
 

@@ -151,7 +151,7 @@ class Host:
         from hotbank.host.survey import page_by_page
 
         found = files.block(self._tree, self._existing(block), self._block_size)
-        return page_by_page(self._tree, found, page_size=self._page_size)
+        return page_by_page(self._tree, found, page_size=self._page_size, ram=Ram.of(self._tree, self._arch()))
 
     def doctor(self, board: str | None = None) -> tuple[Finding, ...]:
         """What about this machine would make a removal fail or hurt."""

@@ -12,13 +12,18 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 from hotbank.memory import CODE, KINDS, Kind
 
 LRU, SLAB, BUDDY, MMAP, ANON, SWAPCACHE, SWAPBACKED = (1 << n for n in (5, 7, 10, 11, 12, 13, 14))
 UPTODATE, COMPOUND_HEAD, COMPOUND_TAIL, HUGE, HWPOISON = (1 << n for n in (3, 15, 16, 17, 19))
 NOPAGE, THP, OFFLINE, ZERO_PAGE, PGTABLE, RESERVED, PRIVATE = (1 << n for n in (20, 22, 23, 24, 26, 32, 35))
+OWNER_PRIVATE = 1 << 37  # PG_owner_priv_1, PG_vmemmap_self_hosted
+
+_MEMMAP = frozenset({OWNER_PRIVATE, OWNER_PRIVATE | RESERVED})  # from 6.11 on, and before
+_LEAST_STRUCT_PAGE = 32  # bytes
 
 COUNTED = frozenset({Kind.ANON, Kind.SHMEM, Kind.FILE})  # kinds whose references are understood
 _AS_HEAD = len(KINDS)  # a tail of a large folio, whose flags are in its head alone before Linux 6.9
@@ -84,6 +89,13 @@ def kinds_of(flags: array[int]) -> bytearray:
         head = kinds[run.start() - 1] if run.start() else CODE[Kind.UNKNOWN]
         kinds[run.start() : run.end()] = bytes([head]) * (run.end() - run.start())
     return kinds
+
+
+def own_memmap(flags: Iterable[int], pages: int, page_size: int) -> int:
+    """How many of a block's first pages hold its own ``struct page``s (mm/memory_hotplug.c,
+    ``mhp_init_memmap_on_memory``): a run of pages marked so, and enough of them for all ``pages`` of the block."""
+    run = sum(1 for _ in takewhile(_MEMMAP.__contains__, flags))
+    return run if pages * _LEAST_STRUCT_PAGE <= run * page_size < pages * page_size else 0
 
 
 def resolve_unflagged(kinds: bytearray, refs: Sequence[int]) -> None:

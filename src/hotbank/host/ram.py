@@ -62,6 +62,10 @@ class Ram:
             return True  # even where firmware keeps all of a block for itself (no-map)
         return _touches(self.firmware, part) if self.firmware and _touches(self._all, part) else None
 
+    def added_by(self, part: Range) -> str | None:
+        """The driver that added memory of the range, as its resource names it; None where none did."""
+        return next((ram.driver for ram in self.resources or () if ram.driver and ram.range.overlaps(part)), None)
+
     @cached_property
     def _all(self) -> tuple[Range, ...]:
         return merge(ram.range for ram in self.resources or ())

@@ -20,6 +20,7 @@ from hotbank.errors import Code, FormatError
 from hotbank.host import owners, pages
 from hotbank.host.bankrefs import BankRefs
 from hotbank.host.kcore import RefCounts
+from hotbank.host.offlined import kind_of_offlined
 from hotbank.host.ram import Ram
 from hotbank.host.tree import Tree, cma_pages
 from hotbank.machine import EVIDENCE, Block, Clock, Evidence, Owner, Pages, Survey
@@ -30,7 +31,8 @@ CHUNK = 1 << 15  # pages looked at together: no folio is larger, and 4 MiB is al
 SETTLE = 0.02  # seconds between two samples of reference counts: most references live shorter
 OWNERS_BUDGET = 0.2  # seconds spent on finding who maps the evidence
 
-_KERNEL = CODE[Kind.KERNEL]
+_PROBE = 64  # pages that tell most blocks without a memmap of their own
+_KERNEL, _BALLOON = CODE[Kind.KERNEL], CODE[Kind.BALLOON]
 _WHY: Mapping[Kind, Code] = dict.fromkeys(IMMOVABLE_KINDS, Code.UNMOVABLE) | {Kind.POISONED: Code.POISONED}
 # In ZONE_MOVABLE every allocation was made movable, and the kernel says no to reserved pages only
 # (``has_unmovable_pages``): a page without flags is on its way into or out of use.
@@ -39,12 +41,15 @@ _WHY_MOVABLE: Mapping[Kind, Code] = {kind: code for kind, code in _WHY.items() i
 
 @dataclass(frozen=True, slots=True)
 class _Views:
-    """Open files with one u64 per page frame, None where the kernel does not show them to us."""
+    """Open files with one u64 per page frame, None where the kernel does not show them to us, and what they don't say:
+    what the block's PG_offline pages are, and which pages hold its own ``struct page``s."""
 
     flags: int | None
     counts: int | None
     cgroups: int | None
     refs: RefCounts | BankRefs | None
+    offlined: Kind | None
+    own_memmap: range
 
 
 @dataclass(slots=True)
@@ -73,7 +78,7 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) 
     whole = ram.covers(block.range)
     finds = _Finds(unseen=set() if whole is not None else {"holes"})
     with ExitStack() as stack:
-        views = _open(tree, stack, page_size)
+        views = _open(tree, stack, block, span, page_size, ram)
         if block.state is BlockState.OFFLINE:
             finds.kinds[Kind.HOLE] = len(span)
         elif views.flags is None:
@@ -88,14 +93,14 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) 
     return Survey(block.number, kinds, evidence, finds.blocked, tuple(sorted(finds.unseen)), boot, holes)
 
 
-def page_by_page(tree: Tree, block: Block, *, page_size: int) -> Pages:
+def page_by_page(tree: Tree, block: Block, *, page_size: int, ram: Ram) -> Pages:
     """One look at every page of the block. Kinds are ``unknown`` where the kernel does not show them to us."""
     span = range(block.range.start // page_size, block.range.end // page_size)
     if block.state is BlockState.OFFLINE:
         return Pages(block.number, ((Kind.HOLE, len(span)),))
     kinds, pins = bytearray(), set[int]()
     with ExitStack() as stack:
-        views = _open(tree, stack, page_size)
+        views = _open(tree, stack, block, span, page_size, ram)
         if views.flags is None:
             return Pages(block.number, ((Kind.UNKNOWN, len(span)),))
         if tree.running:
@@ -109,7 +114,7 @@ def page_by_page(tree: Tree, block: Block, *, page_size: int) -> Pages:
     return Pages(block.number, runs, tuple(sorted(pins)), tuple((part.start, len(part)) for part in lent if part))
 
 
-def _open(tree: Tree, stack: ExitStack, page_size: int) -> _Views:
+def _open(tree: Tree, stack: ExitStack, block: Block, span: range, page_size: int, ram: Ram) -> _Views:
     def one(name: str) -> int | None:
         file = tree.open(f"proc/{name}")
         if file is not None:
@@ -119,7 +124,15 @@ def _open(tree: Tree, stack: ExitStack, page_size: int) -> _Views:
     refs = RefCounts.open(tree) or BankRefs.open(tree, page_size)
     if refs is not None:
         stack.callback(refs.close)
-    return _Views(one("kpageflags"), one("kpagecount"), one("kpagecgroup"), refs)
+    flags, offlined = one("kpageflags"), kind_of_offlined(tree, ram, block.range)
+    own = 0 if ram.at_boot(block.range) or flags is None else pages.own_memmap(_each(flags, span), len(span), page_size)
+    return _Views(flags, one("kpagecount"), one("kpagecgroup"), refs, offlined, span[:own])
+
+
+def _each(flags: int, span: range) -> Iterator[int]:
+    """The flags of all frames, read in chunks as somebody asks for them; the first one is small."""
+    for at, chunk in ((0, _PROBE), *((at, CHUNK) for at in range(_PROBE, len(span), CHUNK))):
+        yield from _words(flags, span[at : at + chunk])
 
 
 def _has_gaps(block: Block, finds: _Finds) -> bool:
@@ -150,7 +163,10 @@ def _look(tree: Tree, views: _Views, span: range, finds: _Finds, why: Mapping[Ki
     for code, kind in enumerate(KINDS):
         finds.kinds[kind] += kinds.count(code)
         if kind in why and code in kinds:
-            finds.add(why[kind], kind, [pfn for pfn, found in zip(span, kinds, strict=True) if found == code])
+            found = [pfn for pfn, here in zip(span, kinds, strict=True) if here == code]
+            finds.add(why[kind], kind, [pfn for pfn in found if pfn not in views.own_memmap])
+    if views.offlined is None and _BALLOON in kinds:
+        finds.unseen.add("balloon")
     for pfn in sorted(pins or ()):
         finds.add(Code.PINNED, KINDS[kinds[pfn - span.start]], [pfn])
 
@@ -174,6 +190,7 @@ def _sample(views: _Views, span: range) -> tuple[bytearray, set[int] | None]:
     """Kind codes of the frames, and the pfns with references that nothing explains, None where those are unseen."""
     flags = _words(views.flags, span)
     kinds = pages.kinds_of(flags)
+    _say_what_flags_do_not(views, span, kinds)
     refs = None if views.refs is None else views.refs.read(span.start, len(span))
     if refs is None:
         return kinds, None
@@ -182,6 +199,14 @@ def _sample(views: _Views, span: range) -> tuple[bytearray, set[int] | None]:
         return kinds, None
     pins = pages.pinned(kinds, flags, _words(views.counts, span), refs)
     return kinds, {span[index] for run in pins for index in run}
+
+
+def _say_what_flags_do_not(views: _Views, span: range, kinds: bytearray) -> None:
+    """Whose PG_offline pages these are, and the block's own memmap, which is reserved by whatever flag says so."""
+    if views.offlined is not None:
+        kinds[:] = kinds.replace(bytes([_BALLOON]), bytes([CODE[views.offlined]]))
+    own = max(0, views.own_memmap.stop - span.start)
+    kinds[:own] = bytes([CODE[Kind.RESERVED]]) * len(kinds[:own])
 
 
 def _words(file: int | None, span: range) -> array[int]:

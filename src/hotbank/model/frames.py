@@ -53,6 +53,9 @@ OFFLINE = len(KINDS)
 MOVABLE_CODES = codes(kind for kind in KINDS if kind.movable)
 # What stands in an offline's way. A page without flags that is on no per-CPU list is somebody's.
 UNMOVABLE_CODES = codes(IMMOVABLE_KINDS | {Kind.UNKNOWN})
+# What may be in a block that goes offline: pages that the kernel passes over (mm/page_isolation.c,
+# ``test_pages_isolated``).
+LEFT_BEHIND = codes([Kind.FREE, Kind.POISONED, Kind.UNPLUGGED])
 
 # What a frame's content reads as once its DRAM lost power, and once its page moved elsewhere.
 DARK = 0x2727272727272727

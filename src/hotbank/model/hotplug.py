@@ -20,13 +20,13 @@ from hotbank.memory import CODE, KINDS, BlockState, Kind, Online, Pfn, codes
 from hotbank.model.alloc import GFP_MEMMAP, PageAllocator
 from hotbank.model.clock import Costs, ModelClock
 from hotbank.model.contents import Handle, PageContents
-from hotbank.model.frames import FREE, MOVABLE_CODES, UNMOVABLE_CODES, Frame, cma_pageblocks
+from hotbank.model.frames import LEFT_BEHIND, MOVABLE_CODES, UNMOVABLE_CODES, Frame, cma_pageblocks
 from hotbank.model.geometry import Geometry
 from hotbank.model.migrate import MAX_BATCHED_MIGRATION, Migration, target_class
 from hotbank.model.tasks import Tasks
 from hotbank.model.zoning import Group, MemoryBlock, Rules, Zoning
 
-_RESERVED = codes([Kind.RESERVED])
+_UNMOVABLE_ANYWHERE = codes([Kind.RESERVED, Kind.UNBACKED])
 _POLL = 0.005  # seconds; lock_device_hotplug_sysfs and folio_wait_writeback are looked at this often
 
 # A notifier is told what is about to happen to which block and answers 0, or an errno that stops it.
@@ -174,9 +174,9 @@ class MemoryHotplug:
             raise KernelError(errno.EBUSY, what, detail=f"unmovable page: pfn {self._geometry.pfn(bad):#x}, {kind}")
 
     def _first_unmovable(self, block: MemoryBlock, start: int, end: int) -> Frame | None:
-        """``has_unmovable_pages``: reserved ones anywhere, other kernel pages outside Movable, CMA pageblocks."""
+        """``has_unmovable_pages``: reserved and unbacked ones anywhere, kernel pages outside Movable, CMA areas."""
         movable_only = block.zone is not None and block.zone.movable_only
-        found = self._frames.find(start, end, _RESERVED if movable_only else UNMOVABLE_CODES, limit=1)
+        found = self._frames.find(start, end, _UNMOVABLE_ANYWHERE if movable_only else UNMOVABLE_CODES, limit=1)
         return min([*found, *cma_pageblocks(self._frames, start, end)[:1]], default=None)
 
     def _evacuate(self, block: MemoryBlock, deadline: float, what: str, starved: Callable[[], bool]) -> None:
@@ -242,12 +242,12 @@ class MemoryHotplug:
             self._frames.isolate(start, start + block.own_memmap)
             self._frames.release(start, start + block.own_memmap)
         used = self._frames.count(start, end)
-        assert used.keys() <= {FREE, CODE[Kind.POISONED]}, "test_pages_isolated"
+        assert used.keys() <= set(LEFT_BEHIND), "test_pages_isolated"
         block.poisoned.update(self._frames.find(start, end, codes([Kind.POISONED])))
         self._frames.detach(start, end)
         zone = block.zone
         assert zone is not None, "an online block without a zone never gets here"
-        zone.managed -= end - start - block.own_memmap
+        zone.managed -= end - start - block.own_memmap - used.get(CODE[Kind.UNPLUGGED], 0)
         zone.early -= end - start if block.early else 0
         zone.shrink(*self._pfns(block.number))
         block.zone, block.state = None, BlockState.OFFLINE

@@ -17,6 +17,7 @@ from hotbank.memory import CODE, Kind
 from hotbank.model.frames import (
     FALLBACKS,
     FREE,
+    LEFT_BEHIND,
     MOVABLE_CODES,
     NO_FRAME,
     OFFLINE,
@@ -73,7 +74,7 @@ class ReferenceFrames:
     def detach(self, start: int, end: int) -> None:
         first, last = self._pageblocks(start, end)
         assert self._type[first:last].count(_ISOLATE) == last - first, "frames are not isolated"
-        idle = self._kind.count(FREE, start, end) + self._kind.count(CODE[Kind.POISONED], start, end)
+        idle = sum(self._kind.count(code, start, end) for code in LEFT_BEHIND)
         assert idle == end - start, "frames are in use"
         for frame in self._heads(start, end):
             order = self._head[frame] - 1

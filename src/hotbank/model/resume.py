@@ -15,7 +15,7 @@ from typing import cast
 from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
 from hotbank.machine import Block, OnlinePolicy, Snapshot
-from hotbank.memory import KERNEL_KINDS, BlockState, Kind, Pfn, Zone
+from hotbank.memory import KERNEL_KINDS, OWNERLESS_KINDS, BlockState, Kind, Pfn, Zone
 from hotbank.model.alloc import PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.capture import BlockCapture, Capture
 from hotbank.model.contents import Handle
@@ -23,8 +23,6 @@ from hotbank.model.frames import Frame, Frames, MigrateType
 from hotbank.model.geometry import Geometry
 from hotbank.model.tasks import Tasks
 from hotbank.model.zoning import MemoryBlock, Rules, group_of
-
-_OWNERLESS = (Kind.HOLE, Kind.RESERVED, Kind.POISONED)
 
 
 def captured_board(snapshot: Snapshot) -> Board:
@@ -221,7 +219,7 @@ def _place(frames: Frames, kind: Kind, first: int, last: int, found: _Found) -> 
         frames.release(first, last)
         return
     frames.set_kind(first, last, kind)
-    if kind not in _OWNERLESS:
+    if kind not in OWNERLESS_KINDS:
         found.frames.setdefault(kind, []).extend(_all(first, last))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hotbank.memory import CODE, KERNEL_KINDS, BlockState, Kind, Zone, codes
+from hotbank.memory import CODE, KERNEL_KINDS, OWNERLESS_KINDS, BlockState, Zone, codes
 from hotbank.model.alloc import PageAllocator
 from hotbank.model.contents import PageContents
 from hotbank.model.frames import FREE, OFFLINE, Frames
@@ -18,7 +18,7 @@ from hotbank.model.parts import Parts
 from hotbank.model.tasks import Tasks
 
 _KERNEL_ONLY = codes(KERNEL_KINDS)
-_OWNERLESS = (FREE, OFFLINE, CODE[Kind.RESERVED], CODE[Kind.HOLE], CODE[Kind.POISONED])
+_OWNERLESS = (FREE, OFFLINE, *codes(OWNERLESS_KINDS))
 
 
 def validate(parts: Parts) -> None:

@@ -34,7 +34,7 @@ from hotbank.model.zoning import MemoryBlock
 
 _FILE = codes([Kind.FILE])
 _POISONED = codes([Kind.POISONED])
-_NOT_USED = (FREE, CODE[Kind.HOLE], OFFLINE)
+_NOT_USED = (FREE, CODE[Kind.HOLE], CODE[Kind.UNPLUGGED], OFFLINE)
 
 
 class View:

@@ -186,7 +186,7 @@ def _pages(case: _Case, stage: tuple[Code, ...]) -> _Answer | None:
         evidence = tuple(e for s in case.surveys.values() for e in s.blocking if e.why is code)
         if evidence:
             first, number = evidence[0], next(n for n, s in case.surveys.items() if evidence[0] in s.blocking)
-            fact = f"memory{number}: pfn {first.pfn:#x} is {first.kind}{_by(first.owner)}: {_WHY[code]}"
+            fact = f"memory{number}: pfn {first.pfn:#x} is {first.kind}{_by(first.owner)}: {_why(first)}"
             return _Answer(code, fact, evidence)
     return None
 
@@ -198,6 +198,11 @@ _WHY = {
     Code.PINNED: "pinned, so migration would try for ever",
     Code.POISONED: "a bad page, with which the block could not come back",
 }
+_UNBACKED = "the hypervisor has it, and the driver that holds it does not let go"
+
+
+def _why(evidence: Evidence) -> str:
+    return _UNBACKED if evidence.kind is Kind.UNBACKED else _WHY[evidence.why]
 
 
 def _by(owner: Owner | None) -> str:

@@ -48,7 +48,7 @@ _AT_HEAD, _AT_TAIL = False, True
 MIXED = _BYTE(0x7F)
 _INSIDE = _BYTE(0)
 _ORDER = U(0x0F)
-_OFFLINE = _BYTE(OFFLINE)
+_OFFLINE = _BYTE(15)
 
 _MOVABLE, _RECLAIMABLE = U(MigrateType.MOVABLE), U(MigrateType.RECLAIMABLE)
 _CMA, _ISOLATE, _TYPES = U(MigrateType.CMA), U(MigrateType.ISOLATE), U(len(MigrateType))
@@ -57,6 +57,7 @@ _FALLBACKS = np.array([FALLBACKS[kind] for kind in sorted(FALLBACKS)], np.uint64
 
 _IS_MOVABLE = np.array([byte < len(KINDS) and KINDS[byte].movable for byte in range(256)], np.uint8)
 assert CODE[Kind.FREE] == _INSIDE  # no code says "free": HEAD does
+assert OFFLINE == _OFFLINE  # as a number: what numba keeps of this file must change with it
 assert max(*CODE.values(), OFFLINE) < MIXED
 
 Words = npt.NDArray[np.uint32]

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from hotbank.memory import CODE, KINDS, Kind
 from hotbank.model.compiled import buddy
 from hotbank.model.compiled.buddy import GROUP_BITS, NONE, Arrays, U
-from hotbank.model.frames import FREE, OFFLINE, POISON, Buffer, Frame, FreeBlock, MigrateType, Shape
+from hotbank.model.frames import FREE, LEFT_BEHIND, OFFLINE, POISON, Buffer, Frame, FreeBlock, MigrateType, Shape
 
 _TYPES = len(MigrateType)
-_POISONED, _RESERVED = CODE[Kind.POISONED], CODE[Kind.RESERVED]
+_RESERVED = CODE[Kind.RESERVED]
 _ZONES = 63
 _NO_ZONE = _ZONES << GROUP_BITS  # the zone of frames that are in none; its lists stay empty
 _GROUPS = (_ZONES + 1) << GROUP_BITS
@@ -97,7 +97,7 @@ class CompiledFrames:
         groups = self._groups(start, end)
         assert (groups & 7 == MigrateType.ISOLATE).all(), "frames are not isolated"
         counts = self._count(start, end)
-        assert counts[FREE] + counts[_POISONED] == end - start, "frames are in use"
+        assert sum(counts[code] for code in LEFT_BEHIND) == end - start, "frames are in use"
         buddy.unlist(self._a, U(start), U(end))
         buddy.paint(self._a, U(start), U(end), np.uint8(OFFLINE))
         groups[:] = _NO_ZONE | MigrateType.MOVABLE

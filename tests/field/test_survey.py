@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks that people could not take away, or could: captured trees of such machines, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effort import examples
+from field.trees import FREE, OFFLINE, Run, Zoned, machine
+from hotbank.errors import Code
+from hotbank.host import Host, pages
+from hotbank.machine import Machine, Survey
+from hotbank.memory import MIB, Kind
+from hotbank.model import Model, capture
+from hotbank.operate import Verdict, explain
+
+BLOCK = 32
+ANON = pages.ANON | pages.LRU | pages.UPTODATE | pages.SWAPBACKED | pages.MMAP
+OWN = {"6.10": pages.OWNER_PRIVATE | pages.RESERVED, "6.11": pages.OWNER_PRIVATE}
+KMEM = "100000000-1ffffffff : dax0.0\n  100000000-1ffffffff : System RAM (kmem)"
+VIRTIO_MEM = "100000000-1ffffffff : virtio0\n  100000000-1ffffffff : System RAM (virtio_mem)"
+PLAIN = "100000000-1ffffffff : System RAM"
+
+
+def said(host: Machine, block: int = BLOCK) -> Verdict:
+    return explain(host, block)
+
+
+def tree(root: Path, runs: Sequence[Run], iomem: str = KMEM, zone: str = "Movable", **more: object) -> Host:
+    return Host(machine(root, BLOCK, runs, Zoned(zone), iomem=iomem, **more))  # type: ignore[arg-type]
+
+
+@examples(20)
+@given(
+    st.sampled_from(["6.10", "6.11"]),
+    st.sampled_from(["Movable", "Normal"]),
+    st.sampled_from([128, 256, 1024]),
+    st.integers(1, 3),
+)
+def test_its_own_memmap_does_not_hold_a_block(
+    tmp_path_factory: pytest.TempPathFactory, kernel: str, zone: str, mib: int, force: int
+) -> None:
+    whole = mib * 256
+    own = whole * 64 // 4096 * force  # memmap_on_memory=force rounds up to whole pageblocks
+    runs = [Run(OWN[kernel], own), Run(FREE, whole - own)]
+    host = tree(tmp_path_factory.mktemp("t"), runs, zone=zone, block_size=mib * MIB, first=4096 // mib)
+    survey = host.survey(4096 // mib)
+    assert (survey.blocked, survey.kinds) == (0, {Kind.FREE: whole - own, Kind.RESERVED: own})
+    assert said(host, 4096 // mib).code is Code.PINS_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("runs", "iomem"),
+    [
+        ([Run(FREE, 512), Run(OWN["6.10"], 512), Run(FREE, 31744)], KMEM),  # elsewhere it is none
+        ([Run(OWN["6.10"], 100), Run(FREE, 32668)], KMEM),  # too few for the block
+        ([Run(pages.RESERVED, 512), Run(FREE, 32256)], KMEM),  # reserved by somebody else
+        ([Run(OWN["6.10"], 32768)], KMEM),
+    ],
+)
+def test_reserved_pages_that_are_no_memmap_hold_it(tmp_path: Path, runs: list[Run], iomem: str) -> None:
+    assert said(tree(tmp_path, runs, iomem)).code is Code.UNMOVABLE
+
+
+def test_a_capture_knows_the_memmap(tmp_path: Path) -> None:
+    host = tree(tmp_path, [Run(OWN["6.11"], 512), Run(FREE, 32256)])
+    model = Model.restore(capture.loads(saved(host, tmp_path)))
+    assert said(model).code is Code.OK
+    model.offline(BLOCK, 10.0)
+
+
+def saved(host: Host, folder: Path) -> bytes:
+    capture.save(capture.take(host), folder / "taken")
+    return (folder / "taken").read_bytes()
+
+
+HOLDERS: Mapping[str, tuple[str, Mapping[str, str], Kind]] = {
+    "virtio-mem": (VIRTIO_MEM, {}, Kind.UNPLUGGED),
+    "virtio-mem beside an empty balloon": (
+        VIRTIO_MEM,
+        {
+            "sys/bus/virtio/drivers/virtio_balloon/virtio3/x": "",
+            "proc/vmstat": "balloon_inflate 7\nballoon_deflate 7\n",
+        },
+        Kind.UNPLUGGED,
+    ),
+    "virtio-balloon": (PLAIN, {"sys/bus/virtio/drivers/virtio_balloon/virtio3/x": ""}, Kind.BALLOON),
+    "Hyper-V": (PLAIN, {"sys/bus/vmbus/drivers/hv_balloon/1eccfd72/x": ""}, Kind.UNBACKED),
+    "Xen": (PLAIN, {"sys/hypervisor/type": "xen\n"}, Kind.UNBACKED),
+    "VMware 4.19": (
+        PLAIN,
+        {"sys/module/vmw_balloon/x": "", "proc/sys/kernel/osrelease": "4.19.0-27-amd64"},
+        Kind.UNBACKED,
+    ),
+    "VMware 6.1": (PLAIN, {"sys/module/vmw_balloon/x": "", "proc/sys/kernel/osrelease": "6.1.0-9-amd64"}, Kind.BALLOON),
+}
+
+
+@examples(20)
+@given(
+    st.sampled_from(sorted(HOLDERS)),
+    st.lists(st.tuples(st.sampled_from([FREE, OFFLINE, ANON]), st.integers(1, 3000)), min_size=1, max_size=9),
+)
+def test_who_holds_offline_pages_decides(
+    tmp_path_factory: pytest.TempPathFactory, who: str, made: list[tuple[int, int]]
+) -> None:
+    iomem, files, kind = HOLDERS[who]
+    runs = [Run(OFFLINE, 1), *(Run(flags, count) for flags, count in made)]
+    runs.append(Run(FREE, 32768 - sum(run.pages for run in runs)))
+    host = tree(tmp_path_factory.mktemp("t"), runs, iomem, files=files)
+    offline, anon = (sum(run.pages for run in runs if run.flags == flags) for flags in (OFFLINE, ANON))
+    survey, verdict = host.survey(BLOCK), said(host)
+    assert survey.kinds[kind] == offline
+    assert survey.to_move == anon + (offline if kind is Kind.BALLOON else 0)
+    assert verdict.code is (Code.UNMOVABLE if kind is Kind.UNBACKED else Code.PINS_UNKNOWN)
+    assert counted(host, BLOCK) == survey.kinds
+
+
+def counted(host: Host, block: int) -> Mapping[Kind, int]:
+    runs = sorted((kind, count) for kind, count in host.pages(block).runs)
+    return {kind: sum(count for _, count in some) for kind, some in groupby(runs, key=lambda run: run[0])}
+
+
+def test_nobody_known_to_hold_them_is_said(tmp_path: Path) -> None:
+    survey: Survey = tree(tmp_path, [Run(OFFLINE, 600), Run(FREE, 32168)], PLAIN).survey(BLOCK)
+    assert survey.kinds[Kind.BALLOON] == 600
+    assert "balloon" in survey.unknown
+
+
+@pytest.mark.parametrize(("who", "leaves"), [("virtio-mem", True), ("Hyper-V", False)])
+def test_a_capture_knows_who_holds_them(tmp_path: Path, who: str, leaves: bool) -> None:
+    iomem, files, _ = HOLDERS[who]
+    host = tree(tmp_path, [Run(FREE, 1536), Run(OFFLINE, 31232)], iomem, files=files)
+    model = Model.restore(capture.loads(saved(host, tmp_path)))
+    assert said(model).code is (Code.OK if leaves else Code.UNMOVABLE)
+    if leaves:
+        model.offline(BLOCK, 10.0)
