@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """The board file: a machine's banks, power domains and boot description, as TOML.
 
-``loads`` checks everything that can be checked without a machine and raises BoardError with the key, its
-value and what is allowed; nothing is guessed and no unknown key is passed over.
+``loads`` checks everything that can be checked without a machine and raises BoardError with all mistakes: line and key,
+value and what is allowed. ``TABLES`` has every key; docs/board.md says what each is for.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 
 from hotbank import kernels, memspec
 from hotbank import keys as toml
 from hotbank.errors import BoardError, Code
-from hotbank.keys import Keys, address, amount, boolean, count, one_of, power_of_two, seconds, text, whole
+from hotbank.keys import Key, Keys, address, amount, boolean, count, one_of, power_of_two, seconds, text, whole
 from hotbank.machine import DomainStatus, Fitted
 from hotbank.memory import KIB, Power, Range, block_named, format_size
 from hotbank.numbers import U64
 from hotbank.routes import NONE, ROUTES, route
 
-ARCHES = (*kernels.bootable(), kernels.ANY)
 DESCRIPTIONS = ("atags", "dtb", "srat", "cmdline")
 SWITCHES = ("none", "command", "regulator", "machine")
 SYSTEM_BOARD = Path("/etc/hotbank/board.toml")
@@ -64,6 +64,10 @@ class Domain:
     regulator: str | None = None
     dram: Fitted = field(default_factory=Fitted)
 
+    def argv(self, state: Power) -> tuple[str, ...]:
+        """The command that brings it into that state; empty where there is none."""
+        return {Power.OFF: self.off, Power.SELF_REFRESH: self.self_refresh, Power.ON: self.on}.get(state, ())
+
 
 @dataclass(frozen=True, slots=True)
 class Board:
@@ -101,9 +105,17 @@ def find(name: str | os.PathLike[str]) -> Path:
     return toml.find("board", name)
 
 
+def shipped() -> tuple[Path, ...]:
+    """The files of the shipped boards, by name."""
+    return tuple(
+        sorted((file for home in toml.shipped("boards") for file in home.glob("*.toml")), key=lambda f: f.stem)
+    )
+
+
 def load(name: str | os.PathLike[str]) -> Board:
     """Read a board file, or one of the shipped boards by name. Raises BoardError."""
-    return loads(read(name))
+    path = find(name)
+    return loads(toml.read("board", path), str(path))
 
 
 def read(name: str | os.PathLike[str]) -> str:
@@ -111,88 +123,66 @@ def read(name: str | os.PathLike[str]) -> str:
     return toml.read("board", find(name))
 
 
-def loads(text: str) -> Board:
-    """A board from TOML text. Raises BoardError."""
-    board = _board(toml.table("board", text))
-    _check_banks(board)
-    return board
+def loads(text: str, file: str = "") -> Board:
+    """A board from TOML text. ``file``: its name, for messages. Raises BoardError, which has all mistakes."""
+    keys = toml.table("board", text, file=file, schema=TABLES)
+    try:
+        return _board(keys)
+    except BoardError as e:
+        if e.others:
+            e.remedy = f"hotbank board check FILE tells all {len(e.mistakes)} mistakes"
+        raise
 
 
 def _board(keys: Keys) -> Board:
-    page_size = keys.take("page_size", _page_size, 4 * KIB)
-    board = Board(
-        name=keys.take("name", _printable),
-        arch=keys.take("arch", one_of(ARCHES), kernels.ANY),
-        page_size=page_size,
-        block_size=keys.take("block_size", power_of_two),
-        describe=keys.take("describe", one_of(DESCRIPTIONS), "dtb"),
-        cmdline=keys.take("cmdline", _line, ""),
-        domains=tuple(_domain(name, table) for name, table in keys.tables("domain")),
-        banks=tuple(_bank(name, table) for name, table in keys.tables("bank")),
-    )
-    keys.done()
-    least = kernels.arch(board.arch).largest_buddy(page_size)
-    if board.block_size < least * page_size:
+    tables = keys.tables("domain"), keys.tables("bank")
+    given = keys.read(TABLES[""])
+    domains = [_domain(name, table) for name, table in tables[0]]
+    banks = [(bank, table) for name, table in tables[1] if (bank := _bank(name, table)) is not None]
+    if not tables[1]:
+        keys.note("bank", None, "at least one [bank.NAME] must be given")
+    _check_block_size(keys, **given)
+    _check_overlaps(banks)
+    for bank, table in banks:
+        _check_alignment(bank, table, given["block_size"], given["page_size"])
+        _check_domain(bank, table, [name for name, _ in tables[0]])
+    keys.check()
+    return Board(**given, domains=tuple(domains), banks=tuple(bank for bank, _ in banks))
+
+
+def _check_block_size(keys: Keys, arch: str, page_size: int, block_size: int | None, **_: object) -> None:
+    least = kernels.arch(arch).largest_buddy(page_size)
+    if block_size is not None and block_size < least * page_size:
         allowed = f"at least {least} pages ({format_size(least * page_size)}), the buddy allocator's largest block"
-        raise BoardError("block_size", format_size(board.block_size), allowed)
-    return board
+        keys.note("block_size", format_size(block_size), allowed)
 
 
-def _bank(name: str, keys: Keys) -> Bank:
-    _check_name("bank", name)
-    start, size = keys.take("start", address), keys.take("size", address)
-    bank = Bank(
-        name=name,
-        range=Range.sized(start, size),
-        movable=keys.take("movable", boolean, False),
-        at_boot=keys.take("at_boot", boolean, True),
-        route=keys.take("route", one_of(tuple(ROUTES)), NONE.name),
-        domain=keys.maybe("domain", text),
-        node=keys.maybe("node", _node),
-    )
-    keys.done()
+def _bank(name: str, keys: Keys) -> Bank | None:
+    """None where it can't be said where it lies."""
+    _check_name(name, keys)
+    given = keys.read(TABLES["bank"])
+    start, size = given.pop("start"), given.pop("size")
     if size == 0:
-        raise BoardError(f"bank.{name}.size", size, "must be more than 0")
-    if bank.range.end > U64:
-        raise BoardError(f"bank.{name}.size", f"{size:#x}", "start + size must be at most 2**64")
-    return bank
+        keys.note("size", size, "must be more than 0")
+    if start is None or not size:
+        return None
+    if start + size > U64:
+        keys.note("size", f"{size:#x}", "start + size must be at most 2**64")
+    return Bank(name, Range.sized(start, size), **given)
 
 
 def _domain(name: str, keys: Keys) -> Domain:
-    _check_name("domain", name)
-    domain = Domain(
-        name=name,
-        states=keys.take("states", _states, (Power.ON,)),
-        switch=keys.take("switch", one_of(SWITCHES), "none"),
-        interleaved=keys.take("interleaved", boolean, False),
-        off=keys.take("off", _argv, ()),
-        self_refresh=keys.take("self-refresh", _argv, ()),
-        on=keys.take("on", _argv, ()),
-        status=keys.take("status", _argv, ()),
-        timeout=keys.take("timeout", seconds, 10.0),
-        regulator=keys.maybe("regulator", text),
-        dram=_fitted(keys),
-    )
-    keys.done()
-    _check_switch(domain)
+    _check_name(name, keys)
+    given = keys.read(TABLES["domain"])
+    dram = Fitted(**{part: given.pop(part) for part in _FITTED})
+    domain = Domain(name, self_refresh=given.pop("self-refresh"), dram=dram, **given)
+    _check_switch(domain, keys)
     return domain
 
 
-def _check_name(kind: str, name: str) -> None:
+def _check_name(name: str, keys: Keys) -> None:
     if block_named(name) is not None:
-        allowed = "would be taken for a memory block; choose a name that is no number and no memoryN"
-        raise BoardError(f"{kind}.{name}", name, allowed)
-
-
-def _fitted(keys: Keys) -> Fitted:
-    usual = Fitted()
-    return Fitted(
-        part=keys.maybe("part", _part),
-        ranks=keys.take("ranks", count, usual.ranks),
-        channels=keys.take("channels", count, usual.channels),
-        temperature=keys.take("temperature", _temperature, usual.temperature),
-        share=keys.maybe("share", _share),
-    )
+        keys.note("", name, "would be taken for a memory block; choose a name that is no number and no memoryN")
 
 
 def _part(value: object) -> str:
@@ -218,44 +208,42 @@ def _share(value: object) -> float:
     return share
 
 
-def _check_switch(domain: Domain) -> None:
-    where = f"domain.{domain.name}"
+def _check_switch(domain: Domain, keys: Keys) -> None:
     if domain.switch == "none" and Power.OFF in domain.states:
-        raise BoardError(f"{where}.switch", "none", 'must be command, regulator or machine when states has "off"')
+        keys.note("switch", "none", 'must be command, regulator or machine when states has "off"')
     if domain.switch == "regulator" and domain.regulator is None:
-        raise BoardError(f"{where}.regulator", None, "must name the regulator")
+        keys.note("regulator", None, "must name the regulator")
     if domain.switch == "command":
-        argv = {Power.OFF: domain.off, Power.SELF_REFRESH: domain.self_refresh, Power.ON: domain.on}
-        for state in domain.states:
-            if not argv[state]:
-                raise BoardError(f"{where}.{state}", None, "must be an argv list, one for each of states")
-        if not domain.status:
-            raise BoardError(f"{where}.status", None, "must be an argv list that prints on, self-refresh or off")
+        _check_commands(domain, keys)
 
 
-def _check_banks(board: Board) -> None:
-    if not board.banks:
-        raise BoardError("bank", None, "at least one [bank.NAME] must be given")
-    for bank in board.banks:
-        _check_bank(board, bank)
-    by_start = sorted(board.banks, key=lambda b: b.range)
-    for lower, upper in pairwise(by_start):
+def _check_commands(domain: Domain, keys: Keys) -> None:
+    for state in domain.states:
+        if not domain.argv(state):
+            keys.note(state, None, "must be an argv list, one for each of states")
+    if not domain.status:
+        keys.note("status", None, "must be an argv list that prints on, self-refresh or off")
+
+
+def _check_overlaps(banks: list[tuple[Bank, Keys]]) -> None:
+    by_start = sorted(banks, key=lambda each: each[0].range)
+    for (lower, _), (upper, keys) in pairwise(by_start):
         if lower.range.overlaps(upper.range):
-            allowed = f"overlaps bank.{lower.name} ({lower.range})"
-            raise BoardError(f"bank.{upper.name}.start", f"{upper.range.start:#x}", allowed, code=Code.OVERLAP)
+            keys.note("start", f"{upper.range.start:#x}", f"overlaps bank.{lower.name} ({lower.range})", Code.OVERLAP)
 
 
-def _check_bank(board: Board, bank: Bank) -> None:
+def _check_alignment(bank: Bank, keys: Keys, block_size: int | None, page_size: int) -> None:
     leaves = bank.movable or not bank.at_boot or route(bank.route).enters
-    unit = board.block_size if leaves else board.page_size
+    kind, unit = ("block_size", block_size) if leaves else ("page_size", page_size)
     for key, value in (("start", bank.range.start), ("size", bank.range.size)):
-        if value % unit:
-            kind = "block_size" if leaves else "page_size"
-            allowed = f"must be a multiple of {kind} = {format_size(unit)}"
-            raise BoardError(f"bank.{bank.name}.{key}", f"{value:#x}", allowed, code=Code.NOT_ALIGNED)
-    if bank.domain is not None and board.domain(bank.domain) is None:
-        known = ", ".join(d.name for d in board.domains) or "none"
-        raise BoardError(f"bank.{bank.name}.domain", bank.domain, f"no such domain; known: {known}")
+        if unit is not None and value % unit:
+            keys.note(key, f"{value:#x}", f"must be a multiple of {kind} = {format_size(unit)}", Code.NOT_ALIGNED)
+
+
+def _check_domain(bank: Bank, keys: Keys, known: list[str]) -> None:
+    if bank.domain is not None and bank.domain not in known:
+        names = ", ".join(known) or "none"
+        keys.note("domain", bank.domain, f"no such domain; known: {names}{toml.meant(bank.domain, known)}")
 
 
 def _printable(value: object) -> str:
@@ -279,6 +267,13 @@ def _node(value: object) -> int:
     return number
 
 
+def _arch(value: object) -> str:
+    its = kernels.arch_of_machine(value) if isinstance(value, str) else value
+    if its != value and its in kernels.ARCHES:
+        raise ValueError(f"its name in the kernel is {its}")
+    return one_of(kernels.ARCHES)(value)
+
+
 def _page_size(value: object) -> int:
     size = power_of_two(value)
     if not 4 * KIB <= size <= 64 * KIB:
@@ -289,6 +284,8 @@ def _page_size(value: object) -> int:
 def _argv(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(word, str) and word for word in value):
         raise ValueError('must be a list of words such as ["ddrctl", "off", "1"]')
+    if "/" in value[0] and not value[0].startswith("/"):
+        raise ValueError("a program is a name or an absolute path: who runs it may be in any folder")
     return tuple(value)
 
 
@@ -297,3 +294,44 @@ def _states(value: object) -> tuple[Power, ...]:
     if not isinstance(value, list) or "on" not in value or any(state not in allowed for state in value):
         raise ValueError('must be a list of "on" (always) and "self-refresh", "off"')
     return tuple(Power(state) for state in allowed if state in value)
+
+
+_USUAL = Fitted()
+_FITTED = tuple(each.name for each in fields(Fitted))
+
+TABLES: Mapping[str, tuple[Key, ...]] = {
+    "": (
+        Key("name", _printable, needed=True),
+        Key("arch", _arch, kernels.ANY),
+        Key("page_size", _page_size, 4 * KIB),
+        Key("block_size", power_of_two, needed=True),
+        Key("describe", one_of(DESCRIPTIONS), "dtb"),
+        Key("cmdline", _line, ""),
+    ),
+    "bank": (
+        Key("start", address, needed=True),
+        Key("size", address, needed=True),
+        Key("movable", boolean, default=False),
+        Key("at_boot", boolean, default=True),
+        Key("route", one_of(ROUTES), NONE.name),
+        Key("domain", text),
+        Key("node", _node),
+    ),
+    "domain": (
+        Key("states", _states, (Power.ON,)),
+        Key("switch", one_of(SWITCHES), "none"),
+        Key("interleaved", boolean, default=False),
+        Key("off", _argv, ()),
+        Key("self-refresh", _argv, ()),
+        Key("on", _argv, ()),
+        Key("status", _argv, ()),
+        Key("timeout", seconds, 10.0),
+        Key("regulator", text),
+        Key("part", _part),
+        Key("ranks", count, _USUAL.ranks),
+        Key("channels", count, _USUAL.channels),
+        Key("temperature", _temperature, _USUAL.temperature),
+        Key("share", _share),
+    ),
+}
+"""Every key of a board file, by the kind of its table; ``""``: above all tables."""

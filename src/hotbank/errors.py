@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import errno as _errno
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -80,13 +81,32 @@ class HotbankError(Exception):
 
 
 class BoardError(HotbankError):
-    """A board file's key has a value that is not allowed."""
+    """A key of one of our TOML files has a value that is not allowed; ``value`` is None where it is missing.
+
+    ``place``: file and line, as far as they are known. ``others``: what else is wrong with the same file.
+    """
 
     code = Code.BAD_BOARD
 
-    def __init__(self, key: str, value: object, allowed: str, *, code: Code | None = None) -> None:
-        self.key, self.value, self.allowed = key, value, allowed
-        super().__init__(f"{key} = {brief(value, _LINE)}: {allowed}", code=code)
+    def __init__(
+        self,
+        key: str,
+        value: object,
+        allowed: str,
+        *,
+        code: Code | None = None,
+        remedy: str = "",
+        place: str = "",
+        others: Iterable[BoardError] = (),
+    ) -> None:
+        self.key, self.value, self.allowed, self.place, self.others = key, value, allowed, place, tuple(others)
+        given = "" if value is None else f" = {brief(value, _LINE)}"
+        super().__init__(f"{place}: {key}{given}: {allowed}".removeprefix(": "), code=code, remedy=remedy)
+
+    @property
+    def mistakes(self) -> tuple[BoardError, ...]:
+        """All that is wrong with the file, in its order."""
+        return (self, *self.others)
 
 
 class FormatError(HotbankError):

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from hotbank.errors import Code, Refusal
+from hotbank.errors import BoardError, Code, Refusal
 from hotbank.memory import KIB, MIB
 
 _RELEASE = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9]).*", re.DOTALL)
@@ -337,6 +337,14 @@ def ported() -> tuple[str, ...]:
 def arch_to_boot(name: str) -> Arch:
     """What a board of that architecture boots as; one that does not say boots as arm64."""
     return ARCHES[name] if name in bootable() else ARCHES[DEFAULT_ARCH]
+
+
+def board_arch(name: str) -> Arch:
+    """What a board of that architecture boots as. Raises BoardError for one whose boot hotbank does not know."""
+    known = (*bootable(), ANY)
+    if name not in known:
+        raise BoardError("arch", name, f"no model boots that, only {', '.join(known)}; such a board is for a host")
+    return arch_to_boot(name)
 
 
 def arch_described_by(firmware: str) -> Arch:

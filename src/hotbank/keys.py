@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reader of hotbank's own TOML files (boards, workloads, costs), and where the shipped ones are.
 
-Nothing is guessed and no unknown key is passed over: a wrong key is a BoardError with the key, its value and what is
-allowed.
+Nothing is guessed and no unknown key is passed over: a wrong key is a BoardError with file, line and key, its value and
+what is allowed. ``Keys.read`` goes on after a mistake, so that all of a file's mistakes are told at once.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hotbank import lines
 from hotbank.errors import BoardError, Code
 from hotbank.memory import parse_size
-from hotbank.numbers import finite, is_whole
+from hotbank.numbers import digits, finite, is_whole
 from hotbank.regular import read_regular
 
 _SHORTEST, _LONGEST = 1e-6, 1e9  # seconds
 _LARGEST = 16 << 20  # bytes of a file
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_AT_LINE = re.compile(r"at line ([0-9]+)")
 _T = TypeVar("_T")
 
 
@@ -51,16 +56,80 @@ def read(kind: str, path: str | os.PathLike[str], *, code: Code | None = None) -
         raise BoardError(kind, os.fspath(path), f"unreadable: {e}", code=code) from e
 
 
-def table(kind: str, data: str, *, code: Code | None = None) -> Keys:
-    """The whole file as a table. Raises BoardError, with ``code`` where it is given."""
+def table(
+    kind: str, data: str, *, code: Code | None = None, file: str = "", schema: Mapping[str, Sequence[Key]] | None = None
+) -> Keys:
+    """The whole file as a table. ``file``: its name; ``schema``: which tables know which keys, for hints.
+
+    Raises BoardError, with ``code`` where it is given.
+    """
     import tomllib  # hosts without a board file start sooner without it
 
+    source = Source(data, file, schema or {})
     try:
-        return Keys("", tomllib.loads(data))
+        return Keys("", tomllib.loads(data), source)
     except tomllib.TOMLDecodeError as e:
-        raise BoardError(kind, "TOML", str(e), code=code) from e
+        found = _AT_LINE.search(str(e))
+        raise BoardError(kind, "TOML", str(e), code=code, place=source.at(digits(found[1]) or 0 if found else 0)) from e
     except (ValueError, RecursionError) as e:
-        raise BoardError(kind, "TOML", "numbers of thousands of digits, or nested without end", code=code) from e
+        huge = "numbers of thousands of digits, or nested without end"
+        raise BoardError(kind, "TOML", huge, code=code, place=file) from e
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a table: what reads its value (ValueError for what is not allowed), and what it is without one.
+
+    ``needed``: it must be given.
+    """
+
+    name: str
+    parse: Callable[[Any], Any]
+    default: Any = None
+    needed: bool = False
+
+
+class Source:
+    """A file that is being read, and what is wrong with it so far: one mistake a key, the first.
+
+    ``schema``: the keys of each kind of table, ``""`` for those above all tables.
+    """
+
+    def __init__(self, text: str, file: str, schema: Mapping[str, Sequence[Key]]) -> None:
+        self.schema = schema
+        self._text, self._file = text, file
+        self._mistakes: dict[str, BoardError] = {}
+
+    def at(self, line: int) -> str:
+        """The place of a mistake, as compilers write it. ``line``: 0 where it is not known."""
+        place = f"{self._file}:{line}" if self._file else f"line {line}"
+        return place if line else self._file
+
+    def note(self, key: str, value: object, allowed: str, code: Code | None = None) -> BoardError:
+        """Keep a mistake; the error that tells all of them."""
+        if key not in self._mistakes:
+            self._mistakes[key] = BoardError(key, value, allowed, code=code, place=self.at(self._line(key)))
+        return self.error()
+
+    def check(self) -> None:
+        """Raise BoardError if anything is wrong."""
+        if self._mistakes:
+            raise self.error()
+
+    def error(self) -> BoardError:
+        """The mistake that comes first in the file, with all others behind it."""
+        first, *others = sorted(self._mistakes.values(), key=lambda mistake: self._line(mistake.key))
+        return BoardError(first.key, first.value, first.allowed, code=first.code, place=first.place, others=others)
+
+    @cached_property
+    def _lines(self) -> Mapping[str, int]:
+        return lines.of_keys(self._text)
+
+    def _line(self, key: str) -> int:
+        """Of the key; of the table that should have it where it is missing."""
+        while key and key not in self._lines:
+            key = key.rpartition(".")[0]
+        return self._lines.get(key, 1)
 
 
 class Keys:
@@ -69,17 +138,32 @@ class Keys:
     ``where``: what comes before a key's name in errors, such as ``bank.low.``. Raises BoardError.
     """
 
-    def __init__(self, where: str, table: object) -> None:
-        if not isinstance(table, Mapping):
-            raise BoardError(where.rstrip(".") or "file", table, "must be a table")
-        self._where, self._table, self._known = where, dict(table), set[str]()
+    def __init__(self, where: str, table: Mapping[str, Any], source: Source) -> None:
+        self._where, self._table, self._source, self._known = where, table, source, set[str]()
+
+    def read(self, known: Iterable[Key]) -> dict[str, Any]:
+        """The value of each of these keys, and of no other: its default where it is not given or wrong.
+
+        Mistakes are noted, and ``check`` raises them.
+        """
+        values = {key.name: self._value(key) for key in known}
+        self._note_unknown()
+        return values
+
+    def note(self, key: str, value: object, allowed: str, code: Code | None = None) -> None:
+        """A mistake that shows only beside other values, or with ``""`` in the table as such; ``check`` raises it."""
+        self._source.note((self._where + key).rstrip("."), value, allowed, code)
+
+    def check(self) -> None:
+        """Raise BoardError with all that is wrong with the file so far."""
+        self._source.check()
 
     def take(self, key: str, parse: Callable[[Any], _T], default: _T | None = None) -> _T:
         """The parsed value of ``key``; a key without default must be there."""
         self._known.add(key)
         if key not in self._table:
             if default is None:
-                raise BoardError(self._where + key, None, "must be given")
+                raise self._source.note(self._where + key, None, "must be given")
             return default
         return self._parse(key, parse)
 
@@ -93,36 +177,72 @@ class Keys:
         self._known.add(key)
         group = self._table.get(key, {})
         if not isinstance(group, Mapping):
-            raise BoardError(self._where + key, group, "must be tables such as [bank.low]")
-        return [(_name(f"{self._where}{key}.{n}", n), Keys(f"{self._where}{key}.{n}.", t)) for n, t in group.items()]
+            self.note(key, group, f"must be tables such as [{key}.low]")
+            return []
+        return [(name, Keys(f"{self._where}{key}.{name}.", group[name], self._source)) for name in self._named(key)]
 
     def arrays(self, key: str) -> list[Keys]:
         """The tables of the array ``[[key]]``, in the file's order."""
         self._known.add(key)
         entries = self._table.get(key, [])
-        if not isinstance(entries, list):
-            raise BoardError(self._where + key, entries, f"must be tables such as [[{key}]]")
-        return [Keys(f"{self._where}{key}[{n}].", entry) for n, entry in enumerate(entries)]
+        if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+            raise self._source.note(self._where + key, entries, f"must be tables such as [[{key}]]")
+        return [Keys(f"{self._where}{key}[{n}].", entry, self._source) for n, entry in enumerate(entries)]
 
     def done(self) -> None:
         """Raise BoardError if a key is left that nobody took."""
+        self._note_unknown()
+        self.check()
+
+    def _value(self, key: Key) -> Any:
+        self._known.add(key.name)
+        if key.name not in self._table:
+            if key.needed:
+                self.note(key.name, None, "must be given")
+            return key.default
+        try:
+            return key.parse(self._table[key.name])
+        except ValueError as e:
+            self.note(key.name, self._table[key.name], str(e))
+        return key.default
+
+    def _named(self, key: str) -> list[str]:
+        """The names of the tables below ``key``, without those that are none."""
+        named = []
+        for name, table in self._table[key].items() if key in self._table else ():
+            if not isinstance(table, Mapping):
+                self.note(f"{key}.{name}", table, "must be a table")
+                continue
+            if not _NAME.fullmatch(name):
+                self.note(f"{key}.{name}", name, "a name has lower-case letters, digits, - and _")
+            named.append(name)
+        return named
+
+    def _note_unknown(self) -> None:
         for key in self._table:
             if key not in self._known:
-                allowed = "unknown key; known here: " + ", ".join(sorted(self._known))
-                raise BoardError(self._where + key, self._table[key], allowed)
+                self.note(key, self._table[key], f"unknown key; {self._hint(key)}")
+
+    def _hint(self, key: str) -> str:
+        """What was meant, where that can be told; else what is known here."""
+        if near := get_close_matches(key, self._known, 1):
+            return f"did you mean {near[0]}?"
+        homes = [kind for kind, keys in self._source.schema.items() if any(key == each.name for each in keys)]
+        if homes:
+            return f"it belongs {' or '.join(map(self._home, homes))}"
+        return "known here: " + ", ".join(sorted(self._known))
+
+    def _home(self, kind: str) -> str:
+        """Where a key of another kind of table belongs: to the one that this table names, if it names one."""
+        own = self._table.get(kind)
+        return f"to {kind}.{own if isinstance(own, str) else 'NAME'}" if kind else "above the first [table]"
 
     def _parse(self, key: str, parse: Callable[[Any], _T]) -> _T:
         value = self._table[key]
         try:
             return parse(value)
         except ValueError as e:
-            raise BoardError(self._where + key, value, str(e)) from e
-
-
-def _name(where: str, name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise BoardError(where, name, "a name has lower-case letters, digits, - and _")
-    return name
+            raise self._source.note(self._where + key, value, str(e)) from e
 
 
 def text(value: object) -> str:
@@ -179,15 +299,21 @@ def amount(value: object) -> float:
     return found
 
 
-def one_of(choices: tuple[str, ...]) -> Callable[[object], str]:
+def one_of(choices: Collection[str]) -> Callable[[object], str]:
     """A parser for one of these words."""
 
     def parse(value: object) -> str:
-        if value not in choices:
-            raise ValueError("must be one of " + ", ".join(choices))
+        if value not in list(choices):
+            raise ValueError("must be one of " + ", ".join(choices) + meant(value, choices))
         return str(value)
 
     return parse
+
+
+def meant(value: object, choices: Iterable[str]) -> str:
+    """What to say behind a refused word: the choice that it is most like, if it is like one."""
+    near = get_close_matches(value, [*choices], 1) if isinstance(value, str) else []
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def power_of_two(value: object) -> int:

@@ -122,7 +122,8 @@ def _between(rows: list[tuple[float, float]], at: float) -> float:
 
 def load(name: str | os.PathLike[str]) -> Part:
     """A part by its name, or from a file. Raises BoardError."""
-    return _part(keys.table("memspec", keys.read("memspec", keys.find("memspec", name))))
+    path = keys.find("memspec", name)
+    return _part(keys.table("memspec", keys.read("memspec", path), file=str(path)))
 
 
 def parts() -> tuple[Part, ...]:

@@ -160,7 +160,7 @@ def _wrong(where: str, expected: str, data: Any) -> ProtocolError:
 # Errors: for each class, the arguments that build it again.
 
 _ERRORS: dict[type[HotbankError], tuple[str, ...]] = {
-    BoardError: ("key", "value", "allowed", "code"),
+    BoardError: ("key", "value", "allowed", "code", "remedy", "place"),
     FormatError: ("form", "offset", "field", "problem"),
     Refusal: ("code", "message", "remedy"),
     CancelPending: ("what", "detail"),
@@ -193,7 +193,7 @@ def decode_error(data: Any) -> HotbankError:
 
 
 def _field(value: object) -> Any:
-    return encode(value) if isinstance(value, str | int | float | Enum) else repr(value)
+    return encode(value) if value is None or isinstance(value, str | int | float | Enum) else repr(value)
 
 
 def _argument(name: str, value: Any) -> Any:

@@ -143,7 +143,7 @@ def _request(options: dict[str, Any]) -> _Request:
     if options["board"] is not None:
         board = boards.load(options["board"])
         data = firmware.describe(board, board.describe).data
-        arch = kernels.arch_to_boot(board.arch).name
+        arch = kernels.board_arch(board.arch).name
         request = _Request(firmware.memory_map(data), arch, board.page_size, board.block_size, board)
     else:
         ((source, path),) = sources.items()

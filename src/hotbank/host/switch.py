@@ -103,7 +103,6 @@ class Command:
 
     def __init__(self, domain: Domain, kept: Kept = tuple) -> None:
         self._domain, self._kept = domain, kept
-        self._argv = {Power.ON: domain.on, Power.SELF_REFRESH: domain.self_refresh, Power.OFF: domain.off}
 
     def status(self) -> Power:
         """What the status command prints: ``on``, ``self-refresh`` or ``off``."""
@@ -116,7 +115,7 @@ class Command:
 
     def turn(self, want: Power) -> None:
         """Run the command for ``want``, then believe the status command."""
-        argv = self._argv.get(want, ())
+        argv = self._domain.argv(want)
         if not argv:
             raise SwitchError(f"domain {self._domain.name} has no command for {want}")
         code, _ = self._run(argv)

@@ -267,7 +267,8 @@ class Playback:
 
 def load(name: str | os.PathLike[str]) -> Script:
     """Read a workload file, or one of those shipped by name. Raises BoardError: the key, its value, what is allowed."""
-    return loads(toml.read("workload", find(name)))
+    path = find(name)
+    return loads(toml.read("workload", path), str(path))
 
 
 def find(name: str | os.PathLike[str]) -> Path:
@@ -275,12 +276,12 @@ def find(name: str | os.PathLike[str]) -> Path:
     return toml.find("workload", name)
 
 
-def loads(data: str) -> Script:
-    """A workload from TOML text. Raises BoardError."""
+def loads(data: str, file: str = "") -> Script:
+    """A workload from TOML text. ``file``: where it stands. Raises BoardError."""
     try:
-        return _script(toml.table("workload", data))
+        return _script(toml.table("workload", data, file=file))
     except BoardError as e:
-        raise BoardError(e.key, e.value, e.allowed, code=Code.BAD_FORMAT) from e
+        raise BoardError(e.key, e.value, e.allowed, code=Code.BAD_FORMAT, place=e.place or file) from e
 
 
 def _script(keys: Keys) -> Script:

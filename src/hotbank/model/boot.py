@@ -117,8 +117,9 @@ class BootMemory:
 
 
 def boot_memory(board: Board, firmware: MemoryMap, cmdline: str, kernel: str) -> BootMemory:
-    """Predict the zones and lay the frames out. Raises Refusal when there is no memory to boot from."""
-    arch, page_size, block_size = kernels.arch_to_boot(board.arch).name, board.page_size, board.block_size
+    """Predict the zones and lay the frames out. Raises BoardError for an architecture
+    whose boot nobody knows, Refusal when there is no memory to boot from."""
+    arch, page_size, block_size = kernels.board_arch(board.arch).name, board.page_size, board.block_size
     known = zones.predict(
         firmware, arch=arch, page_size=page_size, block_size=block_size, cmdline=cmdline, kernel=kernel
     )

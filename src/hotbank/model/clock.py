@@ -103,7 +103,8 @@ def load_costs(path: str | os.PathLike[str]) -> Costs:
 
     Raises BoardError for an unknown key or anything but seconds, 0 or more.
     """
-    keys = toml.table("costs", toml.read("costs", path, code=Code.BAD_FORMAT), code=Code.BAD_FORMAT)
+    text = toml.read("costs", path, code=Code.BAD_FORMAT)
+    keys = toml.table("costs", text, code=Code.BAD_FORMAT, file=str(path))
     given = {f.name: keys.maybe(f.name, toml.moment) for f in fields(Costs)}
     keys.done()
     return replace(Costs(), **{name: cost for name, cost in given.items() if cost is not None})
