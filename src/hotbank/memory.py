@@ -53,6 +53,17 @@ def block_named(name: str) -> BlockNumber | None:
     return None if number is None else BlockNumber(number)
 
 
+def folded(blocks: Iterable[int]) -> str:
+    """Names of blocks, ascending, those without a gap as one: ``memory0–31, memory40``."""
+    runs: list[list[int]] = []
+    for number in sorted(set(blocks)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ", ".join("memory" + "–".join(map(str, run)) for run in runs)
+
+
 def format_size(size: int) -> str:
     """The shortest exact form: ``268435456`` gives ``"256M"``, ``4097`` gives ``"4097"``."""
     for suffix in "TGMK":

@@ -7,14 +7,14 @@ import json
 
 import pytest
 
-from hotbank import board, operate
-from hotbank.cli import bankmap, run, scenes
+from hotbank import operate
+from hotbank.cli import run, scenes
 from hotbank.errors import Code
 from hotbank.model import Model
 from hotbank.model.frames import DARK
 from hotbank.operate import Outcome
 
-QUIET = scenes.Audience(lambda *_: None, lambda *_: None, lambda *_: None)
+QUIET = scenes.Audience(*[lambda *_: None] * 4)
 
 
 def test_every_scene_ends_as_it_should_with_every_page_intact() -> None:
@@ -82,13 +82,3 @@ def test_a_lost_page_makes_the_demo_fail(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(operate, "remove", lose_a_page)
     assert run(["demo"]) == 1
     assert "1 damaged" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("columns", "width"), [(140, 24), (80, 11), (30, 4)])
-def test_the_map_fits_the_terminal(columns: int, width: int) -> None:
-    model = Model.boot(board.load("arm-2009"))
-    snapshot = model.snapshot()
-    assert bankmap.fitting(snapshot, columns) == width
-    rows = [f"{label}  {cells}" for label, cells in bankmap.rows(model, snapshot, width)]
-    assert len({len(row) for row in rows}) == 1
-    assert all(len(row) <= max(columns, 50) for row in rows)

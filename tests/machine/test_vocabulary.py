@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hotbank.errors import KernelError
 from hotbank.gate import refuse_dark
 from hotbank.machine import BankStatus, Block, DomainStatus, Reading, Snapshot, ZoneInfo
-from hotbank.memory import BlockState, KernelState, Power, Range
+from hotbank.memory import BlockState, KernelState, Power, Range, folded
 
 PAGE, BLOCK = 4096, 1 << 20
 DARKER = [Power.SELF_REFRESH, Power.OFF]
@@ -84,3 +84,10 @@ def test_a_bank_that_is_stuck_keeps_its_domain_on(want: Power) -> None:
 def test_a_reading_adds_up_its_zones() -> None:
     zones = (ZoneInfo(0, "Normal", 0, 9, 9, 9, free=3, reclaimable=2), ZoneInfo(0, "Movable", 9, 9, 9, 9, free=4))
     assert (Reading(0.0, zones).free, Reading(0.0, zones).clean) == (7, 2)
+
+
+@given(st.sets(st.integers(0, 30)))
+def test_folded_names_are_all_of_them_in_the_fewest_words(numbers: set[int]) -> None:
+    words = [word.removeprefix("memory").split("–") for word in folded(numbers).split(", ")] if numbers else []
+    assert [n for word in words for n in range(int(word[0]), int(word[-1]) + 1)] == sorted(numbers)
+    assert len(words) == sum(n - 1 not in numbers for n in numbers)

@@ -34,10 +34,10 @@ def seen(words: Sequence[str], columns: int, changes: Mapping[str, str] = {}) ->
         return screen.lines(), screen.came
 
 
-def piped(words: Sequence[str]) -> list[str]:
-    """The lines of the same command through a pipe."""
-    command = [sys.executable, "-m", "hotbank", *words]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+def piped(words: Sequence[str], columns: int) -> list[str]:
+    """The lines of the same command through a pipe, for a reader with so many columns."""
+    command, env = [sys.executable, "-m", "hotbank", *words], {**os.environ, "COLUMNS": str(columns)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=env)
     return done.stdout.splitlines()
 
 
@@ -66,8 +66,8 @@ def missing(lines: Sequence[str], screen: Sequence[str]) -> list[str]:
 
 
 def steady(lines: Sequence[str]) -> list[str]:
-    """Without what differs from run to run, the clock, and with a map of any width as one of no width."""
-    return [re.sub(r"\|[ #af.!|]*\|$", "|map|", re.sub(r"\d+\.\d+( s\b|  )", r"T\1", line)) for line in lines]
+    """Without what differs from run to run, the clock."""
+    return [re.sub(r"\d+\.\d+( s\b|  )", r"T\1", line) for line in lines]
 
 
 class _Screen:

@@ -13,6 +13,7 @@ from terminal import screens
 COMMANDS = {
     "demo": ("demo",),
     "remove": ("-m", "model:arm-2009", "remove", "high"),
+    "map": ("-m", "model:arm-2009", "list", "--map"),
     "refused": ("-m", "model:arm-2009", "remove", "low"),
     "add": ("-m", "model:virt-arm64", "add", "high"),
     "simulate": ("simulate", "arm-2009", "--workload", "inodes", "--seconds", "5"),
@@ -20,15 +21,15 @@ COMMANDS = {
 
 
 @cache
-def _piped(name: str) -> tuple[str, ...]:
-    return tuple(screens.steady(screens.piped(COMMANDS[name])))
+def _piped(name: str, columns: int) -> tuple[str, ...]:
+    return tuple(screens.steady(screens.piped(COMMANDS[name], columns)))
 
 
 @cache
 def _wrong(name: str, columns: int, **changes: str) -> tuple[list[str], bytes]:
     shown, came = screens.seen(COMMANDS[name], columns, changes)
     assert all(len(line) <= columns for line in shown)
-    return screens.missing(_piped(name), screens.steady(shown)), came
+    return screens.missing(_piped(name, columns), screens.steady(shown)), came
 
 
 @pytest.mark.long

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
 import click
 
@@ -15,18 +14,19 @@ from hotbank.cli import bankmap, scenes
 from hotbank.cli.explain import evidence_line, kinds_line
 from hotbank.cli.progress import event_line
 from hotbank.cli.scenes import Audience, Scene
-from hotbank.cli.screen import LiveArea, columns, is_terminal, live
-from hotbank.cli.terminal import say, say_json
+from hotbank.cli.screen import PLAIN, Line, LiveArea, Style, columns, live
+from hotbank.cli.terminal import painted, say, say_drawn, say_json
 from hotbank.documents import EXIT_DONE, EXIT_FAILED, SCHEMA
 from hotbank.firmware import atags, memory_map
 from hotbank.memory import format_size
 from hotbank.model import Model
 from hotbank.operate import Event, Verdict
-
-if TYPE_CHECKING:
-    from rich.text import Text
+from hotbank.operate.look import surveys_of
+from hotbank.report.cells import Map
 
 _FRAME = 0.12  # seconds of wall time that the live map shows each event
+_BAR = 24  # columns of the bar below it
+_DONE, _LEFT = Style(fg=2), Style(dim=True)
 
 
 @click.command("demo")
@@ -39,7 +39,7 @@ def demo(seed: int, as_json: bool) -> int:
     workload running all the time. Time is simulated. Nothing of this host is touched.
     """
     if as_json:
-        quiet = Audience(_nothing, _nothing, _nothing)
+        quiet = Audience(_nothing, _nothing, _nothing, _nothing)
         told = [scene.document() for scene in scenes.play(seed, quiet)]
         ok = all(scene["ok"] for scene in told)
         say_json({"schema": SCHEMA["demo"], "board": "arm-2009", "seed": seed, "ok": ok, "scenes": told})
@@ -58,7 +58,7 @@ def demo(seed: int, as_json: bool) -> int:
 @contextmanager
 def _show() -> Iterator[Audience]:
     with ExitStack() as drawn:
-        yield Audience(_boot_lines, _verdict_lines, _LiveMap(drawn).event)
+        yield Audience(_boot_lines, _stand, _verdict_lines, _LiveMap(drawn).event)
 
 
 def _nothing(*_: object) -> None:
@@ -71,21 +71,17 @@ def _boot_lines(title: str, model: Model, tags: bytes) -> None:
     say(f"boot      {len(tags)} bytes, {len(atags.decode(tags))} tags: {listed}")
     zones = ", ".join(f"{z.zone} {format_size(z.present * 4096)}" for z in model.snapshot().zones)
     say(f"zones     {zones}")
-    _map_lines(model)
 
 
-def _map_rows(model: Model) -> Iterator[tuple[str, str]]:
-    """The map, as wide as the terminal lets it; without one, at its full width."""
+def _stand(model: Model) -> None:
+    say_drawn(*_map_lines(model))
+
+
+def _map_lines(model: Model) -> Iterator[Line]:
+    """The map, as wide as the terminal is."""
     snapshot = model.snapshot()
-    width = bankmap.WIDTH
-    if is_terminal(sys.stdout):
-        width = bankmap.fitting(snapshot, columns())
-    return bankmap.rows(model, snapshot, width)
-
-
-def _map_lines(model: Model) -> None:
-    for label, cells in _map_rows(model):
-        say(f"{label}  {cells}")
+    surveys = surveys_of(model, snapshot, [block.number for block in snapshot.blocks])
+    return bankmap.lines(Map.of(snapshot, surveys), columns())
 
 
 def _verdict_lines(verdict: Verdict) -> None:
@@ -96,7 +92,7 @@ def _verdict_lines(verdict: Verdict) -> None:
 
 
 class _LiveMap:
-    """The map while a verb is at work: drawn over in place, below the lines of its steps; it stands once it is done."""
+    """The map while a verb is at work: drawn over in place, below the lines of its steps."""
 
     def __init__(self, drawn: ExitStack) -> None:
         self._drawn = drawn
@@ -110,30 +106,17 @@ class _LiveMap:
             say(line)
         if event.event == "done":
             self._drawn.close()
-            if event.exit == EXIT_DONE:
-                _map_lines(model)
         elif self._area is not None:
-            self._area.show(_picture(model, event))
+            self._area.show("\n".join(map(painted, (*_map_lines(model), _foot(event)))))
             time.sleep(_FRAME)
 
 
-def _picture(model: Model, event: Event) -> Text:
-    from rich.text import Text
-
-    picture = Text()
-    for label, cells in _map_rows(model):
-        picture.append(f"{label}  ").append_text(_coloured(cells)).append("\n")
-    picture.append(f"{bankmap.LEGEND}\n", style="dim")
-    return picture.append(f"{event.t:8.3f}  {event.moved} of {event.total} pages moved")
-
-
-def _coloured(cells: str) -> Text:
-    from rich.text import Text
-
-    text = Text(cells)
-    for sign, colour, _, _ in bankmap.SIGNS:
-        text.highlight_regex(f"[{sign}]", colour)
-    return text
+def _foot(event: Event) -> Line:
+    """How far it is."""
+    moved, total = event.moved or 0, max(event.total, 1)
+    done = min(_BAR, moved * _BAR // total)
+    bar = ("━" * done, _DONE), ("━" * (_BAR - done), _LEFT)
+    return (f"{event.t:8.3f}  ", PLAIN), *bar, (f"  {moved} of {event.total} pages moved", PLAIN)
 
 
 def _scene_lines(scene: Scene) -> Iterator[str]:

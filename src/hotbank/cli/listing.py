@@ -6,16 +6,16 @@ Columns are data, as in lsmem. Nothing here imports rich: the command starts fas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import click
 
-from hotbank.cli import lsmem, table
+from hotbank.cli import bankmap, lsmem, screen, table
 from hotbank.cli.context import Context
 from hotbank.cli.lsmem import human
-from hotbank.cli.terminal import say_json, say_text
+from hotbank.cli.terminal import say_drawn, say_json, say_text
 from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.host import Host
@@ -24,6 +24,7 @@ from hotbank.memory import BlockState, Kind
 from hotbank.operate.reasons import may_go
 from hotbank.operate.targets import Target, bank_target, block_target
 from hotbank.operate.verdict import verdict
+from hotbank.report.cells import Map
 
 _NO_USE = frozenset({Kind.FREE, Kind.HOLE, Kind.UNKNOWN, Kind.UNPLUGGED})
 _T = TypeVar("_T", BankStatus, Block)
@@ -248,6 +249,7 @@ _ONLY_LSMEM = "only with --lsmem"
     "-s", "--sysroot", metavar="DIR", type=click.Path(exists=True, file_okay=False), help="Read the tree at DIR."
 )
 @click.option("--used", is_flag=True, help="Look at every page of every block: use, movable share, full verdict.")
+@click.option("--map", "as_map", is_flag=True, help="Draw the memory, bank by bank, with what its pages hold.")
 @click.option("--lsmem", "like_lsmem", is_flag=True, help="Print what lsmem prints, with its options.")
 @click.option("-P", "--pairs", is_flag=True, help=f"key=value output, {_ONLY_LSMEM}.")
 @click.option("-r", "--raw", is_flag=True, help=f"Raw output, {_ONLY_LSMEM}.")
@@ -257,12 +259,16 @@ _ONLY_LSMEM = "only with --lsmem"
 @click.option(
     "--summary", is_flag=False, flag_value="only", metavar="[WHEN]", help=f"never, always or only; {_ONLY_LSMEM}."
 )
-def list_(sysroot: str | None, like_lsmem: bool, used: bool, **options: Any) -> None:
+def list_(sysroot: str | None, like_lsmem: bool, as_map: bool, used: bool, **options: Any) -> None:
     """List banks and memory blocks.
 
-    Without --used no page is looked at: a verdict then appears only where the state, the zone or the boot
-    already decides. With it, every block that is online is surveyed, which needs root on a host.
+    Without --used and --map no page is looked at: a verdict then appears only where the state, the zone or the boot
+    already decides. With them, every block that is online is surveyed, which needs root on a host.
     """
+    if as_map:
+        _refuse_beside_map(options, like_lsmem or used)
+        say_drawn(*_drawn(_machine(sysroot)))
+        return
     if like_lsmem:
         form = _lsmem_format(options)
         say_text(lsmem.render(lsmem.blocks_of(_machine(sysroot)), form))
@@ -278,6 +284,14 @@ def list_(sysroot: str | None, like_lsmem: bool, used: bool, **options: Any) -> 
             listing = replace(listing, saved=_saved(listing.snapshot))
         text = tables(listing, chosen, in_bytes=options["in_bytes"], headings=not options["noheadings"])
         say_text(text)
+
+
+def _drawn(machine: Machine) -> Iterator[screen.Line]:
+    from hotbank.cli.looking import look as look_at  # progress on a terminal, which a plain list never needs
+
+    snapshot = machine.snapshot()
+    surveys = look_at(machine, snapshot, [block.number for block in snapshot.blocks])
+    return bankmap.lines(Map.of(snapshot, surveys), screen.columns())
 
 
 def _saved(snapshot: Snapshot) -> Mapping[str, str]:
@@ -312,6 +326,11 @@ def _default(listing: Listing) -> tuple[str, ...]:
     if all(row.share is None for row in listing.blocks):
         hidden.add("MOVABLE")
     return tuple(name for name in ALL_COLUMNS if name not in hidden)
+
+
+def _refuse_beside_map(options: Mapping[str, Any], table: bool) -> None:
+    if table or any(options.values()):
+        raise click.UsageError("--map is drawn, and takes no other option than --sysroot")
 
 
 def _refuse_lsmem_options(options: Mapping[str, Any]) -> None:

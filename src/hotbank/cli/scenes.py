@@ -91,9 +91,11 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Who watches: told of each machine that boots, of each verdict and of each event."""
+    """Who watches: told of each machine that boots, of how its memory stands where the story wants that seen, of each
+    verdict and of each event."""
 
     boots: Callable[[str, Model, bytes], None]
+    stands: Callable[[Model], None]
     explained: Callable[[Verdict], None]
     event: Callable[[Model, Event], None]
 
@@ -123,6 +125,9 @@ class _Stage:
         self._audience.boots(title, model, tags)
         return model, work
 
+    def show(self, model: Model) -> None:
+        self._audience.stands(model)
+
     def explain(self, model: Model) -> Verdict:
         verdict = operate.explain(model, BANK)
         self._audience.explained(verdict)
@@ -141,8 +146,10 @@ class _Stage:
 
 def _main_job(stage: _Stage) -> Iterator[Scene]:
     model, work = stage.boot("the bank leaves")
+    stage.show(model)
     explained = stage.explain(model)
     gone = stage.remove(model)
+    stage.show(model)
     steps = work.steps
     note = f"the workload made {steps} steps meanwhile"
     yield _scene("leave", "the bank leaves and goes dark", model, Code.OK, explained, (gone,), note=note)
@@ -150,6 +157,7 @@ def _main_job(stage: _Stage) -> Iterator[Scene]:
     explained = stage.explain(model)
     back = stage.add(model)
     model.grow(hog, 16384)
+    stage.show(model)
     there = sum(len(model.place(hog, block)) for block in _bank(model).blocks)
     note = f"memory was down to 16 MiB; {there} pages of player now live in {BANK}"
     yield _scene("return", "pressure rises and the bank returns", model, Code.OK, explained, (back,), note=note)
@@ -161,6 +169,7 @@ def _untagged(stage: _Stage) -> Scene:
     hog = model.fill_until(_CROWDED, "updater")
     model.create_inodes(_INODES)
     model.exit(hog)
+    stage.show(model)
     found = _blocks(model)
     explained = stage.explain(model)
     refused = stage.remove(model)
@@ -175,6 +184,7 @@ def _pinned(stage: _Stage) -> Scene:
     pid = model.spawn("capture", anon_pages=512)
     block = next(n for n in _bank(model).blocks if model.place(pid, n))
     model.pin(pid, model.place(pid, block)[0])
+    stage.show(model)
     found = _blocks(model)
     explained = stage.explain(model)
     attempts = (stage.remove(model), stage.remove(model, force=True))
@@ -187,6 +197,7 @@ def _full(stage: _Stage) -> Scene:
     model, work = stage.boot("no room elsewhere")
     work.stop()
     model.fill_until(8192, "browser")
+    stage.show(model)
     found = _blocks(model)
     explained = stage.explain(model)
     refused = stage.remove(model)

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a terminal can do beyond a pipe: lines break between words at its width, and an area is drawn over live."""
+"""What a terminal can do beyond a pipe: lines break between words at its width, colours, an area drawn over live."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
+
+import click
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -16,6 +20,30 @@ if TYPE_CHECKING:
 
 _LABEL = re.compile(r"\s*\S+\s{2,}|\s*")  # what a line begins with, so that the rest of it hangs beside it
 _NARROW = 3  # a label wider than this part of the screen leaves too little beside it
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a text looks where there are colours; ``fg``, ``bg``: of xterm's 256."""
+
+    fg: int | None = None
+    bg: int | None = None
+    bold: bool | None = None
+    dim: bool | None = None
+
+    def paint(self, text: str) -> str:
+        """The text between the control sequences that make it look so."""
+        return click.style(text, fg=self.fg, bg=self.bg, bold=self.bold, dim=self.dim)
+
+
+PLAIN = Style()
+Line = tuple[tuple[str, Style], ...]
+"""A line in parts, each with its style."""
+
+
+def has_colours(stream: TextIO | None) -> bool:
+    """A terminal that shows colours, of somebody who wants them (no-color.org)."""
+    return is_terminal(stream) and os.environ.get("TERM") not in (None, "dumb") and not os.environ.get("NO_COLOR")
 
 
 def above(text: str) -> bool:
@@ -70,14 +98,16 @@ class LiveArea:
         self._live = drawing
 
     def show(self, picture: RenderableType) -> None:
-        """Draw it in place of what was there; anything that rich can print."""
-        self._live.update(picture, refresh=True)
+        """Draw it in place of what was there: anything that rich can print, of a string its styles too."""
+        from rich.text import Text
+
+        self._live.update(Text.from_ansi(picture) if isinstance(picture, str) else picture, refresh=True)
 
     def above(self, text: str) -> None:
         """Print a line above it, to stay."""
         from rich.text import Text
 
-        self._live.console.print(Text(text))
+        self._live.console.print(Text.from_ansi(text))
 
 
 _drawn: list[LiveArea] = []  # a process has one terminal; click writes past what rich puts in place of sys.stdout

@@ -10,13 +10,19 @@ JSON is for programs and stays exact: what a terminal would obey is escaped ther
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from hotbank.cli.screen import above, columns, is_terminal, wrapped
+from hotbank.cli.screen import Line, Style, above, columns, has_colours, is_terminal, wrapped
+from hotbank.errors import Code
+from hotbank.operate.reasons import may_go
+
+_CODE = re.compile(rf"\b({'|'.join(Code)})\b")
+_DONE, _PERHAPS, _NO = Style(fg=2, bold=True), Style(fg=5, bold=True), Style(fg=1, bold=True)
 
 
 def visible(text: str) -> str:
@@ -35,12 +41,39 @@ def say(*lines: str, err: bool = False) -> None:
 
 
 def _put(lines: Sequence[str], err: bool) -> None:
-    if not is_terminal(sys.stderr if err else sys.stdout):
+    stream = sys.stderr if err else sys.stdout
+    if not is_terminal(stream):
         click.echo("\n".join(lines), err=err)
         return
-    text = "\n".join(part for line in lines for part in wrapped(line, columns()))
+    parts = (part for line in lines for part in wrapped(line, columns()))
+    _show("\n".join(map(_with_codes, parts) if has_colours(stream) else parts), err)
+
+
+def _show(text: str, err: bool = False) -> None:
     if not above(text):
         click.echo(text, err=err)
+
+
+def _with_codes(line: str) -> str:
+    """Reason codes in colours: it is so, it may be, it is not."""
+    return _CODE.sub(lambda found: _style_of(Code(found[0])).paint(found[0]), line)
+
+
+def _style_of(code: Code) -> Style:
+    return _DONE if code is Code.OK else _PERHAPS if may_go(code) else _NO
+
+
+def say_drawn(*lines: Line) -> None:
+    """Print lines of a picture, in colours where there are some; each is as wide as it was drawn."""
+    if lines:
+        _show("\n".join(painted(line) for line in lines))
+
+
+def painted(line: Line) -> str:
+    """The line as it goes to standard output."""
+    colours = has_colours(sys.stdout)
+    parts = ((visible(text), style) for text, style in line)
+    return "".join(style.paint(text) if colours else text for text, style in parts)
 
 
 def say_text(text: str, *, err: bool = False) -> None:
