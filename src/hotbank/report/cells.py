@@ -37,7 +37,7 @@ GROUP: Mapping[Kind, Group] = {
     Kind.FILE: Group.FILE,
     Kind.UNKNOWN: Group.UNKNOWN,
     Kind.POISONED: Group.POISONED,
-    Kind.HOLE: Group.HOLE,
+    **dict.fromkeys((Kind.HOLE, Kind.UNPLUGGED), Group.HOLE),
     Kind.FREE: Group.FREE,
 }
 
