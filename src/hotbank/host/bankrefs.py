@@ -8,9 +8,9 @@ elsewhere lockdown takes it away.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hotbank.host.planes import Planes
 from hotbank.host.tree import Tree, open_file
 from hotbank.sysfs.bank import RANGE
 from hotbank.sysfs.names import BANKS, bank
@@ -36,7 +36,7 @@ class BankRefs:
     def close(self) -> None:
         """Nothing stays open between two looks."""
 
-    def read(self, pfn: int, pages: int) -> Sequence[int] | None:
+    def read(self, pfn: int, pages: int) -> Planes | None:
         """Reference counts of ``pages`` frames from ``pfn`` on; None where they are not all in one bank."""
         for frames, path in self.banks:
             if frames.start <= pfn and pfn + pages <= frames.stop:
@@ -44,7 +44,7 @@ class BankRefs:
         return None
 
 
-def _read(path: str, offset: int, pages: int) -> Sequence[int] | None:
+def _read(path: str, offset: int, pages: int) -> Planes | None:
     """The driver answers no more than a page of its own at once."""
     file = open_file(path)
     if file is None:
@@ -61,4 +61,4 @@ def _read(path: str, offset: int, pages: int) -> Sequence[int] | None:
         return None
     finally:
         os.close(file)
-    return memoryview(b"".join(parts)).cast("i").tolist()
+    return Planes(b"".join(parts), 4)

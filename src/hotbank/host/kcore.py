@@ -13,9 +13,9 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hotbank.host.planes import Planes
 from hotbank.host.tree import Tree
 
 _PT_LOAD, _PT_NOTE = 1, 4
@@ -61,13 +61,10 @@ class RefCounts:
         """Give the file back."""
         os.close(self._file)
 
-    def read(self, pfn: int, pages: int) -> Sequence[int] | None:
+    def read(self, pfn: int, pages: int) -> Planes | None:
         """Reference counts of ``pages`` frames from ``pfn`` on; None where the kernel shows no such memory."""
         raw = self._bytes(self._vmemmap + pfn * self._size, pages * self._size)
-        if raw is None:
-            return None
-        words = memoryview(raw).cast("i")
-        return words[self._offset // 4 :: self._size // 4].tolist()
+        return None if raw is None else Planes(raw, 4, stride=self._size, offset=self._offset)
 
     def _bytes(self, address: int, size: int) -> bytes | None:
         parts = []

@@ -4,17 +4,16 @@
 Truth: fs/proc/page.c (``stable_page_flags``), include/uapi/linux/kernel-page-flags.h,
 include/linux/kernel-page-flags.h (bits from 32), mm/page_isolation.c (``has_unmovable_pages``).
 
-One byte per page frame carries the kind through all passes: tables by distinct flag words, translated in C,
-keep a block of 32,768 pages at milliseconds without numpy.
+One byte per page frame carries the kind; what many pages have in common is found for all of them at once (planes.py).
 """
 
 from __future__ import annotations
 
 import re
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import takewhile
 
+from hotbank.host.planes import Planes, every, indices, number, plane
 from hotbank.memory import CODE, KINDS, Kind
 
 LRU, SLAB, BUDDY, MMAP, ANON, SWAPCACHE, SWAPBACKED = (1 << n for n in (5, 7, 10, 11, 12, 13, 14))
@@ -41,7 +40,7 @@ _SURE = (
     (SWAPBACKED, Kind.SHMEM),
 )
 _TAILS = re.compile(bytes([_AS_HEAD]) + b"+", re.DOTALL)
-_FOLIO = re.compile(b"HT+")
+_FOLIO = re.compile(b"\1\2+")
 
 
 def kind_of(flags: int) -> Kind:
@@ -54,40 +53,13 @@ def kind_of(flags: int) -> Kind:
     return Kind.KERNEL if flags else Kind.UNKNOWN
 
 
-class _Kinds(dict[int, int]):
-    def __missing__(self, flags: int) -> int:
-        kind = kind_of(flags)
-        inherits = kind in (Kind.FILE, Kind.KERNEL) and flags & COMPOUND_TAIL and flags & THP
-        self[flags] = code = _AS_HEAD if inherits else CODE[kind]
-        return code
-
-
-class _Extra(dict[int, int]):
-    """References that a page of these flags has beyond those of its mappings: page or swap cache, buffers, batches."""
-
-    def __missing__(self, flags: int) -> int:
-        cached = not flags & ANON or bool(flags & SWAPCACHE)
-        batched = not flags & LRU  # on its way to an LRU list: a per-CPU batch holds it
-        self[flags] = extra = cached + bool(flags & PRIVATE) + batched
-        return extra
-
-
-class _Shape(dict[int, int]):
-    def __missing__(self, flags: int) -> int:
-        shape = "T" if flags & COMPOUND_TAIL else "H" if flags & COMPOUND_HEAD else "."
-        self[flags] = code = ord(shape)
-        return code
-
-
-_KIND_TABLE, _EXTRA_TABLE, _SHAPE_TABLE = _Kinds(), _Extra(), _Shape()
-
-
-def kinds_of(flags: array[int]) -> bytearray:
+def kinds_of(flags: Planes) -> bytearray:
     """One kind code per page. ``flags`` must start on a boundary that no large folio crosses."""
-    kinds = bytearray(map(_KIND_TABLE.__getitem__, flags))
-    for run in _TAILS.finditer(bytes(kinds)):
-        head = kinds[run.start() - 1] if run.start() else CODE[Kind.UNKNOWN]
-        kinds[run.start() : run.end()] = bytes([head]) * (run.end() - run.start())
+    kinds = bytearray(plane(_own_kinds(flags), flags.count))
+    if _AS_HEAD in kinds:
+        for run in _TAILS.finditer(bytes(kinds)):
+            head = kinds[run.start() - 1] if run.start() else CODE[Kind.UNKNOWN]
+            kinds[run.start() : run.end()] = bytes([head]) * (run.end() - run.start())
     return kinds
 
 
@@ -98,32 +70,81 @@ def own_memmap(flags: Iterable[int], pages: int, page_size: int) -> int:
     return run if pages * _LEAST_STRUCT_PAGE <= run * page_size < pages * page_size else 0
 
 
-def resolve_unflagged(kinds: bytearray, refs: Sequence[int]) -> None:
+def _own_kinds(flags: Planes) -> int:
+    """The plane of kinds as ``kind_of`` has them, but for tails that say less than their head."""
+    found = _found(flags)
+    kinds = sum(mask * CODE[kind] for kind, mask in found.items())
+    tails = flags.has(COMPOUND_TAIL) & (found[Kind.FILE] | found[Kind.KERNEL])
+    inherits = tails and tails & flags.has(THP)
+    return kinds & ~(inherits * 0xFF) | inherits * _AS_HEAD
+
+
+def _found(flags: Planes) -> dict[Kind, int]:
+    """For each kind the mask of its pages, by the rules of ``kind_of`` and in their order."""
+    found, left = dict.fromkeys(Kind, 0), every(flags.count)
+    for bit, kind in _SURE:
+        mask = flags.has(bit) & left
+        found[kind] |= mask
+        left ^= mask
+    if left:
+        files = (flags.has(LRU) | flags.has(UPTODATE) & ~flags.has(COMPOUND_TAIL)) & left
+        kernel = flags.some() & (left ^ files)
+        found[Kind.FILE] |= files
+        found[Kind.KERNEL] |= kernel
+        found[Kind.UNKNOWN] |= left ^ files ^ kernel
+    return found
+
+
+def resolve_unflagged(kinds: bytearray, refs: Planes) -> None:
     """Settle pages without flags by their reference counts, in place.
 
     The kernel itself passes over pages that nobody refers to (``has_unmovable_pages``): they are free, in a
     per-CPU list. With a reference and no flag it is the kernel's.
     """
-    unknown, free, kernel = CODE[Kind.UNKNOWN], CODE[Kind.FREE], CODE[Kind.KERNEL]
-    at = kinds.find(unknown)
-    while at >= 0:
-        kinds[at] = kernel if refs[at] > 0 else free
-        at = kinds.find(unknown, at + 1)
+    if CODE[Kind.UNKNOWN] in kinds:
+        unknown = _which(kinds, {Kind.UNKNOWN})
+        kernel = unknown & refs.positive()
+        told = kernel * CODE[Kind.KERNEL] | (unknown ^ kernel) * CODE[Kind.FREE]
+        kinds[:] = plane(number(kinds) & ~(unknown * 0xFF) | told, len(kinds))
 
 
-def pinned(kinds: bytearray, flags: array[int], counts: Sequence[int], refs: Sequence[int]) -> Iterator[range]:
+def pinned(kinds: bytearray, flags: Planes, counts: Planes, refs: Planes) -> Iterator[range]:
     """Index ranges of the pages that have more references than their mappings and caches explain."""
-    counted = bytes(code < len(KINDS) and KINDS[code] in COUNTED for code in range(256))
-    candidates = kinds.translate(counted)
-    shapes = bytes(map(_SHAPE_TABLE.__getitem__, flags))
-    extra = bytes(map(_EXTRA_TABLE.__getitem__, flags))
-    single = shapes.translate(bytes(code == ord(".") for code in range(256)))
-    simple = zip(candidates, single, refs, counts, extra, strict=True)
-    yield from (range(i, i + 1) for i, (c, s, r, m, x) in enumerate(simple) if c and s and r > m + x)
-    for folio in _FOLIO.finditer(shapes):
-        head, end = folio.span()
-        if candidates[head] and not _explained(refs[head], counts[head:end], extra[head], flags[head]):
+    counted, extra = _which(kinds, COUNTED), _extra(flags)
+    tails = flags.has(COMPOUND_TAIL)
+    heads = flags.has(COMPOUND_HEAD) & ~tails
+    single = counted & ~(heads | tails)
+    beyond = plane(extra, flags.count)
+    for index in indices(_unlike(refs.small(), counts.small() + extra, flags.count) & single * 0xFF, flags.count):
+        if refs.signed(index) > counts.at(index) + beyond[index]:
+            yield range(index, index + 1)
+    for head, end in _folios(heads & counted, tails, flags.count):
+        if not _explained(refs.signed(head), counts.part(head, end), beyond[head], flags.at(head)):
             yield range(head, end)
+
+
+def _which(kinds: bytearray, wanted: Collection[Kind]) -> int:
+    """The mask of the pages of these kinds."""
+    codes = {CODE[kind] for kind in wanted}
+    return number(kinds.translate(bytes(code in codes for code in range(256))))
+
+
+def _unlike(refs: int, explained: int, count: int) -> int:
+    """The plane that is not zero where the numbers differ, or may because they are no small ones."""
+    return refs ^ explained | refs & every(count) * 0x80
+
+
+def _extra(flags: Planes) -> int:
+    """The plane of references that pages have beyond those of their mappings: page or swap cache, buffers, batches.
+    A page that is on no LRU list is on its way to one: a per-CPU batch holds it."""
+    cached = every(flags.count) ^ flags.has(ANON) & ~flags.has(SWAPCACHE)
+    return cached + flags.has(PRIVATE) + (every(flags.count) ^ flags.has(LRU))
+
+
+def _folios(heads: int, tails: int, count: int) -> Iterator[tuple[int, int]]:
+    """Where each large folio with one of these heads begins and ends."""
+    if heads:
+        yield from (found.span() for found in _FOLIO.finditer(plane(heads | tails * 2, count)))
 
 
 def _explained(refs: int, counts: Sequence[int], extra: int, flags: int) -> bool:

@@ -9,18 +9,19 @@ works and what it can't see.
 from __future__ import annotations
 
 import os
-from array import array
+import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import islice
 
 from hotbank.errors import Code, FormatError
-from hotbank.host import owners, pages
+from hotbank.host import owners, pages, planes
 from hotbank.host.bankrefs import BankRefs
 from hotbank.host.kcore import RefCounts
 from hotbank.host.offlined import kind_of_offlined
+from hotbank.host.planes import Planes
 from hotbank.host.ram import Ram
 from hotbank.host.tree import Tree, cma_pages
 from hotbank.machine import EVIDENCE, Block, Clock, Evidence, Owner, Pages, Survey
@@ -61,11 +62,11 @@ class _Finds:
     blocked: int = 0
     unseen: set[str] = field(default_factory=set)
 
-    def add(self, why: Code, kind: Kind, pfns: Sequence[int]) -> None:
+    def add(self, why: Code, kind: Kind, count: int, pfns: Iterable[int]) -> None:
         """Count pages that can't move, and name the first of them."""
-        self.blocked += len(pfns)
+        self.blocked += count
         named = self.blocking.setdefault(why, [])
-        named += [Evidence(pfn, kind, why) for pfn in pfns[: EVIDENCE - len(named)]]
+        named += [Evidence(pfn, kind, why) for pfn in islice(pfns, EVIDENCE - len(named))]
 
 
 def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) -> Survey:
@@ -109,7 +110,7 @@ def page_by_page(tree: Tree, block: Block, *, page_size: int, ram: Ram) -> Pages
             seen, held = _sample(views, span[at : at + CHUNK])
             kinds += seen
             pins |= held or set()
-    runs = tuple((KINDS[code], len(list(run))) for code, run in groupby(kinds))
+    runs = tuple((KINDS[code], count) for code, count in planes.runs(kinds))
     lent = [range(max(area.start, span.start), min(area.stop, span.stop)) for area in _cma_areas(tree, page_size)]
     return Pages(block.number, runs, tuple(sorted(pins)), tuple((part.start, len(part)) for part in lent if part))
 
@@ -160,15 +161,24 @@ def _look(tree: Tree, views: _Views, span: range, finds: _Finds, why: Mapping[Ki
         again, still = _sample(views, span)
         pins &= still or set()
         _withdraw(kinds, again)
+    own = _own(views, span)
     for code, kind in enumerate(KINDS):
         finds.kinds[kind] += kinds.count(code)
-        if kind in why and code in kinds:
-            found = [pfn for pfn, here in zip(span, kinds, strict=True) if here == code]
-            finds.add(why[kind], kind, [pfn for pfn in found if pfn not in views.own_memmap])
+        holding = kinds.count(code, own) if kind in why else 0
+        if holding:
+            finds.add(why[kind], kind, holding, _each_of(kinds, code, own, span))
     if views.offlined is None and _BALLOON in kinds:
         finds.unseen.add("balloon")
     for pfn in sorted(pins or ()):
-        finds.add(Code.PINNED, KINDS[kinds[pfn - span.start]], [pfn])
+        finds.add(Code.PINNED, KINDS[kinds[pfn - span.start]], 1, (pfn,))
+
+
+def _each_of(kinds: bytearray, code: int, start: int, span: range) -> Iterator[int]:
+    """The pfns of that kind from ``start`` on."""
+    at = kinds.find(code, start)
+    while at >= 0:
+        yield span[at]
+        at = kinds.find(code, at + 1)
 
 
 def _drain() -> None:
@@ -205,18 +215,20 @@ def _say_what_flags_do_not(views: _Views, span: range, kinds: bytearray) -> None
     """Whose PG_offline pages these are, and the block's own memmap, which is reserved by whatever flag says so."""
     if views.offlined is not None:
         kinds[:] = kinds.replace(bytes([_BALLOON]), bytes([CODE[views.offlined]]))
-    own = max(0, views.own_memmap.stop - span.start)
-    kinds[:own] = bytes([CODE[Kind.RESERVED]]) * len(kinds[:own])
+    own = _own(views, span)
+    kinds[:own] = bytes([CODE[Kind.RESERVED]]) * own
 
 
-def _words(file: int | None, span: range) -> array[int]:
+def _own(views: _Views, span: range) -> int:
+    """How many of the first frames hold the block's own memmap."""
+    return min(len(span), max(0, views.own_memmap.stop - span.start))
+
+
+def _words(file: int | None, span: range) -> Planes:
     """One u64 per frame. Frames beyond the file's end are beyond all memory: the kernel calls such NOPAGE."""
-    words = array("Q")
-    if file is not None:
-        raw = os.pread(file, len(span) * 8, span.start * 8)
-        words.frombytes(raw[: len(raw) // 8 * 8])
-    words.extend(array("Q", [pages.NOPAGE]) * (len(span) - len(words)))
-    return words
+    raw = b"" if file is None else os.pread(file, len(span) * 8, span.start * 8)
+    missing = len(span) - len(raw) // 8
+    return Planes(raw[: len(raw) // 8 * 8] + pages.NOPAGE.to_bytes(8, sys.byteorder) * missing, 8)
 
 
 def _look_for_cma(tree: Tree, views: _Views, block: Block, span: range, page_size: int, finds: _Finds) -> None:
@@ -228,8 +240,8 @@ def _look_for_cma(tree: Tree, views: _Views, block: Block, span: range, page_siz
     for area in areas:
         inside = range(max(area.start, span.start), min(area.stop, span.stop))
         if inside:
-            kind = pages.kind_of(_words(views.flags, inside[:1])[0])
-            finds.add(Code.CMA, kind, inside)
+            kind = pages.kind_of(_words(views.flags, inside[:1]).at(0))
+            finds.add(Code.CMA, kind, len(inside), inside)
     concerned = any(zone in block.valid_zones[:1] and block.node in (None, node) for node, zone, _ in lent)
     if concerned and sum(map(len, areas)) < sum(count for _, _, count in lent):
         finds.unseen.add("cma")
@@ -265,7 +277,9 @@ def _with_owners(tree: Tree, views: _Views, finds: _Finds, page_size: int, clock
     def out_of_time() -> bool:
         return clock.now() >= deadline
 
-    inodes = {e.pfn: _words(views.cgroups, range(e.pfn, e.pfn + 1))[0] for e in evidence if views.cgroups is not None}
+    inodes = {
+        e.pfn: _words(views.cgroups, range(e.pfn, e.pfn + 1)).at(0) for e in evidence if views.cgroups is not None
+    }
     payers = {pfn: inode for pfn, inode in inodes.items() if inode not in (0, pages.NOPAGE)}
     paths = owners.cgroups(tree, set(payers.values()), out_of_time) if payers else {}
     mapped = {e.pfn for e in evidence if e.why is Code.PINNED}
