@@ -280,8 +280,20 @@ class Session:
     def settle(self) -> None:
         """Return once no transaction is open any more that this process itself carries out: the kernel may hold a block
         whose offline was cancelled. At once where the owner is another process, which sees to it by itself."""
-        while self.is_ours and any(entry.code is None for entry in self.history()[-1:]):
+        while self.is_ours and self._is_open():
             time.sleep(_ASK_EVERY)
+
+    def wait(self, seconds: float) -> bool:
+        """Return once no transaction is open, whoever carries it out: True; or after so many seconds of wall time."""
+        until = time.monotonic() + seconds
+        while self._is_open():
+            if (left := until - time.monotonic()) <= 0:
+                return False
+            time.sleep(min(left, _ASK_EVERY))
+        return True
+
+    def _is_open(self) -> bool:
+        return any(entry.code is None for entry in self.history()[-1:])
 
     @property
     def is_ours(self) -> bool:

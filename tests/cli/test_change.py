@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from hotbank import cli
+from hotbank.errors import Code, Refusal
+from hotbank.operate import Outcome
+from hotbank.session import Session, connect
 
 BOARDS = Path(__file__).parents[1] / "contract"
 PAIR, APART = f"model:{BOARDS / 'pair.toml'}", f"model:{BOARDS / 'apart.toml'}"
@@ -192,3 +195,39 @@ def test_a_size_that_can_not_be_freed(run: Any) -> None:
     _, err, status = run("-m", PAIR, "remove", "--free", "1G")
     assert status == 1
     assert "only 32M can leave" in err
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | int, ...]]:
+    """A transaction of somebody else is open at the first two looks, and at the first order there is another. What was
+    ordered."""
+    remove, orders, looks = Session.remove, list[tuple[str | int, ...]](), iter([True, True])
+
+    def second(machine: Session, *targets: str | int, **options: Any) -> Outcome:
+        orders.append(targets)
+        if len(orders) == 1:
+            raise Refusal(Code.BUSY_TRANSACTION, "remove low of pid 7 is not finished")
+        return remove(machine, *targets, **options)
+
+    monkeypatch.setattr(Session, "remove", second)
+    monkeypatch.setattr(Session, "_is_open", lambda _: next(looks, False))
+    return orders
+
+
+def test_who_waits_orders_again(run: Any, busy: list[tuple[str | int, ...]]) -> None:
+    out, err, status = run("-m", PAIR, "remove", "--all", "--wait", "60")
+    assert (status, busy) == (0, [("high", "mate")] * 2)
+    assert err == "hotbank: a transaction is open: waiting for its end, 60 s at most\n"
+    assert "OK: high, mate are out of the kernel" in out
+
+
+def test_who_does_not_wait_is_refused(run: Any, busy: list[tuple[str | int, ...]]) -> None:
+    _, err, status = run("-m", PAIR, "remove", "--all")
+    assert (status, len(busy)) == (1, 1)
+    assert err == "hotbank: BUSY_TRANSACTION: remove low of pid 7 is not finished\n"
+
+
+def test_a_wait_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "_is_open", lambda _: True)
+    with connect(PAIR) as machine:
+        assert not machine.wait(0.01)

@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the journal tells of the past, ``--all``, and the units that use it."""
+"""What the journal tells of the past, and ``--all``."""
 
 from __future__ import annotations
 
-import configparser
 import json
-import shlex
-import shutil
-import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -18,9 +13,6 @@ from hotbank.cli import cli
 from hotbank.cli.journal import _table
 from hotbank.errors import Code
 from hotbank.operate import Before, Entry, Row
-
-UNITS = sorted((Path(__file__).parents[2] / "packaging/systemd").iterdir())
-
 
 OK = Code.OK
 
@@ -46,27 +38,6 @@ def test_all_banks_that_may_leave() -> None:
 @pytest.mark.parametrize("arguments", [("remove",), ("remove", "high", "--all"), ("add",), ("add", "high", "--all")])
 def test_either_a_name_or_all(arguments: tuple[str, ...]) -> None:
     assert run(*arguments)[1] == 2
-
-
-@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
-def test_units_say_what_our_command_line_understands(unit: Path) -> None:
-    parser = configparser.ConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read(unit)
-    assert parser["Unit"]["Description"].startswith("hotbank")
-    for key, line in parser["Service"].items() if "Service" in parser else ():
-        words = shlex.split(line)
-        if key.startswith("Exec") and words[0] == "/usr/bin/hotbank":
-            assert CliRunner().invoke(cli, [*words[1:], "--help"]).exit_code == 0, line
-
-
-@pytest.mark.referee
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
-@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
-def test_systemd_accepts_the_units(unit: Path) -> None:
-    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
-    complaints = [line for line in done.stderr.splitlines() if unit.name in line and "not executable" not in line]
-    assert not complaints
 
 
 def test_an_open_transaction_says_why() -> None:

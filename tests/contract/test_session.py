@@ -130,6 +130,7 @@ def test_every_change_of_a_session_is_among_these() -> None:
         "doctor",
         "history",
         "events",
+        "wait",
     }
     public = {n for n, m in vars(Session).items() if inspect.isfunction(m) and not n.startswith("_")}
     assert public - looks == {"remove", "add", "power", "recover", "interrupt", "settle"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,12 +25,13 @@ from hotbank.cli.plan import choice_lines, plan_lines, size_option
 from hotbank.cli.progress import outcome_lines, short_names, watching
 from hotbank.cli.terminal import say, say_json
 from hotbank.cli.times import Seconds
-from hotbank.errors import Code, FormatError
+from hotbank.errors import Code, FormatError, Refusal
 from hotbank.operate import Before, Choice, Event, Limits, Plan, found
 from hotbank.session import Session
 
 _NAMED = {"targets": "names", "every": "--all", "domain": "--domain", "plan": "--plan", "size": "--free"}
-_ACTS = {"deadline": "--deadline", "keep_partial": "--keep-partial", "force": "--force"}
+_ACTS = {"deadline": "--deadline", "keep_partial": "--keep-partial", "force": "--force", "wait": "--wait"}
+_AGAIN = 0.1  # seconds of wall time
 _ONE_WAY = "name banks or blocks, or give --all, --domain NAME{} or --plan FILE"
 
 
@@ -60,6 +62,12 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             metavar="SECONDS",
             help="Give up and roll back after this long.",
+        ),
+        click.option(
+            "--wait",
+            type=Seconds(),
+            metavar="SECONDS",
+            help="Wait so long for another transaction to end.",
         ),
         click.option("--keep-partial", is_flag=True, help="On failure keep what was done (exit status 64)."),
         click.option("--dry-run", is_flag=True, help="Print the plan and stop."),
@@ -105,14 +113,41 @@ def _carry_out_all(context: Context, verb: str, options: dict[str, Any]) -> int:
     if dry_run:
         _check_nothing_to_limit()
     machine = context.session(changing=True)
+    if dry_run:
+        return _plan_all(machine, verb, asked, as_json)
+    if not as_json:
+        say(f"machine {machine.name}")
+    return _when_idle(machine, options.pop("wait") or 0.0, lambda: _order_all(machine, verb, asked, options, as_json))
+
+
+def _when_idle(machine: Session, seconds: float, act: Callable[[], int]) -> int:
+    """Do it once nothing else is under way: what is out is known only then. Again when somebody else was faster."""
+    until = time.monotonic() + seconds
+    if seconds and not machine.wait(0.0):
+        say(f"hotbank: a transaction is open: waiting for its end, {seconds:g} s at most", err=True)
+    while (left := until - time.monotonic()) > 0:
+        machine.wait(left)
+        try:
+            return act()
+        except Refusal as refusal:
+            if refusal.code is not Code.BUSY_TRANSACTION:
+                raise
+            time.sleep(_AGAIN)
+    return act()
+
+
+def _plan_all(machine: Session, verb: str, asked: Mapping[str, Any], as_json: bool) -> int:
     rows = _transactions(machine, verb, asked)
     if isinstance(rows, Choice):
         return _no_choice(rows, asked["size"], as_json)
-    if dry_run:
-        plans = [machine.plan(*row.targets, add=verb == "add", found=row.found) for row in rows]
-        return _together([_print_plan(plan, as_json) for plan in plans or [_nothing(machine, verb)]])
-    if not as_json:
-        say(f"machine {machine.name}")
+    plans = [machine.plan(*row.targets, add=verb == "add", found=row.found) for row in rows]
+    return _together([_print_plan(plan, as_json) for plan in plans or [_nothing(machine, verb)]])
+
+
+def _order_all(machine: Session, verb: str, asked: Mapping[str, Any], options: Mapping[str, Any], as_json: bool) -> int:
+    rows = _transactions(machine, verb, asked)
+    if isinstance(rows, Choice):
+        return _no_choice(rows, asked["size"], as_json)
     if not rows and as_json:
         say_json(Event(0.0, 0, "done", exit=0).document())
     elif not rows:
@@ -188,10 +223,10 @@ def _in_turn(machine: Session, verb: str, rows: Sequence[_Transaction], options:
     return _together(exits)
 
 
-def _settings(options: dict[str, Any]) -> dict[str, Any]:
+def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a verb. The deadline is of the whole, and one block may take all of it."""
-    deadline = options.pop("deadline")
-    return {"limits": Limits(total=deadline, block=deadline), **options}
+    limits = Limits(total=options["deadline"], block=options["deadline"])
+    return {"limits": limits, **{name: value for name, value in options.items() if name != "deadline"}}
 
 
 def _together(exits: list[int]) -> int:

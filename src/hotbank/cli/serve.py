@@ -6,6 +6,7 @@ from __future__ import annotations
 import grp
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hotbank.host import Host
 from hotbank.machine import Machine
 from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.remote import FileStream
-from hotbank.serve import ModelSpec, local
+from hotbank.serve import ModelSpec, local, systemd
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen, remove_socket
 
@@ -33,31 +34,38 @@ _LAST_WORDS = 60.0  # seconds of wall time for a transaction to roll back before
 def serve(context: Context, path: Path | None, group: str | None, stdio: bool) -> None:
     """Own this host (or the machine of -m): keep its lock and its journal, and carry out what clients order.
 
-    Listens on /run/hotbank/socket when root, else in the user's runtime folder. What an owner before this one left
-    open is settled first. With --stdio a host that is served already is handed on to whoever serves it.
+    Listens on the socket that systemd hands over; without one on /run/hotbank/socket when root, else in the user's
+    runtime folder. What an owner before this one left open is settled first. With --stdio a host that is served already
+    is handed on to whoever serves it.
     """
     if stdio:
         _answer_on_pipes(context)
         return
     readers = _group_id(group) if group is not None else None
-    place = path or local.host_socket()
+    given = systemd.handed_over()
+    if given is not None and path is not None:
+        raise click.UsageError("--socket: systemd hands a socket over already")
+    place = Path(given.getsockname()) if given is not None else path or local.host_socket()
     machine = _machine(context)
     if isinstance(machine, Host):
         owner = local.owner_of(machine, readers=readers)
     else:
         owner = Owner(machine, journal=SqliteJournal(f"{place}.journal"), readers=readers)
-    _listen(owner, machine.snapshot().machine, place, readers)
-
-
-def _listen(owner: Owner, name: str, path: Path, readers: int | None) -> None:
-    with listen(path, readers) as listener:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: owner.stop())
-        owner.settle()
-        say(f"{name} is served at {path}; next: hotbank -m unix:{path} list", err=True)
-        owner.serve(listener)
+    with given or listen(place, readers) as listener:
+        _serve(owner, machine.snapshot().machine, place, listener)
     owner.finish(_LAST_WORDS)
-    remove_socket(path)
+    if given is None:
+        remove_socket(place)
+
+
+def _serve(owner: Owner, name: str, path: Path, listener: socket.socket) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: owner.stop())
+    owner.settle()
+    systemd.notify("READY=1")
+    say(f"{name} is served at {path}; next: hotbank -m unix:{path} list", err=True)
+    owner.serve(listener)
+    systemd.notify("STOPPING=1")
 
 
 def _answer_on_pipes(context: Context) -> None:
