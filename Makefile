@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel fuzz fuzz-properties fuzz-codecs check lint types layers format man bench referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz fuzz-properties fuzz-decoders check lint types layers format man bench referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -25,13 +25,13 @@ pytest-kernel: referees kernels $(DEV)
 	$(PYTEST) -m "kernel and not slow"
 
 # The properties of the same tests, at random and ten times as long. What it finds becomes an @example.
-fuzz: fuzz-properties fuzz-codecs
+fuzz: fuzz-properties fuzz-decoders
 
 fuzz-properties: referees $(DEV)
 	$(BIN)/pytest -p no:benchmark -n 2 -m "hypothesis and not slow" --hypothesis-profile=fuzz
 
-fuzz-codecs: $(DEV)
-	$(BIN)/python bench/fuzz_codecs.py
+fuzz-decoders: $(DEV)
+	$(BIN)/python bench/fuzz_decoders.py
 
 check: lint types layers $(DEV)
 	$(PYTEST) -m "not slow and not long and not kernel"

@@ -123,7 +123,12 @@ def _between(rows: list[tuple[float, float]], at: float) -> float:
 def load(name: str | os.PathLike[str]) -> Part:
     """A part by its name, or from a file. Raises BoardError."""
     path = keys.find("memspec", name)
-    return _part(keys.table("memspec", keys.read("memspec", path), file=str(path)))
+    return loads(keys.read("memspec", path), str(path))
+
+
+def loads(text: str, file: str = "") -> Part:
+    """A part from TOML text; ``file``: its name, for messages. Raises BoardError."""
+    return _part(keys.table("memspec", text, file=file))
 
 
 def parts() -> tuple[Part, ...]:

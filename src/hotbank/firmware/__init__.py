@@ -13,6 +13,7 @@ from __future__ import annotations
 import codecs
 import struct
 
+from hotbank import packed
 from hotbank.errors import FormatError
 from hotbank.firmware import atags, cmdline, console, container, devicetree, fdt, srat
 from hotbank.firmware.describe import Description, describe
@@ -25,7 +26,7 @@ __all__ = ["Description", "describe", "memory_map", "recognise", "unwrap"]
 
 def unwrap(data: bytes) -> bytes:
     """The description inside gzip (once) and behind a zImage; other data as it is. Raises FormatError."""
-    if data[:2] == container.GZIP_MAGIC:
+    if packed.is_packed(data):
         data = container.gunzip(data)
     return container.appended_dtb(data) if container.is_zimage(data) else data
 

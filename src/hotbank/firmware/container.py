@@ -8,12 +8,11 @@ Truth: Documentation/arch/arm/booting.rst and arch/arm/boot/compressed/head.S fo
 from __future__ import annotations
 
 import struct
-import zlib
 
+from hotbank import packed
 from hotbank.errors import FormatError
 from hotbank.firmware import fdt
 
-GZIP_MAGIC = b"\x1f\x8b"
 ZIMAGE_MAGIC = 0x016F2818
 MAX_UNPACKED = 32 << 20  # no description is bigger; a gzip bomb is
 
@@ -24,16 +23,8 @@ def is_zimage(data: bytes) -> bool:
 
 
 def gunzip(data: bytes) -> bytes:
-    """The unpacked bytes of the first gzip member. Raises FormatError, also beyond 32 MiB."""
-    unpacker = zlib.decompressobj(wbits=31)
-    try:
-        unpacked = unpacker.decompress(data, MAX_UNPACKED)
-    except zlib.error as e:
-        raise FormatError("gzip", 0, "data", str(e)) from e
-    if not unpacker.eof:
-        what = f"unpacks to more than {MAX_UNPACKED >> 20} MiB" if unpacker.unconsumed_tail else "is cut short"
-        raise FormatError("gzip", len(data) - len(unpacker.unconsumed_tail), "data", what)
-    return unpacked
+    """The unpacked bytes. Raises FormatError, also beyond 32 MiB."""
+    return packed.unpacked(data, MAX_UNPACKED)
 
 
 def appended_dtb(data: bytes) -> bytes:

@@ -22,6 +22,7 @@ _PT_LOAD, _PT_NOTE = 1, 4
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
 _LINE = re.compile(rb"^(\w+(?:\([\w.]+\))?)=(\w+)$", re.MULTILINE)
 _NOTE_LIMIT = 1 << 20
+_LARGEST = 1024  # bytes of a struct page, with every debugging option and some
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def _struct_page(note: dict[str, str]) -> tuple[int, int, int]:
     """Where the ``struct page`` of pfn 0 is or would be, its size, and where in it the reference count is. Raises
     ValueError or KeyError for a note that does not say it."""
     size, offset = int(note["SIZE(page)"]), int(note["OFFSET(page._refcount)"])
-    if size % 4 or offset % 4 or offset >= size:
+    if size % 4 or offset % 4 or not 0 <= offset < size <= _LARGEST:
         raise ValueError("VMCOREINFO describes no struct page")
     return _vmemmap(note, size), size, offset
 

@@ -9,10 +9,8 @@ A trace is a CSV (``.gz`` or not) with a header: ``t_s`` in seconds and /proc/me
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import os
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from hotbank import packed
 from hotbank.errors import FormatError, KernelError
 from hotbank.memory import KIB, Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp
@@ -68,14 +67,18 @@ class Trace:
 
 def load(path: str | os.PathLike[str], *, allow_gaps: bool = False) -> Trace:
     """Read a trace file. ``allow_gaps``: hold the demand over missing samples. Raises FormatError, OSError."""
-    data = read_regular(path, _LARGEST)
-    if data[:2] == b"\x1f\x8b":
-        data = _unzipped(data)
+    return decode(read_regular(path, _LARGEST), name=Path(path).name.partition(".")[0], allow_gaps=allow_gaps)
+
+
+def decode(data: bytes, *, name: str = "trace", allow_gaps: bool = False) -> Trace:
+    """A trace from the bytes of its file. Raises FormatError."""
+    if packed.is_packed(data):
+        data = packed.unpacked(data, _LARGEST, FORM)
     try:
         text = data.decode("ascii")
     except UnicodeDecodeError as e:
         raise FormatError(FORM, e.start, "text", "not ASCII") from e
-    return loads(text, name=Path(path).name.partition(".")[0], allow_gaps=allow_gaps)
+    return loads(text, name=name, allow_gaps=allow_gaps)
 
 
 def loads(text: str, *, name: str = "trace", allow_gaps: bool = False) -> Trace:
@@ -93,17 +96,6 @@ def loads(text: str, *, name: str = "trace", allow_gaps: bool = False) -> Trace:
     if not total:
         raise FormatError(FORM, 0, "physmem", "the machine has no memory")
     return Trace(name, total, tuple(_sample(row, table[0]["t_s"]) for row in table))
-
-
-def _unzipped(data: bytes) -> bytes:
-    try:
-        with gzip.open(io.BytesIO(data)) as file:
-            plain = file.read(_LARGEST + 1)
-    except (OSError, EOFError, zlib.error) as e:
-        raise FormatError(FORM, 0, "gzip", str(e)) from e
-    if len(plain) > _LARGEST:
-        raise FormatError(FORM, 0, "gzip", f"more than {_LARGEST} bytes")
-    return plain
 
 
 def _columns(header: Sequence[str]) -> dict[str, int]:

@@ -11,13 +11,12 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hotbank import kernels
+from hotbank import kernels, packed
 from hotbank.errors import Code, FormatError, ProtocolError, Refusal
 from hotbank.machine import Machine, Pages, Snapshot, Survey, tells_pages
 from hotbank.memory import BlockState, Kind, Range, Zone
@@ -70,8 +69,7 @@ def take(machine: Machine) -> Capture:
 
 def save(capture: Capture, path: str | os.PathLike[str]) -> int:
     """Write the file, in one step: it is there whole or not at all. Returns its size in bytes. Raises OSError."""
-    target = Path(path)
-    data = json.dumps(_document(capture), separators=(",", ":")).encode()
+    target, data = Path(path), dumps(capture)
     if target.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
@@ -91,10 +89,16 @@ def load(path: str | os.PathLike[str]) -> Capture:
     return loads(read_regular(path, _LARGEST))
 
 
+def dumps(capture: Capture) -> bytes:
+    """The bytes of its file, not compressed."""
+    return json.dumps(_document(capture), separators=(",", ":")).encode()
+
+
 def loads(data: bytes) -> Capture:
     """A capture from the bytes of its file. Raises FormatError."""
+    plain = packed.unpacked(data, _LARGEST, FORM) if packed.is_packed(data) else data
     try:
-        document = json.loads(_checked(_unpacked(data)))
+        document = json.loads(_checked(plain))
     except (ValueError, RecursionError) as e:
         at = e.pos if isinstance(e, json.JSONDecodeError) else 0
         raise FormatError(FORM, at, "document", f"no JSON, or cut short: {e}") from e
@@ -110,7 +114,7 @@ def loads(data: bytes) -> Capture:
 def is_capture(path: str | os.PathLike[str]) -> bool:
     """True if the file looks like one: JSON or gzip, where a board is TOML. Raises OSError."""
     with os.fdopen(open_regular(path), "rb") as file:
-        return file.read(2) in (b'{"', b"\x1f\x8b")
+        return file.read(2) in (b'{"', packed.MAGIC)
 
 
 # Looking
@@ -158,20 +162,6 @@ def _document(capture: Capture) -> dict[str, Any]:
         "snapshot": encode(capture.snapshot),
         "blocks": blocks,
     }
-
-
-def _unpacked(data: bytes) -> bytes:
-    if data[:2] != b"\x1f\x8b":
-        return data
-    unpack = zlib.decompressobj(wbits=31)
-    try:
-        plain = unpack.decompress(data, _LARGEST)
-    except zlib.error as e:
-        raise FormatError(FORM, 0, "gzip", str(e)) from e
-    if not unpack.eof:
-        problem = f"more than {_LARGEST} bytes" if unpack.unconsumed_tail else "cut short"
-        raise FormatError(FORM, len(data), "gzip", problem)
-    return plain
 
 
 def _checked(plain: bytes) -> bytes:
