@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 SCHEMA: Mapping[str, int] = {
+    "board": 1,
+    "boards": 1,
+    "check": 1,
     "compare": 1,
     "decode": 1,
     "demo": 1,

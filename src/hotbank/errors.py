@@ -83,7 +83,7 @@ class HotbankError(Exception):
 class BoardError(HotbankError):
     """A key of one of our TOML files has a value that is not allowed; ``value`` is None where it is missing.
 
-    ``place``: file and line, as far as they are known. ``others``: what else is wrong with the same file.
+    ``file``, ``line``: where, empty and 0 where that is not known. ``others``: what else is wrong with the same file.
     """
 
     code = Code.BAD_BOARD
@@ -96,12 +96,21 @@ class BoardError(HotbankError):
         *,
         code: Code | None = None,
         remedy: str = "",
-        place: str = "",
+        file: str = "",
+        line: int = 0,
         others: Iterable[BoardError] = (),
     ) -> None:
-        self.key, self.value, self.allowed, self.place, self.others = key, value, allowed, place, tuple(others)
-        given = "" if value is None else f" = {brief(value, _LINE)}"
-        super().__init__(f"{place}: {key}{given}: {allowed}".removeprefix(": "), code=code, remedy=remedy)
+        self.key, self.value, self.allowed, self.others = key, value, allowed, tuple(others)
+        self.file, self.line = file, line
+        given = key if value is None else f"{key} = {brief(value, _LINE)}"
+        super().__init__(": ".join(filter(None, (self._place, given, allowed))), code=code, remedy=remedy)
+
+    @property
+    def _place(self) -> str:
+        """As compilers write it."""
+        if not self.line:
+            return self.file
+        return f"{self.file}:{self.line}" if self.file else f"line {self.line}"
 
     @property
     def mistakes(self) -> tuple[BoardError, ...]:

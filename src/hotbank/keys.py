@@ -52,8 +52,10 @@ def read(kind: str, path: str | os.PathLike[str], *, code: Code | None = None) -
     """The file's text. Raises BoardError, with ``code`` where it is given."""
     try:
         return read_regular(path, _LARGEST).decode()
-    except (OSError, UnicodeDecodeError) as e:
-        raise BoardError(kind, os.fspath(path), f"unreadable: {e}", code=code) from e
+    except OSError as e:
+        raise BoardError(kind, os.fspath(path), f"unreadable: {e.strerror}", code=code) from e
+    except UnicodeDecodeError as e:
+        raise BoardError(kind, os.fspath(path), f"no text: its byte {e.start} is no UTF-8", code=code) from e
 
 
 def table(
@@ -70,10 +72,10 @@ def table(
         return Keys("", tomllib.loads(data), source)
     except tomllib.TOMLDecodeError as e:
         found = _AT_LINE.search(str(e))
-        raise BoardError(kind, "TOML", str(e), code=code, place=source.at(digits(found[1]) or 0 if found else 0)) from e
+        raise BoardError(kind, "TOML", str(e), code=code, file=file, line=digits(found[1]) or 0 if found else 0) from e
     except (ValueError, RecursionError) as e:
         huge = "numbers of thousands of digits, or nested without end"
-        raise BoardError(kind, "TOML", huge, code=code, place=file) from e
+        raise BoardError(kind, "TOML", huge, code=code, file=file) from e
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +102,10 @@ class Source:
         self._text, self._file = text, file
         self._mistakes: dict[str, BoardError] = {}
 
-    def at(self, line: int) -> str:
-        """The place of a mistake, as compilers write it. ``line``: 0 where it is not known."""
-        place = f"{self._file}:{line}" if self._file else f"line {line}"
-        return place if line else self._file
-
     def note(self, key: str, value: object, allowed: str, code: Code | None = None) -> BoardError:
         """Keep a mistake; the error that tells all of them."""
         if key not in self._mistakes:
-            self._mistakes[key] = BoardError(key, value, allowed, code=code, place=self.at(self._line(key)))
+            self._mistakes[key] = BoardError(key, value, allowed, code=code, file=self._file, line=self._line(key))
         return self.error()
 
     def check(self) -> None:
@@ -118,8 +115,8 @@ class Source:
 
     def error(self) -> BoardError:
         """The mistake that comes first in the file, with all others behind it."""
-        first, *others = sorted(self._mistakes.values(), key=lambda mistake: self._line(mistake.key))
-        return BoardError(first.key, first.value, first.allowed, code=first.code, place=first.place, others=others)
+        e, *others = sorted(self._mistakes.values(), key=lambda mistake: mistake.line)
+        return BoardError(e.key, e.value, e.allowed, code=e.code, file=e.file, line=e.line, others=others)
 
     @cached_property
     def _lines(self) -> Mapping[str, int]:

@@ -198,9 +198,12 @@ class Session:
         if not is_examinable(self.machine):
             what = f"{self.name} has no files to look at: doctor reads those of a running kernel"
             raise Refusal(Code.UNSUPPORTED, what, remedy="hotbank explain --all says what keeps its blocks")
+        if board is None:
+            return self.machine.doctor()
         from hotbank import board as boards
 
-        return self.machine.doctor(None if board is None else boards.read(board))
+        boards.load(board)  # here its mistakes are told with the file's name
+        return self.machine.doctor(boards.read(board))
 
     def history(self) -> tuple[Entry, ...]:
         """The journal of the machine's owner, oldest transaction first; none where nobody owns it."""

@@ -160,7 +160,7 @@ def _wrong(where: str, expected: str, data: Any) -> ProtocolError:
 # Errors: for each class, the arguments that build it again.
 
 _ERRORS: dict[type[HotbankError], tuple[str, ...]] = {
-    BoardError: ("key", "value", "allowed", "code", "remedy", "place"),
+    BoardError: ("key", "value", "allowed", "code", "remedy", "file", "line"),
     FormatError: ("form", "offset", "field", "problem"),
     Refusal: ("code", "message", "remedy"),
     CancelPending: ("what", "detail"),
@@ -199,7 +199,7 @@ def _field(value: object) -> Any:
 def _argument(name: str, value: Any) -> Any:
     if name == "value":
         return value
-    hint = {"code": Code, "errno": int, "offset": int}.get(name, str)
+    hint = {"code": Code, "errno": int, "offset": int, "line": int}.get(name, str)
     return decode(hint, value, f"error.{name}")
 
 

@@ -17,6 +17,7 @@ from contract.promises import the_doctor_reads_the_machines_own_files
 from host import captured_trees as trees
 from host.captured_trees import MEMORY, Made, MadeBlock, write
 from hotbank import board as boards
+from hotbank.cli.board import board as command
 from hotbank.cli.context import Context
 from hotbank.cli.doctor import doctor
 from hotbank.errors import BoardError, Code, Refusal, Severity
@@ -150,6 +151,21 @@ def test_a_board_of_another_machine_is_said_first(tmp_path: Path) -> None:
     found = examine(healthy(tmp_path, changes=changes, movable="Normal"), boards.load("arm-2009"))
     assert [f.code for f in found] == ["OTHER_BOARD", "NO_MOVABLE_ZONE", "KEXEC_LOADED"]
     assert found[0].message == "board arm-2009 is of arm with blocks of 64M, this machine arm64 with 128M"
+
+
+def test_a_board_is_checked_against_a_machine(tmp_path: Path) -> None:
+    tree = healthy(tmp_path / "tree")
+    (tmp_path / "mine.toml").write_text(BOARD)
+    fits = check("mine.toml", tree.root, tmp_path)
+    assert (fits.return_value, fits.stdout.splitlines()[1:]) == (0, [f"machine   {tree.root}", "nothing found"])
+    other = check("arm-2009", tree.root, tmp_path)
+    assert (other.return_value, other.stdout.splitlines()[2].split(":")[0]) == (1, "blocks OTHER_BOARD")
+
+
+def check(board: str, root: str, folder: Path) -> Result:
+    name = str(folder / board) if board.endswith(".toml") else board
+    arguments = ["check", name, "--host", "--sysroot", root]
+    return CliRunner().invoke(command, arguments, standalone_mode=False, obj=Context(None))
 
 
 def test_blocks_of_another_size_are_said_first(tmp_path: Path) -> None:

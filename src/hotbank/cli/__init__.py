@@ -44,7 +44,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "compare": "compare",
         "trace": "trace",
     },
-    "Describe": {"decode": "describe", "encode": "describe", "zones": "describe"},
+    "Describe": {"board": "board", "decode": "describe", "encode": "describe", "zones": "describe"},
     "Serve": {"serve": "serve", "mount": "mount", "doctor": "doctor"},
 }
 _MODULES = {name: module for section in SECTIONS.values() for name, module in section.items()}

@@ -31,6 +31,10 @@ class Context:
         click.get_current_context().call_on_close(session.close)
         return session
 
+    def at_host(self) -> Context:
+        """The same, with this host where no machine is named."""
+        return Context(self.machine_name or "host")
+
     def machine(self, *, changing: bool) -> Machine:
         """The primitives of that machine."""
         return self.session(changing=changing).machine

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,8 +87,12 @@ def examine(tree: Tree, board: Board | None = None) -> tuple[Finding, ...]:
 
 def document(machine: str, findings: tuple[Finding, ...]) -> dict[str, Any]:
     """The JSON of ``hotbank doctor --json``."""
-    rows = [{"code": f.code, "severity": f.severity.value, "message": f.message, "remedy": f.remedy} for f in findings]
-    return {"schema": SCHEMA["doctor"], "machine": machine, "findings": rows}
+    return {"schema": SCHEMA["doctor"], "machine": machine, "findings": rows(findings)}
+
+
+def rows(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    """Findings in a JSON document."""
+    return [{"code": f.code, "severity": f.severity.value, "message": f.message, "remedy": f.remedy} for f in findings]
 
 
 def _facts(tree: Tree, board: Board | None) -> Facts:

@@ -281,7 +281,7 @@ def loads(data: str, file: str = "") -> Script:
     try:
         return _script(toml.table("workload", data, file=file))
     except BoardError as e:
-        raise BoardError(e.key, e.value, e.allowed, code=Code.BAD_FORMAT, place=e.place or file) from e
+        raise BoardError(e.key, e.value, e.allowed, code=Code.BAD_FORMAT, file=file, line=e.line) from e
 
 
 def _script(keys: Keys) -> Script:

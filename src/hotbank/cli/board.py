@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hotbank board``: the file that says which banks a machine has: list, check, show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hotbank import board as boards
+from hotbank.board import Board
+from hotbank.cli import blueprint, table
+from hotbank.cli.context import Context
+from hotbank.cli.doctor import blocked, finding_lines
+from hotbank.cli.looking import sysroot_option
+from hotbank.cli.screen import columns
+from hotbank.cli.terminal import say, say_json
+from hotbank.documents import EXIT_DONE, EXIT_FAILED, SCHEMA
+from hotbank.errors import BoardError, Finding, brief
+from hotbank.host.doctor import examine, rows
+from hotbank.host.tree import Tree
+from hotbank.memory import format_size
+from hotbank.wire import encode
+
+_json_option = click.option("-J", "--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group("board", short_help="The file that says which banks a machine has.")
+def board() -> None:
+    """The file that says which banks a machine has, and how they are switched.
+
+    BOARD is a TOML file or the name of a shipped board. docs/board.md has every key.
+    """
+
+
+@board.command("list")
+@_json_option
+def list_(as_json: bool) -> None:
+    """The boards that come with hotbank."""
+    found = [(file, boards.load(file)) for file in boards.shipped()]
+    if as_json:
+        say_json({"schema": SCHEMA["boards"], "boards": [_listed(file, its) for file, its in found]})
+        return
+    say(*table.lines(("board", "arch", "size", "banks"), [_row(its) for _, its in found], right=("size",)))
+
+
+def _listed(file: Path, its: Board) -> dict[str, Any]:
+    return {"board": its.name, "file": str(file), "arch": its.arch, "banks": [bank.name for bank in its.banks]}
+
+
+def _row(its: Board) -> list[str]:
+    size = format_size(sum(bank.range.size for bank in its.banks))
+    return [its.name, its.arch, size, ", ".join(_described(its))]
+
+
+def _described(its: Board) -> Iterator[str]:
+    for bank in its.banks:
+        yield f"{bank.name} ({bank.route})" if blueprint.may_leave(bank) else bank.name
+
+
+@board.command("show")
+@click.argument("name", metavar="BOARD")
+@_json_option
+def show(name: str, as_json: bool) -> None:
+    """Draw a board: its addresses, banks, power domains, and what is interleaved."""
+    its = boards.load(name)
+    if as_json:
+        say_json({"schema": SCHEMA["board"], "board": encode(its)})
+    else:
+        say(*blueprint.lines(its, columns()))
+
+
+@board.command("check")
+@click.argument("name", metavar="BOARD")
+@click.option("--host", "held", is_flag=True, help="Hold it against this machine, or the one that -m names.")
+@_json_option
+@sysroot_option
+@click.pass_obj
+def check(context: Context, name: str, held: bool, as_json: bool, sysroot: str | None) -> int:
+    """Tell everything that is wrong with a board, each with file, line and key.
+
+    With --host also what of it does not fit a machine: architecture, block size, what lies where, its switches; and
+    what else of that machine would make a removal fail or hurt, as `hotbank doctor` tells it.
+
+    Exits with 1 if the board is wrong, or something blocks taking its banks away and giving them back.
+    """
+    if sysroot is not None and not held:
+        raise click.UsageError("--sysroot has an effect with --host only")
+    mistakes = _mistakes(name)
+    machine, findings = _held(context, name, sysroot) if held and not mistakes else (None, ())
+    if as_json:
+        say_json(_document(name, mistakes, machine, findings))
+    else:
+        say(*(map(str, mistakes) if mistakes else [_fine(name)]))
+        say(*(finding_lines(machine, findings) if machine is not None else ()))
+    return EXIT_FAILED if mistakes or blocked(findings) else EXIT_DONE
+
+
+def _mistakes(name: str) -> tuple[BoardError, ...]:
+    boards.read(name)  # that there is no such file is no mistake in it
+    try:
+        boards.load(name)
+    except BoardError as e:
+        return e.mistakes
+    return ()
+
+
+def _fine(name: str) -> str:
+    its = boards.load(name)
+    size = format_size(sum(bank.range.size for bank in its.banks))
+    return f"{name}: no mistake; banks: {len(its.banks)} of {size}, power domains: {len(its.domains)}"
+
+
+def _held(context: Context, name: str, sysroot: str | None) -> tuple[str, tuple[Finding, ...]]:
+    """The machine, and what was found there with this board."""
+    if sysroot is None:
+        machine = context.at_host().session(changing=False)
+        return machine.name, machine.doctor(name)
+    if context.machine_name is not None:
+        raise click.UsageError("-m names a machine and --sysroot another")
+    return sysroot, examine(Tree(sysroot), boards.load(name))
+
+
+def _document(
+    name: str, mistakes: Sequence[BoardError], machine: str | None, findings: Sequence[Finding]
+) -> dict[str, Any]:
+    found = {"machine": machine, "findings": rows(findings)}
+    return {"schema": SCHEMA["check"], "board": name, "mistakes": [*map(_mistake, mistakes)], **found}
+
+
+def _mistake(error: BoardError) -> dict[str, Any]:
+    value = None if error.value is None else brief(error.value)
+    return {
+        "line": error.line or None,
+        "key": error.key,
+        "value": value,
+        "allowed": error.allowed,
+        "code": error.code.value,
+    }

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hotbank board``: what is listed, drawn and checked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hotbank import board
+from hotbank.board import Bank, Board, Domain
+from hotbank.cli import blueprint
+from hotbank.cli.board import board as command
+from hotbank.cli.context import Context
+from hotbank.errors import BoardError
+from hotbank.memory import MIB, Range
+
+REPO = Path(__file__).parents[2]
+
+
+def run(*arguments: str, machine: str | None = None) -> Result:
+    return CliRunner().invoke(command, arguments, standalone_mode=False, obj=Context(machine))
+
+
+def test_all_shipped_boards_are_listed() -> None:
+    shipped = sorted(file.stem for file in (REPO / "boards").glob("*.toml"))
+    assert [line.split()[0] for line in run("list").stdout.splitlines()[1:]] == shipped
+    assert [each["board"] for each in json.loads(run("list", "--json").stdout)["boards"]] == shipped
+
+
+def test_a_board_is_drawn_to_scale() -> None:
+    head, _, line, domain, *_ = run("show", "virt-arm64").stdout.splitlines()
+    assert head == "virt-arm64: arm64, pages of 4K, blocks of 128M, described by dtb"
+    picture = line.partition("|")[2].partition("|")[0]
+    assert picture.count("a") == pytest.approx(2 * picture.count("B"), abs=2)
+    assert line.startswith("0x40000000 |a")
+    assert line.endswith("B| 0x9fffffff")
+    assert (domain.index("="), domain.count("=")) == (line.index("B"), line.count("B"))
+    assert json.loads(run("show", "virt-arm64", "--json").stdout)["board"]["banks"][1]["name"] == "high"
+
+
+_BLOCKS = st.lists(st.integers(1, 400), min_size=1, max_size=40)
+
+
+@given(_BLOCKS, st.data(), st.integers(40, 200))
+def test_each_bank_is_in_its_place_and_its_domain_below_it(sizes: list[int], data: st.DataObject, width: int) -> None:
+    at, banks = 16, []
+    for number, size in enumerate(sizes):
+        at += data.draw(st.integers(0, 2), label="hole")
+        movable = data.draw(st.booleans(), label="movable")
+        banks.append(Bank(f"b{number}", Range.sized(at * MIB, size * MIB), movable, domain=f"d{number % 2}"))
+        at += size
+    domains = (Domain("d0"), Domain("d1", interleaved=True))
+    its = Board("x", block_size=MIB, banks=tuple(data.draw(st.permutations(banks))), domains=domains)
+    _, _, line, first, second, *_ = [*blueprint.lines(its, width), ""]
+    cells = line.partition("|")[2].partition("|")[0]
+    runs = [letter for at, letter in enumerate(cells) if letter != "." and cells[at - 1 : at] != letter]
+    assert [letter.isupper() for letter in runs] == [bank.movable for bank in banks]
+    below = [first.ljust(len(line)), second.ljust(len(line))]
+    for at, letter in enumerate(line[line.index("|") + 1 : line.rindex("|")], line.index("|") + 1):
+        number = (ord(letter.lower()) - ord("a")) % 2  # 26 letters, so that those after z keep to their domain
+        assert letter == "." or (below[0][at], below[1][at]) == (("=", " "), (" ", "~"))[number]
+    assert len(line) <= max(width, len(sizes) * 3 + 40)
+
+
+def test_a_check_tells_all_mistakes_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "b.toml"
+    file.write_text('name = "b"\nblock_size = "3M"\nbolck = 1\n[bank.4]\nstart = 0\nsize = 0\n')
+    done = run("check", str(file))
+    assert done.return_value == 1
+    assert [line.split(": ")[:2] for line in done.stdout.splitlines()] == [
+        [f"{file}:2", "block_size = '3M'"],
+        [f"{file}:3", "bolck = 1"],
+        [f"{file}:4", "bank.4 = '4'"],
+        [f"{file}:6", "bank.4.size = 0"],
+    ]
+    told = json.loads(run("check", str(file), "-J").stdout)
+    assert [(m["line"], m["key"]) for m in told["mistakes"]] == [
+        (2, "block_size"),
+        (3, "bolck"),
+        (4, "bank.4"),
+        (6, "bank.4.size"),
+    ]
+    with pytest.raises(BoardError) as caught:
+        board.load(file)
+    assert caught.value.remedy == "hotbank board check FILE tells all 4 mistakes"
+
+
+def test_a_board_without_a_mistake() -> None:
+    done = run("check", "arm-2009")
+    assert (done.return_value, done.stdout) == (0, "arm-2009: no mistake; banks: 2 of 512M, power domains: 1\n")
+
+
+def test_a_file_that_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
+    file = tmp_path / "b.toml"
+    file.write_bytes(b'name = "\xff"')
+    error = run("check", str(file)).exception
+    assert isinstance(error, BoardError)
+    assert str(error) == f"board = '{file}': no text: its byte 8 is no UTF-8"
