@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # make demo: the main job on a model.  make test: everything CI runs.  make check: the quick part.  make bench: speed.
+# make policy: what the governor saves.
 # make fuzz: more of the same properties, at random.
 PYTHON ?= python3
 VENV   := .venv
@@ -8,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel fuzz fuzz-properties fuzz-decoders check lint types layers format man bench referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz fuzz-properties fuzz-decoders check lint types layers format man bench policy referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -58,6 +59,10 @@ bench: $(DEV)
 	$(BIN)/python bench/replay.py
 	$(BIN)/python bench/fdt_decode.py --check
 	$(BIN)/python bench/listing.py --check
+
+# What the governor's policies save of what could be saved, on real series: docs/policy.md.
+policy: $(DEV)
+	$(BIN)/python bench/policy.py --starts 4
 
 # Programs that judge the codecs, and what boots kernels. pip has neither. Root on Debian gets them; others are told.
 referees:

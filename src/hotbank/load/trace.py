@@ -50,6 +50,12 @@ class Sample:
     stacks: int
     tables: int
 
+    @property
+    def used(self) -> int:
+        """What could not be dropped: everything but clean page cache."""
+        kernel = self.slab + self.slab_reclaimable + self.stacks + self.tables
+        return self.anon + self.shmem + self.dirty + kernel
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When banks leave and when they come back: a look → a policy's wish → what the guard lets through; pure.
+
+| file | what it has |
+|---|---|
+| `view.py` | what is looked at: memory in use, and the groups of banks that go dark as one |
+| `gaps.py` | how long a level of demand lies idle, and how long waiting is worth it (ski rental) |
+| `policy.py` | `reserve` and `balance`: how much memory to keep |
+| `guard.py` | what any policy has to pass: reserve, pressure, worth, bans, other hands |
+| `optimum.py` | the least that a demand could have cost, had it been known |
+| `replay.py` | a demand against banks, without pages |
+"""

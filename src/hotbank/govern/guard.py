@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What any policy has to pass before a bank is switched.
+
+* Below the reserve nothing is taken, and what the governor took comes back, at once, paused or not.
+* Under pressure nothing is taken, and something comes back at each look until the pressure is over.
+* A bank that came back stays until it has earned what leaving and coming back cost; so much is taken in an hour, and no
+  more.
+* What failed or did not help is banned, for twice as long each time.
+* Another hand's work is noticed: the governor pauses, and never touches what it did not take itself.
+
+All of it is a pure function of the look, the wish and a state that is a value: a restart hands it on, a blind governor
+decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from hotbank.govern.policy import Wish
+from hotbank.govern.view import Group, View
+
+_HOUR = 3600.0
+
+
+class Outcome(StrEnum):
+    """What came of an act."""
+
+    DONE = "done"
+    FAILED = "failed"
+    USELESS = "useless"  # done, but what was gained was lost again at once
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Take a group out, or bring it back, and why."""
+
+    group: str
+    dark: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """Not before that moment; and for how long the ban was."""
+
+    until: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the guard knows. ``ours``: groups that the governor took. ``expected``: those that should be dark; None
+    before the first look. ``returned``: when a group came back last. ``taken``: when groups were taken, in the last
+    hour. ``used``: of the look before, at ``at``. ``paused``: why nothing is taken; empty where it may be."""
+
+    ours: tuple[str, ...] = ()
+    expected: frozenset[str] | None = None
+    returned: Mapping[str, float] = field(default_factory=dict)
+    taken: tuple[float, ...] = ()
+    bans: Mapping[str, Ban] = field(default_factory=dict)
+    at: float | None = None
+    used: int = 0
+    paused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do now, in order; and per group that stays in, why it does."""
+
+    acts: tuple[Act, ...]
+    held: Mapping[str, str]
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Settings: the same for every policy.
+
+    ``reserve``: bytes that stay free at any rate: the memory map and page tables of what returns next, and what the
+    owner itself needs at most. ``returning``: seconds until what is ordered is there; ``foresight``: how much of
+    the last rise to expect again until then.
+    ``hourly``: groups taken in an hour at most. ``ban``: seconds of the first ban; ``longest`` of the last.
+    """
+
+    reserve: int = 0
+    returning: float = 0.5
+    foresight: float = 1.0
+    hourly: int = 60
+    ban: float = 120.0
+    longest: float = 86400.0
+
+    def begin(self) -> State:
+        """What is known before the first look."""
+        return State()
+
+    def decide(self, view: View, wish: Wish, state: State) -> Decision:
+        """What of the wish may be done now. Raises nothing and does nothing."""
+        least, state = self.least(view, state), self._looked(view, state)
+        back = self._back(view, wish, state, least)
+        if back:
+            return Decision(back, {}, state)
+        return self._taken(view, wish, state, least)
+
+    def _taken(self, view: View, wish: Wish, state: State, least: int) -> Decision:
+        """The cheapest first, as many as may leave."""
+        acts: list[Act] = []
+        held: dict[str, str] = {}
+        left, room = view.supply, self.hourly - len(state.taken)
+        for group in sorted((g for g in view.groups if not g.dark), key=lambda g: (g.cost, g.name)):
+            why = self._held(group, view, state) or self._wanted(left - group.size, wish, least)
+            why = why or ("" if len(acts) < room else f"{self.hourly} were taken in the last hour")
+            if why:
+                held[group.name] = why
+            else:
+                acts.append(Act(group.name, True, wish.why))
+                left -= group.size
+        return Decision(tuple(acts), held, state)
+
+    def told(self, state: State, act: Act, outcome: Outcome, at: float) -> State:
+        """With what came of an act."""
+        if outcome is not Outcome.DONE:
+            state = self._banned(state, act.group, at)
+        if outcome is Outcome.FAILED:
+            return state
+        expected = state.expected or frozenset()
+        if act.dark:
+            ours = (*(name for name in state.ours if name != act.group), act.group)
+            return replace(state, ours=ours, expected=expected | {act.group}, taken=(*state.taken, at))
+        return replace(
+            state,
+            ours=tuple(name for name in state.ours if name != act.group),
+            expected=expected - {act.group},
+            returned={**state.returned, act.group: at},
+        )
+
+    def least(self, view: View, state: State) -> int:
+        """Bytes below which nothing is taken: what is used, what it grows by before more is there, the reserve."""
+        passed = 0.0 if state.at is None else view.at - state.at
+        rise = max(0.0, (view.used - state.used) / passed) if passed > 0 else 0.0
+        return view.used + self.reserve + round(self.foresight * rise * (passed + self.returning))
+
+    def _looked(self, view: View, state: State) -> State:
+        paused = state.paused or _another_hand(view, state)
+        there = tuple(name for name in state.ours if name in view.dark)
+        recent = tuple(at for at in state.taken if at > view.at - _HOUR)
+        now = replace(state, ours=there, expected=view.dark, taken=recent, at=view.at, used=view.used)
+        return replace(now, paused=paused)
+
+    def _back(self, view: View, wish: Wish, state: State, least: int) -> tuple[Act, ...]:
+        """What returns: the last that left first, as many as are missing; under pressure one more than none."""
+        missing = max(least, min(wish.keep, view.total)) - view.supply
+        why = "less than the reserve is free" if least > view.supply else wish.why
+        acts: list[Act] = []
+        for name in reversed(state.ours):
+            if missing <= 0 and (acts or not view.pressed):
+                break
+            acts.append(Act(name, False, why if missing > 0 else "tasks wait for memory"))
+            missing -= next(g.size for g in view.groups if g.name == name)
+        return tuple(acts)
+
+    def _held(self, group: Group, view: View, state: State) -> str:
+        """What speaks against taking a group, whatever is wanted; empty for nothing."""
+        ban, back = state.bans.get(group.name), state.returned.get(group.name)
+        if state.paused:
+            return f"paused: {state.paused}"
+        if view.pressed:
+            return "tasks wait for memory"
+        if group.cost == math.inf:
+            return "being dark would save nothing"
+        if ban is not None and view.at < ban.until:
+            return f"banned for {ban.until - view.at:.0f} s more"
+        if back is not None and view.at - back < group.cost:
+            return f"it came back, and pays for that in {group.cost - (view.at - back):.0f} s"
+        return ""
+
+    def _wanted(self, left: int, wish: Wish, least: int) -> str:
+        """Whether what would be left is too little."""
+        if left < least:
+            return f"{_size(least - left)} more free, and it could leave"
+        return f"{wish.why}: {_size(wish.keep - left)} too much is wanted" if left < wish.keep else ""
+
+    def _banned(self, state: State, name: str, at: float) -> State:
+        before = state.bans.get(name)
+        seconds = self.ban if before is None else min(self.longest, 2 * before.seconds)
+        return replace(state, bans={**state.bans, name: Ban(at + seconds, seconds)})
+
+
+def _another_hand(view: View, state: State) -> str:
+    """What somebody else did since the last look; empty for nothing."""
+    if state.expected is None:
+        return ""
+    came, went = state.expected - view.dark, view.dark - state.expected
+    words = [f"{name} came in by another hand" for name in sorted(came)]
+    words += [f"{name} went out by another hand" for name in sorted(went)]
+    return ", ".join(words)
+
+
+def _size(count: int) -> str:
+    return f"{max(1, round(count / (1 << 20)))} MiB"

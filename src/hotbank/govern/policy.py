@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much memory to keep: pure functions of a look and of what was seen before.
+
+`reserve` keeps a share of the machine free and waits a fixed time. `balance` treats each group of banks as a ski rental
+(gaps.py), and foresees by the demand's own slope what the way back will take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any, Protocol
+
+from hotbank.govern.gaps import Gaps
+from hotbank.govern.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Bytes that should stay in the kernel, and why."""
+
+    keep: int
+    why: str
+
+
+class Policy(Protocol):
+    """Any policy: where it begins, and what it wishes. What it knows is a value of its own making."""
+
+    def begin(self) -> Any:
+        """What it knows before the first look."""
+
+    def decide(self, view: View, state: Any) -> tuple[Wish, Any]:
+        """Its wish, and what it knows now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Keeps what is used, ``headroom`` (share of the machine) beside it, and what that was at any time of the last
+    ``patience`` seconds."""
+
+    headroom: float = 0.05
+    patience: float = 35.0
+
+    def begin(self) -> tuple[tuple[float, int], ...]:
+        """Nothing wanted yet."""
+        return ()
+
+    def decide(self, view: View, state: tuple[tuple[float, int], ...]) -> tuple[Wish, tuple[tuple[float, int], ...]]:
+        """The most that was wanted lately. ``state``: times, and what was wanted then, falling."""
+        wanted = view.used + round(self.headroom * view.total)
+        recent = [(at, most) for at, most in state if at >= view.at - self.patience and most > wanted]
+        now = (*recent, (view.at, wanted))
+        return Wish(now[0][1], f"{self.headroom:.0%} of the machine beside what is used"), now
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What `balance` remembers: the last look and the seconds ``between`` it and the one before, the rise then and the
+    steepest lately (bytes a second), and per level since when it is idle (None: it is needed) and the gaps it had."""
+
+    at: float | None = None
+    between: float = 0.0
+    used: int = 0
+    slope: float = 0.0
+    steepest: float = 0.0
+    idle: tuple[float | None, ...] = ()
+    gaps: tuple[Gaps, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One ski rental per level of demand.
+
+    ``returning``: seconds that a return takes. ``floor``: share of the machine that stays free at any rate. ``memory``:
+    seconds in which the steepest rise is half forgotten. ``guess``: how much of the steepest rise to be ready for;
+    ``foresight``: how much of the last one.
+    ``trust``: see gaps.py; 1 is the deterministic rule that is never worse than twice the clairvoyant.
+    """
+
+    returning: float = 0.5
+    floor: float = 0.005
+    memory: float = 900.0
+    guess: float = 0.5
+    foresight: float = 1.0
+    trust: float = 0.25
+
+    def begin(self) -> Seen:
+        """Nothing seen."""
+        return Seen()
+
+    def decide(self, view: View, state: Seen) -> tuple[Wish, Seen]:
+        """Keep each level that is needed by the demand as foreseen, or was so until less than its patience ago."""
+        state = self._risen(view, state)
+        foreseen = view.used + round(self.margin(view, state))
+        starts = list(accumulate((group.size for group in view.groups), initial=view.fixed))
+        state = _counted(view, state, [foreseen > start for start in starts[:-1]])
+        kept = [self._kept(view, state, level) for level in range(len(view.groups))]
+        top = max((level + 1 for level, keep in enumerate(kept) if keep), default=0)
+        return Wish(max(starts[top], min(foreseen, view.total)), _why(view, state, foreseen, starts[top])), state
+
+    def margin(self, view: View, state: Seen) -> float:
+        """Bytes to have beside what is used."""
+        rise = max(self.foresight * state.slope, self.guess * state.steepest, 0.0)
+        return self.floor * view.total + rise * (state.between + self.returning)
+
+    def _risen(self, view: View, state: Seen) -> Seen:
+        """With the slope since the last look."""
+        passed = 0.0 if state.at is None else view.at - state.at
+        slope = (view.used - state.used) / passed if passed > 0 else 0.0
+        steepest = max(slope, state.steepest * 0.5 ** (passed / self.memory))
+        return replace(state, at=view.at, between=passed, used=view.used, slope=slope, steepest=steepest)
+
+    def _kept(self, view: View, state: Seen, level: int) -> bool:
+        since = state.idle[level]
+        return since is None or view.at - since < state.gaps[level].patience(view.groups[level].cost, self.trust)
+
+
+def _counted(view: View, state: Seen, needed: Sequence[bool]) -> Seen:
+    """With each level's idleness begun, gone on or ended. A level that was not there before begins as needed."""
+    missing = len(needed) - len(state.idle)
+    idle = [*state.idle[: len(needed)], *[None] * missing]
+    gaps = [*state.gaps[: len(needed)], *[Gaps() for _ in range(missing)]]
+    for level, need in enumerate(needed):
+        since = idle[level]
+        if need and since is not None:
+            gaps[level] = gaps[level].seen(view.at - since)
+        idle[level] = None if need else view.at if since is None else since
+    return replace(state, idle=tuple(idle), gaps=tuple(gaps))
+
+
+def _why(view: View, state: Seen, foreseen: int, keep: int) -> str:
+    if foreseen > view.used and keep <= foreseen:
+        return "what is used, and what it may grow by before more is there"
+    waiting = [view.at - since for since in state.idle if since is not None]
+    return f"a level that has been idle for {min(waiting, default=0.0):.0f} s may be needed again"

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a governor looks at: one cheap look at a machine, no page walked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Banks that go dark as one: those of a power domain.
+
+    ``size`` in bytes. ``cost``: seconds of darkness that pay for leaving and coming back now (see energy/ledger.py,
+    ``break_even``); infinite where being dark saves nothing.
+    """
+
+    name: str
+    size: int
+    dark: bool = False
+    cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class View:
+    """One look. Bytes; ``at`` in seconds on the machine's clock.
+
+    ``fixed``: what the kernel manages outside the groups. ``used``: what is in use and could not be dropped: managed
+    memory less free pages and clean page cache. ``refaulted``: page cache that had to be read again since the last
+    look. ``pressed``: tasks wait for memory (/proc/pressure/memory); None where nobody can tell.
+    """
+
+    at: float
+    fixed: int
+    groups: tuple[Group, ...]
+    used: int
+    refaulted: int = 0
+    pressed: bool | None = None
+
+    @cached_property
+    def total(self) -> int:
+        """All memory, were nothing dark."""
+        return self.fixed + sum(group.size for group in self.groups)
+
+    @cached_property
+    def supply(self) -> int:
+        """Memory in the kernel."""
+        return self.fixed + sum(group.size for group in self.groups if not group.dark)
+
+    @cached_property
+    def dark(self) -> frozenset[str]:
+        """Names of the groups that are out."""
+        return frozenset(group.name for group in self.groups if group.dark)
