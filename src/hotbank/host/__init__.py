@@ -7,6 +7,7 @@ ram.py       where there is memory, and where it came from
 pages.py     kpageflags, kpagecount: what a page is, and what its references should be
 kcore.py     reference counts through /proc/kcore
 owners.py    who maps a page, whose cgroup pays for it
+offlined.py  pages that are offline, and whether who holds them lets go
 survey.py    all of these for one block
 routes.py    how a bank enters and leaves: probe, driver, kmem
 writer.py    writes that can block for ever, in a child that dies with its parent
