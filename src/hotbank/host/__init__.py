@@ -5,6 +5,7 @@ machine.py   Host: the protocol
 tree.py      files below a root, and what they say about memory blocks, zones and settings
 ram.py       where there is memory, and where it came from
 pages.py     kpageflags, kpagecount: what a page is, and what its references should be
+planes.py    what tables of the kernel say of many pages, looked at all at once
 kcore.py     reference counts through /proc/kcore
 owners.py    who maps a page, whose cgroup pays for it
 offlined.py  pages that are offline, and whether who holds them lets go
