@@ -15,6 +15,7 @@
 | `news` | what happens on a machine, for any number of readers |
 | `background`, `daemon` | the current machine: started, recorded, found, ended; the process it lives in |
 | `local` | this host's owner |
+| `systemd` | what the service manager is told, and the socket that it hands over |
 | `state`, `peers`, `children` | sockets and journals; who is at the other end; child processes |
 """
 
