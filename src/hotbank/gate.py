@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from typing import Protocol
 
 from hotbank.errors import Code, KernelError, SwitchError
 from hotbank.machine import DomainStatus, Snapshot
@@ -35,6 +36,35 @@ def refuse_unlisted(domain: DomainStatus, want: Power) -> None:
     """SwitchError when ``want`` is not among the states that the board gives the domain."""
     if want not in domain.states:
         raise SwitchError(f"domain {domain.name} has no state {want}", remedy=f"known: {', '.join(domain.states)}")
+
+
+class Switch(Protocol):
+    """What turns one power domain. Both calls raise SwitchError."""
+
+    def status(self) -> Power:
+        """The state now, asked and not remembered."""
+        ...
+
+    def turn(self, want: Power) -> None:
+        """Bring the domain to ``want``; returns only when the switch says that it is there."""
+        ...
+
+
+class Beside:
+    """A real switch, and memory that is played and follows it. ``UNKNOWN`` where they differ."""
+
+    def __init__(self, real: Switch, played: Switch) -> None:
+        self._real, self._played = real, played
+
+    def status(self) -> Power:
+        """What both say."""
+        now = self._real.status()
+        return now if self._played.status() is now else Power.UNKNOWN
+
+    def turn(self, want: Power) -> None:
+        """Turn the real one, and let the memory follow once that says it is there."""
+        self._real.turn(want)
+        self._played.turn(want)
 
 
 class Gate:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
@@ -16,6 +17,7 @@ from hotbank.board import Bank, Board, Domain
 from hotbank.cli import blueprint
 from hotbank.cli.board import board as command
 from hotbank.cli.context import Context
+from hotbank.cli.current import up
 from hotbank.errors import BoardError
 from hotbank.memory import MIB, Range
 
@@ -93,6 +95,12 @@ def test_a_check_tells_all_mistakes_of_a_file(tmp_path: Path) -> None:
 def test_a_board_without_a_mistake() -> None:
     done = run("check", "arm-2009")
     assert (done.return_value, done.stdout) == (0, "arm-2009: no mistake; banks: 2 of 512M, power domains: 1\n")
+
+
+def test_running_commands_needs_a_board_that_has_some() -> None:
+    error = CliRunner().invoke(up, ["arm-2009", "--run-commands"], standalone_mode=False, obj=Context(None)).exception
+    assert isinstance(error, click.UsageError)
+    assert "arm-2009 has none" in error.message
 
 
 def test_a_file_that_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from hotbank.boards_qemu.port import GuestBoot, GuestKernel, Port
 from hotbank.boards_qemu.qemu import Qemu, QemuCommand
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import BoardError, MachineError
+from hotbank.host.switch import commands
 from hotbank.routes import route
 
 PROGRAMS = ("busybox-static", "python3-minimal", "libpython3-stdlib")
@@ -47,7 +48,8 @@ class Wanted:
 
     ``cmdline`` comes last on the kernel's command line. ``default_on``: banks that the driver adds by itself.
     ``supplies``: GPIO lines that feed banks, by their names; None for one to each domain that our driver switches, as
-    long as kernel and initramfs are ours. ``files``: more files in the guest.
+    long as kernel and initramfs are ours. ``files``: more files in the guest. ``run_commands``: the programs that the
+    board names as switches are run, here and not in the guest.
     """
 
     board: str
@@ -61,6 +63,7 @@ class Wanted:
     supplies: Mapping[str, int] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     qemu_arguments: tuple[str, ...] = ()
+    run_commands: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Prepared:
     default_on: tuple[str, ...] = ()
     supplies: Mapping[str, int] = field(default_factory=dict)
     qemu_arguments: tuple[str, ...] = ()
+    run_commands: bool = False
 
 
 def prepare(wanted: Wanted, folder: Path, progress: Progress = no_progress) -> Prepared:
@@ -98,6 +102,7 @@ def prepare(wanted: Wanted, folder: Path, progress: Progress = no_progress) -> P
         default_on=wanted.default_on,
         supplies=supplies,
         qemu_arguments=wanted.qemu_arguments,
+        run_commands=wanted.run_commands,
     )
 
 
@@ -130,7 +135,8 @@ def start(prepared: Prepared, on_end: Callable[[], None] = lambda: None) -> Qemu
     try:
         command = _command(board, prepared, folder, {name: file.path for name, file in files.items()})
         command = command.with_arguments(prepared.qemu_arguments)
-        machine = QemuMachine(board, Qemu(command, folder, on_end), files, prepared.supplies)
+        real = commands(board) if prepared.run_commands else {}
+        machine = QemuMachine(board, Qemu(command, folder, on_end), files, prepared.supplies, real=real)
     except BaseException:
         dram.discard(files)
         raise

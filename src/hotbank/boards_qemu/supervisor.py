@@ -21,9 +21,8 @@ from hotbank.boards_qemu.gpio import GpioSwitch, line_is_high
 from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.shell import Runner, ShellPort
 from hotbank.errors import Finding, KernelError, MachineError, SwitchError
-from hotbank.gate import Gate
+from hotbank.gate import Beside, Gate, Switch
 from hotbank.guest import serial
-from hotbank.host.switch import Switch
 from hotbank.machine import (
     Ability,
     Clock,
@@ -72,7 +71,8 @@ class QemuMachine:
     """A board in QEMU as a Machine.
 
     ``files``: the file behind each bank. ``power`` and ``set_power`` act on these. ``lines``: the GPIO line that feeds
-    a bank, by its name; the guest's driver switches those. ``close`` ends QEMU and takes the files away.
+    a bank, by its name; the guest's driver switches those. ``real``: switches of domains that the files are to follow.
+    ``close`` ends QEMU and takes the files away.
     """
 
     def __init__(
@@ -82,9 +82,11 @@ class QemuMachine:
         files: Mapping[str, BankFile],
         lines: Mapping[str, int] | None = None,
         clock: Clock | None = None,
+        real: Mapping[str, Switch] | None = None,
     ) -> None:
         self.board, self.qemu, self.files, self._lines = board, qemu, files, lines or {}
         self._clock = clock or WallClock()
+        self._real = real or {}
         self._changes, self._reads = AgentPort(qemu, serial.CHANGE), AgentPort(qemu, serial.READ)
         self._switches = {domain.name: self._switch_of(domain) for domain in board.domains}
         self._shell = ShellPort(qemu)
@@ -202,6 +204,8 @@ class QemuMachine:
     def _switch_of(self, domain: Domain) -> Switch:
         banks = [bank.name for bank in self.board.banks if bank.domain == domain.name]
         files = BankSwitch(domain.name, (self.files[name] for name in banks))
+        if domain.name in self._real:
+            return Beside(self._real[domain.name], files)
         if not banks or not all(name in self._lines for name in banks):
             return files
         lines = {line: partial(line_is_high, self.qemu.qmp, line) for line in {self._lines[name] for name in banks}}

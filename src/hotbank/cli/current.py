@@ -42,6 +42,9 @@ _LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
 )
 @click.option("--modules", type=click.Path(file_okay=False), help="--qemu: lib/modules/VERSION of the Image.")
 @click.option("--initrd", type=click.Path(dir_okay=False), help="--qemu: this initramfs instead of ours.")
+@click.option(
+    "--run-commands", is_flag=True, help='Run the programs of switch = "command" here; memory follows what they say.'
+)
 def up(
     board_name: str,
     qemu: bool,
@@ -49,6 +52,7 @@ def up(
     kernel: str | None,
     modules: str | None,
     initrd: str | None,
+    run_commands: bool,
     **of_model: Any,
 ) -> None:
     """Start a machine in the background and make it the current one.
@@ -57,14 +61,19 @@ def up(
     (kernel, BusyBox, Python for the guest) is fetched through apt into a cache folder; this host's packages stay
     as they are.
     """
-    _check_pages(board.load(board_name), 0 if qemu else of_model["pages"])
+    its = board.load(board_name)
+    _check_pages(its, 0 if qemu else of_model["pages"])
+    if run_commands and not any(domain.switch == "command" for domain in its.domains):
+        raise click.UsageError(
+            f'--run-commands has an effect only where a domain has switch = "command"; {its.name} has none'
+        )
     if qemu:
-        record = _in_qemu(board_name, cmdline, kernel, modules, initrd)
+        record = _in_qemu(board_name, cmdline, kernel, modules, initrd, run_commands)
     else:
         if kernel and (caveat := kernels.kernel(kernel).caveat):
             say(caveat, err=True)
         line = None if cmdline is None else typed(cmdline)
-        spec = serve.ModelSpec(board_name, of_model["description"], line, kernel, of_model["seed"], of_model["pages"])
+        spec = serve.ModelSpec(board_name, cmdline=line, kernel=kernel, run_commands=run_commands, **of_model)
         record = serve.serve_in_background(spec)
     say(f"{record.machine} is up (pid {record.pid}); next: hotbank list, hotbank explain BANK")
 
@@ -79,11 +88,21 @@ def _check_pages(its: board.Board, pages: int) -> None:
 
 
 def _in_qemu(
-    board_name: str, cmdline: str | None, kernel: str | None, modules: str | None, initrd: str | None
+    board_name: str,
+    cmdline: str | None,
+    kernel: str | None,
+    modules: str | None,
+    initrd: str | None,
+    run_commands: bool,
 ) -> serve.Record:
     from hotbank import boards_qemu
 
-    options: dict[str, Any] = {"cmdline": cmdline or "", "modules": modules, "initrd": initrd}
+    options: dict[str, Any] = {
+        "cmdline": cmdline or "",
+        "modules": modules,
+        "initrd": initrd,
+        "run_commands": run_commands,
+    }
     options |= kernel_option(kernel)
     wanted = boards_qemu.Wanted(board_name, **options)
     return boards_qemu.up(wanted, progress=lambda line: say(line, err=True))

@@ -18,7 +18,7 @@ from hotbank import board as boards
 from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
 from hotbank.errors import CancelPending, Code, Finding, KernelError, Refusal, SwitchError
-from hotbank.gate import Gate
+from hotbank.gate import Gate, Switch
 from hotbank.host import tree as files
 from hotbank.host.ram import Ram
 from hotbank.host.tree import Tree
@@ -43,7 +43,6 @@ from hotbank.sysfs import names, vmstat
 if TYPE_CHECKING:  # who only reads starts sooner without what writes
     from hotbank.host.meters import Meters
     from hotbank.host.routes import Route
-    from hotbank.host.switch import Switch
     from hotbank.host.writer import Writer, Writers
 
 SETTLE = 0.5  # seconds for a cancelled offline to let go of its block; the rest of one is for putting back and telling

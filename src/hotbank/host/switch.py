@@ -15,10 +15,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
-from hotbank.board import Bank, Domain
+from hotbank.board import Bank, Board, Domain
 from hotbank.errors import Code, KernelError, SwitchError
+from hotbank.gate import Switch
 from hotbank.host.routes import Write
 from hotbank.host.tree import Tree
 from hotbank.memory import Power
@@ -34,18 +34,6 @@ _SUPPLY = {"on": Power.ON, "off": Power.OFF, "released": Power.UNKNOWN}
 
 Kept = Callable[[], tuple[int, ...]]
 """The descriptors that a process which changes something for this host must inherit (writer.py, ``Writers.keep``)."""
-
-
-class Switch(Protocol):
-    """What turns one power domain. Both calls raise SwitchError."""
-
-    def status(self) -> Power:
-        """The state now, asked and not remembered."""
-        ...
-
-    def turn(self, want: Power) -> None:
-        """Bring the domain to ``want``; returns only when the switch says that it is there."""
-        ...
 
 
 def switch_for(domain: Domain, banks: Sequence[Bank], tree: Tree, write: Write, kept: Kept = tuple) -> Switch:
@@ -65,6 +53,11 @@ def switch_for(domain: Domain, banks: Sequence[Bank], tree: Tree, write: Write, 
     return (
         Command(domain, kept) if domain.switch == "command" else Absent(domain.name, "this host has no driver for it")
     )
+
+
+def commands(board: Board) -> dict[str, Switch]:
+    """The programs that the board names, by domain: for machines that play every other switch."""
+    return {domain.name: Command(domain) for domain in board.domains if domain.switch == "command"}
 
 
 class AlwaysOn:

@@ -2,14 +2,14 @@
 """``Model``: the simulated kernel and its DRAM as a Machine: its primitives, routes and power.
 
 What can be seen of it is in view.py, what a workload calls in syscalls.py. Power switches of every sort are played by
-the model. Below the interlock of ``set_power`` its DRAM forgets as real DRAM does: ``off`` destroys what the bank
-holds, whoever uses it, and ``check_contents`` finds the loss.
+the model, unless it is given real ones, which its memory then follows. Below the interlock of ``set_power`` its DRAM
+forgets as real DRAM does: ``off`` destroys what the bank holds, whoever uses it, and ``check_contents`` finds the loss.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypedDict, Unpack
@@ -18,7 +18,7 @@ from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
 from hotbank.errors import CancelPending, Code, KernelError, SwitchError
 from hotbank.firmware import describe, memory_map
-from hotbank.gate import Gate
+from hotbank.gate import Gate, Switch
 from hotbank.machine import Ability, Pages, Reading, Snapshot, Survey, no_such
 from hotbank.memory import BlockState, KernelState, Online, Power, Range, merge
 from hotbank.model.backend import check_room
@@ -48,6 +48,7 @@ class ModelOptions(TypedDict, total=False):
     kcore: bool
     backend: str | None
     memory: int | None
+    switches: Mapping[str, Switch] | None
 
 
 class Model(SystemCalls):
@@ -57,6 +58,7 @@ class Model(SystemCalls):
     page frames, ``geometry`` where they are, ``view`` what can be seen. ``seed`` gives the boot id. ``kcore``: False
     hides pins from surveys, as on a machine whose reference counts can't be read. ``backend``: who keeps the frames,
     ``memory``: bytes that this host has for them (backend.py). ``switch_faults``: domain → ``fails`` or ``lies``.
+    ``switches``: of domains that something real switches, which the model's memory follows.
     Public methods may be called from any thread.
     """
 
@@ -72,9 +74,19 @@ class Model(SystemCalls):
         kcore: bool = True,
         backend: str | None = None,
         memory: int | None = None,
+        switches: Mapping[str, Switch] | None = None,
     ) -> None:
         check_room(source.geometry.shape.frames, backend, memory)
-        parts = Parts(board, source, clock=clock, costs=costs, seed=seed, boot_id=boot_id, backend=backend)
+        parts = Parts(
+            board,
+            source,
+            clock=clock,
+            costs=costs,
+            seed=seed,
+            boot_id=boot_id,
+            backend=backend,
+            switches=switches or {},
+        )
         super().__init__(parts)
         self.board, self.arch, self.costs = board, parts.arch, parts.costs
         self.frames, self.allocator, self.contents = parts.frames, parts.allocator, parts.contents
@@ -202,7 +214,7 @@ class Model(SystemCalls):
     def power(self, domain: str) -> Power:
         """What the domain's switch says. Raises Refusal(NO_SUCH_BANK)."""
         with self._parts.lock:
-            return self._parts.power[self._known_domain(domain).name]
+            return self._parts.power_of(self._known_domain(domain).name)
 
     def set_power(self, domain: str, want: Power) -> None:
         """Turn the switch: ``off`` destroys what every bank of the domain holds.
@@ -277,6 +289,8 @@ class Model(SystemCalls):
     def _switch(self, domain: str, want: Power) -> None:
         if self._known_domain(domain).switch == "none" and want is not Power.ON:
             raise SwitchError(f"{domain} has no switch")
+        if domain in self._parts.switches:
+            self._parts.switches[domain].turn(want)
         fault = self.switch_faults.get(domain)
         if fault == "fails":
             raise SwitchError(f"{domain} did not go {want}")

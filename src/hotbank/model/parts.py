@@ -6,8 +6,10 @@ from __future__ import annotations
 import random
 import threading
 import uuid
+from collections.abc import Mapping
 
 from hotbank.board import Board
+from hotbank.gate import Switch
 from hotbank.memory import Power
 from hotbank.model.alloc import PageAllocator
 from hotbank.model.backend import new_frames
@@ -31,8 +33,8 @@ class _Relief:
 class Parts:
     """What machine.py, view.py and syscalls.py share. ``lock`` guards all of it.
 
-    ``power``: domain → state; ``stuck``: banks whose driver let go of them; ``auto_online``: the content of
-    ``auto_online_blocks``.
+    ``power``: domain → state; ``switches``: of the domains that something real switches; ``stuck``: banks whose driver
+    let go of them; ``auto_online``: the content of ``auto_online_blocks``.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Parts:
         seed: int,
         boot_id: str | None,
         backend: str | None,
+        switches: Mapping[str, Switch],
     ) -> None:
         self.board, self.arch = board, source.arch
         self.rules, self.geometry, self.auto_online = source.rules, source.geometry, source.auto_online
@@ -53,6 +56,7 @@ class Parts:
         self.lock = threading.RLock()
         self.boot_id = boot_id or str(uuid.UUID(int=random.Random(seed).getrandbits(128), version=4))
         self.power = {domain.name: Power.ON for domain in board.domains}
+        self.switches = switches
         self.stuck: set[str] = set()
         self.frames: Frames = new_frames(source.geometry.shape, backend)
         self.allocator = PageAllocator(self.frames)
@@ -61,6 +65,11 @@ class Parts:
         self.hotplug = self._memory_blocks()
         self.allocator.relief = _Relief(self.tasks, self.hotplug.migration)
         self.hotplug.blocks.update(source.fill(self.allocator, self.tasks))
+
+    def power_of(self, domain: str) -> Power:
+        """What the domain's switch says. Raises SwitchError."""
+        real = self.switches.get(domain)
+        return self.power[domain] if real is None else real.status()
 
     @property
     def name(self) -> str:

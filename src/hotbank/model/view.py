@@ -11,13 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
-from hotbank.board import Bank, Domain
-from hotbank.errors import Code
+from hotbank.board import Bank
+from hotbank.errors import Code, SwitchError
 from hotbank.machine import (
     EVIDENCE,
     BankStatus,
     Block,
-    DomainStatus,
     Evidence,
     Migrated,
     Owner,
@@ -50,6 +49,7 @@ class View:
         parts, board = self._parts, self._parts.board
         with parts.lock, parts.hotplug.zoning.counted():
             blocks = {number: self._block(block) for number, block in sorted(parts.hotplug.blocks.items())}
+            powers = {domain.name: self._power(domain.name) for domain in board.domains}
             return Snapshot(
                 machine=parts.name,
                 arch=parts.arch,
@@ -58,8 +58,8 @@ class View:
                 boot_id=parts.boot_id,
                 blocks=tuple(blocks.values()),
                 zones=tuple(self.zones()),
-                banks=tuple(self._bank(bank, blocks) for bank in board.banks),
-                domains=tuple(map(self._domain, board.domains)),
+                banks=tuple(self._bank(bank, blocks, powers) for bank in board.banks),
+                domains=tuple(board.status(domain, powers[domain.name]) for domain in board.domains),
                 auto_online=parts.auto_online,
                 policy=parts.hotplug.zoning.rules.policy,
                 boot_memory_leaves=parts.rules.boot_memory_leaves,
@@ -138,12 +138,12 @@ class View:
                     reclaimable=clean.get(zone.number, 0),
                 )
 
-    def _bank(self, bank: Bank, blocks: Mapping[int, Block]) -> BankStatus:
+    def _bank(self, bank: Bank, blocks: Mapping[int, Block], powers: Mapping[str, Power]) -> BankStatus:
         return BankStatus.of(
             bank.name,
             bank.range,
             (blocks[number] for number in self._parts.board.blocks(bank) if number in blocks),
-            self._parts.power[bank.domain] if bank.domain else Power.ON,
+            powers[bank.domain] if bank.domain else Power.ON,
             stuck=bank.name in self._parts.stuck,
             at_boot=bank.at_boot,
             movable=bank.movable,
@@ -152,8 +152,11 @@ class View:
             node=bank.node,
         )
 
-    def _domain(self, domain: Domain) -> DomainStatus:
-        return self._parts.board.status(domain, self._parts.power[domain.name])
+    def _power(self, domain: str) -> Power:
+        try:
+            return self._parts.power_of(domain)
+        except SwitchError:
+            return Power.UNKNOWN
 
     # Parts of a survey
 

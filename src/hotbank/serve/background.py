@@ -38,7 +38,8 @@ class ModelSpec:
     """The model to serve. ``board``: a shipped board or a file; ``description``: a file of firmware bytes, or none.
 
     ``cmdline``: the kernel's command line, None for what the board says; ``kernel``: the version to behave like.
-    ``pages``: in use by processes and files, so that there is something to move.
+    ``pages``: in use by processes and files, so that there is something to move. ``run_commands``: the programs that
+    the board names as switches are run.
     """
 
     board: str
@@ -47,6 +48,7 @@ class ModelSpec:
     kernel: str | None = None
     seed: int = 0
     pages: int = 4000
+    run_commands: bool = False
 
 
 @dataclass(frozen=True, slots=True)

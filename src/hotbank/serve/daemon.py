@@ -69,6 +69,7 @@ def run(folder: Path, boot: Callable[[], Machine]) -> int:
 
 def boot(spec: ModelSpec) -> Machine:
     """The model of the spec, on the wall clock."""
+    from hotbank.host.switch import commands
     from hotbank.load import Workload
     from hotbank.model import Model, WallClock
 
@@ -82,6 +83,7 @@ def boot(spec: ModelSpec) -> Machine:
     options |= {"description": description, "cmdline": spec.cmdline, "seed": spec.seed}
     options["boot_id"] = str(uuid.uuid4())  # what an earlier one's journal says is not about this one
     plan = board.load(spec.board)
+    options["switches"] = commands(plan) if spec.run_commands else None
     model = Model.boot(plan, clock=WallClock(), **_resources(plan), **options)
     if spec.pages:
         Workload(model, spec.seed, pages=spec.pages).fill()
