@@ -60,7 +60,9 @@ class Sections(click.Group):
         if cmd_name not in _MODULES:
             return None
         members = vars(import_module(f"hotbank.cli.{_MODULES[cmd_name]}")).values()
-        return next(m for m in members if isinstance(m, click.Command) and m.name == cmd_name)
+        found = next(m for m in members if isinstance(m, click.Command) and m.name == cmd_name)
+        _equip_for_completion(found)
+        return found
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -92,7 +94,7 @@ class Sections(click.Group):
     "--machine",
     metavar="MACHINE",
     envvar="HOTBANK_MACHINE",
-    help="host, model:BOARD, ssh:HOST or unix:PATH. Without it: the machine of `hotbank up`; "
+    help="host, model:BOARD, model:CAPTURE, ssh:HOST or unix:PATH. Without it: the machine of `hotbank up`; "
     "if there is none, this host, for reading only.",
 )
 @click.pass_context
@@ -114,6 +116,7 @@ def run(arguments: list[str]) -> int:
 
     Prints errors to standard error, and with --json what was refused as a document to standard output, too.
     """
+    _equip_for_completion(cli)
     try:
         result = cli.main(arguments, prog_name="hotbank", standalone_mode=False)
         if sys.stdout is not None:  # the caller closed it
@@ -134,6 +137,12 @@ def run(arguments: list[str]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_FAILED
         return _fail(f"{Code.SYSTEM_ERROR}: {error.filename or 'system'}: {error.strerror}", "")
+
+
+def _equip_for_completion(command: click.Command) -> None:
+    """A shell that completes a line starts this program for it, and says so."""
+    if "_HOTBANK_COMPLETE" in os.environ:
+        import_module("hotbank.cli.completion").equip(command)
 
 
 def _tell_programs(arguments: list[str], error: HotbankError) -> None:

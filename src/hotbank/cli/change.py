@@ -32,7 +32,7 @@ from hotbank.session import Session
 _NAMED = {"targets": "names", "every": "--all", "domain": "--domain", "plan": "--plan", "size": "--free"}
 _ACTS = {"deadline": "--deadline", "keep_partial": "--keep-partial", "force": "--force", "wait": "--wait"}
 _AGAIN = 0.1  # seconds of wall time
-_ONE_WAY = "name banks or blocks, or give --all, --domain NAME{} or --plan FILE"
+_ONE_WAY = "name banks or blocks, or give --all, --domain DOMAIN{} or --plan FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.argument("targets", metavar="[BANK|BLOCK]...", nargs=-1),
         click.option("--all", "every", is_flag=True, help="Everything that may, one transaction after the other."),
-        click.option("--domain", metavar="NAME", help="All banks of that power domain."),
+        click.option("--domain", metavar="DOMAIN", help="All banks of that power domain."),
         click.option(
             "--plan",
             type=click.File(encoding="utf-8"),

@@ -92,7 +92,7 @@ def encode(board: str, form: str | None, output: str | None, base: str | None, a
 @click.option("--atags", "atag_list", type=click.Path(allow_dash=True), help="A list of ATAGs.")
 @click.option("--srat", type=click.Path(allow_dash=True), help="An ACPI SRAT; give --iomem too, it says what is there.")
 @click.option("--board", help="A board, described in its own format.")
-@click.option("--cmdline", help="Kernel command line, instead of the description's own.")
+@click.option("--cmdline", metavar="TEXT", help="Kernel command line, instead of the description's own.")
 @click.option(
     "--kernel",
     metavar="RELEASE",

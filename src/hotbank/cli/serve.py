@@ -28,7 +28,7 @@ _LAST_WORDS = 60.0  # seconds of wall time for a transaction to roll back before
 
 @click.command("serve")
 @click.option("--socket", "path", type=click.Path(dir_okay=False, path_type=Path), help="Where to listen.")
-@click.option("--group", metavar="NAME", help="Members of this group may read; change is for root and this user.")
+@click.option("--group", metavar="GROUP", help="Members of this group may read; change is for root and this user.")
 @click.option("--stdio", is_flag=True, help="Answer on standard input and output, for `-m ssh:HOST`.")
 @click.pass_obj
 def serve(context: Context, path: Path | None, group: str | None, stdio: bool) -> None:

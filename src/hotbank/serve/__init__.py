@@ -17,6 +17,7 @@
 | `local` | this host's owner |
 | `systemd` | what the service manager is told, and the socket that it hands over |
 | `state`, `peers`, `children` | sockets and journals; who is at the other end; child processes |
+| `systemd` | what systemd hands over and is told |
 """
 
 from __future__ import annotations
