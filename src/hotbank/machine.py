@@ -412,6 +412,22 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class HugePages:
+    """Huge pages of one size (hugetlb) that a block holds in use, wholly or in part.
+
+    ``pages``: ordinary pages in one. ``first``: pfn where each begins, which may lie before the block; ``inside``:
+    ordinary pages of theirs in the block. ``free``: those of the pool that can take their place, None when unknown.
+    ``gigantic``: nothing else can, for the buddy allocator has no piece of that size.
+    """
+
+    pages: int
+    first: tuple[int, ...]
+    inside: int
+    free: int | None = None
+    gigantic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Survey:
     """What the pages of one block are.
 
@@ -419,7 +435,7 @@ class Survey:
     as evidence; ``blocked`` counts all of them. ``unknown``: the views that were missing ("pins", "kinds", …):
     what could not be seen is named, never assumed good. ``boot``: memory that was there at boot, or None when
     unknown. ``holes``: the block has pages that are no memory. ``clean``: pages of clean page cache, which reclaim
-    could drop once they lie elsewhere; None when unknown.
+    could drop once they lie elsewhere; None when unknown. ``huge``: huge pages in use, by size.
     """
 
     block: int
@@ -430,6 +446,7 @@ class Survey:
     boot: bool | None = None
     holes: bool = False
     clean: int | None = None
+    huge: tuple[HugePages, ...] = ()
 
     @property
     def to_move(self) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hotbank.machine import Block, Snapshot, Survey, ZoneInfo
+from hotbank.machine import Block, HugePages, Snapshot, Survey, ZoneInfo
 from hotbank.memory import Kind, Zone
 
 KERNEL_ZONES = frozenset({Zone.DMA, Zone.DMA32, Zone.NORMAL})
@@ -27,7 +27,7 @@ class Leaving:
 
     ``to_move``: pages that migration carries. ``must_fit``: those that need a place elsewhere; clean page cache needs
     none, for where there is no room it is dropped. ``free`` and ``clean``: what its zone loses of its free pages and of
-    its clean page cache.
+    its clean page cache. ``huge``: huge pages among those that move.
     """
 
     zone: str | None
@@ -37,6 +37,7 @@ class Leaving:
     must_fit: int = 0
     free: int = 0
     clean: int = 0
+    huge: tuple[HugePages, ...] = ()
 
     @classmethod
     def of(cls, block: Block, survey: Survey) -> Leaving:
@@ -46,7 +47,7 @@ class Leaving:
         all, the zone loses as much of what it could drop, which is no more than was asked for.
         """
         pages, free, clean = sum(survey.kinds.values()), survey.kinds.get(Kind.FREE, 0), survey.clean or 0
-        return cls(block.zone, block.node, pages, survey.to_move, survey.to_move - clean, free, clean)
+        return cls(block.zone, block.node, pages, survey.to_move, survey.to_move - clean, free, clean, survey.huge)
 
     @property
     def whole(self) -> Leaving:
@@ -125,9 +126,58 @@ def leaving_of(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> tuple[Leavi
     return tuple(Leaving.of(block, survey) for block, survey in blocks if block is not None)
 
 
-def must_fit(leaving: Iterable[Leaving]) -> int:
-    """Pages that need a place elsewhere: the number that is held against ``room``."""
-    return sum(one.must_fit for one in leaving)
+def must_fit(leaving: Sequence[Leaving]) -> int:
+    """Pages that need a place elsewhere: the number that is held against ``room``. Huge pages take free ones of their
+    pool first."""
+    return sum(one.must_fit for one in leaving) - sum(pool.placed for pool in pools(leaving))
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Huge pages of one size that leave, each counted once. ``pages``, ``inside``, ``free``, ``gigantic`` as in
+    HugePages."""
+
+    pages: int
+    first: frozenset[int]
+    inside: int
+    free: int | None
+    gigantic: bool
+
+    @property
+    def placed(self) -> int:
+        """Ordinary pages in those that the pool has a place for."""
+        return min(self.inside, min(len(self.first), self.free or 0) * self.pages)
+
+    @property
+    def fresh(self) -> int:
+        """Huge pages that need a new one, of contiguous memory; a gigantic one never gets it."""
+        return max(0, len(self.first) - (self.free or 0))
+
+
+def pools(leaving: Iterable[Leaving]) -> tuple[Pool, ...]:
+    """The huge pages that leave, by size. A pool has no more free pages than the block that sees fewest can use."""
+    by_size = dict[int, list[HugePages]]()
+    for one in leaving:
+        for huge in one.huge:
+            by_size.setdefault(huge.pages, []).append(huge)
+    return tuple(_pool(size, found) for size, found in sorted(by_size.items()))
+
+
+def _pool(pages: int, found: Sequence[HugePages]) -> Pool:
+    free = [huge.free for huge in found if huge.free is not None]
+    return Pool(
+        pages,
+        frozenset(first for huge in found for first in huge.first),
+        sum(huge.inside for huge in found),
+        min(free) if len(free) == len(found) else None,
+        any(huge.gigantic for huge in found),
+    )
+
+
+def pieces(zones: Iterable[ZoneInfo], leaving: Sequence[Leaving], pages: int) -> int:
+    """Huge pages of that many pages that fit into what stays, if memory can be compacted as far as it goes."""
+    bound = Bound.of(leaving)
+    return sum(_left(zone, zone_room(zone, bound), leaving) // pages for zone in zones if bound.takes(zone))
 
 
 def room(zones: Iterable[ZoneInfo], leaving: Sequence[Leaving]) -> int:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from effort import examples
 from field.trees import FREE, OFFLINE, Run, Zoned, machine
+from host.captured_trees import MEMORY, link_node, words
 from hotbank.errors import Code
 from hotbank.host import Host, pages
 from hotbank.machine import Machine, Survey
@@ -141,3 +142,120 @@ def test_a_capture_knows_who_holds_them(tmp_path: Path, who: str, leaves: bool) 
     assert said(model).code is (Code.OK if leaves else Code.UNMOVABLE)
     if leaves:
         model.offline(BLOCK, 10.0)
+
+
+def huge(size: int, count: int, users: int = 1) -> list[Run]:
+    head, tail = pages.HUGE | pages.COMPOUND_HEAD | pages.MMAP, pages.HUGE | pages.COMPOUND_TAIL | pages.MMAP
+    return [Run(head, 1), Run(tail, size - 1)] * count * users
+
+
+def pool(size_kb: int, free: int, *, reserved: int = 0, nodes: Mapping[int, int] | None = None) -> dict[str, str]:
+    folder, name = "sys/kernel/mm/hugepages", f"hugepages-{size_kb}kB"
+    files = {f"{folder}/{name}/free_hugepages": f"{free}\n", f"{folder}/{name}/resv_hugepages": f"{reserved}\n"}
+    for node, here in (nodes or {}).items():
+        files[f"sys/devices/system/node/node{node}/hugepages/{name}/free_hugepages"] = f"{here}\n"
+    return files
+
+
+@examples(25)
+@given(st.integers(0, 7), st.sampled_from([0, 1]), st.integers(0, 2), st.booleans())
+def test_a_gigantic_page_needs_a_free_one(
+    tmp_path_factory: pytest.TempPathFactory, part: int, free: int, reserved: int, small_too: bool
+) -> None:
+    """A block is an eighth of a page of 1 GiB: its head, or tails of one that began before."""
+    gib = 262_144
+    runs = huge(gib, 1)
+    first, runs = (runs[0], [Run(runs[1].flags, 32767)]) if part == 0 else (None, [Run(runs[1].flags, 32768)])
+    files = pool(1 << 20, free, reserved=reserved) | (pool(2048, 9) if small_too else {})
+    host = tree(
+        tmp_path_factory.mktemp("t"), [*([first] if first else []), *runs], PLAIN, files=files, first=BLOCK + part
+    )
+    if part != 7:  # the page goes on behind the block
+        with Path(host.tree.path("proc/kpageflags")).open("ab") as file:
+            file.write(words([runs[-1].flags]))
+    (found,) = host.survey(BLOCK + part).huge
+    assert (found.pages, found.first, found.inside, found.gigantic) == (gib, (BLOCK * 32768,), 32768, True)
+    verdict = said(host, BLOCK + part)
+    assert verdict.code is (Code.PINS_UNKNOWN if free > reserved else Code.HUGETLB)
+    assert verdict.needs == (0 if free > reserved else 32768)
+
+
+@pytest.mark.parametrize(
+    ("by_node", "node", "leaves"),
+    [({0: 1, 1: 0}, 1, True), ({0: 0, 1: 1}, 1, False), ({0: 1}, 0, True)],
+)
+def test_the_free_one_must_be_on_another_node_where_there_is_one(
+    tmp_path: Path, by_node: dict[int, int], node: int, leaves: bool
+) -> None:
+    files = pool(1 << 20, 1, nodes=by_node)
+    tree(tmp_path, [*huge(32768, 1)], PLAIN, files=files, node=node)
+    link_node(tmp_path, f"{MEMORY}/memory{BLOCK}", f"node{node}")
+    assert said(Host(tmp_path)).code is (Code.PINS_UNKNOWN if leaves else Code.HUGETLB)
+
+
+@examples(20)
+@given(st.integers(1, 4), st.integers(0, 5), st.integers(0, 3))
+def test_gigantic_pages_of_arm64(tmp_path_factory: pytest.TempPathFactory, count: int, free: int, before: int) -> None:
+    """Four pages of 32 MiB fill a block, which is above what the buddy allocator has."""
+    lead = min(before, 4 - count) * 8192
+    runs = [Run(FREE, lead), *huge(8192, count), Run(FREE, 32768 - lead - count * 8192)]
+    files = pool(32768, free)
+    host = tree(tmp_path_factory.mktemp("t"), [r for r in runs if r.pages], KMEM, files=files, arch="aarch64")
+    verdict = said(host)
+    assert verdict.code is (Code.PINS_UNKNOWN if free >= count else Code.HUGETLB)
+    assert verdict.blocked == (0 if free >= count else count * 8192)
+
+
+@examples(20)
+@given(st.integers(1, 64), st.integers(0, 70), st.integers(0, 70))
+def test_huge_pages_need_a_free_one_or_contiguous_memory(
+    tmp_path_factory: pytest.TempPathFactory, used: int, free: int, pieces: int
+) -> None:
+    runs = [*huge(512, used), Run(FREE, 32768 - used * 512)]
+    room = 4200 + pieces * 512 + 300  # above the high watermark of the zone that stays
+    folder = tmp_path_factory.mktemp("t")
+    host = Host(
+        machine(folder, BLOCK, [r for r in runs if r.pages], Zoned(elsewhere=room), iomem=PLAIN, files=pool(2048, free))
+    )
+    verdict, fresh = said(host), max(0, used - free)
+    assert verdict.needs == fresh * 512
+    assert verdict.code is (Code.PINS_UNKNOWN if fresh <= pieces else Code.NO_CAPACITY)
+
+
+def test_several_blocks_have_one_pool(tmp_path: Path) -> None:
+    runs = [*huge(8192, 2), Run(FREE, 16384)]
+    files = pool(32768, 2) | {"etc/hotbank/board.toml": TWO_BLOCKS}
+    tree(tmp_path, runs, KMEM, files=files, arch="aarch64", first=BLOCK + 1)
+    host = tree(tmp_path, runs, KMEM, files=files, arch="aarch64")
+    with Path(host.tree.path("proc/kpageflags")).open("ab") as file:
+        file.write(b"".join(words([run.flags]) * run.pages for run in runs))
+    assert said(host, BLOCK).code is Code.PINS_UNKNOWN
+    assert said(host, BLOCK + 1).code is Code.PINS_UNKNOWN
+    verdict = explain(host, "two")
+    assert verdict.code is Code.HUGETLB
+    assert "4 huge pages of 32M" in verdict.fact
+    assert "2 free" in verdict.fact
+
+
+TWO_BLOCKS = """
+name = "two"
+arch = "arm64"
+page_size = "4K"
+block_size = "128M"
+describe = "dtb"
+[bank.low]
+start = 0
+size = "1G"
+[bank.two]
+start = 0x100000000
+size = "256M"
+movable = true
+at_boot = false
+route = "driver"
+"""
+
+
+def test_a_pool_that_nobody_shows_is_said(tmp_path: Path) -> None:
+    survey = tree(tmp_path, huge(32768, 1), PLAIN).survey(BLOCK)
+    assert "huge" in survey.unknown
+    assert survey.blocked == 0

@@ -87,6 +87,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
         ("inN_input", "currN_input", "powerN_input", "tempN_input", "temp"), number | number.map(int.__neg__)
     ),
     **dict.fromkeys(("energyN_input", "energy_uj", "max_energy_range_uj"), number),
+    **dict.fromkeys(("free_hugepages", "resv_hugepages"), number),
     "base_pfn": number,
     "count": number,
     names.IOMEM: st.lists(entry, max_size=6).map(tuple),

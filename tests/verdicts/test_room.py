@@ -162,7 +162,7 @@ def test_a_second_arithmetic_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     def other(zones: Iterable[ZoneInfo], leaving: Sequence[Leaving]) -> int:
         return own([replace(zone, min=zone.low + zone.high) for zone in zones], leaving)
 
-    monkeypatch.setattr(capacity, "room", SimpleNamespace(room=other, spare=room.spare))
+    monkeypatch.setattr(capacity, "room", SimpleNamespace(room=other, spare=room.spare, must_fit=room.must_fit))
     assert find(made(), lambda board: not one_word(board), settings=settings(phases=(Phase.generate,)))
 
 

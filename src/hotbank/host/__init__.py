@@ -8,6 +8,7 @@ pages.py     kpageflags, kpagecount: what a page is, and what its references sho
 planes.py    what tables of the kernel say of many pages, looked at all at once
 kcore.py     reference counts through /proc/kcore
 owners.py    who maps a page, whose cgroup pays for it
+hugepages.py huge pages in use, and what their pools have free elsewhere
 offlined.py  pages that are offline, and whether who holds them lets go
 survey.py    all of these for one block
 routes.py    how a bank enters and leaves: probe, driver, kmem

@@ -63,6 +63,12 @@ def kinds_of(flags: Planes) -> bytearray:
     return kinds
 
 
+def huge_shapes(flags: Planes) -> bytes:
+    """One byte per page: 1 and 2 for head and tail of a page of hugetlb, 0 for all others."""
+    huge, tails = flags.has(HUGE), flags.has(COMPOUND_TAIL)
+    return plane(huge & flags.has(COMPOUND_HEAD) & ~tails | (huge & tails) * 2, flags.count)
+
+
 def own_memmap(flags: Iterable[int], pages: int, page_size: int) -> int:
     """How many of a block's first pages hold its own ``struct page``s (mm/memory_hotplug.c,
     ``mhp_init_memmap_on_memory``): a run of pages marked so, and enough of them for all ``pages`` of the block."""

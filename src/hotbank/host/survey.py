@@ -16,15 +16,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from hotbank import kernels
 from hotbank.errors import Code, FormatError
 from hotbank.host import owners, pages, planes
 from hotbank.host.bankrefs import BankRefs
+from hotbank.host.hugepages import Found, found_in, free_elsewhere, in_use
 from hotbank.host.kcore import RefCounts
 from hotbank.host.offlined import kind_of_offlined
 from hotbank.host.planes import Planes
 from hotbank.host.ram import Ram
 from hotbank.host.tree import Tree, cma_pages
-from hotbank.machine import EVIDENCE, Block, Clock, Evidence, Owner, Pages, Survey
+from hotbank.machine import EVIDENCE, Block, Clock, Evidence, HugePages, Owner, Pages, Survey
 from hotbank.memory import CODE, IMMOVABLE_KINDS, KINDS, BlockState, Kind, Range, Zone
 from hotbank.sysfs import cma, names
 
@@ -61,6 +63,7 @@ class _Finds:
     blocking: dict[Code, list[Evidence]] = field(default_factory=dict)
     blocked: int = 0
     unseen: set[str] = field(default_factory=set)
+    huge: tuple[HugePages, ...] = ()
 
     def add(self, why: Code, kind: Kind, count: int, pfns: Iterable[int]) -> None:
         """Count pages that can't move, and name the first of them."""
@@ -87,11 +90,16 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) 
             finds.unseen |= {"kinds", "pins"}
         else:
             _look_at_all(tree, views, block, span, page_size, finds, clock)
+            if finds.kinds[Kind.HUGETLB]:
+                gigantic = kernels.arch(ram.arch).largest_buddy(page_size)
+                _look_for_huge(tree, views, block, span, page_size, gigantic, finds)
         evidence = _with_owners(tree, views, finds, page_size, clock)
     kinds = {kind: finds.kinds[kind] for kind in Kind if finds.kinds[kind]}
     holes = not whole if whole is not None else _has_gaps(block, finds)
     boot = ram.at_boot(block.range)
-    return Survey(block.number, kinds, evidence, finds.blocked, tuple(sorted(finds.unseen)), boot, holes)
+    return Survey(
+        block.number, kinds, evidence, finds.blocked, tuple(sorted(finds.unseen)), boot, holes, huge=finds.huge
+    )
 
 
 def page_by_page(tree: Tree, block: Block, *, page_size: int, ram: Ram) -> Pages:
@@ -229,6 +237,29 @@ def _words(file: int | None, span: range) -> Planes:
     raw = b"" if file is None else os.pread(file, len(span) * 8, span.start * 8)
     missing = len(span) - len(raw) // 8
     return Planes(raw[: len(raw) // 8 * 8] + pages.NOPAGE.to_bytes(8, sys.byteorder) * missing, 8)
+
+
+def _look_for_huge(
+    tree: Tree, views: _Views, block: Block, span: range, page_size: int, gigantic: int, finds: _Finds
+) -> None:
+    """Huge pages in use. Gigantic ones without a free one that could take their place can't move."""
+
+    def free(pages_of_one: int, idle: int) -> int | None:
+        return free_elsewhere(tree, pages_of_one * page_size, block.node, idle)
+
+    found = found_in(tree, lambda frames: _words(views.flags, frames), span, page_size)
+    finds.huge = tuple(in_use(found, lambda one: _used(views, one), free, gigantic))
+    for huge in finds.huge:
+        if huge.gigantic and huge.free is None:
+            finds.unseen.add("huge")
+        elif huge.gigantic and len(huge.first) > (huge.free or 0):
+            finds.add(Code.HUGETLB, Kind.HUGETLB, huge.inside, huge.first)
+
+
+def _used(views: _Views, huge: Found) -> bool:
+    """False for a free page of the pool: nobody refers to it. Where counts can't be seen it is taken to be used."""
+    refs = None if views.refs is None else views.refs.read(huge.first, 1)
+    return refs is None or refs.signed(0) > 0
 
 
 def _look_for_cma(tree: Tree, views: _Views, block: Block, span: range, page_size: int, finds: _Finds) -> None:

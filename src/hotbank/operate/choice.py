@@ -252,7 +252,7 @@ def _limits(snapshot: Snapshot, offers: Sequence[Offer], effort: Effort) -> Iter
 
     They are made one by one, because the zones of many nodes make more of them than there is time, or memory.
     """
-    must = [must_fit(offer.leaving) for offer in offers]
+    must = [sum(one.must_fit for one in offer.leaving) for offer in offers]
     for bound, inside in _bounds(offers):
         zones = [zone for zone in snapshot.zones if bound.takes(zone)]
         for ways in product(*(list(_ways(zone, bound, offers)) for zone in zones)):

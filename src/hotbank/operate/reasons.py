@@ -11,6 +11,8 @@ import errno
 
 from hotbank.errors import EHWPOISON, Code, HotbankError, KernelError
 from hotbank.gate import AFTER_LOSS
+from hotbank.memory import format_size
+from hotbank.room import Pool
 from hotbank.routes import removing
 
 MAY_GO = frozenset({Code.OK, Code.PINS_UNKNOWN, Code.DOMAIN_IN_USE})
@@ -41,7 +43,7 @@ _REMEDIES = {
     Code.MULTI_ZONE: "align the zone boundary to a memory block (movablecore=, kernelcore=), or choose another block",
     Code.CMA: "move the CMA area out of the bank (cma=size@start, or linux,cma in the device tree)",
     Code.VETO: "the kernel log names the driver that refused; unload it or ask its owner",
-    Code.HUGETLB: "shrink the huge-page pool (nr_hugepages), or free the huge pages in the bank",
+    Code.HUGETLB: "free a huge page of that size on another node, grow the pool there (nr_hugepages), or end its user",
     Code.POISONED: "leave the bank in: a bad page is forgotten when its block leaves and returns",
     Code.DEADLINE: "explain says what did not move; a longer --deadline helps only if it will",
     Code.INTERRUPTED: "run it again",
@@ -87,6 +89,18 @@ def still_held(block: int) -> str:
 def no_room(needs: int, room: int) -> str:
     """Pages that need a place, and the places that there are."""
     return f"{needs} pages have to move and the memory that stays has room for {room}"
+
+
+def no_huge_page(pool: Pool, page_size: int) -> str:
+    """Of gigantic pages, which can only go to free ones of their pool."""
+    size, where = format_size(pool.pages * page_size), f"{pool.free} free where they could go"
+    return f"{len(pool.first)} huge pages of {size} are in use, and their pool has {where}"
+
+
+def no_pieces(pool: Pool, page_size: int, there: int) -> str:
+    """Of huge pages that need contiguous memory."""
+    size = format_size(pool.pages * page_size)
+    return f"{pool.fresh} huge pages of {size} have to move and the memory that stays has room for {there} such pieces"
 
 
 def fits(to_move: int, needs: int, room: int) -> str:

@@ -20,10 +20,10 @@ from hotbank.machine import EVIDENCE, Evidence, Owner, Snapshot, Survey
 from hotbank.memory import KernelState, Kind, Zone
 from hotbank.operate import policy, reasons
 from hotbank.operate.targets import Target
-from hotbank.room import leaving_of, must_fit, room
+from hotbank.room import leaving_of, must_fit, pieces, pools, room
 
-_AT_ISOLATION = (Code.UNMOVABLE, Code.CMA, Code.HUGETLB)
-_AT_MIGRATION = (Code.PINNED,)
+_AT_ISOLATION = (Code.UNMOVABLE, Code.CMA)
+_AT_MIGRATION = (Code.PINNED, Code.HUGETLB)
 _AT_RETURN = (Code.POISONED,)  # the block leaves, but can't be put online again (EHWPOISON)
 
 
@@ -94,7 +94,7 @@ class _Case:
 
     def __init__(self, snapshot: Snapshot, surveys: Mapping[int, Survey], target: Target) -> None:
         leaving = leaving_of(snapshot, surveys)
-        self.snapshot, self.surveys, self.target = snapshot, surveys, target
+        self.snapshot, self.surveys, self.target, self.leaving = snapshot, surveys, target, leaving
         self.to_move = sum(survey.to_move for survey in surveys.values())
         self.needs, self.room = must_fit(leaving), room(snapshot.zones, leaving)
         self.unknown = _unknown(snapshot, surveys)
@@ -137,6 +137,7 @@ def _reason(case: _Case) -> _Answer:
         _boot,
         _board,
         _at_migration,
+        _gigantic,
         _room,
         _at_return,
         _way_back,
@@ -177,6 +178,15 @@ def _at_migration(case: _Case) -> _Answer | None:
     return _pages(case, _AT_MIGRATION)
 
 
+def _gigantic(case: _Case) -> _Answer | None:
+    """Blocks that have a place for their gigantic pages one by one need not have it together."""
+    for pool in pools(case.leaving):
+        if pool.gigantic and pool.free is not None and pool.fresh:
+            evidence = tuple(Evidence(pfn, Kind.HUGETLB, Code.HUGETLB) for pfn in sorted(pool.first))
+            return _Answer(Code.HUGETLB, reasons.no_huge_page(pool, case.snapshot.page_size), evidence)
+    return None
+
+
 def _at_return(case: _Case) -> _Answer | None:
     return _pages(case, _AT_RETURN)
 
@@ -194,7 +204,7 @@ def _pages(case: _Case, stage: tuple[Code, ...]) -> _Answer | None:
 _WHY = {
     Code.UNMOVABLE: "the kernel can't move it",
     Code.CMA: "it is in a CMA area, which can't be isolated",
-    Code.HUGETLB: "a huge page that can't migrate",
+    Code.HUGETLB: "no page of its size is free where it could go",
     Code.PINNED: "pinned, so migration would try for ever",
     Code.POISONED: "a bad page, with which the block could not come back",
 }
@@ -233,9 +243,13 @@ def _board(case: _Case) -> _Answer | None:
 
 
 def _room(case: _Case) -> _Answer | None:
-    if case.needs <= case.room:
-        return None
-    return _Answer(Code.NO_CAPACITY, reasons.no_room(case.needs, case.room))
+    if case.needs > case.room:
+        return _Answer(Code.NO_CAPACITY, reasons.no_room(case.needs, case.room))
+    for pool in pools(case.leaving):
+        there = pieces(case.snapshot.zones, case.leaving, pool.pages)
+        if not pool.gigantic and pool.fresh > there:
+            return _Answer(Code.NO_CAPACITY, reasons.no_pieces(pool, case.snapshot.page_size, there))
+    return None
 
 
 def _way_back(case: _Case) -> _Answer | None:

@@ -14,6 +14,7 @@ iomem.py         /proc/iomem: kernel/resource.c
 firmware_map.py  /sys/firmware/memmap: drivers/firmware/memmap.c
 parameters.py    parameters of memory hotplug: mm/memory_hotplug.c
 cma.py           CMA areas in debugfs: mm/cma_debug.c
+hugepages.py     pools of huge pages: mm/hugetlb.c
 meters.py        power, energy and temperatures: Documentation/hwmon, Documentation/power/powercap
 bank.py          banks of our own driver: kernel/bank/hotbank_bank.c
 uname.py         the architecture: kernel/utsname_sysctl.c

@@ -14,6 +14,7 @@ HWMON = "sys/class/hwmon"
 THERMAL = "sys/class/thermal"
 POWERCAP = "sys/class/powercap"
 CMA = "sys/kernel/debug/cma"
+HUGEPAGES = "sys/kernel/mm/hugepages"
 
 AUTO_ONLINE = f"{MEMORY}/auto_online_blocks"
 BLOCK_SIZE = f"{MEMORY}/block_size_bytes"
