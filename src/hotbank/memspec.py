@@ -19,6 +19,7 @@ from hotbank.errors import BoardError
 from hotbank.keys import Keys
 
 MBIT_PER_GIB = 8192
+_SHORTEST = 0.001  # microseconds between two refreshes; real parts have 0.98 to 15.6
 HOT = 85  # degrees Celsius above which a part refreshes twice as often
 TYPES = ("LPDDR", "LPDDR2", "LPDDR3", "LPDDR4", "LPDDR5", "DDR2", "DDR3", "DDR4", "DDR5")
 
@@ -162,13 +163,23 @@ def _part(table: Keys) -> Part:
         source=table.take("source", keys.text),
         licence=table.take("licence", keys.text),
         idle=DramState(table.take("idle", keys.one_of(IDLE))),
-        refresh_interval=table.take("refresh_interval_us", keys.amount) * 1e-6,
+        refresh_interval=table.take("refresh_interval_us", _interval) * 1e-6,
         refresh=table.take("refresh_ns", keys.amount) * 1e-9,
         rails=tuple(_rail(rail) for _, rail in table.tables("rail")),
         pasr=dict(_pasr(row) for row in table.arrays("pasr")),
     )
+    if not part.rails:
+        table.note("rail", None, "at least one [rail.NAME] must be given")
     table.done()
     return part
+
+
+def _interval(value: object) -> float:
+    """Microseconds; what is refreshed without a pause has no power that can be told."""
+    interval = keys.amount(value)
+    if interval < _SHORTEST:
+        raise ValueError(f"must be microseconds, {_SHORTEST:g} or more")
+    return interval
 
 
 def _rail(table: Keys) -> Rail:
@@ -181,6 +192,8 @@ def _rail(table: Keys) -> Rail:
 def _pasr(table: Keys) -> tuple[int, dict[float, float]]:
     temperature = table.take("temperature", keys.whole)
     kept, milliamps = table.take("kept", _amounts), table.take("self_refresh", _amounts)
+    if len(kept) != len(milliamps):
+        table.note("self_refresh", milliamps, f"must have a current for each of the {len(kept)} of kept")
     table.done()
     return temperature, dict(zip(kept, milliamps, strict=False))
 

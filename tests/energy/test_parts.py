@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from hotbank import memspec
 from hotbank.energy import Bounds, Dram, Work, break_even, saved, spent
 from hotbank.energy.dram import affine
+from hotbank.errors import BoardError
 from hotbank.memory import Power
 from hotbank.memspec import DramState
 
@@ -118,3 +121,21 @@ def test_placement_is_worth_more_than_prediction() -> None:
     assert 3 < full < 20
     assert break_even(ddr4, Work(), Power.OFF) == 0
     assert break_even(Dram(ddr4.parts, 0.125, interleaved=True), Work(pages=1), Power.OFF) is None
+
+
+PART = (Path(__file__).parents[2] / "memspecs" / "micron-1gb-lpddr-x32.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("refresh_interval_us = 15.6", "refresh_interval_us = 0.0", "refresh_interval_us"),
+        ("kept = [1.0, ", "kept = [", "pasr[0].self_refresh"),
+        ("[rail.", "[rails.", "rail"),
+    ],
+)
+def test_what_no_power_can_be_told_of_is_refused(old: str, new: str, key: str) -> None:
+    assert old in PART
+    with pytest.raises(BoardError) as caught:
+        memspec.loads(PART.replace(old, new))
+    assert key in [mistake.key for mistake in caught.value.mistakes]
