@@ -129,7 +129,7 @@ PART = (Path(__file__).parents[2] / "memspecs" / "micron-1gb-lpddr-x32.toml").re
 @pytest.mark.parametrize(
     ("old", "new", "key"),
     [
-        ("refresh_interval_us = 15.6", "refresh_interval_us = 0.0", "refresh_interval_us"),
+        ("refresh_interval_us = 15.6627", "refresh_interval_us = 0.0", "refresh_interval_us"),
         ("kept = [1.0, ", "kept = [", "pasr[0].self_refresh"),
         ("[rail.", "[rails.", "rail"),
     ],
