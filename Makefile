@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel fuzz fuzz-properties fuzz-decoders check lint types layers format man bench policy referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz fuzz-properties fuzz-decoders check lint types layers format beside bench policy referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -51,8 +51,9 @@ format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-man: $(USE)
-	$(BIN)/python man/make_page.py build/man/hotbank.1
+# Man pages, completions, units, as they lie below a prefix.
+beside: $(USE)
+	$(BIN)/python packaging/beside.py build/beside
 
 bench: $(DEV)
 	$(BIN)/python bench/run.py

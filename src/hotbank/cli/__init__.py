@@ -47,6 +47,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Describe": {"board": "board", "decode": "describe", "encode": "describe", "zones": "describe"},
     "Serve": {"serve": "serve", "mount": "mount", "doctor": "doctor"},
 }
+COMPLETE = "_HOTBANK_COMPLETE"  # set where a shell started this program to complete a line
 _MODULES = {name: module for section in SECTIONS.values() for name, module in section.items()}
 
 
@@ -140,8 +141,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _equip_for_completion(command: click.Command) -> None:
-    """A shell that completes a line starts this program for it, and says so."""
-    if "_HOTBANK_COMPLETE" in os.environ:
+    if COMPLETE in os.environ:
         import_module("hotbank.cli.completion").equip(command)
 
 

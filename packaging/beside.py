@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is installed beside the program: man pages, completion for three shells, units, and the group of their socket.
+
+``python packaging/beside.py FOLDER [PROGRAM]`` writes all of it below FOLDER, as it lies below a prefix. Units find
+``hotbank`` where systemd looks for programs, or are told that it is PROGRAM.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+from click.shell_completion import get_completion_class
+
+from hotbank.cli import COMPLETE, cli
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from man import pages  # noqa: E402  # it lies beside this file, wherever that is run from
+
+_COMPLETIONS = {
+    "bash": "share/bash-completion/completions/hotbank",
+    "fish": "share/fish/vendor_completions.d/hotbank.fish",
+    "zsh": "share/zsh/site-functions/_hotbank",
+}
+_OURS = re.compile(r"^(Exec\w+=-?)hotbank ", re.MULTILINE)
+
+
+def files(program: str = "hotbank") -> Iterator[tuple[str, str]]:
+    """Where below a prefix, and the text."""
+    for name, page in pages().items():
+        yield f"share/man/man1/{name}", page
+    for shell, place in _COMPLETIONS.items():
+        yield place, script(shell)
+    for unit in sorted((HERE / "systemd").iterdir()):
+        yield f"lib/systemd/system/{unit.name}", _OURS.sub(rf"\1{program} ", unit.read_text(encoding="utf-8"))
+    for group in sorted((HERE / "sysusers.d").iterdir()):
+        yield f"lib/sysusers.d/{group.name}", group.read_text(encoding="utf-8")
+
+
+def script(shell: str) -> str:
+    """What a shell sources to complete our command lines."""
+    import_module("hotbank.cli.completion")  # which knows shells better than click alone
+    made = get_completion_class(shell)
+    assert made is not None
+    return made(cli, {}, "hotbank", COMPLETE).source()
+
+
+def write(folder: Path, program: str = "hotbank") -> list[str]:
+    """Write all of it; the places below the folder."""
+    places = []
+    for place, text in files(program):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_text(text, encoding="utf-8")
+        places.append(place)
+    return places
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), *sys.argv[2:3])
