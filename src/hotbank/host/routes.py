@@ -3,8 +3,9 @@
 
 ``probe``    drivers/base/memory.c, ``probe_store``: adds one block; nothing removes it
 ``driver``   our own module, kernel/bank/hotbank_bank.c: ``/sys/class/hotbank/BANK/state``
-``kmem``     drivers/dax/kmem.c: a pmem region as a dax device, bound to ``kmem``. Its unbind reports success also when
-             blocks could not be removed ("removing memory fails"), and then nothing but a reboot helps: STUCK
+``kmem``     drivers/dax/kmem.c: dax devices, bound to ``kmem``. Its unbind reports success also when blocks could not
+             be removed ("removing memory fails"), and then nothing but a reboot helps: STUCK. From 7.3 on a device has
+             a ``state``, and writing ``unplugged`` to it takes out all blocks or none (2a6f2aef1126)
 """
 
 from __future__ import annotations
@@ -133,7 +134,8 @@ class Driver:
 
 
 class Kmem:
-    """A pmem region that begins a little below the bank and is bound to ``kmem`` as one dax device."""
+    """Dax devices that lie in the bank and are bound to ``kmem``, whoever made them: CXL and HMEM bring theirs, a pmem
+    region that begins a little below the bank gets one made of it."""
 
     NAME = "kmem"
 
@@ -141,54 +143,76 @@ class Kmem:
         self._tree, self._write = tree, write
 
     def add(self, bank: str, span: Range) -> None:
-        """Make the region's dax device if need be, and bind it to ``kmem``."""
+        """Make the region's dax device if need be, and bind what lies in the bank to ``kmem``."""
         what = f"add of {bank}"
         if self.stuck(span):
             raise KernelError(errno.EBUSY, what, detail="a removal left half of it behind", code=Code.STUCK)
         if _left(self._tree, span):
             raise KernelError(errno.EEXIST, what, detail="its blocks are there")
-        region = self._region(span, what)
-        device = self._device(region) or self._awake(region, what)
-        driver = self._driver(device)
-        if driver == "device_dax":
-            self._write(f"{_DAX}/drivers/device_dax/unbind", device, what)
-        if driver != "kmem":
-            self._bind(device, what)
+        devices = self._devices(span) or [self._awake(self._region(span, what), what)]
+        for device in devices:
+            driver = self._driver(device)
+            if driver == "device_dax":
+                self._write(f"{_DAX}/drivers/device_dax/unbind", device, what)
+            if driver != "kmem":
+                self._bind(device, what)
         if not _left(self._tree, span):
-            raise KernelError(errno.EIO, what, detail=f"{device} is bound to kmem and no block came")
+            raise KernelError(errno.EIO, what, detail=f"{', '.join(devices)} is bound to kmem and no block came")
 
     def remove(self, bank: str, span: Range) -> None:
-        """Unbind it from ``kmem``, see that no block is left, and unbind it from ``dax_pmem`` too: a dark
-        device that is still there could be bound to ``device_dax`` by anyone."""
+        """Unbind it from ``kmem``, see that no block is left, and unbind a region's device from ``dax_pmem`` too: a
+        dark device that is still there could be bound to ``device_dax`` by anyone."""
         what = f"remove of {bank}"
-        region = self._region(span, what)
-        self._unbind(region, what)
+        devices, region = self._devices(span), self._region_of(span)
+        if not devices and region is None:
+            raise KernelError(errno.ENODEV, what, detail=f"no dax device and no pmem region holds {span}")
+        for device in devices:
+            self._check_alone(device, span, what)
+        for device in devices:
+            self._unplug(device, what)
         _check_gone(self._tree, what, span)
-        self._put_to_sleep(region, what)
+        if region is not None:
+            self._put_to_sleep(region, what)
 
     def stuck(self, span: Range) -> bool:
         """True if blocks are there and no dax device that is bound to ``kmem`` stands behind them."""
-        return _left(self._tree, span) and not any(
-            self._driver(device) == "kmem" and span.overlaps(self._extent(device))
-            for device in self._tree.names(f"{_DAX}/devices")
+        return (
+            bool(self._tree.names(f"{_DAX}/drivers"))
+            and _left(self._tree, span)
+            and not any(self._driver(device) == "kmem" for device in self._lying_in(span))
         )
 
     def shut(self, bank: str, span: Range) -> None:
         """Unbind it from ``kmem`` and ``dax_pmem``, whoever bound it since it was removed, and see that it has no dax
         device any more."""
         what, region = f"shutting the way in of {bank}", self._region_of(span)
-        if region is None:
-            return
-        self._unbind(region, what)
-        self._put_to_sleep(region, what)
-        left = self._device(region)
-        if left is not None:
-            raise KernelError(errno.EBUSY, what, detail=f"{left} is still there and could bring it in")
+        for device in self._devices(span):
+            self._unbind(device, what)
+        if region is not None:
+            self._put_to_sleep(region, what)
+        left = self._devices(span)
+        if left:
+            raise KernelError(errno.EBUSY, what, detail=f"{left[0]} is still there and could bring it in")
 
-    def _unbind(self, region: str, what: str) -> None:
-        device = self._device(region)
-        if device is not None and self._driver(device) == "kmem":
+    def _unplug(self, device: str, what: str) -> None:
+        """By the ``state`` of kernels from 7.3 on, which takes out all or nothing; then unbind what is empty."""
+        state, driver = f"{_DAX}/devices/{device}/state", self._driver(device)
+        if driver == "kmem" and self._tree.read(state) not in (None, "unplugged"):
+            self._write(state, "unplugged", what)
+        self._unbind(device, what)
+
+    def _unbind(self, device: str, what: str) -> None:
+        if self._driver(device) == "kmem":
             self._write(f"{_DAX}/drivers/kmem/unbind", device, what)
+
+    def _check_alone(self, device: str, span: Range, what: str) -> None:
+        """What goes with the device must be the bank's: its other memory would leave as well."""
+        own = _blocks(self._tree, span)
+        held = [number for part in self._extent(device) for number in _whole_blocks(self._tree, part)]
+        others = [number for number in held if number not in own]
+        if others and self._driver(device) == "kmem":
+            detail = f"{device} also holds memory{others[0]}, which is not the bank's: make the bank as large"
+            raise KernelError(errno.EINVAL, what, detail=detail)
 
     def _put_to_sleep(self, region: str, what: str) -> None:
         for awake in self._bound(region, "dax_pmem"):
@@ -197,7 +221,10 @@ class Kmem:
     def _region(self, span: Range, what: str) -> str:
         region = self._region_of(span)
         if region is None:
-            raise KernelError(errno.ENODEV, what, detail=f"no pmem region holds {span}: is of_pmem loaded?")
+            detail = (
+                f"no dax device and no pmem region holds {span}: is the driver of its bus loaded (cxl_port, of_pmem)?"
+            )
+            raise KernelError(errno.ENODEV, what, detail=detail)
         return region
 
     def _region_of(self, span: Range) -> str | None:
@@ -206,6 +233,16 @@ class Kmem:
             if region.startswith("region") and _extent(self._tree, folder).contains(span):
                 return region
         return None
+
+    def _devices(self, span: Range) -> list[str]:
+        """The dax devices that hold memory of the bank, by their ranges, or by the name of the region below them."""
+        region = self._region_of(span)
+        above = [] if region is None else [self._device(region)]
+        return sorted({*self._lying_in(span), *(device for device in above if device is not None)})
+
+    def _lying_in(self, span: Range) -> list[str]:
+        devices = self._tree.names(f"{_DAX}/devices")
+        return [device for device in devices if any(span.overlaps(part) for part in self._extent(device))]
 
     def _device(self, region: str) -> str | None:
         """The dax device on top of the region, if there is one now."""
@@ -263,8 +300,12 @@ class Kmem:
         number = region.removeprefix("region")
         return [d for d in self._tree.names(f"{_ND}/drivers/{driver}") if d.startswith(f"dax{number}.")]
 
-    def _extent(self, device: str) -> Range:
-        return _extent(self._tree, f"{_DAX}/devices/{device}")
+    def _extent(self, device: str) -> tuple[Range, ...]:
+        """Where a dax device's memory lies: one range, or several mappings (drivers/dax/bus.c)."""
+        folder = f"{_DAX}/devices/{device}"
+        mappings = [name for name in self._tree.names(folder) if name.startswith("mapping")]
+        parts = [_mapping(self._tree, f"{folder}/{name}") for name in mappings] or [_extent(self._tree, folder)]
+        return tuple(part for part in parts if part.size)
 
 
 _WAYS: Mapping[str, Callable[[Tree, Write], Route]] = {way.NAME: way for way in (Driver, Kmem, Probe)}
@@ -276,9 +317,25 @@ def _extent(tree: Tree, folder: str) -> Range:
     return Range.sized(start, size)
 
 
-def _left(tree: Tree, span: Range) -> bool:
+def _mapping(tree: Tree, folder: str) -> Range:
+    start, last = (tree.value(f"{folder}/{name}", number(name)) for name in ("start", "end"))
+    return Range(start, last + 1) if start is not None and last is not None and start <= last else Range(0, 0)
+
+
+def _blocks(tree: Tree, span: Range) -> list[int]:
+    """The blocks in the kernel that touch the range."""
+    there = span.blocks(files.block_size(tree))
+    return [number for number in files.block_numbers(tree) if number in there]
+
+
+def _whole_blocks(tree: Tree, part: Range) -> list[int]:
+    """The blocks in the kernel that lie in the range: ``kmem`` adds no others (``dax_kmem_range``)."""
     size = files.block_size(tree)
-    return any(span.overlaps(Range.sized(number * size, size)) for number in files.block_numbers(tree))
+    return [number for number in _blocks(tree, part) if part.contains(Range.sized(number * size, size))]
+
+
+def _left(tree: Tree, span: Range) -> bool:
+    return bool(_blocks(tree, span))
 
 
 def _check_gone(tree: Tree, what: str, span: Range) -> None:
