@@ -19,7 +19,7 @@ from typing import Protocol, TypeGuard
 
 from hotbank import kernels
 from hotbank.errors import Code, Finding, Refusal
-from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Range
+from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Range, block_named, folded
 from hotbank.routes import NONE
 
 _MOST_BLOCKS = 1 << 22  # of one bank
@@ -319,11 +319,13 @@ def no_such(machine: str, what: str, name: object, known: Iterable[str] = ()) ->
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """All that there are, where they are few; else the nearest to what was meant."""
+    """All that there are, where they are few or have numbers without many gaps; else the nearest to what was meant."""
     if not known:
         return "hotbank list shows the banks and blocks"
-    if len(known) <= _FEW:
-        return f"known: {', '.join(known)}"
+    blocks = [number for each in known if each.startswith("memory") and (number := block_named(each)) is not None]
+    words = known if len(blocks) < len(known) else folded(blocks)
+    if len(words) <= _FEW:
+        return f"known: {', '.join(words)}"
     return f"nearest: {', '.join(get_close_matches(name, known, 3, 0))}; hotbank list shows all {len(known)}"
 
 

@@ -53,15 +53,20 @@ def block_named(name: str) -> BlockNumber | None:
     return None if number is None else BlockNumber(number)
 
 
-def folded(blocks: Iterable[int]) -> str:
-    """Names of blocks, ascending, those without a gap as one: ``memory0–31, memory40``."""
+def address(text: str) -> int | None:
+    """The physical address that ``0x50000000`` is; None for what is not written so, or is too large for one."""
+    return literal(text, limit=U64) if text[:2] in ("0x", "0X") else None
+
+
+def folded(blocks: Iterable[int]) -> tuple[str, ...]:
+    """Names of blocks, ascending, those without a gap as one: ``memory0–31``, ``memory40``."""
     runs: list[list[int]] = []
     for number in sorted(set(blocks)):
         if runs and number == runs[-1][-1] + 1:
             runs[-1][1:] = [number]
         else:
             runs.append([number])
-    return ", ".join("memory" + "–".join(map(str, run)) for run in runs)
+    return tuple("memory" + "–".join(map(str, run)) for run in runs)
 
 
 def format_size(size: int) -> str:

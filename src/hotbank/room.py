@@ -27,7 +27,8 @@ class Leaving:
 
     ``to_move``: pages that migration carries. ``must_fit``: those that need a place elsewhere; clean page cache needs
     none, for where there is no room it is dropped. ``free`` and ``clean``: what its zone loses of its free pages and of
-    its clean page cache. ``huge``: huge pages among those that move.
+    its clean page cache. ``huge``: huge pages among those that move. ``unseen``: pages that do not show what they hold,
+    and may have to move too.
     """
 
     zone: str | None
@@ -38,6 +39,12 @@ class Leaving:
     free: int = 0
     clean: int = 0
     huge: tuple[HugePages, ...] = ()
+    unseen: int = 0
+
+    @property
+    def may_move(self) -> int:
+        """Pages to move, if every page that does not show what it holds is one."""
+        return self.to_move + self.unseen
 
     @classmethod
     def of(cls, block: Block, survey: Survey) -> Leaving:
@@ -47,7 +54,8 @@ class Leaving:
         all, the zone loses as much of what it could drop, which is no more than was asked for.
         """
         pages, free, clean = sum(survey.kinds.values()), survey.kinds.get(Kind.FREE, 0), survey.clean or 0
-        return cls(block.zone, block.node, pages, survey.to_move, survey.to_move - clean, free, clean, survey.huge)
+        unseen, fit = survey.kinds.get(Kind.UNKNOWN, 0), survey.to_move - clean
+        return cls(block.zone, block.node, pages, survey.to_move, fit, free, clean, survey.huge, unseen)
 
     @property
     def whole(self) -> Leaving:

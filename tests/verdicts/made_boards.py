@@ -112,7 +112,7 @@ def _zones(draw: st.DrawFn, nodes: int) -> list[ZoneInfo]:
 def fewest_pages(made: Made) -> int | None:
     """The fewest pages to move that free ``made.size`` bytes, over every set of banks; None when no set does."""
     able = [bank for bank in made.snapshot.banks if _may_leave(made, bank)]
-    costs = [sum(survey.to_move for _, survey in _own(made, bank)) for bank in able]
+    costs = [sum(s.to_move + s.kinds.get(Kind.UNKNOWN, 0) for _, s in _own(made, bank)) for bank in able]
     sets = [[i for i in range(len(able)) if mask >> i & 1] for mask in range(1 << len(able))]
     for chosen in sorted(sets, key=lambda chosen: sum(costs[i] for i in chosen)):
         leaving = [able[i] for i in chosen]

@@ -55,7 +55,7 @@ def _title(strip: Strip) -> tuple[str, Style]:
     bank = strip.bank
     if bank is None:
         zones = "/".join(dict.fromkeys(cell.zone for cell in strip.cells if cell.zone))
-        names = folded(cell.block for cell in strip.cells)
+        names = ", ".join(folded(cell.block for cell in strip.cells))
         return f"{names}  {format_size(strip.range.size)}  {zones}".rstrip(), PLAIN
     words = [bank.name, format_size(bank.range.size), bank.zone or "", bank.kernel.value, f"power {bank.power.value}"]
     words += [bank.domain or "", "interleaved" if strip.interleaved else ""]

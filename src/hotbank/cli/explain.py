@@ -59,13 +59,14 @@ def _judged(machine: Machine, snapshot: Snapshot, name: str) -> Verdict:
 
 
 def _ranked(machine: Machine, snapshot: Snapshot) -> list[Verdict]:
-    """Every block by what it costs to take it away: first those that can leave, the fewest pages to move first."""
+    """Every block by what it costs to take it away: first those that can leave, the fewest pages to move first, a page
+    of unknown contents counting as one."""
     surveys = look(machine, snapshot, [b.number for b in snapshot.blocks])
     answers = []
     for number in (b.number for b in snapshot.blocks):
         own = {number: surveys[number]} if number in surveys else {}
         answers.append(verdict(snapshot, own, block_target(snapshot, number)))
-    return sorted(answers, key=lambda a: (a.impossible, a.to_move))
+    return sorted(answers, key=lambda a: (a.impossible, a.may_move))
 
 
 def evidence_lines(evidence: Iterable[Evidence]) -> Iterator[str]:
@@ -123,9 +124,10 @@ def _whereabouts(snapshot: Snapshot, name: str) -> str:
 
 
 def _ranking(snapshot: Snapshot, answers: list[Verdict]) -> Iterator[str]:
-    yield f"{'BLOCK':<12}{'VERDICT':<18}{'TO MOVE':>9}{'BLOCKED':>9}  WHY"
+    yield f"{'BLOCK':<12}{'VERDICT':<18}{'TO MOVE':>11}{'BLOCKED':>9}  WHY"
     for a in answers:
-        yield f"{a.target:<12}{a.code:<18}{a.to_move:>9}{a.blocked:>9}  {short(a.target, a.fact)}"
+        to_move = f"{a.to_move}" if a.may_move == a.to_move else f"{a.to_move}–{a.may_move}"
+        yield f"{a.target:<12}{a.code:<18}{to_move:>11}{a.blocked:>9}  {short(a.target, a.fact)}"
     pages = sum(sum(a.kinds.values()) for a in answers if "kinds" not in a.unknown)
     free = sum(a.kinds.get(Kind.FREE, 0) for a in answers)
     codes = [a.code for a in answers]

@@ -93,7 +93,8 @@ def plan_lines(made: Plan) -> Iterator[str]:
         pages = f"{step.pages:>8} pages" if step.pages else ""
         yield f"{number:>4}  {step.action:<14}{step.target:<19}{step.seconds:>8.2f} s{pages}".rstrip()
     if made.steps or made.code is Code.OK:
-        yield f"total     {made.pages} pages to move, about {made.seconds:.2f} s"
+        unseen = f", {made.may_move - made.pages} more of unknown contents" if made.may_move > made.pages else ""
+        yield f"total     {made.pages} pages to move{unseen}, about {made.seconds:.2f} s"
     if made.remedy and made.impossible:
         yield f"remedy    {made.remedy}"
 
@@ -120,7 +121,7 @@ def choice_lines(found: Choice, size: int) -> Iterator[str]:
         f": this plan frees {format_size(found.size)}" if found.plan.steps else ""
     )
     yield from rest
-    if found.plan.steps and found.at_least < found.plan.pages:
+    if found.plan.steps and found.at_least < found.plan.may_move:
         yield f"          found in the time allowed; no choice moves fewer than {found.at_least} pages"
     yield from _given_up_lines(found.given_up)
 
@@ -133,6 +134,6 @@ def _given_up_lines(given_up: tuple[GivenUp, ...]) -> Iterator[str]:
     for code, parts in alike.items():
         if len(parts) > _FEW:
             size = format_size(sum(p.size for p in parts))
-            yield f"given up  {len(parts)} of {size}: {code}, such as {parts[0].why}"
+            yield f"given up  {len(parts)} parts of {size} in all: {code}, such as {parts[0].why}"
         else:
             yield from (f"given up  {p.name} of {format_size(p.size)}: {p.code}: {short(p.name, p.why)}" for p in parts)

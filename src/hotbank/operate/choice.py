@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which banks to take so that a given size is freed by moving the fewest pages. Touches nothing.
 
+A page that does not show what it holds counts as one to move: what was seen comes first.
+
 What leaves as one is an *offer*: all banks of a power domain (half of a domain saves nothing), a bank without a
 domain, or a block where no board names banks. Choosing offers is a covering knapsack (knapsack.py) with one more
 condition: what has to move must fit into what stays (room.py, over the union of what leaves). A set that does not fit
@@ -45,8 +47,8 @@ class Offer:
 
     @property
     def pages(self) -> int:
-        """Pages that have to move."""
-        return sum(one.to_move for one in self.leaving)
+        """Pages that have to move, or may have to."""
+        return sum(one.may_move for one in self.leaving)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,8 @@ class GivenUp:
 class Choice:
     """The answer to "free so much". ``plan``: of all that was chosen; without steps when there is no way.
 
-    ``size``: bytes freed. ``at_least``: no choice moves fewer pages; equal to ``plan.pages`` unless the search was
-    cut short.
+    ``size``: bytes freed. ``at_least``: no choice moves fewer pages, unseen ones counted; equal to ``plan.may_move``
+    unless the search was cut short.
     """
 
     plan: Plan

@@ -109,6 +109,11 @@ class Plan:
         return sum(step.pages for step in self.steps)
 
     @property
+    def may_move(self) -> int:
+        """The same, if every page that does not show what it holds is one."""
+        return sum(step.leaving.may_move for step in self.steps if step.leaving is not None)
+
+    @property
     def seconds(self) -> float:
         """Expected duration."""
         return sum(step.seconds for step in self.steps)
@@ -218,7 +223,7 @@ def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: S
     numbers = dict.fromkeys(n for target in targets for n in target.blocks)
     blocks = [b for n in numbers if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE]
     leaving = {block.number: Leaving.of(block, surveys[block.number]) for block in blocks}
-    emptiest_first = sorted(leaving, key=lambda n: (leaving[n].to_move, n))
+    emptiest_first = sorted(leaving, key=lambda n: (leaving[n].may_move, n))
     return tuple(_offline_step(n, leaving[n]) for n in emptiest_first)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hotbank.errors import Code, Refusal
 from hotbank.machine import BankStatus, Snapshot, no_such
-from hotbank.memory import KernelState, block_named
+from hotbank.memory import KernelState, address, block_named
 from hotbank.operate.reasons import remedy
 
 
@@ -43,11 +43,14 @@ def resolve_all(snapshot: Snapshot, names: Names) -> tuple[Target, ...]:
 
 
 def resolve(snapshot: Snapshot, name: str | int) -> Target:
-    """The bank of that name, or the block (``4``, ``"4"``, ``"memory4"``). Raises Refusal(NO_SUCH_BANK)."""
+    """The bank of that name, or the block: ``4``, ``"4"``, ``"memory4"``, or an address in it, ``"0x50000000"``.
+
+    Raises Refusal(NO_SUCH_BANK).
+    """
     bank = snapshot.bank(str(name))
     if bank is not None:
         return bank_target(snapshot, bank)
-    number = block_named(str(name))
+    number = block_named(str(name)) if (at := address(str(name))) is None else at // snapshot.block_size
     if number is None or snapshot.block(number) is None:
         raise no_such(snapshot.machine, "bank or block", repr(name), [b.name for b in snapshot.banks])
     return block_target(snapshot, number)

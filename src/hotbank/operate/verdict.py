@@ -50,6 +50,11 @@ class Verdict:
     remedy: str = ""
 
     @property
+    def may_move(self) -> int:
+        """Pages to carry, if every page that does not show what it holds is one."""
+        return self.to_move + self.kinds.get(Kind.UNKNOWN, 0)
+
+    @property
     def impossible(self) -> bool:
         """True if a survey proves that the removal fails. What could not be seen proves nothing."""
         return not reasons.may_go(self.code)
@@ -264,7 +269,9 @@ def _pins(case: _Case) -> _Answer | None:
         return None
     if "kinds" in case.unknown:
         return _Answer(Code.PINS_UNKNOWN, "neither what its pages hold nor their pins can be seen here")
-    return _Answer(Code.PINS_UNKNOWN, "nothing seen speaks against it, but pins can't be seen here")
+    unseen = case.kinds().get(Kind.UNKNOWN, 0)
+    contents = f"{unseen} pages do not show what they hold, and " if unseen else ""
+    return _Answer(Code.PINS_UNKNOWN, f"nothing seen speaks against it, but {contents}pins can't be seen here")
 
 
 def _can_leave(case: _Case) -> _Answer:
