@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When banks leave and when they come back: a look → a policy's wish → what the guard lets through; pure.
+"""When banks leave and when they come back: a look → a policy's wish → what the guard lets through.
+
+All of it is pure, but for the loop around it.
 
 | file | what it has |
 |---|---|
@@ -8,5 +10,7 @@
 | `policy.py` | `reserve` and `balance`: how much memory to keep |
 | `guard.py` | what any policy has to pass: reserve, pressure, worth, bans, other hands |
 | `optimum.py` | the least that a demand could have cost, had it been known |
+| `banks.py` | which banks of a machine could go dark together; a look made of a reading |
+| `runner.py` | the loop: look, decide, have it carried out |
 | `replay.py` | a demand against banks, without pages |
 """

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which banks of a machine could go dark together, and what that costs; a look made of a reading."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from hotbank.energy import Dram, Work, break_even
+from hotbank.govern.view import Group, View
+from hotbank.machine import BankStatus, DomainStatus, Reading, Snapshot
+from hotbank.memory import GIB, KernelState, Power
+from hotbank.memspec import Part
+from hotbank.routes import route
+
+Parts = Callable[[str | None], Sequence[Part]]
+"""The devices that a name may mean: memspec.named."""
+
+PRESSED = 10.0  # percent of the last ten seconds in which some task waited for memory: then they do
+_DARKEST = (Power.OFF, Power.SELF_REFRESH)
+
+
+@dataclass(frozen=True, slots=True)
+class Bunch:
+    """The banks of one power domain, or one that has none: they leave together. ``why``: it can't go dark at all."""
+
+    group: Group
+    banks: tuple[str, ...]
+    why: str = ""
+
+
+def bunches(snapshot: Snapshot, parts: Parts) -> tuple[Bunch, ...]:
+    """Every domain of the board that has banks, as it stands now. Raises BoardError for an unknown part."""
+    return tuple(_bunch(snapshot, domain, parts) for domain in snapshot.domains if domain.banks)
+
+
+def _bunch(snapshot: Snapshot, domain: DomainStatus, parts: Parts) -> Bunch:
+    banks = [bank for name in domain.banks if (bank := snapshot.bank(name)) is not None]
+    size = sum(bank.range.size for bank in banks)
+    why = _stays(domain, banks)
+    out = all(bank.kernel is KernelState.ABSENT for bank in banks)
+    cost = math.inf if why else _cost(snapshot, domain, banks, size, parts)
+    return Bunch(Group(domain.name, size, out, cost), tuple(bank.name for bank in banks), why)
+
+
+def _stays(domain: DomainStatus, banks: Iterable[BankStatus]) -> str:
+    """Why the domain never goes dark; empty where it may."""
+    if domain.interleaved:
+        return "interleaved: dark it would save nothing"
+    if not set(domain.states) & set(_DARKEST):
+        return "its switch only knows on"
+    for bank in banks:
+        if not bank.movable:
+            return f"the board does not call {bank.name} movable"
+        if not route(bank.route).removes:
+            return f"{bank.name} has no route out of the kernel"
+    return ""
+
+
+def _cost(snapshot: Snapshot, domain: DomainStatus, banks: Iterable[BankStatus], size: int, parts: Parts) -> float:
+    """Seconds in the dark that pay for moving what is in use there, all where that is unknown, and for the wake."""
+    pages = sum(size_of(bank, snapshot) if bank.used is None else bank.used for bank in banks)
+    gib = size / GIB
+    dram = Dram.of(domain.dram, tuple(parts(domain.dram.part)), gib, gib, interleaved=False)
+    dark = next(power for power in _DARKEST if power in domain.states)
+    seconds = break_even(dram, Work(pages=pages, wakes=1), dark)
+    return math.inf if seconds is None else seconds
+
+
+def needed_to_return(snapshot: Snapshot, groups: Sequence[Group], owner: int) -> int:
+    """Bytes that have to be free for the largest group to come back: what each zone keeps from everybody (up to its
+    high watermark, where reclaim sleeps), the memory map of what is added, and what who adds it takes at most, ``owner``.
+    """
+    kept = sum(zone.high for zone in snapshot.zones) * snapshot.page_size
+    largest = max((group.size for group in groups), default=0)
+    return kept + largest // snapshot.page_size * snapshot.memmap_per_page + owner
+
+
+def size_of(bank: BankStatus, snapshot: Snapshot) -> int:
+    """Pages of a bank."""
+    return bank.range.size // snapshot.page_size
+
+
+def view(reading: Reading, page_size: int, groups: Sequence[Group], refaulted: int = 0) -> View:
+    """One look. ``groups``: as the last snapshot had them; ``refaulted``: pages since the look before."""
+    managed = sum(zone.managed for zone in reading.zones) * page_size
+    inside = sum(group.size for group in groups if not group.dark)
+    used = managed - (reading.free + reading.clean) * page_size
+    pressed = None if reading.pressure is None else reading.pressure.some_avg10 >= PRESSED
+    return View(reading.at, max(0, managed - inside), tuple(groups), max(0, used), refaulted * page_size, pressed)

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks, decides and has it carried out, again and again: the loop around policy and guard.
+
+It is given eyes (what can be read of a machine) and hands (what takes banks out and brings them back), and one step of
+it is one look. What it can't see it does not decide; after a blind look everything is looked at anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from hotbank.errors import HotbankError
+from hotbank.govern.banks import Bunch, Parts, bunches, needed_to_return, view
+from hotbank.govern.guard import Act, Guard, Outcome, State
+from hotbank.govern.policy import Policy, Wish
+from hotbank.govern.view import View
+from hotbank.machine import Reading, Snapshot
+
+SETTLES = 60.0  # seconds in which it shows whether what left is missed
+
+
+class Eyes(Protocol):
+    """What is read of a machine."""
+
+    def reading(self) -> Reading:
+        """How it feels; cheap."""
+
+    def snapshot(self) -> Snapshot:
+        """Its banks and domains."""
+
+
+class Hands(Protocol):
+    """What is done to a machine; True if it was done wholly."""
+
+    def remove(self, banks: Sequence[str]) -> bool:
+        """Out, and dark."""
+
+    def add(self, banks: Sequence[str]) -> bool:
+        """On, and back in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one look came to. ``blind``: why nothing could be seen; then the rest is as it was before."""
+
+    at: float
+    view: View | None
+    wish: Wish | None
+    acts: tuple[tuple[Act, Outcome], ...]
+    held: Mapping[str, str]
+    blind: str = ""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is known from the last snapshot."""
+
+    bunches: tuple[Bunch, ...]
+    page_size: int
+    managed: int
+    reserve: int
+    stale: bool = False
+
+
+class Governor:
+    """One machine under one policy. ``state``: what the guard knew before a restart. ``owner``: bytes that whoever
+    carries out orders takes at most on that machine, while it does. ``dry``: decides and does nothing; what it would
+    have taken counts as taken, so that its story goes on.
+    """
+
+    def __init__(
+        self,
+        eyes: Eyes,
+        hands: Hands,
+        policy: Policy,
+        guard: Guard,
+        parts: Parts,
+        *,
+        state: State | None = None,
+        owner: int = 0,
+        dry: bool = False,
+    ) -> None:
+        self._eyes, self._hands, self._policy, self.guard, self._parts = eyes, hands, policy, guard, parts
+        self.state, self._owner = state or guard.begin(), owner
+        self._knows: Any = policy.begin()
+        self._seen: _Seen | None = None
+        self._refaults: int | None = None
+        self._dry: set[str] | None = set() if dry else None
+        self._missed: dict[str, tuple[float, int]] = {}
+
+    def pause(self, why: str) -> None:
+        """Take nothing until ``resume``; what was taken still comes back when it is needed."""
+        self.state = replace(self.state, paused=why)
+
+    def resume(self) -> None:
+        """Decide again, whatever another hand has done meanwhile."""
+        self.state = replace(self.state, paused="", expected=None)
+        self._seen = None
+
+    def step(self) -> Step:
+        """One look, and what follows from it. Errors of the machine make it blind; others are raised."""
+        try:
+            now = self._look()
+        except HotbankError as e:
+            self._seen = None
+            return Step(self.state.at or 0.0, None, None, (), {}, blind=str(e))
+        wish, self._knows = self._policy.decide(now, self._knows)
+        decision = self._guard().decide(now, wish, self.state)
+        self.state = decision.state
+        done = tuple((act, self._carried_out(act, now)) for act in decision.acts)
+        done += tuple(self._regretted(now))
+        return Step(now.at, now, wish, done, {**self._reasons(), **decision.held})
+
+    def _look(self) -> View:
+        reading = self._eyes.reading()
+        managed = sum(zone.managed for zone in reading.zones)
+        if self._seen is None or self._seen.stale or self._seen.managed != managed:
+            snapshot = self._eyes.snapshot()
+            found = bunches(snapshot, self._parts)
+            reserve = needed_to_return(snapshot, [bunch.group for bunch in found], self._owner)
+            self._seen = _Seen(found, snapshot.page_size, managed, reserve)
+        seen, refaulted = self._seen, self._refaulted(reading.refaults)
+        groups = [bunch.group for bunch in seen.bunches]
+        now = view(reading, seen.page_size, groups, refaulted)
+        return now if self._dry is None else _as_if(now, self._dry)
+
+    def _guard(self) -> Guard:
+        """The guard, with the reserve that the next return needs, if that is more."""
+        assert self._seen is not None  # there was a look
+        return replace(self.guard, reserve=max(self.guard.reserve, self._seen.reserve))
+
+    def _refaulted(self, refaults: int | None) -> int:
+        """Pages read again since the look before; none where that is not told."""
+        before, self._refaults = self._refaults, refaults
+        return 0 if before is None or refaults is None else max(0, refaults - before)
+
+    def _reasons(self) -> dict[str, str]:
+        """Of those that never leave."""
+        return {bunch.group.name: bunch.why for bunch in (self._seen.bunches if self._seen else ()) if bunch.why}
+
+    def _carried_out(self, act: Act, now: View, wholly: Outcome = Outcome.DONE) -> Outcome:
+        """Have it done; ``wholly``: what it comes to then."""
+        outcome = wholly if self._done(act) else Outcome.FAILED
+        self.state = self.guard.told(self.state, act, outcome, now.at)
+        self._missed.pop(act.group, None)
+        if act.dark and outcome is Outcome.DONE:
+            self._missed[act.group] = (now.at + SETTLES, 0)
+        return outcome
+
+    def _done(self, act: Act) -> bool:
+        assert self._seen is not None  # there was a look
+        if self._dry is not None:
+            (self._dry.add if act.dark else self._dry.discard)(act.group)
+            return True
+        banks = next(bunch.banks for bunch in self._seen.bunches if bunch.group.name == act.group)
+        self._seen.stale = True
+        try:
+            return self._hands.remove(banks) if act.dark else self._hands.add(banks)
+        except HotbankError:
+            return False
+
+    def _regretted(self, now: View) -> Iterator[tuple[Act, Outcome]]:
+        """What left lately and is missed: half of its size was read again since. It comes back, and is banned."""
+        sizes = {group.name: group.size for group in now.groups}
+        for name, (until, missed) in tuple(self._missed.items()):
+            missed += now.refaulted
+            self._missed[name] = (until, missed)
+            if missed >= sizes[name] // 2 and name in self.state.ours:
+                act = Act(name, False, "what left is read again")
+                yield act, self._carried_out(act, now, Outcome.USELESS)
+            elif now.at >= until:
+                del self._missed[name]
+
+
+def _as_if(found: View, dark: set[str]) -> View:
+    """The look that it would be, were these out."""
+    groups = tuple(replace(g, dark=g.dark or g.name in dark) for g in found.groups)
+    return replace(found, groups=groups)

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop on a model: what breathes, what fails, what another hand does, and what can't be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import pytest
+
+from hotbank import board, memspec, operate
+from hotbank.errors import MachineError
+from hotbank.govern.guard import Guard, Outcome
+from hotbank.govern.policy import Balance, Wish
+from hotbank.govern.runner import Governor, Step
+from hotbank.govern.view import View
+from hotbank.machine import Reading, Snapshot
+from hotbank.memory import MIB, KernelState, Power
+from hotbank.model import Model
+
+BOARD = """
+name = "pair"
+arch = "arm64"
+block_size = "32M"
+[bank.low]
+start = "1G"
+size = "256M"
+[bank.one]
+start = "2G"
+size = "64M"
+movable = true
+at_boot = false
+route = "driver"
+domain = "d1"
+[bank.two]
+start = "2112M"
+size = "64M"
+movable = true
+at_boot = false
+route = "driver"
+domain = "d2"
+[domain.d1]
+states = ["on", "off"]
+switch = "machine"
+part = "micron-4gb-lpddr3-1600-x32"
+[domain.d2]
+states = ["on", "off"]
+switch = "machine"
+part = "micron-4gb-lpddr3-1600-x32"
+"""
+GUARD = Guard()
+
+
+@dataclass
+class Hands:
+    """Orders as a person gives them; ``broken``: none is carried out."""
+
+    machine: Model
+    broken: bool = False
+
+    def remove(self, banks: Sequence[str]) -> bool:
+        return not self.broken and operate.remove(self.machine, banks, cause="governor").exit == 0
+
+    def add(self, banks: Sequence[str]) -> bool:
+        return not self.broken and operate.add(self.machine, banks, cause="governor").exit == 0
+
+
+def model() -> Model:
+    found = Model.boot(board.loads(BOARD))
+    for bank in ("one", "two"):
+        assert operate.add(found, bank).exit == 0
+    return found
+
+
+def governor(found: Model, **named: object) -> Governor:
+    return Governor(found, Hands(found), Balance(), GUARD, memspec.named, **named)  # type: ignore[arg-type]
+
+
+def run(found: Model, one: Governor, seconds: float) -> list[Step]:
+    steps, until = [], found.clock.now() + seconds
+    while found.clock.now() < until:
+        steps.append(one.step())
+        found.clock.sleep(2.0)
+    return steps
+
+
+def dark(found: Model) -> set[str]:
+    return {domain.name for domain in found.snapshot().domains if domain.power is Power.OFF}
+
+
+def test_banks_leave_when_idle_and_are_back_before_they_are_needed() -> None:
+    found = model()
+    one = governor(found)
+    run(found, one, 120)
+    assert dark(found) == {"d1", "d2"}
+    eater = found.tasks.spawn("eater")
+    for _ in range(40):  # 7 MiB in every two seconds, up to 280
+        found.tasks.grow(eater, 7 * MIB // found.board.page_size)
+        one.step()
+        assert found.free() + found.reclaimable() > 0
+        found.clock.sleep(2.0)
+    assert not found.tasks.oom_killed
+    assert dark(found) == set()
+    found.tasks.shrink(eater, 197 * MIB // found.board.page_size)
+    run(found, one, 300)
+    assert dark(found) == {"d1", "d2"}
+    found.validate()
+
+
+def test_what_fails_is_banned_for_twice_as_long_each_time() -> None:
+    found = model()
+    one = governor(found)
+    assert isinstance(one._hands, Hands)
+    one._hands.broken = True
+    steps = run(found, one, 1000)
+    tried = [step.at for step in steps for act, _ in step.acts if act.group == "d1"]
+    waits = [later - at for at, later in pairwise(tried)]
+    assert 3 <= len(tried) <= 5
+    assert all(later >= 1.9 * wait for wait, later in pairwise(waits))
+    assert {outcome for step in steps for _, outcome in step.acts} == {Outcome.FAILED}
+
+
+def test_another_hand_pauses_it_and_is_not_argued_with() -> None:
+    found = model()
+    one = governor(found)
+    run(found, one, 120)
+    operate.add(found, "one")
+    steps = run(found, one, 200)
+    assert one.state.paused == "d1 came in by another hand"
+    assert dark(found) == {"d2"}
+    assert steps[-1].held["d1"] == "paused: d1 came in by another hand"
+    one.resume()
+    run(found, one, 120)
+    assert dark(found) == {"d1", "d2"}
+
+
+def test_a_restart_goes_on_where_it_was() -> None:
+    found = model()
+    before = governor(found)
+    run(found, before, 120)
+    before.pause("asked for")
+    after = governor(found, state=before.state)
+    eater = found.tasks.spawn("eater")
+    found.tasks.grow(eater, found.free() - 6 * MIB // found.board.page_size)
+    run(found, after, 20)
+    assert dark(found) != {"d1", "d2"}, "what it took comes back, paused or not"
+    found.tasks.shrink(eater, len(found.tasks.process(eater).pages))
+    run(found, after, 400)
+    assert after.state.paused == "asked for"
+
+
+def test_who_returns_after_a_crash_without_a_state_touches_nothing_that_is_dark() -> None:
+    found = model()
+    run(found, governor(found), 120)
+    after = governor(found)
+    eater = found.tasks.spawn("eater")
+    found.tasks.grow(eater, found.free() - 6 * MIB // found.board.page_size)
+    run(found, after, 20)
+    assert dark(found) == {"d1", "d2"}
+
+
+def test_the_blind_decide_nothing_and_look_anew() -> None:
+    found = model()
+    eyes = _Lidded(found)
+    one = Governor(eyes, Hands(found), Balance(), GUARD, memspec.named)
+    eyes.shut = True
+    steps = run(found, one, 100)
+    assert all(step.blind == "nobody answers" and not step.acts for step in steps)
+    assert dark(found) == set()
+    eyes.shut = False
+    run(found, one, 120)
+    assert dark(found) == {"d1", "d2"}
+
+
+@dataclass
+class _Lidded:
+    machine: Model
+    shut: bool = False
+
+    def reading(self) -> Reading:
+        if self.shut:
+            raise MachineError("nobody answers", remedy="")
+        return self.machine.reading()
+
+    def snapshot(self) -> Snapshot:
+        return self.machine.snapshot()
+
+
+def test_a_dry_run_tells_the_story_and_touches_nothing() -> None:
+    found = model()
+    steps = run(found, governor(found, dry=True), 120)
+    assert [act.group for step in steps for act, _ in step.acts] == ["d1", "d2"]
+    assert {bank.kernel for bank in found.snapshot().banks} == {KernelState.ONLINE}
+
+
+def test_what_is_read_again_comes_back_and_is_banned() -> None:
+    found = model()
+    eyes = _Refaulting(found)
+    one = Governor(eyes, Hands(found), Balance(), GUARD, memspec.named)
+    while not dark(found):
+        run(found, one, 2)
+    eyes.more = 50 * MIB // found.board.page_size
+    step = one.step()
+    assert ("what left is read again", Outcome.USELESS) in [(act.why, outcome) for act, outcome in step.acts]
+    assert one.state.bans
+
+
+@dataclass
+class _Refaulting(_Lidded):
+    more: int = 0
+
+    def reading(self) -> Reading:
+        return replace(self.machine.reading(), refaults=self.more)
+
+
+@dataclass(frozen=True)
+class _Hostile:
+    """Wishes for nothing, always."""
+
+    def begin(self) -> None:
+        return None
+
+    def decide(self, view: View, state: None) -> tuple[Wish, None]:
+        return Wish(-1, "out with all of it"), None
+
+
+@pytest.mark.parametrize("used", [25, 100, 175])
+def test_a_hostile_policy_takes_no_more_than_the_guard_allows(used: int) -> None:
+    found = model()
+    one = Governor(found, Hands(found), _Hostile(), GUARD, memspec.named)
+    found.tasks.grow(found.tasks.spawn("eater"), used * MIB // found.board.page_size)
+    run(found, one, 200)
+    assert not found.tasks.oom_killed
+    assert (found.free() + found.reclaimable()) * found.board.page_size >= 6 * MIB
