@@ -70,7 +70,7 @@ def _cost(snapshot: Snapshot, domain: DomainStatus, banks: Iterable[BankStatus],
 
 def needed_to_return(snapshot: Snapshot, groups: Sequence[Group], owner: int) -> int:
     """Bytes that have to be free for the largest group to come back: what each zone keeps from everybody (up to its
-    high watermark, where reclaim sleeps), the memory map of what is added, and what who adds it takes at most, ``owner``.
+    high watermark, where reclaim sleeps), the memory map of what is added, and ``owner``: what adding it takes at most.
     """
     kept = sum(zone.high for zone in snapshot.zones) * snapshot.page_size
     largest = max((group.size for group in groups), default=0)
