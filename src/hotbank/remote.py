@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -46,6 +47,17 @@ class SocketStream:
         """All of the bytes."""
         self._socket.sendall(data)
 
+    def sink(self) -> int:
+        """The same descriptor."""
+        return self._socket.fileno()
+
+    def write_some(self, data: memoryview) -> int:
+        """As many of the bytes as can go without waiting; how many."""
+        try:
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+
     def close(self) -> None:
         """Close both directions, also under a reader that waits."""
         with suppress(OSError):  # the other end may be gone already
@@ -71,6 +83,14 @@ class FileStream:
         """All of the bytes."""
         self._writer.write(data)
         self._writer.flush()
+
+    def sink(self) -> int:
+        """The descriptor that becomes writable."""
+        return self._writer.fileno()
+
+    def write_some(self, data: memoryview) -> int:
+        """So few bytes that they can go without waiting (pipe(7), PIPE_BUF); how many."""
+        return os.write(self._writer.fileno(), data[: select.PIPE_BUF])
 
     def close(self) -> None:
         """Close both files."""

@@ -37,7 +37,7 @@ VERSION = 2
 MAX_REQUEST = 4 << 20  # bytes of one line to an owner: the largest is what a transaction found, block by block
 MAX_ANSWER = 64 << 20  # bytes of one line from an owner: a snapshot of a machine with 100,000 blocks fits
 
-_LONGEST = (1 << 31) - 1  # milliseconds that poll(2) can wait
+LONGEST_POLL = (1 << 31) - 1  # milliseconds that poll(2) can wait
 
 _T = TypeVar("_T")
 
@@ -221,62 +221,106 @@ class Stream(Protocol):
         """All of the bytes."""
         ...
 
+    def sink(self) -> int:
+        """The descriptor that becomes writable, and tells when nobody reads any more."""
+        ...
+
+    def write_some(self, data: memoryview) -> int:
+        """As many of the bytes as can go without waiting, once the sink is writable; how many."""
+        ...
+
     def close(self) -> None:
         """Close both directions."""
         ...
+
+
+class Inbox:
+    """Bytes that came, cut into documents. ``limit``: bytes of one line."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._searched = limit, 0
+        self._bytes = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def add(self, data: bytes) -> None:
+        """More came."""
+        self._bytes += data
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``take`` has an answer: a document, or that what came is none."""
+        if self._bytes.find(b"\n", self._searched) >= 0:
+            return True
+        self._searched = len(self._bytes)
+        return self._searched > self._limit
+
+    def take(self) -> dict[str, Any] | None:
+        """The next document, None while it is not all there. Raises ProtocolError on anything but an object a line."""
+        if not self.ready:
+            return None
+        end = self._bytes.find(b"\n", self._searched)
+        if end < 0:
+            raise ProtocolError(f"a line is longer than {self._limit} bytes")
+        line = bytes(self._bytes[:end])
+        del self._bytes[: end + 1]
+        self._searched = 0
+        return _document(line)
+
+    def end(self) -> None:
+        """No more will come. Raises ProtocolError within a line."""
+        if self._bytes:
+            raise ProtocolError(f"the stream ended within a line, after {len(self._bytes)} bytes of it")
+
+
+def _document(line: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(line.decode())  # json itself would guess at UTF-16
+    except (ValueError, RecursionError) as e:
+        raise ProtocolError(f"a line is no JSON: {e}") from e
+    if not isinstance(document, dict):
+        raise _wrong("line", "a JSON object", document)
+    return document
+
+
+def as_line(document: Mapping[str, Any]) -> bytes:
+    """A document as it crosses the wire."""
+    return json.dumps(document, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
 class Lines:
     """JSON documents, one a line, over a stream. One reader and any number of writers that take turns."""
 
     def __init__(self, stream: Stream, limit: int) -> None:
-        self._stream, self._limit = stream, limit
-        self._buffer = bytearray()
+        self._stream, self._inbox = stream, Inbox(limit)
 
     def send(self, document: Mapping[str, Any]) -> None:
         """Write one document. Raises OSError when the other end is gone."""
-        self._stream.write(json.dumps(document, allow_nan=False, separators=(",", ":")).encode() + b"\n")
+        self._stream.write(as_line(document))
 
     def receive(self, timeout: float | None = None) -> dict[str, Any] | None:
         """The next document, or None at the end of the stream.
 
         Raises TimeoutError after ``timeout`` seconds of wall time, ProtocolError on anything but a JSON object a line.
         """
-        line = self._line(None if timeout is None else time.monotonic() + timeout)
-        if line is None:
-            return None
-        try:
-            document = json.loads(line.decode())  # json itself would guess at UTF-16
-        except (ValueError, RecursionError) as e:
-            raise ProtocolError(f"a line is no JSON: {e}") from e
-        if not isinstance(document, dict):
-            raise _wrong("line", "a JSON object", document)
+        until = None if timeout is None else time.monotonic() + timeout
+        while (document := self._inbox.take()) is None:
+            data = self._read(until)
+            if not data:
+                self._inbox.end()
+                return None
+            self._inbox.add(data)
         return document
 
     def close(self) -> None:
         """Close the stream."""
         self._stream.close()
 
-    def _line(self, until: float | None) -> bytes | None:
-        searched = 0
-        while (end := self._buffer.find(b"\n", searched)) < 0:
-            searched = len(self._buffer)
-            if searched > self._limit:
-                raise ProtocolError(f"a line is longer than {self._limit} bytes")
-            data = self._read(until)
-            if not data:
-                if self._buffer:
-                    raise ProtocolError(f"the stream ended within a line, after {len(self._buffer)} bytes of it")
-                return None
-            self._buffer += data
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        return line
-
     def _read(self, until: float | None) -> bytes:
         if until is not None:
             poll = select.poll()
             poll.register(self._stream.fileno(), select.POLLIN)
-            if not poll.poll(min(max(0.0, until - time.monotonic()) * 1000, _LONGEST)):
+            if not poll.poll(min(max(0.0, until - time.monotonic()) * 1000, LONGEST_POLL)):
                 raise TimeoutError
         return self._stream.read(1 << 16)

@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 from hotbank import board
 from hotbank.errors import Code, KernelError, Refusal
 from hotbank.machine import Machine
+from hotbank.memory import Power
 from hotbank.model import Model
 from hotbank.operate import Event
 from hotbank.remote import Remote
 from hotbank.serve.client import RemoteOwner, add, recover, remove
+from hotbank.serve.later import Newsreader
 from hotbank.serve.local import attached
 from hotbank.serve.news import LONGEST_WAIT, Ring
 from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import Happening, News
-from patience import HANG, ended
+from patience import ended
 
 
 def event(seq: int) -> Event:
@@ -54,25 +56,39 @@ def test_a_ring_says_what_a_list_says_and_counts_what_is_gone(kept: int, steps: 
             twin.all.append(len(twin.all))
             ring.add("remove high", 1, event(twin.all[-1]))
             continue
-        news, (numbers, missed) = ring.after(since, 0.0), twin.after(since)
+        news, (numbers, missed) = ring.after(since), twin.after(since)
         assert ([h.seq for h in news.happenings], news.missed, news.next) == (numbers, missed, len(twin.all))
         assert [h.event.seq for h in news.happenings] == numbers
 
 
-def test_whoever_waits_is_told_at_once() -> None:
-    ring, told = Ring(), list[News]()
-    waiting = threading.Thread(target=lambda: told.append(ring.after(None, LONGEST_WAIT)))
+def test_whoever_waits_is_told_at_once(clients: tuple[Remote, Remote]) -> None:
+    """Long before it is over, and without anybody looking now and then: the loop sleeps until there is something."""
+    first, second = clients
+    told = list[News]()
+    waiting = threading.Thread(target=lambda: told.append(RemoteOwner(second).events(0, LONGEST_WAIT)))
     waiting.start()
-    while not ring._news._waiters:  # type: ignore[attr-defined]
-        threading.Event().wait(HANG)
-    ring.add("remove high", 1, event(7))
+    threading.Event().wait(0.5)
+    first.set_power("ddr-high", Power.ON)
     waiting.join(LONGEST_WAIT / 2)
-    assert [h.event.seq for h in told[0].happenings] == [7]
+    assert [h.event.step for h in told[0].happenings] == ["set_power"]
 
 
 def test_nobody_waits_longer_than_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hotbank.serve.news.LONGEST_WAIT", 0.01)
-    assert Ring().after(None, 1e9) == News((), 0, 0)
+    monkeypatch.setattr("hotbank.serve.later.LONGEST_WAIT", 0.01)
+    waiting = Newsreader(Ring(), None, 1e9)
+    threading.Event().wait(0.05)
+    assert waiting.over()
+    assert waiting.result() == News((), 0, 0)
+
+
+def test_what_happens_wakes_whoever_waits() -> None:
+    stirred = list[int]()
+    ring = Ring(stir=lambda: stirred.append(1))
+    waiting = Newsreader(ring, None, LONGEST_WAIT)
+    assert not waiting.over()
+    ring.add("remove high", 1, event(7))
+    assert (stirred, waiting.over()) == ([1], True)
+    assert [h.event.seq for h in waiting.result().happenings] == [7]
 
 
 def test_a_reader_that_never_asks_costs_nothing() -> None:
@@ -80,7 +96,7 @@ def test_a_reader_that_never_asks_costs_nothing() -> None:
     for n in range(1000):
         ring.add("remove high", 1, event(n))
     assert len(ring._kept) == 10
-    assert ring.after(0, 0.0).missed == 990
+    assert ring.after(0).missed == 990
 
 
 # Two clients of an owner.

@@ -335,7 +335,7 @@ def test_an_order_ends_whatever_the_cleaning_up_comes_to(served: Served, monkeyp
     def dies(_: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
         return start_module("hotbank.no_such_module", *arguments, **options)
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ValueError("a bug")
 
     monkeypatch.setattr(job, "start_module", dies)

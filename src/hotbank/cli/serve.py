@@ -19,7 +19,7 @@ from hotbank.host import Host
 from hotbank.machine import Machine
 from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.remote import FileStream
-from hotbank.serve import ModelSpec, local, systemd
+from hotbank.serve import local, systemd
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen, remove_socket
 
@@ -87,6 +87,7 @@ def _machine(context: Context) -> Machine:
     if kind == "host":
         return Host()
     if kind == "model":
+        from hotbank.serve.background import ModelSpec
         from hotbank.serve.daemon import boot
 
         return boot(ModelSpec(board))

@@ -8,8 +8,10 @@
 
 | module | what it is |
 |---|---|
-| `owner`, `line`, `job` | the process that owns a machine; a client's line; one order and its worker |
-| `worker` | the child that carries an order out |
+| `owner`, `answers` | who owns a machine and lets one change happen at a time; the functions that answer calls |
+| `loop`, `crew` | one thread for all clients; few threads for what they ask |
+| `door`, `line`, `later` | who comes in; a client's line; answers that are not due yet |
+| `job`, `worker`, `watchdog` | one order; the child that carries it out; who sees that child die |
 | `client` | what a client orders |
 | `protocol` | what an owner answers beyond its machine |
 | `news` | what happens on a machine, for any number of readers |
@@ -17,7 +19,6 @@
 | `local` | this host's owner |
 | `systemd` | what the service manager is told, and the socket that it hands over |
 | `state`, `peers`, `children` | sockets and journals; who is at the other end; child processes |
-| `systemd` | what systemd hands over and is told |
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -33,6 +32,8 @@ def start_module(module: str, *arguments: str, **options: Any) -> subprocess.Pop
 
 def die_with_parent() -> None:
     """Have the kernel kill this process when the thread that started it ends."""
+    import ctypes  # of no use to the owner itself, which is to stay small
+
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,24 +14,26 @@ from dataclasses import replace
 
 from hotbank.calls import CLOCK, MACHINE
 from hotbank.documents import EXIT_FAILED
-from hotbank.errors import Code, HotbankError, KernelError, MachineError
+from hotbank.errors import Code, HotbankError, KernelError, MachineError, ProtocolError
 from hotbank.machine import Machine, Survey, is_interruptible
 from hotbank.operate import Before, Event, Journal, Outcome, recover, remedy
 from hotbank.operate.look import migrated
 from hotbank.operate.reasons import code_of
 from hotbank.operate.recovery import closed
 from hotbank.remote import Hello, SocketStream
+from hotbank.serve.answers import Answers, answer_in_turn, answers
 from hotbank.serve.children import start_module
-from hotbank.serve.line import Answers, Line, answers
 from hotbank.serve.news import Ring
 from hotbank.serve.protocol import JOB, JOURNAL, Order
+from hotbank.serve.watchdog import Watchdog
 
+_LETS_GO = 0.5  # seconds on the machine's clock for the kernel to let go of a block, when a worker has died
 _LOOK_EVERY = 0.5  # seconds of wall time between two looks at a block that goes offline
 _REST, _MARGIN = 3, 2  # times what a look takes: for which none is taken after it, and before a deadline
 
 
 class Job:
-    """One order being carried out by a worker. Its events and its end can be followed by any number of threads."""
+    """One order being carried out by a worker. Its events and its end can be followed by any number of readers."""
 
     def __init__(self, order: Order, machine: Machine, journal: Journal, ring: Ring) -> None:
         self.order, self._machine, self._journal, self._ring = order, machine, journal, ring
@@ -38,41 +41,40 @@ class Job:
         self._to_move: dict[int, int] = {}
         self._look_takes = 0.0
         self.pid = os.getpid()
-        self._news = threading.Condition()
+        self._state = threading.Lock()
         self._events: list[Event] = []
         self._entry: int | None = None  # of the journal, once the worker has begun
         self._report: Outcome | HotbankError | None = None
         self._end: Outcome | HotbankError | None = None
         self._cancelled = self._worker_knows = False
-        self._offlining: tuple[int, float] | None = None  # the last one: block, deadline
+        self._offlining: tuple[int, float] | None = None  # under way: block, deadline
 
-    def follow(self) -> Iterator[Event]:
-        """Events from the first to the last, as they come."""
-        seen = 0
-        while fresh := self._events_after(seen):
-            yield from fresh
-            seen += len(fresh)
-
-    def _events_after(self, seen: int) -> list[Event]:
-        with self._news:
-            self._news.wait_for(lambda: len(self._events) > seen or self._end is not None)
+    def events_after(self, seen: int) -> list[Event]:
+        """Those that come after the first so many."""
+        with self._state:
             return self._events[seen:]
 
-    def end(self) -> Outcome | None:
-        """How it ended, once ``follow`` is through; None if there was nothing to recover.
+    @property
+    def ended(self) -> bool:
+        """True once its end is known; no event comes after that."""
+        return self._end is not None
 
-        Raises what the verb raised.
-        """
+    def end(self) -> Outcome | None:
+        """How it ended, once it has; None if there was nothing to recover. Raises what the verb raised."""
         if isinstance(self._end, HotbankError):
             raise self._end
         return self._end if self._end != _NOTHING else None
 
     def cancel(self) -> None:
         """Interrupt it: the worker is told at its next step, and an offline that runs is ended."""
-        with self._news:
+        with self._state:
             self._cancelled = True
-            if self._offlining is not None and not self._worker_knows and is_interruptible(self._machine):
-                self._machine.interrupt(*self._offlining)
+            if not self._worker_knows:
+                self._end_offline()
+
+    def _end_offline(self) -> None:
+        if self._offlining is not None and is_interruptible(self._machine):
+            self._machine.interrupt(*self._offlining)
 
     def run(self, hello: Hello) -> None:
         """Start the worker and answer it until it is gone; clean up after one that died.
@@ -80,29 +82,41 @@ class Job:
         The calling thread has to live as long as the worker, which dies with it (PR_SET_PDEATHSIG).
         """
         ours, theirs = socket.socketpair()
-        try:
-            with theirs:
-                worker = start_module("hotbank.serve.worker", str(theirs.fileno()), pass_fds=(theirs.fileno(),))
-        except OSError as e:
-            ours.close()
-            self._report = MachineError(f"no worker could be started: {e.strerror}")
-            return
-        with worker:
-            self.pid = worker.pid
-            Line(SocketStream(ours), hello, self._answers(), self._machine).run()
-            assert worker.stderr is not None
-            last_words = worker.stderr.read().decode(errors="replace").strip().splitlines()
+        with ours:
+            try:
+                with theirs:
+                    worker = start_module("hotbank.serve.worker", str(theirs.fileno()), pass_fds=(theirs.fileno(),))
+            except OSError as e:
+                self._report = MachineError(f"no worker could be started: {e.strerror}")
+                return
+            with worker:
+                self.pid = worker.pid
+                last_words = self._look_after(worker, ours, hello)
         if self._report is None:
-            self._clean_up(worker.returncode, last_words[-1:])
+            self._clean_up(worker.returncode, last_words)
+
+    def _look_after(self, worker: subprocess.Popen[bytes], ours: socket.socket, hello: Hello) -> list[str]:
+        """Answer it until it hangs up; the last line that it wrote to standard error."""
+        try:
+            watchdog = Watchdog(worker.pid, self._worker_died)
+            with suppress(OSError, ProtocolError):
+                answer_in_turn(SocketStream(ours), hello, self._answers(), watchdog.heard)
+        finally:
+            ours.close()  # it must not wait for us while we wait for its end
+        assert worker.stderr is not None
+        return worker.stderr.read().decode(errors="replace").strip().splitlines()[-1:]
+
+    def _worker_died(self) -> None:
+        with self._state, suppress(HotbankError):  # its machine may be gone, too
+            self._end_offline()
 
     def publish(self) -> None:
         """Let the followers know the end."""
         end = self._report or MachineError("the worker could not be run")
         if self._end is None and (not self._events or self._events[-1].event != "done"):
             self._ring.add(str(self.order), self.pid, self._last_event(end))
-        with self._news:
-            self._end = end
-            self._news.notify_all()
+        self._end = end
+        self._ring.stir()
 
     def _last_event(self, end: Outcome | HotbankError) -> Event:
         """The end of an order that told none itself, for those who follow the machine."""
@@ -130,10 +144,9 @@ class Job:
 
     def _event(self, event: Event) -> None:
         """Publish an event, numbered anew: some are not the worker's."""
-        with self._news:
+        with self._state:
             event = replace(event, seq=len(self._events))
             self._events.append(event)
-            self._news.notify_all()
         self._ring.add(str(self.order), self.pid, event)
 
     def _interrupted(self) -> bool:
@@ -157,12 +170,15 @@ class Job:
 
         A worker that knows of the order is rolling back: its offlines are done.
         """
-        with self._news:
+        with self._state:
             if self._cancelled and not self._worker_knows:
                 raise KernelError(errno.EINTR, f"offline memory{block}")
             self._offlining = (block, deadline)
-        with self._watching(block, deadline):
-            self._machine.offline(block, deadline, spare=spare)
+        try:
+            with self._watching(block, deadline):
+                self._machine.offline(block, deadline, spare=spare)
+        finally:
+            self._offlining = None
 
     @contextmanager
     def _watching(self, block: int, deadline: float) -> Iterator[None]:
@@ -211,15 +227,17 @@ class Job:
         self._report = error
 
     def _clean_up(self, status: int, last_words: list[str]) -> None:
-        """Settle what a worker left that died in its middle."""
+        """Settle what a worker left that died in its middle. What the kernel still holds is told, and waited for."""
         why = ": ".join([f"the worker ended with status {status}", *last_words])
         try:
-            outcome = recover(self._machine, self._journal) or self._closed()
+            outcome = recover(self._machine, self._journal, patience=_LETS_GO) or self._closed()
+            self._report = outcome or MachineError(why)
+            if outcome is not None and outcome.open and outcome.code is Code.CANCEL_PENDING:
+                self.publish()
+                recover(self._machine, self._journal)
         except Exception as e:  # whatever went wrong, who follows the order has to hear of its end
             left = f"{why}; nor could it be cleaned up after: {e if isinstance(e, HotbankError) else repr(e)}"
             self._report = MachineError(left, remedy=remedy(Code.NO_MACHINE))
-            return
-        self._report = outcome or MachineError(why)
 
     def _closed(self) -> Outcome | None:
         """The end of a transaction that the worker closed and did not live to report."""

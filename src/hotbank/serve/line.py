@@ -1,173 +1,168 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client's line: requests are read one by one, and answered by a table of functions."""
+"""A client's line: what it has said, what is to be said to it, and what it has under way. The loop moves it on.
+
+All of it is bounded. A request is read when the one before it is answered, and when the client has read most of what it
+was told; an offline and an order that is followed don't hold up their line, so that an interruption is heard.
+"""
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from hotbank.calls import Call, Table
-from hotbank.errors import Code, HotbankError, ProtocolError, Refusal
-from hotbank.machine import Machine, is_interruptible
-from hotbank.operate import Event, Outcome, remedy
-from hotbank.remote import Hello, SocketStream
-from hotbank.wire import MAX_REQUEST, Lines, Stream, decode, encode, encode_error
+from hotbank.errors import HotbankError
+from hotbank.remote import Hello
+from hotbank.serve.answers import Request, unheard
+from hotbank.serve.later import Later
+from hotbank.wire import MAX_REQUEST, Inbox, Stream, as_line, encode
+
+ENOUGH = 1 << 18  # bytes that a client has not read: until it does, nothing is read from it
+SMALL_REQUEST = 1 << 18  # bytes of a line of who may only read: the text of a board fits
+_CHUNK = 1 << 16
+_AT_ONCE = 4  # offlines and orders under way on one line: all but one are refused, but that takes a moment
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A call, and the function that answers it."""
+class Patience:
+    """Seconds of wall time: ``pace`` for a line to be sent and an answer to be read, ``idle`` between two requests."""
 
-    call: Call
-    function: Callable[..., Any]
-
-
-Answers = Mapping[str, Answer]  # by the name of the call
+    pace: float = math.inf
+    idle: float = math.inf
 
 
-def answers(table: Table, target: object = None, **instead: Callable[..., Any]) -> Answers:
-    """The calls of a table, answered by the methods of ``target`` or by those functions ``instead``."""
-    functions = {name: instead.get(name) or getattr(target, name) for name in table}
-    return {call.name: Answer(call, functions[name]) for name, call in table.items()}
-
-
-@runtime_checkable
-class Followed(Protocol):
-    """The answer to a request that takes long: its events are sent as they come, then its end."""
-
-    def follow(self) -> Iterator[Event]:
-        """Events from the first to the last, as they come."""
-        ...
-
-    def end(self) -> Outcome | None:
-        """How it ended, once ``follow`` is through. Raises what it raised."""
-        ...
+ENDLESS = Patience()  # of a line within this process, or on its own pipes
+CHANGER = Patience(pace=30.0, idle=3600.0)
+READER = Patience(pace=30.0, idle=300.0)
 
 
 class Line:
-    """One stream, answered request by request; the events of an order are sent from a thread of their own.
+    """One stream. ``user``: its user id. ``may_change``: False refuses every call that changes, ``cancel`` too.
 
-    ``machine``: whose offline is interrupted. ``may_change``: False refuses every call that changes, and hears neither
-    ``cancel`` nor ``interrupt``.
+    ``over`` is set when nothing of it is left.
     """
 
-    def __init__(
-        self,
-        stream: Stream,
-        hello: Hello,
-        answers: Answers,
-        machine: Machine,
-        cancel: Callable[[], None] | None = None,
-        *,
-        may_change: bool = True,
-    ) -> None:
-        self._lines, self._hello, self._answers = Lines(stream, MAX_REQUEST), hello, answers
-        self._machine, self._cancel, self._may_change = machine, cancel, may_change
-        self._writing = threading.Lock()
-        self._offlines: list[tuple[threading.Thread, int, float]] = []
+    def __init__(self, stream: Stream, hello: Hello, user: int, *, may_change: bool, patience: Patience) -> None:
+        self.stream, self.user, self.may_change, self._patience = stream, user, may_change, patience
+        self._inbox = Inbox(MAX_REQUEST if may_change else SMALL_REQUEST)
+        self._outbox = bytearray()
+        self.asked: Request | None = None  # the one that holds up the line
+        self.later: dict[Request, Later] = {}
+        self.aside: list[Request] = []  # offlines: they don't hold it up
+        self.gone = False  # nobody listens there any more
+        self._ended = self._closing = False  # no more requests will come; none is heard any more
+        self._moved = time.monotonic()
+        self.over = threading.Event()
+        self.say(encode(hello))
 
-    def run(self) -> None:
-        """Until the client hangs up, or sends something that is no request. An offline of its own ends with it."""
+    # What is said.
+
+    def say(self, document: dict[str, Any]) -> None:
+        """Have it sent, if anybody is there."""
+        self.send(as_line(document))
+
+    def send(self, data: bytes) -> None:
+        """Have bytes sent, if anybody is there."""
+        if not self.gone:
+            self._moved = self._moved if self._outbox else time.monotonic()
+            self._outbox += data
+
+    def flush(self) -> bool:
+        """Write what goes without waiting; False when nobody is there to read it."""
+        try:
+            with memoryview(self._outbox) as waiting:
+                sent = self.stream.write_some(waiting)
+        except OSError:
+            return False
+        if sent:
+            del self._outbox[:sent]
+            self._moved = time.monotonic()
+        return True
+
+    @property
+    def unread(self) -> int:
+        """Bytes that are yet to be sent."""
+        return len(self._outbox)
+
+    # What is heard.
+
+    @property
+    def hears(self) -> bool:
+        """Whether more may be read: what came before is answered, and the client reads what it is told."""
+        return self._listens and not self._ended and not self._inbox.ready
+
+    @property
+    def has_request(self) -> bool:
+        """Whether the next request is there and may be read, or its end has come."""
+        through = self._ended and not (self.later or self.aside)
+        return self._listens and (self._inbox.ready or through)
+
+    @property
+    def _listens(self) -> bool:
+        held_up = self.asked is not None or len(self.aside) + len(self.later) >= _AT_ONCE
+        return not (self._closing or held_up or len(self._outbox) >= ENOUGH)
+
+    def hear(self) -> None:
+        """Read what has come."""
+        try:
+            data = self.stream.read(_CHUNK)
+        except OSError:
+            data = b""
+        self._inbox.add(data)
+        self._ended = not data
+
+    def next_request(self) -> dict[str, Any] | None:
+        """The next document, None at the end. Raises ProtocolError."""
+        document = self._inbox.take()
+        if document is None:
+            self._closing = True
+            self._inbox.end()
+        self._moved = time.monotonic()
+        return document
+
+    # Its end.
+
+    def end(self, why: HotbankError) -> None:
+        """Say why, and hear nothing any more."""
+        self.say(unheard(why))
+        self._closing = True
+
+    def hang_up(self) -> tuple[Request, ...]:
+        """Nobody is there any more: what it started is dropped, and handed back.
+
+        Of who may change, what was sent before is still heard: an order may be among it.
+        """
+        self.gone = True
+        self._outbox.clear()
+        self.later.clear()
+        self._closing = self._closing or not self.may_change
+        dropped = [*self.aside, *filter(None, [self.asked])]
+        for request in dropped:
+            request.dropped = True
+        if self.asked is not None and not self.asked.answer.call.changes:
+            self.asked = None
+        return tuple(dropped)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it may be closed."""
+        nothing_to_say = self.gone or not self._outbox
+        return self._closing and nothing_to_say and not self.aside and (self.gone or self.asked is None)
+
+    def close(self) -> None:
+        """Close the stream."""
         with suppress(OSError):
-            self._send(encode(self._hello))
-            try:
-                while (request := self._lines.receive()) is not None:
-                    self._answer(request)
-            except ProtocolError as e:
-                self._send({"id": None, "error": encode_error(e)})
-        self._lines.close()
-        for thread, block, deadline in self._offlines:
-            self._interrupt(block, deadline)
-            thread.join()
+            self.stream.close()
+        self.over.set()
 
-    def _answer(self, request: dict[str, Any]) -> None:
-        if request == {"cancel": True}:
-            if self._may_change and self._cancel is not None:
-                self._cancel()
-        elif request.keys() == {"interrupt"}:
-            named = _typed({"block": int, "deadline": float}, request["interrupt"])
-            if self._may_change:
-                self._interrupt(**named)
-        else:
-            self._asked(*self._understood(request))
-
-    def _asked(self, number: int, answer: Answer, given: Any) -> None:
-        """Arguments that are none are the request's fault, not the line's."""
-        try:
-            arguments = _typed(answer.call.parameters, given)
-        except ProtocolError as e:
-            self._send({"id": number, "error": encode_error(e)})
-            return
-        self._called(number, answer, arguments)
-
-    def _called(self, number: int, answer: Answer, arguments: dict[str, Any]) -> None:
-        if answer.call.slow and self._may_change:  # only who goes on listening hears an interruption
-            thread = threading.Thread(target=self._carry_out, args=(number, answer, arguments), daemon=True)
-            running = [offline for offline in self._offlines if offline[0].is_alive()]
-            self._offlines = [*running, (thread, arguments["block"], arguments["deadline"])]
-            thread.start()
-        else:
-            self._carry_out(number, answer, arguments)
-
-    def _interrupt(self, block: int, deadline: float) -> None:
-        if is_interruptible(self._machine):
-            self._machine.interrupt(block, deadline)
-
-    def _carry_out(self, number: int, answer: Answer, arguments: dict[str, Any]) -> None:
-        with suppress(OSError):  # the client hung up
-            self._reply(number, answer, arguments)
-
-    def _reply(self, number: int, answer: Answer, arguments: dict[str, Any]) -> None:
-        try:
-            self._check_right(answer.call)
-            result = answer.function(**arguments)
-        except Exception as e:  # whatever went wrong is the client's to know
-            self._send({"id": number, "error": encode_error(e)})
-            return
-        if isinstance(result, Followed):
-            threading.Thread(target=self._follow, args=(number, result), daemon=True).start()
-        else:
-            self._send({"id": number, "result": encode(result)})
-
-    def _check_right(self, call: Call) -> None:
-        if call.changes and not self._may_change:
-            what = "only root and the machine's owner may change it"
-            raise Refusal(Code.NOT_PERMITTED, what, remedy=remedy(Code.NOT_PERMITTED))
-
-    def _understood(self, request: dict[str, Any]) -> tuple[int, Answer, Any]:
-        if request.keys() != {"id", "call", "args"}:
-            raise ProtocolError(f"a request has id, call and args, not {sorted(request)}")
-        answer = self._answers.get(str(request["call"]))
-        if answer is None:
-            raise ProtocolError(f"no call {request['call']!r}")
-        return decode(int, request["id"], "id"), answer, request["args"]
-
-    def _follow(self, number: int, job: Followed) -> None:
-        with suppress(OSError):  # the client hung up; the job goes on
-            for event in job.follow():
-                self._send({"id": number, "event": encode(event)})
-            try:
-                answer = {"id": number, "result": encode(job.end())}
-            except HotbankError as e:
-                answer = {"id": number, "error": encode_error(e)}
-            self._send(answer)
-
-    def _send(self, document: dict[str, Any]) -> None:
-        with self._writing:
-            self._lines.send(document)
-
-
-def _typed(parameters: Mapping[str, Any], data: Any) -> dict[str, Any]:
-    """Arguments by name, each of its type. Raises ProtocolError."""
-    if not isinstance(data, dict) or data.keys() != parameters.keys():
-        raise ProtocolError(f"args: expected {sorted(parameters)}, got {data!r:.60}")
-    return {name: decode(hint, data[name], name) for name, hint in parameters.items()}
-
-
-def turn_away(stream: SocketStream, error: HotbankError) -> None:
-    with suppress(OSError):
-        Lines(stream, MAX_REQUEST).send({"id": None, "error": encode_error(error)})
-    stream.close()
+    @property
+    def expires(self) -> float:
+        """When it has been silent for too long, on time.monotonic(): infinity while something is under way for it."""
+        in_the_middle = self._outbox or self._closing or self._inbox
+        under_way = self.asked is not None or self.later or self.aside
+        if under_way and (self.gone or not (self._outbox or self._closing)):
+            return math.inf
+        return self._moved + (self._patience.pace if in_the_middle else self._patience.idle)

@@ -83,5 +83,5 @@ def _pour(reader: int, owner: socket.socket) -> None:
 def attached(owner: Owner) -> Remote:
     """A connection to an owner within this process."""
     ours, theirs = socket.socketpair()
-    threading.Thread(target=owner.attend, args=(SocketStream(theirs),), daemon=True).start()
+    owner.take(SocketStream(theirs))
     return Remote(SocketStream(ours))

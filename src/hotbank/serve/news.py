@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens on a machine, whoever ordered it: a bounded ring, numbered, that any number of readers wait on.
+"""What happens on a machine, whoever ordered it: a bounded ring, numbered, that any number of readers ask.
 
 A reader asks from a number on and is told the number to ask from next. One that comes late is told how many it missed;
 one that never asks costs nothing, since nothing is kept for it.
@@ -21,28 +21,35 @@ LONGEST_WAIT = 30.0  # seconds that a reader may wait for the next one; then it 
 
 
 class Ring:
-    """The last ``kept`` events. ``now``: seconds since 1970."""
+    """The last ``kept`` events. ``now``: seconds since 1970. ``stir``: called whenever there is news."""
 
-    def __init__(self, kept: int = KEPT, now: Callable[[], float] = time.time) -> None:
-        self._now, self._next = now, 0
+    def __init__(
+        self, kept: int = KEPT, now: Callable[[], float] = time.time, stir: Callable[[], None] = lambda: None
+    ) -> None:
+        self._now, self._next, self.stir = now, 0, stir
         self._kept: deque[Happening] = deque(maxlen=kept)
-        self._news = threading.Condition()
+        self._lock = threading.Lock()
 
     def add(self, order: str, pid: int, event: Event) -> None:
         """Something happened: part of which order, carried out by which process."""
-        with self._news:
+        with self._lock:
             self._kept.append(Happening(self._next, self._now(), order, pid, event))
             self._next += 1
-            self._news.notify_all()
+        self.stir()
 
-    def after(self, since: int | None, wait: float) -> News:
-        """All from number ``since`` on, None: what happens from now on. Waits up to ``wait`` seconds of wall time, and
-        never longer than LONGEST_WAIT, until there is one."""
-        with self._news:
-            since = self._next if since is None else since
+    @property
+    def next(self) -> int:
+        """The number of the next event."""
+        return self._next
+
+    def has_news(self, since: int) -> bool:
+        """Whether there is something to tell who asks from that number on: events, or that some are missing."""
+        return self._next != since
+
+    def after(self, since: int) -> News:
+        """All from number ``since`` on that is kept."""
+        with self._lock:
             missed = self._missed(since)
-            if missed == 0:
-                self._news.wait_for(lambda: self._next > since, min(wait, LONGEST_WAIT))
             return News(self._from(since if missed == 0 else 0), self._next, missed)
 
     def _missed(self, since: int) -> int | None:

@@ -1,37 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process that owns a machine: it answers many clients, keeps the journal, and runs one transaction at a time.
 
-Each client has a thread of its own that sleeps in ``recv``, so reads stay instant during a transaction and an
-idle owner never wakes up. A verb is carried out by a worker, a child process that speaks Machine to the owner
-over a socket pair; a client that hangs up does not stop it, and a worker that dies is cleaned up after.
+One thread waits for all clients (loop.py) and a few carry out what they ask (crew.py), so reads stay instant during a
+transaction, an idle owner never wakes up, and no client can make it grow. A verb is carried out by a worker, a child
+process that speaks Machine to the owner over a socket pair; a client that hangs up does not stop it, and a worker that
+dies, or does not move any more, is cleaned up after.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from hotbank.calls import CLOCK, DOCTOR, MACHINE, PAGES
 from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import Code, HotbankError, MachineError, ProtocolError, Refusal
-from hotbank.machine import Machine, is_examinable, tells_pages
+from hotbank.machine import Machine, WallClock, is_examinable, is_interruptible, tells_pages
 from hotbank.operate import Event, Journal, Limits, MemoryJournal, remedy
 from hotbank.operate.reasons import code_of, errno_of
-from hotbank.remote import Hello, SocketStream
+from hotbank.remote import Hello
+from hotbank.serve.answers import Answers, answers
+from hotbank.serve.door import Door
 from hotbank.serve.job import Job
-from hotbank.serve.line import Answers, Line, answers, turn_away
+from hotbank.serve.later import Following, Newsreader, Sleep
+from hotbank.serve.line import ENDLESS, Line
+from hotbank.serve.loop import Loop, Service
 from hotbank.serve.news import Ring
-from hotbank.serve.peers import peer_groups, peer_uid
 from hotbank.serve.protocol import OWNER, Order
 from hotbank.wire import VERSION, Stream
 
-_MAX_CLIENTS = 64
 _CANCEL_EVERY = 0.05  # seconds of wall time
 
 
@@ -43,39 +46,36 @@ class Owner:
 
     def __init__(self, machine: Machine, *, journal: Journal | None = None, readers: int | None = None) -> None:
         self._machine, self._readers = machine, readers
-        self._journal, self._ring = journal or MemoryJournal(), Ring()
+        self._journal, self._ring = journal or MemoryJournal(), Ring(stir=lambda: self._loop.wake())
         self._name = machine.snapshot().machine
         self._changing = threading.Lock()
         self._stopped = False  # from then on no change begins
         self._job: Job | None = None
-        self._slots = threading.BoundedSemaphore(_MAX_CLIENTS)
-        self._listener: socket.socket | None = None
+        self._loop = Loop(Service(self._answers(), self._cancel, self._interrupt, self._changing.locked))
 
     def serve(self, listener: socket.socket) -> None:
         """Answer clients that may until ``stop``."""
-        self._listener = listener
-        while not self._stopped:
-            try:
-                connection, _ = listener.accept()
-            except OSError as e:
-                if e.errno in (errno.EINVAL, errno.EBADF):
-                    return
-                if e.errno in (errno.ECONNABORTED, errno.EINTR):
-                    continue
-                raise
-            threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
+        door = Door(listener, self._hello, self._readers, lambda: self._stopped)
+        self._loop.open(door)
+        door.shuts.wait()
+        if self._loop.error is not None:
+            raise self._loop.error
 
     def stop(self) -> None:
-        """Make ``serve`` return, at once if it is yet to be called, and let no change begin any more. Safe in a signal
-        handler."""
+        """Make ``serve`` return, at once if it is yet to be called, and let no change begin any more. Who is connected
+        is still answered. Safe in a signal handler."""
         self._stopped = True
-        if self._listener is not None:
-            with suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
+        self._loop.wake()
+
+    def take(self, stream: Stream, *, may_change: bool = True) -> threading.Event:
+        """Answer one client until it hangs up; set when nothing of it is left."""
+        line = Line(stream, self._hello(), os.getuid(), may_change=may_change, patience=ENDLESS)
+        self._loop.add(line)
+        return line.over
 
     def attend(self, stream: Stream, *, may_change: bool = True) -> None:
-        """Answer one client until it hangs up."""
-        Line(stream, self._hello(), self._answers(), self._machine, self._cancel, may_change=may_change).run()
+        """Answer one client, and return when it has hung up."""
+        self.take(stream, may_change=may_change).wait()
 
     def settle(self) -> None:
         """Begin to settle what an owner before this one left open; clients can follow it as any transaction."""
@@ -96,19 +96,6 @@ class Owner:
         with self._changing:
             return
 
-    def _admit(self, connection: socket.socket) -> None:
-        stream, uid = SocketStream(connection), peer_uid(connection)
-        may_change = uid in (os.getuid(), 0)
-        if not may_change and self._readers not in peer_groups(connection):
-            turn_away(stream, MachineError("this machine belongs to another user", remedy="ask its owner"))
-        elif not self._slots.acquire(blocking=False):
-            turn_away(stream, MachineError(f"{_MAX_CLIENTS} clients are connected", remedy="close some of them"))
-        else:
-            try:
-                self.attend(stream, may_change=may_change)
-            finally:
-                self._slots.release()
-
     def _hello(self) -> Hello:
         can = tuple(sorted(self._machine.can))
         return Hello(VERSION, os.getpid(), self._name, can)
@@ -121,8 +108,14 @@ class Owner:
         pages = answers(PAGES, self._machine) if tells_pages(self._machine) else {}
         doctor = answers(DOCTOR, self._machine) if is_examinable(self._machine) else {}
         journal, ring = self._journal, self._ring
-        owner = answers(OWNER, order=self._order, history=journal.entries, events=ring.after, stop=self._stop_if_idle)
-        return {**machine, **pages, **doctor, **answers(CLOCK, self._machine.clock), **owner}
+        events = partial(Newsreader, ring)
+        owner = answers(OWNER, order=self._order, history=journal.entries, events=events, stop=self._stop_if_idle)
+        return {**machine, **pages, **doctor, **answers(CLOCK, self._machine.clock, **self._sleeping()), **owner}
+
+    def _sleeping(self) -> Mapping[str, Callable[..., Any]]:
+        """Nobody need wait where time is real; simulated time passes when somebody sleeps."""
+        clock = self._machine.clock
+        return {"sleep": partial(Sleep, clock)} if isinstance(clock, WallClock) else {}
 
     def _alone(self, name: str) -> Callable[..., None]:
         """A changing primitive, refused while a transaction or another one runs."""
@@ -179,8 +172,8 @@ class Owner:
         code = Code.BUSY_TRANSACTION
         return Refusal(code, f"{what} of pid {pid} is not finished", remedy=remedy(code))
 
-    def _order(self, order: Order) -> Job:
-        """Start the transaction; the client's thread follows its events."""
+    def _order(self, order: Order) -> Following:
+        """Start the transaction, and have the client follow it."""
         if order.verb not in ("remove", "add", "recover"):
             raise ProtocolError(f"order: no verb {order.verb!r}")
         self._take_turn(settles=order.verb == "recover")
@@ -191,7 +184,7 @@ class Owner:
             self._job = None
             self._changing.release()
             raise
-        return job
+        return Following(job)
 
     def _carry_out(self, job: Job) -> None:
         try:
@@ -206,6 +199,10 @@ class Owner:
         job = self._job
         if job is not None:
             job.cancel()
+
+    def _interrupt(self, block: int, deadline: float) -> None:
+        if is_interruptible(self._machine):
+            self._machine.interrupt(block, deadline)
 
     def _stop_if_idle(self) -> None:
         if not self._changing.acquire(blocking=False):

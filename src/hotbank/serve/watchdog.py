@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks after a worker: says when it has died, and ends one that does not move any more.
+
+A worker that is stopped, or hangs, would keep its transaction open for ever. Its owner settles it then.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+_LOOK_EVERY = 1.0  # seconds of wall time
+LOOKS = 60  # without a word in between: a slow board takes most of them to start an interpreter
+
+
+class Watchdog:
+    """Watches the process from a thread of its own, which ends with it. ``died``: called when it has.
+
+    Looks are counted, not seconds, so that an owner that was itself stopped meanwhile blames nobody.
+    """
+
+    def __init__(self, pid: int, died: Callable[[], None]) -> None:
+        self._process, self._died = os.pidfd_open(pid), died
+        self._words = 0
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def heard(self) -> None:
+        """The worker asked for something, or is about to be answered: at odd times it is the owner's turn."""
+        self._words += 1
+
+    def _watch(self) -> None:
+        poll, looks, words = select.poll(), 0, self._words
+        poll.register(self._process, select.POLLIN)
+        while not poll.poll(_LOOK_EVERY * 1000):
+            waits_for_us = self._words % 2 == 1
+            looks = 0 if waits_for_us or self._words != words else looks + 1
+            words = self._words
+            if looks >= LOOKS:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._process, signal.SIGKILL)
+        self._died()
+        os.close(self._process)
