@@ -40,7 +40,8 @@ def connect(where: str | Machine | None = None, *, change: bool = False) -> Sess
 
     Nothing said: the machine of ``hotbank up``; where none is up this host, for reading only. ``change``: to change it
     too. Raises MachineError when it does not answer, Refusal(NO_MACHINE) when nothing was said and nothing is up that
-    may be changed, BoardError and FormatError for what is no board and no capture.
+    may be changed, Refusal(NOT_PERMITTED) for a host that this user may not change, BoardError and FormatError for what
+    is no board and no capture.
     """
     if not where:
         return _current(change)
@@ -82,7 +83,16 @@ def _host(change: bool) -> Session:
     from hotbank.serve import local
 
     served = local.served_host()
-    remote = Remote(SocketStream(served)) if served is not None else local.attached(local.owner_of(Host()))
+    if served is not None:
+        remote = Remote(SocketStream(served))
+        return Session(remote, remote, change=True)
+    host = Host()
+    if not host.may_change:
+        what = "this user may not change this host's memory"
+        raise Refusal(
+            Code.NOT_PERMITTED, what, remedy="run it as root, or ask an owner that root started: hotbank serve"
+        )
+    remote = local.attached(local.owner_of(host))
     return Session(remote, remote, change=True)
 
 

@@ -320,3 +320,24 @@ def test_a_machine_at_hand_is_owned_as_long_as_the_session_lasts() -> None:
     bank = model.snapshot().bank("high")
     assert bank is not None
     assert bank.kernel is KernelState.ABSENT
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_a_host_that_this_user_may_not_change_is_refused_before_anything_is_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A planted missing right: as root every file can be written."""
+    asked: list[object] = []
+
+    def no(path: object, mode: int, **_: object) -> bool:
+        asked.append(path)
+        return mode != os.W_OK
+
+    monkeypatch.setattr(os, "access", no)
+    with pytest.raises(Refusal) as caught:
+        connect("host", change=True)
+    assert caught.value.code is Code.NOT_PERMITTED
+    assert "hotbank serve" in caught.value.remedy
+    assert str(asked[-1]).endswith("/state")
+    assert not (tmp_path / "state").exists(), "no journal, no lock"
+    assert "NOT_PERMITTED" in {finding.code for finding in connect("host").doctor()}

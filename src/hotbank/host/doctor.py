@@ -124,6 +124,13 @@ def _hotremove(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def _rights(facts: Facts) -> Iterator[Finding]:
+    """drivers/base/memory.c: ``state`` is root's to write."""
+    if facts.tree.running and not files.may_change(facts.tree, facts.blocks):
+        message = "this user may look at this host's memory, and change nothing"
+        yield Finding("NOT_PERMITTED", Severity.HURTS, message, "run as root, or through the owner: hotbank serve")
+
+
 def _boot_memory(facts: Facts) -> Iterator[Finding]:
     """arch/arm64/mm/mmu.c, prevent_bootmem_remove_notifier."""
     if kernels.arch(facts.arch).boot_memory_leaves is not False:
@@ -287,6 +294,7 @@ def _stuck(facts: Facts) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _hotremove,
+    _rights,
     _boot_memory,
     _stuck,
     _movable_zone,

@@ -88,6 +88,11 @@ class Host:
         return self._clock
 
     @property
+    def may_change(self) -> bool:
+        """Whether this user may change its memory."""
+        return files.may_change(self._tree, files.blocks(self._tree, self._block_size))
+
+    @property
     def can(self) -> frozenset[Ability]:
         """All that a machine can do."""
         return frozenset(Ability)

@@ -8,7 +8,7 @@ never as a guess. A captured tree is somebody's files: only regular ones are ope
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import TypeVar
@@ -65,12 +65,21 @@ class Tree:
         """A descriptor to read the file with; None where it is missing, not readable or no regular file."""
         return open_file(self.path(name))
 
+    def may_write(self, name: str) -> bool:
+        """Whether this user may write to the file."""
+        return os.access(self.path(name), os.W_OK)
+
     def names(self, name: str) -> list[str]:
         """What is in a folder, sorted; nothing where there is no such folder."""
         try:
             return sorted(os.listdir(self.path(name)))
         except OSError:
             return []
+
+
+def may_change(tree: Tree, blocks: Sequence[Block]) -> bool:
+    """Whether this user may take memory blocks offline and online; of a machine without blocks nobody can."""
+    return not blocks or tree.may_write(names.block(blocks[0].number, "state"))
 
 
 def open_file(path: str, folder: int | None = None) -> int | None:
