@@ -19,6 +19,7 @@ meters.py    power, energy and temperature
 klog.py      what the kernel logged while it refused
 batches.py   per-CPU batches that hold pages, emptied so that no page in one looks pinned
 bankrefs.py  reference counts as our bank driver shows them
+udev.py      what rules of udev do to added blocks
 doctor.py    what about a machine would make a removal fail or hurt
 """
 

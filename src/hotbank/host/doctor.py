@@ -9,7 +9,6 @@ good to know. A check that can't read its source finds nothing, unless the missi
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,20 +22,13 @@ from hotbank.host import tree as files
 from hotbank.host.kcore import RefCounts
 from hotbank.host.ram import Ram
 from hotbank.host.tree import Tree
+from hotbank.host.udev import onlinings
 from hotbank.machine import Block
 from hotbank.memory import KIB, MIB, BlockState, Range, Zone, format_size
 from hotbank.routes import removing, route
 from hotbank.sysfs import meminfo, names
 
 _BIG = 512 * MIB
-_RULES = (
-    "etc/udev/rules.d",
-    "run/udev/rules.d",
-    "usr/local/lib/udev/rules.d",
-    "usr/lib/udev/rules.d",
-    "lib/udev/rules.d",
-)
-_ONLINES = re.compile(r'ATTR\{state\}="(online|online_kernel)"')
 _VIEWS = {
     "kpageflags": "what a page is",
     "kpagecount": "how often a page is mapped, hence pins",
@@ -182,27 +174,13 @@ def _auto_online(facts: Facts) -> Iterator[Finding]:
 
 
 def _udev(facts: Facts) -> Iterator[Finding]:
-    """udev(7): a file in an earlier folder hides the same name in later ones."""
-    seen = set[str]()
-    for folder in _RULES:
-        for name in facts.tree.names(folder):
-            if name.endswith(".rules") and name not in seen:
-                seen.add(name)
-                word = _onlines(facts.tree.read(f"{folder}/{name}") or "")
-                if word:
-                    severity = Severity.BLOCKS if facts.adds_banks else Severity.INFO
-                    message = f"/{folder}/{name} puts added blocks {word}, a moment after they appear"
-                    yield Finding("UDEV_ONLINE", severity, message, f"ln -s /dev/null /etc/udev/rules.d/{name}")
-
-
-def _onlines(rules: str) -> str | None:
-    """The state that these rules write to added blocks, if that is one that may give them to a kernel zone."""
-    for line in rules.splitlines():
-        _, memory, rest = line.partition('SUBSYSTEM=="memory"')
-        found = _ONLINES.search(rest) if memory and not line.lstrip().startswith("#") else None
-        if found:
-            return found[1]
-    return None
+    """udev(7): a rule for added blocks acts a moment after they appear, whatever auto_online_blocks says."""
+    for found in onlinings(facts.tree):
+        if found.word in ("online", "online_kernel"):
+            severity = Severity.BLOCKS if facts.adds_banks else Severity.INFO
+            where, puts = f"/{found.rule.file}:{found.rule.line}", "puts" if found.sure else "may put"
+            message = f"{where} {puts} added blocks {found.word}, a moment after they appear"
+            yield Finding("UDEV_ONLINE", severity, message, found.remedy)
 
 
 def _alignment(facts: Facts) -> Iterator[Finding]:

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What udev's rules do to a memory block that was just added: udev(7), src/udev/udev-rules.c of systemd.
+
+The rules are parsed and followed for that one event. What can't be known here (``PROGRAM``, ``CONST{virt}``, properties
+that others import) makes a match open: such a rule may act, and a jump that hangs on it is not taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from itertools import product
+
+from hotbank.host import tree as files
+from hotbank.host.tree import Tree
+
+FOLDERS = (
+    "etc/udev/rules.d",
+    "run/udev/rules.d",
+    "usr/local/lib/udev/rules.d",
+    "usr/lib/udev/rules.d",
+    "lib/udev/rules.d",
+)
+OWN = FOLDERS[0]
+
+_TOKEN = re.compile(
+    r"""[\s,]*(?P<key>[A-Z_]+)\s*(?:\{(?P<of>[^}]*)\})?\s*(?P<op>==|!=|\+=|-=|:=|=)\s*(?P<kind>[ei]?)"(?P<value>(?:[^"\\]|\\.)*)\""""
+)
+_VARIABLE = re.compile(r"\$(?:env|attr|sysfs)\{([^}]*)\}|%E\{([^}]*)\}|%s\{([^}]*)\}")
+_PLAIN = (("$kernel", "%k"), ("$devpath", "%p"), ("$sys", "%S"))
+_DONE = re.compile(r"(?<![\w/.-])(online_kernel|online_movable|online)(?![\w-])")
+_SCRIPT = re.compile(r"/[\w./+-]+")
+_DEVICE = "memory0"
+_ARCHES = {"x86_64": "x86-64", "ppc64le": "ppc64-le", "i686": "x86"}
+_MOST = 16  # values of one variable that are followed
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """``ATTR{state}=="offline"``. ``of``: what stands in braces."""
+
+    key: str
+    of: str
+    op: str
+    value: str
+    folded: bool = False
+
+    @property
+    def matches(self) -> bool:
+        """True for what asks, and does nothing."""
+        return self.op in ("==", "!=") or self.key == "PROGRAM"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line, which may be continued up to ``last``. ``file`` relative to the root; lines count from 1."""
+
+    file: str
+    line: int
+    last: int
+    tokens: tuple[Token, ...]
+
+    def text(self, key: str) -> str | None:
+        """What the rule gives that key, None where it does not."""
+        return next((token.value for token in self.tokens if token.key == key and not token.matches), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Onlining:
+    """A rule that puts an added block online. ``word``: what it writes; ``sure``: nothing that it asks is open."""
+
+    word: str
+    rule: Rule
+    sure: bool
+
+    @property
+    def remedy(self) -> str:
+        """What keeps the rule from acting, and all other rules of its file in force."""
+        rule, name = self.rule, self.rule.file.rpartition("/")[2]
+        copy = "" if rule.file.startswith(OWN) else f"cp /{rule.file} /{OWN}/; "
+        lines = f"line {rule.line}" if rule.line == rule.last else f"lines {rule.line} to {rule.last}"
+        return f"{copy}put # before {lines} of /{OWN}/{name}; udevadm control -R"
+
+
+def onlinings(tree: Tree) -> tuple[Onlining, ...]:
+    """Every rule that puts an added block online, in the order in which they act."""
+    event = _Event(tree)
+    for name, folder in _in_force(tree).items():
+        _follow(event, parse(tree.read(f"{folder}/{name}") or "", f"{folder}/{name}"))
+    return (*event.found, *_by_programs(tree, event.runs))
+
+
+def parse(text: str, file: str = "") -> tuple[Rule, ...]:
+    """The rules of a file; a line that is none is left out, as udev does."""
+    found = ((first, last, _tokens(line)) for first, last, line in _lines(text))
+    return tuple(Rule(file, first, last, tokens) for first, last, tokens in found if tokens)
+
+
+# Files and lines
+
+
+def _in_force(tree: Tree) -> Mapping[str, str]:
+    """The files by name, with the folder of each: an earlier folder hides the same name in later ones."""
+    found: dict[str, str] = {}
+    for folder in FOLDERS:
+        for name in tree.names(folder):
+            if name.endswith(".rules"):
+                found.setdefault(name, folder)
+    return dict(sorted(found.items()))
+
+
+def _lines(text: str) -> Iterator[tuple[int, int, str]]:
+    """Lines that are not empty and no comment, continued ones joined, each with the numbers of its first and last."""
+    first, joined = 0, ""
+    for number, raw in enumerate(text.splitlines(), 1):
+        if raw.lstrip().startswith("#"):
+            continue
+        first, joined = (first if joined else number), joined + raw.rstrip()
+        if joined.endswith("\\"):
+            joined = joined[:-1] + " "
+            continue
+        if joined.strip():
+            yield first, number, joined
+        joined = ""
+
+
+def _tokens(line: str) -> tuple[Token, ...]:
+    found, at = list[Token](), 0
+    while (match := _TOKEN.match(line, at)) is not None:
+        found.append(Token(match["key"], match["of"] or "", match["op"], match["value"], match["kind"] == "i"))
+        at = match.end()
+    return () if line[at:].strip(" \t,") else tuple(found)
+
+
+# The event
+
+
+@dataclass(slots=True)
+class _Event:
+    """An ``add`` of one offline block. What is known: for each name the values that it may have, None for unknown."""
+
+    tree: Tree
+    attributes: dict[str, set[str]] = field(default_factory=lambda: {"state": {"offline"}, "online": {"0"}})
+    properties: dict[str, set[str]] = field(default_factory=dict)
+    found: list[Onlining] = field(default_factory=list)
+    runs: list[tuple[Rule, str, bool]] = field(default_factory=list)
+
+    def values(self, token: Token) -> set[str] | None:
+        """What the event has for a key that is asked."""
+        if token.key in ("ATTR", "ATTRS"):
+            return self.attributes.get(token.of)
+        if token.key == "ENV":
+            own = {"ACTION": "add", "SUBSYSTEM": "memory", "DEVPATH": f"/devices/system/memory/{_DEVICE}"}
+            return self.properties.get(token.of, {own.get(token.of, "")})
+        if token.key == "CONST" and token.of == "arch":
+            arch = files.arch(self.tree)
+            return None if arch is None else {_ARCHES.get(arch, arch)}
+        return _SAME.get(token.key)
+
+    def asks(self, token: Token) -> bool | None:
+        """True, False, or None where it is open."""
+        if token.key == "TEST":
+            known = token.value in self.attributes or None
+            return known if token.op == "==" or known is None else not known
+        values = self.values(token)
+        if values is None:
+            return None
+        hits = {_glob(token, value) == (token.op == "==") for value in values}
+        return hits.pop() if len(hits) == 1 else None
+
+    def expand(self, text: str) -> set[str]:
+        """The text with its variables filled in, in all ways that there are."""
+        names = [next(filter(None, match.groups())) for match in _VARIABLE.finditer(text)]
+        choices = [sorted(self.properties.get(name) or self.attributes.get(name) or {""}) for name in names]
+        return {_fill(text, choice) for choice, _ in zip(product(*choices), range(_MOST), strict=False)}
+
+
+_SAME: Mapping[str, set[str]] = {
+    "ACTION": {"add"},
+    "SUBSYSTEM": {"memory"},
+    "SUBSYSTEMS": {"memory"},
+    "KERNEL": {_DEVICE},
+    "KERNELS": {_DEVICE},
+    "DEVPATH": {f"/devices/system/memory/{_DEVICE}"},
+    "DRIVER": {""},
+    "NAME": {""},
+    "SYMLINK": {""},
+}
+
+
+def _glob(token: Token, value: str) -> bool:
+    patterns = token.value.split("|")
+    if token.folded:
+        patterns, value = [pattern.lower() for pattern in patterns], value.lower()
+    return any(fnmatchcase(value, pattern) or (token.key == "KERNEL" and _any_block(pattern)) for pattern in patterns)
+
+
+def _any_block(pattern: str) -> bool:
+    """True for a pattern of names that some block has: which one is added is not known."""
+    return re.fullmatch(r"memory([0-9]+|[0-9*?\[\]-]*)", pattern) is not None
+
+
+def _fill(text: str, choice: Sequence[str]) -> str:
+    values = iter(choice)
+    filled = _VARIABLE.sub(lambda _: next(values), text)
+    for names, value in zip(_PLAIN, (_DEVICE, f"/devices/system/memory/{_DEVICE}", "/sys"), strict=True):
+        for name in names:
+            filled = filled.replace(name, value)
+    return filled
+
+
+def _follow(event: _Event, rules: Sequence[Rule]) -> None:
+    """Go through the rules of a file, over what a ``GOTO`` leaves out."""
+    label: str | None = None
+    for rule in rules:
+        if label is not None and rule.text("LABEL") != label:
+            continue
+        label = None
+        sure = _applies(event, rule)
+        if sure is not False:
+            _act(event, rule, sure=sure is True)
+            label = rule.text("GOTO") if sure else None
+
+
+def _applies(event: _Event, rule: Rule) -> bool | None:
+    """Whether all that the rule asks holds; None where that is open."""
+    answers = [event.asks(token) for token in rule.tokens if token.matches]
+    return False if False in answers else None if None in answers else True
+
+
+def _act(event: _Event, rule: Rule, *, sure: bool) -> None:
+    for token in rule.tokens:
+        if token.matches:
+            continue
+        if token.key == "ENV":
+            _set(event.properties, token.of, event.expand(token.value), sure=sure)
+        elif token.key == "ATTR":
+            _write(event, rule, token, sure=sure)
+        elif token.key == "RUN" and token.of in ("", "program"):
+            if token.op in ("=", ":=") and sure:
+                event.runs.clear()
+            event.runs += [(rule, text, sure) for text in sorted(event.expand(token.value))]
+
+
+def _set(known: dict[str, set[str]], name: str, values: set[str], *, sure: bool) -> None:
+    known[name] = values if sure else known.get(name, {""}) | values
+
+
+def _write(event: _Event, rule: Rule, token: Token, *, sure: bool) -> None:
+    """A write to an attribute; of those that put the block online it is told, and that it is online then."""
+    values = event.expand(token.value)
+    for value in sorted(values):
+        word = _word(token.of, value)
+        if word is not None and "offline" in event.attributes["state"]:
+            event.found.append(Onlining(word, rule, sure and len(values) == 1))
+    if token.of in ("state", "online"):
+        on = {bool(_word(token.of, value)) for value in values}
+        _set(event.attributes, "state", {"online" if yes else "offline" for yes in on}, sure=sure)
+        _set(event.attributes, "online", {"1" if yes else "0" for yes in on}, sure=sure)
+
+
+def _word(attribute: str, value: str) -> str | None:
+    """What a value written there means for the block: a word of ``state``, None where it leaves it offline."""
+    if attribute == "state":
+        return value if value in ("online", "online_kernel", "online_movable") else None
+    return "online" if attribute == "online" and value[:1] in ("1", "y", "Y", "t", "T") else None
+
+
+def _by_programs(tree: Tree, runs: Sequence[tuple[Rule, str, bool]]) -> Iterator[Onlining]:
+    """Programs that a rule runs and that say themselves, or in a script of theirs, what they write."""
+    for rule, text, sure in runs:
+        scripts = [tree.read(path[1:]) or "" for path in _SCRIPT.findall(text) if not path.startswith("/sys")]
+        for said in (text, *(script for script in scripts if "\0" not in script)):
+            word = _written(said)
+            if word is not None:
+                yield Onlining(word, rule, sure)
+                break
+
+
+def _written(text: str) -> str | None:
+    """The word that a shell command puts a block online with."""
+    if re.search(r"\bchmem\b.*(-e\b|--enable\b)", text):
+        return "online"
+    if "/state" in text and (found := _DONE.search(text)) is not None:
+        return found[1]
+    return "online" if re.search(r"\b1\b.*/online\b", text) else None

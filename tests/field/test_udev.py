@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules of udev that put added blocks online, in the forms that distributions and people write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effort import examples
+from host.captured_trees import Made, MadeBlock, write
+from hotbank.host.doctor import examine
+from hotbank.host.tree import Tree
+from hotbank.host.udev import FOLDERS, Onlining, onlinings, parse
+
+DATA = Path(__file__).parents[1] / "data" / "field"
+# Form → rules in which WORD is what is written, and the place of the rule that writes it, from 0.
+FORMS: dict[str, tuple[str, int]] = {
+    "one line": ('SUBSYSTEM=="memory", ACTION=="add", ATTR{state}="WORD"', 0),
+    "one line, other order": ('ACTION=="add" , SUBSYSTEM == "memory" , ATTR{state} = "WORD"', 0),
+    "asked first": ('SUBSYSTEM=="memory", ACTION=="add", ATTR{state}=="offline", ATTR{state}="WORD"', 0),
+    "by a pattern": ('SUBSYSTEM=="mem*|cpu", KERNEL=="memory[0-9]*", ATTR{state}=="off*", ATTR{state}="WORD"', 0),
+    "by its path": ('DEVPATH=="/devices/system/memory/memory*", ACTION=="add|change", ATTR{state}="WORD"', 0),
+    "what is tested": ('SUBSYSTEM=="memory", TEST=="state", ATTR{state}!="online", ATTR{state}="WORD"', 0),
+    "without commas": ('SUBSYSTEM=="memory" ACTION=="add" ATTR{state}="WORD"', 0),
+    "case does not matter": ('SUBSYSTEM==i"MEMORY", ACTION==i"Add", ATTR{state}="WORD"', 0),
+    "continued": ('SUBSYSTEM=="memory", \\\n  ACTION=="add", \\\n  ATTR{state}="WORD"', 0),
+    "jump": (
+        'SUBSYSTEM!="memory", GOTO="end"\nACTION!="add", GOTO="end"\nATTR{state}=="offline", ATTR{state}="WORD"\n'
+        'LABEL="end"',
+        2,
+    ),
+    "variable": ('ENV{.how}="WORD"\nSUBSYSTEM=="memory", ACTION=="add", ATTR{state}="$env{.how}"', 1),
+    "variable in another form": ('ENV{.how}="WORD"\nSUBSYSTEM=="memory", ACTION=="add", ATTR{state}="%E{.how}"', 1),
+    "shell": ("""SUBSYSTEM=="memory", ACTION=="add", RUN+="/bin/sh -c 'echo WORD > /sys$devpath/state'\"""", 0),
+    "shell, by its name": (
+        """SUBSYSTEM=="memory", ACTION=="add", RUN{program}+="/bin/sh -c 'echo WORD > $sys%p/state'\"""",
+        0,
+    ),
+    "script": ('SUBSYSTEM=="memory", ACTION=="add", RUN+="/usr/local/bin/plug %k"', 0),
+}
+PLAIN = {
+    "boolean": ('SUBSYSTEM=="memory", ACTION=="add", ATTR{online}="1"', 0),
+    "boolean, asked first": ('SUBSYSTEM=="memory", ATTR{online}=="0", ATTR{online}="1"', 0),
+    "shell, boolean": ("""SUBSYSTEM=="memory", RUN+="/bin/sh -c 'echo 1 > /sys%p/online'\"""", 0),
+    "chmem": ('SUBSYSTEM=="memory", ACTION=="add", RUN+="/usr/bin/chmem -e 128M"', 0),
+}
+HARMLESS = {
+    "another subsystem": 'SUBSYSTEM=="cpu", ACTION=="add", TEST=="online", ATTR{online}=="0", ATTR{online}="1"',
+    "removed": 'SUBSYSTEM=="memory", ACTION=="remove", ATTR{state}="online"',
+    "comment": '# SUBSYSTEM=="memory", ATTR{state}="online"',
+    "movable": 'SUBSYSTEM=="memory", ACTION=="add", ATTR{state}="online_movable"',
+    "movable first": 'SUBSYSTEM=="memory", ATTR{state}="online_movable"\nSUBSYSTEM=="memory", ATTR{state}=="offline", '
+    'ATTR{state}="online"',
+    "jumped over": 'GOTO="end"\nSUBSYSTEM=="memory", ATTR{state}="online"\nLABEL="end"',
+    "only of another architecture": 'CONST{arch}!="s390*", GOTO="end"\nSUBSYSTEM=="memory", ATTR{state}="online"\n'
+    'LABEL="end"',
+    "asked only": 'SUBSYSTEM=="memory", ATTR{state}=="online", ENV{X}="1"',
+    "offline": 'SUBSYSTEM=="memory", ATTR{state}="offline"',
+    "program that does something else": 'SUBSYSTEM=="memory", ACTION=="add", RUN+="/bin/logger added %k"',
+    "taken back": 'SUBSYSTEM=="memory", RUN+="/usr/bin/chmem -e 1"\nSUBSYSTEM=="memory", RUN=""',
+    "nonsense": 'SUBSYSTEM=="memory", ATTR{state}=online',
+}
+ROUND_IT = 'SUBSYSTEM=="net", ACTION=="add", NAME="lan%n"\n# about memory\n\n'
+SCRIPT = "#!/bin/sh\necho WORD > /sys/devices/system/memory/$1/state\n"
+
+
+def tree(root: Path, files: dict[str, str]) -> Tree:
+    return Tree(write(root, {"proc/sys/kernel/arch": "x86_64\n", **files}))
+
+
+def found(root: Path, text: str, *, folder: str = FOLDERS[3], name: str = "40-memory.rules") -> tuple[Onlining, ...]:
+    return onlinings(tree(root, {f"{folder}/{name}": text}))
+
+
+@examples(60)
+@given(
+    st.sampled_from([*FORMS, *PLAIN]),
+    st.sampled_from(["online", "online_kernel", "online_movable"]),
+    st.sampled_from(FOLDERS),
+    st.sampled_from(["00-a.rules", "40-redhat.rules", "z.rules"]),
+    st.integers(0, 2),
+)
+def test_every_form_is_found(
+    tmp_path_factory: pytest.TempPathFactory, form: str, word: str, folder: str, name: str, before: int
+) -> None:
+    rules, place = (FORMS | PLAIN)[form]
+    text = ROUND_IT * before + rules.replace("WORD", word) + "\n" + ROUND_IT
+    files = {f"{folder}/{name}": text, "usr/local/bin/plug": SCRIPT.replace("WORD", word)}
+    (one,) = onlinings(tree(tmp_path_factory.mktemp("t"), files))
+    assert one.sure
+    assert one.word == (word if form in FORMS else "online")
+    assert (one.rule.file, one.rule.line) == (f"{folder}/{name}", before * 3 + place + 1)
+    assert one.rule.last == one.rule.line + 2 * (form == "continued")
+
+
+@pytest.mark.parametrize("what", HARMLESS)
+def test_what_does_nothing_to_added_blocks_is_left_alone(tmp_path: Path, what: str) -> None:
+    assert [one.word for one in found(tmp_path, HARMLESS[what] + "\n") if one.word != "online_movable"] == []
+
+
+def test_a_distribution_in_which_the_machine_decides(tmp_path: Path) -> None:
+    text = (DATA / "40-goto-form.rules").read_text()
+    told = found(tmp_path, text)
+    assert {(one.word, one.rule.line, one.sure) for one in told} == {("online", 8, False), ("online_movable", 8, False)}
+    write(tmp_path, {"proc/sys/kernel/arch": "s390x\n"})
+    assert onlinings(Tree(tmp_path)) == ()
+
+
+@given(st.permutations(FOLDERS))
+def test_the_earliest_folder_hides_the_others(tmp_path_factory: pytest.TempPathFactory, order: list[str]) -> None:
+    """One file after another appears, each in another folder and under the same name."""
+    root = tmp_path_factory.mktemp("t")
+    for at, folder in enumerate(order):
+        write(root, {f"{folder}/50-m.rules": f'SUBSYSTEM=="memory", ATTR{{state}}="online"\n#{at}\n'})
+        (one,) = onlinings(Tree(root))
+        assert one.rule.file == f"{min(order[: at + 1], key=FOLDERS.index)}/50-m.rules"
+    write(root, {f"{FOLDERS[0]}/50-m.rules": ""})
+    assert onlinings(Tree(root)) == ()
+
+
+def test_files_act_in_the_order_of_their_names(tmp_path: Path) -> None:
+    first = 'SUBSYSTEM=="memory", ENV{HOW}="online_movable"\n'
+    second = 'SUBSYSTEM=="memory", ATTR{state}="$env{HOW}"\n'
+    write(tmp_path, {"lib/udev/rules.d/10-a.rules": first, "etc/udev/rules.d/20-b.rules": second})
+    assert [one.word for one in onlinings(Tree(tmp_path))] == ["online_movable"]
+    (tmp_path / "lib/udev/rules.d/10-a.rules").rename(tmp_path / "lib/udev/rules.d/30-a.rules")
+    assert onlinings(Tree(tmp_path)) == ()
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_remedy_keeps_the_rest_of_the_file(tmp_path: Path, folder: str) -> None:
+    rules = FORMS["continued"][0].replace("WORD", "online")
+    text = ROUND_IT + rules + '\nSUBSYSTEM=="cpu", ATTR{online}="1"\n'
+    (one,) = found(tmp_path, text, folder=folder)
+    assert ("cp " in one.remedy) == (folder != FOLDERS[0])
+    assert "lines 4 to 6 of /etc/udev/rules.d/40-memory.rules" in one.remedy
+    lines = text.splitlines()
+    lines[3:6] = [f"#{line}" for line in lines[3:6]]
+    assert len(parse("\n".join(lines))) == len(parse(text)) - 1
+    assert found(tmp_path, "\n".join(lines), folder=FOLDERS[0]) == ()
+
+
+def test_the_doctor_says_file_and_line(tmp_path: Path) -> None:
+    rules = {"lib/udev/rules.d/40-x.rules": ROUND_IT + FORMS["jump"][0].replace("WORD", "online")}
+    root = Made((MadeBlock(8),), files=rules).at(tmp_path)
+    (said,) = [one for one in examine(Tree(root)) if one.code == "UDEV_ONLINE"]
+    assert said.message.startswith("/lib/udev/rules.d/40-x.rules:6 puts added blocks online")
+    assert "ln -s /dev/null" not in said.remedy
+
+
+@given(
+    st.text(max_size=200)
+    | st.lists(st.sampled_from(['ATTR{a}="', '"', "\\", "\n", "GOTO=", "{", "$env{", "x"])).map("".join)
+)
+def test_any_text_is_read(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    root = tmp_path_factory.mktemp("t")
+    (root / FOLDERS[0]).mkdir(parents=True)
+    (root / FOLDERS[0] / "a.rules").write_text(text, errors="surrogatepass" if text.isascii() else "replace")
+    onlinings(Tree(root))
