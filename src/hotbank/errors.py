@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import errno as _errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -118,6 +119,10 @@ class BoardError(HotbankError):
         return (self, *self.others)
 
 
+FILE = "file"
+"""The form of what could be of any form."""
+
+
 class FormatError(HotbankError):
     """Bytes or text that are not what they should be.
 
@@ -130,6 +135,16 @@ class FormatError(HotbankError):
     def __init__(self, form: str, offset: int, field: str, problem: str) -> None:
         self.form, self.offset, self.field, self.problem = form, offset, field, problem
         super().__init__(f"{form} at offset {offset:#x}, {field}: {problem}")
+
+
+@contextmanager
+def in_file(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Whatever is refused of a file's content names the file as well. Raises FormatError."""
+    try:
+        yield
+    except FormatError as e:
+        form = os.fspath(path) if e.form == FILE else f"{os.fspath(path)}: {e.form}"
+        raise FormatError(form, e.offset, e.field, e.problem) from e
 
 
 class Refusal(HotbankError):

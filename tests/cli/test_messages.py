@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +52,53 @@ def test_a_refusal_is_a_document_for_programs(spelling: str, capsys: pytest.Capt
 def test_an_answer_of_no_is_a_status_where_asked(verb: str, bank: str, status: int) -> None:
     assert run(["-m", "model:arm-2009", verb, bank]) == 0
     assert run(["-m", "model:arm-2009", verb, bank, "--exit-code"]) == status
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--initrd", "x"),
+        ("--modules", "x"),
+        ("--qemu", "--seed", "0"),
+        ("--qemu", "--pages", "4000"),
+        ("--qemu", "--description", "x"),
+    ],
+)
+def test_an_option_without_effect_is_refused(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["up", "virt-arm64", *words]) == 2
+    assert next(word for word in words if word not in ("--qemu", "x")) in capsys.readouterr().err
+
+
+FILES = {
+    "trace.csv": ("simulate", "arm-2009", "--trace"),
+    "tags": ("zones", "--atags"),
+    "any": ("decode",),
+    "capture.gz": ("list", "-m"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("content", [None, b"\x1f\x8b\x08", b"one\ntwo\n", b"t_s,x\n1,2\n", b"\xff" * 9])
+def test_whatever_is_wrong_with_a_file_its_name_is_said(
+    name: str, content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    *words, last = FILES[name]
+    command = ["-m", f"model:{path}", *words] if last == "-m" else [*words, last, str(path)]
+    assert run(command) == 1
+    assert str(path) in capsys.readouterr().err
+
+
+def test_a_file_that_can_not_be_written_is_named_as_it_was_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = tmp_path / "no folder" / "capture.gz"
+    assert run(["-m", "model:arm-2009", "capture", "-o", str(wanted)]) == 1
+    assert f"SYSTEM_ERROR: {wanted}: No such file" in capsys.readouterr().err
+
+
+def test_the_list_of_commands_cuts_no_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    assert "..." not in capsys.readouterr().out.split("Options:")[1]

@@ -9,10 +9,10 @@ import click
 
 from hotbank.cli.context import Context
 from hotbank.cli.terminal import say
-from hotbank.memory import Kind, format_size
+from hotbank.memory import Kind
 
 
-@click.command("capture")
+@click.command("capture", short_help="Write a machine's state to a file that a model can start from.")
 @click.option(
     "-o", "--output", "path", type=click.Path(dir_okay=False), required=True, help="The file; FILE.gz is compressed."
 )
@@ -37,4 +37,4 @@ def capture(context: Context, path: str) -> None:
     unknown = sorted({view for block in taken.blocks for view in block.unknown})
     if unknown:
         say(f"unknown   {', '.join(unknown)}")
-    say(f"captured  {len(taken.blocks)} blocks in {path}, {format_size(size)}")
+    say(f"captured  {len(taken.blocks)} blocks in {path}, {size} bytes")

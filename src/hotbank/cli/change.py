@@ -16,10 +16,9 @@ from types import FrameType
 from typing import IO, Any
 
 import click
-from click.core import ParameterSource
 
 from hotbank import documents, operate
-from hotbank.cli.context import Context
+from hotbank.cli.context import Context, given
 from hotbank.cli.looking import look
 from hotbank.cli.plan import choice_lines, plan_lines, size_option
 from hotbank.cli.progress import outcome_lines, short_names, watching
@@ -30,7 +29,7 @@ from hotbank.operate import Before, Choice, Event, Limits, Plan, found
 from hotbank.session import Session
 
 _NAMED = {"targets": "names", "every": "--all", "domain": "--domain", "plan": "--plan", "size": "--free"}
-_ACTS = {"deadline": "--deadline", "keep_partial": "--keep-partial", "force": "--force", "wait": "--wait"}
+_ACTS = ("deadline", "keep_partial", "force", "wait")
 _AGAIN = 0.1  # seconds of wall time
 _ONE_WAY = "name banks or blocks, or give --all, --domain DOMAIN{} or --plan FILE"
 
@@ -164,11 +163,8 @@ def _check_one_way(verb: str, asked: Mapping[str, Any]) -> None:
 
 def _check_nothing_to_limit() -> None:
     """What only an act heeds must not seem to be heeded by a plan."""
-    context = click.get_current_context()
-    given = [name for name in _ACTS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-    if given:
-        names = " and ".join(_ACTS[name] for name in given)
-        raise click.UsageError(f"--dry-run only plans: {names} would change nothing about it")
+    if stray := given(*_ACTS):
+        raise click.UsageError(f"--dry-run only plans: {' and '.join(stray)} would change nothing about it")
 
 
 def _nothing(machine: Session, verb: str) -> Plan:

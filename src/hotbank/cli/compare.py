@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from hotbank.compare import Report, Step
 
 
-@click.command("compare")
+@click.command(
+    "compare", short_help="The same random operations on a real kernel and on the model: where do they differ?"
+)
 @click.argument("board_name", metavar="BOARD")
 @click.option("--ops", type=click.IntRange(min=1), default=150, show_default=True, help="How many operations.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of operations.")

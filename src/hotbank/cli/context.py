@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from hotbank.machine import Machine
@@ -38,3 +39,10 @@ class Context:
     def machine(self, *, changing: bool) -> Machine:
         """The primitives of that machine."""
         return self.session(changing=changing).machine
+
+
+def given(*names: str) -> tuple[str, ...]:
+    """Those of the running command's options that somebody wrote; the others have their default."""
+    context = click.get_current_context()
+    written = {name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    return tuple(p.opts[0] for p in context.command.params if p.name in written)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hotbank import board, kernels, serve
+from hotbank.cli.context import given
 from hotbank.cli.terminal import say
 from hotbank.errors import Code, MachineError, Refusal
 from hotbank.firmware.cmdline import typed
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import socket
 
 _SERIES = re.compile(r"[0-9]+\.[0-9]+")
+_OF_MODEL, _OF_QEMU = ("description", "seed", "pages"), ("modules", "initrd")
 _LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
 
 
@@ -61,8 +63,11 @@ def up(
     (kernel, BusyBox, Python for the guest) is fetched through apt into a cache folder; this host's packages stay
     as they are.
     """
+    if stray := given(*(_OF_MODEL if qemu else _OF_QEMU)):
+        where = "of a model, and there is none with --qemu" if qemu else "of a real kernel: --qemu"
+        raise click.UsageError(f"{' and '.join(stray)}: {where}")
     its = board.load(board_name)
-    _check_pages(its, 0 if qemu else of_model["pages"])
+    of_model["pages"] = _fitting(its, of_model["pages"])
     if run_commands and not any(domain.switch == "command" for domain in its.domains):
         raise click.UsageError(
             f'--run-commands has an effect only where a domain has switch = "command"; {its.name} has none'
@@ -78,13 +83,14 @@ def up(
     say(f"{record.machine} is up (pid {record.pid}); next: hotbank list, hotbank explain BANK")
 
 
-def _check_pages(its: board.Board, pages: int) -> None:
-    """Refuse a workload that is larger than what the board has at boot."""
+def _fitting(its: board.Board, pages: int) -> int:
+    """Pages that processes use: as many as were asked for, or fewer by default on a small board."""
     there = sum(bank.range.size for bank in its.banks if bank.at_boot) // its.page_size
-    if pages > there:
+    if pages > there and given("pages"):
         raise Refusal(
             Code.NO_CAPACITY, f"--pages {pages}: {its.name} has {there} pages at boot", remedy="ask for fewer"
         )
+    return min(pages, there)
 
 
 def _in_qemu(

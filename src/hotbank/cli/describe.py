@@ -20,7 +20,7 @@ from hotbank.cli import table
 from hotbank.cli.releases import known_release
 from hotbank.cli.terminal import say, say_json
 from hotbank.documents import SCHEMA
-from hotbank.errors import Finding, FormatError, Severity
+from hotbank.errors import FILE, Finding, FormatError, Severity, in_file
 from hotbank.firmware import atags, cmdline, devicetree, efi, fdt
 from hotbank.memory import KIB, MIB, MemoryMap, MemoryRegion, Range, Unplaced, format_size, parse_size
 from hotbank.zones import STRATEGIES, Layout, iomem, predict
@@ -38,11 +38,12 @@ def decode(file: str, vendor: str | None, as_json: bool) -> None:
     FILE is an ATAG list, a device tree, an ACPI SRAT or a command line, recognised by itself; also gzipped, or a
     zImage with a device tree appended. `-` reads standard input.
     """
-    data = firmware.unwrap(_read(file))
-    form = firmware.recognise(data)
-    memory = firmware.memory_map(data, vendor=vendor)
-    banks = devicetree.banks(fdt.decode(data)) if form == "dtb" else ()
-    tags = atags.decode(data, vendor) if form == "atags" else ()
+    with in_file(file):
+        data = firmware.unwrap(_read(file))
+        form = firmware.recognise(data)
+        memory = firmware.memory_map(data, vendor=vendor)
+        banks = devicetree.banks(fdt.decode(data)) if form == "dtb" else ()
+        tags = atags.decode(data, vendor) if form == "atags" else ()
     if as_json:
         say_json(_map_document(form, memory, banks, tags, vendor), indent=2)
     else:
@@ -147,7 +148,8 @@ def _request(options: dict[str, Any]) -> _Request:
         request = _Request(firmware.memory_map(data), arch, board.page_size, board.block_size, board)
     else:
         ((source, path),) = sources.items()
-        request = _from_file(_read(path), source.replace("atag_list", "atags"))
+        with in_file(path):
+            request = _from_file(_read(path), source.replace("atag_list", "atags"))
     page_size = _size(options["page_size"], "--page-size") or request.page_size
     arch = options["arch"] or request.arch
     default = request.block_size if request.board else kernels.arch(arch).block_size(page_size)
@@ -159,7 +161,7 @@ def _from_file(data: bytes, wanted: str) -> _Request:
     data = firmware.unwrap(data)
     found = firmware.recognise(data)
     if found != wanted:
-        raise FormatError("file", 0, "magic", f"this is {found}, not {wanted}")
+        raise FormatError(FILE, 0, "magic", f"this is {found}, not {wanted}")
     memory = firmware.memory_map(data)
     arch = kernels.arch(memory.arch) if memory.arch else kernels.arch_described_by(wanted)
     return _Request(memory, arch.name, 4 * KIB, arch.block_size(4 * KIB))
@@ -217,7 +219,7 @@ def _read(path: str) -> bytes:
     with sys.stdin.buffer if path == "-" else Path(path).open("rb") as file:
         data = file.read(_MAX_FILE + 1)
     if len(data) > _MAX_FILE:
-        raise FormatError("file", _MAX_FILE, "size", f"{path} is larger than {format_size(_MAX_FILE)}")
+        raise FormatError(FILE, _MAX_FILE, "size", f"larger than {format_size(_MAX_FILE)}")
     return data
 
 
@@ -283,9 +285,8 @@ def _map_lines(
     for r in memory.reserved:
         rows.append((r.range, "no-map" if r.no_map else "reusable" if r.reusable else "reserved", None, r.name))
     header = ("START", "LAST", "SIZE", "KIND", "NODE", "SOURCE")
-    yield from table.lines(
-        header, [(*_edges(r), kind, _dash(node), _as_utf8(source)) for r, kind, node, source in rows]
-    )
+    told = [(*_edges(r), kind, _dash(node), _as_utf8(source)) for r, kind, node, source in rows]
+    yield from table.lines(header, told, shown=bool(told))
     for u in memory.unplaced:
         within = f" within {', '.join(map(str, u.within))}" if u.within else ""
         yield f"placed at boot: {_as_utf8(u.name)}, {format_size(u.size)}{within}{' (no-map)' * u.no_map}"

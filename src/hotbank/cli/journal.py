@@ -25,7 +25,7 @@ from hotbank.report.states import Now, Stretch, dark_seconds, seconds_by_state, 
 from hotbank.wire import encode
 
 
-@click.command("history")
+@click.command("history", short_help="Transactions of the machine, how they ended, and time spent off.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def history(context: Context, as_json: bool) -> None:
@@ -109,7 +109,8 @@ def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
     yield from table.lines(_COLUMNS, [_row(e) for e in entries], right=("SECONDS", "PLANNED", "MOVED"))
     ends = Counter(said(e.code) for e in entries if e.code is not None)
     summary = ", ".join(f"{count} {code}" for code, count in ends.most_common()) or "none yet"
-    yield f"{len(entries)} transactions: {summary}; {sum(e.moved or 0 for e in entries)} pages moved"
+    many = "transaction" if len(entries) == 1 else "transactions"
+    yield f"{len(entries)} {many}: {summary}; {sum(e.moved or 0 for e in entries)} pages moved"
     failures = _failures(entries)
     if failures:
         yield "failures: " + ", ".join(f"{count} {code}" for code, count in failures.items())

@@ -11,7 +11,7 @@ from hotbank.errors import MachineError
 from hotbank.machine import Machine
 
 
-@click.command("mount")
+@click.command("mount", short_help="Show a machine below a folder as /sys and /proc.")
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False))
 @click.option("--read-only", is_flag=True, help="Let no write through.")
 @click.pass_obj

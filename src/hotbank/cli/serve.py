@@ -26,7 +26,7 @@ from hotbank.serve.state import listen, remove_socket
 _LAST_WORDS = 60.0  # seconds of wall time for a transaction to roll back before the end
 
 
-@click.command("serve")
+@click.command("serve", short_help="Own a machine: its lock, its journal, and carrying out what clients ask.")
 @click.option("--socket", "path", type=click.Path(dir_okay=False, path_type=Path), help="Where to listen.")
 @click.option("--group", metavar="GROUP", help="Members of this group may read; change is for root and this user.")
 @click.option("--stdio", is_flag=True, help="Answer on standard input and output, for `-m ssh:HOST`.")

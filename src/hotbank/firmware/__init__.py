@@ -14,7 +14,7 @@ import codecs
 import struct
 
 from hotbank import packed
-from hotbank.errors import FormatError
+from hotbank.errors import FILE, FormatError
 from hotbank.firmware import atags, cmdline, console, container, devicetree, fdt, srat
 from hotbank.firmware.describe import Description, describe
 from hotbank.memory import MemoryMap, MemoryRegion, Range
@@ -47,7 +47,7 @@ def recognise(data: bytes) -> str:
         _one_line(text)
         return "cmdline"
     what = "device tree, ATAG list (CORE first), SRAT, command line, gzip, zImage with appended device tree"
-    raise FormatError("file", 0, "magic", f"{data[:8].hex(' ') or 'empty'}: none of {what}")
+    raise FormatError(FILE, 0, "magic", f"{data[:8].hex(' ') or 'empty'}: none of {what}")
 
 
 def memory_map(data: bytes, *, vendor: str | None = None) -> MemoryMap:
@@ -68,7 +68,7 @@ def _one_line(data: bytes) -> str:
     text = data.removeprefix(codecs.BOM_UTF8).decode("latin-1").rstrip("\0\n")
     found = [line.rpartition("Kernel command line: ")[2] for line in console.lines(text)]
     if len(found) > 1:
-        raise FormatError("file", 0, "text", f"{len(found)} lines: a command line is one")
+        raise FormatError(FILE, 0, "text", f"{len(found)} lines: a command line is one")
     return found[0] if found else ""
 
 

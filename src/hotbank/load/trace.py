@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 from hotbank import packed
-from hotbank.errors import FormatError, KernelError
+from hotbank.errors import FormatError, KernelError, in_file
 from hotbank.memory import KIB, Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp
 from hotbank.model.clock import Alarm
@@ -73,7 +73,8 @@ class Trace:
 
 def load(path: str | os.PathLike[str], *, allow_gaps: bool = False) -> Trace:
     """Read a trace file. ``allow_gaps``: hold the demand over missing samples. Raises FormatError, OSError."""
-    return decode(read_regular(path, _LARGEST), name=Path(path).name.partition(".")[0], allow_gaps=allow_gaps)
+    with in_file(path):
+        return decode(read_regular(path, _LARGEST), name=Path(path).name.partition(".")[0], allow_gaps=allow_gaps)
 
 
 def decode(data: bytes, *, name: str = "trace", allow_gaps: bool = False) -> Trace:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hotbank import kernels, packed
-from hotbank.errors import Code, FormatError, ProtocolError, Refusal
+from hotbank.errors import Code, FormatError, ProtocolError, Refusal, in_file
 from hotbank.machine import Machine, Pages, Snapshot, Survey, tells_pages
 from hotbank.memory import BlockState, Kind, Range, Zone
 from hotbank.regular import open_regular, read_regular
@@ -73,11 +73,13 @@ def save(capture: Capture, path: str | os.PathLike[str]) -> int:
     if target.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    descriptor = open_regular(fresh, _NEW, mode=0o666)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(open_regular(fresh, _NEW, mode=0o666), "wb") as file:
             file.write(data)
         fresh.replace(target)
+    except OSError as e:
+        fresh.unlink(missing_ok=True)
+        raise OSError(e.errno, e.strerror, os.fspath(path)) from e
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
@@ -86,7 +88,8 @@ def save(capture: Capture, path: str | os.PathLike[str]) -> int:
 
 def load(path: str | os.PathLike[str]) -> Capture:
     """Read such a file. Raises FormatError for anything but a whole capture of a known version; OSError."""
-    return loads(read_regular(path, _LARGEST))
+    with in_file(path):
+        return loads(read_regular(path, _LARGEST))
 
 
 def dumps(capture: Capture) -> bytes:
