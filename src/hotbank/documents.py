@@ -26,6 +26,7 @@ SCHEMA: Mapping[str, int] = {
     "list": 1,
     "measure": 1,
     "plan": 1,
+    "power": 1,
     "recover": 2,
     "simulate": 1,
     "zones": 1,

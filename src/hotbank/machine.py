@@ -201,6 +201,16 @@ class DomainStatus:
     interleaved: bool = False
     dram: Fitted = Fitted()
 
+    @property
+    def rungs(self) -> tuple[Power, ...]:
+        """The states that its board allows, the darkest first."""
+        return tuple(power for power in (Power.OFF, Power.SELF_REFRESH, Power.ON) if power in self.states)
+
+    @property
+    def darkest(self) -> Power:
+        """The state that saves most among them."""
+        return next(iter(self.rungs), Power.ON)
+
 
 @dataclass(frozen=True, slots=True)
 class OnlinePolicy:

@@ -267,19 +267,15 @@ class Session:
         return self._transact(serve.add, targets, on_event, options)
 
     def power(self, domain: str, want: Power | None = None) -> Power:
-        """The power of a domain; ``want``: after it was switched there, or as near as its switch can go.
+        """The power of a domain; ``want``: after the owner switched it there, or as near as its switch can go.
 
-        Raises Refusal(DOMAIN_IN_USE) for less than ``on`` while anything of it is in the kernel, SwitchError.
+        Raises Refusal(DOMAIN_IN_USE) for less than ``on`` while anything of it is in the kernel,
+        Refusal(BUSY_TRANSACTION), SwitchError.
         """
-        from hotbank.operate import power
+        from hotbank.operate.power import ask
 
-        if want is None:
-            return power.ask(self.machine, domain)
-        owner = self._owner()
-        if want is Power.ON:
-            power.switch_on(owner, domain)
-            return want
-        return power.darken(owner, domain, want)
+        reached = None if want is None else serve.power(self._owner(), domain, want).power
+        return ask(self.machine, domain) if reached is None else reached
 
     def recover(self, *, limits: Limits | None = None, forget: int | None = None) -> Outcome | None:
         """Settle a transaction that a crash or a stubborn kernel left open; None when there is none. ``forget``: the id

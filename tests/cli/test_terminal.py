@@ -132,6 +132,7 @@ COMMANDS: dict[str, tuple[list[str], dict[str, Any], dict[str, Any], str]] = {
     "remove": (["remove", "0"], answers(), HELLO, "named fact target"),
     "remove fails": (["remove", "0"], answers(1), HELLO, "named fact target remedy"),
     "add": (["add", "out"], answers(), HELLO, "named fact target"),
+    "power": (["power", "far"], answers(), HELLO, "named"),
     "recover": (["recover"], answers(), HELLO, "named fact"),
     "history": (["history"], answers(), HELLO, "verb aim cause dark"),
     "doctor": (["doctor"], answers(), HELLO, "named code message remedy"),

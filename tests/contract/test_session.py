@@ -144,6 +144,7 @@ def test_power_stays_on_under_memory(where: str) -> None:
         machine.remove("high")
         assert machine.power("ddr-high", Power.ON) is Power.ON
         assert machine.power("ddr-high", Power.SELF_REFRESH) is Power.SELF_REFRESH
+        assert [e.before.verb for e in machine.history()] == ["remove", "power", "power"]
 
 
 def test_an_exception_of_a_listener_leaves_the_session_usable(where: str) -> None:

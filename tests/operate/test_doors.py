@@ -45,6 +45,10 @@ def by_operate(machine: Machine) -> None:
     darken(machine, "ddr", Power.OFF)
 
 
+def by_order(machine: Machine) -> None:
+    operate.switch(machine, "ddr", Power.OFF)
+
+
 def by_wire(machine: Machine) -> None:
     ours, theirs = socket.socketpair()
     owner = threading.Thread(target=Owner(machine).attend, args=(SocketStream(theirs),))
@@ -71,6 +75,7 @@ def by_mount(machine: Machine) -> None:
 DOORS: dict[str, Callable[[Machine], None]] = {
     "machine": by_machine,
     "operate": by_operate,
+    "order": by_order,
     "wire": by_wire,
     "session": by_session,
     "mount": by_mount,
@@ -301,9 +306,9 @@ PLACES = {
     "operate/power.py turn": "operate",
     "operate/power.py _confirm_still_out": "operate: on, over what came in",
     "operate/rollback.py _switch_on": "operate: on",
+    "operate/switching.py _turn": "operate",
     "operate/steps.py Steps._power_on": "operate: on",
     "remote.py Remote": "wire",
-    "session.py Session.power": "session",
     "sysfs/bank.py ": "the file's form",
     "sysfs/store.py Stores.supply": "mount",
     "testing.py ": "names of calls, for tests",

@@ -29,6 +29,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "plan": "plan",
         "remove": "change",
         "add": "change",
+        "power": "power",
         "recover": "journal",
         "history": "journal",
         "energy": "energy",

@@ -72,7 +72,7 @@ class Saved:
 
 def saved(dram: Dram, seconds: Mapping[Power, float]) -> Saved:
     """What a bank's dark time saved. ``seconds``: how long it was in each state; unknown power saves nothing."""
-    dark = {state: s for state, s in seconds.items() if state in (Power.OFF, Power.SELF_REFRESH)}
+    dark = {state: s for state, s in seconds.items() if state.dark}
     joules = Bounds.total(dram.saved(state) * (s * 1e-3) for state, s in dark.items())
     return Saved(joules, dram.naive() * sum(dark.values()) * 1e-3)
 

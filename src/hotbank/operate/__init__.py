@@ -5,6 +5,7 @@
     plan_remove(machine, "high")        the steps and their cost; changes nothing
     plan_free(machine, 256 << 20)       the banks that free so much by moving the fewest pages; changes nothing
     remove(machine, ["high", "mate"])   carry it out, all or nothing; an Outcome with the exit status
+    switch(machine, "ddr", Power.OFF)   turn a domain's switch alone
     recover(machine, journal)           settle what a crash or a stubborn kernel left open
 
 A target is a bank's name or a block (``memory4``); one of them or several.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from hotbank.operate.plan import Action, Plan, Step
     from hotbank.operate.reasons import remedy
     from hotbank.operate.recovery import recover
+    from hotbank.operate.switching import switch
     from hotbank.operate.targets import Target, everything, of_domain, resolve
     from hotbank.operate.transaction import Limits, Transaction
     from hotbank.operate.verbs import add, plan_again, remove
@@ -70,6 +72,7 @@ __all__ = [
     "remedy",
     "remove",
     "resolve",
+    "switch",
 ]
 
 _HOMES = {
@@ -80,6 +83,7 @@ _HOMES = {
     "plan": {"Action", "Plan", "Step"},
     "reasons": {"remedy"},
     "recovery": {"recover"},
+    "switching": {"switch"},
     "targets": {"Target", "everything", "of_domain", "resolve"},
     "transaction": {"Limits", "Transaction"},
     "verbs": {"add", "plan_again", "remove"},

@@ -22,7 +22,7 @@ from hotbank.errors import Code
 from hotbank.machine import DomainStatus, Snapshot, Survey, ZoneInfo
 from hotbank.memory import KernelState, Power, format_size
 from hotbank.operate.knapsack import NEVER, Effort, Found, Item, cheapest, least_room
-from hotbank.operate.plan import Plan, domain_of, lowest_power, removal
+from hotbank.operate.plan import Plan, domain_of, removal
 from hotbank.operate.reasons import no_room, remedy
 from hotbank.operate.targets import Target, bank_target, block_target
 from hotbank.operate.verdict import verdict
@@ -141,7 +141,7 @@ def _saves_nothing(domain: DomainStatus | None, inside: Sequence[Target]) -> tup
         return None
     if domain.interleaved:
         return Code.UNSUPPORTED, "interleaved: its ranges are spread over all chips, so their leaving saves nothing"
-    lowest = lowest_power(domain)
+    lowest = domain.darkest
     if lowest is not Power.OFF:
         return Code.UNSUPPORTED, "never off: " + (f"{lowest} only" if lowest is not Power.ON else "no switch")
     tied = next((t.name for t in inside if t.bank is not None and not route(t.bank.route).removes), None)

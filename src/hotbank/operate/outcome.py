@@ -15,7 +15,7 @@ from hotbank.documents import SCHEMA
 from hotbank.errors import Code, HotbankError, KernelError
 from hotbank.machine import Evidence, Snapshot
 from hotbank.memory import KernelState, Power
-from hotbank.operate.plan import Action, Plan, Step
+from hotbank.operate.plan import REACHES, Action, Plan, Step, goes_dark
 from hotbank.operate.reasons import code_of, errno_of, remedy
 from hotbank.operate.verdict import Verdict
 
@@ -124,14 +124,16 @@ def standing(snapshot: Snapshot | None, banks: Iterable[str]) -> tuple[KernelSta
     return kernels.pop() if len(kernels) == 1 else None, powers.pop() if len(powers) == 1 else None
 
 
-_SAID = {Action.POWER_OFF: "off", Action.SELF_REFRESH: "in self-refresh"}
-
-
 def success(plan: Plan, facts: Sequence[str]) -> str:
     """What is true now that all steps are done. ``facts``: of each step, what the step itself does not say."""
     done = zip(plan.steps, facts, strict=True)
-    dark = [f"domain {step.target} is {_SAID[step.action]}" for step, fact in done if step.action in _SAID and not fact]
+    dark = [is_in(step.target, REACHES[step.action]) for step, fact in done if goes_dark(step) and not fact]
     return "; ".join([", ".join([*_places(plan), *dark]), *filter(None, facts)])
+
+
+def is_in(domain: str, power: Power) -> str:
+    """``domain ddr is off``."""
+    return f"domain {domain} is {'in ' if power is Power.SELF_REFRESH else ''}{power}"
 
 
 def _places(plan: Plan) -> Iterator[str]:

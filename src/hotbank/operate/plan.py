@@ -45,6 +45,14 @@ class Action(StrEnum):
     ONLINE = "online"
 
 
+SWITCHING: Mapping[Power, Action] = {
+    Power.ON: Action.POWER_ON,
+    Power.SELF_REFRESH: Action.SELF_REFRESH,
+    Power.OFF: Action.POWER_OFF,
+}
+REACHES: Mapping[str, Power] = {action: power for power, action in SWITCHING.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step. ``target``: a block as ``memoryN``, a bank or a domain. Expected cost in pages and seconds.
@@ -59,6 +67,11 @@ class Step:
     seconds: float = 0.0
     fact: str = ""
     leaving: Leaving | None = None
+
+
+def goes_dark(step: Step) -> bool:
+    """True if it takes the power of a domain down."""
+    return step.action in REACHES and REACHES[step.action].dark
 
 
 _CHECK_POLICY = Step(Action.CHECK_POLICY, "auto_online_blocks")
@@ -252,19 +265,12 @@ def _dark_steps(snapshot: Snapshot, targets: Sequence[Target]) -> tuple[Step, ..
 
 
 def _dark_step(snapshot: Snapshot, domain: DomainStatus, leaving: Sequence[str]) -> Step | None:
-    lowest = lowest_power(domain)
-    if lowest is Power.ON or domain.power is lowest:
+    if domain.darkest is Power.ON or domain.power is domain.darkest:
         return None
     others = in_use(snapshot, domain.name, besides=leaving)
     if others:
         return Step(Action.KEEP_POWER, domain.name, fact=stays_on(domain.name, others))
-    action = Action.POWER_OFF if lowest is Power.OFF else Action.SELF_REFRESH
-    return Step(action, domain.name, seconds=_SECONDS_PER_SWITCH)
-
-
-def lowest_power(domain: DomainStatus) -> Power:
-    """The state that saves most among those that the board allows."""
-    return next(p for p in (Power.OFF, Power.SELF_REFRESH, Power.ON) if p in domain.states or p is Power.ON)
+    return Step(SWITCHING[domain.darkest], domain.name, seconds=_SECONDS_PER_SWITCH)
 
 
 # In.

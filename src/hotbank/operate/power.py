@@ -99,7 +99,7 @@ def darken(machine: Machine, domain: str, want: Power) -> Power:
     """
     status = confirm_out(machine, domain)
     refuse_unlisted(status, want)
-    rungs: list[Power] = [p for p in (Power.OFF, Power.SELF_REFRESH) if p in status.states]
+    rungs = [power for power in status.rungs if power.dark]
     reached = _first_that_works(machine, domain, rungs[rungs.index(want) :])
     _confirm_still_out(machine, domain, reached)
     return reached

@@ -18,7 +18,7 @@ from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate.found import as_found
 from hotbank.operate.journal import Before, Entry, Journal, Journaled, busy
 from hotbank.operate.outcome import Outcome, standing
-from hotbank.operate.plan import Action, lowest_power
+from hotbank.operate.plan import SWITCHING
 from hotbank.operate.power import darken
 from hotbank.operate.reasons import remedy
 from hotbank.operate.rollback import Rollback, touched_by
@@ -150,11 +150,11 @@ class _End:
 def _dark(journaled: Journaled, snapshot: Snapshot, name: str) -> _End | None:
     """Take a domain as dark as the board allows; None where that is on."""
     domain = snapshot.domain(name)
-    want = lowest_power(domain) if domain is not None else Power.ON
+    want = domain.darkest if domain is not None else Power.ON
     if want is Power.ON:
         return None
     try:
-        with journaled(Action.POWER_OFF if want is Power.OFF else Action.SELF_REFRESH, name) as machine:
+        with journaled(SWITCHING[want], name) as machine:
             reached = darken(machine, name, want)
         journaled.settled_for(reached, want, name)
     except HotbankError as e:

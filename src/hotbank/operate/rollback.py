@@ -16,7 +16,7 @@ from hotbank.memory import BlockState, KernelState, Online, Power, Zone
 from hotbank.operate import policy
 from hotbank.operate.capacity import spare_for
 from hotbank.operate.journal import Before, BlockBefore, DomainBefore, Journaled
-from hotbank.operate.plan import Action, lowest_power
+from hotbank.operate.plan import SWITCHING, Action
 from hotbank.operate.power import ask, darken, switch_on
 from hotbank.sysfs.names import block_number
 
@@ -133,7 +133,7 @@ class Rollback:
         status = self._look().domain(domain.name)
         if status is None or domain.power in (*status.states, Power.UNKNOWN):
             return domain.power
-        return lowest_power(status)
+        return status.darkest
 
     def _switch_back(self, domain: str, want: Power) -> None:
         if want is Power.ON:
@@ -148,7 +148,7 @@ class Rollback:
             nonlocal reached
             reached = darken(machine, domain, want)
 
-        if self._do(Action.POWER_OFF if want is Power.OFF else Action.SELF_REFRESH, domain, None, dark):
+        if self._do(SWITCHING[want], domain, None, dark):
             self._journaled.settled_for(reached, want, domain)
 
     def _offline(self, number: int) -> bool:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from hotbank.errors import Code, Refusal
 from hotbank.machine import Machine
-from hotbank.memory import BlockState, KernelState, Online, Power, Zone
+from hotbank.memory import BlockState, KernelState, Online, Zone
 from hotbank.operate import policy
 from hotbank.operate.capacity import spare_for
 from hotbank.operate.journal import Journaled
-from hotbank.operate.plan import Action, Step
+from hotbank.operate.plan import REACHES, Action, Step
 from hotbank.operate.power import darken, switch_on
 
 
@@ -86,7 +86,7 @@ class Steps:
 
     def _dark(self, step: Step) -> Done:
         """A bank that came in since the plan was made keeps its domain on; what the plan takes out is out by now."""
-        want = Power.OFF if step.action is Action.POWER_OFF else Power.SELF_REFRESH
+        want = REACHES[step.action]
         try:
             with self.journaled(step.action, step.target) as machine:
                 reached = darken(machine, step.target, want)

@@ -32,7 +32,7 @@ from hotbank.operate.outcome import (
     success,
     why,
 )
-from hotbank.operate.plan import Action, Plan, Step
+from hotbank.operate.plan import Action, Plan, Step, goes_dark
 from hotbank.operate.power import ask
 from hotbank.operate.reasons import code_of, errno_of, remedy
 from hotbank.operate.rollback import Rollback, touched_by
@@ -239,7 +239,7 @@ class Transaction:
     def _darken_what_is_out(self, steps: Steps) -> None:
         """Of what is kept out, the domains whose last bank is out as well."""
         for step in self._plan.steps:
-            if step.action in (Action.POWER_OFF, Action.SELF_REFRESH):
+            if goes_dark(step):
                 with suppress(HotbankError):  # it stays on
                     steps.carry_out(step)
 

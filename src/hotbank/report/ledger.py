@@ -17,7 +17,7 @@ from hotbank.documents import SCHEMA
 from hotbank.energy import NOT_COUNTED, Bounds, Cost, Dram, Saved, Work, break_even, costs, saved
 from hotbank.errors import Code, FormatError
 from hotbank.keys import moment, whole
-from hotbank.machine import DomainStatus, Snapshot
+from hotbank.machine import Snapshot
 from hotbank.memory import GIB, Power
 from hotbank.memspec import Part
 from hotbank.operate import Action, Entry
@@ -144,11 +144,7 @@ def _accounts(snapshot: Snapshot, parts: Parts) -> Iterator[tuple[str, Account]]
         for bank in banks:
             gib, pages = bank.range.size / GIB, bank.range.size // snapshot.page_size
             dram = Dram.of(domain.dram, devices, gib, whole, interleaved=domain.interleaved)
-            yield domain.name, Account(bank.name, domain.dram.part, dram, _darkest(domain), (), Work(), pages)
-
-
-def _darkest(domain: DomainStatus) -> Power:
-    return next((p for p in (Power.OFF, Power.SELF_REFRESH) if p in domain.states), Power.ON)
+            yield domain.name, Account(bank.name, domain.dram.part, dram, domain.darkest, (), Work(), pages)
 
 
 def _work(entries: Iterable[Entry]) -> Mapping[tuple[str, str], Work]:

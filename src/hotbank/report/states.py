@@ -14,15 +14,10 @@ from dataclasses import dataclass, field
 
 from hotbank.errors import Code
 from hotbank.memory import Power
-from hotbank.operate import Action, Entry, Row
+from hotbank.operate import Entry, Row
+from hotbank.operate.plan import REACHES
 
 DARK = tuple(power for power in Power if power.dark)
-
-_REACHED: Mapping[str, Power] = {
-    Action.POWER_OFF: Power.OFF,
-    Action.SELF_REFRESH: Power.SELF_REFRESH,
-    Action.POWER_ON: Power.ON,
-}
 
 _CLOCK_SET = 1_577_836_800.0  # 2020: what is stamped earlier than others was stamped by a clock that nobody had set
 
@@ -84,7 +79,7 @@ def dark_seconds(seconds: Mapping[Power, float]) -> float:
 def made(row: Row) -> Power | None:
     """The state that an act brought its domain to, ``unknown`` where it failed or its result was never written; None
     for one that turned no switch."""
-    reached = _REACHED.get(row.step)
+    reached = REACHES.get(row.step)
     if reached is None or row.code is Code.DOMAIN_IN_USE:
         return None
     return reached if row.code is Code.OK else Power.UNKNOWN

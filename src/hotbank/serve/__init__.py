@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         serve_in_background,
         start_in_background,
     )
-    from hotbank.serve.client import add, history, recover, remove
+    from hotbank.serve.client import add, history, power, recover, remove
     from hotbank.serve.protocol import Order
     from hotbank.serve.state import runtime_folder
 
@@ -55,6 +55,7 @@ __all__ = [
     "down",
     "forget",
     "history",
+    "power",
     "recover",
     "remember",
     "remove",
@@ -76,7 +77,7 @@ _HOMES = {
         "serve_in_background",
         "start_in_background",
     },
-    "client": {"add", "history", "recover", "remove"},
+    "client": {"add", "history", "power", "recover", "remove"},
     "protocol": {"Order"},
     "state": {"runtime_folder"},
 }

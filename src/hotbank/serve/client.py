@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from hotbank.calls import asked
 from hotbank.errors import ProtocolError
+from hotbank.memory import Power
 from hotbank.operate import Before, Entry, Event, Limits, Outcome
 from hotbank.operate.outcome import no_events
 from hotbank.remote import AtOwner, Remote
@@ -43,6 +44,11 @@ def add(
     """Have the owner bring banks in, see ``operate.add``. ``machine.cancel()`` interrupts it."""
     order = Order("add", tuple(map(str, targets)), limits or Limits(), False, keep_partial, found)
     return _transact(machine, order, on_event)
+
+
+def power(machine: Remote, domain: str, want: Power, *, on_event: Callable[[Event], None] = no_events) -> Outcome:
+    """Have the owner switch a domain, see ``operate.switch``."""
+    return _transact(machine, Order("power", (domain,), Limits(), want=want), on_event)
 
 
 def recover(machine: Remote, *, limits: Limits | None = None, forget: int | None = None) -> Outcome | None:

@@ -174,7 +174,7 @@ class Owner:
 
     def _order(self, order: Order) -> Following:
         """Start the transaction, and have the client follow it."""
-        if order.verb not in ("remove", "add", "recover"):
+        if order.verb not in ("remove", "add", "power", "recover"):
             raise ProtocolError(f"order: no verb {order.verb!r}")
         self._take_turn(settles=order.verb == "recover")
         try:

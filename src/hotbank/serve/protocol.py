@@ -8,16 +8,17 @@ from typing import Protocol
 
 from hotbank.calls import table
 from hotbank.errors import HotbankError
+from hotbank.memory import Power
 from hotbank.operate import Before, Entry, Event, Journal, Limits, Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a client wants done: ``verb`` is ``remove``, ``add`` or ``recover``.
+    """What a client wants done: ``verb`` is ``remove``, ``add``, ``power`` or ``recover``.
 
-    ``targets``: banks and blocks, together one transaction. ``found``: what a plan was made of, None when none was:
-    when the machine is not that any more, it is refused (CHANGED). ``forget``: of ``recover``, the id of a transaction
-    that can't be read.
+    ``targets``: banks and blocks, together one transaction; of ``power`` one domain, which is to go to ``want``.
+    ``found``: what a plan was made of, None when none was: when the machine is not that any more, it is refused
+    (CHANGED). ``forget``: of ``recover``, the id of a transaction that can't be read.
     """
 
     verb: str
@@ -27,6 +28,7 @@ class Order:
     keep_partial: bool = False
     found: Before | None = None
     forget: int | None = None
+    want: Power | None = None
 
     def __str__(self) -> str:
         return " ".join((self.verb, ", ".join(self.targets))).rstrip()

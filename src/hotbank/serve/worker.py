@@ -12,8 +12,8 @@ import sys
 from typing import Any
 
 from hotbank.calls import asked
-from hotbank.errors import Code, HotbankError
-from hotbank.operate import Journal, Outcome, add, recover, remove
+from hotbank.errors import Code, HotbankError, ProtocolError
+from hotbank.operate import Journal, Outcome, add, recover, remove, switch
 from hotbank.remote import AtOwner, Remote, SocketStream
 from hotbank.serve.children import die_with_parent
 from hotbank.serve.protocol import JOB, JOURNAL, JobCalls, Order
@@ -44,9 +44,18 @@ def carry_out(owner: Remote, job: RemoteJob, order: Order) -> Outcome | None:
         return recover(owner, journal, patience=order.limits.total, forget=order.forget)
     options: dict[str, Any] = {"journal": journal, "limits": order.limits, "keep_partial": order.keep_partial}
     options |= {"interrupted": job.interrupted, "on_event": job.event, "began": job.began(), "found": order.found}
+    if order.verb == "power":
+        return _switched(owner, journal, job, order)
     if order.verb == "add":
         return add(owner, order.targets, **options)
     return remove(owner, order.targets, force=order.force, **options)
+
+
+def _switched(owner: Remote, journal: RemoteJournal, job: RemoteJob, order: Order) -> Outcome:
+    """Raises ProtocolError for an order that does not say what is to be switched, and to what."""
+    if order.want is None or len(order.targets) != 1:
+        raise ProtocolError(f"order: {order} names no one domain and state")
+    return switch(owner, order.targets[0], order.want, journal=journal, on_event=job.event, began=job.began())
 
 
 class RemoteJob(AtOwner):
