@@ -68,6 +68,11 @@ class Domain:
         """The command that brings it into that state; empty where there is none."""
         return {Power.OFF: self.off, Power.SELF_REFRESH: self.self_refresh, Power.ON: self.on}.get(state, ())
 
+    @property
+    def programs(self) -> Mapping[str, tuple[str, ...]]:
+        """The command for each of its states and for ``status``, by that word."""
+        return {**{state.value: self.argv(state) for state in self.states}, "status": self.status}
+
 
 @dataclass(frozen=True, slots=True)
 class Board:

@@ -109,3 +109,81 @@ def test_a_file_that_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
     error = run("check", str(file)).exception
     assert isinstance(error, BoardError)
     assert str(error) == f"board = '{file}': no text: its byte 8 is no UTF-8"
+
+
+OPTIONS = (
+    *("new", "mine", "--arch", "arm", "--block-size", "64M", "--bank", "low,start=0x40000000,size=256M"),
+    *("--bank", "high,start=0x50000000,size=256M,movable=true,route=driver,domain=ddr,node=1"),
+    *("--domain", "ddr,switch=command,states=on off,on=ddrctl on,off=ddrctl off,status=ddrctl status,timeout=2"),
+)
+
+
+def test_a_board_from_options() -> None:
+    its = board.loads(run(*OPTIONS).stdout)
+    high, ddr = its.banks[1], its.domains[0]
+    assert (its.name, its.arch, its.block_size) == ("mine", "arm", 64 * MIB)
+    assert (high.range, high.movable, high.domain, high.node) == (Range.sized(0x50000000, 256 * MIB), True, "ddr", 1)
+    assert (ddr.programs, ddr.timeout) == (
+        {"on": ("ddrctl", "on"), "off": ("ddrctl", "off"), "status": ("ddrctl", "status")},
+        2.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("new",), "on a terminal it asks"),
+        (("new", "--bank", "low,start"), "'start' is no KEY=VALUE"),
+        (("new", "--bank", "4,start=0,size=1"), "block_size: must be given; bank.4 = '4': would be taken"),
+        (("new", "--from-host", "--arch", "arm"), "takes all from the host"),
+        (("new", "--sysroot", "/", "--arch", "arm"), "with --from-host only"),
+        (("check", "arm-2009", "--sysroot", "/"), "with --host only"),
+    ],
+)
+def test_what_has_no_effect_or_makes_no_board_is_refused(options: tuple[str, ...], said: str) -> None:
+    error = run(*options).exception
+    assert isinstance(error, click.UsageError)
+    assert said in error.message
+
+
+ANSWERS = """\
+mine
+vax
+arm
+64M
+atags
+low
+somewhere
+0x40000000
+256M
+n
+high
+0x50000000
+256M
+y
+y
+driver
+ddr
+\nregulator
+on off
+vdd-ddr
+n
+"""
+
+
+def test_a_board_from_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong answer is asked for again."""
+    monkeypatch.setattr("hotbank.cli.board_new.is_terminal", lambda _: True)
+    said = CliRunner().invoke(command, ["new"], input=ANSWERS, standalone_mode=False, obj=Context(None)).stdout
+    assert "must be one of arm, arm64" in said
+    assert "'somewhere' is not a size" in said
+    its = board.loads(said[said.index('name = "mine"') :])
+    assert [(bank.name, bank.movable, bank.domain) for bank in its.banks] == [
+        ("low", False, None),
+        ("high", True, "ddr"),
+    ]
+    assert (its.domains[0].switch, its.domains[0].regulator, its.domains[0].interleaved) == (
+        "regulator",
+        "vdd-ddr",
+        False,
+    )

@@ -120,6 +120,101 @@ def test_what_looks_alike_and_is_fine(changes: dict[str, str | bytes], tmp_path:
     assert examine(healthy(tmp_path, changes=changes)) == ()
 
 
+FAR = BOARD.replace("0x48000000", "0x68000000")
+PMEM: dict[str, str | bytes] = {
+    "sys/bus/nd/devices/region0/resource": "0x47ff0000\n",
+    "sys/bus/nd/devices/region0/size": f"{256 << 20}\n",
+}
+NODES = BOARD.replace("movable = true", "movable = true\nnode = 1")
+SWITCHED = BOARD + 'domain = "ddr"\n[domain.ddr]\nstates = ["on", "off"]\nswitch = "regulator"\nregulator = "vdd"\n'
+RAIL, CONSUMER = "sys/class/regulator/regulator.1", "sys/bus/platform/drivers/reg-userspace-consumer/vdd"
+RAILS: dict[str, str | bytes] = {
+    f"{RAIL}/name": "vdd\n",
+    f"{RAIL}/state": "enabled\n",
+    f"{CONSUMER}/name": "vdd\n",
+    f"{CONSUMER}/state": "enabled\n",
+}
+MISPLACED: list[tuple[str, str, dict[str, str | bytes]]] = [
+    (
+        "NO_MEMORY",
+        BOARD.replace('size = "128M"\n[bank.spare]', 'size = "1G"\n[bank.spare]').replace("0x48", "0x88"),
+        {},
+    ),
+    ("NO_DEVICE", FAR, PMEM),
+    ("OTHER_NODE", NODES, {}),
+    ("BAD_SWITCH", SWITCHED, {}),
+    ("BAD_SWITCH", SWITCHED, {**RAILS, f"{CONSUMER}/name": "other\n"}),
+    ("BAD_SWITCH", SWITCHED, {**RAILS, f"{RAIL}/state": "disabled\n"}),
+]
+
+
+@pytest.mark.parametrize(("name", "board", "changes"), MISPLACED)
+def test_what_the_board_says_and_the_machine_does_not(
+    name: str, board: str, changes: dict[str, str | bytes], tmp_path: Path
+) -> None:
+    """And nothing is said where it is so."""
+    found = {f.code: f for f in examine(healthy(tmp_path, changes=changes), boards.loads(board))}
+    assert name in found
+    assert found[name].remedy
+
+
+@pytest.mark.parametrize(
+    ("board", "changes"),
+    [(BOARD, PMEM), (FAR, {}), (NODES.replace("node = 1", "node = 0"), {}), (SWITCHED, RAILS)],
+)
+def test_where_the_machine_is_as_the_board_says(board: str, changes: dict[str, str | bytes], tmp_path: Path) -> None:
+    codes = {finding.code for finding in examine(healthy(tmp_path, changes=changes), boards.loads(board))}
+    assert not codes & {"NO_MEMORY", "NO_DEVICE", "OTHER_NODE", "BAD_SWITCH"}
+
+
+class Running(Tree):
+    """A captured tree that is taken for the machine that runs us, so that programs are run."""
+
+    @property
+    def running(self) -> bool:
+        return True
+
+
+PROGRAMS = """
+domain = "ddr"
+[domain.ddr]
+states = ["on", "off"]
+switch = "command"
+on = ["true"]
+off = ["true"]
+status = ["echo", "on"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            'off = ["true"]',
+            'off = ["/nowhere/ddrctl", "off"]',
+            "ddr: /nowhere/ddrctl, its program for off, can't be run",
+        ),
+        ('["echo", "on"]', '["no-such-program"]', "no-such-program, its program for status, can't be run here"),
+        ('["echo", "on"]', '["echo", "off"]', "domain ddr is off by its switch, and memory9 of it is in the kernel"),
+        ('["echo", "on"]', '["echo", "enabled"]', "exited with 0 and said 'enabled"),
+        ('["echo", "on"]', '["false"]', "false exited with 1"),
+    ],
+)
+def test_programs_are_there_and_say_what_is_so(old: str, new: str, said: str, tmp_path: Path) -> None:
+    board = (BOARD + PROGRAMS).replace('arch = "arm64"', "")
+    tree = Running(healthy(tmp_path).root)
+    assert "BAD_SWITCH" not in {finding.code for finding in examine(tree, boards.loads(board))}
+    assert board.count(old) == 1
+    (finding,) = [f for f in examine(tree, boards.loads(board.replace(old, new))) if f.code == "BAD_SWITCH"]
+    assert said in finding.message
+
+
+def test_programs_of_another_machine_are_not_run(tmp_path: Path) -> None:
+    board = boards.loads(BOARD + PROGRAMS.replace('"echo", "on"', f'"touch", "{tmp_path}/ran"'))
+    assert "BAD_SWITCH" not in {finding.code for finding in examine(healthy(tmp_path), board)}
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize("name", ["kpageflags", "kpagecount", "kpagecgroup", "kcore", "iomem"])
 def test_a_missing_view(name: str, tmp_path: Path) -> None:
     tree = healthy(tmp_path)

@@ -37,7 +37,7 @@ SCRIPTED = {"testing.py"}  # a scripted machine has to be of some architecture a
 ROOMS: dict[str, set[str]] = {
     "versions": {"kernels.py"},
     "releases": {"kernels.py", "boards_qemu/parts/kernel_build.py"},  # the port is for one release
-    "routes": {"routes.py", "host/routes.py", "boards_qemu/arm64.py", "load/script.py"}
+    "routes": {"routes.py", "host/routes.py", "host/devices.py", "boards_qemu/arm64.py", "load/script.py"}
     | SCRIPTED,  # script: a load's word
     "architectures": {"kernels.py"} | PORTS | SCRIPTED,
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``hotbank board``: the file that says which banks a machine has: list, check, show."""
+"""``hotbank board``: the file that says which banks a machine has: list, show, check; ``new`` is in board_new.py."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from hotbank import board as boards
 from hotbank.board import Board
 from hotbank.cli import blueprint, table
+from hotbank.cli.board_new import new
 from hotbank.cli.context import Context
 from hotbank.cli.doctor import blocked, finding_lines
 from hotbank.cli.looking import sysroot_option
@@ -33,6 +34,9 @@ def board() -> None:
 
     BOARD is a TOML file or the name of a shipped board. docs/board.md has every key.
     """
+
+
+board.add_command(new)
 
 
 @board.command("list")

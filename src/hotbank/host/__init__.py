@@ -11,6 +11,8 @@ owners.py    who maps a page, whose cgroup pays for it
 hugepages.py huge pages in use, and what their pools have free elsewhere
 offlined.py  pages that are offline, and whether who holds them lets go
 survey.py    all of these for one block
+devices.py   what holds memory that may come and go: dax, virtio-mem, our driver
+proposal.py  a board as this machine would have it
 routes.py    how a bank enters and leaves: probe, driver, kmem
 writer.py    writes that can block for ever, in a child that dies with its parent
 forking.py   the program that forks these children

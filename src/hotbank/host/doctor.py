@@ -9,26 +9,30 @@ good to know. A check that can't read its source finds nothing, unless the missi
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hotbank import board as boards
 from hotbank import kernels
-from hotbank.board import Board
+from hotbank.board import Board, Domain
 from hotbank.documents import SCHEMA
-from hotbank.errors import Finding, MachineError, Severity
+from hotbank.errors import Finding, MachineError, Severity, SwitchError
 from hotbank.host import tree as files
+from hotbank.host.devices import Device, devices, regions
 from hotbank.host.kcore import RefCounts
 from hotbank.host.ram import Ram
+from hotbank.host.switch import Absent, Regulator, switch_for
 from hotbank.host.tree import Tree
 from hotbank.host.udev import onlinings
 from hotbank.machine import Block
-from hotbank.memory import KIB, MIB, BlockState, Range, Zone, format_size
+from hotbank.memory import KIB, MIB, BlockState, Power, Range, Zone, format_size
 from hotbank.routes import removing, route
 from hotbank.sysfs import meminfo, names
 
 _BIG = 512 * MIB
+_FEW = 4
 _VIEWS = {
     "kpageflags": "what a page is",
     "kpagecount": "how often a page is mapped, hence pins",
@@ -163,6 +167,91 @@ def _online(block: Block) -> bool:
     return block.state is BlockState.ONLINE
 
 
+def _places(facts: Facts) -> Iterator[Finding]:
+    """What the board says lies somewhere, and nothing here does: blocks of boot, devices of a route (devices.py)."""
+    known = (*devices(facts.tree), *regions(facts.tree))
+    there = {block.number for block in facts.blocks}
+    for bank in facts.board.banks if facts.board else ():
+        missing = [number for number in bank.range.blocks(facts.block_size) if number not in there]
+        if missing and bank.at_boot and not route(bank.route).removes:
+            message = (
+                f"bank {bank.name} ({bank.range}) is there from boot on by its board, and memory{missing[0]} is not"
+            )
+            yield Finding("NO_MEMORY", Severity.BLOCKS, message, "start and size as /proc/iomem has System RAM")
+        holders = [device for device in known if device.route == bank.route]
+        if len(missing) == len(bank.range.blocks(facts.block_size)) and holders and not _holds(holders, bank.range):
+            message = f"bank {bank.name} ({bank.range}) lies on no device of route {bank.route}"
+            yield Finding("NO_DEVICE", Severity.BLOCKS, message, _known_devices(holders))
+
+
+def _holds(holders: Sequence[Device], bank: Range) -> bool:
+    return any(device.range.contains(bank) for device in holders)
+
+
+def _known_devices(holders: Sequence[Device]) -> str:
+    return "here are " + ", ".join(f"{device.name} ({device.range})" for device in holders[:_FEW])
+
+
+def _nodes(facts: Facts) -> Iterator[Finding]:
+    """drivers/base/node.c: the node of a block is what the kernel made of firmware's word, or the driver's."""
+    for bank in facts.board.banks if facts.board else ():
+        other = next(
+            (b for b in facts.inside(bank.range) if None not in (bank.node, b.node) and b.node != bank.node), None
+        )
+        if other is not None:
+            message = (
+                f"bank {bank.name} is on node {bank.node} by its board, and memory{other.number} of it on {other.node}"
+            )
+            yield Finding("OTHER_NODE", Severity.HURTS, message, f"node = {other.node} in the board file")
+
+
+def _switches(facts: Facts) -> Iterator[Finding]:
+    """host/switch.py: what turns the power must be there, and what it says must be so."""
+    for domain in facts.board.domains if facts.board else ():
+        missing = [*_missing_programs(facts, domain)]
+        yield from missing or _asked(facts, domain)
+
+
+def _missing_programs(facts: Facts, domain: Domain) -> Iterator[Finding]:
+    """Of a captured tree nobody can tell which programs its machine has."""
+    if domain.switch != "command" or not facts.tree.running:
+        return
+    programs = {argv[0]: word for word, argv in domain.programs.items()}
+    for program, word in programs.items():
+        if shutil.which(program) is None:
+            message = f"domain {domain.name}: {program}, its program for {word}, can't be run here"
+            yield Finding(
+                "BAD_SWITCH", Severity.BLOCKS, message, "install it, make it executable, or name it by its path"
+            )
+
+
+def _asked(facts: Facts, domain: Domain) -> Iterator[Finding]:
+    banks = [bank for bank in facts.board.banks if bank.domain == domain.name] if facts.board else []
+    switch = switch_for(domain, banks, facts.tree, _write_nothing)
+    if isinstance(switch, Absent) and not facts.tree.running:
+        return
+    try:
+        now = switch.status()
+        if isinstance(switch, Regulator):
+            switch.consumer()
+    except SwitchError as e:
+        yield Finding("BAD_SWITCH", Severity.BLOCKS, str(e), "the power of this domain can't be known or turned")
+        return
+    held = next((block for bank in banks for block in facts.inside(bank.range)), None)
+    if held is not None and now is not Power.ON:
+        message = f"domain {domain.name} is {now} by its switch, and memory{held.number} of it is in the kernel"
+        yield Finding(
+            "BAD_SWITCH", Severity.BLOCKS, message, "its status must say what the memory gets, at every moment"
+        )
+    elif now not in domain.states:
+        message = f"domain {domain.name} is {now} by its switch, which is not among its states"
+        yield Finding("BAD_SWITCH", Severity.BLOCKS, message, f"states = [..., {now.value!r}] in the board file")
+
+
+def _write_nothing(name: str, word: str, what: str) -> None:
+    raise AssertionError(f"the doctor writes nothing: {what}, {word} to {name}")
+
+
 def _auto_online(facts: Facts) -> Iterator[Finding]:
     """mm/memory_hotplug.c, add_memory_resource: added blocks are onlined by this policy at once."""
     policy = facts.tree.read(names.AUTO_ONLINE)
@@ -275,7 +364,10 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _rights,
     _boot_memory,
     _stuck,
+    _places,
+    _switches,
     _movable_zone,
+    _nodes,
     _auto_online,
     _udev,
     _alignment,

@@ -17,17 +17,16 @@ from typing import Protocol
 
 from hotbank.errors import Code, KernelError
 from hotbank.host import tree as files
+from hotbank.host.devices import DAX, ND, extent, parts_of
 from hotbank.host.tree import Tree
 from hotbank.memory import MIB, Range
 from hotbank.routes import NONE
 from hotbank.sysfs import names
 from hotbank.sysfs.bank import RANGE
-from hotbank.sysfs.form import number
 
 Write = Callable[[str, str, str], None]
 """``write(file, word, what)``: write the word, or raise KernelError about ``what``."""
 
-_ND, _DAX = "sys/bus/nd", "sys/bus/dax"
 _ALIGN = 2 * MIB  # of a dax device on 4K pages
 
 
@@ -153,7 +152,7 @@ class Kmem:
         for device in devices:
             driver = self._driver(device)
             if driver == "device_dax":
-                self._write(f"{_DAX}/drivers/device_dax/unbind", device, what)
+                self._write(f"{DAX}/drivers/device_dax/unbind", device, what)
             if driver != "kmem":
                 self._bind(device, what)
         if not _left(self._tree, span):
@@ -177,7 +176,7 @@ class Kmem:
     def stuck(self, span: Range) -> bool:
         """True if blocks are there and no dax device that is bound to ``kmem`` stands behind them."""
         return (
-            bool(self._tree.names(f"{_DAX}/drivers"))
+            bool(self._tree.names(f"{DAX}/drivers"))
             and _left(self._tree, span)
             and not any(self._driver(device) == "kmem" for device in self._lying_in(span))
         )
@@ -196,19 +195,19 @@ class Kmem:
 
     def _unplug(self, device: str, what: str) -> None:
         """By the ``state`` of kernels from 7.3 on, which takes out all or nothing; then unbind what is empty."""
-        state, driver = f"{_DAX}/devices/{device}/state", self._driver(device)
+        state, driver = f"{DAX}/devices/{device}/state", self._driver(device)
         if driver == "kmem" and self._tree.read(state) not in (None, "unplugged"):
             self._write(state, "unplugged", what)
         self._unbind(device, what)
 
     def _unbind(self, device: str, what: str) -> None:
         if self._driver(device) == "kmem":
-            self._write(f"{_DAX}/drivers/kmem/unbind", device, what)
+            self._write(f"{DAX}/drivers/kmem/unbind", device, what)
 
     def _check_alone(self, device: str, span: Range, what: str) -> None:
         """What goes with the device must be the bank's: its other memory would leave as well."""
         own = _blocks(self._tree, span)
-        held = [number for part in self._extent(device) for number in _whole_blocks(self._tree, part)]
+        held = [number for part in parts_of(self._tree, device) for number in _whole_blocks(self._tree, part)]
         others = [number for number in held if number not in own]
         if others and self._driver(device) == "kmem":
             detail = f"{device} also holds memory{others[0]}, which is not the bank's: make the bank as large"
@@ -216,7 +215,7 @@ class Kmem:
 
     def _put_to_sleep(self, region: str, what: str) -> None:
         for awake in self._bound(region, "dax_pmem"):
-            self._write(f"{_ND}/drivers/dax_pmem/unbind", awake, what)
+            self._write(f"{ND}/drivers/dax_pmem/unbind", awake, what)
 
     def _region(self, span: Range, what: str) -> str:
         region = self._region_of(span)
@@ -228,9 +227,9 @@ class Kmem:
         return region
 
     def _region_of(self, span: Range) -> str | None:
-        for region in self._tree.names(f"{_ND}/devices"):
-            folder = f"{_ND}/devices/{region}"
-            if region.startswith("region") and _extent(self._tree, folder).contains(span):
+        for region in self._tree.names(f"{ND}/devices"):
+            folder = f"{ND}/devices/{region}"
+            if region.startswith("region") and extent(self._tree, folder).contains(span):
                 return region
         return None
 
@@ -241,20 +240,20 @@ class Kmem:
         return sorted({*self._lying_in(span), *(device for device in above if device is not None)})
 
     def _lying_in(self, span: Range) -> list[str]:
-        devices = self._tree.names(f"{_DAX}/devices")
-        return [device for device in devices if any(span.overlaps(part) for part in self._extent(device))]
+        devices = self._tree.names(f"{DAX}/devices")
+        return [device for device in devices if any(span.overlaps(part) for part in parts_of(self._tree, device))]
 
     def _device(self, region: str) -> str | None:
         """The dax device on top of the region, if there is one now."""
         number = region.removeprefix("region")
-        return next((d for d in self._tree.names(f"{_DAX}/devices") if d.startswith(f"dax{number}.")), None)
+        return next((d for d in self._tree.names(f"{DAX}/devices") if d.startswith(f"dax{number}.")), None)
 
     def _awake(self, region: str, what: str) -> str:
         """Bind the region's namespace to ``dax_pmem``, which makes its dax device."""
         seed = self._holder(region)
         if seed is None:
             seed = self._configured(region, what)
-        self._write(f"{_ND}/drivers/dax_pmem/bind", seed, what)
+        self._write(f"{ND}/drivers/dax_pmem/bind", seed, what)
         device = self._device(region)
         if device is None:
             raise KernelError(errno.EIO, what, detail=f"{seed} is bound to dax_pmem and made no dax device")
@@ -264,8 +263,8 @@ class Kmem:
         """The region's ``daxN.M`` of the nd bus that has the namespace already, from before or from an info block
         that an earlier boot left."""
         number = region.removeprefix("region")
-        for name in self._tree.names(f"{_ND}/devices"):
-            if name.startswith(f"dax{number}.") and self._tree.read(f"{_ND}/devices/{name}/namespace"):
+        for name in self._tree.names(f"{ND}/devices"):
+            if name.startswith(f"dax{number}.") and self._tree.read(f"{ND}/devices/{name}/namespace"):
                 return name
         return None
 
@@ -273,53 +272,35 @@ class Kmem:
         """The region's dax seed, given the namespace. A fresh uuid replaces whatever info block is there."""
         namespace = f"namespace{region.removeprefix('region')}.0"
         for driver in ("nd_pmem", "nd_btt"):
-            if namespace in self._tree.names(f"{_ND}/drivers/{driver}"):
-                self._write(f"{_ND}/drivers/{driver}/unbind", namespace, what)
-        seed = self._tree.read(f"{_ND}/devices/{region}/dax_seed")
+            if namespace in self._tree.names(f"{ND}/drivers/{driver}"):
+                self._write(f"{ND}/drivers/{driver}/unbind", namespace, what)
+        seed = self._tree.read(f"{ND}/devices/{region}/dax_seed")
         if not seed:
             raise KernelError(errno.ENODEV, what, detail=f"{region} has no dax seed: is dax_pmem loaded?")
         settings = {"uuid": str(uuid.uuid4()), "align": str(_ALIGN), "mode": "ram", "namespace": namespace}
         for name, value in settings.items():
-            self._write(f"{_ND}/devices/{seed}/{name}", value, what)
+            self._write(f"{ND}/devices/{seed}/{name}", value, what)
         return seed
 
     def _bind(self, device: str, what: str) -> None:
         """``bind`` where ``kmem`` knows the device, else ``new_id``, which binds it as well."""
         try:
-            self._write(f"{_DAX}/drivers/kmem/bind", device, what)
+            self._write(f"{DAX}/drivers/kmem/bind", device, what)
         except KernelError as e:
             if e.errno != errno.ENODEV:
                 raise
-            self._write(f"{_DAX}/drivers/kmem/new_id", device, what)
+            self._write(f"{DAX}/drivers/kmem/new_id", device, what)
 
     def _driver(self, device: str) -> str | None:
-        drivers = self._tree.names(f"{_DAX}/drivers")
-        return next((d for d in drivers if device in self._tree.names(f"{_DAX}/drivers/{d}")), None)
+        drivers = self._tree.names(f"{DAX}/drivers")
+        return next((d for d in drivers if device in self._tree.names(f"{DAX}/drivers/{d}")), None)
 
     def _bound(self, region: str, driver: str) -> list[str]:
         number = region.removeprefix("region")
-        return [d for d in self._tree.names(f"{_ND}/drivers/{driver}") if d.startswith(f"dax{number}.")]
-
-    def _extent(self, device: str) -> tuple[Range, ...]:
-        """Where a dax device's memory lies: one range, or several mappings (drivers/dax/bus.c)."""
-        folder = f"{_DAX}/devices/{device}"
-        mappings = [name for name in self._tree.names(folder) if name.startswith("mapping")]
-        parts = [_mapping(self._tree, f"{folder}/{name}") for name in mappings] or [_extent(self._tree, folder)]
-        return tuple(part for part in parts if part.size)
+        return [d for d in self._tree.names(f"{ND}/drivers/{driver}") if d.startswith(f"dax{number}.")]
 
 
 _WAYS: Mapping[str, Callable[[Tree, Write], Route]] = {way.NAME: way for way in (Driver, Kmem, Probe)}
-
-
-def _extent(tree: Tree, folder: str) -> Range:
-    """Where a device's memory lies; nothing where its files do not say."""
-    start, size = (tree.value(f"{folder}/{name}", number(name)) or 0 for name in ("resource", "size"))
-    return Range.sized(start, size)
-
-
-def _mapping(tree: Tree, folder: str) -> Range:
-    start, last = (tree.value(f"{folder}/{name}", number(name)) for name in ("start", "end"))
-    return Range(start, last + 1) if start is not None and last is not None and start <= last else Range(0, 0)
 
 
 def _blocks(tree: Tree, span: Range) -> list[int]:

@@ -60,6 +60,13 @@ def commands(board: Board) -> dict[str, Switch]:
     return {domain.name: Command(domain) for domain in board.domains if domain.switch == "command"}
 
 
+def regulators(tree: Tree) -> tuple[str, ...]:
+    """The names of regulators that a ``reg-userspace-consumer`` lets programs switch."""
+    there = {tree.read(f"{_CLASS}/{entry}/name") for entry in tree.names(_CLASS)}
+    consumers = {tree.read(f"{_CONSUMERS}/{entry}/name") for entry in tree.names(_CONSUMERS)}
+    return tuple(sorted(name for name in there & consumers if name))
+
+
 class AlwaysOn:
     """A domain that nothing switches."""
 
@@ -184,7 +191,7 @@ class Regulator:
         word = next((word for word, power in _REGULATOR.items() if power is want), None)
         if word is None:
             raise SwitchError(f"regulator {self._name} can't go {want}")
-        path = self._tree.path(f"{self._consumer()}/state")
+        path = self._tree.path(f"{self.consumer()}/state")
         try:
             with open(path, "w", encoding="ascii") as file:
                 file.write(word)
@@ -194,7 +201,8 @@ class Regulator:
         if now is not want:
             raise SwitchError(f"regulator {self._name} was told {word} and is {now}")
 
-    def _consumer(self) -> str:
+    def consumer(self) -> str:
+        """The folder of its ``reg-userspace-consumer``. Raises SwitchError where there is none."""
         for entry in self._tree.names(_CONSUMERS):
             if self._tree.read(f"{_CONSUMERS}/{entry}/name") == self._name:
                 return f"{_CONSUMERS}/{entry}"
