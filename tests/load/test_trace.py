@@ -111,10 +111,11 @@ def exact(model: Model, replay: Replay) -> None:
     found = kinds(model)
     short = replay.squeezed - squeezed
     assert found[Kind.ANON] == demand.anon
-    assert found[Kind.SHMEM] == demand.shmem
+    pinned = len(model.contents.long_pins)
+    assert found[Kind.SHMEM] == demand.shmem + pinned
     assert found[Kind.FILE] == demand.clean + demand.dirty - short
     assert found[Kind.SLAB] == boot[Kind.SLAB] + demand.slab + demand.slab_reclaimable
-    assert found[Kind.KERNEL] == boot[Kind.KERNEL] + demand.stacks
+    assert found[Kind.KERNEL] + pinned == boot[Kind.KERNEL] + demand.stacks + demand.unnamed
     assert found[Kind.PAGE_TABLE] == max(demand.tables, 1 + -(-demand.anon // 512))
 
 

@@ -20,6 +20,7 @@ from hotbank.sysfs import meminfo, names
 # Column of a trace (load/trace.py) and the line of /proc/meminfo that it is.
 COLUMNS = {
     "physmem": "MemTotal",
+    "free": "MemFree",
     "anonpages": "AnonPages",
     "cached": "Cached",
     "bufmem": "Buffers",

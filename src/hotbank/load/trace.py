@@ -3,7 +3,9 @@
 
 A trace is a CSV (``.gz`` or not) with a header: ``t_s`` in seconds and /proc/meminfo in KiB under the names of PCP's
 ``mem.util`` metrics. Needed: ``anonpages``, ``cached``, and ``physmem`` or ``used`` and ``free``; used where there:
-``bufmem shmem slabReclaimable slabUnreclaimable kernelStack pageTables dirty``. Other columns are not looked at.
+``bufmem shmem slabReclaimable slabUnreclaimable kernelStack pageTables dirty``, and ``free`` or ``used`` beside
+``physmem``. Other columns are not looked at. What is in use and in none of the columns, such as a pool of huge pages,
+is memory that does not move.
 """
 
 from __future__ import annotations
@@ -23,22 +25,26 @@ from hotbank.errors import FormatError, KernelError, in_file
 from hotbank.memory import KIB, Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp
 from hotbank.model.clock import Alarm
+from hotbank.model.contents import Handle
 from hotbank.model.machine import Model
 from hotbank.numbers import decimal
 from hotbank.regular import read_regular
+from hotbank.room import KERNEL_ZONES
 
 FORM = "trace"
 GAP = 3.0  # an interval this many times as long as the usual one has samples missing
 _LARGEST = 256 << 20  # bytes of CSV
 _NEEDED = ("t_s", "anonpages", "cached")
 _CLEAN, _DIRTY = "trace cache", "trace dirty"
-_MORE = ("bufmem", "shmem", "slabReclaimable", "slabUnreclaimable", "kernelStack", "pageTables", "dirty")
+_KERNELS_OWN = ("slabReclaimable", "slabUnreclaimable", "kernelStack", "pageTables")
+_MORE = ("bufmem", "shmem", *_KERNELS_OWN, "dirty")
+_UNNAMED, _PINNED = "trace unnamed", "trace pinned"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """What was in use, in bytes. ``seconds`` since the first sample. ``cache``: page cache and buffers, ``dirty`` of
-    which were not written back."""
+    which were not written back. ``unnamed``: in use, and in no column."""
 
     seconds: float
     anon: int
@@ -49,12 +55,13 @@ class Sample:
     slab_reclaimable: int
     stacks: int
     tables: int
+    unnamed: int = 0
 
     @property
     def used(self) -> int:
         """What could not be dropped: everything but clean page cache."""
         kernel = self.slab + self.slab_reclaimable + self.stacks + self.tables
-        return self.anon + self.shmem + self.dirty + kernel
+        return self.anon + self.shmem + self.dirty + kernel + self.unnamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +118,8 @@ def _columns(header: Sequence[str]) -> dict[str, int]:
     missing = [name for name in (*_NEEDED, *total) if name not in header]
     if missing:
         raise FormatError(FORM, 0, "line 1", f"no column {', '.join(missing)}")
-    used = [name for name in (*_NEEDED, *total, *_MORE) if name in header]
+    more = [name for name in ("free", "used") if name not in total]
+    used = [name for name in (*_NEEDED, *total, *more, *_MORE) if name in header]
     doubled = [name for name in used if list(header).count(name) > 1]
     if doubled:
         raise FormatError(FORM, 0, "line 1", f"two columns {doubled[0]}")
@@ -147,6 +155,7 @@ def _sample(row: dict[str, float], start: float) -> Sample:
 
     shmem = min(size("shmem"), size("cached"))  # Cached counts shared memory too
     cache = size("cached") - shmem + size("bufmem")
+    named = size("anonpages") + size("cached") + size("bufmem") + sum(map(size, _KERNELS_OWN))
     return Sample(
         seconds=row["t_s"] - start,
         anon=size("anonpages"),
@@ -157,7 +166,15 @@ def _sample(row: dict[str, float], start: float) -> Sample:
         slab_reclaimable=size("slabReclaimable"),
         stacks=size("kernelStack"),
         tables=size("pageTables"),
+        unnamed=max(0, _in_use(row) * KIB - named),
     )
+
+
+def _in_use(row: dict[str, float]) -> int:
+    """KiB that are not free, by the trace's own total where it has one."""
+    if "physmem" in row and "free" in row:
+        return int(row["physmem"] - row["free"])
+    return int(row.get("used", 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +189,7 @@ class Demand:
     slab_reclaimable: int
     stacks: int
     tables: int
+    unnamed: int
 
 
 class Replay:
@@ -179,7 +197,8 @@ class Replay:
 
     After each sample every kind of use has exactly the scaled number of pages, as far as memory goes. Page cache takes
     only what is free: ``squeezed`` sums, over the samples, the pages of cache that had no room. ``failed``
-    counts refused requests. What the model's kernel took at boot counts as part of the trace's slab.
+    counts refused requests. What the model's kernel took at boot counts as part of the trace's slab. Unnamed memory is
+    the kernel's as far as its zones have room, and pinned beyond.
     """
 
     def __init__(self, model: Model, trace: Trace) -> None:
@@ -229,6 +248,7 @@ class Replay:
             self._try(tasks.resize_file, _DIRTY, min(demand.dirty, cached(_DIRTY)), dirty=True)
             for name, kind, gfp, pages in self._kernel(demand):
                 self._try(tasks.resize_cache, name, pages, kind=kind, gfp=gfp)
+            self._hold_unnamed(demand.unnamed)
             self._try(self._resize_process, demand.anon)
             mapped = len(tasks.processes[self._pid].tables) if self._pid in tasks.processes else 0
             more = max(0, demand.tables - mapped)
@@ -252,6 +272,7 @@ class Replay:
             slab_reclaimable=max(0, pages(sample.slab_reclaimable) - self._boot["dentry"]),
             stacks=max(0, pages(sample.stacks) - self._boot["kernel"]),
             tables=pages(sample.tables),
+            unnamed=pages(sample.unnamed),
         )
 
     def _tick(self) -> None:
@@ -285,6 +306,27 @@ class Replay:
             tasks.grow(self._pid, pages - there)
         else:
             tasks.shrink(self._pid, there - pages)
+
+    def _hold_unnamed(self, pages: int) -> None:
+        model, tasks = self._model, self._model.tasks
+        own = len(tasks.caches[_UNNAMED].pages) if _UNNAMED in tasks.caches else 0
+        zones = [zone for zone in model.allocator.zones if zone.name in KERNEL_ZONES]
+        room = sum(max(0, model.frames.free_pages(zone.number) - zone.high) for zone in zones)
+        kernels = min(pages, own + room)
+        self._let_go(pages - kernels)
+        self._try(tasks.resize_cache, _UNNAMED, kernels, kind=Kind.KERNEL, gfp=GFP_KERNEL)
+        there = len(self._pinned())
+        self._try(tasks.resize_cache, _PINNED, pages - kernels, kind=Kind.SHMEM, gfp=GFP_HIGHUSER_MOVABLE)
+        tasks.hold(self._pinned()[there:])
+
+    def _pinned(self) -> Sequence[Handle]:
+        caches = self._model.tasks.caches
+        return tuple(caches[_PINNED].pages) if _PINNED in caches else ()
+
+    def _let_go(self, keep: int) -> None:
+        """Unpin all but the oldest of the pinned pages: they are given back newest first."""
+        for handle in self._pinned()[keep:]:
+            self._model.tasks.unpin(handle)
 
     def _fill_cache(self, pages: int) -> None:
         """Read as much as fits above the high watermarks."""
