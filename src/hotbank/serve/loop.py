@@ -106,6 +106,8 @@ class Loop:
             return self._runs
 
     def _let_go(self) -> None:
+        while self._posted:
+            self._posted.popleft()()
         for line in self._lines:
             line.close()
         if self._door is not None:
