@@ -101,8 +101,8 @@ def test_appended_tree_refuses_too_many_banks(tmp_path: Path, capsys: pytest.Cap
     ("arguments", "status", "message"),
     [
         (["decode", "/nowhere"], 1, "/nowhere"),
-        (["decode", "{junk}"], 1, "BAD_FORMAT: file at offset 0x0, magic"),
-        (["decode", "{cut}"], 1, "BAD_FORMAT: device tree at offset 0x4, totalsize"),
+        (["decode", "{junk}"], 1, "junk at offset 0x0, magic"),
+        (["decode", "{cut}"], 1, "cut: device tree at offset 0x4, totalsize"),
         (["decode", "{dtb}", "--vendor", "htc"], 2, "'htc' is not"),
         (["encode", "no-such-board"], 1, "BAD_BOARD"),
         (["encode", "arm-2009", "--dtb", "--appended", "1"], 2, "--appended goes with --atags"),

@@ -71,7 +71,7 @@ def test_a_file_cut_short_is_refused_before_anything_runs(
     data = Path(file).read_bytes()
     Path(file).write_bytes(data[: int(len(data) * part)])
     assert cli.run(["-m", f"model:{file}", "plan", "high", "--try"]) == 1
-    assert capsys.readouterr().err.startswith("hotbank: BAD_FORMAT: capture")
+    assert capsys.readouterr().err.startswith(f"hotbank: BAD_FORMAT: {file}: capture")
 
 
 def test_try_wants_names(capsys: pytest.CaptureFixture[str]) -> None:
