@@ -296,7 +296,7 @@ class Snapshot:
 
     def domain(self, name: str) -> DomainStatus | None:
         """The power domain of that name, or None when the board has no such domain."""
-        return next((d for d in self.domains if d.name == name), None)
+        return self._domains_by_name.get(name)
 
     def touching(self, domain: str) -> tuple[int, ...]:
         """Numbers of the blocks in the kernel that touch the power domain: it must not go dark under them."""
@@ -311,6 +311,10 @@ class Snapshot:
     @cached_property
     def _banks_by_name(self) -> dict[str, BankStatus]:
         return {bank.name: bank for bank in reversed(self.banks)}
+
+    @cached_property
+    def _domains_by_name(self) -> dict[str, DomainStatus]:
+        return {domain.name: domain for domain in reversed(self.domains)}
 
     @cached_property
     def _places(self) -> dict[str, int]:

@@ -8,13 +8,15 @@ include/uapi/linux/kernel-page-flags.h). Addresses and sizes are in bytes; pfns 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NewType
+from typing import NewType, TypeVar
 
 from hotbank.numbers import U64, digits, literal
 
+T = TypeVar("T")
 Pfn = NewType("Pfn", int)  # page frame number: physical address / page size
 BlockNumber = NewType("BlockNumber", int)  # N of memoryN: physical address / block size
 
@@ -140,6 +142,33 @@ def merge(ranges: Iterable[Range]) -> tuple[Range, ...]:
         else:
             merged.append(part)
     return tuple(merged)
+
+
+def place(things: Sequence[T], span: Range, where: Callable[[T], Range]) -> slice:
+    """Of things that ascend and don't overlap, the part that overlaps ``span``. ``where``: the range of one."""
+    first = bisect_right(things, span.start, key=lambda thing: where(thing).end)
+    return slice(first, bisect_left(things, span.end, first, key=lambda thing: where(thing).start))
+
+
+def among(ranges: Sequence[Range], span: Range) -> Sequence[Range]:
+    """The same of ranges: those that overlap ``span``."""
+    return ranges[place(ranges, span, lambda range_: range_)]
+
+
+def without(ranges: Iterable[Range], cuts: Iterable[Range]) -> tuple[Range, ...]:
+    """What is left of each range when all of ``cuts`` are taken out."""
+    apart = merge(cuts)
+    return tuple(part for range_ in ranges for part in _left_of(range_, among(apart, range_)))
+
+
+def _left_of(range_: Range, cuts: Iterable[Range]) -> Iterator[Range]:
+    start = range_.start
+    for cut in cuts:
+        if start < cut.start:
+            yield Range(start, cut.start)
+        start = cut.end
+    if start < range_.end:
+        yield Range(start, range_.end)
 
 
 class Zone(StrEnum):

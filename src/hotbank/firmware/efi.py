@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from hotbank.errors import FormatError
+from hotbank.firmware.nodes import Nodes
 from hotbank.memory import MemoryMap, MemoryRegion, Range, Reservation
 
 FORM = "EFI memory map"
@@ -95,7 +96,6 @@ def apply(memory: MemoryMap, descriptors: tuple[Descriptor, ...]) -> MemoryMap:
 
 def _regions(memory: MemoryMap, descriptors: tuple[Descriptor, ...]) -> Iterator[MemoryRegion]:
     """of_numa still gives memory the node that the tree names for its address."""
+    nodes = Nodes(memory.regions)
     for part in (d.range for d in descriptors if d.is_memory):
-        inside = [r for r in memory.regions if r.range.overlaps(part)]
-        node = inside[0].node if inside else None
-        yield MemoryRegion(part, node, source="UEFI memory map")
+        yield MemoryRegion(part, nodes.at(part), source="UEFI memory map")

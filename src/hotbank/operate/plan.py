@@ -7,7 +7,7 @@ migrated into it, and would have to move a second time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -260,11 +260,12 @@ def _dark_steps(snapshot: Snapshot, targets: Sequence[Target]) -> tuple[Step, ..
     leaving = _leaving(targets)
     domains = [domain for bank in leaving if (domain := domain_of(snapshot, bank)) is not None]
     by_name = {domain.name: domain for domain in domains}
-    steps = (_dark_step(snapshot, domain, [bank.name for bank in leaving]) for domain in by_name.values())
+    names = {bank.name for bank in leaving}
+    steps = (_dark_step(snapshot, domain, names) for domain in by_name.values())
     return tuple(step for step in steps if step is not None)
 
 
-def _dark_step(snapshot: Snapshot, domain: DomainStatus, leaving: Sequence[str]) -> Step | None:
+def _dark_step(snapshot: Snapshot, domain: DomainStatus, leaving: Collection[str]) -> Step | None:
     if domain.darkest is Power.ON or domain.power is domain.darkest:
         return None
     others = in_use(snapshot, domain.name, besides=leaving)

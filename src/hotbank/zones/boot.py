@@ -16,7 +16,7 @@ from hotbank import kernels
 from hotbank.firmware.cmdline import MemoryOptions
 from hotbank.firmware.srat import domains_in_order
 from hotbank.kernels import Arch, Kernel
-from hotbank.memory import MIB, MemoryMap, MemoryRegion, Range, Zone, merge
+from hotbank.memory import MIB, MemoryMap, MemoryRegion, Range, Zone, merge, without
 from hotbank.zones.layout import Hidden
 from hotbank.zones.memblock import Memblock
 
@@ -112,7 +112,7 @@ def _add_regions(boot: Boot, memory: MemoryMap, page_size: int) -> None:
         boot.memory.remove(Range(first.end, 1 << 65))
         for other in others:
             boot.memory.add(other)
-        gone = _difference(known, merge(r.range for r in boot.memory))
+        gone = without(known, merge(r.range for r in boot.memory))
         boot.hidden += [Hidden(part, "outside linux,usable-memory-range") for part in gone]
 
 
@@ -140,14 +140,7 @@ def _apply_cap(boot: Boot, memory: MemoryMap, options: MemoryOptions, page_size:
         boot.memory.remove(whole)  # loses its flags
         boot.memory.add(whole)
     after = merge(r.range for r in boot.memory)
-    boot.hidden += [Hidden(part, f"mem={caps[-1].size:#x} on the command line") for part in _difference(before, after)]
-
-
-def _difference(ranges: tuple[Range, ...], other: tuple[Range, ...]) -> tuple[Range, ...]:
-    left = list(ranges)
-    for cut in other:
-        left = [part for r in left for part in r.minus(cut)]
-    return tuple(left)
+    boot.hidden += [Hidden(part, f"mem={caps[-1].size:#x} on the command line") for part in without(before, after)]
 
 
 def _reserve(boot: Boot, memory: MemoryMap, kernel: Kernel) -> None:
@@ -286,7 +279,7 @@ def _apply_arm_words(boot: Boot, options: MemoryOptions, phys_offset: int, page_
         boot.memory.add(whole)
         if word.key == "movablemem":
             boot.memory.mark_hotplug(whole)
-    gone = _difference(known, merge(r.range for r in boot.memory))
+    gone = without(known, merge(r.range for r in boot.memory))
     boot.hidden += [Hidden(part, "mem= on the command line") for part in gone]
 
 

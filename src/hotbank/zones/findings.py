@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from hotbank.errors import Finding, Severity
 from hotbank.firmware.cmdline import MemoryOptions
 from hotbank.machine import OnlinePolicy
-from hotbank.memory import Range, Zone, format_size, merge
+from hotbank.memory import Range, Zone, among, format_size, merge
 from hotbank.numbers import kstrtouint
 from hotbank.routes import removing
 from hotbank.zones.layout import BlockZones, Prediction
@@ -82,14 +82,14 @@ def _marked(made: Prediction) -> list[Range]:
     if made.arch.mem_has_start:
         marked += [Range.sized(r.start, r.size) for r in made.options.ranges if r.key == "movablemem" and r.start]
     ram = merge(r.range for r in made.memory)
-    return list(merge(part for m in marked for r in ram if (part := m.intersection(r))))
+    return list(merge(part for m in marked for r in among(ram, m) if (part := m.intersection(r))))
 
 
 def _ignored(made: Prediction) -> Iterator[Finding]:
     movable = _movable(made)
+    why, remedy = _why_ignored(made)
     for range_ in _marked(made):
-        if not any(m.overlaps(range_) for m in movable):
-            why, remedy = _why_ignored(made)
+        if not among(movable, range_):
             message = f"{range_} is described as hot-pluggable, and {why}"
             yield Finding("HOTPLUGGABLE_IGNORED", Severity.BLOCKS, message, remedy)
 
@@ -133,7 +133,7 @@ def _holes(made: Prediction) -> Iterator[Finding]:
     ram = merge(r.range for r in made.memory if not r.nomap)
     for block in made.layout.blocks:
         range_ = _block_range(made, block)
-        filled = sum(part.size for r in ram if (part := r.intersection(range_)))
+        filled = sum(part.size for r in among(ram, range_) if (part := r.intersection(range_)))
         if filled < range_.size:
             message = f"block {block.block} ({range_}) has {format_size(range_.size - filled)} that is no RAM"
             yield Finding("HOLES", Severity.HURTS, f"{message}: it can't be taken offline", _WHOLE_BLOCKS)

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from hotbank.errors import Finding, FormatError, Severity
 from hotbank.firmware import console
-from hotbank.memory import MemoryMap, MemoryRegion, Range, Reservation, format_size, merge
+from hotbank.firmware.nodes import Nodes
+from hotbank.memory import MemoryMap, MemoryRegion, Range, Reservation, among, format_size, merge, without
 from hotbank.zones.layout import Layout
 
 FORM = "iomem"
@@ -25,12 +26,12 @@ def decode(text: str) -> tuple[tuple[Range, str], ...]:
     """The top-level entries with their names. Raises FormatError, also when the addresses are hidden."""
     found = list[tuple[Range, str]]()
     for line in console.lines(text):
-        match, at = _LINE.fullmatch(line), text.find(line)
+        match = _LINE.fullmatch(line)
         if match is None:
-            raise FormatError(FORM, at, "line", f"{line.strip()[:40]!r} is not start-end : name")
+            raise FormatError(FORM, text.find(line), "line", f"{line.strip()[:40]!r} is not start-end : name")
         start, last = int(match[2], 16), int(match[3], 16)
         if last < start:
-            raise FormatError(FORM, at, "end", f"{last:#x} is below {start:#x}")
+            raise FormatError(FORM, text.find(line), "end", f"{last:#x} is below {start:#x}")
         if not match[1]:
             found.append((Range(start, last + 1), match[4]))
     if not found:
@@ -53,17 +54,15 @@ def restrict(memory: MemoryMap, text: str) -> MemoryMap:
     entries = decode(text)
     mapped = [r for r, name in entries if name == "System RAM"]
     unmapped = [r for r, name in entries if name == "reserved"]
+    rams = merge([*mapped, *unmapped])
     regions = [
         replace(region, range=part)
         for region in memory.regions
-        for ram in merge([*mapped, *unmapped])
+        for ram in among(rams, region.range)
         if (part := region.range.intersection(ram))
     ]
-    for ram in mapped:
-        left = [ram]
-        for region in memory.regions:
-            left = [part for r in left for part in r.minus(region.range)]
-        regions += [MemoryRegion(part, None, False, "SRAT names no domain") for part in left]
+    nobodys = without(mapped, (region.range for region in memory.regions))
+    regions += [MemoryRegion(part, None, False, "SRAT names no domain") for part in nobodys]
     no_map = tuple(Reservation(r, "reserved", no_map=True) for r in unmapped)
     return replace(memory, regions=tuple(regions), reserved=(*memory.reserved, *no_map))
 
@@ -73,9 +72,9 @@ def as_found(memory: MemoryMap, text: str) -> MemoryMap:
 
     Memory keeps the node that the tree names for its address. Raises FormatError.
     """
-    entries = decode(text)
+    entries, nodes = decode(text), Nodes(memory.regions)
     regions = tuple(
-        MemoryRegion(part, next((r.node for r in memory.regions if r.range.overlaps(part)), None), source="iomem")
+        MemoryRegion(part, nodes.at(part), source="iomem")
         for part in merge(r for r, name in entries if name in ("System RAM", "reserved"))
     )
     no_map = tuple(Reservation(r, "reserved", no_map=True) for r, name in entries if name == "reserved")
@@ -90,9 +89,6 @@ def differences(layout: Layout, ram: tuple[Range, ...]) -> Iterator[Finding]:
         (predicted, ram, "predicted to be System RAM, but the machine does not use it"),
         (ram, predicted, "System RAM on the machine, but no part of the description as this kernel takes it"),
     ):
-        left = list(one)
-        for cut in other:
-            left = [part for r in left for part in r.minus(cut)]
-        for part in left:
+        for part in without(one, other):
             message = f"{part} ({format_size(part.size)}): {what}"
             yield Finding("IOMEM_DIFFERS", Severity.HURTS, message, _SAME)

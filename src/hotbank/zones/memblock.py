@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from hotbank.errors import Code, Refusal
-from hotbank.memory import Range
+from hotbank.memory import Range, among, merge, place, without
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,10 @@ class Memblock:
 
     def __init__(self, regions: Iterable[Region] = (), reserved: Iterable[Range] = ()) -> None:
         self._regions = list(regions)
-        self.reserved = list(reserved)
+        self.reserved = list[Range]()
+        self._taken = list[Range]()  # the same, ascending and joined
+        for range_ in reserved:
+            self.reserve(range_)
 
     def __iter__(self) -> Iterator[Region]:
         return iter(tuple(self._regions))
@@ -48,26 +51,15 @@ class Memblock:
 
     def add(self, range_: Range) -> None:
         """Bytes that are memory already keep their node and flags."""
-        gaps = [range_]
-        for region in self._regions:
-            gaps = [part for gap in gaps for part in gap.minus(region.range)]
-        self._set([*self._regions, *(Region(gap) for gap in gaps if gap.size)])
+        self._change(range_, lambda there: [*there, *map(Region, without([range_], (r.range for r in there)))])
 
     def remove(self, range_: Range) -> None:
         """Take out whatever of the range is memory."""
-        self._set([replace(r, range=part) for r in self._regions for part in r.range.minus(range_)])
+        self._change(range_, lambda there: [replace(r, range=part) for r in there for part in r.range.minus(range_)])
 
     def mark(self, range_: Range, change: Callable[[Region], Region]) -> None:
         """Apply ``change`` (node or flags) to the memory inside the range, splitting regions at its edges."""
-        changed: list[Region] = []
-        for region in self._regions:
-            inside = region.range.intersection(range_)
-            if inside is None:
-                changed.append(region)
-                continue
-            changed += [replace(region, range=part) for part in region.range.minus(inside)]
-            changed.append(change(replace(region, range=inside)))
-        self._set(changed)
+        self._change(range_, lambda there: [part for region in there for part in _marked(region, range_, change)])
 
     def mark_hotplug(self, range_: Range) -> None:
         """memblock_mark_hotplug."""
@@ -102,12 +94,12 @@ class Memblock:
             return None
         above = Range(top, max(top, self.end))
         kept = [replace(r, range=p) for r in self._regions for p in ((r.range,) if r.nomap else r.range.minus(above))]
-        self._set(kept)
+        self._regions = _merged(kept)
         return top
 
     def overlaps(self, range_: Range) -> bool:
         """True if any byte of the range is memory."""
-        return any(r.range.overlaps(range_) for r in self._regions)
+        return bool(self._regions[self._touched(range_)])
 
     def copy(self) -> Memblock:
         """The same lists, to go on with."""
@@ -116,17 +108,17 @@ class Memblock:
     def reserve(self, range_: Range) -> None:
         """memblock_reserve."""
         self.reserved.append(range_)
+        beside = Range(max(0, range_.start - 1), range_.end + 1)
+        near = place(self._taken, beside, lambda taken: taken)
+        self._taken[near] = merge([*self._taken[near], range_])
 
     def is_reserved(self, range_: Range) -> bool:
         """memblock_is_region_reserved: is any byte of it taken?"""
-        return any(r.overlaps(range_) for r in self.reserved)
+        return bool(among(self._taken, range_))
 
     def free(self) -> tuple[Range, ...]:
         """for_each_free_mem_range: what is mapped and not taken, ascending; never across regions."""
-        left = [r.range for r in self._regions if not r.nomap]
-        for taken in self.reserved:
-            left = [piece for part in left for piece in part.minus(taken)]
-        return tuple(left)
+        return without((r.range for r in self._regions if not r.nomap), self._taken)
 
     def take(self, size: int, align: int, within: Iterable[Range]) -> Range | None:
         """The topmost free ``size`` bytes inside ``within`` from a multiple of ``align`` on, now taken; or None."""
@@ -154,12 +146,36 @@ class Memblock:
             if start < end:
                 yield start, end, region.node
 
-    def _set(self, regions: list[Region]) -> None:
-        merged: list[Region] = []
-        for region in sorted(regions, key=lambda r: r.range):
-            last = merged[-1] if merged else None
-            if last and last.range.end == region.range.start and replace(last, range=region.range) == region:
-                merged[-1] = replace(last, range=Range(last.range.start, region.range.end))
-            else:
-                merged.append(region)
-        self._regions = merged
+    def _touched(self, range_: Range) -> slice:
+        """Where the regions are that overlap it."""
+        return place(self._regions, range_, lambda region: region.range)
+
+    def _change(self, range_: Range, change: Callable[[list[Region]], list[Region]]) -> None:
+        """Put others in the place of the regions that overlap the range. Their neighbours may become one with them."""
+        there = self._touched(range_)
+        new = sorted(change(self._regions[there]), key=lambda r: r.range)
+        near = slice(max(0, there.start - 1), there.stop + 1)
+        before, behind = self._regions[near.start : there.start], self._regions[there.stop : near.stop]
+        self._regions[near] = _merged([*before, *new, *behind])
+
+
+def _marked(region: Region, range_: Range, change: Callable[[Region], Region]) -> list[Region]:
+    inside = region.range.intersection(range_)
+    if inside is None:
+        return [region]
+    return [
+        *(replace(region, range=part) for part in region.range.minus(inside)),
+        change(replace(region, range=inside)),
+    ]
+
+
+def _merged(regions: Iterable[Region]) -> list[Region]:
+    """memblock_merge_regions."""
+    merged: list[Region] = []
+    for region in regions:
+        last = merged[-1] if merged else None
+        if last and last.range.end == region.range.start and replace(last, range=region.range) == region:
+            merged[-1] = replace(last, range=Range(last.range.start, region.range.end))
+        else:
+            merged.append(region)
+    return merged

@@ -13,7 +13,7 @@ from hotbank import kernels
 from hotbank.errors import Code, Finding, Refusal, Severity
 from hotbank.firmware import cmdline as _cmdline
 from hotbank.kernels import Kernel
-from hotbank.memory import MemoryMap, MemoryRegion, Range, Zone, format_size, merge
+from hotbank.memory import MemoryMap, MemoryRegion, Range, Zone, among, format_size, merge
 from hotbank.zones import mainline, proposal_2009
 from hotbank.zones.boot import Boot, early_boot
 from hotbank.zones.findings import findings
@@ -156,7 +156,7 @@ def _kept(memory: MemoryMap, boot: Boot) -> list[tuple[Range, str]]:
         (part, r.name or "reserved")
         for r in memory.reserved
         if not r.reusable
-        for m in mapped
+        for m in among(mapped, r.range)
         if (part := r.range.intersection(m))
     ]
 
