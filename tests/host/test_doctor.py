@@ -74,7 +74,8 @@ def test_nothing_is_found_where_nothing_is_wrong(tmp_path: Path) -> None:
 
 CASES: list[tuple[str, Severity, dict[str, str | bytes]]] = [
     ("NO_HOTPLUG", Severity.BLOCKS, {f"{MEMORY}/block_size_bytes": ""}),
-    ("NO_HOTREMOVE", Severity.BLOCKS, {f"{MEMORY}/memory8/removable": "0\n"}),
+    ("NO_HOTREMOVE", Severity.BLOCKS, {f"{MEMORY}/memory{n}/removable": "0\n" for n in (8, 9)}),
+    ("NOT_REMOVABLE", Severity.INFO, {f"{MEMORY}/memory8/removable": "0\n"}),
     ("BOOT_MEMORY", Severity.BLOCKS, {"proc/iomem": "40000000-4fffffff : System RAM\n"}),
     ("CANCEL_PENDING", Severity.BLOCKS, {f"{MEMORY}/memory9/state": "going-offline\n"}),
     ("NOT_MOVABLE_ZONE", Severity.BLOCKS, {f"{MEMORY}/memory9/valid_zones": "Normal\n"}),
@@ -87,6 +88,8 @@ CASES: list[tuple[str, Severity, dict[str, str | bytes]]] = [
     ("VIEW_MISSING", Severity.HURTS, {"proc/kcore": b"\x7fELF\x01"}),
     ("VIEW_MISSING", Severity.HURTS, {"proc/iomem": "00000000-00000000 : System RAM\n"}),
     ("KDUMP_LOADED", Severity.HURTS, {"sys/kernel/kexec_crash_loaded": "1\n"}),
+    ("KDUMP_LOADED", Severity.HURTS, {"sys/kernel/kexec_crash_loaded": "1\n", f"{MEMORY}/crash_hotplug": "0\n"}),
+    ("KEXEC_LOADED", Severity.HURTS, {"sys/kernel/kexec_loaded": "1\n", f"{MEMORY}/crash_hotplug": "1\n"}),
     ("KEXEC_LOADED", Severity.HURTS, {"sys/kernel/kexec_loaded": "1\n"}),
     (
         "HIBERNATION",
@@ -114,6 +117,7 @@ def test_each_finding(name: str, severity: Severity, changes: dict[str, str | by
         {"usr/lib/udev/rules.d/40-redhat.rules": UDEV, "etc/udev/rules.d/40-redhat.rules": ""},
         {"usr/lib/udev/rules.d/40-x.rules": UDEV.replace('="online"', '="online_movable"')},
         {"sys/power/state": "mem disk\n", "sys/power/disk": "[disabled]\n"},
+        {"sys/kernel/kexec_crash_loaded": "1\n", f"{MEMORY}/crash_hotplug": "1\n"},
     ],
 )
 def test_what_looks_alike_and_is_fine(changes: dict[str, str | bytes], tmp_path: Path) -> None:

@@ -111,13 +111,20 @@ def _other_board(facts: Facts) -> Iterator[Finding]:
 
 
 def _hotremove(facts: Facts) -> Iterator[Finding]:
-    """drivers/base/memory.c, removable_show: 1 exactly when the kernel can take memory away."""
-    first = next(iter(facts.blocks), None)
-    if first and facts.tree.read(names.block(first.number, "removable")) == "0":
-        message = "this kernel can add memory and can't take it away"
-        yield Finding(
-            "NO_HOTREMOVE", Severity.BLOCKS, message, "CONFIG_MEMORY_HOTREMOVE=y in the kernel's configuration"
+    """drivers/base/memory.c, removable_show: 1 exactly when the kernel can take memory away. Before 5.7 a hint about each
+    block: 0 where a page was seen that can't move."""
+    said = {b.number: facts.tree.read(names.block(b.number, "removable")) for b in facts.blocks if _online(b)}
+    told, held = {word for word in said.values() if word}, [number for number, word in said.items() if word == "0"]
+    if told == {"0"}:
+        message = (
+            "no block is removable: this kernel can't take memory away, or one from before 5.7 saw that none can go"
         )
+        help_ = "CONFIG_MEMORY_HOTREMOVE=y in the kernel's configuration"
+        yield Finding("NO_HOTREMOVE", Severity.BLOCKS, message, help_)
+    elif held:
+        others = f" and {len(held) - 1} more" if len(held) > 1 else ""
+        message = f"memory{held[0]}{others} reads removable 0: a kernel before 5.7 saw pages there that can't move"
+        yield Finding("NOT_REMOVABLE", Severity.INFO, message, "hotbank explain looks at each page; the hint is old")
 
 
 def _rights(facts: Facts) -> Iterator[Finding]:
@@ -321,12 +328,14 @@ def _readable(tree: Tree, name: str) -> bool:
 
 
 def _other_kernels(facts: Facts) -> Iterator[Finding]:
-    """kernel/kexec_core.c: a kernel loaded earlier knows the memory of that moment, and will touch all of it."""
+    """kernel/kexec_core.c: a kernel loaded earlier knows the memory of that moment, and will touch all of it. From 6.6 on
+    one for a crash is told of each block where ``crash_hotplug`` is 1 (kernel/crash_core.c)."""
+    follows = facts.tree.read(names.CRASH_HOTPLUG) == "1"
     for name, file, help_ in (
         ("KDUMP_LOADED", "kexec_crash_loaded", "kdump-config reload (or kexec -p again) after each remove and add"),
         ("KEXEC_LOADED", "kexec_loaded", "kexec -u, or add every bank before kexec -e"),
     ):
-        if facts.tree.read(f"sys/kernel/{file}") == "1":
+        if facts.tree.read(f"sys/kernel/{file}") == "1" and not (follows and file == "kexec_crash_loaded"):
             message = f"/sys/kernel/{file} is 1: that kernel would read a bank that is switched off"
             yield Finding(name, Severity.HURTS, message, help_)
 

@@ -17,6 +17,7 @@ CMA = "sys/kernel/debug/cma"
 HUGEPAGES = "sys/kernel/mm/hugepages"
 
 AUTO_ONLINE = f"{MEMORY}/auto_online_blocks"
+CRASH_HOTPLUG = f"{MEMORY}/crash_hotplug"
 BLOCK_SIZE = f"{MEMORY}/block_size_bytes"
 
 IOMEM, MEMINFO, VMSTAT, ZONEINFO = "proc/iomem", "proc/meminfo", "proc/vmstat", "proc/zoneinfo"
