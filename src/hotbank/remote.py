@@ -12,7 +12,6 @@ import os
 import select
 import socket
 import struct
-import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,7 +23,6 @@ from hotbank.errors import MachineError, ProtocolError
 from hotbank.machine import Ability, Clock, Examinable, Machine, PageByPage
 from hotbank.wire import MAX_ANSWER, VERSION, Lines, Stream, decode, decode_error, encode
 
-_FAREWELL = 2.0  # seconds of wall time for ssh to end by itself
 _NOBODY = "hotbank serve --socket PATH serves one there"
 _GONE = "the machine's owner is gone: hotbank down, then hotbank up again"
 
@@ -98,27 +96,6 @@ class FileStream:
         self._reader.close()
 
 
-class SshStream(FileStream):
-    """``ssh HOST hotbank serve --stdio``. A Ctrl-C is not for ssh: the order it interrupts is told over the link."""
-
-    def __init__(self, host: str) -> None:
-        argv = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", "ssh", "-T", "--", host, "hotbank serve --stdio"]
-        self._ssh = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self._ssh.stdin is not None
-        assert self._ssh.stdout is not None
-        super().__init__(self._ssh.stdout, self._ssh.stdin)
-
-    def close(self) -> None:
-        """Hang up, and let ssh end."""
-        with suppress(OSError):  # what was not sent yet has nowhere to go
-            super().close()
-        try:
-            self._ssh.wait(_FAREWELL)
-        except subprocess.TimeoutExpired:
-            self._ssh.terminate()
-            self._ssh.wait()
-
-
 def dial(path: str | os.PathLike[str], timeout: float) -> socket.socket:
     """A blocking Unix socket connected to ``path``; connecting and each write take ``timeout`` seconds at most.
 
@@ -152,15 +129,18 @@ class Remote:
     """A Machine over a stream. ``timeout``: seconds of wall time for an answer; an offline may take its deadline more.
 
     One call at a time; calls from several threads wait for each other. ``interrupt`` and ``cancel`` may be called at
-    any time. ``gone``: what helps when the other end is not there any more.
+    any time. ``gone``: what helps when the other end is not there any more; ``patience``: seconds for its first word,
+    where not ``timeout``.
     """
 
-    def __init__(self, stream: Stream, *, timeout: float = 30.0, gone: str = _GONE) -> None:
+    def __init__(
+        self, stream: Stream, *, timeout: float = 30.0, gone: str = _GONE, patience: float | None = None
+    ) -> None:
         self._lines, self._timeout, self._gone = Lines(stream, MAX_ANSWER), timeout, gone
         self._turn, self._writing = threading.Lock(), threading.RLock()
         self._last = self._abandoned = 0
         self._broken = False
-        self.hello = self._greet()
+        self.hello = self._greet(timeout if patience is None else patience)
 
     @classmethod
     def unix(cls, path: str | os.PathLike[str], *, timeout: float = 30.0) -> Remote:
@@ -170,14 +150,6 @@ class Remote:
         except OSError as e:
             raise MachineError(f"no machine answers at {path}: {e.strerror or e}", remedy=_NOBODY) from e
         return cls(SocketStream(connection), timeout=timeout)
-
-    @classmethod
-    def ssh(cls, host: str, *, timeout: float = 30.0) -> Remote:
-        """The machine that ``hotbank serve --stdio`` owns at the far end of an ssh connection.
-
-        ``ssh`` may ask for a passphrase on the terminal, and gets time for it. Raises MachineError.
-        """
-        return cls(SshStream(host), timeout=timeout, gone=f"see what this says: ssh {host} hotbank --version")
 
     @property
     def clock(self) -> Clock:
@@ -272,8 +244,8 @@ class Remote:
             else:
                 raise self._nonsense(f"an answer with {sorted(answer)}")
 
-    def _greet(self) -> Hello:
-        hello = self._receive(self._timeout)
+    def _greet(self, patience: float) -> Hello:
+        hello = self._receive(patience)
         if "error" in hello:
             self.close()
             raise decode_error(hello["error"])

@@ -35,12 +35,14 @@ if TYPE_CHECKING:  # what only some verbs need is imported by them, so that a li
 _ASK_EVERY = 0.25  # seconds of wall time
 
 
-def connect(where: str | Machine | None = None, *, change: bool = False) -> Session:
+def connect(where: str | Machine | None = None, *, change: bool = False, timeout: float | None = None) -> Session:
     """The machine at ``host``, ``model:BOARD``, ``model:CAPTURE``, ``ssh:HOST`` or ``unix:PATH``; or that machine.
 
     Nothing said: the machine of ``hotbank up``; where none is up this host, for reading only. ``change``: to change it
-    too. Raises MachineError when it does not answer, Refusal(NO_MACHINE) when nothing was said and nothing is up that
-    may be changed, Refusal(NOT_PERMITTED) for a host that this user may not change, BoardError and FormatError for what
+    too. ``timeout``: seconds of wall time for the first word over ssh, 10 where not said.
+
+    Raises MachineError when it does not answer, Refusal(NO_MACHINE) when nothing was said and nothing is up that may be
+    changed, Refusal(NOT_PERMITTED) for a host that this user may not change, BoardError and FormatError for what
     is no board and no capture.
     """
     if not where:
@@ -53,9 +55,10 @@ def connect(where: str | Machine | None = None, *, change: bool = False) -> Sess
     if kind == "model" and rest:
         return _model(rest, change)
     if kind in ("unix", "ssh") and rest:
+        from hotbank import ssh
         from hotbank.remote import Remote
 
-        remote = Remote.unix(rest) if kind == "unix" else Remote.ssh(rest)
+        remote = Remote.unix(rest) if kind == "unix" else ssh.connect(rest, patience=timeout or ssh.PATIENCE)
         return Session(remote, remote, change=change)
     remedy = "use host, model:BOARD, model:CAPTURE, ssh:HOST or unix:PATH"
     raise MachineError(f"no machine is called {where!r}", remedy=remedy)

@@ -18,6 +18,7 @@ import click
 from hotbank import __version__
 from hotbank.cli.context import Context
 from hotbank.cli.terminal import say, say_json, say_text
+from hotbank.cli.times import Seconds
 from hotbank.documents import EXIT_FAILED, EXIT_INTERRUPTED, SCHEMA
 from hotbank.errors import Code, HotbankError
 
@@ -99,13 +100,16 @@ class Sections(click.Group):
     help="host, model:BOARD, model:CAPTURE, ssh:HOST or unix:PATH. Without it: the machine of `hotbank up`; "
     "if there is none, this host, for reading only.",
 )
+@click.option("--timeout", type=Seconds(), help="Wait so many seconds for the first word of ssh:HOST (10).")
 @click.pass_context
-def cli(ctx: click.Context, machine: str | None) -> None:
+def cli(ctx: click.Context, machine: str | None, timeout: float | None) -> None:
     """Take DRAM banks away from a running Linux system, power them off, and give them back.
 
     Start with `hotbank demo`, or `hotbank up arm-2009` and `hotbank list`.
     """
-    ctx.obj = Context(machine)
+    if timeout is not None and not (machine or "").startswith("ssh:"):
+        raise click.UsageError("--timeout is for -m ssh:HOST")
+    ctx.obj = Context(machine, timeout)
 
 
 def main() -> None:

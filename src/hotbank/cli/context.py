@@ -20,21 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What all commands share: the value of ``-m``, or None."""
+    """What all commands share: the value of ``-m``, or None, and of ``--timeout``."""
 
     machine_name: str | None
+    timeout: float | None = None
 
     def session(self, *, changing: bool) -> Session:
         """The machine this command works on, connected until the command ends. Raises MachineError or Refusal."""
         from hotbank.session import connect
 
-        session = connect(self.machine_name, change=changing)
+        session = connect(self.machine_name, change=changing, timeout=self.timeout)
         click.get_current_context().call_on_close(session.close)
         return session
 
     def at_host(self) -> Context:
         """The same, with this host where no machine is named."""
-        return Context(self.machine_name or "host")
+        return Context(self.machine_name or "host", self.timeout)
 
     def machine(self, *, changing: bool) -> Machine:
         """The primitives of that machine."""

@@ -111,8 +111,8 @@ def _other_board(facts: Facts) -> Iterator[Finding]:
 
 
 def _hotremove(facts: Facts) -> Iterator[Finding]:
-    """drivers/base/memory.c, removable_show: 1 exactly when the kernel can take memory away. Before 5.7 a hint about each
-    block: 0 where a page was seen that can't move."""
+    """drivers/base/memory.c, removable_show: 1 exactly when the kernel can take memory away. Before 5.7 a hint about
+    each block: 0 where a page was seen that can't move."""
     said = {b.number: facts.tree.read(names.block(b.number, "removable")) for b in facts.blocks if _online(b)}
     told, held = {word for word in said.values() if word}, [number for number, word in said.items() if word == "0"]
     if told == {"0"}:
@@ -328,8 +328,8 @@ def _readable(tree: Tree, name: str) -> bool:
 
 
 def _other_kernels(facts: Facts) -> Iterator[Finding]:
-    """kernel/kexec_core.c: a kernel loaded earlier knows the memory of that moment, and will touch all of it. From 6.6 on
-    one for a crash is told of each block where ``crash_hotplug`` is 1 (kernel/crash_core.c)."""
+    """kernel/kexec_core.c: a kernel loaded earlier knows the memory of that moment, and will touch all of it. One for a
+    crash is told of each block where ``crash_hotplug`` is 1, from 6.6 on (kernel/crash_core.c)."""
     follows = facts.tree.read(names.CRASH_HOTPLUG) == "1"
     for name, file, help_ in (
         ("KDUMP_LOADED", "kexec_crash_loaded", "kdump-config reload (or kexec -p again) after each remove and add"),
