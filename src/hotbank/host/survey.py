@@ -119,7 +119,8 @@ def page_by_page(tree: Tree, block: Block, *, page_size: int, ram: Ram) -> Pages
             kinds += seen
             pins |= held or set()
     runs = tuple((KINDS[code], count) for code, count in planes.runs(kinds))
-    lent = [range(max(area.start, span.start), min(area.stop, span.stop)) for area in _cma_areas(tree, page_size)]
+    areas = _cma_areas(tree, page_size) if _may_be_lent(block, cma_pages(tree)) else ()
+    lent = [range(max(area.start, span.start), min(area.stop, span.stop)) for area in areas]
     return Pages(block.number, runs, tuple(sorted(pins)), tuple((part.start, len(part)) for part in lent if part))
 
 
@@ -265,7 +266,7 @@ def _used(views: _Views, huge: Found) -> bool:
 def _look_for_cma(tree: Tree, views: _Views, block: Block, span: range, page_size: int, finds: _Finds) -> None:
     """CMA areas, which page flags do not show. Where not all of them could be located, ``cma`` is unseen."""
     lent = list(cma_pages(tree))
-    if not lent:
+    if not _may_be_lent(block, lent):
         return
     areas = list(_cma_areas(tree, page_size))
     for area in areas:
@@ -276,6 +277,12 @@ def _look_for_cma(tree: Tree, views: _Views, block: Block, span: range, page_siz
     concerned = any(zone in block.valid_zones[:1] and block.node in (None, node) for node, zone, _ in lent)
     if concerned and sum(map(len, areas)) < sum(count for _, _, count in lent):
         finds.unseen.add("cma")
+
+
+def _may_be_lent(block: Block, lent: Iterable[tuple[int, str, int]]) -> bool:
+    """False for a block of one zone that lends nothing: then nobody need look for where the areas are, which takes a
+    whole device tree to be read."""
+    return any(block.node in (None, node) and block.zone in (None, zone) for node, zone, _ in lent)
 
 
 def _cma_areas(tree: Tree, page_size: int) -> Iterator[range]:

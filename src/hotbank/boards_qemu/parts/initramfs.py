@@ -19,6 +19,7 @@ import stat
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from hotbank.boards_qemu.parts import elf, inside, kmodules
@@ -118,6 +119,7 @@ def python_of(programs: Iterable[Path]) -> Path:
     return _found(programs, ("usr/bin/python3.*",))
 
 
+@cache
 def bytecode(source: bytes, name: str) -> bytes:
     """What a ``.pyc`` holds, marked never to be checked against its source (PEP 552)."""
     unchecked = (1).to_bytes(4, "little")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from hotbank import keys
@@ -38,9 +39,14 @@ def _reached(start: Iterator[Path]) -> set[Path]:
 
 def _imported(path: Path) -> Iterator[Path]:
     yield from (folder / "__init__.py" for folder in path.parents if folder.is_relative_to(_HOME))
-    for node in _executed(ast.parse(path.read_bytes())):
-        for name in _names(node):
-            yield from _files(name)
+    for name in _named(path.read_bytes()):
+        yield from _files(name)
+
+
+@cache
+def _named(source: bytes) -> tuple[str, ...]:
+    """All that this source may name as a module."""
+    return tuple(dict.fromkeys(name for node in _executed(ast.parse(source)) for name in _names(node)))
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
@@ -58,10 +64,15 @@ def _is_for_checkers(node: ast.AST) -> bool:
 def _homes(package: str, name: str) -> Iterator[str]:
     """The modules from which a package's face hands on a name late."""
     for face in _files(package):
-        blocks = [node for node in ast.parse(face.read_bytes()).body if _is_for_checkers(node)]
-        for node in (n for block in blocks for n in ast.walk(block)):
-            if isinstance(node, ast.ImportFrom) and node.module and name in {alias.name for alias in node.names}:
-                yield node.module
+        yield from (module for module, handed in _late(face.read_bytes()) if handed == name)
+
+
+@cache
+def _late(source: bytes) -> tuple[tuple[str, str], ...]:
+    """Module and name of each import that only type checkers read."""
+    blocks = [node for node in ast.parse(source).body if _is_for_checkers(node)]
+    imports = (n for block in blocks for n in ast.walk(block) if isinstance(n, ast.ImportFrom))
+    return tuple((node.module, alias.name) for node in imports if node.module for alias in node.names)
 
 
 def _names(node: ast.AST) -> Iterator[str]:
