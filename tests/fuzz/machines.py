@@ -14,6 +14,7 @@ from host.captured_trees import kcore
 from hotbank.errors import FormatError
 from hotbank.host.kcore import RefCounts
 from hotbank.host.tree import Tree
+from hotbank.host.udev import onlinings
 from hotbank.machine import ZoneInfo
 from hotbank.memory import Range, Zone
 from hotbank.sysfs import iomem, names
@@ -98,7 +99,70 @@ def _replaced(rng: Random) -> bytes:
     return rng.choice((f"={numeral(rng)}\n", f"={number(rng) * 4}\n", "=0\n", "", "x=1\n")).encode()
 
 
+# Rules of udev
+
+
+def _udev(data: bytes) -> None:
+    """The file of rules; behind a line of dashes the script that a rule may run."""
+    rules, _, script = data.partition(b"\n----\n")
+    for name, content in (("etc/udev/rules.d/50.rules", rules), ("sbin/on", script)):
+        path = _root() / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    for found in onlinings(Tree(_root())):
+        assert found.word.startswith("online")
+        assert 1 <= found.rule.line <= found.rule.last
+        assert found.remedy
+
+
+_KEYS = ("ATTR{state}", "ATTR{online}", "ENV{a}", "ENV{b}", "GOTO", "LABEL", "RUN", "RUN{program}", "OPTIONS")
+_ASKED = (
+    "ACTION",
+    "SUBSYSTEM",
+    "KERNEL",
+    "ATTR{state}",
+    "ENV{a}",
+    "TEST",
+    "PROGRAM",
+    "CONST{arch}",
+    "CONST{virt}",
+    "DRIVERS",
+)
+_VALUES = (
+    "online",
+    "offline",
+    "memory",
+    "memory*",
+    "add",
+    "1",
+    "x",
+    "$env{a}$env{b}",
+    "%E{a}%E{a}",
+    "$attr{state}",
+    "[!a",
+    "",
+)
+_RUNS = ("/sbin/on", "/bin/sh -c 'echo online > /sys$devpath/state'", "chmem -e 1", "echo 1 > /sys/x/online", "1 1 1 1")
+
+
+def _make_udev(rng: Random) -> bytes:
+    lines = [_rule(rng) for _ in range(rng.choice((1, 2, 5, 40)))]
+    script = " ".join(rng.choice((*_RUNS, "\n", "#")) for _ in range(rng.choice((0, 1, 50))))
+    text = reworded(rng, "".join(lines)) if rng.random() < 0.3 else "".join(lines)
+    return f"{text}\n----\n{script}".encode("utf-8", "surrogatepass")
+
+
+def _rule(rng: Random) -> str:
+    asked = [f'{rng.choice(_ASKED)}{rng.choice(("==", "!="))}"{rng.choice(_VALUES)}"' for _ in range(rng.randrange(4))]
+    done = [
+        f'{rng.choice(_KEYS)}{rng.choice(("=", "+=", ":="))}"{rng.choice((*_VALUES, *_RUNS))}"'
+        for _ in range(rng.randrange(3))
+    ]
+    return rng.choice((", ", ",", " ", ", \\\n")).join([*asked, *done]) + rng.choice(("\n", "\n", "\\\n", "\n\n"))
+
+
 TARGETS = (
     Target("sysfs", _file, _make_file),
+    Target("udev", _udev, _make_udev, work=(60_000, 400)),
     Target("kcore", _kcore, _make_kcore, work=(300_000, 100)),
 )

@@ -14,7 +14,7 @@ from hotbank.errors import FormatError
 from hotbank.firmware import atags, fdt
 
 CORPUS = sorted(path for target in ALL.values() for path in target.corpus.glob("*"))
-NEVER_REFUSES = ("requests",)  # a line answers with errors
+NEVER_REFUSES = ("requests", "udev")  # a line answers with errors, a rule that is none is left out
 
 
 @pytest.mark.parametrize("target", ALL.values(), ids=ALL)
@@ -109,3 +109,20 @@ def test_length_fields_of_4_gib_allocate_nothing() -> None:
         assert examine(ALL["dtb"], bytes(hostile))[0] == "refused"
     tags = atags.encode((atags.core(),))
     assert examine(ALL["atags"], b"\xff" * 4 + tags[4:])[0] == "refused"
+
+
+LARGE: dict[str, bytes] = {
+    "a property that doubles": b'ENV{a}="xx"\n' + b'ENV{a}="$env{a}$env{a}"\n' * 60,
+    "a line that asks for itself": b'ENV{a}="' + b"x" * 400 + b'"\nENV{b}="' + b"$env{a}" * 200_000 + b'"\n',
+    "a script of one word": b'RUN+="/sbin/on"\n\n----\n' + b"chmem " * 100_000,
+    "a script of ones": b'RUN+="/sbin/on"\n\n----\n' + b"1 " * 300_000,
+    "a script that many run": b'RUN+="/sbin/on"\n' * 2000 + b"\n----\n" + b"x\n" * 20_000,
+    "continued without end": b"a\\\n" * 300_000,
+    "a property of many values": b"".join(b'PROGRAM=="x", ENV{a}="%d"\n' % n for n in range(3000))
+    + b'ENV{a}=="x"\n' * 3000,
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_rules_of_udev_without_end_have_one(name: str) -> None:
+    assert examine(ALL["udev"], LARGE[name])[0] == ""

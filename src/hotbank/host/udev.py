@@ -8,7 +8,7 @@ that others import) makes a match open: such a rule may act, and a jump that han
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import product
@@ -35,6 +35,7 @@ _SCRIPT = re.compile(r"/[\w./+-]+")
 _DEVICE = "memory0"
 _ARCHES = {"x86_64": "x86-64", "ppc64le": "ppc64-le", "i686": "x86"}
 _MOST = 16  # values of one variable that are followed
+_LONGEST_LINE, _LONGEST_VALUE = 16384, 512  # src/udev/udev-def.h: UDEV_LINE_SIZE, UDEV_NAME_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +113,23 @@ def _in_force(tree: Tree) -> Mapping[str, str]:
 
 
 def _lines(text: str) -> Iterator[tuple[int, int, str]]:
-    """Lines that are not empty and no comment, continued ones joined, each with the numbers of its first and last."""
-    first, joined = 0, ""
+    """Lines that are not empty and no comment, continued ones joined, each with the numbers of its first and last.
+
+    One that is too long is left out, as udev does.
+    """
+    first, parts, length = 0, list[str](), 0
     for number, raw in enumerate(text.splitlines(), 1):
         if raw.lstrip().startswith("#"):
             continue
-        first, joined = (first if joined else number), joined + raw.rstrip()
-        if joined.endswith("\\"):
-            joined = joined[:-1] + " "
+        part = raw.rstrip()
+        first, length = first if length else number, length + len(part)
+        if length < _LONGEST_LINE:
+            parts.append(part.removesuffix("\\"))
+        if part.endswith("\\"):
             continue
-        if joined.strip():
+        if length < _LONGEST_LINE and (joined := " ".join(parts)).strip():
             yield first, number, joined
-        joined = ""
+        parts, length = [], 0
 
 
 def _tokens(line: str) -> tuple[Token, ...]:
@@ -143,7 +149,7 @@ class _Event:
 
     tree: Tree
     attributes: dict[str, set[str]] = field(default_factory=lambda: {"state": {"offline"}, "online": {"0"}})
-    properties: dict[str, set[str]] = field(default_factory=dict)
+    properties: dict[str, set[str] | None] = field(default_factory=dict)
     found: list[Onlining] = field(default_factory=list)
     runs: list[tuple[Rule, str, bool]] = field(default_factory=list)
 
@@ -170,11 +176,18 @@ class _Event:
         hits = {_glob(token, value) == (token.op == "==") for value in values}
         return hits.pop() if len(hits) == 1 else None
 
+    def give(self, name: str, values: Set[str], *, sure: bool) -> None:
+        """Let a property have one of these, for sure or perhaps; of too many none is known."""
+        old = self.properties.get(name, {""})
+        both = values if sure else None if old is None else old | values
+        self.properties[name] = None if both is None or len(both) > _MOST else {*both}
+
     def expand(self, text: str) -> set[str]:
         """The text with its variables filled in, in all ways that there are."""
         names = [next(filter(None, match.groups())) for match in _VARIABLE.finditer(text)]
         choices = [sorted(self.properties.get(name) or self.attributes.get(name) or {""}) for name in names]
-        return {_fill(text, choice) for choice, _ in zip(product(*choices), range(_MOST), strict=False)}
+        ways = (choice for choice, _ in zip(product(*choices), range(_MOST), strict=False))
+        return {_fill(text, choice)[:_LONGEST_VALUE] for choice in ways}
 
 
 _SAME: Mapping[str, set[str]] = {
@@ -235,17 +248,13 @@ def _act(event: _Event, rule: Rule, *, sure: bool) -> None:
         if token.matches:
             continue
         if token.key == "ENV":
-            _set(event.properties, token.of, event.expand(token.value), sure=sure)
+            event.give(token.of, event.expand(token.value), sure=sure)
         elif token.key == "ATTR":
             _write(event, rule, token, sure=sure)
         elif token.key == "RUN" and token.of in ("", "program"):
             if token.op in ("=", ":=") and sure:
                 event.runs.clear()
             event.runs += [(rule, text, sure) for text in sorted(event.expand(token.value))]
-
-
-def _set(known: dict[str, set[str]], name: str, values: set[str], *, sure: bool) -> None:
-    known[name] = values if sure else known.get(name, {""}) | values
 
 
 def _write(event: _Event, rule: Rule, token: Token, *, sure: bool) -> None:
@@ -257,8 +266,9 @@ def _write(event: _Event, rule: Rule, token: Token, *, sure: bool) -> None:
             event.found.append(Onlining(word, rule, sure and len(values) == 1))
     if token.of in ("state", "online"):
         on = {bool(_word(token.of, value)) for value in values}
-        _set(event.attributes, "state", {"online" if yes else "offline" for yes in on}, sure=sure)
-        _set(event.attributes, "online", {"1" if yes else "0" for yes in on}, sure=sure)
+        for name, words in (("state", ("offline", "online")), ("online", ("0", "1"))):
+            before = set() if sure else event.attributes[name]
+            event.attributes[name] = before | {words[yes] for yes in on}
 
 
 def _word(attribute: str, value: str) -> str | None:
@@ -270,19 +280,34 @@ def _word(attribute: str, value: str) -> str | None:
 
 def _by_programs(tree: Tree, runs: Sequence[tuple[Rule, str, bool]]) -> Iterator[Onlining]:
     """Programs that a rule runs and that say themselves, or in a script of theirs, what they write."""
+    said: dict[str, str | None] = {}
+
+    def script(path: str) -> str | None:
+        if path not in said:
+            text = tree.read(path[1:]) or ""
+            said[path] = None if "\0" in text else _written(text)
+        return said[path]
+
     for rule, text, sure in runs:
-        scripts = [tree.read(path[1:]) or "" for path in _SCRIPT.findall(text) if not path.startswith("/sys")]
-        for said in (text, *(script for script in scripts if "\0" not in script)):
-            word = _written(said)
-            if word is not None:
-                yield Onlining(word, rule, sure)
-                break
+        paths = (path for path in _SCRIPT.findall(text) if not path.startswith("/sys"))
+        word = _written(text) or next(filter(None, map(script, paths)), None)
+        if word is not None:
+            yield Onlining(word, rule, sure)
 
 
 def _written(text: str) -> str | None:
     """The word that a shell command puts a block online with."""
-    if re.search(r"\bchmem\b.*(-e\b|--enable\b)", text):
+    if _in_a_line(text, r"\bchmem\b", r"-e\b|--enable\b"):
         return "online"
     if "/state" in text and (found := _DONE.search(text)) is not None:
         return found[1]
-    return "online" if re.search(r"\b1\b.*/online\b", text) else None
+    return "online" if _in_a_line(text, r"\b1\b", r"/online\b") else None
+
+
+def _in_a_line(text: str, first: str, then: str) -> bool:
+    """Whether a line has the one, and behind it the other."""
+    for line in text.splitlines():
+        begin = re.search(first, line)
+        if begin is not None and re.search(then, line[begin.end() :]):
+            return True
+    return False
