@@ -100,6 +100,11 @@ class Board:
         banks = tuple(bank.name for bank in self.banks if bank.domain == domain.name)
         return DomainStatus(domain.name, power, domain.states, banks, domain.switch, domain.interleaved, domain.dram)
 
+    @property
+    def pages_at_boot(self) -> int:
+        """How many pages the banks have that are there from the start."""
+        return sum(bank.range.size for bank in self.banks if bank.at_boot) // self.page_size
+
     def blocks(self, bank: Bank) -> range:
         """Numbers of the memory blocks that the bank touches, in the kernel or not."""
         return bank.range.blocks(self.block_size)

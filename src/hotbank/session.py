@@ -107,14 +107,10 @@ def _history_of_host() -> tuple[Entry, ...]:
 
 def _model(name: str, change: bool) -> Session:
     """A fresh model: of a board, or in the state of a machine that was captured."""
-    from hotbank import board
-    from hotbank.model import Model, capture
+    from hotbank.model import named
     from hotbank.model.backend import resources
 
-    path, given = board.find(name), resources(os.environ)
-    if capture.is_capture(path):
-        return _own(Model.restore(capture.load(path), **given), change)
-    return _own(Model.boot(board.load(path), **given), change)
+    return _own(named.start(named.find(name), **resources(os.environ)), change)
 
 
 def _own(machine: Machine, change: bool) -> Session:

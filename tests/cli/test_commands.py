@@ -80,6 +80,27 @@ def test_a_machine_lasts_and_its_bank_leaves_and_returns(hotbank: Hotbank) -> No
 
 
 @pytest.mark.long
+def test_a_capture_is_a_machine_like_any_other(hotbank: Hotbank) -> None:
+    """What is changed on it lasts, as on a board; it holds what the machine held, and boots no second time."""
+    assert hotbank("-m", "model:arm-2009", "capture", "-o", "idle.gz").returncode == 0
+    assert hotbank("up", "arm-2009", "--pages", "500").returncode == 0
+    assert hotbank("capture", "-o", "busy.gz").returncode == 0
+    before = state(hotbank)
+    assert hotbank("down").returncode == 0
+    for option in (("--qemu",), ("--kernel", "6.12"), ("--description", "tags"), ("--cmdline", "quiet")):
+        done = hotbank("up", "busy.gz", *option)
+        assert (done.returncode, done.stderr.count("a captured machine has booted already")) == (2, 1)
+    assert hotbank("up", "busy.gz").returncode == 0
+    assert state(hotbank) == before
+    assert hotbank("remove", "high").returncode == 0
+    assert '"off"' in hotbank("list", "--json").stdout
+    assert hotbank("down").returncode == 0
+    assert hotbank("up", "idle.gz", "--pages", "500").returncode == 0
+    used = sum(block["used"] for block in json.loads(hotbank("list", "--json", "--used").stdout)["blocks"])
+    assert used > 500
+
+
+@pytest.mark.long
 def test_bad_input_is_one_line_and_changes_nothing(hotbank: Hotbank) -> None:
     hotbank("up", "arm-2009")
     before = state(hotbank)

@@ -121,12 +121,11 @@ def _names(context: click.Context) -> _Names:
 
 def _of_model(name: str) -> _Names:
     """Of the board's file: a model need not boot to tell its banks."""
-    from hotbank.model import capture
+    from hotbank.model import named
 
-    path = board.find(name)
-    if capture.is_capture(path):
+    its = named.find(name)
+    if not isinstance(its, board.Board):
         return _of_machine(f"model:{name}")
-    its = board.load(path)
     blocks = (number for bank in its.banks for number in (its.blocks(bank) if its.block_size else ()))
     return _Names(
         tuple(bank.name for bank in its.banks),
@@ -147,15 +146,22 @@ def _of_machine(where: str) -> _Names:
     )
 
 
+def _words(*known: str) -> Offer:
+    return lambda _, incomplete: _plain(known, incomplete)
+
+
 OFFERS: Mapping[str, Offer] = {
+    "ARCH": _words(*kernels.ARCHES),
     "BANK": _banks,
     "BANK|BLOCK": _targets,
     "BOARD": _boards,
     "BOARD|CAPTURE": _boards,
     "COLUMNS": _columns,
+    "DESCRIBE": _words(*board.DESCRIPTIONS),
     "DOMAIN": _domains,
     "KERNEL": _releases,
     "MACHINE": _machines,
+    "PAGE_SIZE": _words("4K", "16K", "64K"),
     "SPLIT": _columns,
     "WORKLOAD": _workloads,
 }

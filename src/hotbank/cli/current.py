@@ -22,13 +22,16 @@ from hotbank.firmware.cmdline import typed
 if TYPE_CHECKING:
     import socket
 
+    from hotbank.model.named import Source
+
 _SERIES = re.compile(r"[0-9]+\.[0-9]+")
 _OF_MODEL, _OF_QEMU = ("description", "seed", "pages"), ("modules", "initrd")
+_OF_BOOT = (*_OF_QEMU, "cmdline", "kernel", "description", "run_commands")
 _LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
 
 
 @click.command("up")
-@click.argument("board_name", metavar="BOARD")
+@click.argument("name", metavar="BOARD|CAPTURE")
 @click.option("--qemu", is_flag=True, help="A real kernel in QEMU instead of a model.")
 @click.option("--cmdline", metavar="TEXT", help="Kernel command line: in place of the board's, with --qemu after it.")
 @click.option(
@@ -40,7 +43,9 @@ _LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
 @click.option("--description", type=click.Path(), help="Model: boot from these firmware bytes (hotbank encode).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Model: seed of everything random.")
 @click.option(
-    "--pages", type=click.IntRange(min=0), default=4000, show_default=True, help="Model: pages that processes use."
+    "--pages",
+    type=click.IntRange(min=0),
+    help="Model: pages that processes use. Default: 4000 on a board, no more than there are in a capture.",
 )
 @click.option("--modules", type=click.Path(file_okay=False), help="--qemu: lib/modules/VERSION of the Image.")
 @click.option("--initrd", type=click.Path(dir_okay=False), help="--qemu: this initramfs instead of ours.")
@@ -48,7 +53,7 @@ _LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
     "--run-commands", is_flag=True, help='Run the programs of switch = "command" here; memory follows what they say.'
 )
 def up(
-    board_name: str,
+    name: str,
     qemu: bool,
     cmdline: str | None,
     kernel: str | None,
@@ -61,40 +66,49 @@ def up(
 
     BOARD is a TOML file or the name of a shipped board, such as arm-2009 or virt-arm64. With --qemu what is missing
     (kernel, BusyBox, Python for the guest) is fetched through apt into a cache folder; this host's packages stay
-    as they are.
+    as they are. CAPTURE is what `hotbank capture` wrote: a model goes on from the state of that machine.
     """
-    if stray := given(*(_OF_MODEL if qemu else _OF_QEMU)):
-        where = "of a model, and there is none with --qemu" if qemu else "of a real kernel: --qemu"
-        raise click.UsageError(f"{' and '.join(stray)}: {where}")
-    its = board.load(board_name)
-    of_model["pages"] = _fitting(its, of_model["pages"])
-    if run_commands and not any(domain.switch == "command" for domain in its.domains):
-        raise click.UsageError(
-            f'--run-commands has an effect only where a domain has switch = "command"; {its.name} has none'
-        )
+    from hotbank.model import named  # which `down` starts sooner without
+
+    source = named.find(name)
+    _check_effects(source, qemu, run_commands)
+    if isinstance(source, board.Board):
+        _check_fits(source, of_model["pages"] or 0)
     if qemu:
-        record = _in_qemu(board_name, cmdline, kernel, modules, initrd, run_commands)
+        record = _in_qemu(name, cmdline, kernel, modules, initrd, run_commands)
     else:
         if kernel and (caveat := kernels.kernel(kernel).caveat):
             say(caveat, err=True)
         line = None if cmdline is None else typed(cmdline)
-        spec = serve.ModelSpec(board_name, cmdline=line, kernel=kernel, run_commands=run_commands, **of_model)
+        spec = serve.ModelSpec(name, cmdline=line, kernel=kernel, run_commands=run_commands, **of_model)
         record = serve.serve_in_background(spec)
     say(f"{record.machine} is up (pid {record.pid}); next: hotbank list, hotbank explain BANK")
 
 
-def _fitting(its: board.Board, pages: int) -> int:
-    """Pages that processes use: as many as were asked for, or fewer by default on a small board."""
-    there = sum(bank.range.size for bank in its.banks if bank.at_boot) // its.page_size
-    if pages > there and given("pages"):
-        raise Refusal(
-            Code.NO_CAPACITY, f"--pages {pages}: {its.name} has {there} pages at boot", remedy="ask for fewer"
+def _check_effects(source: Source, qemu: bool, run_commands: bool) -> None:
+    """Refuse what would have no effect on what is to be started."""
+    if not isinstance(source, board.Board):
+        if stray := given("qemu", *_OF_BOOT):
+            raise click.UsageError(f"{' and '.join(stray)}: of a boot, and a captured machine has booted already")
+        return
+    if stray := given(*(_OF_MODEL if qemu else _OF_QEMU)):
+        where = "of a model, and there is none with --qemu" if qemu else "of a real kernel: --qemu"
+        raise click.UsageError(f"{' and '.join(stray)}: {where}")
+    if run_commands and not any(domain.switch == "command" for domain in source.domains):
+        raise click.UsageError(
+            f'--run-commands has an effect only where a domain has switch = "command"; {source.name} has none'
         )
-    return min(pages, there)
+
+
+def _check_fits(its: board.Board, pages: int) -> None:
+    there = its.pages_at_boot
+    if pages > there:
+        what = f"--pages {pages}: {its.name} has {there} pages at boot"
+        raise Refusal(Code.NO_CAPACITY, what, remedy="ask for fewer")
 
 
 def _in_qemu(
-    board_name: str,
+    name: str,
     cmdline: str | None,
     kernel: str | None,
     modules: str | None,
@@ -110,7 +124,7 @@ def _in_qemu(
         "run_commands": run_commands,
     }
     options |= kernel_option(kernel)
-    wanted = boards_qemu.Wanted(board_name, **options)
+    wanted = boards_qemu.Wanted(name, **options)
     return boards_qemu.up(wanted, progress=lambda line: say(line, err=True))
 
 

@@ -83,15 +83,17 @@ def _answer_on_pipes(context: Context) -> None:
 
 def _machine(context: Context) -> Machine:
     """What is to be owned: something that nobody owns yet."""
-    kind, _, board = (context.machine_name or "host").partition(":")
+    kind, _, name = (context.machine_name or "host").partition(":")
     if kind == "host":
         return Host()
     if kind == "model":
         from hotbank.serve.background import ModelSpec
         from hotbank.serve.daemon import boot
 
-        return boot(ModelSpec(board))
-    raise MachineError(f"{context.machine_name} has an owner already", remedy="serve host or model:BOARD")
+        return boot(ModelSpec(name))
+    raise MachineError(
+        f"{context.machine_name} has an owner already", remedy="serve host, model:BOARD or model:CAPTURE"
+    )
 
 
 def _group_id(name: str) -> int:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated kernel: its memory management in Python, behind the Machine protocol. Start at ``Model``.
 
+named.py       a model by name: a board's, or a captured machine's
 machine.py     ``Model``: primitives, routes, power and the interlock above it
 view.py        what can be seen of it
 syscalls.py    what a workload calls

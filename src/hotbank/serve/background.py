@@ -35,11 +35,12 @@ _ANSWER, _EXIT = 10.0, 5.0  # seconds of wall time for an answer, and for a proc
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """The model to serve. ``board``: a shipped board or a file; ``description``: a file of firmware bytes, or none.
+    """The model to serve. ``board``: a shipped board, a file, or a capture; ``description``: a file of firmware bytes,
+    or none.
 
     ``cmdline``: the kernel's command line, None for what the board says; ``kernel``: the version to behave like.
-    ``pages``: in use by processes and files, so that there is something to move. ``run_commands``: the programs that
-    the board names as switches are run.
+    ``pages``: in use by processes and files, so that there is something to move; None: 4000 where a board boots, none
+    beside those of a capture. ``run_commands``: the programs that the board names as switches are run.
     """
 
     board: str
@@ -47,7 +48,7 @@ class ModelSpec:
     cmdline: str | None = None
     kernel: str | None = None
     seed: int = 0
-    pages: int = 4000
+    pages: int | None = None
     run_commands: bool = False
 
 

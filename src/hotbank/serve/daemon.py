@@ -29,9 +29,11 @@ from hotbank.wire import decode, encode, encode_error
 
 if TYPE_CHECKING:
     from hotbank.model.backend import Resources
+    from hotbank.model.named import BootOptions, Source
 
 _LARGEST = 64 << 20  # bytes of firmware
 _SMALL = 4 * GIB
+_FILLED = 4000  # pages that processes of a board use, if nobody says how many
 _LAST_WORDS = 4.0  # seconds of wall time for a transaction to roll back before the end
 
 
@@ -71,31 +73,56 @@ def boot(spec: ModelSpec) -> Machine:
     """The model of the spec, on the wall clock."""
     from hotbank.host.switch import commands
     from hotbank.load import Workload
-    from hotbank.model import Model, WallClock
+    from hotbank.model import WallClock, named
 
-    options: dict[str, Any] = {} if spec.kernel is None else {"kernel": spec.kernel}
-    description = None
-    if spec.description is not None:
-        try:
-            description = read_regular(spec.description, _LARGEST)
-        except OSError as e:
-            raise MachineError(f"{spec.description}: {e.strerror}") from e
-    options |= {"description": description, "cmdline": spec.cmdline, "seed": spec.seed}
-    options["boot_id"] = str(uuid.uuid4())  # what an earlier one's journal says is not about this one
-    plan = board.load(spec.board)
-    options["switches"] = commands(plan) if spec.run_commands else None
-    model = Model.boot(plan, clock=WallClock(), **_resources(plan), **options)
-    if spec.pages:
-        Workload(model, spec.seed, pages=spec.pages).fill()
+    source = named.find(spec.board)
+    model = named.start(
+        source,
+        _boot_options(spec),
+        seed=spec.seed,
+        boot_id=str(uuid.uuid4()),  # what an earlier one's journal says is not about this one
+        clock=WallClock(),
+        switches=commands(source) if spec.run_commands and isinstance(source, board.Board) else None,
+        **_resources(source),
+    )
+    if pages := _pages(spec, source):
+        Workload(model, spec.seed, pages=pages).fill()
     return model
 
 
-def _resources(plan: board.Board) -> Resources:
-    """Plain Python where the board is small: it starts at once and stays small. Else what the model chooses."""
+def _boot_options(spec: ModelSpec) -> BootOptions:
+    """Those that were given."""
+    given: BootOptions = {}
+    if spec.description is not None:
+        given["description"] = _description(spec.description)
+    if spec.cmdline is not None:
+        given["cmdline"] = spec.cmdline
+    if spec.kernel is not None:
+        given["kernel"] = spec.kernel
+    return given
+
+
+def _description(path: str) -> bytes:
+    try:
+        return read_regular(path, _LARGEST)
+    except OSError as e:
+        raise MachineError(f"{path}: {e.strerror}") from e
+
+
+def _pages(spec: ModelSpec, source: Source) -> int:
+    """A machine that was captured is at work already."""
+    if spec.pages is not None:
+        return spec.pages
+    return min(_FILLED, source.pages_at_boot) if isinstance(source, board.Board) else 0
+
+
+def _resources(source: Source) -> Resources:
+    """Plain Python where the machine is small: it starts at once and stays small. Else what the model chooses."""
     from hotbank.model.backend import resources
+    from hotbank.model.named import size
 
     found = resources(os.environ)
-    if found["backend"] is None and sum(bank.range.size for bank in plan.banks) <= _SMALL:
+    if found["backend"] is None and size(source) <= _SMALL:
         found["backend"] = "reference"
     return found
 
