@@ -28,14 +28,16 @@ from hotbank.host import Host
 from hotbank.machine import Snapshot, Survey
 from hotbank.memory import Power
 from hotbank.model import Model, WallClock
-from hotbank.operate import Before, Event, Limits
+from hotbank.operate import Before, Event, Limits, MemoryJournal
 from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.remote import Remote
+from hotbank.report.states import Now, stretches
 from hotbank.serve import local
 from hotbank.serve.client import RemoteOwner
 from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import Order
 from hotbank.serve.state import listen, sweep_sockets
+from hotbank.testing import ScriptedMachine
 from hotbank.wire import encode
 from patience import HANG, ended, promised, until
 
@@ -256,8 +258,41 @@ def test_a_new_owner_settles_what_an_earlier_boot_left_open(tmp_path: Path, mode
     owner = Owner(model, journal=journal)
     owner.settle()
     owner.wait()
-    assert [e.code for e in journal.entries()] == [Code.SUPERSEDED]
+    assert [(e.code, e.is_sign) for e in journal.entries()] == [(Code.SUPERSEDED, False), (Code.OK, True)]
     journal.close_file()
+
+
+class Hours:
+    """A clock that nobody waits for: an hour later at each look."""
+
+    def __init__(self) -> None:
+        self.at = 1.8e9
+
+    def __call__(self) -> float:
+        self.at += 3600.0
+        return self.at
+
+
+def test_an_owner_vouches_for_the_time_that_it_is_there() -> None:
+    """From its start on, before anything leaves, and until its end; not for the time until the next boot."""
+    journal, first, second = MemoryJournal(now=Hours()), ScriptedMachine(), ScriptedMachine(boot_id="boot-2")
+    for machine in (first, second):
+        owner = Owner(machine, journal=journal)
+        owner.settle()
+        owner.finish(HANG)
+    entries = journal.entries()
+    assert [entry.before.verb for entry in entries] == ["start", "stop"] * 2
+    assert not any(entry.rows or entry.code is not Code.OK for entry in entries)
+    states = stretches(entries, Now(journal.now(), "boot-2", {"ddr": Power.ON}))["ddr"]
+    assert [(s.power, s.seconds / 3600) for s in states] == [(Power.ON, 3), (Power.UNKNOWN, 1), (Power.ON, 4)]
+
+
+def test_a_journal_that_can_not_be_written_keeps_no_owner_from_serving(model: Model) -> None:
+    class Full(MemoryJournal):
+        def begin(self, before: Before) -> int:
+            raise MachineError("disk full")
+
+    Owner(model, journal=Full()).settle()
 
 
 @pytest.mark.long

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import threading
-from dataclasses import fields
+import typing
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effort import examples
+from hotbank.calls import CLOCK, DOCTOR, MACHINE, PAGES, Table
 from hotbank.errors import (
     BoardError,
     CancelPending,
@@ -31,7 +35,7 @@ from hotbank.memory import Range
 from hotbank.numbers import LARGEST, U63, U64
 from hotbank.operate import Entry, Event, Outcome
 from hotbank.remote import Remote, SocketStream
-from hotbank.serve.protocol import Order
+from hotbank.serve.protocol import JOB, JOURNAL, OWNER, Order
 from hotbank.wire import MAX_REQUEST, VERSION, Lines, decode, decode_error, encode, encode_error
 from patience import HANG
 
@@ -51,6 +55,55 @@ JSON = st.recursive(
     lambda part: st.lists(part, max_size=3) | st.dictionaries(st.text(max_size=5), part, max_size=3),
     max_leaves=8,
 )
+
+
+# What crosses the wire in this version. When it changes, the version of the protocol has to: then note both here.
+SHAPE = (3, "bd82bac41228")
+
+
+def shapes(hint: Any, seen: dict[str, str]) -> None:
+    """By name of each class that the type is made of: its fields with their types, or its members."""
+    for part in typing.get_args(hint):
+        shapes(part, seen)
+    if not isinstance(hint, type) or hint.__name__ in seen:
+        return
+    if issubclass(hint, Enum):
+        seen[hint.__name__] = repr([member.value for member in hint])
+    elif is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        seen[hint.__name__] = repr([(f.name, str(hints[f.name])) for f in fields(hint)])
+        for part in hints.values():
+            shapes(part, seen)
+
+
+def shape(*tables: Table) -> str:
+    """A digest of all calls and of all that their arguments and results are made of."""
+    seen: dict[str, str] = {}
+    for call in (call for calls in tables for call in calls.values()):
+        seen[call.name] = repr([(name, str(hint)) for name, hint in (*call.parameters.items(), ("", call.result))])
+        for hint in (*call.parameters.values(), call.result):
+            shapes(hint, seen)
+    return hashlib.sha256(repr(sorted(seen.items())).encode()).hexdigest()[:12]
+
+
+def test_what_crosses_the_wire_changes_with_its_version() -> None:
+    found = VERSION, shape(MACHINE, PAGES, DOCTOR, CLOCK, OWNER, JOURNAL, JOB)
+    assert found == SHAPE, "raise wire.VERSION (and docs/protocol.md), then note both in SHAPE"
+
+
+def test_a_field_more_is_another_shape() -> None:
+    @dataclass
+    class Few:
+        at: float
+
+    @dataclass
+    class More:
+        at: float
+        pages: int = 0
+
+    one, more = ({"look": replace(CLOCK["now"], result=kind)} for kind in (Few, More))
+    More.__name__ = More.__qualname__ = "Few"
+    assert shape(one) != shape(more)
 
 
 @examples(60)

@@ -15,13 +15,13 @@ import hotbank
 from hotbank import board, memspec, operate
 from hotbank.cli import cli
 from hotbank.energy import Dram
-from hotbank.errors import BoardError, Code, FormatError
+from hotbank.errors import BoardError, Code, FormatError, Refusal
 from hotbank.machine import DomainStatus, Fitted, Snapshot
 from hotbank.memory import KernelState, Power
 from hotbank.model import Model
 from hotbank.operate import Before, Entry, MemoryJournal, Row
 from hotbank.operate.journal import BankBefore, DomainBefore
-from hotbank.report.ledger import of_journal, of_simulation
+from hotbank.report.ledger import of_journal, of_simulation, read_measurement
 from hotbank.testing import ScriptedMachine
 
 ROOT = Path(__file__).parents[2]
@@ -163,6 +163,42 @@ def test_a_simulation_becomes_joules(tmp_path: Path) -> None:
 def test_what_is_no_simulation(broken: dict[str, object]) -> None:
     with pytest.raises(FormatError, match="simulate --json"):
         of_simulation(broken, snapshot(), memspec.named)
+
+
+def _meter(name: str, low: float, mean: float, high: float, measurable: bool = True) -> dict[str, object]:
+    return {"meter": name, "measurable": measurable, "saved_w": {"low": low, "mean": mean, "high": high}}
+
+
+def test_what_was_measured_stands_beside_the_data_sheet(tmp_path: Path) -> None:
+    """By the meter that tells most exactly; 500 s in the dark."""
+    meters = [_meter("soc", 0.01, 0.03, 0.05), _meter("ddr", 0.02, 0.025, 0.03), _meter("fan", 0, 0, 0.001, False)]
+    simulated, measured = tmp_path / "simulated.json", tmp_path / "measured.json"
+    simulated.write_text(json.dumps(SIMULATED))
+    measured.write_text(json.dumps({"schema": 1, "bank": "high", "meters": meters}))
+    arguments = ("energy", "--simulation", str(simulated), "--measured", str(measured))
+    (bank,) = json.loads(run(*arguments, "--json"))["banks"]
+    assert bank["measured_j"] == {"meter": "ddr", "low": 10, "typical": 12.5, "high": 15}
+    assert "measured    high 10 to 15 J by ddr" in run(*arguments)
+    (bank,) = json.loads(run("energy", "--simulation", str(simulated), "--json"))["banks"]
+    assert bank["measured_j"] is None
+
+
+@pytest.mark.parametrize("meters", [[], [_meter("ddr", -1, 1, 2, False)]])
+def test_no_meter_could_tell(meters: list[object]) -> None:
+    assert read_measurement({"bank": "high", "meters": meters}) == ("high", None)
+
+
+@pytest.mark.parametrize("broken", [{}, {"bank": "b", "meters": [{}]}, {"bank": "b", "meters": [_meter("m", 2, 1, 0)]}])
+def test_what_is_no_measurement(broken: dict[str, object]) -> None:
+    with pytest.raises(FormatError, match="energy measure --json"):
+        read_measurement(broken)
+
+
+def test_a_measurement_of_a_bank_that_is_not_there() -> None:
+    machine = snapshot()
+    ledger = of_journal(machine, journal(machine.boot_id), 200.0, memspec.named)
+    with pytest.raises(Refusal, match="high2"):
+        ledger.with_meters({"high2": None})
 
 
 @pytest.mark.parametrize("kind", ["svg", "png"])

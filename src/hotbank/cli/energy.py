@@ -22,7 +22,16 @@ from hotbank.energy.statistics import LEAST
 from hotbank.errors import FormatError
 from hotbank.machine import BankStatus, Snapshot
 from hotbank.memory import Power
-from hotbank.report.ledger import FORM, Account, Ledger, of_journal, of_simulation
+from hotbank.report.ledger import (
+    FORM,
+    METERED,
+    Account,
+    Ledger,
+    Metered,
+    of_journal,
+    of_simulation,
+    read_measurement,
+)
 from hotbank.report.states import DARK
 
 if TYPE_CHECKING:  # what only measuring needs
@@ -39,17 +48,31 @@ _COLUMNS = ("BANK", "PART", "°C", "SPAN", "DARK", "UNKNOWN", "SAVED", "TYPICAL"
     "--simulation", type=click.Path(dir_okay=False, exists=True), help="What `hotbank simulate --json` printed."
 )
 @click.option("--board", "board_name", metavar="BOARD", help="The board that was simulated, where its name is no file.")
+@click.option(
+    "--measured",
+    "measurements",
+    type=click.Path(dir_okay=False, exists=True),
+    multiple=True,
+    metavar="FILE",
+    help="What `hotbank energy measure --json` printed of a bank; may be given for each.",
+)
 @click.option("--plot", "picture", type=click.Path(dir_okay=False), metavar="FILE.svg|png", help="Draw it, too.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_context
 def energy(
-    ctx: click.Context, simulation: str | None, board_name: str | None, picture: str | None, as_json: bool
+    ctx: click.Context,
+    simulation: str | None,
+    board_name: str | None,
+    measurements: tuple[str, ...],
+    picture: str | None,
+    as_json: bool,
 ) -> None:
     """What each bank saved by being dark, in joules, and what moving its pages and waking it cost.
 
     From the journal of the current machine, or from a simulation. Figures are bounds: the least and the most that the
     DRAM part's data sheet allows; NAIVE is what "power goes with the memory that is online" would have said. BREAK-EVEN
-    is how long a full bank must stay dark to pay for its own moving. docs/energy.md says more.
+    is how long a full bank must stay dark to pay for its own moving. What was measured of a bank (--measured) stands
+    beside what its data sheet says. docs/energy.md says more.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -57,6 +80,7 @@ def energy(
         raise click.UsageError("--board has an effect with --simulation only")
     context = ctx.find_object(Context) or Context(None)
     ledger = _of_machine(context) if simulation is None else _of_simulation(simulation, board_name)
+    ledger = ledger.with_meters(dict(map(_measurement, measurements)))
     if as_json:
         say_json(ledger.document())
     else:
@@ -147,6 +171,13 @@ def _of_simulation(path: str, board_name: str | None) -> Ledger:
     return of_simulation(document, _described(board.load(name)), memspec.named)
 
 
+def _measurement(path: str) -> tuple[str, Metered | None]:
+    try:
+        return read_measurement(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (ValueError, RecursionError) as e:
+        raise FormatError(METERED, 0, path, f"is no JSON: {e}") from e
+
+
 def _described(board: Board) -> Snapshot:
     """A machine of that board with nothing in its kernel."""
     return Snapshot(
@@ -167,6 +198,8 @@ def _lines(ledger: Ledger) -> Iterator[str]:
     net = ledger.net()
     yield f"net         {joules(net)}, typically {net.typical:.3g} J: saved less cost"
     for account in ledger.accounts:
+        if account.metered is not None and account.measured is not None:
+            yield f"measured    {account.bank} {joules(account.measured)} by {account.metered.meter}"
         if account.dram.interleaved:
             yield f"            {account.bank} is interleaved: its leaving saves nothing"
     yield f"not counted {'; '.join(ledger.not_counted)}"

@@ -33,10 +33,11 @@ def history(context: Context, as_json: bool) -> None:
     machine = context.session(changing=False)
     entries = machine.history()
     spent = {domain: seconds_by_state(states) for domain, states in states_of(entries, machine.list()).items()}
+    transactions = tuple(entry for entry in entries if not entry.is_sign)
     if as_json:
-        say_json(_history(entries, spent))
+        say_json(_history(transactions, spent))
         return
-    for line in [*_table(entries), *_off(spent)]:
+    for line in [*_table(transactions), *_off(spent)]:
         say(line)
 
 

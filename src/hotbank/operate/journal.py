@@ -2,7 +2,8 @@
 """The journal: what a transaction found, what it intended before each act, and what came of it.
 
 One transaction is open at a time. An open one whose process is gone is what ``recover`` settles. Times are
-seconds since 1970, because rows outlive a boot; each carries the boot id it was written under.
+seconds since 1970, because rows outlive a boot; each carries the boot id it was written under. An owner's signs of life
+stand between the transactions.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from hotbank.errors import Code, HotbankError, Refusal
-from hotbank.machine import Machine
+from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate.reasons import code_of, errno_of, remedy
 
 PERSON, GOVERNOR = "person", "governor"  # who orders a transaction
+START, STOP = "start", "stop"  # verbs of the entries that an owner makes when it begins and before it ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,11 @@ class Entry:
     moved: int | None = None
     ended: float | None = None
     damage: str = ""
+
+    @property
+    def is_sign(self) -> bool:
+        """True for a sign of life: no transaction, only what an owner found."""
+        return self.before.verb in (START, STOP)
 
 
 class Journal(Protocol):
@@ -195,6 +202,15 @@ def busy(entry: Entry) -> Refusal:
     code = Code.BUSY_TRANSACTION
     what = f"{entry.before.verb} {entry.before.target} of pid {entry.pid} is not finished"
     return Refusal(code, what, remedy=remedy(code))
+
+
+def sign_of_life(journal: Journal, verb: str, now: Snapshot) -> None:
+    """Write down that the machine is up, and how its domains are: what is known of the time between transactions.
+
+    Raises Refusal(BUSY_TRANSACTION), MachineError.
+    """
+    domains = tuple(DomainBefore(domain.name, domain.power) for domain in now.domains)
+    journal.close(journal.begin(Before(verb, (), now.boot_id, now.machine, domains=domains)), Code.OK, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,14 @@ from hotbank.documents import SCHEMA
 from hotbank.energy import NOT_COUNTED, Bounds, Cost, Dram, Saved, Work, break_even, costs, saved
 from hotbank.errors import Code, FormatError
 from hotbank.keys import moment, whole
-from hotbank.machine import Snapshot
+from hotbank.machine import Snapshot, no_such
 from hotbank.memory import GIB, Power
 from hotbank.memspec import Part
+from hotbank.numbers import finite
 from hotbank.operate import Action, Entry
 from hotbank.report.states import Now, Stretch, made, seconds_by_state, stretches
 
-FORM = "simulation"
+FORM, METERED = "simulation", "measurement"
 REFAULTS = "pages that had to be read again"
 _HOT_PLUG = (Action.ADD, Action.REMOVE, Action.ONLINE)  # keep a processor busy beyond the moving of pages
 
@@ -31,8 +32,19 @@ Parts = Callable[[str | None], tuple[Part, ...]]
 
 
 @dataclass(frozen=True, slots=True)
+class Metered:
+    """Watts that less was drawn with a bank as dark as it gets, by the meter of that name."""
+
+    meter: str
+    watts: Bounds
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
-    """One bank. ``states``: when it was in which; ``dark``: the darkest that it can reach; ``full``: pages of it."""
+    """One bank. ``states``: when it was in which; ``dark``: the darkest that it can reach; ``full``: pages of it.
+
+    ``metered``: what a meter said of it, None where nobody has measured it or no meter could tell.
+    """
 
     bank: str
     part: str | None
@@ -41,6 +53,12 @@ class Account:
     states: tuple[Stretch, ...]
     work: Work
     full: int
+    metered: Metered | None = None
+
+    @property
+    def measured(self) -> Bounds | None:
+        """Joules by the meter: of the time in that state in which it was measured."""
+        return None if self.metered is None else self.metered.watts * self.seconds.get(self.dark, 0.0)
 
     @property
     def seconds(self) -> Mapping[Power, float]:
@@ -73,9 +91,14 @@ class Account:
             "seconds": {power.value: round(s, 6) for power, s in self.seconds.items()},
             "saved_j": _bounds(joules.joules) | {"naive": round(joules.naive, 6)},
             "cost_j": {"pages": _bounds(cost.pages), "wake": _bounds(cost.wake), "cpu": _bounds(cost.cpu)},
-            "measured_j": None,
+            "measured_j": self._measured_document(),
             "break_even_s": None if self.break_even is None else round(self.break_even, 6),
         }
+
+    def _measured_document(self) -> dict[str, Any] | None:
+        if self.metered is None or self.measured is None:
+            return None
+        return {"meter": self.metered.meter, **_bounds(self.measured)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +115,13 @@ class Ledger:
         """Joules saved less what that cost."""
         return Bounds.total(account.saved.joules - account.cost.total for account in self.accounts)
 
+    def with_meters(self, metered: Mapping[str, Metered | None]) -> Ledger:
+        """The same with what was measured, by bank. Raises Refusal(NO_SUCH_BANK)."""
+        names = [account.bank for account in self.accounts]
+        for unknown in metered.keys() - set(names):
+            raise no_such(self.machine, "bank with a power domain", unknown, names)
+        return replace(self, accounts=tuple(replace(a, metered=metered.get(a.bank)) for a in self.accounts))
+
     def document(self) -> dict[str, Any]:
         """The JSON of ``hotbank energy``."""
         return {
@@ -102,6 +132,24 @@ class Ledger:
             "banks": [account.document() for account in self.accounts],
             "not_counted": list(self.not_counted),
         }
+
+
+def read_measurement(document: Mapping[str, Any]) -> tuple[str, Metered | None]:
+    """The bank, and its watts by the meter with the narrowest interval, of what ``hotbank energy measure --json``
+    printed; None where no meter could tell. Raises FormatError."""
+    try:
+        told = [(m["meter"], m["saved_w"]) for m in document["meters"] if m["measurable"] is True]
+        found = [Metered(str(name), Bounds(*(_watts(w[end]) for end in ("low", "mean", "high")))) for name, w in told]
+        return str(document["bank"]), min(found, key=lambda m: m.watts.high - m.watts.low, default=None)
+    except (KeyError, TypeError, ValueError) as e:
+        raise FormatError(METERED, 0, "document", f"is not what hotbank energy measure --json prints: {e!r}") from e
+
+
+def _watts(value: object) -> float:
+    found = finite(value)
+    if found is None:
+        raise ValueError(f"{value!r} is no number")
+    return found
 
 
 def _bounds(figure: Bounds) -> dict[str, float]:

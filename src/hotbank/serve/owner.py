@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import Code, HotbankError, MachineError, ProtocolError, Refusal
 from hotbank.machine import Machine, WallClock, is_examinable, is_interruptible, tells_pages
 from hotbank.operate import Event, Journal, Limits, MemoryJournal, remedy
+from hotbank.operate.journal import START, STOP, sign_of_life
 from hotbank.operate.reasons import code_of, errno_of
 from hotbank.remote import Hello
 from hotbank.serve.answers import Answers, answers
@@ -35,6 +36,7 @@ from hotbank.serve.news import Ring
 from hotbank.serve.protocol import OWNER, Order
 from hotbank.wire import VERSION, Stream
 
+_RECOVER = "recover"
 _CANCEL_EVERY = 0.05  # seconds of wall time
 
 
@@ -78,23 +80,37 @@ class Owner:
         self.take(stream, may_change=may_change).wait()
 
     def settle(self) -> None:
-        """Begin to settle what an owner before this one left open; clients can follow it as any transaction."""
-        if self._journal.unfinished() is not None and not self._stopped:
-            self._order(Order("recover", (), Limits()))
+        """Begin to settle what an owner before this one left open; clients can follow it as any transaction. Then, or
+        at once, write down that the machine is up."""
+        if self._stopped:
+            return
+        if self._journal.unfinished() is not None:
+            self._order(Order(_RECOVER, (), Limits()))
+        else:
+            self._sign(START)
 
     def finish(self, patience: float) -> None:
-        """Interrupt a transaction that runs, and return when it is over, or ``patience`` seconds of wall time are."""
+        """Interrupt a transaction that runs, and return when it is over, or ``patience`` seconds of wall time are.
+
+        What the machine was like until then is in the journal.
+        """
         until = time.monotonic() + patience
         while not self._changing.acquire(timeout=_CANCEL_EVERY):
             if time.monotonic() >= until:
                 return
             self._cancel()
+        self._sign(STOP)
         self._changing.release()
 
     def wait(self) -> None:
         """Return when no transaction runs."""
         with self._changing:
             return
+
+    def _sign(self, verb: str) -> None:
+        """A sign of life. Without one nothing is wrong: that time is unknown."""
+        with suppress(HotbankError):
+            sign_of_life(self._journal, verb, self._machine.snapshot())
 
     def _hello(self) -> Hello:
         can = tuple(sorted(self._machine.can))
@@ -174,9 +190,9 @@ class Owner:
 
     def _order(self, order: Order) -> Following:
         """Start the transaction, and have the client follow it."""
-        if order.verb not in ("remove", "add", "power", "recover"):
+        if order.verb not in ("remove", "add", "power", _RECOVER):
             raise ProtocolError(f"order: no verb {order.verb!r}")
-        self._take_turn(settles=order.verb == "recover")
+        self._take_turn(settles=order.verb == _RECOVER)
         try:
             job = self._job = Job(order, self._machine, self._journal, self._ring)
             threading.Thread(target=self._carry_out, args=(job,), daemon=True).start()
@@ -189,6 +205,8 @@ class Owner:
     def _carry_out(self, job: Job) -> None:
         try:
             job.run(self._hello())
+            if job.order.verb == _RECOVER:
+                self._sign(START)
         finally:
             self._job = None
             self._changing.release()
