@@ -28,7 +28,7 @@ SCHEMA: Mapping[str, int] = {
     "plan": 1,
     "power": 1,
     "recover": 2,
-    "simulate": 1,
+    "simulate": 2,
     "zones": 1,
 }
 

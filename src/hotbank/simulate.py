@@ -1,48 +1,101 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a board would save: a workload or a demand series on a model, and a policy that takes banks out and back in.
+"""What a board would save: a load on a model under a policy, beside the same load without one and beside the optimum.
 
-The policy is plain on purpose. Every ``period`` seconds it looks at the memory that could be free: free pages and clean
-page cache. Below ``reserve`` of all managed pages the bank that left last comes back. If what would be left
-without a bank is above ``headroom`` of what would then be managed, ``patience`` times in a row, that bank is taken
-out: the one with fewest pages in use first. After a failed attempt the bank is left alone for ``backoff`` seconds.
-Everything goes through plan and transaction, as on a real machine; time is simulated.
+Three runs of one load. Without a policy: what it asks for, look by look, and what harm it does itself. With the policy
+behind its guard, every transaction through plan and rollback as on a real machine. And the clairvoyant's, which is
+arithmetic (govern/optimum.py): the same demand, covered as far as the policy covered it. Banks that the kernel
+did not get at boot are brought in first. Time is simulated, and both runs look at the same moments.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from math import ceil, inf
 from typing import Any
 
-from hotbank import operate
+from hotbank import memspec, operate
 from hotbank.documents import EXIT_DONE, SCHEMA
+from hotbank.energy import Bounds
 from hotbank.errors import Code, HotbankError, Refusal
+from hotbank.govern.banks import Bunch, bunches, view
+from hotbank.govern.guard import Outcome as Came
+from hotbank.govern.optimum import Bill, Level, Stretch, optimum
+from hotbank.govern.replay import Result
+from hotbank.govern.runner import Governor, Step
+from hotbank.govern.settings import Settings
 from hotbank.load.script import Playback, Script
 from hotbank.load.trace import Replay, Trace
-from hotbank.machine import BankStatus
-from hotbank.memory import KernelState, Power
+from hotbank.machine import BankStatus, Snapshot
+from hotbank.memory import Power
 from hotbank.model import Model
-from hotbank.operate import Limits, Outcome
-from hotbank.routes import route
+from hotbank.operate import Outcome
+from hotbank.report.ledger import Parts, of_simulation
+from hotbank.report.states import DARK
+
+Boot = Callable[[], Model]
+"""Makes the model anew, on simulated time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """When banks leave and return: seconds, and shares of managed memory."""
+class Load:
+    """What keeps the model busy: a workload, a recorded demand, or both; and the seed of everything random in it."""
 
-    period: float = 10.0
-    reserve: float = 0.10
-    headroom: float = 0.20
-    patience: int = 3
-    backoff: float = 120.0
-    limits: Limits = field(default_factory=Limits)
+    script: Script | None = None
+    trace: Trace | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.script is None and self.trace is None:
+            raise ValueError("a script, a trace or both")
+
+    @property
+    def name(self) -> str:
+        """Of all its parts."""
+        return " + ".join(part.name for part in (self.script, self.trace) if part is not None)
+
+    @property
+    def seconds(self) -> float:
+        """Until the longer part ends."""
+        return max(part.seconds for part in (self.script, self.trace) if part is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """Processes killed for want of memory; requests refused; ``squeezed``: pages of page cache that a trace asked for
+    and had no room, summed over its samples."""
+
+    oom_kills: int = 0
+    refused_acts: int = 0
+    squeezed: int = 0
+
+    def document(self) -> dict[str, Any]:
+        """Part of the JSON. A model does not know refaults."""
+        return {
+            "oom_kills": self.oom_kills,
+            "refused_acts": self.refused_acts,
+            "squeezed": self.squeezed,
+            "refaults": None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """Until ``at``, and while these banks were out, so many more were killed or refused than without the policy."""
+
+    at: float
+    banks: tuple[str, ...]
+    oom_kills: int
+    refused_acts: int
 
 
 @dataclass(slots=True)
 class BankHistory:
     """What happened to one bank. ``planned``: pages that were to move; ``pages``: those that did.
 
-    ``off``: seconds at which its bytes stopped (True) or began again to take power.
+    ``power``: seconds at which its bytes went into another state. ``held``: why it was last not taken.
     """
 
     name: str
@@ -54,22 +107,17 @@ class BankHistory:
     planned: int = 0
     pages: int = 0
     busy: float = 0.0
-    off: list[tuple[float, bool]] = field(default_factory=list)
+    power: list[tuple[float, Power]] = field(default_factory=list)
+    held: str = ""
+
+    def dark(self, end: float) -> list[tuple[float, float, Power]]:
+        """When it was dark until ``end``: from, to, in seconds, and how."""
+        ends = [*(when for when, _ in self.power[1:]), end]
+        return [(began, e, power) for (began, power), e in zip(self.power, ends, strict=True) if power in DARK]
 
     def seconds_off(self, end: float) -> float:
-        """Seconds without power until ``end``."""
-        return sum(ended - began for began, ended in self.dark(end))
-
-    def dark(self, end: float) -> list[tuple[float, float]]:
-        """When it was without power until ``end``: from, to, in seconds."""
-        stretches, since = [], None
-        for when, dark in [*self.off, (end, False)]:
-            if dark and since is None:
-                since = when
-            elif not dark and since is not None:
-                stretches.append((since, when))
-                since = None
-        return stretches
+        """Seconds in the dark until ``end``."""
+        return sum(ended - began for began, ended, _ in self.dark(end))
 
     def document(self, end: float) -> dict[str, Any]:
         """The JSON of one bank."""
@@ -86,183 +134,361 @@ class BankHistory:
             "seconds": round(self.busy, 6),
             "seconds_off": round(seconds, 6),
             "share_off": round(seconds / end, 6) if end else 0.0,
-            "dark": [[round(began, 6), round(ended, 6)] for began, ended in self.dark(end)],
+            "dark": [[round(began, 6), round(ended, 6), power.value] for began, ended, power in self.dark(end)],
+            "held": self.held,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What happened. ``timeline``: seconds and the bytes without power from then on. ``oom_kills``: processes lost;
-    ``squeezed``: pages of page cache that a trace asked for and had no room, summed over its samples."""
+    """What happened. ``brought_in``: banks that the kernel did not have at boot. ``timeline``: seconds, and bytes asked
+    for, in the kernel, and dark from then on. ``best``: seconds that the clairvoyant has each group dark.
 
-    machine: str
-    workload: str
-    seed: int
+    ``manifest``: what made it, for whoever wants to make it again.
+    """
+
+    snapshot: Snapshot
+    load: Load
+    settings: Settings
     seconds: float
+    brought_in: tuple[str, ...]
     banks: tuple[BankHistory, ...]
-    timeline: tuple[tuple[float, int], ...]
-    refused_acts: int
-    oom_kills: int
-    squeezed: int
+    timeline: tuple[tuple[float, int, int, int], ...]
+    baseline: Harm
+    harm: Harm
+    blame: tuple[Blame, ...]
+    result: Result
+    best: Mapping[str, float]
+    parts: Parts
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def byte_seconds_off(self) -> int:
+        """Of all banks."""
+        return round(sum(bank.size * bank.seconds_off(self.seconds) for bank in self.banks))
+
+    def saved(self) -> tuple[Bounds, Bounds]:
+        """Joules that the dark time saved, and that the optimum's would have; what switching costs is not in them."""
+        accounts = of_simulation(self._plain(), self.snapshot, self.parts).accounts
+        domains = {account.bank: bank.domain for account in accounts if (bank := self.snapshot.bank(account.bank))}
+        best = (a.dram.saved(a.dark) * (self.best.get(domains[a.bank] or "", 0.0) * 1e-3) for a in accounts)
+        return Bounds.total(account.saved.joules for account in accounts), Bounds.total(best)
 
     def document(self) -> dict[str, Any]:
         """The JSON of ``hotbank simulate --json``."""
+        plain = self._plain()
+        ours, best = (_bounds(figure) for figure in self.saved())
+        sizes = {bunch.group.name: bunch.group.size for bunch in leaving(self.snapshot, self.parts)}
+        optimal = round(sum(sizes[name] * seconds for name, seconds in self.best.items()))
+        return plain | {
+            "policy": plain["policy"] | {"joules_saved": ours},
+            "optimum": {"byte_seconds_off": optimal, "joules_saved": best},
+            "timeline": [
+                {"t": round(at, 6), "demand": demand, "on": on, "bytes_off": off}
+                for at, demand, on, off in self.timeline
+            ],
+        }
+
+    def _plain(self) -> dict[str, Any]:
+        """All but what has to be reckoned from it."""
+        result = self.result
+        share = None if result.share is None else round(result.share, 6)
         return {
             "schema": SCHEMA["simulate"],
-            "machine": self.machine,
-            "workload": self.workload,
-            "seed": self.seed,
+            "manifest": {
+                "board": self.snapshot.machine.removeprefix("model:"),
+                "load": self.load.name,
+                "policy": self.settings.name,
+                "settings": self.settings.given(),
+                "seed": self.load.seed,
+                **self.manifest,
+            },
             "seconds": round(self.seconds, 6),
-            "banks": [bank.document(self.seconds) for bank in self.banks],
-            "timeline": [{"t": round(when, 6), "bytes_off": off} for when, off in self.timeline],
-            "byte_seconds_off": round(sum(bank.size * bank.seconds_off(self.seconds) for bank in self.banks)),
-            "refused_acts": self.refused_acts,
-            "oom_kills": self.oom_kills,
-            "squeezed": self.squeezed,
+            "brought_in": list(self.brought_in),
+            "baseline": self.baseline.document(),
+            "policy": {
+                "name": self.settings.name,
+                "byte_seconds_off": self.byte_seconds_off,
+                "share_of_optimum": share,
+                "shortage_permille": round(result.shortage_permille, 6),
+                "switches_per_hour": round(result.switches_per_hour, 6),
+                **self.harm.document(),
+                "blame": [
+                    {"t": b.at, "banks": list(b.banks), "oom_kills": b.oom_kills, "refused_acts": b.refused_acts}
+                    for b in self.blame
+                ],
+                "banks": [bank.document(self.seconds) for bank in self.banks],
+            },
         }
 
 
+def leaving(snapshot: Snapshot, parts: Parts) -> tuple[Bunch, ...]:
+    """The domains whose banks can leave, and save something by it."""
+    return tuple(bunch for bunch in bunches(snapshot, parts) if not bunch.why and bunch.group.cost < inf)
+
+
+def _bounds(figure: Bounds) -> dict[str, float]:
+    return {"low": round(figure.low, 6), "typical": round(figure.typical, 6), "high": round(figure.high, 6)}
+
+
 def simulate(
-    model: Model,
+    boot: Boot,
+    load: Load,
+    settings: Settings | None = None,
     *,
-    script: Script | None = None,
-    trace: Trace | None = None,
-    seed: int = 0,
-    policy: Policy | None = None,
     seconds: float | None = None,
+    parts: Parts = memspec.named,
+    manifest: Mapping[str, Any] | None = None,
+    on_run: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Run a workload, a trace or both on the model until the longer one ends, or for ``seconds``.
+    """Run the load without and with the policy until its end, or for ``seconds``. ``on_run`` hears what begins.
 
-    The model's clock must be simulated. Raises Refusal(UNSUPPORTED) when the board has no bank that could leave, and
-    ValueError without anything to run.
+    Raises Refusal(UNSUPPORTED) when no bank of the board could save anything by leaving, and what bringing a bank in
+    raises.
     """
-    if script is None and trace is None:
-        raise ValueError("a script, a trace or both")
-    return _Run(model, policy or Policy(), script, trace, seed).until(seconds)
+    chosen, length = settings or Settings(), load.seconds if seconds is None else seconds
+    looks = ceil(length / chosen.every)
+    on_run("without a policy")
+    without = _Without(boot(), load, chosen.every, parts).through(looks, length)
+    on_run(f"with {chosen.name}")
+    found = _With(boot(), load, chosen, parts, without).through(looks, length)
+    return replace(found, manifest=manifest or {})
 
 
-class _Run:
-    def __init__(self, model: Model, policy: Policy, script: Script | None, trace: Trace | None, seed: int) -> None:
-        self._model, self._policy, self._seed = model, policy, seed
-        self._script, self._trace = script, trace
-        self._playback = Playback(model, script, seed) if script else None
-        self._replay = Replay(model, trace) if trace else None
-        movable = [bank for bank in model.snapshot().banks if bank.movable and route(bank.route).removes]
-        if not movable:
-            why = f"{model.board.name} has no movable bank with a route out of the kernel"
-            raise Refusal(Code.UNSUPPORTED, why, remedy="give a bank of the board movable = true and a route")
-        self._banks = {bank.name: BankHistory(bank.name, bank.range.size) for bank in movable}
-        self._calm: Counter[str] = Counter()
-        self._not_before: dict[str, float] = {}
-        self._away: list[str] = []
-        self._timeline: list[tuple[float, int]] = []
-        self._began = model.clock.now()
+class _Playing:
+    """A load on a model, with everything in from the start."""
 
-    def until(self, seconds: float | None) -> Report:
-        lengths = [part.seconds for part in (self._script, self._trace) if part is not None]
-        end = self._began + (max(lengths) if seconds is None else seconds)
-        self._note_power()
-        if self._replay:
-            self._replay.start()
-        if self._playback:
-            self._playback.start()
-        while (now := self._model.clock.now()) < end:
-            self._model.clock.sleep(min(self._policy.period, end - now))
-            self._look()
-        return self._report()
+    def __init__(self, model: Model, load: Load, every: float, parts: Parts) -> None:
+        self.model, self._every = model, every
+        self.brought_in = tuple(_bring_in(model, parts))
+        self.began = model.clock.now()
+        self._playback = Playback(model, load.script, load.seed) if load.script else None
+        self._replay = Replay(model, load.trace) if load.trace else None
+        for source in (self._replay, self._playback):
+            if source is not None:
+                source.start()
 
-    def _report(self) -> Report:
+    def looks(self, count: int, length: float) -> Iterator[int]:
+        """The numbers of the looks, each at its moment; those that a transaction took longer than are left out."""
+        clock = self.model.clock
+        for number in range(count):
+            wait = self.began + number * self._every - clock.now()
+            if wait >= 0:
+                clock.sleep(wait)
+                yield number
+        clock.sleep(self.began + length - clock.now())
+
+    def stop(self) -> None:
+        """Nothing more is asked for."""
         for source in (self._replay, self._playback):
             if source is not None:
                 source.stop()
-        named = [part.name for part in (self._script, self._trace) if part is not None]
-        return Report(
-            machine=f"model:{self._model.board.name}",
-            workload=" + ".join(named),
-            seed=self._seed,
-            seconds=self._model.clock.now() - self._began,
-            banks=tuple(self._banks.values()),
-            timeline=tuple(self._timeline),
-            refused_acts=self._refused_acts(),
-            oom_kills=len(self._model.tasks.oom_killed),
-            squeezed=self._replay.squeezed if self._replay else 0,
-        )
 
-    def _refused_acts(self) -> int:
-        played = self._playback.refused if self._playback else 0
-        return played + (self._replay.failed if self._replay else 0)
+    @property
+    def harm(self) -> Harm:
+        """Until now."""
+        refused = self._playback.refused if self._playback else 0
+        failed, squeezed = (self._replay.failed, self._replay.squeezed) if self._replay else (0, 0)
+        return Harm(len(self.model.tasks.oom_killed), refused + failed, squeezed)
 
-    # The policy
 
-    def _look(self) -> None:
-        managed, spare = self._memory()
-        if spare < self._policy.reserve * managed:
-            self._calm.clear()
-            if self._away:
-                self._bring_back(self._away[-1])
-            return
-        for history in self._banks.values():
-            size = history.size // self._model.board.page_size
-            calm = spare - size >= self._policy.headroom * (managed - size)
-            self._calm[history.name] = self._calm[history.name] + 1 if calm else 0
-        ready = [name for name, looks in self._calm.items() if looks >= self._policy.patience]
-        candidates = self._candidates(ready) if ready else []
-        if candidates:
-            self._take_out(min(candidates, key=lambda bank: (bank.used or 0, bank.name)).name)
+def _bring_in(model: Model, parts: Parts) -> Iterator[str]:
+    """The banks that could leave and are out at boot: the load is scaled to what the kernel manages."""
+    found = leaving(model.snapshot(), parts)
+    if not found:
+        why = f"no bank of {model.board.name} could save anything by leaving"
+        remedy = "give a bank movable = true, a route, and a domain of its own that is not interleaved"
+        raise Refusal(Code.UNSUPPORTED, why, remedy=remedy)
+    for bunch in (bunch for bunch in found if bunch.group.dark):
+        outcome = operate.add(model, bunch.banks)
+        if outcome.exit != EXIT_DONE:
+            what = f"{', '.join(bunch.banks)} can't be brought in: {outcome.fact}"
+            raise Refusal(outcome.code, what, remedy=outcome.remedy)
+        yield from bunch.banks
 
-    def _memory(self) -> tuple[int, int]:
-        """Pages that the kernel manages, and those of them that are free or clean page cache."""
-        managed = sum(zone.managed for zone in self._model.allocator.zones)
-        return managed, self._model.free() + self._model.reclaimable()
 
-    def _candidates(self, names: list[str]) -> list[BankStatus]:
-        """Those of the banks that are in the kernel and whose backoff is over."""
-        now = self._model.clock.now()
-        waiting = {name for name in names if now < self._not_before.get(name, now)}
-        wanted = set(names) - waiting - set(self._away)
-        banks = self._model.snapshot().banks if wanted else ()
-        return [bank for bank in banks if bank.name in wanted and bank.kernel is KernelState.ONLINE]
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """The load without a policy: bytes used and harm done until each look."""
 
-    def _take_out(self, name: str) -> None:
-        history = self._banks[name]
-        history.tried += 1
-        outcome = self._counted(history, operate.remove(self._model, name, limits=self._policy.limits))
-        self._calm.clear()
-        if outcome.exit == EXIT_DONE:  # out, be it that its domain stays on until the last bank of it is
-            history.removed += 1
-            self._away.append(name)
-        else:
-            history.refused[outcome.code] += 1
-            self._not_before[name] = self._model.clock.now() + self._policy.backoff
+    used: Sequence[int]
+    harm: Sequence[Harm]
+    end: Harm
 
-    def _bring_back(self, name: str) -> None:
-        history = self._banks[name]
-        try:
-            outcome = self._counted(history, operate.add(self._model, name, limits=self._policy.limits))
-        except HotbankError as e:
-            history.refused[e.code] += 1
-            return
-        if outcome.exit == EXIT_DONE:
-            history.added += 1
-            self._away.remove(name)
-        else:
-            history.refused[outcome.code] += 1
 
-    def _counted(self, history: BankHistory, outcome: Outcome) -> Outcome:
-        history.planned += outcome.planned
-        history.pages += outcome.moved or 0
-        history.busy += outcome.seconds
+class _Without:
+    def __init__(self, model: Model, load: Load, every: float, parts: Parts) -> None:
+        self._playing = _Playing(model, load, every, parts)
+
+    def through(self, count: int, length: float) -> _Alone:
+        used, harm, model = [], [], self._playing.model
+        for _ in self._playing.looks(count, length):
+            used.append(view(model.reading(), model.board.page_size, ()).used)
+            harm.append(self._playing.harm)
+        self._playing.stop()
+        return _Alone(used, harm, self._playing.harm)
+
+
+class _Hands:
+    """Carries the governor's orders out on the model, each as one transaction, and keeps each bank's history."""
+
+    def __init__(self, model: Model, found: Sequence[Bunch], snapshot: Snapshot) -> None:
+        self._model, self._bunches, self._began = model, found, model.clock.now()
+        names = {name for bunch in found for name in bunch.banks}
+        banks = (bank for bank in snapshot.banks if bank.name in names)
+        self.banks = {bank.name: BankHistory(bank.name, bank.range.size) for bank in banks}
         self._note_power()
-        return outcome
+
+    def remove(self, banks: Sequence[str]) -> bool:
+        """Out, and dark."""
+        for name in banks:
+            self.banks[name].tried += 1
+        return self._counted(banks, operate.remove, "removed")
+
+    def add(self, banks: Sequence[str]) -> bool:
+        """On, and back in."""
+        return self._counted(banks, operate.add, "added")
+
+    def _counted(self, banks: Sequence[str], change: Callable[..., Outcome], done: str) -> bool:
+        try:
+            outcome = change(self._model, tuple(banks))
+        except HotbankError as e:
+            return self._refused(banks, e.code)
+        self._note_work(banks, outcome)
+        if outcome.exit != EXIT_DONE:
+            return self._refused(banks, outcome.code)
+        for name in banks:
+            setattr(self.banks[name], done, getattr(self.banks[name], done) + 1)
+        return True
+
+    def _refused(self, banks: Sequence[str], code: Code) -> bool:
+        for name in banks:
+            self.banks[name].refused[code] += 1
+        return False
+
+    def _note_work(self, banks: Sequence[str], outcome: Outcome) -> None:
+        """Pages and seconds, shared alike by the banks."""
+        for number, name in enumerate(banks):
+            bank = self.banks[name]
+            bank.planned += _part(outcome.planned, number, len(banks))
+            bank.pages += _part(outcome.moved or 0, number, len(banks))
+            bank.busy += outcome.seconds / len(banks)
+        self._note_power()
 
     def _note_power(self) -> None:
-        """Which banks are dark now, and how many bytes that makes."""
-        now, dark = self._model.clock.now() - self._began, 0
-        for bank in self._model.snapshot().banks:
-            if bank.name not in self._banks:
-                continue
-            off = bank.power is Power.OFF
-            dark += bank.range.size if off else 0
-            self._banks[bank.name].off.append((now, off))
-        if not self._timeline or self._timeline[-1][1] != dark:
-            self._timeline.append((now, dark))
+        now = self._model.clock.now() - self._began
+        for bunch in self._bunches:
+            power = self._model.power(bunch.group.name)
+            for name in bunch.banks:
+                changes = self.banks[name].power
+                if not changes or changes[-1][1] is not power:
+                    changes.append((now, power))
+
+
+class _With:
+    """The load under the policy."""
+
+    def __init__(self, model: Model, load: Load, settings: Settings, parts: Parts, without: _Alone) -> None:
+        self._playing = _Playing(model, load, settings.every, parts)
+        self._load, self._settings, self._parts, self._without = load, settings, parts, without
+        self._snapshot = model.snapshot()
+        self._bunches = leaving(self._snapshot, parts)
+        self._hands = _Hands(model, self._bunches, self._snapshot)
+        self._governor = Governor(model, self._hands, settings.policy, settings.guarded(), parts)
+        self._supply: dict[int, tuple[int, int]] = {}
+        self._timeline: list[tuple[float, int, int, int]] = []
+        self._blame: list[Blame] = []
+        self._switches = 0
+
+    def through(self, count: int, length: float) -> Report:
+        for number in self._playing.looks(count, length):
+            self._note_harm(number)
+            self._note(number, self._governor.step())
+        self._playing.stop()
+        result, best = self._reckoned(count, length)
+        return Report(
+            snapshot=self._snapshot,
+            load=self._load,
+            settings=self._settings,
+            seconds=length,
+            brought_in=self._playing.brought_in,
+            banks=tuple(self._hands.banks.values()),
+            timeline=tuple(self._timeline),
+            baseline=self._without.end,
+            harm=self._playing.harm,
+            blame=tuple(self._blame),
+            result=result,
+            best=best,
+            parts=self._parts,
+        )
+
+    def _note(self, number: int, step: Step) -> None:
+        """What a look came to. The timeline has a line where something changed."""
+        assert step.view is not None  # a model can always be seen
+        changed = {act.group: act.dark for act, came in step.acts if came is not Came.FAILED}
+        dark = [group.size for group in step.view.groups if changed.get(group.name, group.dark)]
+        on, off = step.view.total - sum(dark), sum(dark)
+        self._supply[number] = step.view.supply, on
+        self._switches += len(changed)
+        for bunch in self._bunches:
+            for name in bunch.banks:
+                self._hands.banks[name].held = step.held.get(bunch.group.name, self._hands.banks[name].held)
+        if not self._timeline or self._timeline[-1][2:] != (on, off):
+            self._timeline.append((number * self._settings.every, step.view.used, on, off))
+
+    def _note_harm(self, number: int) -> None:
+        """What is worse than without the policy, and was not so before, is to be blamed on who is out."""
+        ours, alone = self._playing.harm, self._without.harm[number]
+        killed = ours.oom_kills - alone.oom_kills - sum(blame.oom_kills for blame in self._blame)
+        refused = ours.refused_acts - alone.refused_acts - sum(blame.refused_acts for blame in self._blame)
+        out = tuple(bank.name for bank in self._hands.banks.values() if bank.power[-1][1] in DARK)
+        if out and (killed > 0 or refused > 0):
+            self._blame.append(Blame(number * self._settings.every, out, max(0, killed), max(0, refused)))
+
+    def _reckoned(self, count: int, length: float) -> tuple[Result, dict[str, float]]:
+        """Against the optimum: the demand of the run without a policy, as far as this one covered it."""
+        levels = self._levels()
+        fixed = sum(z.managed for z in self._snapshot.zones) * self._snapshot.page_size - sum(at.size for at in levels)
+        met, on, short = self._met(count, length, fixed)
+        starts = accumulate((at.size for at in levels), initial=fixed)
+        best = [optimum(met, start, [at]) for start, at in zip(starts, levels, strict=False)]
+        returns = sum(at.cost * at.size * self._left(bunch) for at, bunch in zip(levels, self._bunches, strict=True))
+        always = sum(at.size for at in levels) * length
+        result = Result(Bill(on, returns), sum(best, Bill()), always, count, short, self._switches, length)
+        dark = {b.group.name: length - bill.on / b.group.size for b, bill in zip(self._bunches, best, strict=True)}
+        return result, dark
+
+    def _met(self, count: int, length: float, fixed: int) -> tuple[list[Stretch], float, int]:
+        """The demand as far as it was covered; byte-seconds that were on; looks that found too little."""
+        every, met, on, short = self._settings.every, list[Stretch](), 0.0, 0
+        before, after = 0, 0
+        for number in range(count):
+            used, seconds = self._without.used[number], min(every, length - number * every)
+            before, after = self._supply.get(number, (after, after))
+            short += used > before
+            met.append(Stretch(seconds, min(used, after)))
+            on += (after - fixed) * seconds
+        return met, on, short
+
+    def _levels(self) -> list[Level]:
+        """What leaving and coming back is worth, by the pages that really moved; by all where it never left."""
+        banks = tuple(replace(bank, used=self._moved(bank)) for bank in self._snapshot.banks)
+        priced = {b.group.name: b.group.cost for b in bunches(replace(self._snapshot, banks=banks), self._parts)}
+        return [Level(bunch.group.size, priced[bunch.group.name]) for bunch in self._bunches]
+
+    def _moved(self, bank: BankStatus) -> int:
+        """Pages a removal."""
+        history = self._hands.banks.get(bank.name)
+        if history is None or not history.removed:
+            return bank.range.size // self._snapshot.page_size
+        return history.pages // history.removed
+
+    def _left(self, bunch: Bunch) -> int:
+        """How often it left, and so came back: what is dark at the end comes back as well."""
+        return self._hands.banks[bunch.banks[0]].removed
+
+
+def _part(pages: int, number: int, banks: int) -> int:
+    """The share of the bank of that number of so many."""
+    each, rest = divmod(pages, banks)
+    return each + (number < rest)

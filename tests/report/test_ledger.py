@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -127,7 +128,8 @@ def test_wrong_keys_of_a_domain(line: str) -> None:
     plain = "\n".join(row for row in TEXT.splitlines() if not row.startswith("part"))
     with pytest.raises(BoardError) as caught:
         board.loads(f"{plain}\n{line}\n")
-    assert str(caught.value).startswith(f"domain.ddr-high.{line.split()[0]}")
+    where = len(plain.splitlines()) + 1
+    assert str(caught.value).startswith(f"line {where}: domain.ddr-high.{line.split()[0]}")
 
 
 def test_keys_of_a_domain_reach_whoever_looks() -> None:
@@ -142,11 +144,8 @@ def run(*arguments: str) -> str:
     return done.output
 
 
-SIMULATED = {
-    "machine": "model:arm-2009",
-    "seconds": 1000.0,
-    "banks": [{"bank": "high", "size": 256 << 20, "pages": 500, "added": 1, "dark": [[100, 600]]}],
-}
+HIGH = {"bank": "high", "size": 256 << 20, "pages": 500, "added": 1, "dark": [[100, 600, "off"]]}
+SIMULATED: dict[str, Any] = {"manifest": {"board": "arm-2009"}, "seconds": 1000.0, "policy": {"banks": [HIGH]}}
 
 
 def test_a_simulation_becomes_joules(tmp_path: Path) -> None:
@@ -159,7 +158,22 @@ def test_a_simulation_becomes_joules(tmp_path: Path) -> None:
     assert "not counted memory controller" in run("energy", "--simulation", str(file))
 
 
-@pytest.mark.parametrize("broken", [{}, {"machine": "m", "seconds": 1, "banks": [{}]}, {"seconds": "x", "banks": 3}])
+def test_self_refresh_in_a_simulation_is_told_from_off(tmp_path: Path) -> None:
+    dark = [[100, 300, "self-refresh"], [400, 500, "off"]]
+    told = SIMULATED | {"policy": {"banks": [HIGH | {"dark": dark}]}}
+    (high,) = of_simulation(told, snapshot(), memspec.named).accounts
+    assert high.seconds == {Power.ON: 700, Power.SELF_REFRESH: 200, Power.OFF: 100}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        SIMULATED | {"policy": {"banks": [{}]}},
+        SIMULATED | {"seconds": "x"},
+        SIMULATED | {"policy": {"banks": [HIGH | {"dark": [[1, 2, "dim"]]}]}},
+    ],
+)
 def test_what_is_no_simulation(broken: dict[str, object]) -> None:
     with pytest.raises(FormatError, match="simulate --json"):
         of_simulation(broken, snapshot(), memspec.named)

@@ -165,7 +165,7 @@ def _of_simulation(path: str, board_name: str | None) -> Ledger:
 
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
-        name = board_name or str(document["machine"]).removeprefix("model:")
+        name = board_name or str(document["manifest"]["board"])
     except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise FormatError(FORM, 0, path, f"is not what hotbank simulate --json prints: {e!r}") from e
     return of_simulation(document, _described(board.load(name)), memspec.named)

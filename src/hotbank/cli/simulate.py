@@ -1,28 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``hotbank simulate``: a workload or a recorded demand on a model, and what taking banks out would have saved."""
+"""``hotbank simulate``: a load on a model, under a policy, without one, and as the clairvoyant would have done."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hotbank import board
+from hotbank import __version__, board, kernels
 from hotbank.cli.terminal import say, say_json
 from hotbank.cli.times import Seconds
 from hotbank.memory import format_size
 
 if TYPE_CHECKING:
-    from hotbank.simulate import BankHistory, Report
+    from hotbank.model import Model
+    from hotbank.simulate import BankHistory, Blame, Harm, Report
 
 
 @click.command("simulate")
-@click.argument("board_name", metavar="BOARD")
+@click.argument("board_name", metavar="BOARD|CAPTURE")
 @click.option("--workload", metavar="FILE|NAME", help="A workload file, or a shipped one: camera, inodes.")
 @click.option("--trace", "trace_file", type=click.Path(dir_okay=False), help="A demand series (CSV, .gz) to replay.")
 @click.option("--allow-gaps", is_flag=True, help="Hold the demand over samples that the trace lacks.")
+@click.option(
+    "--policy", default="balance", show_default=True, metavar="NAME|FILE.toml", help="docs/policy.md has them."
+)
+@click.option(
+    "--set", "pairs", multiple=True, metavar="KEY=NUMBER", help="A setting of the policy; guard.KEY of its guard."
+)
 @click.option("--seconds", type=Seconds(), help="Stop after so much simulated time.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--costs", "costs_file", type=click.Path(dir_okay=False), help="What work takes (TOML, docs/model.md).")
@@ -32,49 +41,106 @@ def simulate(
     workload: str | None,
     trace_file: str | None,
     allow_gaps: bool,
+    policy: str,
+    pairs: tuple[str, ...],
     seconds: float | None,
     seed: int,
     costs_file: str | None,
     as_json: bool,
 ) -> None:
-    """Try banks out under a workload, a recorded demand, or both; time is simulated.
+    """Try a policy under a workload, a recorded demand, or both; time is simulated.
 
-    Movable banks are taken out while memory is plenty and brought back when it gets short (docs/model.md has the
-    rule). Says for each bank what was tried, refused and why, pages moved, and how long it was dark.
+    The load runs twice: without a policy, which says what it asks for and what goes wrong anyway, and with it. Beside
+    both stands the optimum, which knows the future. Says for each bank what was tried, refused and why, pages moved,
+    how long it was dark; and who was out when something was killed or refused that would not have been otherwise.
     """
     from hotbank import simulate as simulation
+    from hotbank.govern import settings
     from hotbank.load import script as scripts
     from hotbank.load import trace as traces
-    from hotbank.model import Model, clock
-    from hotbank.model.backend import resources
 
     if workload is None and trace_file is None:
         raise click.UsageError("give --workload, --trace or both")
-    script = scripts.load(workload) if workload else None
-    trace = traces.load(trace_file, allow_gaps=allow_gaps) if trace_file else None
-    costs = clock.load_costs(costs_file) if costs_file else None
-    model = Model.boot(board.load(board_name), seed=seed, costs=costs, **resources(os.environ))
-    report = simulation.simulate(model, script=script, trace=trace, seed=seed, seconds=seconds)
+    load = simulation.Load(
+        scripts.load(workload) if workload else None,
+        traces.load(trace_file, allow_gaps=allow_gaps) if trace_file else None,
+        seed,
+    )
+    files = {"board": board.find(board_name), "trace": trace_file, "workload": workload and scripts.find(workload)}
+    report = simulation.simulate(
+        _boot(board_name, seed, costs_file),
+        load,
+        settings.read(policy, pairs),
+        seconds=seconds,
+        manifest=_manifest({name: Path(file) for name, file in files.items() if file}),
+        on_run=lambda run: say(f"{load.name} {run}", err=True),
+    )
     if as_json:
         say_json(report.document())
         return
     say(*_lines(report))
 
 
+def _boot(name: str, seed: int, costs_file: str | None) -> Callable[[], Model]:
+    """Makes the model of a board, or of a machine that was captured, anew each time."""
+    from hotbank.model import Model, capture, clock
+    from hotbank.model.backend import resources
+
+    costs = clock.load_costs(costs_file) if costs_file else None
+    given, path = resources(os.environ), board.find(name)
+    if capture.is_capture(path):
+        taken = capture.load(path)
+        return lambda: Model.restore(taken, seed=seed, costs=costs, **given)
+    plan = board.load(name)
+    return lambda: Model.boot(plan, seed=seed, costs=costs, **given)
+
+
+def _manifest(files: dict[str, Path]) -> dict[str, Any]:
+    """What made the document: this version, the kernel that is modelled, a digest of each file."""
+    hashes = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    return {"version": __version__, "kernel": kernels.DEFAULT, "hashes": hashes}
+
+
 def _lines(report: Report) -> Iterator[str]:
-    yield f"machine   {report.machine}, {report.workload}, seed {report.seed}, {report.seconds:.0f} s"
+    load, name = report.load, report.settings.name
+    yield f"machine   {report.snapshot.machine}, {load.name}, seed {load.seed}, {report.seconds:.0f} s, policy {name}"
+    if report.brought_in:
+        yield f"first     {', '.join(report.brought_in)} brought in, which the kernel did not get at boot"
     for bank in report.banks:
-        yield _bank_line(bank, report.seconds)
-    for when, off in report.timeline:
-        yield f"{when:>9.1f} s  {format_size(off)} off"
-    yield f"workload  {report.refused_acts} requests refused, {report.oom_kills} processes killed for want of memory"
-    if report.squeezed:
-        yield f"cache     {report.squeezed} pages asked for had no room, summed over the samples"
+        yield from _bank_lines(bank, report.seconds)
+    for at, demand, on, off in report.timeline:
+        sizes = (f"{format_size(size >> 20 << 20)}" for size in (demand, on, off))
+        yield "{:>9.1f} s  {:>6} used, {:>6} in the kernel, {:>6} dark".format(at, *sizes)
+    yield _compared(report)
+    yield f"without   {_harm(report.baseline)}"
+    yield f"with      {_harm(report.harm)}"
+    yield from map(_blame, report.blame)
 
 
-def _bank_line(bank: BankHistory, end: float) -> str:
+def _bank_lines(bank: BankHistory, end: float) -> Iterator[str]:
     refused = ", ".join(f"{code} {times}" for code, times in sorted(bank.refused.items())) or "none"
     off = bank.seconds_off(end)
     counts = f"{bank.tried} removals tried, {bank.removed} done, {bank.added} taken back, refused: {refused}"
-    work = f"{bank.planned} pages planned, {bank.pages} moved in {bank.busy:.2f} s; off {off:.0f} s ({off / end:.0%})"
-    return f"{bank.name:<10}{format_size(bank.size)}: {counts}; {work}"
+    work = f"{bank.planned} pages planned, {bank.pages} moved in {bank.busy:.2f} s; dark {off:.0f} s ({off / end:.0%})"
+    yield f"{bank.name:<10}{format_size(bank.size)}: {counts}; {work}"
+    if not bank.tried:
+        yield f"{'':10}never left: {bank.held or 'nothing was looked at'}"
+
+
+def _compared(report: Report) -> str:
+    result, (ours, best) = report.result, report.saved()
+    share = "nothing could be saved" if result.share is None else f"{result.share:.1%} of what the optimum saves"
+    joules = f"{ours.typical:.3g} J of {best.typical:.3g} J" if best.high else "no joules"
+    short, switches = result.shortage_permille, result.switches_per_hour
+    return f"saved     {share} ({joules}); {short:.1f} of 1000 looks short; {switches:.1f} switches an hour"
+
+
+def _harm(harm: Harm) -> str:
+    told = f"{harm.refused_acts} requests refused, {harm.oom_kills} processes killed for want of memory"
+    squeezed = f"; {harm.squeezed} pages of cache had no room, summed over the samples"
+    return told + (squeezed if harm.squeezed else "")
+
+
+def _blame(blame: Blame) -> str:
+    what = f"{blame.refused_acts} refused and {blame.oom_kills} killed that would not have been"
+    return f"to blame  {', '.join(blame.banks)}, out at {blame.at:.0f} s: {what}"

@@ -13,4 +13,5 @@ All of it is pure, but for the loop around it.
 | `banks.py` | which banks of a machine could go dark together; a look made of a reading |
 | `runner.py` | the loop: look, decide, have it carried out |
 | `replay.py` | a demand against banks, without pages |
+| `settings.py` | which policy, and how it and its guard are set |
 """

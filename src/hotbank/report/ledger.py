@@ -176,10 +176,10 @@ def of_simulation(document: Mapping[str, Any], snapshot: Snapshot, parts: Parts)
     Raises FormatError where the document is none of these, BoardError.
     """
     try:
-        end, banks = moment(document["seconds"]), {bank["bank"]: bank for bank in document["banks"]}
+        end, banks = moment(document["seconds"]), {bank["bank"]: bank for bank in document["policy"]["banks"]}
         told = [(account, banks[account.bank]) for _, account in _accounts(snapshot, parts) if account.bank in banks]
         accounts = tuple(replace(a, states=tuple(_simulated(b, end)), work=_simulated_work(b)) for a, b in told)
-        return Ledger(str(document["machine"]), 0.0, end, accounts, (*NOT_COUNTED, REFAULTS))
+        return Ledger(f"model:{document['manifest']['board']}", 0.0, end, accounts, (*NOT_COUNTED, REFAULTS))
     except (KeyError, TypeError, ValueError) as e:
         raise FormatError(FORM, 0, "document", f"is not what hotbank simulate --json prints: {e!r}") from e
 
@@ -222,9 +222,9 @@ def _wakes(entry: Entry, domain: str) -> int:
 
 def _simulated(bank: Mapping[str, Any], end: float) -> Iterator[Stretch]:
     at = 0.0
-    for began, ended in bank["dark"]:
+    for began, ended, power in bank["dark"]:
         yield Stretch(at, moment(began), Power.ON)
-        yield Stretch(moment(began), moment(ended), Power.OFF)
+        yield Stretch(moment(began), moment(ended), Power(power))
         at = moment(ended)
     yield Stretch(at, end, Power.ON)
 
