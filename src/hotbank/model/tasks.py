@@ -432,9 +432,10 @@ class Tasks:
     def reclaim(self, zones: frozenset[int], pages: int) -> int:
         """``shrink_inactive_list``: the oldest clean pages of those zones, outside memory that is being isolated."""
         chosen: list[Handle] = []
-        clean = self._contents.clean
+        clean, there = self._contents.clean, self._contents.droppable()
+        wanted = min(pages, sum(there.get(zone, 0) for zone in zones))  # none behind the last of them is looked at
         for _ in range(len(clean)):
-            if len(chosen) >= pages:
+            if len(chosen) >= wanted:
                 break
             handle = next(iter(clean))
             clean.move_to_end(handle)  # looked at: the next look starts behind it
