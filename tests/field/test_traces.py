@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from effort import examples
 from hotbank import board
+from hotbank.govern.settings import Settings
 from hotbank.load import trace as traces
 from hotbank.load.trace import Replay
 from hotbank.model import Model
-from hotbank.simulate import simulate
+from hotbank.simulate import Load, simulate
 
 TOTAL, FREE, OTHERS = 132_027_020, 10_274_084, 3_312_000  # a database server, KiB; OTHERS: named and no page cache
 
@@ -56,5 +57,6 @@ def test_a_pool_of_huge_pages_keeps_its_memory(huge_pages: int) -> None:
 
 @pytest.mark.parametrize(("huge_pages", "dark"), [(56_274, False), (0, False)])
 def test_half_of_a_full_machine_does_not_go_dark(huge_pages: int, dark: bool) -> None:
-    report = simulate(Model.boot(board.load("arm-2009")), trace=server(huge_pages * 2048))
+    load = Load(trace=server(huge_pages * 2048))
+    report = simulate(lambda: Model.boot(board.load("arm-2009")), load, Settings(every=10.0))
     assert any(bank.removed for bank in report.banks) == dark
