@@ -66,8 +66,9 @@ def missing(lines: Sequence[str], screen: Sequence[str]) -> list[str]:
 
 
 def steady(lines: Sequence[str]) -> list[str]:
-    """Without what differs from run to run, the clock."""
-    return [re.sub(r"\d+\.\d+( s\b|  )", r"T\1", line) for line in lines]
+    """Without what differs from run to run, the clock and the date."""
+    dated = (re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z", "DATE", line) for line in lines)
+    return [re.sub(r"\d+\.\d+( s\b|  )", r"T\1", line) for line in dated]
 
 
 class _Screen:

@@ -39,6 +39,15 @@ def test_a_terminal_shows_what_a_pipe_gets(name: str, columns: int) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("name", ["list", "zones", "energy"])
+def test_no_row_of_a_table_is_broken_on_80_columns(name: str) -> None:
+    shown, _ = _seen(name, 80)
+    rows = [line for line in _piped(name, 80) if "  " in line.strip() and not line.startswith(("net", "dram"))]
+    assert [row for row in rows if row.split() not in [line.split() for line in screens.steady(shown)]] == []
+    assert any(len(row) > 76 for row in rows) or name == "energy", "the pipe's table is a wide one"
+
+
+@pytest.mark.long
 def test_colour_is_left_out_where_it_is_not_wanted() -> None:
     wrong, came = _wrong("demo", 80, NO_COLOR="1")
     assert wrong == []
