@@ -17,6 +17,14 @@ from contextlib import closing
 import pyte
 
 _LINES = 200  # higher than anything that is printed, so that nothing scrolls away
+COMMANDS = {
+    "demo": ("demo",),
+    "remove": ("-m", "model:arm-2009", "remove", "high"),
+    "map": ("-m", "model:arm-2009", "list", "--map"),
+    "refused": ("-m", "model:arm-2009", "remove", "low"),
+    "add": ("-m", "model:virt-arm64", "add", "high"),
+    "simulate": ("simulate", "arm-2009", "--workload", "inodes", "--seconds", "5"),
+}
 
 
 def seen(words: Sequence[str], columns: int, changes: Mapping[str, str] = {}) -> tuple[list[str], bytes]:
