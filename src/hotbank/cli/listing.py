@@ -282,7 +282,7 @@ def list_(sysroot: str | None, like_lsmem: bool, as_map: bool, used: bool, **opt
     if options["as_json"]:
         say_json(document(listing))
     else:
-        chosen = named if columns and not columns.startswith("+") else _default(listing) + named
+        chosen = named if columns and not columns.startswith("+") else usual(listing) + named
         if "SAVED" in chosen and sysroot is None:
             listing = replace(listing, saved=_saved(listing.snapshot))
         whole = not columns and not options["noheadings"]
@@ -331,7 +331,7 @@ def _named(text: str | None) -> tuple[str, ...]:
     return names
 
 
-def _default(listing: Listing) -> tuple[str, ...]:
+def usual(listing: Listing) -> tuple[str, ...]:
     """The columns that say something about this machine."""
     hidden = set(_WHEN_ASKED)
     if len({block.node for block in listing.snapshot.blocks} - {None}) < 2:
