@@ -84,6 +84,7 @@ class Board:
     block_size: int = 0
     describe: str = "dtb"
     cmdline: str = ""
+    auto: bool = False
     banks: tuple[Bank, ...] = ()
     domains: tuple[Domain, ...] = ()
 
@@ -317,6 +318,7 @@ TABLES: Mapping[str, tuple[Key, ...]] = {
         Key("block_size", power_of_two, needed=True),
         Key("describe", one_of(DESCRIPTIONS), "dtb"),
         Key("cmdline", _line, ""),
+        Key("auto", boolean, default=False),
     ),
     "bank": (
         Key("start", address, needed=True),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 SCHEMA: Mapping[str, int] = {
+    "auto": 1,
     "board": 1,
     "boards": 1,
     "check": 1,

@@ -26,10 +26,13 @@ from hotbank.memory import Power
 
 if TYPE_CHECKING:  # what only some verbs need is imported by them, so that a listing starts fast
     from hotbank.errors import Finding
+    from hotbank.govern.settings import Settings
+    from hotbank.govern.status import Orders, Status
     from hotbank.model.capture import Capture
     from hotbank.operate import Before, Choice, Entry, Event, Limits, Outcome, Plan, Verdict
     from hotbank.remote import Remote
     from hotbank.serve.client import RemoteOwner
+    from hotbank.serve.governing import Governing
     from hotbank.serve.protocol import News
 
 _ASK_EVERY = 0.25  # seconds of wall time
@@ -280,6 +283,34 @@ class Session:
         """Settle a transaction that a crash or a stubborn kernel left open; None when there is none. ``forget``: the id
         of one that can't be read (DAMAGED), to be closed although something is half-way, which stays so."""
         return serve.recover(self._owner(), limits=limits, forget=forget)
+
+    def auto(self) -> tuple[Status | None, Orders]:
+        """What the machine's governor told last, and what it was told. Raises Refusal(UNSUPPORTED) without an owner."""
+        owner = self._answering()
+        if owner is None:
+            what = f"nobody owns {self.name}, so nobody governs it"
+            raise Refusal(Code.UNSUPPORTED, what, remedy="serve it, or connect to change it")
+        return owner.governed()
+
+    def pause_auto(self, why: str = "asked for") -> None:
+        """Have the governor take nothing until ``resume_auto``, also after a restart. What it took comes back when it
+        is needed."""
+        self._desk().pause(why)
+
+    def resume_auto(self) -> None:
+        """Have the governor go on, whatever paused it."""
+        self._desk().resume()
+
+    def governing(self, settings: Settings, *, dry: bool = False) -> Governing:
+        """A governor for this machine, to be run by whoever asks; ``dry``: one that does nothing."""
+        from hotbank.serve.governing import Governing
+
+        return Governing(self._owner(), settings, dry=dry, on_inside=self.is_ours)
+
+    def _desk(self) -> RemoteOwner:
+        from hotbank.serve.client import RemoteOwner
+
+        return RemoteOwner(self._owner())
 
     def interrupt(self) -> None:
         """Ask for a rollback of the transaction that runs; from any thread, or from a signal handler."""

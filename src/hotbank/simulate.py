@@ -425,14 +425,15 @@ class _With:
     def _note(self, number: int, step: Step) -> None:
         """What a look came to. The timeline has a line where something changed."""
         assert step.view is not None  # a model can always be seen
-        changed = {act.group: act.dark for act, came in step.acts if came is not Came.FAILED}
+        changed = {deed.group: deed.dark for deed in step.deeds if deed.outcome is not Came.FAILED}
+        held = {standing.group: standing.why for standing in step.standings if standing.why}
         dark = [group.size for group in step.view.groups if changed.get(group.name, group.dark)]
         on, off = step.view.total - sum(dark), sum(dark)
         self._supply[number] = step.view.supply, on
         self._switches += len(changed)
         for bunch in self._bunches:
             for name in bunch.banks:
-                self._hands.banks[name].held = step.held.get(bunch.group.name, self._hands.banks[name].held)
+                self._hands.banks[name].held = held.get(bunch.group.name, self._hands.banks[name].held)
         if not self._timeline or self._timeline[-1][2:] != (on, off):
             self._timeline.append((number * self._settings.every, step.view.used, on, off))
 

@@ -36,6 +36,7 @@ CALLS = [*MACHINE.values(), *PAGES.values(), *DOCTOR.values(), *CLOCK.values(), 
 READS = {
     "machine.snapshot", "machine.survey", "machine.pages", "machine.power", "machine.reading",
     "machine.doctor",     "clock.now", "clock.sleep", "owner.history", "owner.events",
+    "owner.governed",
 }  # fmt: skip
 
 

@@ -114,11 +114,11 @@ def test_what_fails_is_banned_for_twice_as_long_each_time() -> None:
     assert isinstance(one._hands, Hands)
     one._hands.broken = True
     steps = run(found, one, 1000)
-    tried = [step.at for step in steps for act, _ in step.acts if act.group == "d1"]
+    tried = [step.at for step in steps for deed in step.deeds if deed.group == "d1"]
     waits = [later - at for at, later in pairwise(tried)]
     assert 3 <= len(tried) <= 5
     assert all(later >= 1.9 * wait for wait, later in pairwise(waits))
-    assert {outcome for step in steps for _, outcome in step.acts} == {Outcome.FAILED}
+    assert {deed.outcome for step in steps for deed in step.deeds} == {Outcome.FAILED}
 
 
 def test_another_hand_pauses_it_and_is_not_argued_with() -> None:
@@ -129,7 +129,7 @@ def test_another_hand_pauses_it_and_is_not_argued_with() -> None:
     steps = run(found, one, 200)
     assert one.state.paused == "d1 came in by another hand"
     assert dark(found) == {"d2"}
-    assert steps[-1].held["d1"] == "paused: d1 came in by another hand"
+    assert steps[-1].standings[0].why == "paused: d1 came in by another hand"
     one.resume()
     run(found, one, 120)
     assert dark(found) == {"d1", "d2"}
@@ -166,7 +166,7 @@ def test_the_blind_decide_nothing_and_look_anew() -> None:
     one = Governor(eyes, Hands(found), Balance(), GUARD, memspec.named)
     eyes.shut = True
     steps = run(found, one, 100)
-    assert all(step.blind == "nobody answers" and not step.acts for step in steps)
+    assert all(step.blind == "nobody answers" and not step.deeds for step in steps)
     assert dark(found) == set()
     eyes.shut = False
     run(found, one, 120)
@@ -190,7 +190,7 @@ class _Lidded:
 def test_a_dry_run_tells_the_story_and_touches_nothing() -> None:
     found = model()
     steps = run(found, governor(found, dry=True), 120)
-    assert [act.group for step in steps for act, _ in step.acts] == ["d1", "d2"]
+    assert [deed.group for step in steps for deed in step.deeds] == ["d1", "d2"]
     assert {bank.kernel for bank in found.snapshot().banks} == {KernelState.ONLINE}
 
 
@@ -202,7 +202,7 @@ def test_what_is_read_again_comes_back_and_is_banned() -> None:
         run(found, one, 2)
     eyes.more = 50 * MIB // found.board.page_size
     step = one.step()
-    assert ("what left is read again", Outcome.USELESS) in [(act.why, outcome) for act, outcome in step.acts]
+    assert ("what left is read again", Outcome.USELESS) in [(deed.why, deed.outcome) for deed in step.deeds]
     assert one.state.bans
 
 

@@ -31,6 +31,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "remove": "change",
         "add": "change",
         "power": "power",
+        "auto": "auto",
         "recover": "journal",
         "history": "journal",
         "energy": "energy",

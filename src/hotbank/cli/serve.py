@@ -8,7 +8,11 @@ import os
 import signal
 import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,8 +24,12 @@ from hotbank.machine import Machine
 from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.remote import FileStream
 from hotbank.serve import local, systemd
+from hotbank.serve.desk import desk_in
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen, remove_socket
+
+if TYPE_CHECKING:
+    from hotbank.govern.settings import Settings
 
 _LAST_WORDS = 60.0  # seconds of wall time for a transaction to roll back before the end
 
@@ -29,15 +37,22 @@ _LAST_WORDS = 60.0  # seconds of wall time for a transaction to roll back before
 @click.command("serve", short_help="Own a machine: its lock, its journal, and carrying out what clients ask.")
 @click.option("--socket", "path", type=click.Path(dir_okay=False, path_type=Path), help="Where to listen.")
 @click.option("--group", metavar="GROUP", help="Members of this group may read; change is for root and this user.")
+@click.option(
+    "--auto", "policy", metavar="POLICY", help="Govern it too: take banks out and bring them back by a policy."
+)
 @click.option("--stdio", is_flag=True, help="Answer on standard input and output, for `-m ssh:HOST`.")
 @click.pass_obj
-def serve(context: Context, path: Path | None, group: str | None, stdio: bool) -> None:
+def serve(context: Context, path: Path | None, group: str | None, policy: str | None, stdio: bool) -> None:
     """Own this host (or the machine of -m): keep its lock and its journal, and carry out what clients order.
 
     Listens on the socket that systemd hands over; without one on /run/hotbank/socket when root, else in the user's
     runtime folder. What an owner before this one left open is settled first. With --stdio a host that is served already
-    is handed on to whoever serves it.
+    is handed on to whoever serves it. With --auto a policy takes banks out and brings them back, by the settings in
+    /etc/hotbank/auto.toml (see `hotbank auto`).
     """
+    settings = _settings(policy) if policy else None
+    if stdio and settings:
+        raise click.UsageError("--auto: who answers on pipes goes with its client; use `hotbank auto run`")
     if stdio:
         _answer_on_pipes(context)
         return
@@ -50,8 +65,9 @@ def serve(context: Context, path: Path | None, group: str | None, stdio: bool) -
     if isinstance(machine, Host):
         owner = local.owner_of(machine, readers=readers)
     else:
-        owner = Owner(machine, journal=SqliteJournal(f"{place}.journal"), readers=readers)
-    with given or listen(place, readers) as listener:
+        journal, desk = SqliteJournal(f"{place}.journal"), desk_in(place.parent, place.name)
+        owner = Owner(machine, journal=journal, readers=readers, desk=desk)
+    with given or listen(place, readers) as listener, _governed(owner, settings):
         _serve(owner, machine.snapshot().machine, place, listener)
     owner.finish(_LAST_WORDS)
     if given is None:
@@ -66,6 +82,29 @@ def _serve(owner: Owner, name: str, path: Path, listener: socket.socket) -> None
     say(f"{name} is served at {path}; next: hotbank -m unix:{path} list", err=True)
     owner.serve(listener)
     systemd.notify("STOPPING=1")
+
+
+def _settings(policy: str) -> Settings:
+    from hotbank.cli.auto import read_settings  # an owner that does not govern stays small without it
+
+    return read_settings(policy)
+
+
+@contextmanager
+def _governed(owner: Owner, settings: Settings | None) -> Iterator[None]:
+    """With a governor at work in this process, until the end."""
+    if settings is None:
+        yield
+        return
+    from hotbank.serve.governing import govern
+
+    ended = threading.Event()
+    governor = threading.Thread(target=govern, args=(local.attached(owner), settings, ended.wait), daemon=True)
+    governor.start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _answer_on_pipes(context: Context) -> None:

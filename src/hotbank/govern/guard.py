@@ -57,7 +57,7 @@ class State:
     hour. ``used``: of the look before, at ``at``. ``paused``: why nothing is taken; empty where it may be."""
 
     ours: tuple[str, ...] = ()
-    expected: frozenset[str] | None = None
+    expected: tuple[str, ...] | None = None
     returned: Mapping[str, float] = field(default_factory=dict)
     taken: tuple[float, ...] = ()
     bans: Mapping[str, Ban] = field(default_factory=dict)
@@ -115,7 +115,7 @@ class Guard:
             if why:
                 held[group.name] = why
             else:
-                acts.append(Act(group.name, True, wish.why))
+                acts.append(Act(group.name, True, f"{_size(left - max(least, wish.keep))} more than are to be kept"))
                 left -= group.size
         return Decision(tuple(acts), held, state)
 
@@ -125,14 +125,14 @@ class Guard:
             state = self._banned(state, act.group, at)
         if outcome is Outcome.FAILED:
             return state
-        expected = state.expected or frozenset()
+        expected = set(state.expected or ())
         if act.dark:
             ours = (*(name for name in state.ours if name != act.group), act.group)
-            return replace(state, ours=ours, expected=expected | {act.group}, taken=(*state.taken, at))
+            return replace(state, ours=ours, expected=tuple(sorted(expected | {act.group})), taken=(*state.taken, at))
         return replace(
             state,
             ours=tuple(name for name in state.ours if name != act.group),
-            expected=expected - {act.group},
+            expected=tuple(sorted(expected - {act.group})),
             returned={**state.returned, act.group: at},
         )
 
@@ -146,7 +146,7 @@ class Guard:
         paused = state.paused or _another_hand(view, state)
         there = tuple(name for name in state.ours if name in view.dark)
         recent = tuple(at for at in state.taken if at > view.at - _HOUR)
-        now = replace(state, ours=there, expected=view.dark, taken=recent, at=view.at, used=view.used)
+        now = replace(state, ours=there, expected=tuple(sorted(view.dark)), taken=recent, at=view.at, used=view.used)
         return replace(now, paused=paused)
 
     def _back(self, view: View, wish: Wish, state: State, least: int) -> tuple[Act, ...]:
@@ -180,7 +180,7 @@ class Guard:
         """Whether what would be left is too little."""
         if left < least:
             return f"{_size(least - left)} more free, and it could leave"
-        return f"{wish.why}: {_size(wish.keep - left)} too much is wanted" if left < wish.keep else ""
+        return f"the policy keeps it: {wish.why}" if left < wish.keep else ""
 
     def _banned(self, state: State, name: str, at: float) -> State:
         before = state.bans.get(name)
@@ -192,7 +192,8 @@ def _another_hand(view: View, state: State) -> str:
     """What somebody else did since the last look; empty for nothing."""
     if state.expected is None:
         return ""
-    came, went = state.expected - view.dark, view.dark - state.expected
+    expected = set(state.expected)
+    came, went = expected - view.dark, view.dark - expected
     words = [f"{name} came in by another hand" for name in sorted(came)]
     words += [f"{name} went out by another hand" for name in sorted(went)]
     return ", ".join(words)

@@ -97,7 +97,7 @@ class Balance:
         state = _counted(view, state, [foreseen > start for start in starts[:-1]])
         kept = [self._kept(view, state, level) for level in range(len(view.groups))]
         top = max((level + 1 for level, keep in enumerate(kept) if keep), default=0)
-        return Wish(max(starts[top], min(foreseen, view.total)), _why(view, state, foreseen, starts[top])), state
+        return Wish(max(starts[top], min(foreseen, view.total)), _why(view, state, top)), state
 
     def margin(self, view: View, state: Seen) -> float:
         """Bytes to have beside what is used."""
@@ -129,8 +129,9 @@ def _counted(view: View, state: Seen, needed: Sequence[bool]) -> Seen:
     return replace(state, idle=tuple(idle), gaps=tuple(gaps))
 
 
-def _why(view: View, state: Seen, foreseen: int, keep: int) -> str:
-    if foreseen > view.used and keep <= foreseen:
+def _why(view: View, state: Seen, top: int) -> str:
+    """In words. ``top``: levels that are kept."""
+    since = state.idle[top - 1] if top else None
+    if since is None:
         return "what is used, and what it may grow by before more is there"
-    waiting = [view.at - since for since in state.idle if since is not None]
-    return f"a level that has been idle for {min(waiting, default=0.0):.0f} s may be needed again"
+    return f"nothing has needed the last of it for {view.at - since:.0f} s, and its return would cost more"

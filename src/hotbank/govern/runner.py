@@ -7,7 +7,7 @@ it is one look. What it can't see it does not decide; after a blind look everyth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from hotbank.errors import HotbankError
 from hotbank.govern.banks import Bunch, Parts, bunches, needed_to_return, view
 from hotbank.govern.guard import Act, Guard, Outcome, State
 from hotbank.govern.policy import Policy, Wish
+from hotbank.govern.status import Deed, Standing
 from hotbank.govern.view import View
 from hotbank.machine import Reading, Snapshot
 
@@ -43,13 +44,14 @@ class Hands(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one look came to. ``blind``: why nothing could be seen; then the rest is as it was before."""
+    """What one look came to. ``blind``: why nothing could be seen; then there is no ``view`` and nothing is done.
+    ``standings``: as it is now."""
 
     at: float
     view: View | None
     wish: Wish | None
-    acts: tuple[tuple[Act, Outcome], ...]
-    held: Mapping[str, str]
+    deeds: tuple[Deed, ...]
+    standings: tuple[Standing, ...]
     blind: str = ""
 
 
@@ -105,13 +107,12 @@ class Governor:
             now = self._look()
         except HotbankError as e:
             self._seen = None
-            return Step(self.state.at or 0.0, None, None, (), {}, blind=str(e))
+            return Step(self.state.at or 0.0, None, None, (), (), blind=str(e))
         wish, self._knows = self._policy.decide(now, self._knows)
         decision = self._guard().decide(now, wish, self.state)
         self.state = decision.state
-        done = tuple((act, self._carried_out(act, now)) for act in decision.acts)
-        done += tuple(self._regretted(now))
-        return Step(now.at, now, wish, done, {**self._reasons(), **decision.held})
+        deeds = (*(self._carried_out(act, now) for act in decision.acts), *self._regretted(now))
+        return Step(now.at, now, wish, deeds, tuple(self._standings(now, decision.held, deeds)))
 
     def _look(self) -> View:
         reading = self._eyes.reading()
@@ -136,18 +137,26 @@ class Governor:
         before, self._refaults = self._refaults, refaults
         return 0 if before is None or refaults is None else max(0, refaults - before)
 
-    def _reasons(self) -> dict[str, str]:
-        """Of those that never leave."""
-        return {bunch.group.name: bunch.why for bunch in (self._seen.bunches if self._seen else ()) if bunch.why}
+    def _standings(self, now: View, held: Mapping[str, str], deeds: Iterable[Deed]) -> Iterator[Standing]:
+        assert self._seen is not None  # there was a look
+        moved = {deed.group: deed for deed in deeds}
+        for bunch, group in zip(self._seen.bunches, now.groups, strict=True):
+            deed, dark, why = moved.get(group.name), group.dark, bunch.why or held.get(group.name, "")
+            if deed is not None and deed.outcome is Outcome.FAILED:
+                why = f"{deed.why}, but it failed"
+            elif deed is not None:
+                dark, why = deed.dark, deed.why
+            ours = group.name in self.state.ours
+            yield Standing(group.name, bunch.banks, group.size, dark, ours, "" if dark else why)
 
-    def _carried_out(self, act: Act, now: View, wholly: Outcome = Outcome.DONE) -> Outcome:
+    def _carried_out(self, act: Act, now: View, wholly: Outcome = Outcome.DONE) -> Deed:
         """Have it done; ``wholly``: what it comes to then."""
         outcome = wholly if self._done(act) else Outcome.FAILED
         self.state = self.guard.told(self.state, act, outcome, now.at)
         self._missed.pop(act.group, None)
         if act.dark and outcome is Outcome.DONE:
             self._missed[act.group] = (now.at + SETTLES, 0)
-        return outcome
+        return Deed(act.group, act.dark, act.why, outcome)
 
     def _done(self, act: Act) -> bool:
         assert self._seen is not None  # there was a look
@@ -161,15 +170,14 @@ class Governor:
         except HotbankError:
             return False
 
-    def _regretted(self, now: View) -> Iterator[tuple[Act, Outcome]]:
+    def _regretted(self, now: View) -> Iterator[Deed]:
         """What left lately and is missed: half of its size was read again since. It comes back, and is banned."""
         sizes = {group.name: group.size for group in now.groups}
         for name, (until, missed) in tuple(self._missed.items()):
             missed += now.refaulted
             self._missed[name] = (until, missed)
             if missed >= sizes[name] // 2 and name in self.state.ours:
-                act = Act(name, False, "what left is read again")
-                yield act, self._carried_out(act, now, Outcome.USELESS)
+                yield self._carried_out(Act(name, False, "what left is read again"), now, Outcome.USELESS)
             elif now.at >= until:
                 del self._missed[name]
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from importlib.metadata import entry_points
 from typing import Any
 
 from hotbank import keys as toml
@@ -81,6 +80,8 @@ def _numbers(value: object) -> Mapping[str, float]:
 def _made(name: str) -> Policy:
     if name in SHIPPED:
         return SHIPPED[name]()
+    from importlib.metadata import entry_points  # slow to import, and seldom needed
+
     own = {point.name: point for point in entry_points(group=GROUP)}
     if name not in own:
         raise BoardError("policy", name, f"known: {', '.join(sorted([*SHIPPED, *own]))}; or a TOML file")

@@ -93,6 +93,11 @@ class Host:
         return files.may_change(self._tree, files.blocks(self._tree, self._block_size))
 
     @property
+    def auto(self) -> bool:
+        """Whether the board lets a governor change this machine by itself."""
+        return self._board is not None and self._board.auto
+
+    @property
     def can(self) -> frozenset[Ability]:
         """All that a machine can do."""
         return frozenset(Ability)

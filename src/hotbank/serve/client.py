@@ -10,6 +10,7 @@ from hotbank.calls import asked
 from hotbank.errors import ProtocolError
 from hotbank.memory import Power
 from hotbank.operate import Before, Entry, Event, Limits, Outcome
+from hotbank.operate.journal import PERSON
 from hotbank.operate.outcome import no_events
 from hotbank.remote import AtOwner, Remote
 from hotbank.serve.protocol import OWNER, News, Order, OwnerCalls
@@ -24,12 +25,13 @@ def remove(
     keep_partial: bool = False,
     found: Before | None = None,
     on_event: Callable[[Event], None] = no_events,
+    cause: str = PERSON,
 ) -> Outcome:
     """Have the owner take banks out, see ``operate.remove``. ``machine.cancel()`` interrupts it.
 
     ``found``: of a plan; when the machine is not that any more, it is refused (CHANGED).
     """
-    order = Order("remove", tuple(map(str, targets)), limits or Limits(), force, keep_partial, found)
+    order = Order("remove", tuple(map(str, targets)), limits or Limits(), force, keep_partial, found, cause=cause)
     return _transact(machine, order, on_event)
 
 
@@ -40,9 +42,10 @@ def add(
     keep_partial: bool = False,
     found: Before | None = None,
     on_event: Callable[[Event], None] = no_events,
+    cause: str = PERSON,
 ) -> Outcome:
     """Have the owner bring banks in, see ``operate.add``. ``machine.cancel()`` interrupts it."""
-    order = Order("add", tuple(map(str, targets)), limits or Limits(), False, keep_partial, found)
+    order = Order("add", tuple(map(str, targets)), limits or Limits(), False, keep_partial, found, cause=cause)
     return _transact(machine, order, on_event)
 
 
@@ -65,6 +68,10 @@ class RemoteOwner(AtOwner):
     """What an owner answers beyond its machine."""
 
     history = asked(OWNER, OwnerCalls.history)
+    governed = asked(OWNER, OwnerCalls.governed)
+    govern = asked(OWNER, OwnerCalls.govern)
+    pause = asked(OWNER, OwnerCalls.pause)
+    resume = asked(OWNER, OwnerCalls.resume)
     stop = asked(OWNER, OwnerCalls.stop)
 
     def events(self, since: int | None, wait: float) -> News:

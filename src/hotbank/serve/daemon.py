@@ -23,6 +23,7 @@ from hotbank.machine import Machine
 from hotbank.memory import GIB
 from hotbank.regular import read_regular
 from hotbank.serve.background import ModelSpec, Record, forget, remember
+from hotbank.serve.desk import desk_in
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import journal_in, listen
 from hotbank.wire import decode, encode, encode_error
@@ -48,7 +49,7 @@ def run(folder: Path, boot: Callable[[], Machine]) -> int:
     try:
         machine = boot()
         name = machine.snapshot().machine
-        owner = Owner(machine, journal=journal_in(folder, name))
+        owner = Owner(machine, journal=journal_in(folder, name), desk=desk_in(folder, name))
         listener = listen(path)
     except Exception as e:
         _say({"error": encode_error(e)})

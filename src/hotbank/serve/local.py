@@ -17,6 +17,7 @@ from hotbank.host import Host
 from hotbank.operate import Entry
 from hotbank.remote import Remote, SocketStream, dial
 from hotbank.serve.client import RemoteOwner
+from hotbank.serve.desk import Desk
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import journal_in, journal_path, runtime_folder, state_folder, state_path
 
@@ -50,9 +51,11 @@ def owner_of(host: Host, folder: Path | None = None, *, readers: int | None = No
 
     Whoever opens the journal next waits for the last of this process's writers (host/writer.py).
     """
-    journal = journal_in(folder or state_folder(), HOST)
+    place = folder or state_folder()
+    journal = journal_in(place, HOST)
     host.writers.keep(journal.writers_keep)
-    return Owner(host, journal=journal, readers=readers)
+    closed = "" if host.auto else "its board file does not say `auto = true`"
+    return Owner(host, journal=journal, readers=readers, desk=Desk(HOST, place, closed=closed))
 
 
 def history_of_host() -> tuple[Entry, ...]:

@@ -27,6 +27,7 @@ from hotbank.operate.journal import START, STOP, sign_of_life
 from hotbank.operate.reasons import code_of, errno_of
 from hotbank.remote import Hello
 from hotbank.serve.answers import Answers, answers
+from hotbank.serve.desk import Desk
 from hotbank.serve.door import Door
 from hotbank.serve.job import Job
 from hotbank.serve.later import Following, Newsreader, Sleep
@@ -43,10 +44,19 @@ _CANCEL_EVERY = 0.05  # seconds of wall time
 class Owner:
     """Owns a machine. ``serve`` a listening socket, or ``attend`` single streams; both from any thread.
 
-    ``readers``: the id of a group whose members may read, beside this user and root, who may do everything.
+    ``readers``: the id of a group whose members may read, beside this user and root, who may do everything. ``desk``:
+    where its governor tells and is told.
     """
 
-    def __init__(self, machine: Machine, *, journal: Journal | None = None, readers: int | None = None) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        journal: Journal | None = None,
+        readers: int | None = None,
+        desk: Desk | None = None,
+    ) -> None:
+        self._desk = desk or Desk()
         self._machine, self._readers = machine, readers
         self._journal, self._ring = journal or MemoryJournal(), Ring(stir=lambda: self._loop.wake())
         self._name = machine.snapshot().machine
@@ -125,7 +135,8 @@ class Owner:
         doctor = answers(DOCTOR, self._machine) if is_examinable(self._machine) else {}
         journal, ring = self._journal, self._ring
         events = partial(Newsreader, ring)
-        owner = answers(OWNER, order=self._order, history=journal.entries, events=events, stop=self._stop_if_idle)
+        own: dict[str, Callable[..., Any]] = {"order": self._order, "stop": self._stop_if_idle}
+        owner = answers(OWNER, self._desk, history=journal.entries, events=events, **own)
         return {**machine, **pages, **doctor, **answers(CLOCK, self._machine.clock, **self._sleeping()), **owner}
 
     def _sleeping(self) -> Mapping[str, Callable[..., Any]]:

@@ -8,8 +8,10 @@ from typing import Protocol
 
 from hotbank.calls import table
 from hotbank.errors import HotbankError
+from hotbank.govern.status import Orders, Status
 from hotbank.memory import Power
 from hotbank.operate import Before, Entry, Event, Journal, Limits, Outcome
+from hotbank.operate.journal import PERSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,7 @@ class Order:
 
     ``targets``: banks and blocks, together one transaction; of ``power`` one domain, which is to go to ``want``.
     ``found``: what a plan was made of, None when none was: when the machine is not that any more, it is refused
-    (CHANGED). ``forget``: of ``recover``, the id of a transaction that can't be read.
+    (CHANGED). ``forget``: of ``recover``, the id of a transaction that can't be read. ``cause``: who ordered it.
     """
 
     verb: str
@@ -29,6 +31,7 @@ class Order:
     found: Before | None = None
     forget: int | None = None
     want: Power | None = None
+    cause: str = PERSON
 
     def __str__(self) -> str:
         return " ".join((self.verb, ", ".join(self.targets))).rstrip()
@@ -80,6 +83,22 @@ class OwnerCalls(Protocol):
         """
         ...
 
+    def governed(self) -> tuple[Status | None, Orders]:
+        """What the machine's governor told last, and what it was told."""
+        ...
+
+    def govern(self, status: Status) -> Orders:
+        """A governor tells of its look, and hears what it was told. Refused while another one governs."""
+        ...
+
+    def pause(self, why: str) -> None:
+        """Have whoever governs take nothing, from now on and after a restart; what it took still comes back."""
+        ...
+
+    def resume(self) -> None:
+        """Have it go on, whatever paused it."""
+        ...
+
     def stop(self) -> None:
         """End the owner. Refused while something runs."""
         ...
@@ -113,6 +132,6 @@ class JobCalls(Protocol):
         ...
 
 
-OWNER = table("owner", OwnerCalls, reads={"history", "events"})
+OWNER = table("owner", OwnerCalls, reads={"history", "events", "governed"})
 JOURNAL = table("journal", Journal)
 JOB = table("job", JobCalls)

@@ -46,6 +46,7 @@ def carry_out(owner: Remote, job: RemoteJob, order: Order) -> Outcome | None:
     options |= {"interrupted": job.interrupted, "on_event": job.event, "began": job.began(), "found": order.found}
     if order.verb == "power":
         return _switched(owner, journal, job, order)
+    options["cause"] = order.cause
     if order.verb == "add":
         return add(owner, order.targets, **options)
     return remove(owner, order.targets, force=order.force, **options)
