@@ -13,6 +13,7 @@ SCHEMA: Mapping[str, int] = {
     "auto": 1,
     "board": 1,
     "boards": 1,
+    "cache": 1,
     "check": 1,
     "compare": 1,
     "decode": 1,

@@ -18,6 +18,7 @@ gpio.py         the line that feeds it
 shell.py        shell commands in the guest
 supervisor.py   all of that as one Machine, whose other half runs in the guest (hotbank.guest)
 leftovers.py    folders, and what is left of them after a kill
+kept.py         what was fetched and built, to be listed and removed
 parts/          what a guest is made of: kernel, modules, initramfs, and the packages they come from
 """
 

@@ -42,6 +42,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "down": "current",
         "console": "current",
         "kernel": "kernel",
+        "cache": "cache",
         "capture": "capture",
         "simulate": "simulate",
         "compare": "compare",

@@ -97,6 +97,12 @@ def _domains(context: click.Context, incomplete: str) -> Items:
     return _plain(_names(context).domains, incomplete)
 
 
+def _kinds(_: click.Context, incomplete: str) -> Items:
+    from hotbank.boards_qemu.kept import kinds
+
+    return _plain(kinds(), incomplete)
+
+
 def _columns(context: click.Context, incomplete: str) -> Items:
     """The last of a list: what stands before it stays, and is not offered again."""
     from hotbank.cli import listing, lsmem
@@ -160,6 +166,7 @@ OFFERS: Mapping[str, Offer] = {
     "DESCRIBE": _words(*board.DESCRIPTIONS),
     "DOMAIN": _domains,
     "KERNEL": _releases,
+    "KIND": _kinds,
     "MACHINE": _machines,
     "PAGE_SIZE": _words("4K", "16K", "64K"),
     "SPLIT": _columns,
