@@ -32,6 +32,7 @@ PRINTED: dict[str, tuple[str, ...]] = {
     "history": (*MODEL, "history"),
     "recover": (*MODEL, "recover"),
     "energy": (*MODEL, "energy"),
+    "power": (*MODEL, "power", "ddr-high"),
     "zones": ("zones", "--board", "arm-2009", "--cmdline", "mem=foo"),
     "decode": ("decode", str(Path(__file__).parents[1] / "data/field/vim3.dtb")),
     "doctor": ("doctor", "--sysroot", str(Path(__file__).parent)),

@@ -23,7 +23,7 @@ from patience import HANG
 PROGRAMS = Path(sys.executable).parent
 MODEL = "hotbank -m model:arm-2009"
 # Text and numbers that only the user knows; everything else is offered, or has a type that knows.
-FREE = {"BLOCK_SIZE", "CMDLINE", "GROUP", "NAME", "NAME,KEY=VALUE,...", "SIZE", "TEXT", "TIME", "WHEN"}
+FREE = {"BLOCK_SIZE", "CMDLINE", "GROUP", "KEY=NUMBER", "NAME", "NAME,KEY=VALUE,...", "SIZE", "TEXT", "TIME", "WHEN"}
 
 
 @pytest.fixture
@@ -166,3 +166,12 @@ def test_every_value_is_offered_or_is_free_text() -> None:
         if not knows(parameter) and FREE.isdisjoint(called(parameter))
     }
     assert unknown == set()
+
+
+@pytest.mark.parametrize("value", completion.OFFERS)
+def test_each_offer_offers_something(value: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "hotbank/kernels").mkdir(parents=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    context = click.Context(cli.cli)
+    context.params["machine"] = "model:arm-2009"
+    assert completion.OFFERS[value](context, "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a shell offers at TAB: boards, machines, banks, blocks, domains, columns, workloads, releases; and files.
+"""What a shell offers at TAB: boards, machines, banks, blocks, domains, columns, workloads, policies, releases; files.
 
 ``OFFERS`` goes by what help calls a value, so that a new command completes without a word of its own. ``equip`` is for
 a process that a shell started to complete a line; no other imports this. The scripts that start it are click's
@@ -70,6 +70,12 @@ def _boards(_: click.Context, incomplete: str) -> Items:
 
 def _workloads(_: click.Context, incomplete: str) -> Items:
     return _or_file(_stems("workloads"), incomplete)
+
+
+def _policies(_: click.Context, incomplete: str) -> Items:
+    from hotbank.govern.settings import SHIPPED
+
+    return _or_file(SHIPPED, incomplete)
 
 
 def _releases(_: click.Context, incomplete: str) -> Items:
@@ -169,6 +175,7 @@ OFFERS: Mapping[str, Offer] = {
     "KIND": _kinds,
     "MACHINE": _machines,
     "PAGE_SIZE": _words("4K", "16K", "64K"),
+    "POLICY": _policies,
     "SPLIT": _columns,
     "WORKLOAD": _workloads,
 }
