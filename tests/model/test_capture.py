@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -265,3 +266,43 @@ def test_kinds_in_transit_have_to_move() -> None:
     model.validate()
     assert model.survey(HIGH[0]).kinds == {Kind.FREE: 1000, Kind.ANON: 24}
     assert errno_of(model, HIGH[0]) == 0
+
+
+# Memory that reading takes
+
+
+def peak(data: bytes) -> int:
+    """Bytes of Python's that reading takes at most, refused or not."""
+    tracemalloc.start()
+    try:
+        with suppress(FormatError):
+            capture.loads(data)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def many_runs(good: bytes, runs: int) -> bytes:
+    """The capture with each block in that many runs, of one page each but the last."""
+    document = json.loads(good)
+    for entry in document["blocks"]:
+        pages = sum(entry["pages"]["runs"][1::2])
+        words = [word for n in range(runs - 1) for word in (n % 3, 1)]
+        entry["pages"] |= {"runs": [*words, 0, pages - runs + 1], "pinned": [], "cma": []}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("runs", [1, 30, 900])
+def test_a_capture_takes_eight_times_its_text_at_most(good: bytes, runs: int) -> None:
+    data, little = many_runs(good, runs), 64 << 10
+    assert len(capture.loads(data).blocks[0].pages.runs) == runs
+    assert peak(data) <= 8 * len(data) + little
+
+
+@pytest.mark.parametrize("what", ["257,", '"ab",', "[],", "{},", "1.25,", '[[""]],', "1,", "12345,", '"\\u0100",'])
+@pytest.mark.parametrize("within", ["whole", "kinds", "blocks"])
+def test_text_of_many_small_values_takes_no_more(what: str, within: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "_LITTLE", 64 << 10)
+    values = "[" + what * (300_000 // len(what)) + what[:-1] + "]"
+    text = values if within == "whole" else f'{{"hotbank":"capture","version":1,"{within}":{values}}}'
+    assert peak(text.encode()) <= 10 * len(text)

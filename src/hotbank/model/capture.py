@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ from hotbank.wire import decode, encode
 
 FORM, VERSION = "capture", 1
 _LARGEST = 1 << 30  # bytes of JSON: more than 16 TiB of memory in long runs
-_CONTAINER, _TIMES, _LITTLE = 128, 8, 16 << 20  # bytes a list takes; what reading may take: times the text, and besides
+_TIMES, _LITTLE = 8, 16 << 20  # bytes that reading may take: times the text, and besides
+# What the parts of a document take as Python's values, in bytes: two kinds of containers, a key, a text.
+_OBJECT, _LIST, _KEY, _TEXT = 112, 72, 40, 80
+_SAME = 1 << 14  # small numbers, and runs of pages, of which there is one each however often they are written
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
 _NO_PAGES = (Kind.HOLE, Kind.UNKNOWN)
 
@@ -101,7 +105,7 @@ def loads(data: bytes) -> Capture:
     """A capture from the bytes of its file. Raises FormatError."""
     plain = packed.unpacked(data, _LARGEST, FORM) if packed.is_packed(data) else data
     try:
-        document = json.loads(_checked(plain))
+        document = json.loads(_checked(plain), parse_int=lru_cache(_SAME)(int), parse_float=lru_cache(_SAME)(float))
     except (ValueError, RecursionError) as e:
         at = e.pos if isinstance(e, json.JSONDecodeError) else 0
         raise FormatError(FORM, at, "document", f"no JSON, or cut short: {e}") from e
@@ -168,9 +172,12 @@ def _document(capture: Capture) -> dict[str, Any]:
 
 
 def _checked(plain: bytes) -> bytes:
-    """Lists and objects take much more memory than the two bytes that write one: a capture has few."""
-    if (plain.count(b"[") + plain.count(b"{")) * _CONTAINER > _TIMES * len(plain) + _LITTLE:
-        raise FormatError(FORM, 0, "document", "too many lists for its length")
+    """Values take much more memory than the text of many small ones: a capture has few but its runs."""
+    keys = plain.count(b'":')
+    texts = max(0, plain.count(b'"') // 2 - keys)
+    takes = plain.count(b"{") * _OBJECT + plain.count(b"[") * _LIST + keys * _KEY + texts * _TEXT
+    if takes > _TIMES * len(plain) + _LITTLE:
+        raise FormatError(FORM, 0, "document", "too many lists, objects and texts for its length")
     return plain
 
 
@@ -185,17 +192,20 @@ def _check_head(document: object) -> None:
 
 
 def _blocks(document: dict[str, Any]) -> Iterator[BlockCapture]:
+    """One after the other, each gone from the document when it is read."""
     kinds = decode(tuple[Kind, ...], document["kinds"], "kinds")
-    for at, entry in enumerate(document["blocks"] if isinstance(document["blocks"], list) else [None]):
-        where = f"blocks[{at}]"
+    run = lru_cache(_SAME)(lambda code, count: (kinds[code], count))
+    blocks = document["blocks"] if isinstance(document["blocks"], list) else [None]
+    for at, entry in enumerate(blocks):
+        where, blocks[at] = f"blocks[{at}]", None
         pages = entry.get("pages") if isinstance(entry, dict) else None
         if not isinstance(pages, dict):
             raise ProtocolError(f"{where}: expected an object with pages")
         words = decode(tuple[int, ...], pages.get("runs"), f"{where}.runs")
         if len(words) % 2 or any(not 0 <= code < len(kinds) for code in words[::2]):
             raise ProtocolError(f"{where}.runs: expected pairs of a kind's index and a number of pages")
-        runs = [[kinds[code].value, count] for code, count in zip(words[::2], words[1::2], strict=True)]
-        yield decode(BlockCapture, entry | {"pages": pages | {"runs": runs}}, where)
+        block = decode(BlockCapture, entry | {"pages": pages | {"runs": []}}, where)
+        yield replace(block, pages=replace(block.pages, runs=tuple(map(run, words[::2], words[1::2]))))
 
 
 def _check(capture: Capture) -> None:
