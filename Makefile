@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel fuzz fuzz-properties fuzz-decoders check lint types layers format beside bench policy referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz soak fuzz-properties fuzz-decoders check lint types layers format beside bench policy referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -33,6 +33,10 @@ fuzz-properties: referees $(DEV)
 
 fuzz-decoders: $(DEV)
 	$(BIN)/python bench/fuzz_decoders.py
+
+# An hour of an owner in a crowd, 2,000 crashes, 100,000 times out and in: SOAK="--minutes 10 --crashes 200 --cycles 5000".
+soak: referees $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m soak $(SOAK)
 
 check: lint types layers $(DEV)
 	$(PYTEST) -m "not slow and not long and not kernel"

@@ -71,6 +71,11 @@ class Kernel:
     exact_dma_limit: bool = made_by("6.12", "ba0fb44aed47", "dma-mapping: replace zone_dma_bits by zone_dma_limit")
     """arm64: zone DMA ends where masters stop to reach; before, at the power of two above."""
 
+    reserves_by_name: bool = made_by(
+        "6.12", "1e4c64b71c9b", 'mm/memblock: Add "reserve_mem" to reserved named memory at boot up'
+    )
+    """``reserve_mem=`` on the command line takes memory."""
+
     auto_online: str = made_by(
         "6.14", "44d46b76c3a4", "mm: add build-time option for hotplug memory default online type", before="offline"
     )
@@ -100,6 +105,7 @@ _V6_12 = replace(
     joins_nodes=True,
     wants_last_node=True,
     exact_dma_limit=True,
+    reserves_by_name=True,
 )
 _V7_3 = replace(_V6_12, release="7.3", auto_online="online", cma_in_each_node=True)
 
@@ -200,6 +206,7 @@ class Arch:
     system call. ``processors``: what a device tree's cpu nodes are called or compatible with, as a pattern (bindings
     arm/cpus.yaml, riscv/cpus.yaml; ``arm`` comes first, whose list is closed). ``affinities``: types of its processors'
     SRAT structures.
+    ``systemd``: its name there, where that is another (src/basic/architecture.c).
     ``firmware``: what describes its boards. ``footprint``: None where the model can't boot it.
     """
 
@@ -220,6 +227,7 @@ class Arch:
     firmware: str = "dtb"
     processors: str = ""
     affinities: tuple[int, ...] = ()
+    systemd: str = ""
     footprint: Footprint | None = None
 
     def max_order(self, page_size: int) -> int:
@@ -289,6 +297,7 @@ _X86 = Arch(
     move_pages=279,
     processors=r"intel,|AuthenticAMD|GenuineIntel",
     affinities=(0, 2),
+    systemd="x86-64",
 )
 # Boot memory may leave: no architecture but arm64 has a notifier that vetoes it (arch/*/, MEM_GOING_OFFLINE).
 _OTHERS = (
@@ -297,7 +306,12 @@ _OTHERS = (
     ),
     Arch("loongarch64", ("loongarch64",), boot_memory_leaves=True, move_pages=239, processors="loongson,"),
     Arch(
-        "ppc64le", ("ppc64le", "ppc64"), boot_memory_leaves=True, move_pages=301, processors="PowerPC,|fsl,e|ibm,power"
+        "ppc64le",
+        ("ppc64le", "ppc64"),
+        boot_memory_leaves=True,
+        move_pages=301,
+        processors="PowerPC,|fsl,e|ibm,power",
+        systemd="ppc64-le",
     ),
     Arch("s390x", ("s390x",), boot_memory_leaves=True, move_pages=310),
     Arch("mips", ("mips", "mips64"), processors=r"mips|mti,|ingenic,|brcm,bmips|cavium,octeon|loongson,gs"),
@@ -309,7 +323,7 @@ ARCHES: Mapping[str, Arch] = {
         _ARM,
         _ARM64,
         _X86,
-        Arch("i686", ("i686", "i586"), struct_page=32, boot_memory_leaves=True),
+        Arch("i686", ("i686", "i586"), struct_page=32, boot_memory_leaves=True, systemd="x86"),
         *_OTHERS,
         replace(_ARM64, name="any", machines=(), boot_memory_leaves=None, move_pages=None, footprint=None),
     )

@@ -67,7 +67,7 @@ def table(
     """
     import tomllib  # hosts without a board file start sooner without it
 
-    source = Source(data, file, schema or {})
+    source = Source(data, file, schema or {}, code)
     try:
         return Keys("", tomllib.loads(data), source)
     except tomllib.TOMLDecodeError as e:
@@ -97,15 +97,17 @@ class Source:
     ``schema``: the keys of each kind of table, ``""`` for those above all tables.
     """
 
-    def __init__(self, text: str, file: str, schema: Mapping[str, Sequence[Key]]) -> None:
-        self.schema = schema
+    def __init__(self, text: str, file: str, schema: Mapping[str, Sequence[Key]], code: Code | None) -> None:
+        self.schema, self._code = schema, code
         self._text, self._file = text, file
         self._mistakes: dict[str, BoardError] = {}
 
     def note(self, key: str, value: object, allowed: str, code: Code | None = None) -> BoardError:
         """Keep a mistake; the error that tells all of them."""
         if key not in self._mistakes:
-            self._mistakes[key] = BoardError(key, value, allowed, code=code, file=self._file, line=self._line(key))
+            line = self._line(key)
+            mistake = BoardError(key, value, allowed, code=code or self._code, file=self._file, line=line)
+            self._mistakes[key] = mistake
         return self.error()
 
     def check(self) -> None:
@@ -183,7 +185,8 @@ class Keys:
         self._known.add(key)
         entries = self._table.get(key, [])
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
-            raise self._source.note(self._where + key, entries, f"must be tables such as [[{key}]]")
+            self.note(key, entries, f"must be tables such as [[{key}]]")
+            return []
         return [Keys(f"{self._where}{key}[{n}].", entry, self._source) for n, entry in enumerate(entries)]
 
     def done(self) -> None:

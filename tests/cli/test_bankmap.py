@@ -92,3 +92,22 @@ def test_list_draws_it_and_nothing_beside(capsys: pytest.CaptureFixture[str], mo
     assert len(blocks_of(capsys.readouterr().out.splitlines())) == 8
     for stray in ("--json", "--used", "--lsmem", "-b"):
         assert run(["-m", "model:arm-2009", "list", "--map", stray]) == 2
+
+
+def _light(colour: int) -> float:
+    """Relative luminance (WCAG 2) of one of xterm's colours from 16 on."""
+    steps = (0, 95, 135, 175, 215, 255)
+    cube = colour - 16
+    rgb = [8 + 10 * (colour - 232)] * 3 if colour >= 232 else [steps[cube // n % 6] for n in (36, 6, 1)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (value / 255 for value in rgb)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_signs_read_on_a_ground_of_their_own_on_dark_and_light_screens() -> None:
+    memory = Map.of(Snapshot("none", "any", 4096, 1 << 27, "boot"))
+    assert drawn(memory, 80) == []
+    for _, name, style in (*bankmap.SIGNS.values(), bankmap.DARK, bankmap.OUT, bankmap.OFFLINE):
+        assert style.fg is not None, name
+        assert style.bg is not None, name
+        lights = sorted((_light(style.fg), _light(style.bg)))
+        assert (lights[1] + 0.05) / (lights[0] + 0.05) > 4.5, name

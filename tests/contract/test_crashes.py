@@ -7,44 +7,29 @@ that the machine outlives it, as a kernel does.
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from contract import deadly
+from contract.crashing import BOARDS, VERBS, Outside, end, journal_of, model_of, outside_of, stage, worker_of, writes
 from contract.deadly import BOTH, Deadly, points
 from hotbank import operate, serve
 from hotbank.errors import Code, MachineError, Refusal
-from hotbank.load import Workload
-from hotbank.memory import BlockState, KernelState, Kind, Power
-from hotbank.model import Model, WallClock
-from hotbank.operate import MemoryJournal, Outcome
+from hotbank.memory import BlockState, KernelState, Kind
+from hotbank.model import Model
+from hotbank.operate import MemoryJournal
 from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.serve import local
 from hotbank.serve.owner import Owner
-from hotbank.serve.state import journal_in
-from hotbank.testing import Places, Watched, places
-from mount.mounts import MEMORY, mounted, needs_fuse
+from mount.mounts import MEMORY, needs_fuse
 from patience import HANG, until
 
-
-def writes(board: str) -> list[str]:
-    """Two blocks, two banks, and the power of each domain: an act each, either way."""
-    acts = 4 + len(deadly.board_of(board).domains)
-    return ["begin", *["intend", "result"] * acts, "close"]
-
-
-BOARDS, VERBS = ("pair", "apart"), ("remove", "add")
-TESTS = Path(__file__).parents[1]
 QUICK = {  # after an act, before an intent, between an intent and its act
     ("pair", "remove", 3, "before"),
     ("pair", "add", 6, "before"),
@@ -59,56 +44,9 @@ def every_point() -> list[object]:
     return [p if p in QUICK else pytest.param(*p, marks=pytest.mark.long) for p in every]
 
 
-def _model(board: str) -> Model:
-    model = Model.boot(deadly.board_of(board), backend="reference", seed=1, clock=WallClock())
-    Workload(model, 1, pages=300).fill()
-    return model
-
-
-def _powers(model: Model) -> dict[str, Power]:
-    return {domain.name: domain.power for domain in model.snapshot().domains}
-
-
-def _kernels(model: Model) -> set[KernelState]:
-    return {bank.kernel for bank in model.snapshot().banks if bank.name in BOTH}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A model just before ``verb``, somebody who watches what is done to it, and what a test compares with."""
-
-    verb: str
-    model: Model
-    watched: Watched
-    before: Places
-    powers: dict[str, Power]
-
-    def check(self, outcome: Outcome | None) -> None:
-        """Invariants 1, 2 and 5 after a crash and a recovery, and the model's own: both banks, or none."""
-        assert not self.watched.breaches
-        if self.verb == "remove" and _kernels(self.model) == {KernelState.ABSENT}:
-            assert set(_powers(self.model).values()) == {Power.OFF}
-        else:
-            assert places(self.model) == self.before
-            assert _powers(self.model) == self.powers
-        assert outcome is None or (not outcome.open and not outcome.unrestored)
-        self.model.validate()
-        assert not self.model.check_contents()
-
-
-@contextmanager
-def stage(verb: str, model: Model) -> Iterator[Stage]:
-    """Before: the banks in for a removal, out and dark for an addition. Afterwards: in."""
-    if verb == "add":
-        assert operate.remove(model, BOTH).exit == 0
-    yield Stage(verb, model, Watched(model), places(model), _powers(model))
-    if _kernels(model) != {KernelState.ONLINE}:
-        assert operate.add(model, BOTH).exit == 0
-
-
 @pytest.fixture(scope="module")
 def models() -> dict[str, Model]:
-    return {board: _model(board) for board in BOARDS}
+    return {board: model_of(board) for board in BOARDS}
 
 
 @pytest.mark.parametrize("board", BOARDS)
@@ -131,7 +69,7 @@ def test_the_points_are_all_of_them(models: dict[str, Model], board: str, verb: 
 def test_a_worker_that_dies_when_all_is_done(models: dict[str, Model], verb: str) -> None:
     """What the journal says of it is told."""
     with stage(verb, models["pair"]) as here:
-        journal = Deadly(MemoryJournal(), len(writes("pair")) - 1, "after", lambda: _end(_worker(owner)))
+        journal = Deadly(MemoryJournal(), len(writes("pair")) - 1, "after", lambda: end(worker_of(owner)))
         owner = Owner(here.watched, journal=journal)
         order = serve.remove if verb == "remove" else serve.add
         with local.attached(owner) as client:
@@ -145,7 +83,7 @@ def test_a_worker_that_dies_when_all_is_done(models: dict[str, Model], verb: str
 @pytest.mark.parametrize(("board", "verb", "at", "when"), every_point())
 def test_a_worker_that_dies_anywhere(models: dict[str, Model], board: str, verb: str, at: int, when: str) -> None:
     with stage(verb, models[board]) as here:
-        journal = Deadly(MemoryJournal(), at, when, lambda: _end(_worker(owner)))
+        journal = Deadly(MemoryJournal(), at, when, lambda: end(worker_of(owner)))
         owner = Owner(here.watched, journal=journal)
         order = serve.remove if verb == "remove" else serve.add
         with local.attached(owner) as client:
@@ -159,67 +97,18 @@ def test_a_worker_that_dies_anywhere(models: dict[str, Model], board: str, verb:
             assert (order(client, *BOTH).exit) == 0, "and the next goes through"
 
 
-def _worker(owner: Owner) -> int:
-    assert owner._job is not None
-    assert owner._job.pid != os.getpid()
-    return owner._job.pid
-
-
-def _end(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
-
-
 # The owner dies; the next one recovers.
-
-
-@dataclass(frozen=True)
-class Outside:
-    """A mounted model, and the folder of its owners' journal."""
-
-    board: str
-    model: Model
-    watched: Watched
-    root: Path
-    folder: Path
-
-    def start(self, verb: str, at: int, when: str) -> subprocess.Popen[bytes]:
-        """An owner of the host below the mount, that carries out the verb and dies at the write."""
-        argv = [sys.executable, deadly.__file__, self.board, str(self.root), str(self.folder), verb, str(at), when]
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-        with open(self.folder / "errors", "wb") as errors:  # no pipe: a writer that it leaves behind would keep it open
-            return subprocess.Popen(argv, stdout=errors, stderr=errors, env=env)
-
-    def run(self, verb: str, at: int, when: str) -> None:
-        """Start it, and see it die."""
-        status = self.start(verb, at, when).wait()
-        assert status == -signal.SIGKILL, (self.folder / "errors").read_text()
-
-
-@contextmanager
-def _outside(board: str) -> Iterator[Outside]:
-    model = _model(board)
-    watched = Watched(model)
-    with tempfile.TemporaryDirectory() as folder, mounted(watched) as root:
-        yield Outside(board, model, watched, root, Path(folder))
 
 
 @pytest.fixture(scope="module")
 def outsides() -> Iterator[dict[str, Outside]]:
-    with _outside("pair") as pair, _outside("apart") as apart:
+    with outside_of("pair") as pair, outside_of("apart") as apart:
         yield {"pair": pair, "apart": apart}
 
 
 @pytest.fixture
 def outside(outsides: dict[str, Outside]) -> Outside:
     return outsides["pair"]
-
-
-@contextmanager
-def journal_of(outside: Outside) -> Iterator[SqliteJournal]:
-    journal = journal_in(outside.folder, "host")
-    yield journal
-    journal.close_file()
 
 
 @needs_fuse

@@ -16,8 +16,8 @@ from host import captured_trees as trees
 from host.captured_trees import Made, MadeBlock, words, write
 from host.test_tree import BOARD
 from hotbank import board as boards
-from hotbank.cli.listing import ALL_COLUMNS, BANK_COLUMNS, BLOCK_COLUMNS, Listing, document, list_, look, tables
-from hotbank.host import pages
+from hotbank.cli.listing import ALL_COLUMNS, BANK_COLUMNS, Listing, document, list_, look, tables, usual
+from hotbank.host import Host, pages
 from hotbank.machine import BankStatus, Block, Machine, Snapshot
 from hotbank.memory import BlockState, Power, Range
 from hotbank.model import Model
@@ -41,23 +41,32 @@ def run(root: Path, *options: str) -> str:
 
 def test_banks_then_blocks(root: Path) -> None:
     assert run(root).splitlines() == [
-        "BANK  RANGE                  SIZE  KERNEL   POWER    ZONE     NODE  VERDICT",
-        "low   0x40000000-0x4fffffff  256M  online   on       Normal      0  NOT_MOVABLE_ZONE",
-        "high  0x50000000-0x5fffffff  256M  partial  unknown  Movable     0  -",
-        "away  0x80000000-0x87ffffff  128M  absent   unknown  -           -  OK",
+        f"machine {root}",
+        "BANK  RANGE                  SIZE  KERNEL   POWER    ZONE     VERDICT",
+        "low   0x40000000-0x4fffffff  256M  online   on       Normal   NOT_MOVABLE_ZONE",
+        "high  0x50000000-0x5fffffff  256M  partial  unknown  Movable  -",
+        "away  0x80000000-0x87ffffff  128M  absent   unknown  -        OK",
         "",
-        "BLOCK  BANK  RANGE                  SIZE  STATE    ZONES           NODE  VERDICT",
-        "    8  low   0x40000000-0x47ffffff  128M  online   Normal             0  -",
-        "    9  low   0x48000000-0x4fffffff  128M  online   Normal             0  -",
-        "   10  high  0x50000000-0x57ffffff  128M  online   Movable            0  -",
-        "   11  high  0x58000000-0x5fffffff  128M  offline  Movable/Normal     0  OK",
+        "BLOCK  BANK  RANGE                  SIZE  STATE    ZONES           VERDICT",
+        "    8  low   0x40000000-0x47ffffff  128M  online   Normal          -",
+        "    9  low   0x48000000-0x4fffffff  128M  online   Normal          -",
+        "   10  high  0x50000000-0x57ffffff  128M  online   Movable         -",
+        "   11  high  0x58000000-0x5fffffff  128M  offline  Movable/Normal  OK",
+        "total 384M online, 128M offline, 128M out",
     ]
 
 
 def test_without_a_board_the_blocks_are_listed_once(tmp_path: Path) -> None:
     lines = run(Made(BLOCKS).at(tmp_path)).splitlines()
-    assert len(lines) == 1 + len(BLOCKS)
-    assert "BANK" not in lines[0]
+    assert len(lines) == 1 + 1 + len(BLOCKS) + 1
+    assert "BANK" not in lines[1]
+
+
+def test_nodes_are_listed_where_there_are_several(root: Path) -> None:
+    assert "NODE" not in run(root)
+    machine = Host(root).snapshot()
+    blocks = tuple(replace(block, node=block.number % 2) for block in machine.blocks)
+    assert "NODE" in usual(look(cast(Machine, Still(replace(machine, blocks=blocks))), used=False))
 
 
 def test_json_by_the_agreed_schema(root: Path) -> None:
@@ -101,15 +110,13 @@ def test_used_looks_at_every_page(root: Path) -> None:
     write(root, {"proc/kpageflags": flags})
     rows = [line.split() for line in run(root, "--used", "-n", "-o", "block,used,movable,verdict").splitlines()]
     assert rows == [
-        ["7.8M", "25%", "UNMOVABLE"],
-        ["11.7M", "100%", "NO_CAPACITY"],  # no zone of this tree has room
-        ["0B", "-", "OK"],
-        [],
         ["8", "7.8M", "25%", "UNMOVABLE"],
         ["9", "0B", "-", "PINS_UNKNOWN"],
-        ["10", "11.7M", "100%", "NO_CAPACITY"],
+        ["10", "11.7M", "100%", "NO_CAPACITY"],  # no zone of this tree has room
         ["11", "0B", "-", "OK"],
     ]
+    rows = [line.split() for line in run(root, "--used", "-n", "-o", "used,movable,verdict").splitlines()]
+    assert rows == [["7.8M", "25%", "UNMOVABLE"], ["11.7M", "100%", "NO_CAPACITY"], ["0B", "-", "OK"]]
     used = {b["block"]: b["used"] for b in json.loads(run(root, "--used", "--json"))["blocks"]}
     assert (used[8], used[9], used[10]) == (2000, 0, 3000)
 
@@ -171,9 +178,9 @@ def test_a_scan_for_each_row_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("column", ALL_COLUMNS)
 def test_each_column_alone(root: Path, column: str) -> None:
     text = run(root, "-o", column.lower())
-    tables = [table.splitlines() for table in text.split("\n\n")]
-    assert [table[0].strip() for table in tables] == [column] * ((column in BANK_COLUMNS) + (column in BLOCK_COLUMNS))
-    assert all(cell.strip() for table in tables for cell in table)
+    table = text.splitlines()
+    assert (table[0].strip(), len(table)) == (column, 1 + (3 if column in BANK_COLUMNS else 4))
+    assert all(cell.strip() for cell in table)
 
 
 def test_more_columns_bytes_and_no_headings(root: Path) -> None:

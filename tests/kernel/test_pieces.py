@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -33,9 +34,10 @@ from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.shell import Runner
 from hotbank.errors import BoardError, FormatError, MachineError, SwitchError
 from hotbank.firmware import devicetree, fdt
+from hotbank.guest.agent import wait_for_somebody
 from hotbank.machine import Machine
 from hotbank.memory import MIB, Power, Range
-from patience import HANG
+from patience import HANG, ended
 
 SMALL = Path(__file__).parent / "arm64" / "small.toml"
 
@@ -291,6 +293,21 @@ def test_a_guest_reads_every_shipped_board(tmp_path: Path) -> None:
     boards = [str(path) for path in sorted(Path("boards").resolve().glob("*.toml"))]
     assert boards
     subprocess.run([sys.executable, "-S", "-E", "-c", code, *boards], check=True, cwd=tmp_path, env={})
+
+
+def test_the_agent_waits_for_somebody_at_the_other_end() -> None:
+    """A terminal without its other end hangs up, as a port does to which nobody is connected."""
+    port, other = os.openpty()
+    name = os.ttyname(other)
+    os.close(other)
+    waiting = threading.Thread(target=wait_for_somebody, args=(port,), daemon=True)
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive()
+    other = os.open(name, os.O_RDWR | os.O_NOCTTY)
+    ended(waiting)
+    os.close(other)
+    os.close(port)
 
 
 def test_what_python_itself_needs() -> None:

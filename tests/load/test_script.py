@@ -126,7 +126,7 @@ def test_forty_thousand_inodes_with_the_movable_bank_and_without() -> None:
         (HEAD + "colour = 1\n" + GROWTH, "colour"),
         (HEAD + '[[grwth]]\ncomm = "a"\n', "grwth"),
         (HEAD + GROWTH.replace('to = "4M"\n', ""), "growth[0].to"),
-        (HEAD + GROWTH.replace("4M", "512K"), "growth.to"),
+        (HEAD + GROWTH.replace("4M", "512K"), "growth[0].to"),
         (HEAD + GROWTH.replace("4M", "much"), "growth[0].to"),
         (HEAD + GROWTH + "start = 50\nuntil = 20\n", "growth[0].until"),
         (HEAD + GROWTH + "start = -1\n", "growth[0].start"),
@@ -144,6 +144,21 @@ def test_what_is_wrong_with_a_workload_is_said(text: str, key: str) -> None:
     with pytest.raises(BoardError) as caught:
         scripts.loads(text)
     assert (caught.value.key, caught.value.code) == (key, Code.BAD_FORMAT)
+
+
+def test_all_mistakes_of_a_workload_are_told_with_their_lines() -> None:
+    wrong = HEAD + GROWTH.replace("4M", "much") + 'rat = "2M"\n' + PARTS["scan"].replace("50", "101") + "movable = 1\n"
+    with pytest.raises(BoardError) as caught:
+        scripts.loads(wrong, "w.toml")
+    lines = wrong.splitlines()
+    told = [(lines[mistake.line - 1].split()[0], mistake.key) for mistake in caught.value.mistakes]
+    assert told == [
+        ("to", "growth[0].to"),
+        ("rat", "growth[0].rat"),
+        ("dirty", "scan[0].dirty"),
+        ("movable", "scan[0].movable"),
+    ]
+    assert {mistake.code for mistake in caught.value.mistakes} == {Code.BAD_FORMAT}
 
 
 @pytest.mark.parametrize("name", [path.stem for path in shipped("workloads")[-1].glob("*.toml")])

@@ -17,6 +17,17 @@ from contextlib import closing
 import pyte
 
 _LINES = 200  # higher than anything that is printed, so that nothing scrolls away
+COMMANDS = {
+    "demo": ("demo",),
+    "remove": ("-m", "model:arm-2009", "remove", "high"),
+    "map": ("-m", "model:arm-2009", "list", "--map"),
+    "list": ("-m", "model:arm-2009", "list", "--used"),
+    "zones": ("zones", "--board", "arm-2009"),
+    "energy": ("-m", "model:arm-2009", "energy"),
+    "refused": ("-m", "model:arm-2009", "remove", "low"),
+    "add": ("-m", "model:virt-arm64", "add", "high"),
+    "simulate": ("simulate", "arm-2009", "--workload", "inodes", "--seconds", "5"),
+}
 
 
 def seen(words: Sequence[str], columns: int, changes: Mapping[str, str] = {}) -> tuple[list[str], bytes]:
@@ -66,8 +77,9 @@ def missing(lines: Sequence[str], screen: Sequence[str]) -> list[str]:
 
 
 def steady(lines: Sequence[str]) -> list[str]:
-    """Without what differs from run to run, the clock."""
-    return [re.sub(r"\d+\.\d+( s\b|  )", r"T\1", line) for line in lines]
+    """Without what differs from run to run, the clock and the date."""
+    dated = (re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z", "DATE", line) for line in lines)
+    return [re.sub(r"\d+\.\d+( s\b|  )", r"T\1", line) for line in dated]
 
 
 class _Screen:

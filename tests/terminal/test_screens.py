@@ -8,16 +8,8 @@ from functools import cache
 import pytest
 
 from hotbank.cli.screen import wrapped
-from terminal import screens
-
-COMMANDS = {
-    "demo": ("demo",),
-    "remove": ("-m", "model:arm-2009", "remove", "high"),
-    "map": ("-m", "model:arm-2009", "list", "--map"),
-    "refused": ("-m", "model:arm-2009", "remove", "low"),
-    "add": ("-m", "model:virt-arm64", "add", "high"),
-    "simulate": ("simulate", "arm-2009", "--workload", "inodes", "--seconds", "5"),
-}
+from terminal import pictures, screens
+from terminal.screens import COMMANDS
 
 
 @cache
@@ -26,8 +18,12 @@ def _piped(name: str, columns: int) -> tuple[str, ...]:
 
 
 @cache
+def _seen(name: str, columns: int, **changes: str) -> tuple[list[str], bytes]:
+    return screens.seen(COMMANDS[name], columns, changes)
+
+
 def _wrong(name: str, columns: int, **changes: str) -> tuple[list[str], bytes]:
-    shown, came = screens.seen(COMMANDS[name], columns, changes)
+    shown, came = _seen(name, columns, **changes)
     assert all(len(line) <= columns for line in shown)
     return screens.missing(_piped(name, columns), screens.steady(shown)), came
 
@@ -36,6 +32,15 @@ def _wrong(name: str, columns: int, **changes: str) -> tuple[list[str], bytes]:
 @pytest.mark.parametrize(("name", "columns"), [("demo", 100), ("demo", 200), *((name, 80) for name in COMMANDS)])
 def test_a_terminal_shows_what_a_pipe_gets(name: str, columns: int) -> None:
     assert _wrong(name, columns)[0] == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["list", "zones", "energy"])
+def test_no_row_of_a_table_is_broken_on_80_columns(name: str) -> None:
+    shown, _ = _seen(name, 80)
+    rows = [line for line in _piped(name, 80) if "  " in line.strip() and not line.startswith(("net", "dram"))]
+    assert [row for row in rows if row.split() not in [line.split() for line in screens.steady(shown)]] == []
+    assert any(len(row) > 76 for row in rows) or name == "energy", "the pipe's table is a wide one"
 
 
 @pytest.mark.long
@@ -58,6 +63,15 @@ def test_the_map_is_drawn_over_in_place() -> None:
     _, came = _wrong("demo", 100)
     assert came.count(b"pages moved") > 20
     assert b"\x1b[1A" in came
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", pictures.PICTURES)
+def test_the_pictures_show_what_is_shown_today(name: str) -> None:
+    picture, kept = pictures.PICTURES[name], (pictures.FOLDER / f"{name}.svg").read_text()
+    today = pictures.content(pictures.drawn(picture, *_seen(picture.command, pictures.COLUMNS)))
+    assert pictures.content(kept) == today, "PYTHONPATH=src:tests python -m terminal.pictures draws them anew"
+    assert len(set(today[1])) > 3, "a map has colours"
 
 
 def test_the_judge_sees_a_swallowed_and_a_cut_line() -> None:

@@ -18,20 +18,20 @@ _BARS = 64  # blocks of a map that are still drawn as bars
 _NARROW = 5  # columns of the narrowest bar
 _ROWS = (256, 128, 64, 32, 16)  # blocks in a row of signs
 
-_SIGNS: Mapping[Group, tuple[str, str, Style]] = {
+SIGNS: Mapping[Group, tuple[str, str, Style]] = {
     Group.KERNEL: ("#", "kernel", Style(16, 167)),
     Group.PINNED: ("*", "pinned", Style(231, 127)),
     Group.ANON: ("a", "anon", Style(16, 80)),
     Group.FILE: ("f", "file", Style(16, 111)),
     Group.UNKNOWN: ("?", "not seen", Style(16, 250)),
     Group.POISONED: ("!", "poisoned", Style(16, 220)),
-    Group.HOLE: (" ", "hole", Style(250, 240)),
+    Group.HOLE: (" ", "hole", Style(250, 236)),
     Group.FREE: (".", "free", Style(16, 151)),
 }
-_DARK = ("_", "dark", Style(245, 233))
-_OUT = ("-", "out", Style(250, 238))
-_OFFLINE = ("o", "offline", Style(16, 245))
-_UNSEEN = _SIGNS[Group.UNKNOWN]
+DARK = ("_", "dark", Style(245, 233))
+OUT = ("-", "out", Style(250, 238))
+OFFLINE = ("o", "offline", Style(16, 245))
+_UNSEEN = SIGNS[Group.UNKNOWN]
 
 
 def lines(drawn: Map, columns: int) -> Iterator[Line]:
@@ -42,7 +42,8 @@ def lines(drawn: Map, columns: int) -> Iterator[Line]:
         yield (_title(strip),)
         bars = len(cells) <= _BARS
         yield from _bars(strip, _width(drawn, columns), columns) if bars else _rows(strip, digits, columns)
-    yield (_legend(cells, words=len(cells) <= _BARS),)
+    if cells:
+        yield (_legend(cells, words=len(cells) <= _BARS),)
 
 
 def _width(drawn: Map, columns: int) -> int:
@@ -90,18 +91,18 @@ def _bar(cell: Cell, width: int) -> Iterator[tuple[str, Style]]:
         yield (word.center(width) if len(word) <= width else sign * width), style
         return
     for group, size in cell.parts(width):
-        sign, _, style = _SIGNS[group]
+        sign, _, style = SIGNS[group]
         yield sign * size, style
 
 
 def _whole(cell: Cell) -> tuple[str, str, Style]:
     """Sign, word and style of a block with nothing to tell of its pages; no sign where there is."""
     if cell.dark:
-        return _DARK[0], cell.power.value, _DARK[2]
+        return DARK[0], cell.power.value, DARK[2]
     if cell.state is None:
-        return _OUT
+        return OUT
     if cell.state is BlockState.OFFLINE:
-        return _OFFLINE
+        return OFFLINE
     return ("", "", PLAIN) if cell.groups else _UNSEEN
 
 
@@ -119,6 +120,6 @@ def _legend(cells: Sequence[Cell], *, words: bool) -> tuple[str, Style]:
     """The signs that occur. ``words``: blocks without a look at their pages say themselves what they are."""
     whole = {_whole(cell)[0] for cell in cells}
     groups = {group for cell in cells if not _whole(cell)[0] for group in cell.groups}
-    signs = {_SIGNS[group][0] for group in groups} | (whole & {_UNSEEN[0]} if words else whole)
-    told = (f"{sign} {name}" for sign, name, _ in (*_SIGNS.values(), _OFFLINE, _OUT, _DARK) if sign in signs)
+    signs = {SIGNS[group][0] for group in groups} | (whole & {_UNSEEN[0]} if words else whole)
+    told = (f"{sign} {name}" for sign, name, _ in (*SIGNS.values(), OFFLINE, OUT, DARK) if sign in signs)
     return "  ".join(told), Style(dim=True)

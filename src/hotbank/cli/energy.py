@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # what only measuring needs
     from hotbank.measure import Measured, Measurement, Windows
 
 _SECONDS = click.FloatRange(min=0, min_open=True)
-_COLUMNS = ("BANK", "PART", "°C", "SPAN", "DARK", "UNKNOWN", "SAVED", "TYPICAL", "NAIVE", "COST", "BREAK-EVEN")
+_COLUMNS = ("BANK", "SPAN", "DARK", "UNKNOWN", "SAVED", "TYPICAL", "NAIVE", "COST", "BREAK-EVEN")
 
 
 @click.group(
@@ -193,8 +193,10 @@ def _described(board: Board) -> Snapshot:
 
 def _lines(ledger: Ledger) -> Iterator[str]:
     yield f"machine     {ledger.machine}, {_span(ledger)}"
+    for account in ledger.accounts:
+        yield f"dram        {account.bank}: {account.part or 'any part'} at {account.dram.temperature} °C"
     rows = [_row(account) for account in ledger.accounts]
-    yield from table.lines(_COLUMNS, rows, right=_COLUMNS[2:])
+    yield from table.lines(_COLUMNS, rows, right=_COLUMNS[1:])
     net = ledger.net()
     yield f"net         {joules(net)}, typically {net.typical:.3g} J: saved less cost"
     for account in ledger.accounts:
@@ -219,8 +221,6 @@ def _row(account: Account) -> tuple[str, ...]:
     even = account.break_even
     return (
         account.bank,
-        account.part or "any",
-        str(account.dram.temperature),
         f"{sum(seconds.values()):.0f} s",
         f"{dark:.0f} s",
         f"{unknown:.0f} s",

@@ -6,6 +6,7 @@ Columns are data, as in lsmem. Nothing here imports rich: the command starts fas
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -15,7 +16,7 @@ import click
 from hotbank.cli import bankmap, lsmem, screen, table
 from hotbank.cli.context import Context
 from hotbank.cli.lsmem import human
-from hotbank.cli.terminal import say_drawn, say_json, say_text
+from hotbank.cli.terminal import say, say_drawn, say_json, say_text
 from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.host import Host
@@ -217,17 +218,19 @@ _ORDER = "BLOCK BANK RANGE SIZE STATE KERNEL POWER ZONES ZONE NODE USED MOVABLE 
 ALL_COLUMNS = tuple(_ORDER.split())
 _RIGHT = frozenset({"SIZE", "NODE", "USED", "MOVABLE", "BLOCK", "SAVED"})
 _WHEN_ASKED = frozenset({"ROUTE", "DOMAIN", "BLOCKS", "SAVED"})
+_OF_BANKS, _OF_BLOCKS = BANK_COLUMNS.keys() - BLOCK_COLUMNS.keys(), BLOCK_COLUMNS.keys() - BANK_COLUMNS.keys()
 
 
 def tables(listing: Listing, chosen: Sequence[str], *, in_bytes: bool = False, headings: bool = True) -> str:
-    """Banks, then blocks, each with those of the chosen columns that it has."""
+    """Banks, then blocks, each with those of the chosen columns that it has; what both have is of the banks."""
     parts = []
     twice = listing.banks_are_blocks
-    if not twice:
+    of_blocks = twice or not _OF_BLOCKS.isdisjoint(chosen)
+    if not twice and not (of_blocks and _OF_BANKS.isdisjoint(chosen)):
         lines = [Line(row, listing, in_bytes) for row in listing.banks]
         names = [name for name in chosen if name in BANK_COLUMNS]
         parts.append(_table(names, [[BANK_COLUMNS[n](line) for n in names] for line in lines], headings))
-    names = [name for name in chosen if name in BLOCK_COLUMNS and not (name == "BANK" and twice)]
+    names = [name for name in chosen if of_blocks and name in BLOCK_COLUMNS and not (name == "BANK" and twice)]
     lines_ = [Line(row, listing, in_bytes) for row in listing.blocks]
     parts.append(_table(names, [[BLOCK_COLUMNS[n](line) for n in names] for line in lines_], headings))
     return "\n".join(part for part in parts if part)
@@ -279,11 +282,21 @@ def list_(sysroot: str | None, like_lsmem: bool, as_map: bool, used: bool, **opt
     if options["as_json"]:
         say_json(document(listing))
     else:
-        chosen = named if columns and not columns.startswith("+") else _default(listing) + named
+        chosen = named if columns and not columns.startswith("+") else usual(listing) + named
         if "SAVED" in chosen and sysroot is None:
             listing = replace(listing, saved=_saved(listing.snapshot))
-        text = tables(listing, chosen, in_bytes=options["in_bytes"], headings=not options["noheadings"])
-        say_text(text)
+        whole = not columns and not options["noheadings"]
+        say(*([f"machine {listing.snapshot.machine}"] if whole else []))
+        say_text(tables(listing, chosen, in_bytes=options["in_bytes"], headings=not options["noheadings"]))
+        say(*(_totals(listing.snapshot) if whole else []))
+
+
+def _totals(snapshot: Snapshot) -> Iterator[str]:
+    """How much memory is in which state, by blocks; what banks have outside the kernel is out."""
+    sizes = Counter(str(block.state) for block in snapshot.blocks)
+    sizes["out"] = sum(len(snapshot.blocks_of(bank)) - len(snapshot.present(bank)) for bank in snapshot.banks)
+    parts = (f"{human(blocks * snapshot.block_size)} {state}" for state, blocks in sizes.items() if blocks)
+    yield f"total {', '.join(parts) or 'no memory'}"
 
 
 def _drawn(machine: Machine) -> Iterator[screen.Line]:
@@ -318,9 +331,11 @@ def _named(text: str | None) -> tuple[str, ...]:
     return names
 
 
-def _default(listing: Listing) -> tuple[str, ...]:
+def usual(listing: Listing) -> tuple[str, ...]:
     """The columns that say something about this machine."""
     hidden = set(_WHEN_ASKED)
+    if len({block.node for block in listing.snapshot.blocks} - {None}) < 2:
+        hidden.add("NODE")
     if any(row.used is None and row.item.used is None for row in listing.blocks):
         hidden.add("USED")
     if all(row.share is None for row in listing.blocks):

@@ -3,25 +3,33 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator, Sequence
 
+from hotbank.cli.screen import columns, is_terminal
 from hotbank.cli.terminal import visible
 
-GAP = "  "
+GAP, NARROW_GAP = "  ", " "
 
 
 def lines(
     headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = (), shown: bool = True
 ) -> Iterator[str]:
     """The rows under their headings, each column as wide as it has to be; ``right``: headings of those that are
-    flushed right; ``shown``: False leaves the headings out. Nothing without a column or without a line."""
+    flushed right; ``shown``: False leaves the headings out. Nothing without a column or without a line. On a terminal
+    for which that is too wide the columns move together."""
     seen = [[visible(cell) for cell in row] for row in rows]
     every = [headings, *seen] if shown else seen
     if not headings or not every:
         return
     widths = [max(len(row[at]) for row in every) for at in range(len(headings))]
+    gap = NARROW_GAP if _is_too_wide(sum(widths) + len(GAP) * (len(widths) - 1)) else GAP
     for row in every:
-        yield GAP.join(padded(row, widths, [name in right for name in headings])).rstrip()
+        yield gap.join(padded(row, widths, [name in right for name in headings])).rstrip()
+
+
+def _is_too_wide(width: int) -> bool:
+    return is_terminal(sys.stdout) and width > columns()
 
 
 def padded(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:

@@ -172,6 +172,7 @@ class MemoryOptions:
     cma: str | None = None
     vmalloc: int | None = None
     numa_off: bool = False
+    numa_fake: bool = False
 
     def hotplug_parameter(self, name: str) -> str | None:
         """The last value that the line gives a parameter of memory_hotplug; None when it gives none."""
@@ -200,7 +201,8 @@ def memory_options(line: CommandLine) -> MemoryOptions:
         ),
         cma=line.last("cma"),
         vmalloc=next((memparse(v)[0] for v in reversed(line.all("vmalloc")) if v), None),
-        numa_off="off" in line.all("numa"),
+        numa_off=any((value or "").startswith("off") for value in line.all("numa")),
+        numa_fake=any((value or "").startswith("fake=") for value in line.all("numa")),
     )
 
 

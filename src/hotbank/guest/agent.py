@@ -9,8 +9,10 @@ again.
 from __future__ import annotations
 
 import os
+import select
 import sys
 import threading
+import time
 from pathlib import Path
 
 from hotbank.host import Host
@@ -18,6 +20,7 @@ from hotbank.remote import FileStream
 from hotbank.serve.owner import Owner
 
 _PORTS = Path("/sys/class/virtio-ports")
+_LOOK_EVERY = 0.05  # seconds
 
 
 def main(names: list[str]) -> None:
@@ -27,12 +30,22 @@ def main(names: list[str]) -> None:
 
     def attend(device: Path) -> None:
         with open(device, "r+b", buffering=0) as port:
+            wait_for_somebody(port.fileno())
             owner.attend(FileStream(port, port))
         ended.set()
 
     for name in names:
         threading.Thread(target=attend, args=(_device(name),), daemon=True).start()
     ended.wait()
+
+
+def wait_for_somebody(port: int) -> None:
+    """Return when the port has another end: until then it reads as one that hung up (drivers/char/virtio_console.c,
+    ``port_fops_poll``), and there is nothing to wait on but time."""
+    poll = select.poll()
+    poll.register(port, 0)
+    while poll.poll(0):
+        time.sleep(_LOOK_EVERY)
 
 
 def _device(name: str) -> Path:

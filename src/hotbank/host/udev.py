@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import product
 
+from hotbank import kernels
 from hotbank.host import tree as files
 from hotbank.host.tree import Tree
 
@@ -33,7 +34,6 @@ _PLAIN = (("$kernel", "%k"), ("$devpath", "%p"), ("$sys", "%S"))
 _DONE = re.compile(r"(?<![\w/.-])(online_kernel|online_movable|online)(?![\w-])")
 _SCRIPT = re.compile(r"/[\w./+-]+")
 _DEVICE = "memory0"
-_ARCHES = {"x86_64": "x86-64", "ppc64le": "ppc64-le", "i686": "x86"}
 _MOST = 16  # values of one variable that are followed
 _LONGEST_LINE, _LONGEST_VALUE = 16384, 512  # src/udev/udev-def.h: UDEV_LINE_SIZE, UDEV_NAME_SIZE
 
@@ -162,7 +162,7 @@ class _Event:
             return self.properties.get(token.of, {own.get(token.of, "")})
         if token.key == "CONST" and token.of == "arch":
             arch = files.arch(self.tree)
-            return None if arch is None else {_ARCHES.get(arch, arch)}
+            return None if arch is None else {kernels.arch(arch).systemd or arch}
         return _SAME.get(token.key)
 
     def asks(self, token: Token) -> bool | None:

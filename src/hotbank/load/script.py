@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from hotbank import keys as toml
-from hotbank.errors import BoardError, Code, KernelError
-from hotbank.keys import Keys, moment, seconds, text, whole
+from hotbank.errors import Code, KernelError
+from hotbank.keys import Key, Keys, moment, seconds, text, whole
 from hotbank.memory import parse_size
 from hotbank.model.clock import Alarm
 from hotbank.model.machine import Model
@@ -277,87 +277,29 @@ def find(name: str | os.PathLike[str]) -> Path:
 
 
 def loads(data: str, file: str = "") -> Script:
-    """A workload from TOML text. ``file``: where it stands. Raises BoardError."""
-    try:
-        return _script(toml.table("workload", data, file=file))
-    except BoardError as e:
-        raise BoardError(e.key, e.value, e.allowed, code=Code.BAD_FORMAT, file=file, line=e.line) from e
+    """A workload from TOML text. ``file``: where it stands. Raises BoardError, which has all mistakes."""
+    return _script(toml.table("workload", data, code=Code.BAD_FORMAT, file=file, schema=_TABLES))
 
 
 def _script(keys: Keys) -> Script:
-    name, length = keys.take("name", text), keys.take("seconds", seconds)
-    parts = tuple(
-        _part(f"{kind}[{number}]", table, kind, length)
-        for kind in _ACTIVITIES
-        for number, table in enumerate(keys.arrays(kind))
-    )
-    keys.done()
+    tables = [(kind, number, table) for kind in _ACTIVITIES for number, table in enumerate(keys.arrays(kind))]
+    given = keys.read(_TABLES[""])
+    parts = [_part(f"{kind}[{number}]", kind, table, given["seconds"]) for kind, number, table in tables]
+    keys.check()
     if not parts:
-        raise BoardError("workload", name, "has no [[growth]], [[churn]] or other part")
-    return Script(name, length, parts)
+        keys.note("workload", given["name"], "has no [[growth]], [[churn]] or other part")
+    keys.check()
+    return Script(given["name"], given["seconds"], tuple(parts))
 
 
-def _part(name: str, keys: Keys, kind: str, length: float) -> Scheduled:
-    activity = _ACTIVITIES[kind](keys)
-    start, until = keys.take("start", moment, 0.0), keys.take("until", moment, length)
-    keys.done()
-    if until <= start:
-        raise BoardError(f"{name}.until", until, f"must be after start = {start:g}")
-    return Scheduled(name, activity, start, until)
-
-
-def _growth(keys: Keys) -> Activity:
-    low, high = keys.take("from", _size, 1), keys.take("to", _size)
-    if high < low:
-        raise BoardError("growth.to", high, f"must not be below from = {low}")
-    return Growth(keys.take("comm", text), low, high, keys.take("rate", _size))
-
-
-def _churn(keys: Keys) -> Activity:
-    return Churn(keys.take("comm", text), keys.take("size", _size), keys.take("rate", _size))
-
-
-def _scan(keys: Keys) -> Activity:
-    return Scan(
-        keys.take("size", _size),
-        keys.take("rate", _size),
-        keys.take("files", _count, 1),
-        keys.take("dirty", _percent, 0),
-    )
-
-
-def _fork(keys: Keys) -> Activity:
-    return Fork(
-        keys.take("comm", text),
-        keys.take("size", _size),
-        keys.take("shared", parse_size, 0),
-        keys.take("every", seconds),
-        keys.take("live", seconds),
-    )
-
-
-def _pin(keys: Keys) -> Activity:
-    size, every = keys.take("size", _size), keys.take("every", seconds)
-    return Pin(keys.take("comm", text), size, every, keys.take("hold", moment, 0.0))
-
-
-def _inodes(keys: Keys) -> Activity:
-    return Inodes(keys.take("count", _count))
-
-
-def _driver(keys: Keys) -> Activity:
-    return Driver(keys.take("size", _size), keys.take("hold", seconds))
-
-
-_ACTIVITIES: dict[str, Callable[[Keys], Activity]] = {
-    "growth": _growth,
-    "churn": _churn,
-    "scan": _scan,
-    "fork": _fork,
-    "pin": _pin,
-    "inodes": _inodes,
-    "driver": _driver,
-}
+def _part(name: str, kind: str, keys: Keys, length: float) -> Scheduled:
+    given = keys.read(_TABLES[kind])
+    start, until = given.pop("start"), given.pop("until")
+    if until is not None and until <= start:
+        keys.note("until", until, f"must be after start = {start:g}")
+    if kind == "growth" and None not in given.values() and given["to"] < given["from"]:
+        keys.note("to", given["to"], f"must not be below from = {given['from']}")
+    return Scheduled(name, _ACTIVITIES[kind](*given.values()), start, length if until is None else until)
 
 
 def _size(value: object) -> int:
@@ -378,3 +320,30 @@ def _percent(value: object) -> int:
     if whole(value) > 100:
         raise ValueError("must be a percentage from 0 to 100")
     return whole(value)
+
+
+_ACTIVITIES: Mapping[str, Callable[..., Activity]] = {
+    "growth": Growth,
+    "churn": Churn,
+    "scan": Scan,
+    "fork": Fork,
+    "pin": Pin,
+    "inodes": Inodes,
+    "driver": Driver,
+}
+_COMM, _SIZED, _RATE = Key("comm", text, needed=True), Key("size", _size, needed=True), Key("rate", _size, needed=True)
+_EVERY, _HOLD = Key("every", seconds, needed=True), Key("hold", seconds, needed=True)
+_OWN: Mapping[str, tuple[Key, ...]] = {  # in the order of the activity's arguments
+    "growth": (_COMM, Key("from", _size, 1), Key("to", _size, needed=True), _RATE),
+    "churn": (_COMM, _SIZED, _RATE),
+    "scan": (_SIZED, _RATE, Key("files", _count, 1), Key("dirty", _percent, 0)),
+    "fork": (_COMM, _SIZED, Key("shared", parse_size, 0), _EVERY, Key("live", seconds, needed=True)),
+    "pin": (_COMM, _SIZED, _EVERY, Key("hold", moment, 0.0)),
+    "inodes": (Key("count", _count, needed=True),),
+    "driver": (_SIZED, _HOLD),
+}
+_TABLES: Mapping[str, tuple[Key, ...]] = {
+    "": (Key("name", text, needed=True), Key("seconds", seconds, needed=True)),
+    **{kind: (*own, Key("start", moment, 0.0), Key("until", moment)) for kind, own in _OWN.items()},
+}
+"""Every key of a workload file, by the kind of its table; ``""``: above all tables."""

@@ -166,15 +166,15 @@ def _sample(row: dict[str, float], start: float) -> Sample:
         slab_reclaimable=size("slabReclaimable"),
         stacks=size("kernelStack"),
         tables=size("pageTables"),
-        unnamed=max(0, _in_use(row) * KIB - named),
+        unnamed=max(0, round(_in_use(row)) * KIB - named),
     )
 
 
-def _in_use(row: dict[str, float]) -> int:
+def _in_use(row: dict[str, float]) -> float:
     """KiB that are not free, by the trace's own total where it has one."""
     if "physmem" in row and "free" in row:
-        return int(row["physmem"] - row["free"])
-    return int(row.get("used", 0))
+        return row["physmem"] - row["free"]
+    return row.get("used", 0.0)
 
 
 @dataclass(frozen=True, slots=True)

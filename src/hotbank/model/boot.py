@@ -17,6 +17,7 @@ from typing import Protocol
 from hotbank import kernels, zones
 from hotbank.board import Board
 from hotbank.errors import Code, Refusal
+from hotbank.firmware.bootwords import cma_place
 from hotbank.firmware.cmdline import memparse
 from hotbank.kernels import Footprint
 from hotbank.machine import OnlinePolicy
@@ -213,7 +214,7 @@ def _cma_areas(boot: BootMemory, memblock: Memblock) -> list[Range]:
     asked = boot.known.options.cma
     size = boot.footprint.cma if asked is None else memparse(asked)[0]
     unit = boot.geometry.page_size << boot.geometry.shape.max_order
-    if not size:
+    if not size or (asked and cma_place(asked)):  # that one is lent already
         return []
     places = [_dma_places(boot)]
     if boot.known.kernel.cma_in_each_node and len(boot.nodes) > 1:

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hotbank.errors import Finding, Severity
-from hotbank.firmware.cmdline import MemoryOptions
+from hotbank.firmware import bootwords
+from hotbank.firmware.cmdline import MemoryOptions, decode
 from hotbank.machine import OnlinePolicy
 from hotbank.memory import Range, Zone, among, format_size, merge
 from hotbank.numbers import kstrtouint
@@ -193,6 +194,19 @@ def _without_effect(made: Prediction) -> Iterator[str]:
             yield f"mem=...@{word.start:#x}: {made.arch.name} takes the size and ignores the start"
 
 
+def _words(made: Prediction) -> Iterator[Finding]:
+    line = decode(made.line)
+    for word, what in bootwords.unfollowed(line):
+        message = f"{word}= decides {what}: the kernel obeys this, the prediction does not"
+        yield Finding("OPTION_NOT_FOLLOWED", Severity.INFO, message, "hold it against the machine with --iomem")
+    for word, arch in bootwords.elsewhere(line):
+        yield Finding("OPTION_IGNORED", Severity.INFO, f"{word}= is read by {arch} only", _DROP)
+    if made.options.numa_fake:
+        what = "numa=fake= makes other nodes where the kernel has CONFIG_NUMA_EMU, which Debian's for arm64 have not"
+        message = f"{what}: the prediction does not follow it"
+        yield Finding("OPTION_NOT_FOLLOWED", Severity.HURTS, message, "hold it against the machine with --iomem")
+
+
 def _mirror_effect(made: Prediction) -> str:
     if made.kernel.checks_mirror:
         return " is ignored"
@@ -252,6 +266,7 @@ _FINDERS = (
     _ratio,
     _memmap,
     _options,
+    _words,
     _short,
     _numa,
     _line,

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from hotbank import kernels
 from hotbank.errors import Code, Finding, Refusal, Severity
+from hotbank.firmware import bootwords
 from hotbank.firmware import cmdline as _cmdline
 from hotbank.kernels import Kernel
 from hotbank.memory import MemoryMap, MemoryRegion, Range, Zone, among, format_size, merge
@@ -42,9 +43,11 @@ def predict(
     """
     _check(arch, page_size, block_size, strategy)
     line = cmdline if cmdline is not None else memory.cmdline or ""
-    options = _cmdline.memory_options(_cmdline.decode(line))
+    words = _cmdline.decode(line)
+    options = _cmdline.memory_options(words)
     its, traits = kernels.arch_to_boot(arch), _traits(kernel, strategy)
     boot = early_boot(memory, options, its, traits, page_size, dma_size)
+    memory = _with_words(memory, boot, words, traits, page_size)
     zones, blocks = _zones(boot, options, traits, page_size, block_size, strategy)
     ram, hidden, reserved = _system_ram(boot, strategy), _hidden(memory, boot), _reserved(memory, boot)
     made = Prediction(
@@ -63,6 +66,19 @@ def predict(
     )
     found = (*findings(made), *_strategies_differ(boot, options, traits, page_size, zones, strategy))
     return replace(made, layout=replace(made.layout, findings=found))
+
+
+def _with_words(
+    memory: MemoryMap, boot: Boot, words: _cmdline.CommandLine, kernel: Kernel, page_size: int
+) -> MemoryMap:
+    """The map with what the command line takes at boot, as far as there is memory in its place."""
+    total = sum(region.range.size for region in boot.memory)
+    own = bootwords.taken(words, total=total, arch=boot.arch, page_size=page_size, kernel=kernel)
+    there = [r.range for r in boot.memory if not r.nomap]
+    placed = [r for r in own.reserved if any(region.contains(r.range) for region in merge(there))]
+    for reservation in placed:
+        boot.memory.reserve(reservation.range)
+    return replace(memory, reserved=(*memory.reserved, *placed), unplaced=(*memory.unplaced, *own.unplaced))
 
 
 def _traits(kernel: str, strategy: str) -> Kernel:

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command lines as machines have them: words that take memory are followed, others that decide about it are named."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effort import examples
+from hotbank import board
+from hotbank.firmware import bootwords
+from hotbank.firmware.cmdline import Parameter
+from hotbank.memory import GIB, MIB, MemoryMap, MemoryRegion, Range
+from hotbank.model import Model
+from hotbank.zones import Layout, predict
+
+MEMORY = MemoryMap((MemoryRegion(Range.sized(GIB, 4 * GIB), 0, source="/memory"),), arch="arm64")
+
+
+def layout(line: str, kernel: str = "6.12", arch: str = "arm64") -> Layout:
+    block = (64 if arch == "arm" else 128) * MIB
+    return predict(MEMORY, arch=arch, page_size=4096, block_size=block, cmdline=line, kernel=kernel).layout
+
+
+def said(made: Layout, code: str) -> list[str]:
+    return [finding.message for finding in made.findings if finding.code == code]
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("crashkernel=256M@0x60000000", Range.sized(0x60000000, 256 * MIB)),
+        ("crashkernel=1G-8G:128M,8G-:512M@1536M", Range.sized(1536 * MIB, 128 * MIB)),
+        ("crashkernel=64M@0x60000000 crashkernel=128M@0x60000000", Range.sized(0x60000000, 128 * MIB)),
+    ],
+)
+def test_what_has_a_place_is_kept(line: str, place: Range) -> None:
+    assert layout(line).reserved == (place,)
+    assert [h.why for h in layout(line).hidden if h.range == place] == ["reserved: crashkernel="]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("crashkernel=256M", ["crashkernel= (reserved) takes 256M"]),
+        ("crashkernel=8G-:512M", []),  # this machine has 4 GiB
+        ("crashkernel=2G-:512M", ["crashkernel= (reserved) takes 512M"]),
+        ("crashkernel=1G,high", ["crashkernel=,high (reserved) takes 1G", "crashkernel=,low (reserved) takes 128M"]),
+        ("crashkernel=1G,high crashkernel=0,low", ["crashkernel=,high (reserved) takes 1G"]),
+        ("crashkernel=nonsense", []),
+        ("cma=64M", ["cma= (CMA pool) takes 64M"]),
+        ("cma=64M@1G-2G", ["cma= (CMA pool) takes 64M within 0x40000000-0x7fffffff"]),
+        ("cma=0", []),
+        ("reserve_mem=4M:4096:trace reserve_mem=2M:4096:oops", ["reserve_mem= trace", "reserve_mem= oops"]),
+        ("reserve_mem=4M", []),
+        (
+            "hugepagesz=1G hugepages=2 hugepagesz=2M hugepages=0:3,1:4",
+            ["of 2M (reserved) takes 14M", "of 1G (reserved) takes 2G"],
+        ),
+        ("hugepages=5", ["hugepages= of 2M (reserved) takes 10M"]),
+        ("default_hugepagesz=1G hugepages=1", ["of 1G"]),
+        ("hugepagesz=3M hugepages=5", []),
+    ],
+)
+def test_what_has_no_place_is_told(line: str, words: list[str]) -> None:
+    found = said(layout(line), "RESERVED_SOMEWHERE")
+    assert len(found) == len(words), found
+    assert all(word in one for word, one in zip(words, found, strict=True)), found
+
+
+def test_a_kernel_that_does_not_know_a_word_does_not_obey_it() -> None:
+    assert not said(layout("reserve_mem=4M:4096:trace", "6.1"), "RESERVED_SOMEWHERE")
+    assert "read by x86 only" in said(layout("memmap=512M$0x60000000"), "OPTION_IGNORED")[0]
+    assert layout("memmap=512M$0x60000000").reserved == ()
+
+
+@examples(30)
+@given(st.integers(0, 27), st.integers(1, 64))
+def test_cma_in_a_place_is_lent_there(at: int, units: int) -> None:
+    """A model that boots so has its CMA area where the line says, and none besides."""
+    own = board.load("arm-2009")
+    start = own.bank("low").range.start + at * 8 * MIB  # type: ignore[union-attr]
+    size = min(units * 4, (28 - at) * 8) * MIB
+    model = Model.boot(own, cmdline=f"cma={size // MIB}M@{start:#x}")
+    unit = 4096 << model.geometry.shape.pageblock_order
+    lent = [part for n in (block.number for block in model.snapshot().blocks) for part in model.pages(n).cma]
+    pages = {pfn for first, count in lent for pfn in range(first, first + count)}
+    wanted = set(range(start // 4096, (start + size) // 4096)) if size % unit == 0 and start % unit == 0 else set()
+    assert pages <= wanted
+
+
+@pytest.mark.parametrize("word", sorted(bootwords.UNFOLLOWED))
+def test_what_is_not_followed_is_named(word: str) -> None:
+    (message,) = said(layout(f"quiet {word}=1 {word}=2"), "OPTION_NOT_FOLLOWED")
+    assert message.startswith(f"{word}= decides ")
+    assert "the kernel obeys this, the prediction does not" in message
+
+
+def test_words_that_decide_nothing_are_not_named() -> None:
+    line = "console=ttyAMA0 root=/dev/vda1 ro quiet numa_balancing=enable nobodyknows=1 init=/bin/sh -- memtest=1"
+    assert {f.code for f in layout(line).findings} <= {"BOOT_MEMORY"}
+
+
+def test_fake_nodes_are_named() -> None:
+    assert "CONFIG_NUMA_EMU" in said(layout("numa=fake=4"), "OPTION_NOT_FOLLOWED")[0]
+
+
+# One line, spelled in several ways.
+
+INDEPENDENT = [
+    ("movablecore", "1G"),
+    ("cma", "64M@0x60000000"),
+    ("crashkernel", "256M@0x80000000"),
+    ("numa", "off"),
+    ("reserve_mem", "4M:4096:x"),
+    ("hugepages", "7"),
+    ("log_buf_len", "1M"),
+    ("memory_hotplug.auto_movable_ratio", "500"),
+    ("memhp_default_state", "offline"),
+    ("mem", "3G"),
+    ("quiet", None),
+]
+SAME = {
+    "1G": ["1g", "1024M", "0x40000000", "1048576K", "010000000000"],
+    "64M@0x60000000": ["64m@0x60000000", "0x4000000@0x60000000", "65536k@1536M"],
+    "256M@0x80000000": ["256m@2G", "0x10000000@0x80000000"],
+    "off": ["off,"],
+    "1M": ["1m", "1024K"],
+    "3G": ["3g", "3072M", "0xC0000000", "0xc0000000"],
+}
+
+
+@st.composite
+def spelled(draw: st.DrawFn, words: list[tuple[str, str | None]]) -> str:
+    parts = []
+    for key, value in draw(st.permutations(words)):
+        name = "".join(draw(st.sampled_from("-_")) if c in "-_" else c for c in key)
+        text = None if value is None else draw(st.sampled_from([value, *SAME.get(value, [])]))
+        plain = Parameter.make(name, text).text
+        parts.append(draw(st.sampled_from([plain, f'"{plain}"', plain if text is None else f'{name}="{text}"'])))
+    return draw(st.sampled_from([" ", "  ", "\t", "\n"])).join(parts)
+
+
+@examples(60)
+@given(
+    st.data(), st.lists(st.sampled_from(INDEPENDENT), max_size=6, unique=True), st.sampled_from(["6.1", "6.12", "7.3"])
+)
+def test_two_spellings_of_one_line_predict_the_same(
+    data: st.DataObject, words: list[tuple[str, str | None]], kernel: str
+) -> None:
+    one, other = (layout(data.draw(spelled(words)), kernel) for _ in range(2))
+    assert (one.zones, one.blocks, one.ram, one.reserved) == (other.zones, other.blocks, other.ram, other.reserved)
+    assert sorted(f.message for f in one.findings) == sorted(f.message for f in other.findings)
