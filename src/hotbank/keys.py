@@ -2,7 +2,7 @@
 """The reader of hotbank's own TOML files (boards, workloads, costs), and where the shipped ones are.
 
 Nothing is guessed and no unknown key is passed over: a wrong key is a BoardError with file, line and key, its value and
-what is allowed. ``Keys.read`` goes on after a mistake, so that all of a file's mistakes are told at once.
+what is allowed. Reading goes on after a mistake, so that all of a file's are told at once (``Keys.check``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from hotbank import lines
 from hotbank.errors import BoardError, Code
@@ -26,7 +26,6 @@ _SHORTEST, _LONGEST = 1e-6, 1e9  # seconds
 _LARGEST = 16 << 20  # bytes of a file
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _AT_LINE = re.compile(r"at line ([0-9]+)")
-_T = TypeVar("_T")
 
 
 def shipped(folder: str) -> tuple[Path, ...]:
@@ -102,23 +101,18 @@ class Source:
         self._text, self._file = text, file
         self._mistakes: dict[str, BoardError] = {}
 
-    def note(self, key: str, value: object, allowed: str, code: Code | None = None) -> BoardError:
-        """Keep a mistake; the error that tells all of them."""
+    def note(self, key: str, value: object, allowed: str, code: Code | None = None) -> None:
+        """Keep a mistake."""
         if key not in self._mistakes:
             line = self._line(key)
             mistake = BoardError(key, value, allowed, code=code or self._code, file=self._file, line=line)
             self._mistakes[key] = mistake
-        return self.error()
 
     def check(self) -> None:
-        """Raise BoardError if anything is wrong."""
+        """Raise the mistake that comes first in the file, if there is one, with all others behind it."""
         if self._mistakes:
-            raise self.error()
-
-    def error(self) -> BoardError:
-        """The mistake that comes first in the file, with all others behind it."""
-        e, *others = sorted(self._mistakes.values(), key=lambda mistake: mistake.line)
-        return BoardError(e.key, e.value, e.allowed, code=e.code, file=e.file, line=e.line, others=others)
+            e, *others = sorted(self._mistakes.values(), key=lambda mistake: mistake.line)
+            raise BoardError(e.key, e.value, e.allowed, code=e.code, file=e.file, line=e.line, others=others)
 
     @cached_property
     def _lines(self) -> Mapping[str, int]:
@@ -132,19 +126,16 @@ class Source:
 
 
 class Keys:
-    """One TOML table; every key must be taken, or ``done`` names the one that is not known.
+    """One TOML table. ``where``: what comes before a key's name in errors, such as ``bank.low.``.
 
-    ``where``: what comes before a key's name in errors, such as ``bank.low.``. Raises BoardError.
+    The tables below are asked for first, then ``read`` takes the keys, and ``check`` raises what is wrong.
     """
 
     def __init__(self, where: str, table: Mapping[str, Any], source: Source) -> None:
         self._where, self._table, self._source, self._known = where, table, source, set[str]()
 
     def read(self, known: Iterable[Key]) -> dict[str, Any]:
-        """The value of each of these keys, and of no other: its default where it is not given or wrong.
-
-        Mistakes are noted, and ``check`` raises them.
-        """
+        """The value of each of these keys, its default where it is not given or wrong. Any other key is a mistake."""
         values = {key.name: self._value(key) for key in known}
         self._note_unknown()
         return values
@@ -156,20 +147,6 @@ class Keys:
     def check(self) -> None:
         """Raise BoardError with all that is wrong with the file so far."""
         self._source.check()
-
-    def take(self, key: str, parse: Callable[[Any], _T], default: _T | None = None) -> _T:
-        """The parsed value of ``key``; a key without default must be there."""
-        self._known.add(key)
-        if key not in self._table:
-            if default is None:
-                raise self._source.note(self._where + key, None, "must be given")
-            return default
-        return self._parse(key, parse)
-
-    def maybe(self, key: str, parse: Callable[[Any], _T]) -> _T | None:
-        """Like take, for a key whose absence means something."""
-        self._known.add(key)
-        return self._parse(key, parse) if key in self._table else None
 
     def tables(self, key: str) -> list[tuple[str, Keys]]:
         """The named tables below ``key``, in the file's order."""
@@ -188,11 +165,6 @@ class Keys:
             self.note(key, entries, f"must be tables such as [[{key}]]")
             return []
         return [Keys(f"{self._where}{key}[{n}].", entry, self._source) for n, entry in enumerate(entries)]
-
-    def done(self) -> None:
-        """Raise BoardError if a key is left that nobody took."""
-        self._note_unknown()
-        self.check()
 
     def _value(self, key: Key) -> Any:
         self._known.add(key.name)
@@ -236,13 +208,6 @@ class Keys:
         """Where a key of another kind of table belongs: to the one that this table names, if it names one."""
         own = self._table.get(kind)
         return f"to {kind}.{own if isinstance(own, str) else 'NAME'}" if kind else "above the first [table]"
-
-    def _parse(self, key: str, parse: Callable[[Any], _T]) -> _T:
-        value = self._table[key]
-        try:
-            return parse(value)
-        except ValueError as e:
-            raise self._source.note(self._where + key, value, str(e)) from e
 
 
 def text(value: object) -> str:

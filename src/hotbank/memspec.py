@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
+from typing import Any
 
 from hotbank import keys
 from hotbank.errors import BoardError
-from hotbank.keys import Keys
+from hotbank.keys import Key, Keys
 
 MBIT_PER_GIB = 8192
 _SHORTEST = 0.001  # microseconds between two refreshes; real parts have 0.98 to 15.6
@@ -129,7 +130,7 @@ def load(name: str | os.PathLike[str]) -> Part:
 
 def loads(text: str, file: str = "") -> Part:
     """A part from TOML text; ``file``: its name, for messages. Raises BoardError."""
-    return _part(keys.table("memspec", text, file=file))
+    return _part(keys.table("memspec", text, file=file, schema=_TABLES))
 
 
 def parts() -> tuple[Part, ...]:
@@ -153,25 +154,36 @@ def named(name: str | None) -> tuple[Part, ...]:
 
 
 def _part(table: Keys) -> Part:
-    part = Part(
-        name=table.take("name", keys.text),
-        type=table.take("type", keys.one_of(TYPES)),
-        megabits=table.take("megabits", keys.count),
-        width=table.take("width", keys.count),
-        grade=Grade(table.take("grade", keys.one_of(tuple(Grade)))),
-        temperature=table.take("temperature", keys.whole),
-        source=table.take("source", keys.text),
-        licence=table.take("licence", keys.text),
-        idle=DramState(table.take("idle", keys.one_of(IDLE))),
-        refresh_interval=table.take("refresh_interval_us", _interval) * 1e-6,
-        refresh=table.take("refresh_ns", keys.amount) * 1e-9,
-        rails=tuple(_rail(rail) for _, rail in table.tables("rail")),
-        pasr=dict(_pasr(row) for row in table.arrays("pasr")),
-    )
-    if not part.rails:
+    rails = [rail.read(_TABLES["rail"]) for _, rail in table.tables("rail")]
+    pasr = [_pasr(row) for row in table.arrays("pasr")]
+    given = table.read(_TABLES[""])
+    if not rails:
         table.note("rail", None, "at least one [rail.NAME] must be given")
-    table.done()
-    return part
+    table.check()
+    return Part(
+        refresh_interval=given.pop("refresh_interval_us") * 1e-6,
+        refresh=given.pop("refresh_ns") * 1e-9,
+        rails=tuple(Rail(**rail) for rail in rails),
+        pasr={row["temperature"]: dict(zip(row["kept"], row["self_refresh"], strict=True)) for row in pasr},
+        **given,
+    )
+
+
+def _pasr(table: Keys) -> dict[str, Any]:
+    row = table.read(_TABLES["pasr"])
+    if None not in row.values() and len(row["kept"]) != len(row["self_refresh"]):
+        table.note(
+            "self_refresh", row["self_refresh"], f"must have a current for each of the {len(row['kept'])} of kept"
+        )
+    return row
+
+
+def _grade(value: object) -> Grade:
+    return Grade(keys.one_of(tuple(Grade))(value))
+
+
+def _idle(value: object) -> DramState:
+    return DramState(keys.one_of(IDLE)(value))
 
 
 def _interval(value: object) -> float:
@@ -182,23 +194,34 @@ def _interval(value: object) -> float:
     return interval
 
 
-def _rail(table: Keys) -> Rail:
-    currents = ("standby", "power_down", "refresh", "self_refresh")
-    rail = Rail(table.take("volts", keys.amount), *(table.take(name, keys.amount, 0.0) for name in currents))
-    table.done()
-    return rail
-
-
-def _pasr(table: Keys) -> tuple[int, dict[float, float]]:
-    temperature = table.take("temperature", keys.whole)
-    kept, milliamps = table.take("kept", _amounts), table.take("self_refresh", _amounts)
-    if len(kept) != len(milliamps):
-        table.note("self_refresh", milliamps, f"must have a current for each of the {len(kept)} of kept")
-    table.done()
-    return temperature, dict(zip(kept, milliamps, strict=False))
-
-
 def _amounts(value: object) -> list[float]:
     if not isinstance(value, list) or not value:
         raise ValueError("must be a list of numbers")
     return [keys.amount(item) for item in value]
+
+
+_TABLES: Mapping[str, tuple[Key, ...]] = {
+    "": (
+        Key("name", keys.text, needed=True),
+        Key("type", keys.one_of(TYPES), needed=True),
+        Key("megabits", keys.count, needed=True),
+        Key("width", keys.count, needed=True),
+        Key("grade", _grade, needed=True),
+        Key("temperature", keys.whole, needed=True),
+        Key("source", keys.text, needed=True),
+        Key("licence", keys.text, needed=True),
+        Key("idle", _idle, needed=True),
+        Key("refresh_interval_us", _interval, needed=True),
+        Key("refresh_ns", keys.amount, needed=True),
+    ),
+    "rail": (
+        Key("volts", keys.amount, needed=True),
+        *(Key(current, keys.amount, 0.0) for current in ("standby", "power_down", "refresh", "self_refresh")),
+    ),
+    "pasr": (
+        Key("temperature", keys.whole, needed=True),
+        Key("kept", _amounts, needed=True),
+        Key("self_refresh", _amounts, needed=True),
+    ),
+}
+"""Every key of a part's file, by the kind of its table; ``""``: above all tables."""

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from itertools import combinations
 from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hotbank import board, keys, lines
@@ -230,6 +231,27 @@ _HIDING = (
 )
 
 
+_PIECES = (
+    "a = 1\n",
+    "[b]\n",
+    "[[c]]\n",
+    "d = ",
+    '"""',
+    "'''",
+    '"',
+    "'",
+    "[",
+    "]",
+    "{",
+    "}",
+    "#",
+    "\n",
+    "e.f=2\n",
+    ",",
+    "\\",
+)
+
+
 @given(st.lists(st.sampled_from(_HIDING)), st.sampled_from(["k", '"a b"', "'c.d'", "e.f"]))
 def test_the_line_of_a_key_is_found(above: list[str], key: str) -> None:
     before = "\n".join(f"[t{n}]\n{part}" for n, part in enumerate(above))
@@ -237,6 +259,20 @@ def test_the_line_of_a_key_is_found(above: list[str], key: str) -> None:
     at = before.count("\n") + 2
     found, name = lines.of_keys(text), key.strip("\"'")
     assert (found["t.u"], found[f"t.u.{name}"], found["v[1]"], found[f"v[1].{name}"]) == (at, at + 1, at + 3, at + 4)
+
+
+@given(st.text("a.=1\n[]\"'#{}, \\", max_size=40) | st.lists(st.sampled_from(_PIECES)).map("".join))
+@example("a = [ [ 1 ], { b = '[' } ]\nc = 1")
+@example('a = """"x""""\nb = 1')
+@example("a.'b.c'.d = 1\r\n[x]\r\n")
+def test_whatever_is_toml_has_lines(text: str) -> None:
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return
+    assert {name.partition(".")[0].partition("[")[0] for name in lines.of_keys(text)} >= {
+        name.partition(".")[0].partition("[")[0] for name in table
+    }
 
 
 def test_all_tables_know_different_keys() -> None:

@@ -60,13 +60,12 @@ def read(name: str, pairs: Iterable[str] = ()) -> Settings:
 
 def load(path: str) -> Settings:
     """From a TOML file. Raises BoardError: the key, its value, what is allowed."""
-    keys = toml.table(_KIND, toml.read(_KIND, path, code=Code.BAD_FORMAT), code=Code.BAD_FORMAT)
-    name = keys.take("policy", toml.text, "balance")
-    every = keys.take("every", toml.seconds, EVERY)
-    policy, guard = (keys.maybe(key, _numbers) or {} for key in ("settings", "guard"))
-    keys.done()
-    settings = Settings(name, _made(name), every)
-    for key, value in [*policy.items(), *((f"guard.{key}", value) for key, value in guard.items())]:
+    keys = toml.table(_KIND, toml.read(_KIND, path, code=Code.BAD_FORMAT), code=Code.BAD_FORMAT, file=path)
+    given = keys.read(_KEYS)
+    keys.check()
+    settings = Settings(given["policy"], _made(given["policy"]), given["every"])
+    guard = ((f"guard.{key}", value) for key, value in given["guard"].items())
+    for key, value in [*given["settings"].items(), *guard]:
         settings = _set(settings, key, value)
     return settings
 
@@ -75,6 +74,14 @@ def _numbers(value: object) -> Mapping[str, float]:
     if not isinstance(value, Mapping) or any(finite(number) is None for number in value.values()):
         raise ValueError("must be a table of numbers")
     return {str(key): float(number) for key, number in value.items()}
+
+
+_KEYS = (
+    toml.Key("policy", toml.text, "balance"),
+    toml.Key("every", toml.seconds, EVERY),
+    toml.Key("settings", _numbers, {}),
+    toml.Key("guard", _numbers, {}),
+)
 
 
 def _made(name: str) -> Policy:

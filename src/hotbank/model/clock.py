@@ -105,6 +105,6 @@ def load_costs(path: str | os.PathLike[str]) -> Costs:
     """
     text = toml.read("costs", path, code=Code.BAD_FORMAT)
     keys = toml.table("costs", text, code=Code.BAD_FORMAT, file=str(path))
-    given = {f.name: keys.maybe(f.name, toml.moment) for f in fields(Costs)}
-    keys.done()
+    given = keys.read(toml.Key(f.name, toml.moment) for f in fields(Costs))
+    keys.check()
     return replace(Costs(), **{name: cost for name, cost in given.items() if cost is not None})
