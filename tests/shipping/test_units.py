@@ -4,20 +4,31 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from contract import deadly
+from contract.crashing import kernels, model_of
+from contract.deadly import BOTH
+from hotbank import operate
 from hotbank.cli import cli
+from hotbank.memory import KernelState
+from mount.mounts import mounted, needs_fuse
+from soak.crowded import MOST_THREADS
 
+TESTS = str(Path(__file__).parents[1])
 PACKAGING = Path(__file__).parents[2] / "packaging"
-UNITS = sorted((PACKAGING / "systemd").iterdir())
+UNITS = sorted(path for path in (PACKAGING / "systemd").iterdir() if path.is_file())
+OWNER, DROP_IN = PACKAGING / "systemd/hotbank.service", PACKAGING / "systemd/hotbank.service.d"
 _OURS = re.compile(r"^(Exec\w+=-?)hotbank ", re.MULTILINE)
 
 
@@ -74,10 +85,71 @@ def test_systemd_notices_a_wrong_unit(tmp_path: Path) -> None:
     assert any("service type, ignoring: ready" in line for line in analysed(tmp_path))
 
 
+@pytest.mark.referee
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
+def test_systemd_accepts_what_a_boards_command_may_need(tmp_path: Path) -> None:
+    """The drop-in as it is, and each line of it alone: they are for choosing from."""
+    (tmp_path / OWNER.name).write_text(_OURS.sub(r"\1/bin/true ", OWNER.read_text()))
+    there = tmp_path / DROP_IN.name / "board-commands.conf"
+    there.parent.mkdir()
+    text = (DROP_IN / there.name).read_text()
+    chosen = [line for line in text.splitlines() if line and not line.startswith(("#", "["))]
+    for lines in (chosen, *([line] for line in chosen)):
+        there.write_text("\n".join(("[Service]", *lines, "")))
+        assert analysed(tmp_path) == [], lines
+    there.write_text("[Service]\nSystemCallFilter=@no-such-set\n")
+    assert analysed(tmp_path) != []
+
+
+@pytest.mark.referee
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
+def test_the_owner_is_not_exposed(tmp_path: Path) -> None:
+    """systemd's own reckoning, from 0 (all shut) to 10."""
+    (tmp_path / OWNER.name).write_text(_OURS.sub(r"\1/bin/true ", OWNER.read_text()))
+    words = ["systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=30", str(tmp_path / OWNER.name)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout.splitlines()[-1]
+
+
+def test_memory_that_runs_dry_does_not_end_the_owner() -> None:
+    service = read(OWNER)["Service"]
+    assert not {"MemoryMax", "MemoryHigh", "MemoryLimit"} & service.keys()
+    assert int(service["OOMScoreAdjust"]) < 0
+    assert int(service["TasksMax"]) >= 2 * MOST_THREADS
+
+
+@needs_fuse
+@pytest.mark.referee
+@pytest.mark.parametrize("verb", ["remove", "add"])
+def test_what_the_unit_leaves_of_roots_rights_is_enough(tmp_path: Path, verb: str) -> None:
+    """An owner of a mounted model with the unit's capabilities, and no more memory that is writable and executable."""
+    rights = [word.lower().removeprefix("cap_") for word in read(OWNER)["Service"]["CapabilityBoundingSet"].split()]
+    bounded = ["setpriv", "--bounding-set", ",".join(["-all", *(f"+{right}" for right in rights)])]
+    bounded += ["--inh-caps=-all", "--no-new-privs"]
+    model = model_of("pair")
+    with mounted(model) as root:
+        if verb == "add":
+            assert operate.remove(model, BOTH).exit == 0
+        owner = [sys.executable, deadly.__file__, "pair", str(root), str(tmp_path), verb, "-1", ""]
+        done = subprocess.run(
+            [*bounded, sys.executable, "-c", _NO_NEW_CODE, *owner],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, "Code.OK" in done.stdout) == (0, True), done.stderr
+    assert kernels(model) == {KernelState.ABSENT if verb == "remove" else KernelState.ONLINE}
+
+
+# prctl(2): PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, as MemoryDenyWriteExecute= does; kernels before 6.3 have it not.
+_NO_NEW_CODE = "import ctypes, os, sys; ctypes.CDLL(None).prctl(65, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+
+
 def analysed(folder: Path) -> list[str]:
     """What systemd says of the units in a folder, and of no other."""
     done = subprocess.run(
-        ["systemd-analyze", "--man=no", "verify", *map(str, sorted(folder.iterdir()))],
+        ["systemd-analyze", "--man=no", "verify", *(str(path) for path in sorted(folder.iterdir()) if path.is_file())],
         env={"PATH": "/usr/bin:/bin", "SYSTEMD_UNIT_PATH": f"{folder}:"},
         capture_output=True,
         text=True,
