@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hotbank import board
+from hotbank.cli import run
 from hotbank.errors import FormatError, Refusal
-from hotbank.firmware import atags, console, efi, fdt, memory_map
+from hotbank.firmware import atags, console, efi, fdt, memory_map, srat
 from hotbank.firmware.fdt import Node, Tree, cells, strings
 from hotbank.memory import GIB, MIB, MemoryMap, MemoryRegion, Range
+from hotbank.model import Model
 from hotbank.zones import Layout, iomem, predict
 
 DATA = Path(__file__).parents[1] / "data" / "field"
@@ -260,3 +263,94 @@ def test_dtc_agrees_that_the_trees_made_here_are_trees(tmp_path: Path) -> None:
     path = tmp_path / "t.dtb"
     path.write_bytes(fdt.encode(_processors("arm,cortex-a7")))
     assert subprocess.run(["dtc", "-q", "-I", "dtb", str(path)], capture_output=True, check=True).stdout
+
+
+# ACPI, and marks that go too far.
+
+FLASH = Range.sized(0x4000000, 64 * MIB)
+
+
+def _text(*ranges: tuple[Range, str]) -> str:
+    return "".join(f"{r.start:08x}-{r.end - 1:08x} : {name}\n" for r, name in ranges)
+
+
+def test_memory_that_no_domain_covers_costs_all_of_them() -> None:
+    memory = iomem.restrict(
+        memory_map((DATA / "acpi-numa2.srat").read_bytes()), (DATA / "acpi-numa2.iomem").read_text()
+    )
+    layout = _zones(memory, "7.3.4")
+    assert [(z.node, z.zone, z.start_pfn, z.spanned, z.present) for z in layout.zones] == [
+        (0, "DMA", 16384, 770048, 540672)
+    ]
+    (dma, movable) = _zones(memory, "7.3.4", "movablecore=512M").zones
+    assert (dma.node, movable.node, movable.present) == (0, 0, 131072)
+    assert _said(layout, "NUMA_IGNORED")
+
+
+@given(st.integers(0, 64), st.booleans(), st.sampled_from(["6.1", "6.12", "7.3"]))
+def test_a_domain_for_each_byte_or_none(missing: int, mapped: bool, kernel: str) -> None:
+    nodes = [MemoryRegion(Range.sized(GIB * (1 + n), GIB), n, source=f"SRAT {n}") for n in range(2)]
+    memory = MemoryMap(tuple(nodes), arch="arm64", domains=(0, 1))
+    flash = Range.sized(FLASH.start, missing * MIB)
+    found = [(r.range, "System RAM") for r in nodes] + (
+        [(flash, "System RAM" if mapped else "reserved")] if missing else []
+    )
+    layout = _zones(iomem.restrict(memory, _text(*sorted(found))), kernel)
+    assert {z.node for z in layout.zones} == ({0} if missing else {0, 1})
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12", "7.3.4"])
+def test_a_kernel_without_memory_of_its_own_panics(kernel: str) -> None:
+    memory = memory_map((DATA / "allhot.dtb").read_bytes())
+    layout = _zones(memory, kernel, "movable_node")
+    assert (layout.zones, layout.blocks) == ((), ())
+    assert "panics at boot" in _said(layout, "PANICS")[0]
+    assert _zones(memory, kernel, "").zones
+    with pytest.raises(Refusal, match="panics"):
+        Model.boot(board.load("virt-arm64"), description=(DATA / "allhot.dtb").read_bytes(), cmdline="movable_node")
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=4), st.booleans(), st.sampled_from(["6.1", "6.12", "7.3"]))
+def test_one_bank_that_is_not_marked_is_enough(hot: list[bool], word: bool, kernel: str) -> None:
+    marked = [
+        _ram(Range.sized(GIB * (1 + n), 512 * MIB), **({"hotpluggable": b""} if h else {})) for n, h in enumerate(hot)
+    ]
+    layout = _zones(memory_map(fdt.encode(_tree(*marked))), kernel, "movable_node" if word else "")
+    assert bool(_said(layout, "PANICS")) == (word and all(hot))
+    assert bool(layout.zones) != (word and all(hot))
+
+
+UEFI_LOG = (
+    "efi: mem00: [Conventional Memory|   |  |  |  |  |  |  |  |  |   |WB|WT|WC|UC] "
+    "range=[0x0000000040000000-0x000000007fffffff]\n"
+)
+
+
+def test_acpi_without_srat_and_memory_that_came_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    later = Range.sized(4 * GIB, GIB)
+    (tmp_path / "iomem").write_text(_text((Range(GIB, 2 * GIB), "System RAM"), (later, "System RAM")))
+    (tmp_path / "log").write_text(UEFI_LOG)
+    assert run(["zones", "--iomem", str(tmp_path / "iomem")]) == 0
+    assert "32-39" in capsys.readouterr().out
+    assert run(["zones", "--iomem", str(tmp_path / "iomem"), "--efi-memmap", str(tmp_path / "log")]) == 0
+    said = capsys.readouterr().out
+    assert f"NOT_AT_BOOT: {later} (1G) came after boot" in said
+    assert "IOMEM_DIFFERS" not in said
+    assert "32-39" not in said
+
+
+def test_an_srat_beside_memory_that_came_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    later = Range.sized(4 * GIB, GIB)
+    there, may_come = Range(GIB, 2 * GIB), Range(4 * GIB, 8 * GIB)
+    table = srat.Table((srat.memory(0, there), srat.memory(0, may_come, hot_pluggable=True), srat.gicc(0, 0)))
+    (tmp_path / "srat").write_bytes(srat.encode(table))
+    (tmp_path / "iomem").write_text(_text((Range(GIB, 2 * GIB), "System RAM"), (later, "System RAM")))
+    (tmp_path / "log").write_text(UEFI_LOG)
+    arguments = ["zones", "--srat", str(tmp_path / "srat"), "--iomem", str(tmp_path / "iomem"), "--arch", "arm64"]
+    assert run(arguments) == 0
+    assert f"MAYBE_ADDED: {later} (1G) is hot-pluggable" in capsys.readouterr().out
+    assert run([*arguments, "--efi-memmap", str(tmp_path / "log")]) == 0
+    said = capsys.readouterr().out
+    assert f"NOT_AT_BOOT: {later}" in said
+    assert "MAYBE_ADDED" not in said
+    assert "32-39" not in said

@@ -255,6 +255,10 @@ def test_every_page_is_in_one_zone(
         regions.append(region(at, size, hot=hot, node=node if nodes else None))
         at += size
     layout = arm64(memory(*regions), line, kernel)
+    if codes(layout) == ["PANICS"]:
+        assert line == "movable_node"
+        assert all(hot for *_, hot, _ in parts)
+        return
     assert sum(z.present for z in layout.zones) * 4096 == sum(r.range.size for r in layout.ram)
     for node in {z.node for z in layout.zones}:
         mine = [z for z in layout.zones if z.node == node]

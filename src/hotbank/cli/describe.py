@@ -22,7 +22,7 @@ from hotbank.cli.terminal import say, say_json
 from hotbank.documents import SCHEMA
 from hotbank.errors import FILE, Finding, FormatError, Severity, in_file
 from hotbank.firmware import atags, cmdline, devicetree, efi, fdt
-from hotbank.memory import KIB, MIB, MemoryMap, MemoryRegion, Range, Unplaced, format_size, parse_size
+from hotbank.memory import KIB, MIB, MemoryMap, MemoryRegion, Range, Unplaced, format_size, merge, parse_size
 from hotbank.zones import STRATEGIES, Layout, iomem, predict
 
 _MAX_FILE = 64 * MIB
@@ -139,9 +139,13 @@ class _Request:
 
 def _request(options: dict[str, Any]) -> _Request:
     sources = {name: options[name] for name in ("dtb", "atag_list", "srat", "board") if options[name] is not None}
-    if len(sources) != 1:
-        raise click.UsageError("give exactly one of --dtb, --atags, --srat and --board")
-    if options["board"] is not None:
+    described = options["iomem_file"] or options["efi_memmap"]
+    if len(sources) > 1 or not (sources or described):
+        what = "give exactly one of --dtb, --atags, --srat and --board; of an ACPI machine without SRAT --iomem"
+        raise click.UsageError(what)
+    if not sources:  # ACPI without SRAT: all memory is of one node
+        request = _Request(MemoryMap(), kernels.DEFAULT_ARCH, 4 * KIB, 0)
+    elif options["board"] is not None:
         board = boards.load(options["board"])
         data = firmware.describe(board, board.describe).data
         arch = kernels.board_arch(board.arch).name
@@ -168,16 +172,17 @@ def _from_file(data: bytes, wanted: str) -> _Request:
 
 
 def _predict(request: _Request, options: dict[str, Any]) -> Layout:
-    memory, ram = request.memory, None
+    memory, ram, boot = request.memory, tuple[Range, ...](), tuple[Range, ...]()
+    alone = not any(options[name] for name in ("dtb", "atag_list", "srat", "board"))
     if options["iomem_file"]:
         text = _read(options["iomem_file"]).decode("utf-8", "replace")
         ram = iomem.system_ram(text)
-        if options["srat"]:
+        if options["srat"] and not options["efi_memmap"]:
             memory = iomem.restrict(memory, text)
-        elif memory.uefi is not None:
+        elif memory.uefi is not None or (alone and not options["efi_memmap"]):
             memory = iomem.as_found(memory, text)
     if options["efi_memmap"]:
-        memory = _as_uefi_booted(memory, options["efi_memmap"])
+        memory, boot = _as_uefi_booted(memory, options["efi_memmap"], acpi=alone or bool(options["srat"]))
     layout = predict(
         memory,
         arch=request.arch,
@@ -188,14 +193,21 @@ def _predict(request: _Request, options: dict[str, Any]) -> Layout:
         strategy=options["strategy"],
         dma_size=_size(options["dma_size"], "--dma-size"),
     ).layout
-    found = (*_later_banks(request.board), *(iomem.differences(layout, ram) if ram is not None else ()))
-    return replace(layout, findings=(*layout.findings, *found))
+    later = tuple(iomem.added_later(memory, boot, ram))
+    at_boot = tuple(p for r in ram for b in boot if (p := r.intersection(b))) if boot else ram
+    differ = iomem.differences(layout, at_boot) if options["iomem_file"] else ()
+    return replace(layout, findings=(*layout.findings, *_later_banks(request.board), *later, *differ))
 
 
-def _as_uefi_booted(memory: MemoryMap, log: str) -> MemoryMap:
-    if memory.uefi is None:
-        raise click.UsageError("--efi-memmap goes with a device tree of a machine that UEFI booted")
-    return efi.apply(memory, efi.decode(_read(log).decode("utf-8", "replace")))
+def _as_uefi_booted(memory: MemoryMap, log: str, *, acpi: bool) -> tuple[MemoryMap, tuple[Range, ...]]:
+    """The map with the memory that UEFI reported, and where that is."""
+    if memory.uefi is None and not acpi:
+        raise click.UsageError("--efi-memmap goes with an SRAT, or a device tree of a machine that UEFI booted")
+    descriptors = efi.decode(_read(log).decode("utf-8", "replace"))
+    mapped, unmapped = efi.ram(descriptors)
+    if memory.regions and acpi:
+        return iomem.within(memory, mapped, unmapped), merge([*mapped, *unmapped])
+    return efi.apply(memory, descriptors), merge([*mapped, *unmapped])
 
 
 def _later_banks(board: Board | None) -> Iterable[Finding]:

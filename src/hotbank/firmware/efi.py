@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from hotbank.errors import FormatError
 from hotbank.firmware.nodes import Nodes
-from hotbank.memory import MemoryMap, MemoryRegion, Range, Reservation
+from hotbank.memory import MemoryMap, MemoryRegion, Range, Reservation, merge
 
 FORM = "EFI memory map"
 _LINE = re.compile(
@@ -72,6 +72,13 @@ def _descriptor(match: re.Match[str]) -> Descriptor:
         raise FormatError(FORM, match.start(), "range", f"{last:#x} is below {start:#x}")
     attributes = frozenset(word for word in match["attributes"].replace("|", " ").split() if word)
     return Descriptor(Range(start, last + 1), match["type"].strip(), attributes)
+
+
+def ram(descriptors: tuple[Descriptor, ...]) -> tuple[tuple[Range, ...], tuple[Range, ...]]:
+    """What the kernel maps at boot, and what is memory and is not mapped; joined."""
+    memory = [d for d in descriptors if d.is_memory]
+    mapped = merge(d.range for d in memory if d.is_usable)
+    return mapped, merge(d.range for d in memory if not d.is_usable)
 
 
 def apply(memory: MemoryMap, descriptors: tuple[Descriptor, ...]) -> MemoryMap:

@@ -126,6 +126,8 @@ def boot_memory(board: Board, firmware: MemoryMap, cmdline: str, kernel: str) ->
     )
     if not known.layout.ram:
         raise Refusal(Code.UNSUPPORTED, "the description has no memory that this kernel can use")
+    if known.panics:
+        raise Refusal(Code.UNSUPPORTED, f"{known.panics}, and panics at boot")
     numbers = {entry.block for entry in known.layout.blocks}.union(*map(board.blocks, board.banks))
     return BootMemory(known, Geometry(tuple(sorted(numbers)), arch=arch, page_size=page_size, block_size=block_size))
 

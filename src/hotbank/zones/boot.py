@@ -33,6 +33,7 @@ class Boot:
     """Where early boot stands: memory, zone limits (exclusive pfns, the architecture's zones in order), decisions.
 
     ``no_numa``: why the kernel finds firmware's node numbers wrong and puts everything into node 0, or empty.
+    ``panics``: why it gets no further, or empty.
     """
 
     arch: Arch
@@ -41,6 +42,7 @@ class Boot:
     movable_node: bool = False
     hidden: list[Hidden] = field(default_factory=list)
     no_numa: str = ""
+    panics: str = ""
 
 
 def early_boot(
@@ -62,8 +64,10 @@ def boot_arm64(memory: MemoryMap, options: MemoryOptions, arch: Arch, kernel: Ke
         _remove(boot, Range(_PHYS_END, 1 << 65), "beyond 48 physical address bits")
     _apply_cap(boot, memory, options, page_size)
     _reserve(boot, memory, kernel)
+    _look_for_room(boot, "page tables")
     if acpi:
         _numa_acpi(boot, memory, options, kernel)
+        _look_for_room(boot, "itself")
     else:
         _numa_tree(boot, memory, options, kernel)
     _arm64_limits(boot, memory, kernel, page_size)
@@ -155,6 +159,18 @@ def _reserve(boot: Boot, memory: MemoryMap, kernel: Kernel) -> None:
             boot.memory.reserve(reservation.range)
         elif not boot.memory.is_reserved(reservation.range):
             boot.memory.mark_nomap(reservation.range)
+
+
+def _look_for_room(boot: Boot, what: str) -> None:
+    """With movable_node memblock gives nothing out of marked memory (should_skip_region), and where that is all there
+    is the kernel panics: early_pgtable_alloc, "Failed to allocate page table page"."""
+    marked = merge(r.range for r in boot.memory if r.hotplug)
+    room = sum(part.size for part in without(boot.memory.free(), marked))
+    least = boot.arch.footprint.early if boot.arch.footprint else 0
+    if boot.movable_node and marked and room < least:
+        boot.panics = (
+            boot.panics or f"all memory is hot-pluggable and movable_node is on: the kernel has none for {what}"
+        )
 
 
 def _numa_tree(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Kernel) -> None:

@@ -27,7 +27,8 @@ _OTHER_SOURCE = "give a description that names the memory, or --iomem of the mac
 
 def findings(made: Prediction) -> tuple[Finding, ...]:
     """Every finding, in a fixed order of kinds."""
-    return tuple(finding for finder in _FINDERS for finding in finder(made))
+    finders = _OF_A_PANIC if made.panics else _FINDERS
+    return tuple(finding for finder in finders for finding in finder(made))
 
 
 def _judged(made: Prediction) -> Iterator[Finding]:
@@ -44,6 +45,12 @@ def _no_memory(made: Prediction) -> Iterator[Finding]:
     else:
         message = "the command line leaves no memory at all: such a kernel does not boot"
         yield Finding("NO_MEMORY", Severity.BLOCKS, message, "correct mem= on the command line")
+
+
+def _panics(made: Prediction) -> Iterator[Finding]:
+    if made.panics:
+        message = f"{made.panics}, and panics at boot"
+        yield Finding("PANICS", Severity.BLOCKS, message, "leave some memory unmarked, or movable_node out")
 
 
 def _uefi(made: Prediction) -> Iterator[Finding]:
@@ -273,3 +280,4 @@ _FINDERS = (
     _unplaced,
     _not_used,
 )
+_OF_A_PANIC = (_judged, _panics, _uefi, _other_arch, _words)

@@ -8,7 +8,7 @@ Truth: request_standard_resources of arch/arm64/kernel/setup.c: top-level ``Syst
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from hotbank.errors import Finding, FormatError, Severity
@@ -53,7 +53,11 @@ def restrict(memory: MemoryMap, text: str) -> MemoryMap:
     """
     entries = decode(text)
     mapped = [r for r, name in entries if name == "System RAM"]
-    unmapped = [r for r, name in entries if name == "reserved"]
+    return within(memory, mapped, [r for r, name in entries if name == "reserved"])
+
+
+def within(memory: MemoryMap, mapped: Sequence[Range], unmapped: Sequence[Range]) -> MemoryMap:
+    """The same, where the kernel found ``mapped`` memory, and memory that it does not map."""
     rams = merge([*mapped, *unmapped])
     regions = [
         replace(region, range=part)
@@ -61,7 +65,7 @@ def restrict(memory: MemoryMap, text: str) -> MemoryMap:
         for ram in among(rams, region.range)
         if (part := region.range.intersection(ram))
     ]
-    nobodys = without(mapped, (region.range for region in memory.regions))
+    nobodys = without(rams, (region.range for region in memory.regions))
     regions += [MemoryRegion(part, None, False, "SRAT names no domain") for part in nobodys]
     no_map = tuple(Reservation(r, "reserved", no_map=True) for r in unmapped)
     return replace(memory, regions=tuple(regions), reserved=(*memory.reserved, *no_map))
@@ -80,6 +84,19 @@ def as_found(memory: MemoryMap, text: str) -> MemoryMap:
     no_map = tuple(Reservation(r, "reserved", no_map=True) for r, name in entries if name == "reserved")
     kept = tuple(r for r in memory.reserved if not r.listed and not r.no_map)
     return replace(memory, regions=regions, reserved=(*kept, *no_map), uefi=None, no_memory="")
+
+
+def added_later(memory: MemoryMap, boot: Sequence[Range], ram: Sequence[Range]) -> Iterator[Finding]:
+    """Of System RAM now, ``ram``, what was not there at boot. Without ``boot``, which UEFI's map tells, what may have
+    been added: memory from a hot-pluggable range of an SRAT has no other name."""
+    for part in without(ram, boot) if boot else ():
+        message = f"{part} ({format_size(part.size)}) came after boot: UEFI did not report it"
+        yield Finding("NOT_AT_BOOT", Severity.INFO, message, "nothing: what is added later goes where onlining puts it")
+    hot = merge(r.range for r in memory.regions if r.hotpluggable and r.source.startswith("SRAT"))
+    for part in (p for r in ram for h in among(hot, r) if (p := r.intersection(h)) and not boot):
+        message = f"{part} ({format_size(part.size)}) is hot-pluggable, and counted as boot memory"
+        help_ = "--efi-memmap with the machine's log, if it may have been added after boot"
+        yield Finding("MAYBE_ADDED", Severity.INFO, message, help_)
 
 
 def differences(layout: Layout, ram: tuple[Range, ...]) -> Iterator[Finding]:

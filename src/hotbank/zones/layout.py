@@ -70,6 +70,7 @@ class Prediction:
     ``limits``: the first pfn behind each of the architecture's zones, in their order. ``movable_node``: this kernel
     keeps its own memory out of what is marked movable. ``line``: the command line, and ``options`` what it says about
     memory. Sizes in bytes. ``no_numa``: why the kernel refuses firmware's node numbers, or empty.
+    ``panics``: why it does not boot, or empty; then there are no zones.
     """
 
     layout: Layout
@@ -84,3 +85,4 @@ class Prediction:
     block_size: int
     line: str = ""
     no_numa: str = ""
+    panics: str = ""

@@ -49,6 +49,8 @@ def predict(
     boot = early_boot(memory, options, its, traits, page_size, dma_size)
     memory = _with_words(memory, boot, words, traits, page_size)
     zones, blocks = _zones(boot, options, traits, page_size, block_size, strategy)
+    if boot.panics and strategy == "mainline":
+        zones, blocks = (), ()
     ram, hidden, reserved = _system_ram(boot, strategy), _hidden(memory, boot), _reserved(memory, boot)
     made = Prediction(
         Layout(zones, blocks, (), ram, hidden, reserved),
@@ -63,8 +65,10 @@ def predict(
         block_size,
         line,
         boot.no_numa,
+        boot.panics,
     )
-    found = (*findings(made), *_strategies_differ(boot, options, traits, page_size, zones, strategy))
+    differ = () if boot.panics else _strategies_differ(boot, options, traits, page_size, zones, strategy)
+    found = (*findings(made), *differ)
     return replace(made, layout=replace(made.layout, findings=found))
 
 
