@@ -34,7 +34,7 @@ from hotbank.memory import BlockState, KernelState, Power
 from hotbank.model import Model, WallClock
 from hotbank.operate import Limits, Outcome
 from hotbank.remote import Remote, SocketStream
-from hotbank.serve import door, watchdog
+from hotbank.serve import door, local, watchdog
 from hotbank.serve.crew import Crew, Side, Task
 from hotbank.serve.door import Door
 from hotbank.serve.line import ENOUGH, SMALL_REQUEST, Patience
@@ -468,6 +468,24 @@ def test_an_owner_on_pipes_ends_quietly_after_its_client(asks: Any) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(HANG) == 0
+
+
+def test_a_client_behind_a_go_between_is_gone_for_the_owner_too(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``serve --stdio`` beside a ``serve``: its pipes close, and the sleep at the owner ends."""
+    monkeypatch.setattr(door, "_FOR_A_READER", 1)
+    lines, (mine, its_in), (its_out, my_in) = house.connect(ANNA), os.pipe(), os.pipe()
+    between = threading.Thread(target=local.hand_on, args=(house.inside[-1], its_out, its_in))
+    between.start()
+    os.write(my_in, json.dumps(SLEEP).encode() + b"\n")
+    assert b"hotbank" in os.read(mine, 1 << 16)
+    assert not house.comes_in(ANNA)
+    os.close(my_in)
+    os.close(mine)
+    ended(between)
+    until(lambda: house.comes_in(ANNA), "a free place")
+    lines.close()
+    os.close(its_out)
+    os.close(its_in)
 
 
 # A worker that does not move.

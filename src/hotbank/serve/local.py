@@ -7,6 +7,7 @@ Two commands at once are told apart by the journal, of which they share the file
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 from contextlib import suppress
@@ -69,11 +70,21 @@ def history_of_host() -> tuple[Entry, ...]:
 
 
 def hand_on(owner: socket.socket, reader: int, writer: int) -> None:
-    """Pass bytes between an owner and two descriptors, until either side ends."""
+    """Pass bytes between an owner and two descriptors, until either side ends. A client that is gone is gone for the
+    owner, too, whatever it waits for."""
     threading.Thread(target=_pour, args=(reader, owner), daemon=True).start()
     with suppress(OSError):
-        while data := owner.recv(_CHUNK):
+        while _is_read(writer, owner) and (data := owner.recv(_CHUNK)):
             os.write(writer, data)
+        owner.shutdown(socket.SHUT_RDWR)
+
+
+def _is_read(writer: int, owner: socket.socket) -> bool:
+    """Wait for the owner's next word; False once nobody is there to read it."""
+    poll = select.poll()
+    poll.register(owner, select.POLLIN)
+    poll.register(writer, 0)
+    return writer not in dict(poll.poll())
 
 
 def _pour(reader: int, owner: socket.socket) -> None:
