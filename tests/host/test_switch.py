@@ -58,6 +58,27 @@ def test_the_status_is_believed_over_the_exit_code(rail: Path) -> None:
         Command(domain(rail, off=("true",))).turn(OFF)
 
 
+def test_what_a_program_complains_of_is_told(rail: Path) -> None:
+    complains = ("sh", "-c", "echo trying >&2; echo ddrctl: no such controller >&2; exit 2")
+    with pytest.raises(SwitchError, match=r"exited with 2 \('ddrctl: no such controller'\), and domain ddr is on"):
+        Command(domain(rail, off=complains)).turn(OFF)
+    with pytest.raises(SwitchError, match=r"exited with 2 \('ddrctl: no such controller'\) and said ''"):
+        Command(domain(rail, status=complains)).status()
+
+
+def test_a_program_that_complains_without_end_is_heard_out_and_ended(rail: Path) -> None:
+    loud = ("sh", "-c", f"head -c 300000 /dev/zero >&2; printf off > {rail}")
+    Command(domain(rail, off=loud)).turn(OFF)
+    endless = ("sh", "-c", "yes >&2")
+    with pytest.raises(SwitchError, match="did not end within"):
+        Command(domain(rail, off=endless, timeout=0.5)).turn(OFF)
+
+
+def test_who_goes_on_complaining_in_the_background_is_not_waited_for(rail: Path) -> None:
+    leaves = ("sh", "-c", f"printf off > {rail}; (sleep 60) >&- & exit 0")
+    Command(domain(rail, off=leaves, timeout=30)).turn(OFF)
+
+
 @pytest.mark.parametrize(
     "status",
     [("echo", "maybe"), ("echo", "unknown"), ("false",), ("sh", "-c", "echo on; exit 1"), ("/nonexistent/ddrctl",)],

@@ -15,9 +15,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from hotbank.board import Bank, Board, Domain
-from hotbank.errors import Code, KernelError, SwitchError
+from hotbank.errors import Code, KernelError, SwitchError, brief
 from hotbank.gate import Switch
 from hotbank.host.routes import Write
 from hotbank.host.tree import Tree
@@ -106,11 +107,10 @@ class Command:
 
     def status(self) -> Power:
         """What the status command prints: ``on``, ``self-refresh`` or ``off``."""
-        code, said = self._run(self._domain.status)
-        word = said.strip()
-        if code or word not in (Power.ON, Power.SELF_REFRESH, Power.OFF):
-            argv = " ".join(self._domain.status)
-            raise SwitchError(f"{argv} exited with {code} and said {word!r}, which is no power state")
+        end = self._run(self._domain.status)
+        word = end.said.strip()
+        if end.code or word not in (Power.ON, Power.SELF_REFRESH, Power.OFF):
+            raise SwitchError(f"{' '.join(self._domain.status)} {end} and said {word!r}, which is no power state")
         return Power(word)
 
     def turn(self, want: Power) -> None:
@@ -118,13 +118,12 @@ class Command:
         argv = self._domain.argv(want)
         if not argv:
             raise SwitchError(f"domain {self._domain.name} has no command for {want}")
-        code, _ = self._run(argv)
-        now = self.status()
+        end, now = self._run(argv), self.status()
         if now is not want:
-            raise SwitchError(f"{' '.join(argv)} exited with {code}, and domain {self._domain.name} is {now}")
+            raise SwitchError(f"{' '.join(argv)} {end}, and domain {self._domain.name} is {now}")
 
-    def _run(self, argv: tuple[str, ...]) -> tuple[int, str]:
-        """Exit status and output. A command that hangs is ended with all that it started.
+    def _run(self, argv: tuple[str, ...]) -> _End:
+        """Run it to its end. A command that hangs is ended with all that it started.
 
         One that outlives us may still turn the power, so nobody can take over before it ends (``Kept``).
         """
@@ -133,7 +132,7 @@ class Command:
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 start_new_session=True,
                 pass_fds=self._kept(),
             )
@@ -141,33 +140,54 @@ class Command:
             raise SwitchError(f"{argv[0]!r} can't be run: {getattr(e, 'strerror', e)}") from e
         with child:
             try:
-                said = _heard(child, time.monotonic() + self._domain.timeout)
+                said, complaint = _heard(child, time.monotonic() + self._domain.timeout)
             except subprocess.TimeoutExpired as e:
                 os.killpg(child.pid, signal.SIGKILL)
                 raise SwitchError(f"{' '.join(argv)} did not end within {self._domain.timeout:g} s") from e
             if len(said) > _MOST:
                 os.killpg(child.pid, signal.SIGKILL)
                 raise SwitchError(f"{' '.join(argv)} says more than {_MOST} bytes")
-        return child.returncode, said.decode("utf-8", "replace")
+        return _End(child.returncode, said.decode("utf-8", "replace"), complaint.decode("utf-8", "replace"))
 
 
-def _heard(child: subprocess.Popen[bytes], until: float) -> bytes:
-    """All that it says before it ends, or more than ``_MOST`` bytes. Raises TimeoutExpired, at ``until`` of the wall
-    clock."""
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a program ended: its exit status, what it said, and the end of what it complained of."""
+
+    code: int
+    said: str
+    complaint: str
+
+    def __str__(self) -> str:
+        last = self.complaint.strip().rpartition("\n")[2].strip()
+        return f"exited with {self.code}" + (f" ({brief(last)})" if last else "")
+
+
+def _heard(child: subprocess.Popen[bytes], until: float) -> tuple[bytes, bytes]:
+    """All that it says before it ends, or more than ``_MOST`` bytes; and the last that it complained of by then, since
+    what it leaves running may hold that end open. Raises TimeoutExpired, at ``until`` of the wall clock."""
     assert child.stdout is not None
-    said, output = b"", child.stdout.fileno()
+    assert child.stderr is not None
+    output, errors = child.stdout.fileno(), child.stderr.fileno()
+    said, complaint = b"", b""
     with selectors.DefaultSelector() as ready:
         ready.register(output, selectors.EVENT_READ)
+        ready.register(errors, selectors.EVENT_READ)
         while len(said) <= _MOST:
-            left = max(0.0, until - time.monotonic())
-            if not ready.select(left):
-                raise subprocess.TimeoutExpired(child.args, left)
-            part = os.read(output, _MOST)
-            if not part:
+            there = [key.fd for key, _ in ready.select(max(0.0, until - time.monotonic()))]
+            if not there or time.monotonic() >= until:
+                raise subprocess.TimeoutExpired(child.args, until)
+            if errors in there:
+                part = os.read(errors, _MOST)
+                complaint = (complaint + part)[-_MOST:]
+                if not part:
+                    ready.unregister(errors)
+            elif part := os.read(output, _MOST):
+                said += part
+            else:
                 child.wait(max(0.0, until - time.monotonic()))
                 break
-            said += part
-    return said
+    return said, complaint
 
 
 class Regulator:
