@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effort import examples
+from hotbank import serve
 from hotbank.calls import CLOCK, DOCTOR, MACHINE, PAGES, Table
 from hotbank.errors import (
     BoardError,
@@ -31,7 +33,7 @@ from hotbank.errors import (
     SwitchError,
 )
 from hotbank.machine import Snapshot, Survey
-from hotbank.memory import Range
+from hotbank.memory import Power, Range
 from hotbank.numbers import LARGEST, U63, U64
 from hotbank.operate import Entry, Event, Outcome
 from hotbank.remote import Remote, SocketStream
@@ -219,6 +221,8 @@ def test_documents_come_line_by_line() -> None:
         b"x" * 2000,
         b'"a"\n',
         b"1" * 999 + b"\n",
+        '{"a":1}\n'.encode("utf-16"),
+        '{"a":1}\n'.encode("utf-32-le"),
     ],
 )
 def test_what_is_no_document_is_a_protocol_error(data: bytes) -> None:
@@ -271,6 +275,12 @@ def test_a_remote_survives_its_owner(answer: bytes, error: type[HotbankError]) -
     patience = HANG if error is ProtocolError else 0.5
     with misbehaving(answer, patience=patience) as machine, pytest.raises(error):
         machine.snapshot()
+
+
+@pytest.mark.parametrize("act", [lambda m: serve.remove(m, "high"), lambda m: serve.power(m, "ddr", Power.ON)])
+def test_an_order_that_ends_without_an_outcome_is_nonsense(act: Callable[[Remote], object]) -> None:
+    with misbehaving(b'{"id":1,"result":null}\n') as machine, pytest.raises(ProtocolError, match="nothing to"):
+        act(machine)
 
 
 def test_a_silent_owner_is_an_error_with_a_remedy() -> None:
