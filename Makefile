@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel fuzz soak fuzz-properties fuzz-decoders check lint types layers format beside bench policy referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz soak fuzz-properties fuzz-decoders check lint types layers format beside install uninstall help bench policy referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -54,6 +54,28 @@ layers: $(DEV)
 format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+help:
+	@echo 'make demo                        the main job, on a model'
+	@echo 'make install [PREFIX=/usr/local] the program in PREFIX/lib/hotbank, with man pages, completions and units'
+	@echo 'make uninstall [PREFIX=...]      takes all of that away again'
+	@echo 'make test                        everything that CI runs; make check: the quick part'
+	@echo 'make format                      before a change is sent; make bench: speed; make fuzz: more of the same tests'
+
+# In an environment of its own below PREFIX. Units name PREFIX/bin/hotbank.
+PREFIX ?= /usr/local
+HOME_OF := $(abspath $(PREFIX))/lib/hotbank
+
+install:
+	$(PYTHON) -m venv $(HOME_OF)
+	$(HOME_OF)/bin/python -m pip install --quiet --disable-pip-version-check .
+	mkdir -p $(PREFIX)/bin
+	ln -sf ../lib/hotbank/bin/hotbank $(PREFIX)/bin/hotbank
+	$(HOME_OF)/bin/python packaging/beside.py $(PREFIX) $(abspath $(PREFIX))/bin/hotbank
+
+uninstall:
+	$(HOME_OF)/bin/python packaging/beside.py --remove $(PREFIX)
+	rm -rf $(HOME_OF) $(PREFIX)/bin/hotbank
 
 # Man pages, completions, units, as they lie below a prefix.
 beside: $(USE)

@@ -2,7 +2,7 @@
 """What is installed beside the program: man pages, completion for three shells, units, and the group of their socket.
 
 ``python packaging/beside.py FOLDER [PROGRAM]`` writes all of it below FOLDER, as it lies below a prefix. Units find
-``hotbank`` where systemd looks for programs, or are told that it is PROGRAM.
+``hotbank`` where systemd looks for programs, or are told that it is PROGRAM. ``--remove FOLDER`` takes it all away.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -60,5 +61,17 @@ def write(folder: Path, program: str = "hotbank") -> list[str]:
     return places
 
 
+def remove(folder: Path) -> None:
+    """Take all of it away, and the folders that are empty then."""
+    for place, _ in files():
+        (folder / place).unlink(missing_ok=True)
+        for parent in (folder / place).relative_to(folder).parents[:-1]:
+            with suppress(OSError):  # others have files there
+                (folder / parent).rmdir()
+
+
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), *sys.argv[2:3])
+    if sys.argv[1] == "--remove":
+        remove(Path(sys.argv[2]))
+    else:
+        write(Path(sys.argv[1]), *sys.argv[2:3])

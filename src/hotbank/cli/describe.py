@@ -244,6 +244,7 @@ def _write(data: bytes, path: str | None, *, binary: bool) -> None:
     if binary and sys.stdout.isatty():
         raise click.UsageError("this is binary: name a file with -o, or send standard output elsewhere")
     sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()  # what is said on standard error comes after it
 
 
 def _map_document(
