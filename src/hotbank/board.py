@@ -191,9 +191,18 @@ def _domain(name: str, keys: Keys) -> Domain:
     return domain
 
 
-def _check_name(name: str, keys: Keys) -> None:
+def table_name(name: str) -> str:
+    """A name that a bank or domain can have. Raises ValueError."""
     if block_named(name) is not None:
-        keys.note("", name, "would be taken for a memory block; choose a name that is no number and no memoryN")
+        raise ValueError("would be taken for a memory block; choose a name that is no number and no memoryN")
+    return toml.table_name(name)
+
+
+def _check_name(name: str, keys: Keys) -> None:
+    try:
+        table_name(name)
+    except ValueError as e:
+        keys.note("", name, str(e))
 
 
 def _part(value: object) -> str:

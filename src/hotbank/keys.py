@@ -185,8 +185,10 @@ class Keys:
             if not isinstance(table, Mapping):
                 self.note(f"{key}.{name}", table, "must be a table")
                 continue
-            if not _NAME.fullmatch(name):
-                self.note(f"{key}.{name}", name, "a name has lower-case letters, digits, - and _")
+            try:
+                table_name(name)
+            except ValueError as e:
+                self.note(f"{key}.{name}", name, str(e))
             named.append(name)
         return named
 
@@ -208,6 +210,13 @@ class Keys:
         """Where a key of another kind of table belongs: to the one that this table names, if it names one."""
         own = self._table.get(kind)
         return f"to {kind}.{own if isinstance(own, str) else 'NAME'}" if kind else "above the first [table]"
+
+
+def table_name(name: str) -> str:
+    """A name as tables have it. Raises ValueError."""
+    if not _NAME.fullmatch(name):
+        raise ValueError("a name has lower-case letters, digits, - and _")
+    return name
 
 
 def text(value: object) -> str:

@@ -157,6 +157,7 @@ somewhere
 0x40000000
 256M
 n
+memory4
 high
 0x50000000
 256M
@@ -165,6 +166,7 @@ y
 driver
 ddr
 \nregulator
+off
 on off
 vdd-ddr
 n
@@ -174,10 +176,10 @@ n
 def test_a_board_from_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong answer is asked for again."""
     monkeypatch.setattr("hotbank.cli.board_new.is_terminal", lambda _: True)
-    said = CliRunner().invoke(command, ["new"], input=ANSWERS, standalone_mode=False, obj=Context(None)).stdout
-    assert "must be one of arm, arm64" in said
-    assert "'somewhere' is not a size" in said
-    its = board.loads(said[said.index('name = "mine"') :])
+    done = CliRunner().invoke(command, ["new"], input=ANSWERS, standalone_mode=False, obj=Context(None))
+    for told in ("must be one of arm, arm64", "'somewhere' is not a size", "would be taken for a memory block"):
+        assert told in done.stderr
+    its = board.loads(done.stdout)
     assert [(bank.name, bank.movable, bank.domain) for bank in its.banks] == [
         ("low", False, None),
         ("high", True, "ddr"),
@@ -187,3 +189,11 @@ def test_a_board_from_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         "vdd-ddr",
         False,
     )
+
+
+def test_answers_that_make_no_board_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hotbank.cli.board_new.is_terminal", lambda _: True)
+    answers = ANSWERS.replace("0x50000000", "0x40000000")
+    done = CliRunner().invoke(command, ["new"], input=answers, standalone_mode=False, obj=Context(None))
+    assert "bank.high.start = '0x40000000': overlaps bank.low" in str(done.exception)
+    assert done.stdout.startswith('name = "mine"')

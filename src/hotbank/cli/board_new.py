@@ -19,7 +19,6 @@ from hotbank.cli.screen import is_terminal
 from hotbank.cli.terminal import say, say_text
 from hotbank.draft import Section, Value, text
 from hotbank.errors import BoardError
-from hotbank.keys import Key
 from hotbank.memory import KIB, format_size
 from hotbank.numbers import literal
 from hotbank.routes import ROUTES, removing
@@ -73,14 +72,17 @@ def new(
         sections = _from_options(name or "mine", given, banks, domains)
     else:
         sections = _from_answers(name)
-    _put(text(sections), output)
+    _put(text(sections), output, anyway=not (from_host or banks or given))
 
 
-def _put(board: str, output: str | None) -> None:
-    """To the file, else to standard output; only what is a board."""
+def _put(board: str, output: str | None, *, anyway: bool) -> None:
+    """To the file, else to standard output; only what is a board. ``anyway``: what is none is shown, too, since typing
+    it again would be worse than mending it."""
     try:
         boards.loads(board)
     except BoardError as e:
+        if anyway:
+            say_text(board)
         raise click.UsageError("; ".join(str(BoardError(m.key, m.value, m.allowed)) for m in e.mistakes)) from e
     if output is None:
         say_text(board)
@@ -122,11 +124,18 @@ def _read(kind: str, key: str, word: str) -> Value:
     """A word of the command line as what TOML would have."""
     its = next((each for each in TABLES[kind] if each.name == key), None)
     if its is not None and isinstance(its.default, tuple):
-        return shlex.split(word)
+        return _words(word)
     if word in ("true", "false"):
         return word == "true"
     number = literal(word)
     return word if number is None else number
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as e:
+        raise click.UsageError(f"{text}: {e}") from e
 
 
 # From answers
@@ -135,64 +144,79 @@ def _read(kind: str, key: str, word: str) -> Value:
 def _from_answers(name: str | None) -> list[Section]:
     if not is_terminal(sys.stdin):
         raise click.UsageError("give --from-host, or --block-size and a --bank at least; on a terminal it asks")
-    name = name or _ask("", "name", "Name of the board", "mine")
-    arch = _ask("", "arch", f"Architecture ({', '.join(kernels.ARCHES)})", kernels.DEFAULT_ARCH)
+    head: dict[str, Value] = {"name": name or _ask("", "name", "Name of the board", "mine")}
+    arch = str(_ask("", "arch", f"Architecture ({', '.join(kernels.ARCHES)})", kernels.DEFAULT_ARCH))
     its = kernels.arch(arch)
-    size = _ask("", "block_size", "Bytes of a memory block", format_size(its.block_size(4 * KIB)))
-    firmware = _ask("", "describe", f"Described by ({', '.join(boards.DESCRIPTIONS)})", its.firmware)
+    head["arch"] = arch
+    head["block_size"] = _ask("", "block_size", "Bytes of a memory block", format_size(its.block_size(4 * KIB)))
+    head["describe"] = _ask("", "describe", f"Described by ({', '.join(boards.DESCRIPTIONS)})", its.firmware)
     banks = [*_banks()]
     wanted = dict.fromkeys(bank.keys["domain"] for bank in banks if "domain" in bank.keys)
-    head = {"name": name, "arch": arch, "block_size": size, "describe": firmware}
     return [Section("", head), *banks, *(_domain(str(domain)) for domain in wanted)]
 
 
 def _banks() -> Iterator[Section]:
-    name = click.prompt("Name of the lowest bank", default="low")
+    name = _name("Name of the lowest bank", "low")
     while name:
         yield Section(f"bank.{name}", _bank())
-        name = click.prompt("Name of the next bank (empty: no more)", default="", show_default=False)
+        name = _name("Name of the next bank (empty: no more)", "")
 
 
 def _bank() -> dict[str, Value]:
-    start = _ask("bank", "start", "  First address, such as 0x40000000")
-    keys = {"start": _read("bank", "start", start), "size": _ask("bank", "size", "  Size, such as 256M")}
-    if not click.confirm("  May it leave?", default=True):
+    keys = {"start": _ask("bank", "start", "  First address, such as 0x40000000")}
+    keys["size"] = _ask("bank", "size", "  Size, such as 256M")
+    if not _agreed("  May it leave?", default=True):
         return keys
-    keys |= {"movable": True, "at_boot": click.confirm("  Is it in the kernel from boot on?", default=False)}
+    keys |= {"movable": True, "at_boot": _agreed("  Is it in the kernel from boot on?", default=False)}
     keys["route"] = _ask("bank", "route", f"  Route ({', '.join(ROUTES)})", removing()[0])
-    domain = click.prompt("  Power domain (empty: nothing switches it)", default="", show_default=False)
+    domain = _name("  Power domain (empty: nothing switches it)", "")
     return keys | ({"domain": domain} if domain else {})
 
 
 def _domain(name: str) -> Section:
-    say(f"Power domain {name}")
+    say(f"Power domain {name}", err=True)
     switch = _ask("domain", "switch", f"  Switched by ({', '.join(boards.SWITCHES)})", "machine")
-    states = shlex.split(click.prompt("  States (on self-refresh off)", default="on off"))
-    keys: dict[str, Value] = {"switch": switch, "states": states}
+    states = _ask("domain", "states", "  States (on self-refresh off)", "on off")
+    keys = {"switch": switch, "states": states}
     if switch == "regulator":
         keys["regulator"] = _ask("domain", "regulator", "  Name of the regulator")
-    if switch == "command":
-        keys |= {word: shlex.split(click.prompt(f"  Program for {word}")) for word in (*states, "status")}
-    if click.confirm("  Are its addresses spread over chips that stay powered?", default=False):
+    if switch == "command" and isinstance(states, list):
+        keys |= {word: _ask("domain", word, f"  Program for {word}") for word in (*states, "status")}
+    if _agreed("  Are its addresses spread over chips that stay powered?", default=False):
         keys["interleaved"] = True
     return Section(f"domain.{name}", keys)
 
 
-def _ask(kind: str, key: str, question: str, default: str | None = None) -> str:
-    """An answer that the key takes: a wrong one is asked for again."""
-    return str(click.prompt(question, default=default, value_proc=_checked(_key(kind, key))))
+def _ask(kind: str, key: str, question: str, default: str | None = None) -> Value:
+    """An answer that the key takes: a wrong one is asked for again. Questions are no part of the output."""
+    found = next(each for each in TABLES[kind] if each.name == key)
+
+    def checked(word: str) -> Value:
+        value = _read(kind, key, word)
+        found.parse(value)
+        return value
+
+    answer: Value = click.prompt(question, default=default, value_proc=_again(checked), err=True)
+    return answer
 
 
-def _key(kind: str, name: str) -> Key:
-    return next(key for key in TABLES[kind] if key.name == name)
+def _name(question: str, default: str) -> str:
+    """A name for a table, or nothing."""
+    ask = _again(lambda word: boards.table_name(word) if word else "")
+    return str(click.prompt(question, default=default, show_default=bool(default), value_proc=ask, err=True))
 
 
-def _checked(key: Key) -> Callable[[str], str]:
-    def check(word: str) -> str:
+def _agreed(question: str, *, default: bool) -> bool:
+    return click.confirm(question, default=default, err=True)
+
+
+def _again(check: Callable[[str], Value]) -> Callable[[str], Value]:
+    """What a prompt asks again for: click wants its own error."""
+
+    def checked(word: str) -> Value:
         try:
-            key.parse(word)
+            return check(word)
         except ValueError as e:
             raise click.BadParameter(str(e)) from e
-        return word
 
-    return check
+    return checked
