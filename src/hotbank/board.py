@@ -146,19 +146,19 @@ def loads(text: str, file: str = "") -> Board:
 
 
 def _board(keys: Keys) -> Board:
-    tables = keys.tables("domain"), keys.tables("bank")
+    domain_tables, bank_tables = keys.tables("domain"), keys.tables("bank")
     given = keys.read(TABLES[""])
-    domains = [_domain(name, table) for name, table in tables[0]]
-    banks = [(bank, table) for name, table in tables[1] if (bank := _bank(name, table)) is not None]
-    if not tables[1]:
+    domains = {name: _domain(name, table) for name, table in domain_tables}
+    banks = [(bank, table) for name, table in bank_tables if (bank := _bank(name, table)) is not None]
+    if not bank_tables:
         keys.note("bank", None, "at least one [bank.NAME] must be given")
     _check_block_size(keys, **given)
     _check_overlaps(banks)
     for bank, table in banks:
         _check_alignment(bank, table, given["block_size"], given["page_size"])
-        _check_domain(bank, table, [name for name, _ in tables[0]])
+        _check_domain(bank, table, domains)
     keys.check()
-    return Board(**given, domains=tuple(domains), banks=tuple(bank for bank, _ in banks))
+    return Board(**given, domains=tuple(domains.values()), banks=tuple(bank for bank, _ in banks))
 
 
 def _check_block_size(keys: Keys, arch: str, page_size: int, block_size: int | None, **_: object) -> None:
@@ -260,7 +260,7 @@ def _check_alignment(bank: Bank, keys: Keys, block_size: int | None, page_size: 
             keys.note(key, f"{value:#x}", f"must be a multiple of {kind} = {format_size(unit)}", Code.NOT_ALIGNED)
 
 
-def _check_domain(bank: Bank, keys: Keys, known: list[str]) -> None:
+def _check_domain(bank: Bank, keys: Keys, known: Mapping[str, Domain]) -> None:
     if bank.domain is not None and bank.domain not in known:
         names = ", ".join(known) or "none"
         keys.note("domain", bank.domain, f"no such domain; known: {names}{toml.meant(bank.domain, known)}")
