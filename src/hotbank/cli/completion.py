@@ -12,6 +12,7 @@ import glob
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, add_completion_class
@@ -20,8 +21,9 @@ from hotbank import board, kernels
 from hotbank.errors import HotbankError
 from hotbank.keys import shipped
 
-Items = list[CompletionItem[str]]
-Offer = Callable[[click.Context, str], Items]
+if TYPE_CHECKING:  # an item is no generic at run time before click 8.4
+    Items = list[CompletionItem[str]]
+Offer: TypeAlias = "Callable[[click.Context, str], Items]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def say(*lines: str, err: bool = False) -> None:
 def _put(lines: Sequence[str], err: bool) -> None:
     stream = sys.stderr if err else sys.stdout
     if not is_terminal(stream):
-        click.echo("\n".join(lines), err=err)
+        _echo("\n".join(lines), err)
         return
     parts = (part for line in lines for part in wrapped(line, columns()))
     _show("\n".join(map(_with_codes, parts) if has_colours(stream) else parts), err)
@@ -51,7 +51,7 @@ def _put(lines: Sequence[str], err: bool) -> None:
 
 def _show(text: str, err: bool = False) -> None:
     if not above(text):
-        click.echo(text, err=err)
+        _echo(text, err)
 
 
 def _with_codes(line: str) -> str:
@@ -76,6 +76,12 @@ def painted(line: Line) -> str:
     return "".join(style.paint(text) if colours else text for text, style in parts)
 
 
+def _echo(text: str, err: bool = False) -> None:
+    """Nothing where the caller closed the stream, which click before 8.1.4 does not bear."""
+    if (sys.stderr if err else sys.stdout) is not None:
+        click.echo(text, err=err)
+
+
 def say_text(text: str, *, err: bool = False) -> None:
     """Print a text that ends with its last line; only ``\\n`` ends one."""
     say(*text.split("\n")[:-1], err=err)
@@ -88,7 +94,7 @@ def json_text(document: Any, indent: int | None = None) -> str:
 
 def say_json(document: Any, indent: int | None = None) -> None:
     """Print one JSON document, on one line unless it is indented."""
-    click.echo(json_text(document, indent))
+    _echo(json_text(document, indent))
 
 
 def say_over(text: str) -> None:

@@ -12,7 +12,7 @@ from hotbank.numbers import decimal
 _LONGEST = 1e9  # seconds, 31 years
 
 
-class Seconds(click.ParamType[float]):
+class Seconds(click.ParamType):  # type: ignore[type-arg]  # Debian 12 has click 8.1, where it is no generic
     """More than 0 seconds, 31 years at most."""
 
     name = "seconds"
