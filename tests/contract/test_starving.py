@@ -32,7 +32,7 @@ from hotbank.load import Workload
 from hotbank.machine import Survey
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.model import Model, WallClock
-from hotbank.operate import Limits, Outcome
+from hotbank.operate import Event, Limits, Outcome
 from hotbank.remote import Remote, SocketStream
 from hotbank.serve import door, local, watchdog
 from hotbank.serve.crew import Crew, Side, Task
@@ -56,6 +56,7 @@ class House:
 
     model: Model
     path: Path
+    owner: Owner
     user: int = OWNER
     inside: list[socket.socket] = field(default_factory=list)
 
@@ -93,10 +94,10 @@ def model() -> Model:
 @pytest.fixture
 def house(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     with tempfile.TemporaryDirectory(prefix="hb") as name, listen(Path(name, "s")) as listener:
-        there = House(model, Path(name, "s"))
+        owner = Owner(model, readers=GROUP)
+        there = House(model, Path(name, "s"), owner)
         monkeypatch.setattr(door, "peer_uid", lambda _: there.user)
         monkeypatch.setattr(door, "peer_groups", lambda _: (GROUP,))
-        owner = Owner(model, readers=GROUP)
         serving = threading.Thread(target=owner.serve, args=(listener,))
         serving.start()
         yield there
@@ -331,6 +332,38 @@ def test_a_user_has_so_many_and_all_have_so_many() -> None:
     reads.over(BERT, 0.0)
     reads.begin()
     assert len(begun) == 3
+
+
+def test_who_does_not_read_gets_no_more_and_holds_up_himself_alone() -> None:
+    full = {ANNA}
+    reads, begun = Side(2, 1, lambda: False, full.__contains__), Noted()
+    reads._crew = begun
+    for user in (ANNA, BERT):
+        reads.put(user, user, _task())
+    reads.begin()
+    assert (len(begun.tasks), reads.rest()) == (1, float("inf"))
+    full.clear()
+    reads.begin()
+    assert len(begun.tasks) == 2
+
+
+def test_answers_that_one_user_leaves_unread_are_few_on_however_many_lines(house: House) -> None:
+    """Each of ten lines asks for all news, which are many: what waits for them to read is bounded for the user."""
+    events = [Event(0.0, n, "step", "offline", 20) for n in range(2000)]
+    for event in events:
+        house.owner._ring.add("remove high", 1, event)
+    lines = [house.connect(ANNA) for _ in range(10)]
+    for line in lines:
+        assert "hotbank" in (line.receive(HANG) or {})
+        for _ in range(20):
+            line.send({"id": 1, "call": "owner.events", "args": {"since": 0, "wait": 0.0}})
+    unread = list[int]()
+    with house.client(BERT) as other:
+        for _ in range(30):
+            assert other.clock.now()
+            unread.append(sum(line.unread for line in house.owner._loop._lines if line.user == ANNA))
+    one = len(json.dumps(encode(house.owner._ring.after(0))))
+    assert max(unread) <= ENOUGH + 2 * one
 
 
 def test_reads_rest_four_times_as_long_as_they_took_while_something_changes() -> None:

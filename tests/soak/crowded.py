@@ -50,7 +50,7 @@ class Report:
 
     def __str__(self) -> str:
         ends = ", ".join(f"{count} {end}" for end, count in sorted(self.orders.items()))
-        rss = f"{min(self.rss) >> 10} to {max(self.rss) >> 10} MiB" if self.rss else "not measured"
+        rss = f"{min(self.rss)} to {max(self.rss)} KiB, now {self.rss[-1]}" if self.rss else "not measured"
         return (
             f"{self.orders.total()} orders ({ends}), at most {self.late:.2f} s after their deadline; owner: {rss}, "
             f"{self.descriptors} descriptors and {self.threads} threads at most; crowd: {json.dumps(self.crowd)}"

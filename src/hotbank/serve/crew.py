@@ -51,11 +51,14 @@ class Crew:
 class Side:
     """Reads that wait for their turn: ``at_once`` under way together, ``per_user`` of one user. Used by one thread.
 
-    ``busy``: whether something changes the machine, so that reads are paced.
+    ``busy``: whether something changes the machine, so that reads are paced. ``full``: whether a user has left so many
+    answers unread that he gets no more.
     """
 
-    def __init__(self, at_once: int, per_user: int, busy: Callable[[], bool]) -> None:
-        self._at_once, self._per_user, self._busy = at_once, per_user, busy
+    def __init__(
+        self, at_once: int, per_user: int, busy: Callable[[], bool], full: Callable[[int], bool] = lambda _: False
+    ) -> None:
+        self._at_once, self._per_user, self._busy, self._full = at_once, per_user, busy, full
         self._crew = Crew(at_once)
         self._waiting: dict[int, dict[Hashable, Task]] = {}  # by user, the next one first
         self._running: Counter[int] = Counter()
@@ -103,4 +106,6 @@ class Side:
     def _next(self) -> int | None:
         if self._running.total() >= self._at_once:
             return None
-        return next((user for user in self._waiting if self._running[user] < self._per_user), None)
+        return next(
+            (user for user in self._waiting if self._running[user] < self._per_user and not self._full(user)), None
+        )

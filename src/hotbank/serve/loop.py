@@ -48,7 +48,7 @@ class Loop:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._changers, self._readers = Side(3, 3, service.busy), Side(2, 1, service.busy)
+        self._changers, self._readers = Side(3, 3, service.busy), Side(2, 1, service.busy, self._is_full)
         self._changes, self._interrupts = Crew(_CHANGES), Crew(1)
         self._posted: deque[Callable[[], None]] = deque()
         self._lines: list[Line] = []
@@ -226,6 +226,10 @@ class Loop:
         else:
             line.asked = request
         self._changes.hand(lambda: self._carry_out(line, request))
+
+    def _is_full(self, reader: int) -> bool:
+        """One answer may be large; the next is made when most of it is read, on whichever line."""
+        return sum(line.unread for line in self._lines if line.user == reader and not line.may_change) >= ENOUGH
 
     def _side(self, line: Line) -> Side:
         return self._changers if line.may_change else self._readers
