@@ -213,6 +213,14 @@ def test_programs_are_there_and_say_what_is_so(old: str, new: str, said: str, tm
     assert said in finding.message
 
 
+def test_a_switch_that_is_somewhere_else_is_said_to_be(tmp_path: Path) -> None:
+    board = boards.loads(BOARD + 'domain = "ddr"\n[domain.ddr]\nstates = ["on", "off"]\nswitch = "machine"\n')
+    tree = healthy(tmp_path)
+    assert not {finding.code for finding in examine(tree, board)} & {"NO_SWITCH", "BAD_SWITCH"}
+    (finding,) = [f for f in examine(Running(tree.root), board) if "SWITCH" in f.code]
+    assert (finding.code, finding.severity) == ("NO_SWITCH", Severity.HURTS)
+
+
 def test_programs_of_another_machine_are_not_run(tmp_path: Path) -> None:
     board = boards.loads(BOARD + PROGRAMS.replace('"echo", "on"', f'"touch", "{tmp_path}/ran"'))
     assert "BAD_SWITCH" not in {finding.code for finding in examine(healthy(tmp_path), board)}

@@ -235,7 +235,8 @@ def _missing_programs(facts: Facts, domain: Domain) -> Iterator[Finding]:
 def _asked(facts: Facts, domain: Domain) -> Iterator[Finding]:
     banks = [bank for bank in facts.board.banks if bank.domain == domain.name] if facts.board else []
     switch = switch_for(domain, banks, facts.tree, _write_nothing)
-    if isinstance(switch, Absent) and not facts.tree.running:
+    if isinstance(switch, Absent):
+        yield from _switched_elsewhere(facts, domain)
         return
     try:
         now = switch.status()
@@ -253,6 +254,16 @@ def _asked(facts: Facts, domain: Domain) -> Iterator[Finding]:
     elif now not in domain.states:
         message = f"domain {domain.name} is {now} by its switch, which is not among its states"
         yield Finding("BAD_SWITCH", Severity.BLOCKS, message, f"states = [..., {now.value!r}] in the board file")
+
+
+def _switched_elsewhere(facts: Facts, domain: Domain) -> Iterator[Finding]:
+    """Right for a guest whose owner stands outside; of a captured tree nobody can tell."""
+    if facts.tree.running:
+        message = f"domain {domain.name} has switch = {domain.switch!r}, and nothing on this host answers for it"
+        help_ = (
+            "fine where the machine's owner switches it from outside, as of a board in QEMU; else command or regulator"
+        )
+        yield Finding("NO_SWITCH", Severity.HURTS, message, help_)
 
 
 def _write_nothing(name: str, word: str, what: str) -> None:
