@@ -12,7 +12,10 @@ from hotbank.errors import Code
 from hotbank.memory import KernelState, Power
 from kernel.kernel_kit import add, complaints, guest, lean, remove
 
-pytestmark = pytest.mark.kernel
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.slow,
+]  # the switch itself is tried on models: tests/model/test_real_switches.py
 
 REPO = Path(__file__).parents[3]
 DDRCTL = '#!/bin/sh\nif [ $# = 0 ]; then cat "{state}"; else echo "$1" > "{state}"; fi\n'
