@@ -231,3 +231,23 @@ def test_a_wait_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "_is_open", lambda _: True)
     with connect(PAIR) as machine:
         assert not machine.wait(0.01)
+
+
+def test_the_last_event_says_how_it_ended_and_what_helps(run: Any) -> None:
+    done = json.loads(run("-m", PAIR, "remove", "high", "mate", "--json")[0].splitlines()[-1])
+    assert (done["fact"], done["remedy"]) == ("high, mate are out of the kernel, domain ddr is off", "")
+    done = json.loads(run("-m", PAIR, "remove", "low", "--json")[0].splitlines()[-1])
+    assert (done["event"], done["exit"]) == ("done", 1)
+    assert "memory" in done["fact"]
+    assert done["remedy"]
+
+
+def test_a_plan_that_said_no_is_not_carried_out_and_says_why(run: Any, tmp_path: Path) -> None:
+    out, _, _ = run("-m", PAIR, "plan", "--free", "900G", "--json")
+    made = json.loads(out)
+    assert made["steps"] == []
+    (tmp_path / "p.json").write_text(out)
+    _, err, status = run("-m", PAIR, "remove", "--plan", str(tmp_path / "p.json"))
+    assert status == 1
+    assert err.startswith(f"hotbank: {made['code']}: the plan said no; ")
+    assert made["given_up"][0]["why"] in err

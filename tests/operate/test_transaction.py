@@ -80,7 +80,7 @@ def test_events_are_numbered_and_the_last_is_done() -> None:
     documents = [json.loads(json.dumps(e.document())) for e in events]
     keys = ["schema", "t", "seq", "event", "step", "target", "block", "moved", "total", "code", "errno"]
     assert all(list(d) == keys for d in documents[:-1])
-    assert list(documents[-1]) == [*keys, "exit"]
+    assert list(documents[-1]) == [*keys, "exit", "fact", "remedy"]
     assert [d["seq"] for d in documents] == list(range(len(documents)))
     assert [d["event"] for d in documents] == ["plan", *["step", "progress"] * 6, "done"]
     targets = [d["target"] for d in documents if d["event"] == "step"]
@@ -398,6 +398,8 @@ def test_keep_partial_leaves_out_what_is_out() -> None:
     outcome = operate.remove(watched, "high", keep_partial=True)
     assert (outcome.code, outcome.exit, outcome.kernel) == (Code.RACED, 64, KernelState.PARTIAL)
     assert not outcome.unrestored
+    out = ", ".join(f"memory{n} was online in Movable and is offline" for n in (20, 21))
+    assert outcome.fact.endswith(f"; kept: high was online and is partial, {out}")
     assert operate.remove(machine, "high").exit == 0, "and the rest can follow later"
 
 
@@ -409,6 +411,7 @@ def test_keep_partial_is_kept_by_recovery_too() -> None:
     settled = operate.recover(machine, journal)
     assert settled is not None
     assert (settled.exit, settled.kernel, settled.unrestored) == (64, KernelState.PARTIAL, ())
+    assert "stays as far as it was done: high was online and is partial, memory20 was" in settled.fact
     assert [machine.slots[n].state for n in range(20, 24)] == [BlockState.OFFLINE] * 3 + [BlockState.ONLINE]
 
 
@@ -667,3 +670,16 @@ def test_rows_of_an_earlier_boot_are_superseded() -> None:
     assert (outcome.code, outcome.exit) == (Code.SUPERSEDED, 0)
     assert set(watched.calls) == {"snapshot"}
     assert journal.unfinished() is None
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["total", "block", "grace"])
+def test_limits_are_seconds(name: str, seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"limits: {name} = "):
+        Limits(**{name: seconds})
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, True, "64M", None, 1 << 70])
+def test_what_is_to_be_freed_is_a_number_of_bytes(size: object) -> None:
+    with pytest.raises(ValueError, match="must be bytes"):
+        operate.plan_free(ScriptedMachine(), size)  # type: ignore[arg-type]

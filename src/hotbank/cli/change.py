@@ -148,7 +148,7 @@ def _order_all(machine: Session, verb: str, asked: Mapping[str, Any], options: M
     if isinstance(rows, Choice):
         return _no_choice(rows, asked["size"], as_json)
     if not rows and as_json:
-        say_json(Event(0.0, 0, "done", exit=0).document())
+        say_json(Event(0.0, 0, "done", exit=0, fact="nothing to do").document())
     elif not rows:
         say("nothing to do")
     return _in_turn(machine, verb, rows, _settings(options), as_json)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hotbank.errors import FormatError, ProtocolError, Refusal
+from hotbank.errors import Code, FormatError, ProtocolError, Refusal
 from hotbank.machine import Block, Snapshot
 from hotbank.memory import BlockState, Power
 from hotbank.operate.journal import BankBefore, Before, BlockBefore, DomainBefore
+from hotbank.operate.reasons import may_go, remedy
 from hotbank.operate.targets import Target, resolve_all
 from hotbank.wire import decode, encode
 
@@ -56,12 +57,24 @@ def changed(planned: Before, now: Before) -> str:
 
 def as_found(before: Before, snapshot: Snapshot) -> bool:
     """True if every bank and block is as it was, whatever the power."""
+    now = _now(before, snapshot, lambda _domain: Power.UNKNOWN)
+    return now is not None and (now.banks, now.blocks) == (before.banks, before.blocks)
+
+
+def differences(before: Before, snapshot: Snapshot) -> str:
+    """What is not as it was, power too, in words: ``high was online and is absent``."""
+    powers = {domain.name: domain.power for domain in snapshot.domains}
+    now = _now(before, snapshot, lambda domain: powers.get(domain, Power.UNKNOWN))
+    return "banks that are gone from the board" if now is None else changed(before, now)
+
+
+def _now(before: Before, snapshot: Snapshot, power: Callable[[str], Power]) -> Before | None:
+    """The same as it is now; None where banks or blocks of it are gone altogether."""
     try:
         targets = resolve_all(snapshot, before.targets)
-    except Refusal:  # gone
-        return False
-    now = find(snapshot, before.verb, targets, lambda _domain: Power.UNKNOWN)
-    return (now.banks, now.blocks) == (before.banks, before.blocks)
+    except Refusal:
+        return None
+    return find(snapshot, before.verb, targets, power)
 
 
 def since(planned: Before | None, now: Before | None) -> str:
@@ -104,7 +117,9 @@ def document(found: Before) -> dict[str, Any]:
 
 
 def of_plan(plan: object) -> Before:
-    """What the plan was made of whose JSON document this is. Raises FormatError for what is no such document."""
+    """What the plan was made of whose JSON document this is. Raises FormatError for what is no such document, and the
+    plan's own refusal where it found nothing that could be done."""
+    _check_said_yes(plan)
     if not isinstance(plan, dict) or not isinstance(plan.get("found"), dict):
         raise FormatError("plan", 0, "found", "not what `hotbank plan --json` printed")
     there = plan["found"]
@@ -117,3 +132,16 @@ def of_plan(plan: object) -> Before:
         return decode(Before, {**values, **there}, "plan")
     except ProtocolError as e:
         raise FormatError("plan", 0, "found", str(e)) from e
+
+
+def _check_said_yes(plan: object) -> None:
+    """A choice that frees too little was made of nothing, and says why in what it gave up."""
+    document = plan if isinstance(plan, dict) and plan.get("found") is None else {}
+    code = next((known for known in Code if known == document.get("code")), Code.OK)
+    if not may_go(code):
+        given_up = document.get("given_up")
+        why = [
+            entry.get("why") for entry in (given_up if isinstance(given_up, list) else ()) if isinstance(entry, dict)
+        ]
+        fact = "; ".join(["the plan said no", *(text for text in why[:_FEW] if isinstance(text, str))])
+        raise Refusal(code, fact, remedy=remedy(code))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from hotbank.errors import HotbankError
+from hotbank.errors import HotbankError, brief
 from hotbank.machine import Machine, Snapshot, Survey
 from hotbank.memory import BlockState
+from hotbank.numbers import is_whole
 from hotbank.operate.choice import Choice, choose
 from hotbank.operate.plan import Plan, addition, removal, too_late
 from hotbank.operate.targets import Names, Target, resolve, resolve_all
@@ -45,8 +46,11 @@ def plan_remove(machine: Machine, names: Names, *, look: Look = surveys_of) -> P
 def plan_free(machine: Machine, size: int, *, look: Look = surveys_of) -> Choice:
     """The banks, or blocks where no board names banks, that free ``size`` bytes by moving the fewest pages.
 
-    ``look``: surveys the blocks, one by one; every block of the machine is looked at.
+    ``look``: surveys the blocks, one by one; every block of the machine is looked at. Raises ValueError for what is no
+    number of bytes, 1 or more.
     """
+    if not is_whole(size) or size < 1:
+        raise ValueError(f"size = {brief(size)}: must be bytes, 1 or more")
     snapshot = machine.snapshot()
     return choose(snapshot, look(machine, snapshot, [b.number for b in snapshot.blocks]), size)
 

@@ -33,8 +33,8 @@ class Event:
 
     ``total``: pages expected to move; ``moved``: pages that the machine has migrated so far, None when it does not
     count. ``event``: ``plan``, ``step`` (about to be done), ``progress`` (done), ``rollback`` (an act of restoring) or
-    ``done``, always the last, with the ``exit`` status. ``target``: whom a step or an act is about, a block as
-    ``memoryN``, a bank or a domain.
+    ``done``, always the last, with the ``exit`` status, and in ``fact`` and ``remedy`` how it ended. ``target``: whom a
+    step or an act is about, a block as ``memoryN``, a bank or a domain.
     """
 
     t: float
@@ -48,6 +48,8 @@ class Event:
     errno: int | None = None
     exit: int | None = None
     target: str | None = None
+    fact: str = ""
+    remedy: str = ""
 
     def document(self) -> dict[str, Any]:
         """The JSON of one line of ``--json`` events."""
@@ -55,7 +57,8 @@ class Event:
         line |= {"step": self.step, "target": self.target, "block": self.block}
         line |= {"moved": self.moved, "total": self.total}
         line |= {"code": self.code.value if self.code is not None else None, "errno": self.errno}
-        return line | ({"exit": self.exit} if self.event == "done" else {})
+        end = {"exit": self.exit, "fact": self.fact, "remedy": self.remedy}
+        return line | (end if self.event == "done" else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from hotbank.documents import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PAR
 from hotbank.errors import CancelPending, Code, HotbankError, Refusal
 from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Power
-from hotbank.operate.found import as_found
+from hotbank.operate.found import as_found, differences
 from hotbank.operate.journal import Before, Entry, Journal, Journaled, busy
 from hotbank.operate.outcome import Outcome, standing
 from hotbank.operate.plan import SWITCHING
@@ -172,8 +172,10 @@ def _back(journaled: Journaled, entry: Entry) -> Outcome:
     if kept:
         _darken_what_is_out(journaled, before)
     status = EXIT_PARTLY if left or kept else EXIT_FAILED
-    fact = f"{before.verb} {before.target} {'stays as far as it was done' if kept else 'was rolled back'}"
-    return _end(entry, Code.INTERRUPTED, status, fact, journaled.machine.snapshot(), unrestored=left)
+    snapshot = journaled.machine.snapshot()
+    end = f"stays as far as it was done: {differences(before, snapshot)}" if kept else "was rolled back"
+    fact = f"{before.verb} {before.target} {end}"
+    return _end(entry, Code.INTERRUPTED, status, fact, snapshot, unrestored=left)
 
 
 def _darken_what_is_out(journaled: Journaled, before: Before) -> None:

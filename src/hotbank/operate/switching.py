@@ -6,6 +6,7 @@ gate. No bank enters or leaves; what a crash leaves half-way is for ``recover``,
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from hotbank.documents import EXIT_DONE
 from hotbank.errors import Code, HotbankError
@@ -46,10 +47,10 @@ def switch(
         VERB, (domain,), snapshot.boot_id, snapshot.machine, (), (DomainBefore(domain, found),), cause=cause
     )
     reached = _turned(machine, journal or MemoryJournal(), before, want)
-    done = Event(machine.clock.now() - began, 1, "done", SWITCHING[want], target=domain, code=Code.OK, exit=EXIT_DONE)
-    on_event(done)
-    short = "" if reached is want else f"; it would not go {want}"
-    return _outcome(machine, status, reached, began, is_in(domain, reached) + short)
+    fact = is_in(domain, reached) + ("" if reached is want else f"; it would not go {want}")
+    end = Event(machine.clock.now() - began, 1, "done", SWITCHING[want], target=domain, code=Code.OK, exit=EXIT_DONE)
+    on_event(replace(end, fact=fact))
+    return _outcome(machine, status, reached, began, fact)
 
 
 def _allowed(machine: Machine, snapshot: Snapshot, domain: str, want: Power) -> DomainStatus:

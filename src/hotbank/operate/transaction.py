@@ -8,6 +8,7 @@ then the transaction stays open with the power on, and ``recover`` settles it wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from hotbank.documents import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PAR
 from hotbank.errors import CancelPending, Code, HotbankError, KernelError, Refusal
 from hotbank.machine import Machine, Snapshot
 from hotbank.memory import KernelState, Kind
-from hotbank.operate.found import as_found, find, since
+from hotbank.operate.found import as_found, differences, find, since
 from hotbank.operate.journal import PERSON, Before, Journal, Journaled
 from hotbank.operate.look import migrated, surveys_of
 from hotbank.operate.outcome import (
@@ -46,11 +47,19 @@ _NEVER_FORCED = (Code.STUCK, Code.CANCEL_PENDING, Code.DEADLINE, Code.AUTO_ONLIN
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds on the machine's clock: for all steps forward, for each block, and for each offline of a rollback."""
+    """Seconds on the machine's clock: for all steps forward, for each block, and for each offline of a rollback.
+
+    Raises ValueError for what is no number of seconds, 0 or more.
+    """
 
     total: float = 60.0
     block: float = 30.0
     grace: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name, seconds in (("total", self.total), ("block", self.block), ("grace", self.grace)):
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"limits: {name} = {seconds}: must be seconds, 0 or more")
 
 
 class Transaction:
@@ -95,7 +104,7 @@ class Transaction:
         changes = since(self._expected, self._plan.found)
         self._tell("plan", code=Code.CHANGED if changes else self._plan.code)
         outcome = self._end(Code.CHANGED, EXIT_FAILED, changes) if changes else self._without_acting() or self._acting()
-        self._tell("done", code=outcome.code, errno=outcome.errno, exit=outcome.exit)
+        self._tell_end(outcome)
         if self._observer_failed is not None:
             raise self._observer_failed
         return outcome
@@ -231,10 +240,16 @@ class Transaction:
             words |= {"unrestored": left, "open": self._ask_snapshot() is None}
             return self._end(failure.code, EXIT_PARTLY, failure.fact, back.before, **words)
         partly = self._keep_partial and self._differs(back.before)
+        fact = failure.fact
         if partly:
             self._darken_what_is_out(steps)
+            fact += f"; kept: {self._kept(back.before)}"
         status = EXIT_PARTLY if partly else EXIT_INTERRUPTED if by_user else EXIT_FAILED
-        return self._end(failure.code, status, failure.fact, back.before, **words)
+        return self._end(failure.code, status, fact, back.before, **words)
+
+    def _kept(self, before: Before) -> str:
+        snapshot = self._ask_snapshot()
+        return "what can't be told now" if snapshot is None else differences(before, snapshot)
 
     def _darken_what_is_out(self, steps: Steps) -> None:
         """Of what is kept out, the domains whose last bank is out as well."""
@@ -293,6 +308,10 @@ class Transaction:
         code = code_of(failed) if failed is not None else Code.OK
         errno = errno_of(failed) if failed else None
         self._tell("rollback", step=step, target=target, block=block, code=code, errno=errno)
+
+    def _tell_end(self, outcome: Outcome) -> None:
+        end = {"exit": outcome.exit, "fact": outcome.fact, "remedy": outcome.remedy}
+        self._tell("done", code=outcome.code, errno=outcome.errno, **end)
 
     def _tell(self, event: str, **what: Any) -> None:
         """Give the observer an event. An observer that fails must not stop a transaction in its middle."""

@@ -120,8 +120,10 @@ class Job:
 
     def _last_event(self, end: Outcome | HotbankError) -> Event:
         """The end of an order that told none itself, for those who follow the machine."""
-        code, status = (code_of(end), EXIT_FAILED) if isinstance(end, HotbankError) else (end.code, end.exit)
-        return Event(self._machine.clock.now() - self._began, len(self._events), "done", code=code, exit=status)
+        t, seq = self._machine.clock.now() - self._began, len(self._events)
+        if isinstance(end, HotbankError):
+            return Event(t, seq, "done", code=code_of(end), exit=EXIT_FAILED, fact=str(end), remedy=end.remedy)
+        return Event(t, seq, "done", code=end.code, exit=end.exit, fact=end.fact, remedy=end.remedy)
 
     def _answers(self) -> Answers:
         """What the worker may call: the machine and its clock, the journal, and this job."""

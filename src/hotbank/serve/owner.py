@@ -165,16 +165,17 @@ class Owner:
     @contextmanager
     def _told(self, name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
         """Let those who follow what happens know how a primitive ended."""
-        began, code, number = self._machine.clock.now(), Code.OK, None
+        began, code, number, fact = self._machine.clock.now(), Code.OK, None, ""
         try:
             yield
         except Exception as e:
+            fact = str(e)
             code, number = (code_of(e), errno_of(e)) if isinstance(e, HotbankError) else (Code.SYSTEM_ERROR, None)
             raise
         finally:
             t, block = self._machine.clock.now() - began, arguments.get("block")
             status = EXIT_DONE if code is Code.OK else EXIT_FAILED
-            done = Event(t, 0, "done", name, block, code=code, errno=number, exit=status)
+            done = Event(t, 0, "done", name, block, code=code, errno=number, exit=status, fact=fact)
             self._ring.add(" ".join(map(str, (name, *arguments.values()))), os.getpid(), done)
 
     def _take_turn(self, *, settles: bool = False) -> None:
