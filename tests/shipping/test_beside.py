@@ -94,6 +94,11 @@ def test_units_start_the_program_that_is_named(beside: Path) -> None:
     assert (beside / "lib/sysusers.d/hotbank.conf").is_file()
 
 
+def test_a_drop_in_is_an_example_and_does_not_act_by_being_there(beside: Path) -> None:
+    assert (beside / "share/doc/hotbank/hotbank.service.d/board-commands.conf").is_file()
+    assert not [path for path in (beside / "lib/systemd/system").iterdir() if path.is_dir()]
+
+
 @pytest.mark.long
 def test_a_wheel_carries_pages_and_completions(tmp_path: Path) -> None:
     source = tmp_path / "source"
