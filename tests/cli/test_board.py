@@ -197,3 +197,7 @@ def test_answers_that_make_no_board_are_not_lost(monkeypatch: pytest.MonkeyPatch
     done = CliRunner().invoke(command, ["new"], input=answers, standalone_mode=False, obj=Context(None))
     assert "bank.high.start = '0x40000000': overlaps bank.low" in str(done.exception)
     assert done.stdout.startswith('name = "mine"')
+
+
+def test_no_sentence_of_the_help_is_cut() -> None:
+    assert "..." not in run("--help").stdout.partition("Commands:")[2]

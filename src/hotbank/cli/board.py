@@ -39,7 +39,7 @@ def board() -> None:
 board.add_command(new)
 
 
-@board.command("list")
+@board.command("list", short_help="The boards that come with hotbank.")
 @_json_option
 def list_(as_json: bool) -> None:
     """The boards that come with hotbank."""
@@ -64,7 +64,7 @@ def _described(its: Board) -> Iterator[str]:
         yield f"{bank.name} ({bank.route})" if blueprint.may_leave(bank) else bank.name
 
 
-@board.command("show")
+@board.command("show", short_help="Draw a board.")
 @click.argument("name", metavar="BOARD")
 @_json_option
 def show(name: str, as_json: bool) -> None:
@@ -76,7 +76,7 @@ def show(name: str, as_json: bool) -> None:
         say(*blueprint.lines(its, columns()))
 
 
-@board.command("check")
+@board.command("check", short_help="Tell everything that is wrong with a board.")
 @click.argument("name", metavar="BOARD")
 @click.option("--host", "held", is_flag=True, help="Hold it against this machine, or the one that -m names.")
 @_json_option

@@ -33,7 +33,7 @@ def _head_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command("new")
+@click.command("new", short_help="Write a board file.")
 @click.argument("name", required=False)
 @click.option("--from-host", is_flag=True, help="Propose what this host has: nodes, dax, virtio-mem, regulators.")
 @_head_options
