@@ -23,7 +23,8 @@ import weakref
 from hotbank.host import forking
 from hotbank.machine import Clock
 
-_POLL = 0.005
+# Seconds between two looks, at first and at most: where there is one CPU, each look takes some of it from the write.
+_POLLS = (0.005, 0.02)
 
 
 class Writer:
@@ -53,10 +54,12 @@ class Writer:
 
     def wait(self, clock: Clock, deadline: float) -> bool:
         """Wait for the end of the write, at most until ``deadline`` on ``clock``; False when it is still pending."""
+        pause, longest = _POLLS
         while self.pending:
             if clock.now() >= deadline:
                 return False
-            clock.sleep(_POLL)
+            clock.sleep(pause)
+            pause = min(2 * pause, longest)
         return True
 
     def cancel(self) -> None:
