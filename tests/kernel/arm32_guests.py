@@ -64,15 +64,17 @@ def booted(
     cmdline: str = "",
     built: kernel_build.BuiltKernel | None = None,
     files: Mapping[str, bytes | str] | None = None,
+    cpus: int = 1,
 ) -> Iterator[QemuMachine]:
-    """The board of that name, up. ``tags``: what is said instead of the board's own list."""
+    """The board of that name, up. ``tags``: what is said instead of the board's own list. ``cpus``: one, which is half
+    the work for who emulates it, unless a second has something to show."""
     path = boards.find(name)
     board = boards.load(path)
     own = {"etc/hotbank/board.toml": path.read_bytes(), **(files or {})}
     built = built or kernel()
     with tempfile.TemporaryDirectory(prefix="hb32-") as temporary:
         folder = Path(temporary)
-        boot = GuestBoot(built.image, initrd(folder, board, built, own), cmdline)
+        boot = GuestBoot(built.image, initrd(folder, board, built, own), cmdline, cpus)
         backing = dram.create(board, Path(tempfile.mkdtemp(prefix="hb32-", dir=SHARED)))
         try:
             memory = [(backing[bank.name].path, bank.range) for bank in arm32.in_ram(board)]
@@ -116,7 +118,7 @@ def printed(
     zImage than ours.
     """
     (folder / "initrd").write_bytes(_printing_initrd(commands))
-    boot = GuestBoot(image or kernel().image, folder / "initrd")
+    boot = GuestBoot(image or kernel().image, folder / "initrd", cpus=1)
     bank = folder / "bank"
     bank.touch()
     os.truncate(bank, size.size)

@@ -31,7 +31,7 @@ BOARDS = {"lowmem": "arm-2009", "highmem": "virt-arm32"}
 def machine(request: pytest.FixtureRequest) -> Iterator[QemuMachine]:
     """The board with 2 CPUs, its bank online and Movable since boot; in the end the kernel has nothing to say."""
     files = {"opt/holder.py": HOLDER.read_text(encoding="utf-8"), "opt/reader.py": READER.read_text(encoding="utf-8")}
-    with booted(BOARDS[request.param], files=files) as guest:
+    with booted(BOARDS[request.param], files=files, cpus=2) as guest:
         assert guest.runner.run("nproc").strip() == "2"
         yield guest
         assert complaints(guest) == []

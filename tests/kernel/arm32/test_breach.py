@@ -32,7 +32,7 @@ def test_entries_taken_from_init_mm_alone_are_found(tmp_path: Path) -> None:
     source.write_text(text.replace(WALK, "\t(void)page;\n"), encoding="utf-8")
     built = kernel_build.build("arm", port=port, modules=[bank_module.source_folder()])
     files = {"opt/reader.py": READER.read_text(encoding="utf-8")}
-    with booted("arm-2009", built=built, files=files) as machine, reading(machine) as see:
+    with booted("arm-2009", built=built, files=files, cpus=2) as machine, reading(machine) as see:
         at = span_of(machine).start + 8 * (1 << 20)
         see(at)
         assert remove(machine).exit == 0
