@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import itertools
 import os
 import subprocess
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from effort import examples
 from host import captured_trees as trees
-from hotbank.cli import lsmem
+from hotbank.cli import listing, lsmem
 from hotbank.cli.listing import list_
 from hotbank.host import Host
 
@@ -195,7 +196,9 @@ def test_equal_bytes_on_any_machine(
 
 
 def test_a_machine_without_files_prints_the_same_as_its_tree(tmp_path: Path) -> None:
-    root = trees.Made((trees.MadeBlock(0), trees.MadeBlock(1, node=None), trees.MadeBlock(3, "offline"))).at(tmp_path)
+    files = {"sys/module/memory_hotplug/parameters/memmap_on_memory": "N\n"}
+    blocks = (trees.MadeBlock(0), trees.MadeBlock(1, node=None), trees.MadeBlock(3, "offline"))
+    root = trees.Made(blocks, files=files).at(tmp_path)
     host = Host(root)
 
     class Answers:
@@ -204,7 +207,39 @@ def test_a_machine_without_files_prints_the_same_as_its_tree(tmp_path: Path) -> 
         def snapshot(self) -> object:
             return host.snapshot()
 
-    for kind, every in itertools.product(("table", "json"), (True, False)):
+    for kind, every, newer in itertools.product(("table", "json"), (True, False), (True, False)):
         form = lsmem.Format(kind=kind, columns=lsmem.ALL_COLUMNS, every_block=every)
         answers: object = Answers()
-        assert lsmem.render(lsmem.blocks_of(answers), form) == lsmem.render(lsmem.blocks_of(host), form)  # type: ignore[arg-type]
+        assert lsmem.render(lsmem.blocks_of(answers, newer=newer), form) == lsmem.render(  # type: ignore[arg-type]
+            lsmem.blocks_of(host, newer=newer), form
+        )
+
+
+NEW = Path(__file__).parents[1] / "data" / "lsmem-2.42.4"
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_as_the_newer_one_printed_it(tree: str, tmp_path: Path) -> None:
+    """What lsmem 2.42.4 printed of these trees, one option set after the other."""
+    root = TREES[tree](tmp_path)
+    told = "".join(f"== {options}\n{as_newer(root, options)}" for options in OPTIONS)
+    assert told == gzip.decompress((NEW / f"{tree}.gz").read_bytes()).decode()
+
+
+def as_newer(root: Path, options: str) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listing, "_as_newer_lsmem", lambda: True)
+        return ours(root, options)[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "newer"),
+    [
+        ("lsmem from util-linux 2.38.1\n", False),
+        ("lsmem from util-linux 2.42.4\n", True),
+        ("", True),
+        ("lsmem 3", True),
+    ],
+)
+def test_the_installed_one_decides(said: str, newer: bool) -> None:
+    assert lsmem.newer(said) == newer

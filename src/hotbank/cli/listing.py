@@ -6,6 +6,7 @@ Columns are data, as in lsmem. Nothing here imports rich: the command starts fas
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -274,7 +275,7 @@ def list_(sysroot: str | None, like_lsmem: bool, as_map: bool, used: bool, **opt
         return
     if like_lsmem:
         form = _lsmem_format(options)
-        say_text(lsmem.render(lsmem.blocks_of(_machine(sysroot)), form))
+        say_text(lsmem.render(lsmem.blocks_of(_machine(sysroot), newer=_as_newer_lsmem()), form))
         return
     _refuse_lsmem_options(options)
     columns, named = options["columns"], _named(options["columns"])
@@ -346,6 +347,15 @@ def usual(listing: Listing) -> tuple[str, ...]:
 def _refuse_beside_map(options: Mapping[str, Any], table: bool) -> None:
     if table or any(options.values()):
         raise click.UsageError("--map is drawn, and takes no other option than --sysroot")
+
+
+def _as_newer_lsmem() -> bool:
+    """Unless the one that is installed is older."""
+    try:
+        done = subprocess.run(["lsmem", "--version"], capture_output=True, text=True, check=False, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return lsmem.newer(done.stdout)
 
 
 def _refuse_lsmem_options(options: Mapping[str, Any]) -> None:

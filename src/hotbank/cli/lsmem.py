@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``hotbank list --lsmem``: the bytes that util-linux's ``lsmem`` 2.38 prints, from any machine.
+"""``hotbank list --lsmem``: the bytes that util-linux's ``lsmem`` prints, from any machine: 2.38's or 2.42's.
 
 Truth: lsmem(1) and the program itself, which is the referee of the tests. What it does and its manual does not say:
 
-* nodes are shown if the lowest block has a node link, zones if there is a ``memory0/valid_zones``: on most ARM
-  boards RAM starts elsewhere, so ``lsmem`` shows no zones there;
+* nodes and zones are shown if any block has them; by 2.38, nodes if the lowest block has a node link, zones if there is
+  a ``memory0/valid_zones``: on most ARM boards RAM starts elsewhere, so that shows no zones there;
+* 2.42's summary is wider and says what ``memmap_on_memory`` reads, if that is Y, N or force;
 * a block without a node link is on node -1;
 * blocks that are not online count as offline, and only online blocks are called removable or not;
 * ranges are split by the columns that are printed; the attributes of a merged range are those of its first block;
@@ -14,6 +15,7 @@ Truth: lsmem(1) and the program itself, which is the referee of the tests. What 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,12 +25,14 @@ from hotbank.host import Host
 from hotbank.host import tree as files
 from hotbank.host.tree import Tree
 from hotbank.machine import Machine, Snapshot
-from hotbank.sysfs.names import MEMORY, node_number
+from hotbank.sysfs.names import MEMORY, PARAMETERS, node_number
 
 _STATES = {"online": "online", "offline": "offline", "going-offline": "on->off"}
 _ZONES = {z.lower(): z for z in ("DMA", "DMA32", "Normal", "Highmem", "Movable", "Device", "None")}
 _UNKNOWN_ZONE, _MOST_ZONES = "Unknown", 8
 _NO_NODE = -1
+_MEMMAP = {"Y": "yes", "N": "no", "force": "force"}
+_CHANGED = (2, 42)
 
 
 class BadArgumentError(ValueError):
@@ -49,10 +53,13 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """What lsmem knows of a machine: the block size in bytes and one span per block, ascending."""
+    """What lsmem knows of a machine: the block size in bytes and one span per block, ascending. ``memmap``: what its
+    summary says of memmap_on_memory, None where it says nothing; ``newer``: the rules are 2.42's."""
 
     size: int
     spans: tuple[Span, ...]
+    memmap: str | None = None
+    newer: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +78,17 @@ class Format:
     summary: str = "always"
 
 
-def blocks_of(machine: Machine) -> Blocks:
+def newer(version: str) -> bool:
+    """True for what no older lsmem says of itself: ``lsmem from util-linux 2.42.4``, or nothing."""
+    found = re.search(r"util-linux (\d{1,4})\.(\d{1,4})", version)
+    return found is None or (int(found[1]), int(found[2])) >= _CHANGED
+
+
+def blocks_of(machine: Machine, *, newer: bool = True) -> Blocks:
     """What lsmem would read on that machine. Only a Host has files; any other answers for itself."""
-    return _from_tree(machine.tree) if isinstance(machine, Host) else _from_snapshot(machine.snapshot())
+    if isinstance(machine, Host):
+        return _from_tree(machine.tree, newer)
+    return _from_snapshot(machine.snapshot(), newer)
 
 
 def columns(text: str | None) -> tuple[str, ...]:
@@ -99,7 +114,7 @@ def render(blocks: Blocks, form: Format) -> str:
     rows = [[_COLUMNS[name].value(span, blocks.size, form.in_bytes) for name in form.columns] for span in spans]
     if form.kind != "table":
         return _KINDS[form.kind](form, rows)
-    text = "" if form.summary == "only" else _table(form, rows)
+    text = "" if form.summary == "only" else _table(form, rows, newer=blocks.newer)
     totals = "" if form.summary == "never" else _summary(blocks, form.in_bytes)
     return text + ("\n" if text and totals else "") + totals
 
@@ -114,11 +129,14 @@ def human(size: int) -> str:
     return f"{whole}.{tenths}{'BKMGTPE'[exponent // 10]}" if tenths else f"{whole}{'BKMGTPE'[exponent // 10]}"
 
 
-def _from_tree(tree: Tree) -> Blocks:
+def _from_tree(tree: Tree, newer: bool) -> Blocks:
     numbers = files.block_numbers(tree)
-    with_nodes = bool(numbers) and _node(tree, numbers[0]) != _NO_NODE
-    with_zones = os.path.exists(tree.path(f"{MEMORY}/memory0/valid_zones"))
-    return Blocks(files.block_size(tree), tuple(_span(tree, n, with_nodes, with_zones) for n in numbers))
+    with_nodes = any(_node(tree, number) != _NO_NODE for number in (numbers if newer else numbers[:1]))
+    zones = (f"{MEMORY}/memory{number}/valid_zones" for number in (numbers if newer else (0,)))
+    with_zones = any(os.path.exists(tree.path(name)) for name in zones)
+    spans = tuple(_span(tree, n, with_nodes, with_zones) for n in numbers)
+    memmap = _MEMMAP.get(tree.read(f"{PARAMETERS}/memmap_on_memory") or "") if newer else None
+    return Blocks(files.block_size(tree), spans, memmap, newer)
 
 
 def _span(tree: Tree, number: int, with_nodes: bool, with_zones: bool) -> Span:
@@ -139,10 +157,10 @@ def _node(tree: Tree, number: int) -> int:
     return next((node for node in nodes if node is not None), _NO_NODE)
 
 
-def _from_snapshot(snapshot: Snapshot) -> Blocks:
+def _from_snapshot(snapshot: Snapshot, newer: bool) -> Blocks:
     blocks = snapshot.blocks
-    with_nodes = bool(blocks) and blocks[0].node is not None
-    with_zones = any(block.number == 0 for block in blocks)
+    with_nodes = any(block.node is not None for block in (blocks if newer else blocks[:1]))
+    with_zones = any(block.number == 0 or newer for block in blocks)
 
     def node(of: int | None) -> int | None:
         return None if not with_nodes else _NO_NODE if of is None else of
@@ -153,6 +171,8 @@ def _from_snapshot(snapshot: Snapshot) -> Blocks:
             Span(b.number, _STATES[b.state], True, node(b.node), _zone_names(b.valid_zones if with_zones else ()))
             for b in blocks
         ),
+        _MEMMAP["Y" if snapshot.policy.memmap_on_memory else "N"] if newer else None,
+        newer,
     )
 
 
@@ -227,17 +247,27 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _table(form: Format, rows: list[list[Any]]) -> str:
+def _table(form: Format, rows: list[list[Any]], *, newer: bool) -> str:
     cells = [[_text(value) for value in row] for row in rows]
     lines = [list(form.columns), *cells] if form.headings else cells
-    widths = [_width(name, [row[at] for row in cells]) for at, name in enumerate(form.columns)]
+    width = (_bare_width if not form.headings else _headed_width) if newer else _width
+    widths = [width(name, [row[at] for row in cells]) for at, name in enumerate(form.columns)]
     return "".join(_line(form.columns, line, widths) for line in lines)
 
 
 def _width(name: str, texts: Sequence[str]) -> int:
-    """libsmartcols widens a column to its heading, shown or not, or to its hint, never to both."""
+    """libsmartcols of 2.38 widens a column to its heading, shown or not, or to its hint, never to both."""
     width = max(map(len, texts), default=0)
     return len(name) if width < len(name) else max(width, _COLUMNS[name].hint)
+
+
+def _headed_width(name: str, texts: Sequence[str]) -> int:
+    """That of 2.42: to the heading where it is shown, else to the hint."""
+    return max([len(name), *map(len, texts)])
+
+
+def _bare_width(name: str, texts: Sequence[str]) -> int:
+    return max([_COLUMNS[name].hint, *map(len, texts)])
 
 
 def _line(names: Sequence[str], cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -280,6 +310,8 @@ _KINDS = {"json": _json, "pairs": _pairs, "raw": _raw}
 def _summary(blocks: Blocks, in_bytes: bool) -> str:
     online = sum(span.count for span in blocks.spans if span.state == "online") * blocks.size
     offline = sum(span.count for span in blocks.spans) * blocks.size - online
-    labels = ("Memory block size:", blocks.size), ("Total online memory:", online), ("Total offline memory:", offline)
-    width = 15 if in_bytes else 5
-    return "".join(f"{label:<23} {str(size) if in_bytes else human(size):>{width}}\n" for label, size in labels)
+    sizes = ("Memory block size:", blocks.size), ("Total online memory:", online), ("Total offline memory:", offline)
+    rows = [(label, str(size) if in_bytes else human(size)) for label, size in sizes]
+    rows += [("Memmap on memory parameter:", blocks.memmap)] if blocks.memmap else []
+    first, width = 32 if blocks.newer else 23, 15 if in_bytes else 5
+    return "".join(f"{label:<{first}} {text:>{width}}\n" for label, text in rows)
