@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # what only some verbs need is imported by them, so that a li
     from hotbank.govern.status import Orders, Status
     from hotbank.model.capture import Capture
     from hotbank.operate import Before, Choice, Entry, Event, Limits, Outcome, Plan, Verdict
+    from hotbank.operate.pace import Pace
     from hotbank.remote import Remote
     from hotbank.serve.client import RemoteOwner
     from hotbank.serve.governing import Governing
@@ -185,11 +187,18 @@ class Session:
     def plan(self, *targets: str | int, add: bool = False, found: Before | None = None) -> Plan:
         """One plan that takes all of these out, or brings them in. ``found``: of an earlier plan; CHANGED when the
         machine is not that any more. Raises Refusal(NO_SUCH_BANK), Refusal(CHANGED)."""
-        return operate.plan_again(self.machine, "add" if add else "remove", targets, found)
+        made = operate.plan_again(self.machine, "add" if add else "remove", targets, found)
+        return self._pace().applied(made)
 
     def choose(self, size: int) -> Choice:
         """The banks, or blocks where no board names banks, that free ``size`` bytes by moving the fewest pages."""
-        return operate.plan_free(self.machine, size)
+        choice = operate.plan_free(self.machine, size)
+        return replace(choice, plan=self._pace().applied(choice.plan))
+
+    def _pace(self) -> Pace:
+        from hotbank.operate.pace import Pace
+
+        return Pace.of(self.history())
 
     def capture(self, path: str | os.PathLike[str] | None = None) -> Capture:
         """What the machine is and what each of its pages holds, written to ``path`` if one is given; a model starts

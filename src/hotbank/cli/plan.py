@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -16,8 +17,10 @@ from hotbank.cli.progress import said, short_names
 from hotbank.cli.terminal import say, say_json
 from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import Code
+from hotbank.machine import Machine
 from hotbank.memory import format_size, parse_size
 from hotbank.operate import Choice, GivenUp, Plan
+from hotbank.operate.pace import Pace
 
 _FEW = 4  # parts that are named one by one
 
@@ -70,18 +73,27 @@ def plan(
         raise click.UsageError("--free plans a removal, --add an addition")
     if size is not None and trying:
         raise click.UsageError("--try wants names: those that --free chooses")
-    machine = machine_of(context, sysroot)
+    machine, pace = _machine_and_pace(context, sysroot)
     if size is not None:
         choice = operate.plan_free(machine, size, look=look)
+        choice = replace(choice, plan=pace.applied(choice.plan))
         _print_choice(choice, size, as_json)
         return EXIT_FAILED if strict and not choice.plan.steps else EXIT_DONE
     made = operate.plan_add(machine, targets) if adding else operate.plan_remove(machine, targets, look=look)
+    made = pace.applied(made)
     tried = trial.carried_out(machine, targets, adding=adding) if trying else None
     if as_json:
         say_json(made.document() | ({} if tried is None else {"try": trial.document(tried)}))
     else:
         say(*plan_lines(made), *([] if tried is None else [trial.line(tried)]))
     return EXIT_FAILED if strict and made.impossible else EXIT_DONE
+
+
+def _machine_and_pace(context: Context, sysroot: str | None) -> tuple[Machine, Pace]:
+    if sysroot is not None:
+        return machine_of(context, sysroot), Pace()
+    session = context.session(changing=False)
+    return session.machine, Pace.of(session.history())
 
 
 def plan_lines(made: Plan) -> Iterator[str]:
@@ -93,8 +105,9 @@ def plan_lines(made: Plan) -> Iterator[str]:
         pages = f"{step.pages:>8} pages" if step.pages else ""
         yield f"{number:>4}  {step.action:<14}{step.target:<19}{step.seconds:>8.2f} s{pages}".rstrip()
     if made.steps or made.code is Code.OK:
+        history = ", by this machine's history" if made.paced_by else ""
         unseen = f", {made.may_move - made.pages} more of unknown contents" if made.may_move > made.pages else ""
-        yield f"total     {made.pages} pages to move{unseen}, about {made.seconds:.2f} s"
+        yield f"total     {made.pages} pages to move{unseen}, about {made.seconds:.2f} s{history}"
     if made.remedy and made.impossible:
         yield f"remedy    {made.remedy}"
 

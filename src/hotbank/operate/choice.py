@@ -298,7 +298,8 @@ def _no_way(snapshot: Snapshot, offers: Sequence[Offer], given_up: Sequence[Give
         code = _most_of(given_up)
         fact = f"only {format_size(able)} can leave" if able else "nothing here can leave"
         fact += ", as far as can be seen" if code is Code.PINS_UNKNOWN else ""
-    return Plan(snapshot.machine, "remove", format_size(size), (), (), code, fact, remedy(code))
+    help_ = remedy(code) if code is Code.NO_CAPACITY else "ask for less; what is given up is named with its reason"
+    return Plan(snapshot.machine, "remove", format_size(size), (), (), code, fact, help_)
 
 
 def _most_of(given_up: Sequence[GivenUp]) -> Code:

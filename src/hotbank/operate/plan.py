@@ -82,7 +82,8 @@ class Plan:
     """``verb``: ``remove`` or ``add``. ``code``: OK, or why it can't be done; ``fact`` and ``remedy`` in words.
 
     ``target``: what it is about, in words. ``verdicts``: those that a removal was planned by, one for each target.
-    ``found``: what it was made of. A plan whose code is OK and that has no steps has nothing to do.
+    ``found``: what it was made of. ``paced_by``: transactions of this machine that its seconds go by. A plan whose code
+    is OK and that has no steps has nothing to do.
     """
 
     machine: str
@@ -95,6 +96,7 @@ class Plan:
     remedy: str = ""
     verdicts: tuple[Verdict, ...] = ()
     found: Before | None = None
+    paced_by: int = 0
 
     @property
     def banks(self) -> tuple[str, ...]:
@@ -241,8 +243,13 @@ def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: S
 
 
 def _offline_step(number: int, leaving: Leaving) -> Step:
-    seconds = _SECONDS_PER_BLOCK + leaving.to_move * SECONDS_PER_PAGE
+    seconds = offline_seconds(1, leaving.to_move)
     return Step(Action.OFFLINE, f"memory{number}", number, leaving.to_move, seconds, leaving=leaving)
+
+
+def offline_seconds(blocks: int, pages: int) -> float:
+    """Reckoned seconds of taking so many blocks offline and moving so many pages."""
+    return blocks * _SECONDS_PER_BLOCK + pages * SECONDS_PER_PAGE
 
 
 def _leaving(targets: Sequence[Target]) -> list[BankStatus]:
