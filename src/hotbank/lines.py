@@ -43,22 +43,31 @@ def of_keys(text: str) -> Mapping[str, int]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Each statement with the line on which it begins."""
+    """Each statement, with 0 for its value, and the line on which it begins."""
     line = start = 1
     depth, parts = 0, list[str]()
     for token in [*_TOKEN.findall(text), "\n"]:
         depth += _DEPTH.get(token, 0)
         line += token.count("\n")
         if token == "\n" and not depth:
-            if statement := "".join(parts).strip():
+            if statement := _head(parts).strip():
                 yield start, statement
             start, parts = line, []
         elif not token.startswith("#"):
             parts.append(token)
 
 
+def _head(parts: list[str]) -> str:
+    """Without the value, which can be as deep as a whole file may be."""
+    for at, part in enumerate(parts):
+        key, equals, _ = part.partition("=")
+        if equals and part[0] not in "\"'":
+            return f"{''.join(parts[:at])}{key}= 0"
+    return "".join(parts)
+
+
 def _name(value: Any) -> str:
-    """What a statement names: the one key of the table that it makes, and the one below that."""
+    """What a statement names: the one key of the table that it makes, and the one below that, and so on."""
     names = []
     while isinstance(value, dict) and len(value) == 1:
         ((name, value),) = value.items()

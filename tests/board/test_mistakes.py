@@ -275,6 +275,16 @@ def test_whatever_is_toml_has_lines(text: str) -> None:
     }
 
 
+def test_a_value_as_deep_as_toml_may_be_hides_no_mistake() -> None:
+    told = []
+    for depth in range(1, 500):
+        with pytest.raises(BoardError) as caught:
+            board.loads(GOOD.replace('arch = "arm64"', f"arch = {'[' * depth}{']' * depth}"), "mine.toml")
+        told.append(caught.value.key)
+    assert told[0] == "arch"
+    assert set(told) <= {"arch", "board"}
+
+
 def test_all_tables_know_different_keys() -> None:
     """A key that two kinds of table know could not be said to belong to one."""
     names = [key.name for table in board.TABLES.values() for key in table]
