@@ -19,6 +19,7 @@ import pytest
 from hotbank import board
 from hotbank.errors import Code
 from hotbank.firmware import describe
+from patience import until
 
 Hotbank = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -98,6 +99,21 @@ def test_a_capture_is_a_machine_like_any_other(hotbank: Hotbank) -> None:
     assert hotbank("up", "idle.gz", "--pages", "500").returncode == 0
     used = sum(block["used"] for block in json.loads(hotbank("list", "--json", "--used").stdout)["blocks"])
     assert used > 500
+
+
+@pytest.mark.long
+def test_a_machine_can_be_kept_busy(hotbank: Hotbank) -> None:
+    assert hotbank("up", "arm-2009", "--pages", "0", "--workload", "camera").returncode == 0
+    until(lambda: in_use(hotbank) > 500, "a workload")
+    assert hotbank("remove", "high").returncode == 0
+    assert hotbank("down").returncode == 0
+    refused(hotbank("up", "arm-2009", "--workload", "nowhere"), Code.BAD_BOARD)
+
+
+def in_use(hotbank: Hotbank) -> int:
+    """Pages of the Movable zone."""
+    told = json.loads(hotbank("list", "--json", "--used").stdout)
+    return sum(block["used"] for block in told["blocks"] if block["valid_zones"] == ["Movable"])
 
 
 @pytest.mark.long

@@ -40,7 +40,8 @@ class ModelSpec:
 
     ``cmdline``: the kernel's command line, None for what the board says; ``kernel``: the version to behave like.
     ``pages``: in use by processes and files, so that there is something to move; None: 4000 where a board boots, none
-    beside those of a capture. ``run_commands``: the programs that the board names as switches are run.
+    beside those of a capture. ``workload``: a workload file or a shipped one, which is played once. ``run_commands``:
+    the programs that the board names as switches are run.
     """
 
     board: str
@@ -49,6 +50,7 @@ class ModelSpec:
     kernel: str | None = None
     seed: int = 0
     pages: int | None = None
+    workload: str | None = None
     run_commands: bool = False
 
 
@@ -159,7 +161,8 @@ def _absolute(spec: ModelSpec) -> ModelSpec:
     """Files by absolute path, because the process that reads them lives in ``/``."""
     board = os.path.abspath(spec.board) if os.path.isfile(spec.board) else spec.board
     description = os.path.abspath(spec.description) if spec.description is not None else None
-    return replace(spec, board=board, description=description)
+    workload = os.path.abspath(spec.workload) if spec.workload and os.path.isfile(spec.workload) else spec.workload
+    return replace(spec, board=board, description=description, workload=workload)
 
 
 def _start(module: str, spec: Mapping[str, Any], folder: Path, patience: float) -> Record:

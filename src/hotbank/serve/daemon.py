@@ -73,7 +73,8 @@ def run(folder: Path, boot: Callable[[], Machine]) -> int:
 def boot(spec: ModelSpec) -> Machine:
     """The model of the spec, on the wall clock."""
     from hotbank.host.switch import commands
-    from hotbank.load import Workload
+    from hotbank.load import Workload, script
+    from hotbank.load.script import Playback
     from hotbank.model import WallClock, named
 
     source = named.find(spec.board)
@@ -88,6 +89,8 @@ def boot(spec: ModelSpec) -> Machine:
     )
     if pages := _pages(spec, source):
         Workload(model, spec.seed, pages=pages).fill()
+    if spec.workload is not None:
+        Playback(model, script.load(spec.workload), spec.seed).start()
     return model
 
 
