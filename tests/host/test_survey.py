@@ -290,6 +290,23 @@ def test_without_kcore_pins_are_unknown_and_unflagged_pages_stay_so(tmp_path: Pa
     assert survey.kinds == {Kind.ANON: 1, Kind.UNKNOWN: PAGES - 1}
 
 
+@pytest.mark.parametrize(("page", "parts"), [((Kind.FREE, pages.BUDDY, 0), {1}), ((Kind.KERNEL, 0, 1), {PAGES})])
+def test_references_are_read_where_they_matter(
+    page: tuple[Kind, int, int], parts: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them tells that they can be seen; of free pages no more is wanted, of one without flags they decide."""
+    host = host_of(tmp_path, Machine([single(*page), *[single(Kind.FREE, pages.BUDDY, 0)] * (PAGES - 1)]))
+    read, asked = RefCounts.read, set[int]()
+
+    def counting(refs: RefCounts, pfn: int, count: int) -> Planes | None:
+        asked.add(count)
+        return read(refs, pfn, count)
+
+    monkeypatch.setattr(RefCounts, "read", counting)
+    assert host.survey(1).unknown == ()
+    assert asked == parts
+
+
 def test_without_any_view(tmp_path: Path) -> None:
     survey = Host(Made((MadeBlock(1),), BLOCK).at(tmp_path)).survey(1)
     assert survey.kinds == {Kind.UNKNOWN: PAGES}

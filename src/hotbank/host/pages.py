@@ -101,6 +101,11 @@ def _found(flags: Planes) -> dict[Kind, int]:
     return found
 
 
+def references_matter(kinds: bytearray) -> bool:
+    """False where nothing but flags need be read, as of a block without any page in use."""
+    return CODE[Kind.UNKNOWN] in kinds or any(CODE[kind] in kinds for kind in COUNTED)
+
+
 def resolve_unflagged(kinds: bytearray, refs: Planes) -> None:
     """Settle pages without flags by their reference counts, in place.
 

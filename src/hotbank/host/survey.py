@@ -210,9 +210,12 @@ def _sample(views: _Views, span: range) -> tuple[bytearray, set[int] | None]:
     flags = _words(views.flags, span)
     kinds = pages.kinds_of(flags)
     _say_what_flags_do_not(views, span, kinds)
-    refs = None if views.refs is None else views.refs.read(span.start, len(span))
+    matter = pages.references_matter(kinds)
+    refs = None if views.refs is None else views.refs.read(span.start, len(span) if matter else 1)
     if refs is None:
         return kinds, None
+    if not matter:
+        return kinds, None if views.counts is None else set()
     pages.resolve_unflagged(kinds, refs)
     if views.counts is None:
         return kinds, None
