@@ -279,10 +279,10 @@ def test_a_value_as_deep_as_toml_may_be_hides_no_mistake() -> None:
     told = []
     for depth in range(1, 500):
         with pytest.raises(BoardError) as caught:
-            board.loads(GOOD.replace('arch = "arm64"', f"arch = {'[' * depth}{']' * depth}"), "mine.toml")
-        told.append(caught.value.key)
-    assert told[0] == "arch"
-    assert set(told) <= {"arch", "board"}
+            board.loads(f"arch = {'[' * depth}{']' * depth}\n", "mine.toml")
+        told.append({mistake.key for mistake in caught.value.mistakes})
+    assert "arch" in told[0]
+    assert all("arch" in keys or keys == {"board"} for keys in told)
 
 
 def test_all_tables_know_different_keys() -> None:

@@ -26,6 +26,7 @@ COMMANDS = {
     "energy": ("-m", "model:arm-2009", "energy"),
     "refused": ("-m", "model:arm-2009", "remove", "low"),
     "add": ("-m", "model:virt-arm64", "add", "high"),
+    "board": ("board", "show", "arm-2009"),
     "simulate": ("simulate", "arm-2009", "--workload", "inodes", "--seconds", "5"),
 }
 
