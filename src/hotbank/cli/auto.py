@@ -30,7 +30,7 @@ _json = click.option("-J", "--json", "as_json", is_flag=True, help="One JSON doc
 
 @click.group("auto")
 def auto() -> None:
-    """Take banks out by a policy while nobody needs them, and bring them back before anyone does.
+    """Let a policy take banks out while nobody needs them, and bring them back in time.
 
     Every policy passes the same guard: it takes nothing below the reserve or under pressure, gives back first, bans
     what failed, and pauses when another hand moves banks (docs/policy.md).

@@ -18,7 +18,6 @@ from urllib.parse import quote
 
 from hotbank.errors import Code, HotbankError, MachineError, Refusal
 from hotbank.govern.status import Orders, Status
-from hotbank.operate import remedy
 from hotbank.regular import read_regular
 from hotbank.wire import decode, encode
 
@@ -59,7 +58,7 @@ class Desk:
             before = self._kept.status
             if before is not None and _governs(before, status):
                 what = f"pid {before.pid} governs this machine by {before.policy}"
-                raise Refusal(Code.BUSY_TRANSACTION, what, remedy=remedy(Code.BUSY_TRANSACTION))
+                raise Refusal(Code.BUSY_TRANSACTION, what, remedy="end that one first; `hotbank auto status` shows it")
             self._keep(replace(self._kept, status=status), lasting=before is None or _told(before) != _told(status))
             if before is None or status.deeds or (before.wish, before.blind) != (status.wish, status.blind):
                 self._write_down(status)
