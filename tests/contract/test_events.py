@@ -21,7 +21,7 @@ from hotbank.remote import Remote
 from hotbank.serve.client import RemoteOwner, add, recover, remove
 from hotbank.serve.later import Newsreader
 from hotbank.serve.local import attached
-from hotbank.serve.news import LONGEST_WAIT, Ring
+from hotbank.serve.news import LONGEST_WAIT, MOST, Ring
 from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import Happening, News
 from patience import ended
@@ -97,6 +97,18 @@ def test_a_reader_that_never_asks_costs_nothing() -> None:
         ring.add("remove high", 1, event(n))
     assert len(ring._kept) == 10
     assert ring.after(0).missed == 990
+
+
+def test_many_are_told_in_several_answers_each_once() -> None:
+    ring, heard, since = Ring(), list[int](), 0
+    for n in range(MOST * 2 + 5):
+        ring.add("remove high", 1, event(n))
+    while news := ring.after(since).happenings:
+        assert len(news) <= MOST
+        heard, since = heard + [h.seq for h in news], ring.after(since).next
+    assert heard == list(range(MOST * 2 + 5))
+    assert ring.after(10**6).missed is None
+    assert len(ring.after(10**6).happenings) == MOST
 
 
 # Two clients of an owner.

@@ -34,7 +34,7 @@ from hotbank.memory import BlockState, KernelState, Power
 from hotbank.model import Model, WallClock
 from hotbank.operate import Event, Limits, Outcome
 from hotbank.remote import Remote, SocketStream
-from hotbank.serve import door, local, watchdog
+from hotbank.serve import door, local, news, watchdog
 from hotbank.serve.crew import Crew, Side, Task
 from hotbank.serve.door import Door
 from hotbank.serve.line import ENOUGH, SMALL_REQUEST, Patience
@@ -347,8 +347,11 @@ def test_who_does_not_read_gets_no_more_and_holds_up_himself_alone() -> None:
     assert len(begun.tasks) == 2
 
 
-def test_answers_that_one_user_leaves_unread_are_few_on_however_many_lines(house: House) -> None:
+def test_answers_that_one_user_leaves_unread_are_few_on_however_many_lines(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of ten lines asks for all news, which are many: what waits for them to read is bounded for the user."""
+    monkeypatch.setattr(news, "MOST", 2000)
     events = [Event(0.0, n, "step", "offline", 20) for n in range(2000)]
     for event in events:
         house.owner._ring.add("remove high", 1, event)

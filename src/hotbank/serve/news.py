@@ -17,6 +17,7 @@ from hotbank.operate import Event
 from hotbank.serve.protocol import Happening, News
 
 KEPT = 4096  # events: those of a removal of a thousand blocks
+MOST = 256  # of one answer: what it takes to tell them is the owner's memory
 LONGEST_WAIT = 30.0  # seconds that a reader may wait for the next one; then it asks again
 
 
@@ -47,10 +48,11 @@ class Ring:
         return self._next != since
 
     def after(self, since: int) -> News:
-        """All from number ``since`` on that is kept."""
+        """What is kept from number ``since`` on, at most MOST; ``next`` says where the rest begins."""
         with self._lock:
             missed = self._missed(since)
-            return News(self._from(since if missed == 0 else 0), self._next, missed)
+            found = self._from(since if missed == 0 else 0)
+            return News(found, found[-1].seq + 1 if found else self._next, missed)
 
     def _missed(self, since: int) -> int | None:
         """Events from there on that are kept no more; None where there can't have been such a number: the owner that
@@ -58,4 +60,5 @@ class Ring:
         return max(0, self._next - len(self._kept) - since) if since <= self._next else None
 
     def _from(self, since: int) -> tuple[Happening, ...]:
-        return tuple(islice(self._kept, max(0, since - (self._next - len(self._kept))), None))
+        first = max(0, since - (self._next - len(self._kept)))
+        return tuple(islice(self._kept, first, first + MOST))

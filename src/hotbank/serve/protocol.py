@@ -78,6 +78,7 @@ class OwnerCalls(Protocol):
 
     def events(self, since: int | None, wait: float) -> News:
         """What happens, whoever ordered it, from that number on (None: from now on), as soon as there is something.
+        Many are told in several answers: ``next`` goes on.
 
         ``wait``: seconds of wall time until the answer is that there is nothing, 30 at most.
         """
