@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hotbank.model.named import Source
 
 _SERIES = re.compile(r"[0-9]+\.[0-9]+")
-_OF_MODEL, _OF_QEMU = ("description", "seed", "pages", "workload"), ("modules", "initrd")
+_OF_MODEL, _OF_QEMU = ("description", "seed", "pages", "workload", "faults"), ("modules", "initrd")
 _OF_BOOT = (*_OF_QEMU, "cmdline", "kernel", "description", "run_commands")
 _LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
 
@@ -49,6 +49,13 @@ _LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
 )
 @click.option(
     "--workload", metavar="FILE|NAME", help="Model: play this workload once; a shipped one is camera or inodes."
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    type=click.Choice(["pin", "poison", "stall"]),
+    help="Model: a page in a bank that may leave is pinned, or bad, or written to a device that does not answer.",
 )
 @click.option("--modules", type=click.Path(file_okay=False), help="--qemu: lib/modules/VERSION of the Image.")
 @click.option("--initrd", type=click.Path(dir_okay=False), help="--qemu: this initramfs instead of ours.")

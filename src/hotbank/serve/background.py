@@ -40,8 +40,9 @@ class ModelSpec:
 
     ``cmdline``: the kernel's command line, None for what the board says; ``kernel``: the version to behave like.
     ``pages``: in use by processes and files, so that there is something to move; None: 4000 where a board boots, none
-    beside those of a capture. ``workload``: a workload file or a shipped one, which is played once. ``run_commands``:
-    the programs that the board names as switches are run.
+    beside those of a capture. ``workload``: a workload file or a shipped one, which is played once. ``faults``:
+    trouble to make, by its names in load/faults.py. ``run_commands``: the programs that the board names as switches are
+    run.
     """
 
     board: str
@@ -51,6 +52,7 @@ class ModelSpec:
     seed: int = 0
     pages: int | None = None
     workload: str | None = None
+    faults: tuple[str, ...] = ()
     run_commands: bool = False
 
 

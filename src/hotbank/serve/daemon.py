@@ -74,6 +74,7 @@ def boot(spec: ModelSpec) -> Machine:
     """The model of the spec, on the wall clock."""
     from hotbank.host.switch import commands
     from hotbank.load import Workload, script
+    from hotbank.load.faults import FAULTS
     from hotbank.load.script import Playback
     from hotbank.model import WallClock, named
 
@@ -89,6 +90,8 @@ def boot(spec: ModelSpec) -> Machine:
     )
     if pages := _pages(spec, source):
         Workload(model, spec.seed, pages=pages).fill()
+    for fault in spec.faults:
+        FAULTS[fault](model)
     if spec.workload is not None:
         Playback(model, script.load(spec.workload), spec.seed).start()
     return model
