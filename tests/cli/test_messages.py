@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,38 @@ def test_a_file_that_can_not_be_written_is_named_as_it_was_given(
 def test_the_list_of_commands_cuts_no_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     assert "..." not in capsys.readouterr().out.split("Options:")[1]
+
+
+def test_a_plan_of_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (("plan", "--add", "high"), ("add", "high", "--dry-run")):
+        assert run(["-m", "model:arm-2009", *words]) == 0
+        out = capsys.readouterr().out
+        assert "high: OK: nothing to do" in out
+        assert "total" not in out
+
+
+def test_a_description_without_memory_has_no_empty_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["zones", "--board", "arm-2009", "--cmdline", "mem=foo"]) == 0
+    assert capsys.readouterr().out.startswith("NO_MEMORY")
+
+
+def test_what_is_too_much_to_free_is_not_answered_with_the_remedy_of_one_page(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["-m", "model:arm-2009", "plan", "--free", "400M"]) == 0
+    out = capsys.readouterr().out
+    assert "only 256M can leave" in out
+    assert "remedy    ask for less" in out
+
+
+def test_a_module_without_headers_names_them() -> None:
+    folder = Path(__file__).parents[2] / "kernel/bank"
+    done = subprocess.run(
+        ["make", "-C", folder, "KERNEL=/nowhere"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert done.returncode != 0
+    assert "no kernel headers at /nowhere" in done.stderr

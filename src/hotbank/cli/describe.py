@@ -352,9 +352,10 @@ def _layout_lines(layout: Layout, page_size: int) -> Iterable[str]:
         numbers = (str(z.start_pfn), str(z.spanned), str(z.present))
         rows.append((str(z.node), z.zone, *_edges(span), format_size(z.present * page_size), *numbers))
     header = ("NODE", "ZONE", "START", "LAST", "SPAN", "PRESENT", "START_PFN", "SPANNED", "PRESENT_PAGES")
-    yield from table.lines(header, rows)
-    yield ""
-    yield from table.lines(("BLOCKS", "VALID_ZONES"), list(_block_runs(layout)))
+    yield from table.lines(header, rows, shown=bool(rows))
+    if blocks := list(_block_runs(layout)):
+        yield ""
+        yield from table.lines(("BLOCKS", "VALID_ZONES"), blocks)
     for finding in layout.findings:
         yield f"{finding.code}: {finding.message}"
         yield f"  -> {finding.remedy}"

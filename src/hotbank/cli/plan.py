@@ -100,11 +100,12 @@ def plan_lines(made: Plan) -> Iterator[str]:
     """A plan for people: machine, verdict, steps with their cost."""
     yield f"machine   {made.machine}"
     names = short_names([t.name for t in made.targets]) or made.target
-    yield f"{made.verb:<10}{names}: {said(made.code)}" + (f": {made.fact}" if made.fact else "")
+    fact = made.fact or ("" if made.steps else "nothing to do")
+    yield f"{made.verb:<10}{names}: {said(made.code)}" + (f": {fact}" if fact else "")
     for number, step in enumerate(made.steps, 1):
         pages = f"{step.pages:>8} pages" if step.pages else ""
         yield f"{number:>4}  {step.action:<14}{step.target:<19}{step.seconds:>8.2f} s{pages}".rstrip()
-    if made.steps or made.code is Code.OK:
+    if made.steps:
         history = ", by this machine's history" if made.paced_by else ""
         unseen = f", {made.may_move - made.pages} more of unknown contents" if made.may_move > made.pages else ""
         yield f"total     {made.pages} pages to move{unseen}, about {made.seconds:.2f} s{history}"
