@@ -176,7 +176,8 @@ _ERRORS_BY_NAME = {cls.__name__: cls for cls in _ERRORS}
 def encode_error(error: BaseException) -> dict[str, Any]:
     """An error with its type and everything it carries; one that hotbank does not know as a MachineError."""
     if not isinstance(error, HotbankError):
-        error = MachineError(f"the machine's owner failed: {type(error).__name__}: {error}")
+        what = f"the machine's owner failed: {type(error).__name__}: {error}"
+        error = MachineError(what, code=Code.SYSTEM_ERROR)
     cls = next(c for c in type(error).__mro__ if c in _ERRORS)
     return {"type": cls.__name__, **{name: _field(getattr(error, name)) for name in _ERRORS[cls]}}
 

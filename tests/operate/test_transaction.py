@@ -683,3 +683,26 @@ def test_limits_are_seconds(name: str, seconds: float) -> None:
 def test_what_is_to_be_freed_is_a_number_of_bytes(size: object) -> None:
     with pytest.raises(ValueError, match="must be bytes"):
         operate.plan_free(ScriptedMachine(), size)  # type: ignore[arg-type]
+
+
+def test_the_journal_has_the_reason_that_the_outcome_has() -> None:
+    machine, journal = ScriptedMachine(), MemoryJournal()
+    machine.slots[22].why = Code.UNMOVABLE
+    outcome = operate.remove(machine, "high", journal=journal, force=True, limits=Limits(total=5, block=2))
+    (entry,) = journal.entries()
+    failed = [row for row in entry.rows if row.target == "memory22"]
+    assert (outcome.code, entry.code, [row.code for row in failed]) == (
+        Code.UNMOVABLE,
+        Code.UNMOVABLE,
+        [Code.UNMOVABLE],
+    )
+
+
+@pytest.mark.parametrize("call", ["offline", "remove", "set_power"])
+@pytest.mark.parametrize("number", [4, 5, 12, 14, 16, 22])
+def test_so_it_has_after_every_errno(call: str, number: int) -> None:
+    watched, journal = Watched(ScriptedMachine()), MemoryJournal()
+    watched.fail(call, 0, raising(KernelError(number, call)))
+    outcome = operate.remove(watched, "high", journal=journal)
+    rows = [row for row in journal.entries()[0].rows if row.code is not Code.OK]
+    assert outcome.exit == 0 or outcome.code in {row.code for row in rows}

@@ -50,7 +50,9 @@ def new_frames(shape: Shape, backend: str | None = None) -> Frames:
     if _chosen(backend) == "reference":
         return ReferenceFrames(shape)
     if not installed():
-        raise MachineError("the compiled backend is not installed", remedy="pip install 'hotbank[fast]'")
+        raise MachineError(
+            "the compiled backend is not installed", code=Code.UNSUPPORTED, remedy="pip install 'hotbank[fast]'"
+        )
     from hotbank.model.compiled import CompiledFrames
 
     return CompiledFrames(shape)

@@ -218,13 +218,14 @@ class Journaled:
     """A machine to which one thing at a time is done: intent into the journal, the act, its result into the journal.
 
     ``regardless``: act although the journal can't be written. For putting things back that is right: the entry stays
-    open, and whoever finds it trusts the machine.
+    open, and whoever finds it trusts the machine. ``reason``: the code of an act that failed.
     """
 
     machine: Machine
     journal: Journal
     entry: int
     regardless: bool = False
+    reason: Callable[[HotbankError], Code] = code_of
 
     @contextmanager
     def __call__(self, step: str, target: str) -> Iterator[Machine]:
@@ -233,7 +234,7 @@ class Journaled:
         try:
             yield self.machine
         except HotbankError as e:
-            self._result(row, code_of(e), errno_of(e))
+            self._result(row, self.reason(e), errno_of(e))
             raise
         self._result(row, Code.OK, None)
 

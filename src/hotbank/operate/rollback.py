@@ -18,6 +18,7 @@ from hotbank.operate.capacity import spare_for
 from hotbank.operate.journal import Before, BlockBefore, DomainBefore, Journaled
 from hotbank.operate.plan import SWITCHING, Action
 from hotbank.operate.power import ask, darken, switch_on
+from hotbank.operate.reasons import code_of
 from hotbank.sysfs.names import block_number
 
 _PASSES = 2  # a refusal that was only a moment's is healed by asking once more
@@ -37,7 +38,7 @@ class Rollback:
         grace: float = 10.0,
         on_act: Callable[[str, str, int | None, HotbankError | None], None] | None = None,
     ) -> None:
-        self._journaled, self.before = replace(journaled, regardless=True), before
+        self._journaled, self.before = replace(journaled, regardless=True, reason=code_of), before
         self._machine = journaled.machine
         self._grace, self._on_act = grace, on_act
         self._touched: set[int] = set()

@@ -115,7 +115,8 @@ class SqliteJournal:
         version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
         if version > VERSION:
             what = f"journal {self._path} has schema {version}, this version knows {VERSION}"
-            raise MachineError(what, remedy="use the hotbank that wrote it, or move the file away")
+            help_ = "use the hotbank that wrote it, or move the file away"
+            raise MachineError(what, code=Code.UNSUPPORTED, remedy=help_)
         return version
 
     def _upgrade(self, version: int) -> None:
@@ -133,7 +134,7 @@ class SqliteJournal:
         """Not from under an earlier version of this program, in the middle of its transaction."""
         if not self._flocked():
             what = f"journal {self._path}: an earlier version of hotbank has a transaction open"
-            raise MachineError(what, remedy="wait until it has ended")
+            raise MachineError(what, code=Code.BUSY_TRANSACTION, remedy="wait until it has ended")
         try:
             take_over_schema_1(self._db)
         finally:
@@ -248,7 +249,8 @@ class SqliteJournal:
             except sqlite3.IntegrityError:
                 raise
             except (sqlite3.Error, OSError) as e:
-                raise MachineError(f"journal {self._path}: {e}", remedy="see to the disk, then hotbank recover") from e
+                what, help_ = f"journal {self._path}: {e}", "see to the disk, then hotbank recover"
+                raise MachineError(what, code=Code.SYSTEM_ERROR, remedy=help_) from e
 
 
 def _insert(table: str, columns: tuple[str, ...]) -> str:

@@ -92,6 +92,8 @@ class Transaction:
         self._force, self._keep_partial = force, keep_partial
         self._interrupted, self._on_event = interrupted, on_event
         self._observer_failed: Exception | None = None
+        self._step: Step | None = None
+        self._failure: Failure | None = None
         self._seq = 0
         self._moved: int | None = 0
         self._touched: set[int] = set()
@@ -132,7 +134,7 @@ class Transaction:
     def _acting(self) -> Outcome:
         found = self._machine.snapshot()
         before = self._find(found)
-        journaled = Journaled(self._machine, self._journal, self._journal.begin(before))
+        journaled = Journaled(self._machine, self._journal, self._journal.begin(before), reason=self._reason)
         back = Rollback(journaled, before, grace=self._limits.grace, on_act=self._tell_rollback)
         steps = Steps(journaled, self._plan.leaving, self._next_deadline, self._force)
         try:
@@ -152,14 +154,22 @@ class Transaction:
         """What came of the steps, in order; or why the first that failed did."""
         results: list[Done] = []
         for step in self._plan.steps:
+            self._step, self._failure = step, None
             try:
                 self._go_on()
                 results.append(self._one(found, steps, step))
             except CancelPending:
                 raise
             except HotbankError as e:
-                return why(step, e, self._circumstances(step, e))
+                return self._failure or why(step, e, self._circumstances(step, e))
         return results
+
+    def _reason(self, error: HotbankError) -> Code:
+        """What the journal gives as the reason of a step that fails: the same as the outcome does."""
+        if self._step is None or isinstance(error, CancelPending):
+            return code_of(error)
+        self._failure = why(self._step, error, self._circumstances(self._step, error))
+        return self._failure.code
 
     def _find(self, snapshot: Snapshot) -> Before:
         plan = self._plan

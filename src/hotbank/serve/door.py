@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from hotbank.errors import HotbankError, MachineError
+from hotbank.errors import Code, HotbankError, MachineError
 from hotbank.remote import Hello, SocketStream
 from hotbank.serve.answers import unheard
 from hotbank.serve.line import CHANGER, READER, Line
@@ -109,7 +109,8 @@ class Door:
     def _stranger(self, connection: socket.socket, may_change: bool) -> HotbankError | None:
         if may_change or self._readers in peer_groups(connection):
             return None
-        return MachineError("this machine belongs to another user", remedy="ask its owner")
+        what = "this machine belongs to another user"
+        return MachineError(what, code=Code.NOT_PERMITTED, remedy="ask its owner")
 
 
 def _full(user: int, may_change: bool, inside: Sequence[Line]) -> HotbankError | None:

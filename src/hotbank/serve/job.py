@@ -87,7 +87,7 @@ class Job:
                 with theirs:
                     worker = start_module("hotbank.serve.worker", str(theirs.fileno()), pass_fds=(theirs.fileno(),))
             except OSError as e:
-                self._report = MachineError(f"no worker could be started: {e.strerror}")
+                self._report = MachineError(f"no worker could be started: {e.strerror}", code=Code.SYSTEM_ERROR)
                 return
             with worker:
                 self.pid = worker.pid
@@ -112,7 +112,7 @@ class Job:
 
     def publish(self) -> None:
         """Let the followers know the end."""
-        end = self._report or MachineError("the worker could not be run")
+        end = self._report or MachineError("the worker could not be run", code=Code.SYSTEM_ERROR)
         if self._end is None and (not self._events or self._events[-1].event != "done"):
             self._ring.add(str(self.order), self.pid, self._last_event(end))
         self._end = end
@@ -233,7 +233,7 @@ class Job:
         why = ": ".join([f"the worker ended with status {status}", *last_words])
         try:
             outcome = recover(self._machine, self._journal, patience=_LETS_GO) or self._closed()
-            self._report = outcome or MachineError(why)
+            self._report = outcome or MachineError(why, code=Code.SYSTEM_ERROR)
             if outcome is not None and outcome.open and outcome.code is Code.CANCEL_PENDING:
                 self.publish()
                 recover(self._machine, self._journal)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 
 if TYPE_CHECKING:
     from hotbank.operate.sqlite_journal import SqliteJournal
@@ -64,7 +64,9 @@ def state_folder() -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as e:
-        raise MachineError(f"{folder}: {e.strerror}", remedy="set STATE_DIRECTORY to a folder of yours") from e
+        raise MachineError(
+            f"{folder}: {e.strerror}", code=Code.SYSTEM_ERROR, remedy="set STATE_DIRECTORY to a folder of yours"
+        ) from e
     return folder
 
 
@@ -91,7 +93,9 @@ def listen(path: Path, readers: int | None = None) -> socket.socket:
         listener.listen(128)
     except OSError as e:
         listener.close()
-        raise MachineError(f"{path}: {e.strerror or e}", remedy="set XDG_RUNTIME_DIR to a shorter path") from e
+        raise MachineError(
+            f"{path}: {e.strerror or e}", code=Code.SYSTEM_ERROR, remedy="set XDG_RUNTIME_DIR to a shorter path"
+        ) from e
     finally:
         os.umask(old)
     return listener
