@@ -198,6 +198,9 @@ class Online(StrEnum):
     MOVABLE = "online_movable"
 
 
+INTO_KERNEL_ZONE: frozenset[str] = frozenset({Online.ONLINE, Online.KERNEL})  # words by which a block may get one
+
+
 class KernelState(StrEnum):
     """A bank as the kernel sees it."""
 

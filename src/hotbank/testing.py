@@ -39,7 +39,7 @@ from hotbank.machine import (
     is_interruptible,
     no_such,
 )
-from hotbank.memory import MIB, BlockState, KernelState, Kind, Online, Power, Range
+from hotbank.memory import INTO_KERNEL_ZONE, MIB, BlockState, KernelState, Kind, Online, Power, Range
 from hotbank.operate import Outcome
 from hotbank.routes import route
 
@@ -225,7 +225,7 @@ class ScriptedMachine:
         domain = self.domain_of.get(bank)
         if domain is not None and self.levels[domain] is not Power.ON:
             self.lost.append(f"{bank} added in the dark")
-        into_kernel = self.auto_online in ("online", "online_kernel")
+        into_kernel = self.auto_online in INTO_KERNEL_ZONE
         vetoed = into_kernel and route(self.route).movable_only
         state = BlockState.OFFLINE if vetoed or self.auto_online == "offline" else BlockState.ONLINE
         self.slots.update(self._fresh(bank, state))

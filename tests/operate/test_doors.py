@@ -295,6 +295,7 @@ PLACES = {
     "boards_qemu/supervisor.py QemuMachine.set_power": "a gate",
     "gate.py Beside.turn": "two switches behind the door of one",
     "host/machine.py Host.set_power": "a gate",
+    "host/proposal.py _is_fed": "reads only",
     "host/switch.py Supply._tell": "a host's, then the driver's own",
     "host/switch.py Supply._word": "reads only",
     "model/machine.py Model.set_power": "a gate",

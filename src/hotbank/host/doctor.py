@@ -27,7 +27,7 @@ from hotbank.host.switch import Absent, Regulator, switch_for
 from hotbank.host.tree import Tree
 from hotbank.host.udev import onlinings
 from hotbank.machine import Block
-from hotbank.memory import KIB, MIB, BlockState, Power, Range, Zone, format_size
+from hotbank.memory import INTO_KERNEL_ZONE, KIB, MIB, BlockState, Power, Range, Zone, format_size
 from hotbank.routes import removing, route
 from hotbank.sysfs import meminfo, names
 
@@ -273,7 +273,7 @@ def _write_nothing(name: str, word: str, what: str) -> None:
 def _auto_online(facts: Facts) -> Iterator[Finding]:
     """mm/memory_hotplug.c, add_memory_resource: added blocks are onlined by this policy at once."""
     policy = facts.tree.read(names.AUTO_ONLINE)
-    if policy in ("online", "online_kernel"):
+    if policy in INTO_KERNEL_ZONE:
         severity = Severity.BLOCKS if facts.adds_banks else Severity.INFO
         message = f"auto_online_blocks is {policy}: an added bank falls into a kernel zone and can't leave again"
         help_ = f"echo offline > /{names.AUTO_ONLINE}, and memhp_default_state=offline on the command line"
@@ -283,7 +283,7 @@ def _auto_online(facts: Facts) -> Iterator[Finding]:
 def _udev(facts: Facts) -> Iterator[Finding]:
     """udev(7): a rule for added blocks acts a moment after they appear, whatever auto_online_blocks says."""
     for found in onlinings(facts.tree):
-        if found.word in ("online", "online_kernel"):
+        if found.word in INTO_KERNEL_ZONE:
             severity = Severity.BLOCKS if facts.adds_banks else Severity.INFO
             where, puts = f"/{found.rule.file}:{found.rule.line}", "puts" if found.sure else "may put"
             message = f"{where} {puts} added blocks {found.word}, a moment after they appear"

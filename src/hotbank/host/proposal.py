@@ -20,6 +20,7 @@ from hotbank.machine import Block
 from hotbank.memory import KIB, Range, Zone, block_named, format_size
 from hotbank.routes import route
 from hotbank.sysfs import names
+from hotbank.sysfs.bank import SUPPLY, Supply
 
 _REMARKS = (
     "Proposed by `hotbank board new --from-host`: what the machine's own files tell.",
@@ -65,7 +66,8 @@ def _usable(found: Sequence[Device], block_size: int) -> list[tuple[Device, Rang
 
 def _is_fed(tree: Tree, device: Device) -> bool:
     """Whether our driver holds a supply or power domain for it."""
-    return route(device.route).switches and tree.read(names.bank(device.name, "supply")) in ("on", "off", "released")
+    said = tree.value(names.bank(device.name, "supply"), SUPPLY)
+    return route(device.route).switches and said not in (None, Supply.UNMANAGED)
 
 
 def _there_at_boot(blocks: Sequence[Block], taken: Sequence[Range]) -> Iterator[Section]:

@@ -24,13 +24,13 @@ from hotbank.host.routes import Write
 from hotbank.host.tree import Tree
 from hotbank.memory import Power
 from hotbank.routes import route
+from hotbank.sysfs import bank as banks
 from hotbank.sysfs import names
 
 _CLASS = "sys/class/regulator"
 _MOST = 4096  # bytes that a command may say: a word is enough
 _CONSUMERS = "sys/bus/platform/drivers/reg-userspace-consumer"
 _REGULATOR = {"enabled": Power.ON, "disabled": Power.OFF}
-_SUPPLY = {"on": Power.ON, "off": Power.OFF, "released": Power.UNKNOWN}
 
 
 Kept = Callable[[], tuple[int, ...]]
@@ -240,7 +240,7 @@ class Supply:
 
     def status(self) -> Power:
         """On or off when the driver says so of every bank; unknown when one is released, or they differ."""
-        powers = {_SUPPLY[word] for word in self._words().values()}
+        powers = {word.power for word in self._words().values()}
         return powers.pop() if len(powers) == 1 else Power.UNKNOWN
 
     def turn(self, want: Power) -> None:
@@ -255,9 +255,9 @@ class Supply:
         for bank in self._banks:
             self._tell(bank, want.value)
         words = self._words()
-        wrong = ", ".join(f"bank {bank} is {word}" for bank, word in words.items() if _SUPPLY[word] is not want)
+        wrong = ", ".join(f"bank {bank} is {word}" for bank, word in words.items() if word.power is not want)
         if wrong:
-            code = Code.POWER_UNKNOWN if "released" in words.values() else Code.SWITCH_FAILED
+            code = Code.POWER_UNKNOWN if banks.Supply.RELEASED in words.values() else Code.SWITCH_FAILED
             raise SwitchError(f"domain {self._domain} was told {want}, and {wrong}", code=code)
 
     def _tell(self, bank: str, word: str) -> None:
@@ -266,17 +266,18 @@ class Supply:
         except KernelError as e:
             raise SwitchError(f"domain {self._domain} was not turned {word}: {e}") from e
 
-    def _words(self) -> dict[str, str]:
+    def _words(self) -> dict[str, banks.Supply]:
         """What the driver says of each bank. Raises SwitchError when it says nothing, or has no switch for it."""
         return {bank: self._word(bank) for bank in self._banks}
 
-    def _word(self, bank: str) -> str:
+    def _word(self, bank: str) -> banks.Supply:
         name = names.bank(bank, "supply")
-        word = self._tree.read(name)
-        if word is None:
+        text = self._tree.read(name)
+        if text is None:
             raise SwitchError(f"{self._tree.path(name)} is missing: load hotbank_bank")
-        if word == "unmanaged":
+        word = next((known for known in banks.Supply if known == text), None)
+        if word is None:
+            raise SwitchError(f"{self._tree.path(name)} reads {text!r}, which is no power state")
+        if word is banks.Supply.UNMANAGED:
             raise SwitchError(f"bank {bank} has neither a supply nor a power domain: this host has no switch for it")
-        if word not in _SUPPLY:
-            raise SwitchError(f"{self._tree.path(name)} reads {word!r}, which is no power state")
         return word

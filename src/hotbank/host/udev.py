@@ -16,6 +16,7 @@ from itertools import product
 from hotbank import kernels
 from hotbank.host import tree as files
 from hotbank.host.tree import Tree
+from hotbank.memory import Online
 
 FOLDERS = (
     "etc/udev/rules.d",
@@ -274,7 +275,7 @@ def _write(event: _Event, rule: Rule, token: Token, *, sure: bool) -> None:
 def _word(attribute: str, value: str) -> str | None:
     """What a value written there means for the block: a word of ``state``, None where it leaves it offline."""
     if attribute == "state":
-        return value if value in ("online", "online_kernel", "online_movable") else None
+        return value if value in tuple(Online) else None
     return "online" if attribute == "online" and value[:1] in ("1", "y", "Y", "t", "T") else None
 
 

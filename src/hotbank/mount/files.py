@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from hotbank import kernels
 from hotbank.machine import BankStatus, Block, Machine, OnlinePolicy, Snapshot
-from hotbank.memory import KIB, BlockState, KernelState, Power, Range, merge
+from hotbank.memory import KIB, BlockState, KernelState, Range, merge
 from hotbank.routes import route
 from hotbank.sysfs import bank as banks
 from hotbank.sysfs import block as blocks
@@ -18,7 +18,6 @@ from hotbank.sysfs.bank import Presence, Supply
 from hotbank.sysfs.form import Form
 from hotbank.sysfs.store import Stores
 
-_SUPPLY = {Power.ON: Supply.ON, Power.OFF: Supply.OFF}
 T = TypeVar("T")
 
 
@@ -126,7 +125,7 @@ class MachineFiles:
     def _bank(self, bank: BankStatus) -> Entries:
         name, stores = bank.name, self._stores
         present = Presence.ABSENT if bank.kernel is KernelState.ABSENT else Presence.PRESENT
-        supply = Supply.UNMANAGED if bank.domain is None else _SUPPLY.get(bank.power, Supply.RELEASED)
+        supply = Supply.UNMANAGED if bank.domain is None else Supply.of(bank.power)
         order = None if stores is None else lambda word: stores.bank_state(name, word)
         switch = None if stores is None else lambda word: stores.supply(name, word)
         yield names.bank(name, "state"), _file(banks.STATE, present, order)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from hotbank.memory import Range
+from hotbank.memory import Power, Range
 from hotbank.sysfs.form import Form, word, wrong
 
 _RANGE = re.compile(r"0x([0-9a-f]{1,16})-0x([0-9a-f]{1,16})")
@@ -33,6 +33,16 @@ class Supply(StrEnum):
     OFF = "off"
     RELEASED = "released"
     UNMANAGED = "unmanaged"
+
+    @property
+    def power(self) -> Power:
+        """What is known of the power by that word."""
+        return Power(self) if self in (Supply.ON, Supply.OFF) else Power.UNKNOWN
+
+    @classmethod
+    def of(cls, power: Power) -> Supply:
+        """The word for a bank whose power is that: a driver that is not sure has let go."""
+        return next((word for word in (cls.ON, cls.OFF) if word.power is power), cls.RELEASED)
 
 
 def _range(text: str) -> Range:

@@ -24,7 +24,6 @@ from hotbank.sysfs.block import OnlineType
 
 NO_DEADLINE = 7 * 86400.0  # seconds: the kernel has none, and tries until a signal
 _ASK_EVERY = 0.05
-_POWERS = {Supply.ON: Power.ON, Supply.OFF: Power.OFF}
 _W = TypeVar("_W", bound=StrEnum)
 
 
@@ -87,8 +86,8 @@ class Stores:
     def supply(self, bank: str, word: str) -> None:
         """``supply`` of a bank: the switch of its whole domain. EBUSY while any of that is in the kernel."""
         what, now = f"supply of {bank}", self._reader.snapshot()
-        power, status = _POWERS.get(_one_of(Supply, word, what)), now.bank(bank)
-        if power is None:
+        power, status = _one_of(Supply, word, what).power, now.bank(bank)
+        if power is Power.UNKNOWN:
             raise KernelError(errno.EINVAL, what)
         if status is None:
             raise KernelError(errno.ENOENT, what)
