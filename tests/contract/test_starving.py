@@ -27,7 +27,7 @@ import pytest
 
 from contract.test_serve import Running, gone, worker_of
 from hotbank import board, serve
-from hotbank.errors import Code, HotbankError, Refusal
+from hotbank.errors import Code, HotbankError, MachineError, Refusal
 from hotbank.load import Workload
 from hotbank.machine import Survey
 from hotbank.memory import BlockState, KernelState, Power
@@ -138,14 +138,31 @@ def test_sleepers_that_vanish_leave_nothing_behind(house: House) -> None:
     assert threading.active_count() <= threads + 8
 
 
-@pytest.mark.parametrize("said", [b"", b'{"id":1,"ca'], ids=["nothing", "half a line"])
-def test_silence_ends_a_readers_line(house: House, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
-    monkeypatch.setattr(door, "READER", Patience(0.3, 0.3))
+def test_half_a_line_and_then_silence_ends_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "READER", Patience(0.3))
     lines = house.connect(ANNA)
-    house.inside[-1].sendall(said)
+    house.inside[-1].sendall(b'{"id":1,"ca')
     assert "hotbank" in (lines.receive(HANG) or {})
     assert "silent for too long" in (lines.receive(HANG) or {})["error"]["message"]
     assert lines.receive(HANG) is None
+
+
+def test_who_is_idle_makes_room_for_who_is_not(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And stays as long as nobody needs the place: a mounted machine may not be looked at for hours."""
+    monkeypatch.setattr(door, "READER", Patience(idle=0.2))
+    first = house.client(ANNA)
+    others = [house.connect(ANNA) for _ in range(15)]
+    for line in others:
+        assert "hotbank" in (line.receive(HANG) or {})
+        line.send(SLEEP)
+    until(lambda: sum(bool(line.later) for line in house.owner._loop._lines) == 15, "fifteen sleepers")
+    time.sleep(0.3)
+    assert first.clock.now(), "nobody needed it"
+    assert not house.comes_in(ANNA), "and it has just spoken"
+    time.sleep(0.3)
+    assert house.comes_in(ANNA)
+    with pytest.raises(MachineError, match="its place was needed"):
+        first.clock.now()
 
 
 def test_who_waits_is_not_silent(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

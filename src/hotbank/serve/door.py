@@ -24,6 +24,7 @@ from hotbank.wire import as_line
 
 PLACES = 64  # for root; some of them are for nobody else
 _FOR_OTHERS, _FOR_READERS, _FOR_A_READER = 56, 40, 16
+_READING = "clients that may only read"
 _AT_ONCE = 8  # clients let in before those that are in have their turn
 _SHORTEST, _LONGEST = 0.05, 1.0  # seconds for which nobody is let in when something is wanting
 _WANTING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
@@ -114,11 +115,19 @@ class Door:
 
 
 def _full(user: int, may_change: bool, inside: Sequence[Line]) -> HotbankError | None:
+    """Why there is no place for that user; None where there is one, or one was made by ending a line that is idle."""
     readers = [line for line in inside if not line.may_change]
-    if len(inside) >= (PLACES if user == 0 else _FOR_OTHERS):
-        return MachineError(f"{len(inside)} clients are connected", remedy="close some of them")
-    if may_change:
-        return None
-    if len(readers) >= _FOR_READERS or sum(line.user == user for line in readers) >= _FOR_A_READER:
-        return MachineError(f"{len(readers)} clients that may only read are connected", remedy="close some of them")
+    own = [line for line in readers if line.user == user]
+    bounds = [] if may_change else [(own, _FOR_A_READER, _READING), (readers, _FOR_READERS, _READING)]
+    for lines, most, what in [*bounds, (inside, PLACES if user == 0 else _FOR_OTHERS, "clients")]:
+        there = [line for line in lines if not line.leaves]
+        if len(there) >= most and not _made_room(there):
+            return MachineError(f"{len(there)} {what} are connected", remedy="close some of them")
     return None
+
+
+def _made_room(lines: Sequence[Line]) -> bool:
+    idle = min((line for line in lines if line.may_go), key=lambda line: line.idle_since, default=None)
+    if idle is not None:
+        idle.end(MachineError("the line was idle, and its place was needed", remedy="connect again"))
+    return idle is not None

@@ -28,7 +28,8 @@ _AT_ONCE = 4  # offlines and orders under way on one line: all but one are refus
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds of wall time: ``pace`` for a line to be sent and an answer to be read, ``idle`` between two requests."""
+    """Seconds of wall time: ``pace`` for a line to be sent and an answer to be read; after ``idle`` without a request a
+    line makes room for somebody else, when there is none left."""
 
     pace: float = math.inf
     idle: float = math.inf
@@ -160,9 +161,28 @@ class Line:
 
     @property
     def expires(self) -> float:
-        """When it has been silent for too long, on time.monotonic(): infinity while something is under way for it."""
-        in_the_middle = self._outbox or self._closing or self._inbox
-        under_way = self.asked is not None or self.later or self.aside
-        if under_way and (self.gone or not (self._outbox or self._closing)):
+        """When it has been silent for too long in the middle of something, on time.monotonic()."""
+        if self._is_under_way and (self.gone or not (self._outbox or self._closing)):
             return math.inf
-        return self._moved + (self._patience.pace if in_the_middle else self._patience.idle)
+        in_the_middle = self._outbox or self._closing or self._inbox
+        return self._moved + self._patience.pace if in_the_middle else math.inf
+
+    @property
+    def may_go(self) -> bool:
+        """Whether it has been idle for so long that it makes room for somebody else."""
+        busy = self._is_under_way or self._outbox or self._inbox
+        return not busy and time.monotonic() - self._moved >= self._patience.idle
+
+    @property
+    def idle_since(self) -> float:
+        """When it was last heard or told something, on time.monotonic()."""
+        return self._moved
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it is about to be closed."""
+        return self._closing
+
+    @property
+    def _is_under_way(self) -> bool:
+        return bool(self.asked is not None or self.later or self.aside)
