@@ -23,7 +23,19 @@ from docs.test_examples import ROOT, blocks, examples, same
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 INSTALL = README.partition("\n## Install\n")[2].partition("\n## ")[0]
-_KEPT = ("src", "docs", "boards", "workloads", "memspecs", "kernel", "packaging", "README.md", "LICENSE", "Makefile")
+_KEPT = (
+    "src",
+    "docs",
+    "boards",
+    "workloads",
+    "memspecs",
+    "traces",
+    "kernel",
+    "packaging",
+    "README.md",
+    "LICENSE",
+    "Makefile",
+)
 _CACHES = shutil.ignore_patterns("__pycache__", "build", "*.pyc")
 
 

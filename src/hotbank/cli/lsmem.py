@@ -25,6 +25,7 @@ from hotbank.host import Host
 from hotbank.host import tree as files
 from hotbank.host.tree import Tree
 from hotbank.machine import Machine, Snapshot
+from hotbank.numbers import digits
 from hotbank.sysfs.names import MEMORY, PARAMETERS, node_number
 
 _STATES = {"online": "online", "offline": "offline", "going-offline": "on->off"}
@@ -81,7 +82,7 @@ class Format:
 def newer(version: str) -> bool:
     """True for what no older lsmem says of itself: ``lsmem from util-linux 2.42.4``, or nothing."""
     found = re.search(r"util-linux (\d{1,4})\.(\d{1,4})", version)
-    return found is None or (int(found[1]), int(found[2])) >= _CHANGED
+    return found is None or (digits(found[1]) or 0, digits(found[2]) or 0) >= _CHANGED
 
 
 def blocks_of(machine: Machine, *, newer: bool = True) -> Blocks:

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 @click.command("simulate")
 @click.argument("board_name", metavar="BOARD|CAPTURE")
 @click.option("--workload", metavar="FILE|NAME", help="A workload file, or a shipped one: camera, inodes.")
-@click.option("--trace", "trace_file", type=click.Path(dir_okay=False), help="A demand series (CSV, .gz) to replay.")
+@click.option(
+    "--trace",
+    "trace_file",
+    type=click.Path(dir_okay=False),
+    help="A demand series (CSV, .gz) to replay, or a shipped one: billing02, shard, vm01.",
+)
 @click.option("--allow-gaps", is_flag=True, help="Hold the demand over samples that the trace lacks.")
 @click.option(
     "--policy", default="balance", show_default=True, metavar="NAME|FILE.toml", help="docs/policy.md has them."
@@ -66,7 +71,11 @@ def simulate(
         traces.load(trace_file, allow_gaps=allow_gaps) if trace_file else None,
         seed,
     )
-    files = {"board": board.find(board_name), "trace": trace_file, "workload": workload and scripts.find(workload)}
+    files = {
+        "board": board.find(board_name),
+        "trace": trace_file and traces.find(trace_file),
+        "workload": workload and scripts.find(workload),
+    }
     report = simulation.simulate(
         _boot(board_name, seed, costs_file),
         load,

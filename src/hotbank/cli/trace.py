@@ -1,36 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``hotbank trace record``: what this host's memory holds every few seconds, as the series that ``simulate`` reads."""
+"""``hotbank trace``: what this host's memory holds every few seconds, or what another tool recorded, as the series that
+``simulate`` reads."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TextIO
 
 import click
 
 from hotbank.cli.context import Context
 from hotbank.cli.terminal import say
-from hotbank.errors import Code, MachineError, Refusal
+from hotbank.errors import Code, MachineError, Refusal, in_file
 from hotbank.host.tree import Tree
 from hotbank.machine import Clock, WallClock
+from hotbank.memory import KIB, parse_size
 from hotbank.numbers import decimal
+from hotbank.regular import read_regular
 from hotbank.sysfs import meminfo, names
+from hotbank.sysfs.meminfo import PCP_NAMES
 
-# Column of a trace (load/trace.py) and the line of /proc/meminfo that it is.
-COLUMNS = {
-    "physmem": "MemTotal",
-    "free": "MemFree",
-    "anonpages": "AnonPages",
-    "cached": "Cached",
-    "bufmem": "Buffers",
-    "shmem": "Shmem",
-    "slabReclaimable": "SReclaimable",
-    "slabUnreclaimable": "SUnreclaim",
-    "kernelStack": "KernelStack",
-    "pageTables": "PageTables",
-    "dirty": "Dirty",
-}
+FORMS = ("sar", "pmrep", "vmstat", "prometheus", "meminfo")
+_LARGEST = 256 << 20  # bytes
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -41,6 +34,13 @@ def _duration(_: click.Context, __: click.Parameter, value: str | None) -> float
     if value is not None and seconds <= 0:
         raise click.BadParameter(f"{value!r} is no duration such as 10s, 5m or 1d")
     return None if value is None else seconds
+
+
+def _kib(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
+    try:
+        return None if value is None else parse_size(value) // KIB
+    except ValueError as e:
+        raise click.BadParameter(str(e)) from e
 
 
 @click.group("trace", short_help="Record what this host's memory holds over time.")
@@ -69,6 +69,32 @@ def record(context: Context, output: str, every: float, length: float | None) ->
     say(f"recorded {count} samples in {output}")
 
 
+@trace.command("import")
+@click.option("--from", "form", type=click.Choice(FORMS), required=True, help="The tool that wrote it.")
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="The file, a CSV.")
+@click.option("--every", callback=_duration, metavar="TIME", help="Time between samples, where they have none.")
+@click.option("--memory", callback=_kib, metavar="SIZE", help="The machine's memory, where nothing tells (vmstat).")
+def import_(form: str, file: str, output: str, every: float | None, memory: int | None) -> None:
+    """Make a series of what another tool recorded, and say what was dropped.
+
+    sar: sadf -j -- -r ALL. pmrep: pmrep -o csv mem.physmem mem.util. vmstat: vmstat -w. prometheus: the JSON of a range
+    query of one machine's node_memory_*. meminfo: /proc/meminfo again and again, each after a line with the time.
+    """
+    from hotbank.load import imports
+
+    with in_file(file):
+        text = read_regular(file, _LARGEST).decode("utf-8", "replace")
+        series = imports.read(form, text, imports.Known(every, memory))
+    Path(output).write_text(series.text(), encoding="ascii")
+    say(f"imported {len(series.rows)} samples into {output}")
+    if series.lost:
+        say(f"lost      {series.lost} samples that lacked something, or came twice")
+    if series.dropped:
+        say(f"dropped   {', '.join(series.dropped)}")
+    say(*(f"note      {remark}" for remark in series.remarks))
+
+
 def _put(file: TextIO, line: str) -> None:
     file.write(f"{line}\n")
     file.flush()
@@ -76,7 +102,7 @@ def _put(file: TextIO, line: str) -> None:
 
 def write(file: TextIO, tree: Tree, clock: Clock, every: float, length: float | None) -> int:
     """Write samples until ``length`` seconds are over, or until Ctrl-C; how many. Raises MachineError."""
-    _put(file, ",".join(("t_s", *COLUMNS)))
+    _put(file, ",".join(("t_s", *PCP_NAMES)))
     count = 0
     try:
         for at in _ticks(clock, every, length):
@@ -90,7 +116,7 @@ def write(file: TextIO, tree: Tree, clock: Clock, every: float, length: float | 
 
 def row(at: float, lines: Mapping[str, int]) -> str:
     """One line of the file: seconds since the first, then KiB; a line that this kernel has not is 0."""
-    return ",".join((f"{at:.3f}", *(str(lines.get(line, 0)) for line in COLUMNS.values())))
+    return ",".join((f"{at:.3f}", *(str(lines.get(line, 0)) for line in PCP_NAMES.values())))
 
 
 def _ticks(clock: Clock, every: float, length: float | None) -> Iterator[float]:

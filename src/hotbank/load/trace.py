@@ -22,6 +22,7 @@ from typing import Any
 
 from hotbank import packed
 from hotbank.errors import FormatError, KernelError, in_file
+from hotbank.keys import shipped
 from hotbank.memory import KIB, Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp
 from hotbank.model.clock import Alarm
@@ -78,8 +79,21 @@ class Trace:
         return self.samples[-1].seconds
 
 
+def find(name: str | os.PathLike[str]) -> Path:
+    """The path of a trace: a file, or one of those that are shipped by the beginning of its name (``vm01``)."""
+    path = Path(name)
+    if path.exists() or path.name != os.fspath(name):
+        return path
+    there = sorted(file for home in shipped("traces") for file in home.iterdir())
+    return next((file for file in there if file.name.startswith(f"{name}_")), path)
+
+
 def load(path: str | os.PathLike[str], *, allow_gaps: bool = False) -> Trace:
-    """Read a trace file. ``allow_gaps``: hold the demand over missing samples. Raises FormatError, OSError."""
+    """Read a trace file, or a shipped one by name. ``allow_gaps``: hold the demand over missing samples.
+
+    Raises FormatError, OSError.
+    """
+    path = find(path)
     with in_file(path):
         return decode(read_regular(path, _LARGEST), name=Path(path).name.partition(".")[0], allow_gaps=allow_gaps)
 

@@ -26,3 +26,18 @@ def _line(name: str, value: int) -> str:
 
 LINES: Form[Mapping[str, int]] = Form(_parse, _show)
 """Every line by name: KiB, and pages where the name begins with ``HugePages_``; a line that is none is left out."""
+
+PCP_NAMES = {
+    "physmem": "MemTotal",
+    "free": "MemFree",
+    "anonpages": "AnonPages",
+    "cached": "Cached",
+    "bufmem": "Buffers",
+    "shmem": "Shmem",
+    "slabReclaimable": "SReclaimable",
+    "slabUnreclaimable": "SUnreclaim",
+    "kernelStack": "KernelStack",
+    "pageTables": "PageTables",
+    "dirty": "Dirty",
+}
+"""The lines that a trace has columns for, by the names that PCP gives them."""

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Series that other tools recorded, as traces (trace.py): sysstat's JSON, PCP's CSV, ``vmstat -w``, a range query of
+Prometheus, dumps of /proc/meminfo one after the other.
+
+What a tool does not tell is left out and said; nothing is made up. Where it does not name anonymous memory, all that is
+in use and named by nothing else is memory that does not move.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from hotbank.errors import FormatError
+from hotbank.memory import KIB
+from hotbank.numbers import decimal
+from hotbank.sysfs.meminfo import PCP_NAMES
+
+_OF_SAR = {
+    "memfree": "free",
+    "buffers": "bufmem",
+    "cached": "cached",
+    "dirty": "dirty",
+    "anonpg": "anonpages",
+    "slab": "slabUnreclaimable",
+    "kstack": "kernelStack",
+    "pgtbl": "pageTables",
+}
+_OF_VMSTAT = {"free": "free", "buff": "bufmem", "cache": "cached"}
+_OF_MEMINFO = {line: column for column, line in PCP_NAMES.items()}
+_PROMETHEUS = re.compile(r"node_memory_(\w+)_bytes")
+_NEEDED = ("physmem", "free", "cached")
+
+Row = dict[str, float]
+"""Column of a trace → KiB; ``t_s`` in seconds of any beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A series: rows with the same columns, and what was not taken over. ``dropped``: names that a trace has no column
+    for; ``lost``: samples that lacked something; ``remarks``: what the tool does not tell."""
+
+    rows: tuple[Row, ...]
+    dropped: tuple[str, ...] = ()
+    lost: int = 0
+    remarks: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """The CSV of a trace. Seconds count from the first sample."""
+        columns = [column for column in ("t_s", *PCP_NAMES) if column in self.rows[0]]
+        began = self.rows[0]["t_s"]
+        lines = (
+            ",".join(f"{row[c] - began:.3f}" if c == "t_s" else str(round(row[c])) for c in columns)
+            for row in self.rows
+        )
+        return "\n".join([",".join(columns), *lines]) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the user adds: seconds between samples of a series without times, KiB of a machine that does not say."""
+
+    every: float | None = None
+    total: float | None = None
+
+
+def read(form: str, text: str, known: Known = Known()) -> Imported:
+    """The series in a file that such a tool wrote. Raises FormatError with what is wrong and what helps."""
+    try:
+        found, dropped, remarks = _READERS[form](text, known)
+    except (json.JSONDecodeError, RecursionError) as e:
+        raise FormatError(form, getattr(e, "pos", 0), "document", f"no JSON: {e}") from e
+    except (AttributeError, KeyError, TypeError, IndexError, ValueError, csv.Error) as e:
+        raise FormatError(form, 0, "document", f"it is not laid out as {form} writes it ({e!r})") from e
+    rows = list(found)
+    whole = [row for row in rows if all(name in row for name in ("t_s", *_NEEDED))]
+    if len(whole) < 2:
+        lacks = next((n for n in ("t_s", *_NEEDED) if rows and n not in rows[0]), "samples")
+        raise FormatError(form, 0, lacks, _WANTING.get(lacks, "fewer than 2 have all that is needed"))
+    remarks = [*remarks, *([_NO_ANON] if not all("anonpages" in row for row in whole) else [])]
+    columns = set[str].intersection(*(set(row) for row in whole)) | {"anonpages"}
+    kept = tuple({name: row.get(name, 0.0) for name in sorted(columns)} for row in _in_order(whole))
+    return Imported(kept, tuple(sorted(dropped)), len(rows) - len(kept), tuple(remarks))
+
+
+_NO_ANON = "anonymous memory is not told: what nothing names counts as memory that does not move"
+_WANTING = {
+    "t_s": "the samples have no times: give --every",
+    "physmem": "the size of the machine's memory is not told: give --memory",
+}
+_Read = tuple[Iterable[Row], Iterable[str], Sequence[str]]
+
+
+def _in_order(rows: Iterable[Row]) -> Iterator[Row]:
+    """By time, the first of several at the same."""
+    last = None
+    for row in sorted(rows, key=lambda row: row["t_s"]):
+        if last is None or row["t_s"] > last:
+            last = row["t_s"]
+            yield row
+
+
+def _numbers(values: Mapping[str, Any], columns: Mapping[str, str], unit: float = 1.0) -> Row:
+    """The columns among some values, in KiB; what is no number is left out."""
+    found = ((column, decimal(str(values[name]))) for name, column in columns.items() if name in values)
+    return {column: number / unit for column, number in found if number is not None and number >= 0}
+
+
+def _time(text: str) -> float | None:
+    """Seconds since 1970, from those or from a date and time."""
+    number = decimal(text.strip())
+    if number is not None:
+        return number
+    with suppress(ValueError):
+        when = datetime.fromisoformat(text.strip())
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    return None
+
+
+def _timed(row: Row, at: float | None, number: int, known: Known) -> Row:
+    """The sample with its time: its own, else one of a grid."""
+    when = at if at is not None else None if known.every is None else number * known.every
+    size = {} if known.total is None else {"physmem": known.total}
+    return size | row | ({} if when is None else {"t_s": when})
+
+
+def _sar(text: str, known: Known) -> _Read:
+    """sysstat: ``sadf -j -- -r ALL``. kbmemused counts page cache in older versions: the percentage tells."""
+    hosts = json.loads(text)["sysstat"]["hosts"]
+    if len(hosts) != 1:
+        raise FormatError("sar", 0, "hosts", f"{len(hosts)}, and a series is of one machine")
+    host = hosts[0]
+    rows, dropped = list[Row](), set[str]()
+    for number, sample in enumerate(host["statistics"]):
+        memory = sample.get("memory") or {}
+        dropped |= memory.keys() - _OF_SAR.keys() - {"memused", "memused-percent"}
+        when = sample.get("timestamp", {})
+        at = _time(f"{when.get('date', '')} {when.get('time', '')}")
+        rows.append(_timed(_numbers(memory, _OF_SAR) | _total_of_sar(memory), at, number, known))
+    return rows, dropped, ["slab is not divided: all of it counts as what can't be reclaimed"]
+
+
+def _total_of_sar(memory: Mapping[str, Any]) -> Row:
+    if not {"memfree", "memused", "memused-percent"} <= memory.keys():
+        return {}
+    used, free, share = (decimal(str(memory[name])) or 0.0 for name in ("memused", "memfree", "memused-percent"))
+    caches = sum(decimal(str(memory.get(name, 0))) or 0.0 for name in ("buffers", "cached", "slab"))
+    sums = (used + free, used + free + caches)
+    return {"physmem": min(sums, key=lambda total: abs(total * share / 100 - used))}
+
+
+def _pmrep(text: str, known: Known) -> _Read:
+    """PCP: ``pmrep -o csv mem.physmem mem.util``; the column ``Time`` comes first."""
+    table: list[list[str]] = [*csv.reader(io.StringIO(text)), []]
+    header, samples = table[0], table[1:]
+    names = [name.strip().removeprefix("mem.util.").removeprefix("mem.") for name in header]
+    columns = {name: name for name in names if name in PCP_NAMES}
+    rows = [
+        _timed(_numbers(dict(zip(names, sample, strict=False)), columns), _time(sample[0]), number, known)
+        for number, sample in enumerate(samples)
+        if sample
+    ]
+    return rows, [name for name in names[1:] if name not in columns], []
+
+
+def _vmstat(text: str, known: Known) -> _Read:
+    """``vmstat -w``, with ``-t`` for times. Its cache has the slab that can be reclaimed in it."""
+    names, rows, seen = list[str](), list[Row](), set[str]()
+    for line in text.splitlines():
+        words = line.split()
+        if "free" in words and "buff" in words:
+            names = words
+            seen |= set(words)
+        elif names and words and all(decimal(word) is not None for word in words[: names.index("free") + 1]):
+            at = _time(" ".join(words[-2:])) if len(words) > len([n for n in names if n != "UTC"]) else None
+            rows.append(_timed(_numbers(dict(zip(names, words, strict=False)), _OF_VMSTAT), at, len(rows), known))
+    memory = {"swpd", "inact", "active"} & seen
+    return rows, memory, ["cache has reclaimable slab in it"]
+
+
+def _prometheus(text: str, known: Known) -> _Read:
+    """A range query of ``{__name__=~"node_memory_.*"}`` of one instance: bytes at times."""
+    series, instances = dict[str, list[Any]](), set[str]()
+    for one in json.loads(text)["data"]["result"]:
+        match = _PROMETHEUS.fullmatch(one["metric"].get("__name__", ""))
+        if match:
+            series[match[1]] = one["values"]
+            instances.add(str(one["metric"].get("instance", "")))
+    if len(instances) > 1:
+        raise FormatError("prometheus", 0, "instance", f"{len(instances)} machines; ask for one: {min(instances)}")
+    samples = dict[float, dict[str, Any]]()
+    for name, values in series.items():
+        for at, value in values:
+            samples.setdefault(decimal(str(at)) or 0.0, {})[name] = value
+    rows = [_timed(_numbers(values, _OF_MEMINFO, KIB), at, 0, known) for at, values in sorted(samples.items())]
+    return rows, series.keys() - _OF_MEMINFO.keys(), []
+
+
+def _meminfo(text: str, known: Known) -> _Read:
+    """Dumps of /proc/meminfo, with a line for the time before each or without."""
+    rows, dropped, at, values = list[Row](), set[str](), None, dict[str, str]()
+
+    def done() -> None:
+        if values:
+            dropped.update(values.keys() - _OF_MEMINFO.keys())
+            rows.append(_timed(_numbers(values, _OF_MEMINFO), at, len(rows), known))
+
+    upcoming: float | None = None
+    for line in text.splitlines():
+        name, colon, rest = line.partition(":")
+        if colon and re.fullmatch(r"[\w()]+", name.strip()) and rest.split() and decimal(rest.split()[0]) is not None:
+            if name.strip() == "MemTotal":
+                done()
+                values, at, upcoming = {}, upcoming, None
+            values[name.strip()] = rest.split()[0]
+        else:
+            upcoming = _time(line) if line.strip() else upcoming
+    done()
+    return rows, dropped, []
+
+
+_READERS: Mapping[str, Callable[[str, Known], _Read]] = {
+    "sar": _sar,
+    "pmrep": _pmrep,
+    "vmstat": _vmstat,
+    "prometheus": _prometheus,
+    "meminfo": _meminfo,
+}
+FORMS = tuple(_READERS)

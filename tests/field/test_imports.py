@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings of other tools: a series written as each of them writes it is the same series as a trace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effort import examples
+from hotbank.cli import run
+from hotbank.errors import FormatError
+from hotbank.load import imports, trace
+from hotbank.load.imports import FORMS, Known, read
+
+BEGAN = 1_700_000_000
+LINES = {
+    "MemTotal": "physmem",
+    "MemFree": "free",
+    "AnonPages": "anonpages",
+    "Cached": "cached",
+    "Buffers": "bufmem",
+    "SUnreclaim": "slabUnreclaimable",
+    "KernelStack": "kernelStack",
+    "PageTables": "pageTables",
+    "Dirty": "dirty",
+}
+Rows = list[dict[str, int]]
+
+
+@st.composite
+def series(draw: st.DrawFn) -> Rows:
+    """A machine of 8 GiB by meminfo's names, in KiB."""
+    rows = []
+    for _ in range(draw(st.integers(2, 6))):
+        row = {name: draw(st.integers(1, 600_000)) for name in LINES}
+        rows.append(row | {"MemTotal": 8 << 20, "MemFree": (8 << 20) - sum(row.values()) - 500_000})
+    return rows
+
+
+def at(number: int) -> str:
+    return datetime.fromtimestamp(BEGAN + number * 30, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def as_sar(rows: Rows, *, old: bool = False) -> str:
+    names = {"memfree": "MemFree", "buffers": "Buffers", "cached": "Cached", "dirty": "Dirty", "anonpg": "AnonPages"}
+    names |= {"slab": "SUnreclaim", "kstack": "KernelStack", "pgtbl": "PageTables"}
+    statistics = []
+    for number, row in enumerate(rows):
+        caches = 0 if old else row["Buffers"] + row["Cached"] + row["SUnreclaim"]
+        used = row["MemTotal"] - row["MemFree"] - caches
+        share = round(used * 100 / row["MemTotal"], 2)
+        memory = {name: row[line] for name, line in names.items()}
+        told = memory | {"memused": used, "memused-percent": share, "commit": 5}
+        date, _, time = at(number).partition(" ")
+        statistics.append({"timestamp": {"date": date, "time": time, "utc": 1, "interval": 30}, "memory": told})
+    return json.dumps({"sysstat": {"hosts": [{"nodename": "db", "statistics": statistics, "restarts": []}]}})
+
+
+def as_pmrep(rows: Rows) -> str:
+    names = [LINES[line] for line in rows[0]]
+    header = ",".join(["Time", *(f'"mem.{"" if n == "physmem" else "util."}{n}"' for n in names), '"mem.util.mapped"'])
+    return "\n".join([header, *(",".join([at(n), *map(str, row.values()), "7"]) for n, row in enumerate(rows))]) + "\n"
+
+
+def as_prometheus(rows: Rows) -> str:
+    result = [
+        {
+            "metric": {"__name__": f"node_memory_{line}_bytes", "instance": "db:9100"},
+            "values": [[BEGAN + n * 30, str(row.get(line, 1) * 1024)] for n, row in enumerate(rows)],
+        }
+        for line in (*LINES, "Mapped")
+    ]
+    return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}})
+
+
+def as_meminfo(rows: Rows) -> str:
+    return "".join(
+        f"{BEGAN + n * 30}\n"
+        + "".join(f"{name}: {kib:>12} kB\n" for name, kib in row.items())
+        + "HugePages_Total: 3\n\n"
+        for n, row in enumerate(rows)
+    )
+
+
+def as_vmstat(rows: Rows) -> str:
+    head = "--procs-- ------------memory------------\n   r    b   swpd   free   buff   cache   si   so\n"
+    return "".join(
+        (head if n % 2 == 0 else "")
+        + f"   1    0            9 {row['MemFree']:>12} {row['Buffers']} {row['Cached']}    0    0\n"
+        for n, row in enumerate(rows)
+    )
+
+
+WRITERS: Mapping[str, Callable[[Rows], str]] = {
+    "sar": as_sar,
+    "pmrep": as_pmrep,
+    "prometheus": as_prometheus,
+    "meminfo": as_meminfo,
+}
+
+
+@examples(40)
+@given(series(), st.sampled_from(sorted(WRITERS)), st.booleans())
+def test_every_tool_tells_the_same_series(rows: Rows, form: str, old: bool) -> None:
+    found = read(form, as_sar(rows, old=old) if form == "sar" else WRITERS[form](rows))
+    wanted = [{LINES[line]: kib for line, kib in row.items()} | {"t_s": BEGAN + n * 30} for n, row in enumerate(rows)]
+    assert [*found.rows] == wanted
+    assert found.dropped == {"sar": ("commit",), "pmrep": ("mapped",), "prometheus": ("Mapped",)}.get(
+        form, ("HugePages_Total",)
+    )
+    played = trace.loads(found.text())
+    assert [s.anon for s in played.samples] == [row["AnonPages"] << 10 for row in rows]
+    assert played.total == 8 << 30
+
+
+@examples(20)
+@given(series())
+def test_what_vmstat_does_not_name_does_not_move(rows: Rows) -> None:
+    found = read("vmstat", as_vmstat(rows), Known(every=30.0, total=8 << 20))
+    assert any("anonymous memory is not told" in remark for remark in found.remarks)
+    played = trace.loads(found.text())
+    named = [row["MemTotal"] - row["MemFree"] - row["Buffers"] - row["Cached"] for row in rows]
+    assert [s.unnamed for s in played.samples] == [kib << 10 for kib in named]
+    assert [s.seconds for s in played.samples] == [30.0 * n for n in range(len(rows))]
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "said"),
+    [
+        ("vmstat", as_vmstat([dict.fromkeys(LINES, 5)] * 3), "--every"),
+        ("meminfo", "MemTotal: 5 kB\nMemFree: 1 kB\nCached: 1 kB\n" * 3, "--every"),
+        ("sar", '{"sysstat": {"hosts": []}}', "one machine"),
+        ("sar", "{", "no JSON"),
+        ("prometheus", '{"data": 3}', "not laid out"),
+        ("pmrep", "Time\n", "fewer than 2"),
+        ("meminfo", "", "fewer than 2"),
+    ],
+)
+def test_what_is_wanting_is_said(form: str, text: str, said: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        read(form, text, Known(total=9))
+    assert said in str(caught.value)
+
+
+def test_two_machines_are_no_series() -> None:
+    document = json.loads(as_prometheus([dict.fromkeys(LINES, 5)] * 3))
+    document["data"]["result"][0]["metric"]["instance"] = "web:9100"
+    with pytest.raises(FormatError, match="2 machines"):
+        read("prometheus", json.dumps(document))
+
+
+@given(st.sampled_from(FORMS), st.text(max_size=200) | st.sampled_from(["[]", "{}", "null", "1", '{"sysstat": 1}']))
+def test_any_text_is_a_series_or_an_error(form: str, text: str) -> None:
+    with suppress(FormatError):
+        assert len(imports.read(form, text).rows) > 1
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [dict.fromkeys(LINES, 500) | {"MemTotal": 8 << 20}] * 3
+    (tmp_path / "in").write_text(as_meminfo(rows))
+    arguments = ["trace", "import", "--from", "meminfo", str(tmp_path / "in"), "-o", str(tmp_path / "out.csv")]
+    assert run(arguments) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["dropped   HugePages_Total"]
+    assert len(trace.load(tmp_path / "out.csv").samples) == 3
