@@ -142,11 +142,14 @@ ROOMS: dict[str, set[str]] = {
     "numbers.py": {"float(1 << 53)", "int(text, base)", "int(digits, base)", "float(text)", "float(value)"},
     "cli/compare.py": {"int(not report.equal)"},
     "cli/describe.py": {"int(appended)"},  # a choice of 1 and 2
-    "cli/doctor.py": {"int(any((finding.severity is Severity.BLOCKS for finding in findings)))"},
+    "cli/doctor.py": {"int(blocked(findings))"},
     "cli/journal.py": {"int(seconds)"},
+    "cli/lsmem.py": {"int(found[1])", "int(found[2])"},  # four digits at most
     "firmware/atags.py": {"int(fields['start'])", "int(fields['size'])"},  # unpacked from 32 bits
     "firmware/cmdline.py": {"int(text[at], 16)"},  # one digit after the other, as the kernel does
     "firmware/efi.py": {"int(match['number'])", "int(match['start'], 16)", "int(match['last'], 16)"},
+    "govern/gaps.py": {"float(1 << place)"},  # a power of two of its own
+    "govern/settings.py": {"float(number)", "int(value)"},  # finite, which keys.py and the line before see to
     "host/kcore.py": {  # a note of the running kernel; its caller takes ValueError for no note
         "int(note['SIZE(page)'])",
         "int(note['OFFSET(page._refcount)'])",
