@@ -15,6 +15,8 @@ from typing import Protocol
 from mount.mounts import can_mount
 from soak import crashes, crowded, cycles
 
+_FEW = 10  # of what was wrong: one thing that goes wrong early may be followed by many
+
 
 class Report(Protocol):
     """What a soak came to."""
@@ -50,7 +52,7 @@ def _told(name: str, soak: Callable[[], Report]) -> int:
     """Run one; how much was wrong."""
     report = soak()
     say(f"{name}: {report}")
-    for what in report.wrong:
+    for what in report.wrong[:_FEW]:
         say(f"{name}: WRONG: {what}")
     return len(report.wrong)
 

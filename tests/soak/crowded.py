@@ -25,6 +25,7 @@ from pathlib import Path
 from hotbank import serve
 from hotbank.memory import KernelState
 from hotbank.operate import Event, Limits, Outcome
+from hotbank.operate.journal import START, STOP
 from hotbank.remote import Remote
 from patience import HANG, promised
 
@@ -160,7 +161,8 @@ def _measure(owner: int, report: Report, *, steady: bool) -> None:
 
 
 def _written(client: Remote) -> list[tuple[str, str]]:
-    return [(entry.before.verb, entry.code.value if entry.code else "open") for entry in serve.history(client)]
+    entries = [entry for entry in serve.history(client) if entry.before.verb not in (START, STOP)]
+    return [(entry.before.verb, entry.code.value if entry.code else "open") for entry in entries]
 
 
 def _beyond(report: Report, flat: int) -> list[str]:
