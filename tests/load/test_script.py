@@ -23,6 +23,7 @@ HEAD = 'name = "t"\nseconds = 100\n'
 GROWTH = '[[growth]]\ncomm = "app"\nfrom = "1M"\nto = "4M"\nrate = "1M"\n'
 PARTS = {
     "growth": GROWTH,
+    "ramp": '[[ramp]]\ncomm = "app"\npoints = [[0, "1M"], [4, "4M"], [6, "1M"]]\nagain = true\n',
     "churn": '[[churn]]\ncomm = "app"\nsize = "2M"\nrate = "1M"\n',
     "scan": '[[scan]]\nsize = "2M"\nrate = "1M"\nfiles = 2\ndirty = 50\n',
     "fork": '[[fork]]\ncomm = "app"\nsize = "1M"\nshared = "64K"\nevery = 2\nlive = 1\n',
@@ -50,6 +51,24 @@ def test_each_part_lives_and_leaves_the_books_right(kind: str) -> None:
     acts = playback.acts
     model.clock.sleep(30)
     assert playback.acts == acts
+
+
+def test_a_ramp_follows_its_points() -> None:
+    """64 KiB every 0.5 s up to 1.5 MiB, down again, and once more."""
+    points = '[[ramp]]\ncomm = "app"\npoints = [[0, "64K"], [10, "1344K"], [20, "64K"]]\nagain = {}\n'
+
+    def sizes(again: str) -> list[int]:
+        model = small_model()
+        Playback(model, scripts.loads(HEAD + points.format(again))).start()
+        seen = []
+        for _ in range(6):
+            (process,) = model.tasks.processes.values()
+            seen.append(process.rss * 4)
+            model.clock.sleep(5)
+        return seen
+
+    assert sizes("true") == [64, 704, 1344, 704, 64, 704]
+    assert sizes("false") == [64, 704, 1344, 704, 64, 64]
 
 
 def test_what_the_parts_hold() -> None:
@@ -123,6 +142,9 @@ def test_forty_thousand_inodes_with_the_movable_bank_and_without() -> None:
     ("text", "key"),
     [
         (HEAD + GROWTH + 'rat = "2M"\n', "growth[0].rat"),
+        (HEAD + '[[ramp]]\ncomm = "app"\npoints = [[0, "1M"]]\n', "ramp[0].points"),
+        (HEAD + '[[ramp]]\ncomm = "app"\npoints = [[0, "1M"], [0, "2M"]]\n', "ramp[0].points"),
+        (HEAD + '[[ramp]]\ncomm = "app"\npoints = [[1, "1M"], [2, "2M"]]\n', "ramp[0].points"),
         (HEAD + "colour = 1\n" + GROWTH, "colour"),
         (HEAD + '[[grwth]]\ncomm = "a"\n', "grwth"),
         (HEAD + GROWTH.replace('to = "4M"\n', ""), "growth[0].to"),

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workloads from TOML: processes that grow and churn, file scans, forks, pins, kernel memory.
 
-A file has ``name``, ``seconds`` to run, and arrays of tables, each one activity: ``[[growth]]``, ``[[churn]]``,
-``[[scan]]``, ``[[fork]]``, ``[[pin]]``, ``[[inodes]]``, ``[[driver]]``; docs/model.md has their keys. An activity is a
-generator that acts on the model and yields the seconds until its next act; times and amounts vary by a seeded half.
+A file has ``name``, ``seconds`` to run, and arrays of tables, each one activity: ``[[growth]]``, ``[[ramp]]``,
+``[[churn]]``, ``[[scan]]``, ``[[fork]]``, ``[[pin]]``, ``[[inodes]]``, ``[[driver]]``; docs/model.md has their keys. An
+activity is a generator that acts on the model and yields the seconds until its next act; times and amounts vary by a
+seeded half, a ramp's not at all.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
 from hotbank import keys as toml
 from hotbank.errors import Code, KernelError
-from hotbank.keys import Key, Keys, moment, seconds, text, whole
+from hotbank.keys import Key, Keys, boolean, moment, seconds, text, whole
 from hotbank.memory import parse_size
 from hotbank.model.clock import Alarm
 from hotbank.model.machine import Model
@@ -86,6 +88,40 @@ class Growth:
                     context.model.grow(pid, min(top - there, context.pages(self.rate * _STEP)))
                 yield context.wait()
                 context.model.exit(pid)
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """A process whose size follows straight lines between ``points``: seconds from its start, bytes. Nothing varies.
+
+    ``again``: from the first point once more after the last; else it stays as large as it is then.
+    """
+
+    comm: str
+    points: tuple[tuple[float, int], ...]
+    again: bool
+
+    def run(self, context: Context) -> Iterator[float]:
+        model = context.model
+        began = model.clock.now()
+        with context.process(self.comm, self.points[0][1]) as pid:
+            while self.again or model.clock.now() - began < self.points[-1][0] + _STEP:
+                there = model.tasks.process(pid).rss
+                more = context.exactly(self._size(model.clock.now() - began)) - there
+                if more > 0:
+                    model.grow(pid, more)
+                else:
+                    model.shrink(pid, -more)
+                yield _STEP
+            yield _FOREVER
+
+    def _size(self, at: float) -> int:
+        at = at % self.points[-1][0] if self.again else at
+        after = next((n for n, (when, _) in enumerate(self.points) if when > at), None)
+        if after is None or not after:
+            return self.points[-1 if after is None else 0][1]
+        (t0, s0), (t1, s1) = self.points[after - 1], self.points[after]
+        return round(s0 + (s1 - s0) * (at - t0) / (t1 - t0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,8 +358,19 @@ def _percent(value: object) -> int:
     return whole(value)
 
 
+def _points(value: object) -> tuple[tuple[float, int], ...]:
+    """Pairs of seconds, from 0 on and rising, and sizes."""
+    if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        raise ValueError('must be pairs such as [0, "64M"]')
+    points = tuple((moment(when), _size(size)) for when, size in value)
+    if len(points) < 2 or points[0][0] != 0 or any(later <= at for (at, _), (later, _) in pairwise(points)):
+        raise ValueError("must be two pairs or more, from 0 seconds on, each later than the one before")
+    return points
+
+
 _ACTIVITIES: Mapping[str, Callable[..., Activity]] = {
     "growth": Growth,
+    "ramp": Ramp,
     "churn": Churn,
     "scan": Scan,
     "fork": Fork,
@@ -335,6 +382,7 @@ _COMM, _SIZED, _RATE = Key("comm", text, needed=True), Key("size", _size, needed
 _EVERY, _HOLD = Key("every", seconds, needed=True), Key("hold", seconds, needed=True)
 _OWN: Mapping[str, tuple[Key, ...]] = {  # in the order of the activity's arguments
     "growth": (_COMM, Key("from", _size, 1), Key("to", _size, needed=True), _RATE),
+    "ramp": (_COMM, Key("points", _points, needed=True), Key("again", boolean, False)),
     "churn": (_COMM, _SIZED, _RATE),
     "scan": (_SIZED, _RATE, Key("files", _count, 1), Key("dirty", _percent, 0)),
     "fork": (_COMM, _SIZED, Key("shared", parse_size, 0), _EVERY, Key("live", seconds, needed=True)),
