@@ -58,7 +58,7 @@ class UsedAndALittle:
     def begin(self) -> None:
         """Knows nothing."""
 
-    def decide(self, view: View, state: None) -> tuple[Wish, None]:
+    def decide(self, view: View, state: None) -> tuple[Wish, None]:  # noqa: ARG002
         """Follows what is used."""
         return Wish(min(view.total, view.used + view.total // 16), "used and a little"), None
 
@@ -141,13 +141,13 @@ LOOPS: Mapping[str, Settings] = {
 @dataclass(frozen=True, slots=True)
 class Lived:
     """What an incident came to. ``killed``: processes, ``refused``: requests, both beyond what happens without anybody;
-    ``short``: the longest time in seconds with less than ``spare`` bytes free; ``switches`` an hour; ``net``: what was
+    ``short``: the longest time in seconds with less than ``spare`` bytes free; ``switches``: how many; ``net``: what was
     saved less what switching was worth, as a share of what all banks take."""
 
     killed: int
     refused: int
     short: float
-    switches: float
+    switches: int
     net: float
 
 
@@ -167,16 +167,16 @@ def _lived(report: Report, watched: Watched, every: float, spare: int) -> Lived:
     harm, alone, result = report.harm, report.baseline, report.result
     net = (result.always_on - result.bill.total) / result.always_on
     refused = harm.refused_acts - alone.refused_acts
-    return Lived(harm.oom_kills - alone.oom_kills, refused, longest * every, result.switches_per_hour, net)
+    return Lived(harm.oom_kills - alone.oom_kills, refused, longest * every, result.switches, net)
 
 
 def main() -> int:
     """Print the table."""
-    print("incident    policy             killed refused  short s  switches/h  net saved")
+    print("incident    policy             killed refused  short s  switches  net saved")
     for name in sys.argv[1:] or NAMES:
         for policy, settings in {**OURS, **LOOPS}.items():
             it = live(name, settings)
-            row = f"{it.killed:>6} {it.refused:>7} {it.short:>8.0f} {it.switches:>11.1f} {it.net:>10.1%}"
+            row = f"{it.killed:>6} {it.refused:>7} {it.short:>8.0f} {it.switches:>9} {it.net:>10.1%}"
             print(f"{name:<11} {policy:<18} {row}")
     return 0
 

@@ -60,6 +60,7 @@ def test_a_ramp_follows_its_points() -> None:
     def sizes(again: str) -> list[int]:
         model = small_model()
         Playback(model, scripts.loads(HEAD + points.format(again))).start()
+        model.clock.sleep(0)
         seen = []
         for _ in range(6):
             (process,) = model.tasks.processes.values()
