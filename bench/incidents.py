@@ -128,8 +128,8 @@ class Watched:
 
 
 OURS: Mapping[str, Settings] = {
-    "balance": Settings("balance", Balance(), every=1.0),
-    "reserve": Settings("reserve", Reserve(), every=1.0),
+    "balance": Settings("balance", Balance()),
+    "reserve": Settings("reserve", Reserve()),
 }
 LOOPS: Mapping[str, Settings] = {
     "balloon": Bare("balloon", Balloon(), every=5.0),
@@ -141,8 +141,8 @@ LOOPS: Mapping[str, Settings] = {
 @dataclass(frozen=True, slots=True)
 class Lived:
     """What an incident came to. ``killed``: processes, ``refused``: requests, both beyond what happens without anybody;
-    ``short``: the longest time in seconds with less than ``spare`` bytes free; ``switches``: how many; ``net``: what was
-    saved less what switching was worth, as a share of what all banks take."""
+    ``short``: the longest time in seconds with less than ``spare`` bytes free; ``switches``: how many; ``net``: what
+    was saved less what switching was worth, as a share of what all banks take."""
 
     killed: int
     refused: int
