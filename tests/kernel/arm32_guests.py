@@ -51,7 +51,6 @@ def initrd(folder: Path, board: Board, built: kernel_build.BuiltKernel, files: M
         modules=built.modules,
         load=(bank_module.NAME,),
         files=dict(files),
-        setup=arm32.SETUP,
     )
     return initramfs.build(contents, folder, cache_folder())
 

@@ -33,10 +33,6 @@ SUPPLIES = False  # our kernel has no driver for the GPIO block
 NO_MACHINE_ID = 0xFFFF_FFFF  # the device tree says which machine it is
 _STUB, _TAGS, _ZIMAGE, _INITRD = (virt.RAM + offset * MIB for offset in (62, 63, 64, 96))
 _CPU = "cortex-a15,pmu=off"  # a unit that counts cycles costs a fifth of all the rest
-# The root file system is memory, and half of a small board's memory is to leave: what the agent never uses goes first.
-SETUP = """rm -rf /lib/libcrypto* /lib/libssl* /lib/libdb-* /lib/libsqlite3* /lib/libkrb5* /lib/libk5* /lib/libgssapi*
-cd /usr/lib/python3.* && rm -rf asyncio email html http multiprocessing xml
-cd /"""
 
 
 def check(board: Board) -> None:

@@ -31,7 +31,6 @@ ARCH, DEBIAN, PROGRAM = "arm64", "arm64", "qemu-system-aarch64"
 AGENT_MODULES = ("virtio_pci", "virtio_console")  # built in or not, by the kernel's version
 # There for whoever wants to try something: a file system, block devices, swap, injected errors.
 CARRIED = ("ext4", "crc32c_generic", "virtio_blk", "zram", "memory_notifier_error_inject")
-SETUP = ""
 SUPPLIES = True
 SERIES = kernels.DEFAULT
 INFO_BLOCK = 2 * MIB  # what the kmem route keeps below its bank, in memory that is always on

@@ -204,7 +204,6 @@ class _Making:
             carry=self.port.CARRIED if kernel.modules else (),
             extra_modules=kernel.extra,
             files={"etc/hotbank/board.toml": self.path.read_bytes(), **self.wanted.files},
-            setup=self.port.SETUP,
         )
         return initramfs.build(contents, folder, cache_folder())
 

@@ -42,8 +42,8 @@ class Port(Protocol):
     """``ARCH``: as boards name it; ``DEBIAN``: as Debian names it, whose BusyBox and Python run in the guest.
 
     ``PROGRAM``: QEMU's. ``AGENT_MODULES``: what reaches the agent's ports, where it is not built in. ``CARRIED``:
-    modules that a guest has for whoever wants to try something. ``SETUP``: shell lines run in the guest before the
-    agent starts. ``SUPPLIES``: whether its kernel can feed banks through lines of the GPIO block.
+    modules that a guest has for whoever wants to try something. ``SUPPLIES``: whether its kernel can feed banks through
+    lines of the GPIO block.
     """
 
     ARCH: str
@@ -51,7 +51,6 @@ class Port(Protocol):
     PROGRAM: str
     AGENT_MODULES: tuple[str, ...]
     CARRIED: tuple[str, ...]
-    SETUP: str
     SUPPLIES: bool
 
     def check(self, board: Board) -> None:

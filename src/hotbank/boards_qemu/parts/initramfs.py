@@ -29,9 +29,14 @@ from hotbank.guest import serial
 
 HOME = "usr/lib/hotbank"  # where the guest finds this package
 
+# What nothing in a guest imports: its root file system is memory, and to unpack it takes time. Of compiled modules the
+# libraries that only they need stay out as well, OpenSSL and Kerberos among them.
 _PYTHON_LEFT_OUT = {
     "test", "lib2to3", "idlelib", "tkinter", "ensurepip", "distutils", "pydoc_data", "turtledemo", "unittest",
     "xmlrpc", "wsgiref", "curses", "sqlite3", "dbm", "venv", "msilib", "__pycache__",
+    "asyncio", "email", "html", "http", "multiprocessing", "xml", "turtle", "pydoc", "doctest", "mailbox",
+    "_hashlib", "_ssl", "_dbm", "_sqlite3", "_curses", "_curses_panel", "nis", "readline", "_asyncio", "_testcapi",
+    "_codecs_cn", "_codecs_hk", "_codecs_iso2022", "_codecs_jp", "_codecs_kr", "_codecs_tw", "_multiprocessing",
 }  # fmt: skip
 
 INIT = """#!/bin/busybox sh
@@ -50,7 +55,6 @@ ip link set lo up 2>/dev/null
 hostname @NAME@
 echo /bin/modprobe > /proc/sys/kernel/modprobe
 for module in @MODULES@; do modprobe "$module"; done
-@SETUP@
 exec init
 """
 
@@ -88,7 +92,7 @@ class Contents:
     ``programs``: folders of unpacked packages with BusyBox, Python and their libraries. ``modules``: the folder
     ``lib/modules/VERSION`` of the kernel, or None when all is built in; ``load`` are the modules loaded at boot,
     ``carry`` those that are only there for modprobe. ``extra_modules``: kernel modules of our own. ``files``:
-    more files by path in the guest. ``setup``: shell lines run before the agent starts.
+    more files by path in the guest.
     """
 
     name: str
@@ -98,7 +102,6 @@ class Contents:
     carry: Sequence[str] = ()
     extra_modules: Sequence[Path] = ()
     files: dict[str, bytes | str] = field(default_factory=dict)
-    setup: str = ""
     console: str = "ttyAMA0"
 
 
@@ -141,7 +144,8 @@ def _own(contents: Contents, python: Path) -> Cpio:
 
 def _base(programs: Sequence[Path], python: Path, cache: Path) -> Path:
     """BusyBox, Python and libraries, from the cache when the same packages were packed before."""
-    key = hashlib.sha256(repr(([p.name for p in programs], importlib.util.MAGIC_NUMBER)).encode()).hexdigest()[:16]
+    packed = [p.name for p in programs], importlib.util.MAGIC_NUMBER, sorted(_PYTHON_LEFT_OUT)
+    key = hashlib.sha256(repr(packed).encode()).hexdigest()[:16]
     path = cache / "initramfs" / f"{key}.cpio"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +159,6 @@ def _add_scripts(archive: Cpio, contents: Contents, load: Sequence[str]) -> None
     words = {
         "NAME": contents.name,
         "MODULES": " ".join(load),
-        "SETUP": contents.setup,
         "CHANGE_PORT": serial.CHANGE,
         "READ_PORT": serial.READ,
         "RUNNER_PORT": serial.RUNNER,
@@ -203,7 +206,8 @@ def _add_python(archive: Cpio, library: Path, python: str) -> list[bytes]:
     binaries = []
     for path in sorted(library.rglob("*")):
         inside = path.relative_to(library)
-        if _PYTHON_LEFT_OUT.intersection(inside.parts) or inside.parts[0].startswith("config-") or not path.is_file():
+        names = {*inside.parts, inside.name.split(".")[0]}
+        if _PYTHON_LEFT_OUT & names or inside.parts[0].startswith("config-") or not path.is_file():
             continue
         data = path.read_bytes()
         if elf.is_elf(data):
