@@ -73,7 +73,8 @@ def test_a_service_answers_on_the_socket_of_its_unit(
         finally:
             with suppress(ProcessLookupError):
                 service.kill()
-    assert Path(path).is_socket()  # it is the socket unit's
+    with socket.socket(socket.AF_UNIX) as early:  # the socket is its unit's: who comes now waits for the next service
+        early.connect(path)
 
 
 def test_what_is_handed_to_this_process_is_taken_once(environment: pytest.MonkeyPatch, listener: socket.socket) -> None:
