@@ -55,4 +55,4 @@ def test_messages_name_options_that_exist() -> None:
 
 def test_a_stray_is_found() -> None:
     assert strays('raise Error("no room", remedy="give a folder with --banks")') == {"--banks"}
-    assert strays('argv = ["chmem", "--banks"]\nError(f"{name} with --json or --bank")') == {"--bank"}
+    assert strays('argv = ["chmem", "--banks"]\nError(f"{name} with --json or --bonk")') == {"--bonk"}
