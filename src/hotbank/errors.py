@@ -203,12 +203,14 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about a machine or a description that its owner should know. ``code`` is stable and upper case."""
+    """Something about a machine or a description that its owner should know. ``code`` is stable and upper case.
+    ``where``: file and line of what surely does it, if that is a file."""
 
     code: str
     severity: Severity
     message: str
     remedy: str
+    where: str = ""
 
 
 # Linux numbers that Python's table lacks on some builds, or that exist only on Linux.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # what only some verbs need is imported by them, so that a li
     from hotbank.govern.status import Orders, Status
     from hotbank.model.capture import Capture
     from hotbank.operate import Before, Choice, Entry, Event, Limits, Outcome, Plan, Verdict
+    from hotbank.operate.onlined import Onlined
     from hotbank.operate.pace import Pace
     from hotbank.remote import Remote
     from hotbank.serve.client import RemoteOwner
@@ -225,6 +226,16 @@ class Session:
 
         boards.load(board)  # here its mistakes are told with the file's name
         return self.machine.doctor(boards.read(board))
+
+    def onlined_by(self, block: int) -> Onlined | None:
+        """Who brought the block online: the kernel's policy, a rule of udev, hotbank, or unknown; None for a block that
+        is not online or was there at boot. Raises KernelError(ENOENT)."""
+        from hotbank.operate.onlined import onlined_by
+
+        snapshot, survey = self.machine.snapshot(), self.machine.survey(block)
+        found = snapshot.block(block)
+        findings = self.machine.doctor() if is_examinable(self.machine) else ()
+        return None if found is None else onlined_by(snapshot, found, survey.boot, self.history(), findings)
 
     def history(self) -> tuple[Entry, ...]:
         """The journal of the machine's owner, oldest transaction first; none where nobody owns it."""

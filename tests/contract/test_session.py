@@ -129,6 +129,7 @@ def test_every_change_of_a_session_is_among_these() -> None:
         "capture",
         "doctor",
         "history",
+        "onlined_by",
         "events",
         "wait",
     }

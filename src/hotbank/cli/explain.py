@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,10 +15,13 @@ from hotbank.cli.terminal import say, say_json
 from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import Code
 from hotbank.machine import Evidence, Machine, Snapshot
-from hotbank.memory import Kind, format_size
+from hotbank.memory import Kind, block_named, format_size
 from hotbank.operate.reasons import may_go
 from hotbank.operate.targets import block_target, resolve
 from hotbank.operate.verdict import Verdict, verdict
+
+if TYPE_CHECKING:
+    from hotbank.session import Session
 
 
 @click.command("explain")
@@ -38,7 +42,8 @@ def explain(
     """
     if (target is None) is not everything:
         raise click.UsageError("name a bank or block, or give --all")
-    machine = machine_of(context, sysroot)
+    session = context.session(changing=False) if sysroot is None else None
+    machine = session.machine if session is not None else machine_of(context, sysroot)
     snapshot = machine.snapshot()
     answers = _ranked(machine, snapshot) if target is None else [_judged(machine, snapshot, target)]
     if as_json:
@@ -46,11 +51,20 @@ def explain(
             say_json(answer.document(snapshot.machine))
     else:
         say(*_text(snapshot, answers, everything))
+        say(*_onlined(session, target))
     return EXIT_FAILED if strict and not all(may_go(answer.code) for answer in answers) else EXIT_DONE
 
 
 def _text(snapshot: Snapshot, answers: list[Verdict], everything: bool) -> Iterator[str]:
     return _ranking(snapshot, answers) if everything else _page(snapshot, answers[0])
+
+
+def _onlined(session: Session | None, target: str | None) -> Iterator[str]:
+    """Who brought a block online, where one block is asked about and that can be told."""
+    block = block_named(target) if target is not None else None
+    by = session.onlined_by(block) if session is not None and block is not None else None
+    if by is not None:
+        yield f"online    by {by}"
 
 
 def _judged(machine: Machine, snapshot: Snapshot, name: str) -> Verdict:

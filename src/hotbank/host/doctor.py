@@ -287,7 +287,7 @@ def _udev(facts: Facts) -> Iterator[Finding]:
             severity = Severity.BLOCKS if facts.adds_banks else Severity.INFO
             where, puts = f"/{found.rule.file}:{found.rule.line}", "puts" if found.sure else "may put"
             message = f"{where} {puts} added blocks {found.word}, a moment after they appear"
-            yield Finding("UDEV_ONLINE", severity, message, found.remedy)
+            yield Finding("UDEV_ONLINE", severity, message, found.remedy, where if found.sure else "")
 
 
 def _alignment(facts: Facts) -> Iterator[Finding]:
