@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import functools
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -18,16 +19,18 @@ from pathlib import Path
 import pytest
 
 from hotbank import connect, operate
-from hotbank.errors import Code, HotbankError, KernelError, SwitchError
+from hotbank.errors import Code, HotbankError, KernelError, Refusal, SwitchError
 from hotbank.gate import Gate
 from hotbank.machine import Machine
 from hotbank.memory import BlockState, Power
+from hotbank.model import Model
 from hotbank.mount import File, MachineFiles
 from hotbank.operate import MemoryJournal
 from hotbank.operate.power import darken
 from hotbank.remote import Remote, SocketStream
 from hotbank.serve.owner import Owner
 from hotbank.testing import Faulty, ScriptedMachine, raising, switch_error
+from model.small_boards import small_board
 from operate.mortal import Mortal, crash
 from patience import HANG
 
@@ -370,3 +373,37 @@ def test_every_machine_has_a_gate_before_its_switch(name: str) -> None:
     (method,) = (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "set_power")
     calls = [ast.unparse(n.func) for n in ast.walk(method) if isinstance(n, ast.Call)]
     assert [call for call in calls if call.endswith("turn")] == ["self._gate.turn"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_threads_with_one_journal_never_leave_a_bank_in_the_dark(seed: int) -> None:
+    """One brings the bank in and takes it out, the other turns its switch; who comes second is refused."""
+    model, journal = Model.boot(small_board(), backend="reference", seed=seed), MemoryJournal()
+    others = list[BaseException]()
+    acts: tuple[list[Callable[[], object]], ...] = (
+        [functools.partial(verb, model, "high", journal=journal) for verb in (operate.remove, operate.add)],
+        [functools.partial(operate.switch, model, "dram", power, journal=journal) for power in (Power.OFF, Power.ON)],
+    )
+
+    def play(turns: list[Callable[[], object]]) -> None:
+        for turn in turns * 12:
+            try:
+                turn()
+            except (KernelError, SwitchError, Refusal):
+                pass
+            except BaseException as e:  # whatever else comes is what this looks for
+                others.append(e)
+
+    threads = [threading.Thread(target=play, args=(turns,)) for turns in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG)
+    now = model.snapshot()
+    domain = now.domain("dram")
+    assert domain is not None
+    assert not others
+    assert not model.check_contents()
+    assert journal.unfinished() is None
+    assert domain.power is Power.ON or not now.touching("dram")
+    assert Code.LOST not in {entry.code for entry in journal.entries()}
