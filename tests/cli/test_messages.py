@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hotbank.cli import run
+from hotbank.cli.terminal import counted
 from hotbank.machine import no_such
 
 
@@ -139,3 +140,9 @@ def test_a_module_without_headers_names_them() -> None:
     )
     assert done.returncode != 0
     assert "no kernel headers at /nowhere" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 boots"), (1, "1 boot"), (2, "2 boots")])
+def test_one_is_one(number: int, words: str) -> None:
+    assert counted(number, "boot") == words
+    assert counted(number, "process", "es") == f"{number} process" + "es" * (number != 1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hotbank.cli.current import kernel_option
-from hotbank.cli.terminal import say, say_json
+from hotbank.cli.terminal import counted, say, say_json
 from hotbank.errors import Code
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _migrated(report: Report) -> str:
 def _lines(report: Report, operations: int) -> Iterator[str]:
     whole = len(report.steps) == operations
     done = f"{len(report.steps)}{'' if whole else f' of {operations}'}"
-    yield f"machine     {report.machine}, seed {report.seed}, {report.boots} boots, {report.seconds:.0f} s"
+    yield f"machine     {report.machine}, seed {report.seed}, {counted(report.boots, 'boot')}, {report.seconds:.0f} s"
     yield f"operations  {done}, {report.refused} refused by the kernel, {report.raced} {Code.RACED}"
     yield f"migrated    {_migrated(report)}"
     yield f"content     {report.damaged} pages damaged"
@@ -89,4 +89,8 @@ def _lines(report: Report, operations: int) -> Iterator[str]:
         yield f"  {times:>4}  {name}"
     for step in report.wrong:
         yield f"DIFFERENT   step {step.number}, {step.operation}: {'; '.join(step.differences)}"
-    yield ("equal" if whole else "equal so far") if report.equal else f"not equal: {len(report.wrong)} operations"
+    yield (
+        ("equal" if whole else "equal so far")
+        if report.equal
+        else f"not equal: {counted(len(report.wrong), 'operation')}"
+    )

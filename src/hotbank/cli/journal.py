@@ -13,7 +13,7 @@ import click
 from hotbank.cli import table
 from hotbank.cli.context import Context
 from hotbank.cli.progress import outcome_lines, said, short_names
-from hotbank.cli.terminal import say, say_json
+from hotbank.cli.terminal import counted, say, say_json
 from hotbank.cli.times import Seconds, date
 from hotbank.documents import SCHEMA
 from hotbank.errors import Code
@@ -110,8 +110,7 @@ def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
     yield from table.lines(_COLUMNS, [_row(e) for e in entries], right=("SECONDS", "PLANNED", "MOVED"))
     ends = Counter(said(e.code) for e in entries if e.code is not None)
     summary = ", ".join(f"{count} {code}" for code, count in ends.most_common()) or "none yet"
-    many = "transaction" if len(entries) == 1 else "transactions"
-    yield f"{len(entries)} {many}: {summary}; {sum(e.moved or 0 for e in entries)} pages moved"
+    yield f"{counted(len(entries), 'transaction')}: {summary}; {sum(e.moved or 0 for e in entries)} pages moved"
     failures = _failures(entries)
     if failures:
         yield "failures: " + ", ".join(f"{count} {code}" for code, count in failures.items())

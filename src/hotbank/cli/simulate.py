@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hotbank import __version__, board, kernels
-from hotbank.cli.terminal import say, say_json
+from hotbank.cli.terminal import counted, say, say_json
 from hotbank.cli.times import Seconds
 from hotbank.memory import format_size
 
@@ -129,7 +129,7 @@ def _lines(report: Report) -> Iterator[str]:
 def _bank_lines(bank: BankHistory, end: float) -> Iterator[str]:
     refused = ", ".join(f"{code} {times}" for code, times in sorted(bank.refused.items())) or "none"
     off = bank.seconds_off(end)
-    counts = f"{bank.tried} removals tried, {bank.removed} done, {bank.added} taken back, refused: {refused}"
+    counts = f"{counted(bank.tried, 'removal')} tried, {bank.removed} done, {bank.added} taken back, refused: {refused}"
     work = f"{bank.planned} pages planned, {bank.pages} moved in {bank.busy:.2f} s; dark {off:.0f} s ({off / end:.0%})"
     yield f"{bank.name:<10}{format_size(bank.size)}: {counts}; {work}"
     if not bank.tried:
@@ -145,7 +145,8 @@ def _compared(report: Report) -> str:
 
 
 def _harm(harm: Harm) -> str:
-    told = f"{harm.refused_acts} requests refused, {harm.oom_kills} processes killed for want of memory"
+    refused, killed = counted(harm.refused_acts, "request"), counted(harm.oom_kills, "process", "es")
+    told = f"{refused} refused, {killed} killed for want of memory"
     squeezed = f"; {harm.squeezed} pages of cache had no room, summed over the samples"
     return told + (squeezed if harm.squeezed else "")
 

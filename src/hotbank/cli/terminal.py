@@ -33,6 +33,11 @@ def visible(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def counted(number: int, noun: str, plural: str = "s") -> str:
+    """``1 boot``, ``2 boots``; ``plural``: what is appended."""
+    return f"{number} {noun}{'' if number == 1 else plural}"
+
+
 def say(*lines: str, err: bool = False) -> None:
     """Print lines, each as one line whatever is in it; a terminal breaks them between words, if it must. ``err``: to
     standard error."""
