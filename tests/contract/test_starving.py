@@ -147,22 +147,23 @@ def test_half_a_line_and_then_silence_ends_it(house: House, monkeypatch: pytest.
     assert lines.receive(HANG) is None
 
 
-def test_who_is_idle_makes_room_for_who_is_not(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_idle_makes_room_for_who_is_not(house: House) -> None:
     """And stays as long as nobody needs the place: a mounted machine may not be looked at for hours."""
-    monkeypatch.setattr(door, "READER", Patience(idle=0.2))
     first = house.client(ANNA)
     others = [house.connect(ANNA) for _ in range(15)]
     for line in others:
         assert "hotbank" in (line.receive(HANG) or {})
         line.send(SLEEP)
-    until(lambda: sum(bool(line.later) for line in house.owner._loop._lines) == 15, "fifteen sleepers")
-    time.sleep(0.3)
-    assert first.clock.now(), "nobody needed it"
-    assert not house.comes_in(ANNA), "and it has just spoken"
-    time.sleep(0.3)
+    inside = house.owner._loop._lines
+    until(lambda: sum(bool(line.later) for line in inside) == 15, "fifteen sleepers")
+    assert not house.comes_in(ANNA), "nobody has been idle for long"
+    for line in inside:  # time passes
+        line._patience = Patience(idle=0.0)
+    assert first.clock.now(), "nobody needed the place"
     assert house.comes_in(ANNA)
     with pytest.raises(MachineError, match="its place was needed"):
         first.clock.now()
+    assert sum(bool(line.later) for line in inside) == 15, "who sleeps is not idle"
 
 
 def test_who_waits_is_not_silent(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

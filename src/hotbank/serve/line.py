@@ -110,6 +110,8 @@ class Line:
         """Read what has come."""
         try:
             data = self.stream.read(_CHUNK)
+        except BlockingIOError:  # whose descriptor it also is may have made it so
+            return
         except OSError:
             data = b""
         self._inbox.add(data)
