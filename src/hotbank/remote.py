@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from hotbank.calls import CLOCK, DOCTOR, MACHINE, PAGES, Call, asked
-from hotbank.errors import MachineError, ProtocolError
+from hotbank.errors import HotbankError, MachineError, ProtocolError
 from hotbank.machine import Ability, Clock, Examinable, Machine, PageByPage
 from hotbank.wire import MAX_ANSWER, VERSION, Lines, Stream, decode, decode_error, encode
 
@@ -262,8 +262,18 @@ class Remote:
             with self._writing:
                 self._lines.send(document)
         except OSError as e:
+            said = self._last_words()
             self.close()
-            raise MachineError(f"the machine's owner hung up: {e.strerror or e}", remedy=self._gone) from e
+            gone = MachineError(f"the machine's owner hung up: {e.strerror or e}", remedy=self._gone)
+            raise said or gone from e
+
+    def _last_words(self) -> HotbankError | None:
+        """Why the owner hung up, if it said so before."""
+        with suppress(OSError, ProtocolError):  # TimeoutError is one
+            last = self._lines.receive(0)
+            if last is not None and last.get("id", 0) is None and "error" in last:
+                return decode_error(last["error"])
+        return None
 
     def _receive(self, timeout: float | None) -> dict[str, Any]:
         try:

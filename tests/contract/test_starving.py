@@ -157,8 +157,8 @@ def test_who_is_idle_makes_room_for_who_is_not(house: House) -> None:
     inside = house.owner._loop._lines
     until(lambda: sum(bool(line.later) for line in inside) == 15, "fifteen sleepers")
     assert not house.comes_in(ANNA), "nobody has been idle for long"
-    for line in inside:  # time passes
-        line._patience = Patience(idle=0.0)
+    for there in inside:  # time passes
+        there._patience = Patience(idle=0.0)
     assert first.clock.now(), "nobody needed the place"
     assert house.comes_in(ANNA)
     with pytest.raises(MachineError, match="its place was needed"):
