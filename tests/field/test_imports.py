@@ -39,7 +39,7 @@ def series(draw: st.DrawFn) -> Rows:
     """A machine of 8 GiB by meminfo's names, in KiB."""
     rows = []
     for _ in range(draw(st.integers(2, 6))):
-        row = {name: draw(st.integers(1, 600_000)) for name in LINES}
+        row = {name: draw(st.integers(20_000, 600_000)) for name in LINES}
         rows.append(row | {"MemTotal": 8 << 20, "MemFree": (8 << 20) - sum(row.values()) - 500_000})
     return rows
 

@@ -33,6 +33,7 @@ _OF_SAR = {
     "kstack": "kernelStack",
     "pgtbl": "pageTables",
 }
+_CACHES = ("buffers", "cached", "slab")
 _OF_VMSTAT = {"free": "free", "buff": "bufmem", "cache": "cached"}
 _OF_MEMINFO = {line: column for column, line in PCP_NAMES.items()}
 _PROMETHEUS = re.compile(r"node_memory_(\w+)_bytes")
@@ -138,22 +139,34 @@ def _sar(text: str, known: Known) -> _Read:
         raise FormatError("sar", 0, "hosts", f"{len(hosts)}, and a series is of one machine")
     host = hosts[0]
     rows, dropped = list[Row](), set[str]()
+    with_caches = _used_has_caches(sample.get("memory") or {} for sample in host["statistics"])
     for number, sample in enumerate(host["statistics"]):
         memory = sample.get("memory") or {}
         dropped |= memory.keys() - _OF_SAR.keys() - {"memused", "memused-percent"}
         when = sample.get("timestamp", {})
         at = _time(f"{when.get('date', '')} {when.get('time', '')}")
-        rows.append(_timed(_numbers(memory, _OF_SAR) | _total_of_sar(memory), at, number, known))
+        total = _total_of_sar(memory, used_has_caches=with_caches)
+        rows.append(_timed(_numbers(memory, _OF_SAR) | total, at, number, known))
     return rows, dropped, ["slab is not divided: all of it counts as what can't be reclaimed"]
 
 
-def _total_of_sar(memory: Mapping[str, Any]) -> Row:
-    if not {"memfree", "memused", "memused-percent"} <= memory.keys():
+def _total_of_sar(memory: Mapping[str, Any], *, used_has_caches: bool) -> Row:
+    if not {"memfree", "memused"} <= memory.keys():
         return {}
-    used, free, share = (decimal(str(memory[name])) or 0.0 for name in ("memused", "memfree", "memused-percent"))
-    caches = sum(decimal(str(memory.get(name, 0))) or 0.0 for name in ("buffers", "cached", "slab"))
-    sums = (used + free, used + free + caches)
-    return {"physmem": min(sums, key=lambda total: abs(total * share / 100 - used))}
+    own = [memory["memused"], memory["memfree"]]
+    caches = [] if used_has_caches else [memory.get(name, 0) for name in _CACHES]
+    return {"physmem": sum(decimal(str(value)) or 0.0 for value in (*own, *caches))}
+
+
+def _used_has_caches(memories: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether kbmemused counts page cache and slab, as in sysstat before 11.7: its share of the total tells."""
+    off = [0.0, 0.0]
+    for memory in memories:
+        share, used = (decimal(str(memory.get(name, 0))) or 0.0 for name in ("memused-percent", "memused"))
+        for without in (False, True):
+            total = _total_of_sar(memory, used_has_caches=not without).get("physmem", 0.0)
+            off[without] += abs(total * share / 100 - used)
+    return off[0] <= off[1]
 
 
 def _pmrep(text: str, known: Known) -> _Read:
