@@ -6,19 +6,26 @@ from __future__ import annotations
 import functools
 import gzip
 import json
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from fuzz.driver import Target
 from fuzz.grammar import document_of, grown, json_text, number, numeral, reworded, toml_text
-from hotbank import board, keys, memspec
-from hotbank.errors import BoardError, FormatError
+from hotbank import board, keys, memspec, operate
+from hotbank.errors import BoardError, FormatError, HotbankError
+from hotbank.govern import settings
+from hotbank.govern.guard import Guard
+from hotbank.govern.policy import Balance
 from hotbank.load import script, trace
 from hotbank.machine import Snapshot
 from hotbank.model import Model, capture
+from hotbank.operate import found
+from hotbank.testing import ScriptedMachine
 
 _TRACES = Path(__file__).resolve().parents[1] / "data" / "traces"
 
@@ -62,10 +69,10 @@ def _text(data: bytes) -> str:
 
 
 def _board(data: bytes) -> None:
-    found = board.loads(_text(data))
-    for domain in found.domains:
-        found.status(domain, domain.states[0])
-    assert all(found.blocks(bank) for bank in found.banks)
+    read = board.loads(_text(data))
+    for domain in read.domains:
+        read.status(domain, domain.states[0])
+    assert all(read.blocks(bank) for bank in read.banks)
 
 
 def _workload(data: bytes) -> None:
@@ -82,9 +89,9 @@ def _memspec(data: bytes) -> None:
 
 
 def _trace(data: bytes) -> None:
-    found = trace.decode(data)
-    assert found.total > 0
-    assert all(sample.dirty <= sample.cache for sample in found.samples)
+    read = trace.decode(data)
+    assert read.total > 0
+    assert all(sample.dirty <= sample.cache for sample in read.samples)
 
 
 def _make_trace(rng: Random) -> bytes:
@@ -108,9 +115,9 @@ def _real_trace() -> str:
 
 
 def _capture(data: bytes) -> None:
-    found = capture.loads(data)
-    again = capture.loads(capture.dumps(found))
-    assert again == found, "a capture is not what was written"
+    read = capture.loads(data)
+    again = capture.loads(capture.dumps(read))
+    assert again == read, "a capture is not what was written"
 
 
 def _make_capture(rng: Random) -> bytes:
@@ -130,10 +137,60 @@ def _captured() -> dict[str, Any]:
     return document
 
 
+# Plans and policies
+
+
+def _plan(data: bytes) -> None:
+    try:
+        document = json.loads(data.decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError) as e:  # who reads the file says so
+        raise FormatError("plan", 0, "JSON", str(e)) from e
+    there = found.of_plan(document)
+    found.changed(there, there)
+
+
+def _make_plan(rng: Random) -> bytes:
+    document = grown(rng, _planned(), [*_planned(), "banks", "kernel", "boot_id"])
+    return json_text(document).encode("utf-8", "surrogatepass")
+
+
+@functools.cache
+def _planned() -> dict[str, Any]:
+    document: dict[str, Any] = operate.plan_remove(ScriptedMachine(), "high").document()
+    return document | {"given_up": [{"name": "low", "size": 1, "code": "UNMOVABLE", "why": "a page"}]}
+
+
+def _policy(data: bytes) -> None:
+    path = _folder() / "policy.toml"
+    path.write_bytes(data)
+    read = settings.load(str(path))
+    read.guarded()
+    json.dumps(read.given(), allow_nan=False)
+
+
+@functools.cache
+def _folder() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="hotbank-fuzz-")
+    _folders.append(folder)
+    return Path(folder.name)
+
+
+_folders = list[tempfile.TemporaryDirectory[str]]()  # as long as this process
+
+
+def _make_policy(rng: Random) -> bytes:
+    names = [*(f.name for f in fields(Balance)), *(f.name for f in fields(Guard))]
+    policy = {"policy": "balance", "every": 2.0, "settings": {"guess": 0.5}, "guard": {"hourly": 20}}
+    tree = grown(rng, policy | {"settings": {rng.choice(names): number(rng)}}, ["policy", "every", *names])
+    return (toml_text(tree) if isinstance(tree, dict) else str(tree)).encode("utf-8", "surrogatepass")
+
+
 TARGETS = (
     Target("board", _board, _toml("boards"), (BoardError,), work=(60_000, 200)),
     Target("workload", _workload, _toml("workloads"), (BoardError,), work=(60_000, 200)),
     Target("memspec", _memspec, _toml("memspecs"), (BoardError,), work=(60_000, 200)),
     Target("trace", _trace, _make_trace),
+    Target("plan", _plan, _make_plan, (HotbankError,)),
+    Target("policy", _policy, _make_policy, (BoardError,), work=(60_000, 200)),
     Target("capture", _capture, _make_capture, (FormatError,), work=(40_000, 400)),
 )
