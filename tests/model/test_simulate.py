@@ -255,7 +255,7 @@ def test_two_grains_take_the_same_decisions(name: str) -> None:
     [
         (["arm-2009"], 2, "give --workload, --trace or both"),
         (["arm-2009", "--workload", "nowhere"], 1, "shipped workloads"),
-        (["arm-2009", "--trace", "cut.csv"], 1, "hotbank: BAD_FORMAT: trace"),
+        (["arm-2009", "--trace", "cut.csv"], 1, "hotbank: BAD_FORMAT: cut.csv: trace"),
         (["nowhere", "--workload", "camera"], 1, "shipped boards"),
         (["arm-2009", "--workload", "inodes", "--policy", "none"], 1, "known: balance, reserve"),
         (["arm-2009", "--workload", "inodes", "--set", "guess=much"], 1, "must be key=number"),
