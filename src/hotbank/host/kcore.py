@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from hotbank.host.planes import Planes
@@ -36,7 +37,7 @@ class RefCounts:
     """``_refcount`` of any range of page frames. Use as a context manager, or ``close``."""
 
     def __init__(self, file: int, segments: tuple[_Segment, ...], vmemmap: int, size: int, offset: int) -> None:
-        self._file, self._segments = file, segments
+        self._file, self._segments = file, sorted(segments, key=lambda segment: segment.address)
         self._vmemmap, self._size, self._offset = vmemmap, size, offset
 
     @classmethod
@@ -70,8 +71,9 @@ class RefCounts:
     def _bytes(self, address: int, size: int) -> bytes | None:
         parts = []
         while size:
-            inside = next((s for s in self._segments if s.address <= address < s.address + s.size), None)
-            if inside is None:
+            at = bisect_right(self._segments, address, key=lambda segment: segment.address) - 1
+            inside = self._segments[at] if at >= 0 else None
+            if inside is None or address >= inside.address + inside.size:
                 return None
             want = min(size, inside.address + inside.size - address)
             part = _read(self._file, want, inside.offset + address - inside.address)
