@@ -26,13 +26,13 @@ from verdicts.made_boards import Made, made
 
 
 class Asked:
-    """What a command asks for its machine, as cli/context.py answers: here the one under test."""
+    """What a command asks for its machine (cli/context.py) and what it gets (session.py): here the one under test."""
 
     def __init__(self, machine: Any) -> None:
-        self._its = machine
+        self.machine = machine
 
-    def machine(self, *, changing: bool) -> Any:
-        return self._its
+    def session(self, *, changing: bool) -> Any:
+        return self
 
 
 class Still:
