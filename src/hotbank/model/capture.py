@@ -78,15 +78,16 @@ def save(capture: Capture, path: str | os.PathLike[str]) -> int:
         data = gzip.compress(data, mtime=0)
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with os.fdopen(open_regular(fresh, _NEW, mode=0o666), "wb") as file:
-            file.write(data)
-        fresh.replace(target)
+        descriptor = open_regular(fresh, _NEW, mode=0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            fresh.replace(target)
+        except BaseException:
+            fresh.unlink(missing_ok=True)  # it is ours from here on, and not before
+            raise
     except OSError as e:
-        fresh.unlink(missing_ok=True)
         raise OSError(e.errno, e.strerror, os.fspath(path)) from e
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
     return len(data)
 
 
