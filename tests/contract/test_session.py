@@ -103,6 +103,8 @@ CHANGES: list[Callable[[Session], object]] = [
     lambda s: s.add("high"),
     lambda s: s.power("ddr-high", Power.OFF),
     lambda s: s.recover(),
+    lambda s: s.pause_auto(),
+    lambda s: s.resume_auto(),
     lambda s: s.interrupt(),
 ]
 
@@ -130,11 +132,15 @@ def test_every_change_of_a_session_is_among_these() -> None:
         "doctor",
         "history",
         "onlined_by",
+        "auto",
         "events",
         "wait",
     }
     public = {n for n, m in vars(Session).items() if inspect.isfunction(m) and not n.startswith("_")}
-    assert public - looks == {"remove", "add", "power", "recover", "interrupt", "settle"}
+    assert public - looks == {
+        *("remove", "add", "power", "recover", "interrupt", "settle"),
+        *("pause_auto", "resume_auto", "governing"),
+    }
 
 
 def test_power_stays_on_under_memory(where: str) -> None:
