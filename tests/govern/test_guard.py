@@ -83,8 +83,9 @@ class World:
         self.groups = tuple(replace(g, dark=dark) if g.name == name else g for g in self.groups)
 
     def _by_another(self, name: str) -> None:
-        """A hand before the first look is nobody's: there is nothing yet that it could undo."""
-        self.strangers |= self.state.at is not None
+        """A hand before the first look is nobody's, and who brings in what another hand took undoes nothing of ours."""
+        group = self._group(name)
+        self.strangers |= self.state.at is not None and (group.dark or name not in self.theirs)
         (self.theirs.add if self._group(name).dark else self.theirs.discard)(name)
 
     def _check(self, view: View, acts: tuple[Act, ...], moment: Moment) -> None:
@@ -202,6 +203,12 @@ def test_another_hand_is_named() -> None:
     assert GUARD.decide(View(2.0, FIXED, groups, 0), Wish(0, "a whim"), state).state.paused == (
         "a went out by another hand"
     )
+
+
+def test_who_brings_in_what_was_dark_before_argues_with_nobody() -> None:
+    groups = tuple(replace(g, dark=g.name == "a") for g in GROUPS)
+    state = GUARD.decide(View(1.0, FIXED, groups, 0), Wish(99, "all"), State()).state
+    assert not GUARD.decide(View(2.0, FIXED, GROUPS, 0), Wish(99, "all"), state).state.paused
 
 
 def test_what_holds_a_bank_in_is_said_in_bytes_and_seconds() -> None:

@@ -189,11 +189,11 @@ class Guard:
 
 
 def _another_hand(view: View, state: State) -> str:
-    """What somebody else did since the last look; empty for nothing."""
+    """What somebody else did since the last look that argues with the governor: brought in what it had taken, or took
+    something out; empty for nothing. Who brings in what was dark before, as a unit does at boot, argues with nobody."""
     if state.expected is None:
         return ""
-    expected = set(state.expected)
-    came, went = expected - view.dark, view.dark - expected
+    came, went = set(state.ours) - view.dark, view.dark - set(state.expected)
     words = [f"{name} came in by another hand" for name in sorted(came)]
     words += [f"{name} went out by another hand" for name in sorted(went)]
     return ", ".join(words)
