@@ -28,7 +28,7 @@ from hotbank.memory import Power
 if TYPE_CHECKING:  # what only some verbs need is imported by them, so that a listing starts fast
     from hotbank.errors import Finding
     from hotbank.govern.settings import Settings
-    from hotbank.govern.status import Orders, Status
+    from hotbank.govern.status import Governed
     from hotbank.model.capture import Capture
     from hotbank.operate import Before, Choice, Entry, Event, Limits, Outcome, Plan, Verdict
     from hotbank.operate.onlined import Onlined
@@ -304,8 +304,8 @@ class Session:
         of one that can't be read (DAMAGED), to be closed although something is half-way, which stays so."""
         return serve.recover(self._owner(), limits=limits, forget=forget)
 
-    def auto(self) -> tuple[Status | None, Orders]:
-        """What the machine's governor told last, and what it was told. Raises Refusal(UNSUPPORTED) without an owner."""
+    def auto(self) -> Governed:
+        """What is known of the machine's governor. Raises Refusal(UNSUPPORTED) without an owner."""
         owner = self._answering()
         if owner is None:
             what = f"nobody owns {self.name}, so nobody governs it"
@@ -323,9 +323,12 @@ class Session:
 
     def governing(self, settings: Settings, *, dry: bool = False) -> Governing:
         """A governor for this machine, to be run by whoever asks; ``dry``: one that does nothing."""
+        from hotbank.serve.client import RemoteOwner
         from hotbank.serve.governing import Governing
 
-        return Governing(self._owner(), settings, dry=dry, on_inside=self.is_ours)
+        if dry:
+            return Governing(self.machine, None, settings)
+        return Governing(self.machine, RemoteOwner(self._owner()), settings, inside=self.is_ours)
 
     def _desk(self) -> RemoteOwner:
         from hotbank.serve.client import RemoteOwner

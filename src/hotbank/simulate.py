@@ -339,17 +339,21 @@ class _Hands:
         self.banks = {bank.name: BankHistory(bank.name, bank.range.size) for bank in banks}
         self._note_power()
 
-    def remove(self, banks: Sequence[str]) -> bool:
+    def taken(self) -> None:
+        """A run begins with everything in."""
+        return
+
+    def remove(self, banks: Sequence[str]) -> Came:
         """Out, and dark."""
         for name in banks:
             self.banks[name].tried += 1
         return self._counted(banks, operate.remove, "removed")
 
-    def add(self, banks: Sequence[str]) -> bool:
+    def add(self, banks: Sequence[str]) -> Came:
         """On, and back in."""
         return self._counted(banks, operate.add, "added")
 
-    def _counted(self, banks: Sequence[str], change: Callable[..., Outcome], done: str) -> bool:
+    def _counted(self, banks: Sequence[str], change: Callable[..., Outcome], done: str) -> Came:
         try:
             outcome = change(self._model, tuple(banks))
         except HotbankError as e:
@@ -359,12 +363,12 @@ class _Hands:
             return self._refused(banks, outcome.code)
         for name in banks:
             setattr(self.banks[name], done, getattr(self.banks[name], done) + 1)
-        return True
+        return Came.DONE
 
-    def _refused(self, banks: Sequence[str], code: Code) -> bool:
+    def _refused(self, banks: Sequence[str], code: Code) -> Came:
         for name in banks:
             self.banks[name].refused[code] += 1
-        return False
+        return Came.FAILED
 
     def _note_work(self, banks: Sequence[str], outcome: Outcome) -> None:
         """Pages and seconds, shared alike by the banks."""

@@ -185,7 +185,7 @@ def test_what_a_reader_may_not_do_costs_no_thread() -> None:
         for n in range(1, 101):
             lines.send({"id": n, "call": "machine.offline", "args": {"block": 1, "deadline": 1.0, "spare": 0}})
         answers = [lines.receive(10) for _ in range(100)]
-        assert threading.active_count() == before
+        assert threading.active_count() <= before  # others may end meanwhile
     owner.join(HANG)
     assert {a["error"]["type"] for a in answers if a is not None} == {"Refusal"}
 

@@ -12,19 +12,20 @@ from typing import Protocol
 
 import pytest
 
-from hotbank import board
-from hotbank.errors import Code, Refusal
+from hotbank import board, serve
+from hotbank.errors import Code, MachineError, Refusal
 from hotbank.govern.settings import Settings
 from hotbank.govern.status import Status
 from hotbank.memory import Power
 from hotbank.model import Model
-from hotbank.operate import MemoryJournal
+from hotbank.operate import Event, MemoryJournal, Outcome
 from hotbank.remote import Remote
 from hotbank.serve.client import RemoteOwner
 from hotbank.serve.desk import Desk, desk_in
 from hotbank.serve.governing import Governing, govern
 from hotbank.serve.local import attached
 from hotbank.serve.owner import Owner
+from hotbank.serve.protocol import Order
 
 SETTINGS = Settings(every=2.0)
 
@@ -42,6 +43,7 @@ class Served:
         for _ in range(times):
             told.append(governing.look())
             self.model.clock.sleep(2.0)
+        governing.leave()
         return told
 
     def is_dark(self) -> bool:
@@ -67,17 +69,20 @@ def serving() -> Iterator[Serving]:
         served.remote.close()
 
 
-def told_by(pid: int, serving: Serving) -> Desk:
+def told_by(pid: int, serving: Serving, period: float = 2.0) -> Desk:
     """A desk at which that process has just told something."""
-    status = Governing(serving(Desk()).remote, SETTINGS).look()
     desk = Desk()
-    desk.govern(replace(status, pid=pid))
+    desk.govern(replace(governing(serving(Desk())).look(), pid=pid, who="another", period=period))
     return desk
+
+
+def governing(served: Served, *, dry: bool = False) -> Governing:
+    return Governing(served.remote, None if dry else RemoteOwner(served.remote), SETTINGS)
 
 
 def test_a_governor_acts_through_the_owner_and_the_journal_says_so(serving: Serving, tmp_path: Path) -> None:
     served = serving(desk_in(tmp_path, "model:x"))
-    told = served.look(Governing(served.remote, SETTINGS), 20)
+    told = served.look(governing(served), 20)
     assert served.is_dark()
     (entry,) = served.journal.entries()
     assert (entry.before.verb, entry.before.cause, entry.code) == ("remove", "governor", Code.OK)
@@ -94,32 +99,32 @@ def test_a_pause_survives_owner_and_governor(serving: Serving, tmp_path: Path) -
     served = serving(desk_in(tmp_path, "m"))
     RemoteOwner(served.remote).pause("the board is on my desk")
     after = serving(desk_in(tmp_path, "m"), served.model)
-    told = after.look(Governing(after.remote, SETTINGS), 20)
+    told = after.look(governing(after), 20)
     assert not after.is_dark()
     assert told[-1].groups[0].why == "paused: the board is on my desk"
     RemoteOwner(after.remote).resume()
     again = serving(desk_in(tmp_path, "m"), served.model)
-    again.look(Governing(again.remote, SETTINGS), 20)
+    again.look(governing(again), 20)
     assert again.is_dark()
 
 
 def test_what_was_taken_before_a_restart_comes_back_after_it(serving: Serving, tmp_path: Path) -> None:
     served = serving(desk_in(tmp_path, "m"))
-    served.look(Governing(served.remote, SETTINGS), 20)
+    served.look(governing(served), 20)
     assert served.is_dark()
     after = serving(desk_in(tmp_path, "m"), served.model, served.journal)
     model = served.model
     model.tasks.grow(model.tasks.spawn("eater"), model.free() - (8 << 20) // model.board.page_size)
-    after.look(Governing(after.remote, SETTINGS), 2)
+    after.look(governing(after), 2)
     assert not after.is_dark()
     assert not model.tasks.oom_killed
 
 
 def test_after_a_boot_nothing_is_ours(serving: Serving, tmp_path: Path) -> None:
     served = serving(desk_in(tmp_path, "m"))
-    served.look(Governing(served.remote, SETTINGS), 20)
+    served.look(governing(served), 20)
     after = serving(desk_in(tmp_path, "m"), seed=1)
-    (status,) = after.look(Governing(after.remote, SETTINGS), 1)
+    (status,) = after.look(governing(after), 1)
     assert status.boot_id != served.model.snapshot().boot_id
     assert not status.groups[0].ours
     assert not status.state.paused
@@ -128,23 +133,23 @@ def test_after_a_boot_nothing_is_ours(serving: Serving, tmp_path: Path) -> None:
 def test_a_second_governor_is_refused_before_it_looks(serving: Serving) -> None:
     served = serving(told_by(os.getppid(), serving))
     with pytest.raises(Refusal, match=rf"pid {os.getppid()} governs this machine by balance") as caught:
-        served.look(Governing(served.remote, SETTINGS), 1)
+        served.look(governing(served), 1)
     assert caught.value.code is Code.BUSY_TRANSACTION
     assert not served.journal.entries()
 
 
 def test_one_that_is_gone_is_succeeded(serving: Serving) -> None:
-    served = serving(told_by((1 << 22) + 1, serving))
-    served.look(Governing(served.remote, SETTINGS), 1)
+    served = serving(told_by(1, serving, period=0.0))
+    served.look(governing(served), 1)
 
 
 def test_a_machine_that_does_not_say_so_is_not_governed_but_for_show(serving: Serving) -> None:
     served = serving(Desk(closed="its board file does not say `auto = true`"))
     with pytest.raises(Refusal, match="does not say `auto = true`") as caught:
-        served.look(Governing(served.remote, SETTINGS), 20)
+        served.look(governing(served), 20)
     assert caught.value.code is Code.NOT_PERMITTED
     assert not served.is_dark()
-    told = served.look(Governing(served.remote, SETTINGS, dry=True), 20)
+    told = served.look(governing(served, dry=True), 20)
     assert [deed.group for status in told for deed in status.deeds] == ["ddr-high"]
     assert not served.is_dark()
 
@@ -158,14 +163,15 @@ def test_a_thread_of_the_owner_governs_until_it_is_told_to_end(serving: Serving)
         served.model.clock.sleep(seconds)
         return looks == 20
 
-    govern(served.remote, SETTINGS, stopped)
+    govern(lambda: attached(Owner(served.model, desk=Desk())), SETTINGS, stopped, print)
     assert served.is_dark()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"status": 1, "orders": 2}', "\0"])
-def test_a_file_that_is_damaged_is_nothing_known(tmp_path: Path, text: str) -> None:
+def test_who_cant_read_whether_to_pause_pauses(tmp_path: Path, text: str) -> None:
     (tmp_path / "m.auto").write_text(text)
-    assert desk_in(tmp_path, "m").governed()[0] is None
+    known = desk_in(tmp_path, "m").governed()
+    assert (known.status, known.orders.paused) == (None, "m.auto can't be read, so what it said is not known")
 
 
 def test_a_full_disk_keeps_nobody_from_governing(
@@ -180,5 +186,103 @@ def test_a_full_disk_keeps_nobody_from_governing(
 
     monkeypatch.setattr(Path, "open", full)
     served = serving(desk_in(tmp_path, "m"))
-    served.look(Governing(served.remote, SETTINGS), 20)
+    served.look(governing(served), 20)
     assert served.is_dark()
+
+
+def test_a_bank_that_left_while_its_line_broke_is_brought_back(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = serving(Desk())
+    order, broken = RemoteOwner.order, True
+
+    def breaks(owner: RemoteOwner, what: Order, on_event: Callable[[Event], None]) -> Outcome | None:
+        outcome = order(owner, what, on_event)
+        if broken:
+            raise MachineError("the line is gone", remedy="")
+        return outcome
+
+    monkeypatch.setattr(RemoteOwner, "order", breaks)
+    one = governing(served)
+    told = served.look(one, 20)
+    assert served.is_dark()
+    assert not told[-1].state.paused
+    assert told[-1].groups[0].ours
+    broken = False
+    eat(served.model)
+    served.look(one, 2)
+    assert not served.is_dark()
+
+
+def eat(model: Model) -> None:
+    """All but a little of what is free."""
+    model.tasks.grow(model.tasks.spawn("eater"), model.free() - (8 << 20) // model.board.page_size)
+
+
+def test_the_journal_says_what_is_ours_when_nothing_else_does(serving: Serving) -> None:
+    served = serving(Desk())
+    served.look(governing(served), 20)
+    after = serving(Desk(), served.model, served.journal)
+    eat(served.model)
+    after.look(governing(after), 2)
+    assert not after.is_dark()
+
+
+def test_what_a_person_took_is_not_ours(serving: Serving) -> None:
+    served = serving(Desk())
+    serve.remove(served.remote, "high")
+    eat(served.model)
+    told = served.look(governing(served), 3)
+    assert served.is_dark()
+    assert not told[-1].groups[0].ours
+
+
+def test_a_dry_run_leaves_no_trace(serving: Serving, tmp_path: Path) -> None:
+    served = serving(desk_in(tmp_path, "m"))
+    served.look(governing(served), 20)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    served.look(governing(served, dry=True), 5)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_who_has_an_order_carried_out_governs_however_long_that_takes(serving: Serving) -> None:
+    desk = told_by(1, serving, period=0.0)
+    desk.at_work = lambda: True
+    with pytest.raises(Refusal, match="governs this machine"):
+        desk.govern(governing(serving(Desk())).look())
+
+
+def test_a_governor_in_the_owner_goes_on_after_any_error_and_says_it(serving: Serving) -> None:
+    served, said, tries = serving(Desk()), list[str](), 0
+
+    def connect() -> Remote:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise ZeroDivisionError("nothing was divided")
+        if tries == 2:
+            raise MachineError("nobody answers", remedy="")
+        return attached(Owner(served.model, journal=served.journal, desk=Desk()))
+
+    def stopped(seconds: float) -> bool:
+        served.model.clock.sleep(seconds)
+        return served.is_dark()
+
+    govern(connect, SETTINGS, stopped, said.append)
+    assert served.is_dark()
+    assert said == ["ZeroDivisionError: nothing was divided", "nobody answers"]
+
+
+def test_a_reason_is_not_endless(serving: Serving) -> None:
+    served = serving(Desk())
+    RemoteOwner(served.remote).pause("x" * 100_000)
+    assert len(RemoteOwner(served.remote).governed().orders.paused) == 200
+
+
+def test_another_reason_reaches_who_is_paused_already(serving: Serving) -> None:
+    served = serving(Desk())
+    one = governing(served)
+    for why in ("one", "another"):
+        RemoteOwner(served.remote).pause(why)
+        served.look(one, 2)
+    assert served.look(one, 1)[0].state.paused == "another"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -59,11 +59,19 @@ class Hands:
     machine: Model
     broken: bool = False
 
-    def remove(self, banks: Sequence[str]) -> bool:
-        return not self.broken and operate.remove(self.machine, banks, cause="governor").exit == 0
+    def remove(self, banks: Sequence[str]) -> Outcome:
+        return self._done(operate.remove, banks)
 
-    def add(self, banks: Sequence[str]) -> bool:
-        return not self.broken and operate.add(self.machine, banks, cause="governor").exit == 0
+    def add(self, banks: Sequence[str]) -> Outcome:
+        return self._done(operate.add, banks)
+
+    def taken(self) -> None:
+        return
+
+    def _done(self, change: Callable[..., operate.Outcome], banks: Sequence[str]) -> Outcome:
+        if self.broken or change(self.machine, banks, cause="governor").exit != 0:
+            return Outcome.FAILED
+        return Outcome.DONE
 
 
 def model() -> Model:
@@ -233,3 +241,60 @@ def test_a_hostile_policy_takes_no_more_than_the_guard_allows(used: int) -> None
     run(found, one, 200)
     assert not found.tasks.oom_killed
     assert (found.free() + found.reclaimable()) * found.board.page_size >= 6 * MIB
+
+
+PAIRED = BOARD.replace('domain = "d2"', 'domain = "d1"').partition("[domain.d2]")[0]
+
+
+def paired() -> Model:
+    found = Model.boot(board.loads(PAIRED))
+    assert operate.add(found, ["one", "two"]).exit == 0
+    return found
+
+
+def test_a_person_who_takes_half_of_a_domain_is_noticed_and_keeps_it() -> None:
+    found = paired()
+    one = governor(found)
+    one.step()
+    operate.remove(found, "one")
+    steps = run(found, one, 200)
+    assert one.state.paused == "d1 went out by another hand"
+    one.resume()
+    steps = run(found, one, 200)
+    assert steps[-1].standings[0].why == "part of it is out already"
+    found.tasks.grow(found.tasks.spawn("eater"), found.free() - 6 * MIB // found.board.page_size)
+    run(found, one, 20)
+    kernel = {bank.name: bank.kernel for bank in found.snapshot().banks}
+    assert (kernel["one"], kernel["two"]) == (KernelState.ABSENT, KernelState.ONLINE)
+
+
+def test_a_person_who_brings_half_of_it_back_is_noticed_and_the_rest_comes_when_it_is_needed() -> None:
+    found = paired()
+    one = governor(found)
+    run(found, one, 120)
+    assert dark(found) == {"d1"}
+    operate.add(found, "one")
+    run(found, one, 20)
+    assert one.state.paused == "d1 came in by another hand"
+    found.tasks.grow(found.tasks.spawn("eater"), found.free() - 6 * MIB // found.board.page_size)
+    run(found, one, 20)
+    assert {bank.kernel for bank in found.snapshot().banks} == {KernelState.ONLINE}
+
+
+def test_blocks_that_a_person_takes_offline_are_not_counted_as_there() -> None:
+    found = model()
+    one = governor(found)
+    before = one.step().view
+    found.offline(found.snapshot().bank("one").blocks[0], 10.0)  # type: ignore[union-attr]
+    after = one.step().view
+    assert before is not None
+    assert after is not None
+    assert before.supply - after.supply == pytest.approx(32 * MIB, abs=MIB)
+    assert one.state.paused == "d1 went out by another hand"
+
+
+def test_memory_of_no_length_is_allowed() -> None:
+    found = model()
+    one = Governor(found, Hands(found), Balance(memory=0.0), GUARD, memspec.named)
+    run(found, one, 120)
+    assert dark(found) == {"d1", "d2"}

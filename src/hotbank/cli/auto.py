@@ -20,7 +20,7 @@ from hotbank.documents import EXIT_INTERRUPTED, SCHEMA
 from hotbank.govern import settings
 from hotbank.govern.guard import Outcome
 from hotbank.govern.settings import Settings
-from hotbank.govern.status import Deed, Orders, Standing, Status
+from hotbank.govern.status import Deed, Governed, Orders, Standing, Status
 from hotbank.memory import MIB, format_size
 from hotbank.wire import encode
 
@@ -62,7 +62,7 @@ def run(
     ends, and is the next one's to bring back. On -m host the board file has to say `auto = true`.
     """
     chosen = read_settings(policy, given)
-    machine = context.session(changing=True)
+    machine = context.session(changing=not dry_run)
     if not as_json:
         doing = " and touches nothing" if dry_run else ""
         say(f"machine {machine.name}", f"{chosen.name} looks every {chosen.every:g} s{doing}; Ctrl-C ends it")
@@ -99,7 +99,7 @@ def _telling(machine: str | None) -> Callable[[Status], None]:
 
     def tell(status: Status) -> None:
         if machine is not None:
-            say_json(document(machine, status, Orders()))
+            say_json(document(machine, Governed(status, Orders(), alive=True)))
             return
         for deed in status.deeds:
             say(f"{_clock(status.at)} {_deed(deed, status.dry)}")
@@ -118,6 +118,8 @@ def _clock(at: float) -> str:
 
 def _deed(deed: Deed, dry: bool) -> str:
     act, done = ("take", "took") if deed.dark else ("bring back", "brought back")
+    if deed.outcome is Outcome.PUT_OFF:
+        return f"put off to {act} {deed.group}: somebody else is at work"
     if deed.outcome is Outcome.FAILED:
         return f"could not {act} {deed.group} ({deed.why}); hotbank history says why"
     return f"{f'would {act}' if dry else done} {deed.group} ({deed.why})"
@@ -129,35 +131,32 @@ def _deed(deed: Deed, dry: bool) -> str:
 def status(context: Context, as_json: bool) -> None:
     """What governs the machine, and what keeps each bank in or out."""
     machine = context.session(changing=False)
-    told, orders = machine.auto()
+    known = machine.auto()
     if as_json:
-        say_json(document(machine.name, told, orders))
+        say_json(document(machine.name, known))
         return
-    say(*_status(told, orders))
+    say(*_status(known))
 
 
-def document(machine: str, told: Status | None, orders: Orders) -> dict[str, Any]:
+def document(machine: str, known: Governed) -> dict[str, Any]:
     """The JSON of ``hotbank auto status``."""
+    told, orders = known.status, known.orders
     return {
         "schema": SCHEMA["auto"],
         "machine": machine,
-        "governed": told is not None and is_alive(told),
+        "governed": known.alive,
         "paused": orders.paused or (told.state.paused if told else "") or None,
         "status": None if told is None else {k: v for k, v in encode(told).items() if k != "state"},
     }
 
 
-def is_alive(told: Status) -> bool:
-    """Whether who told it still may be there: its last look is no older than three periods."""
-    return time.time() - told.at < 3 * told.period + 1
-
-
-def _status(told: Status | None, orders: Orders) -> Iterator[str]:
+def _status(known: Governed) -> Iterator[str]:
+    told, orders = known.status, known.orders
     if told is None:
         yield "nobody governs this machine"
         yield f"paused    {orders.paused}" if orders.paused else "start one with `hotbank auto run`"
         return
-    dead = "" if is_alive(told) else ", gone"
+    dead = "" if known.alive else ", gone"
     yield f"policy    {told.policy}{', dry run' if told.dry else ''}, pid {told.pid}{dead}, last look {date(told.at)}"
     paused = orders.paused or told.state.paused
     if paused:

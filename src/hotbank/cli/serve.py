@@ -67,20 +67,23 @@ def serve(context: Context, path: Path | None, group: str | None, policy: str | 
     else:
         journal, desk = SqliteJournal(f"{place}.journal"), desk_in(place.parent, place.name)
         owner = Owner(machine, journal=journal, readers=readers, desk=desk)
-    with given or listen(place, readers) as listener, _governed(owner, settings):
-        _serve(owner, machine.snapshot().machine, place, listener)
+    if settings is not None:
+        owner.desk.admit()
+    with given or listen(place, readers) as listener:
+        _serve(owner, machine.snapshot().machine, place, listener, settings)
     owner.finish(_LAST_WORDS)
     if given is None:
         remove_socket(place)
 
 
-def _serve(owner: Owner, name: str, path: Path, listener: socket.socket) -> None:
+def _serve(owner: Owner, name: str, path: Path, listener: socket.socket, settings: Settings | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: owner.stop())
     owner.settle()
     systemd.notify("READY=1")
     say(f"{name} is served at {path}; next: hotbank -m unix:{path} list", err=True)
-    owner.serve(listener)
+    with _governed(owner, settings):
+        owner.serve(listener)
     systemd.notify("STOPPING=1")
 
 
@@ -98,9 +101,16 @@ def _governed(owner: Owner, settings: Settings | None) -> Iterator[None]:
         return
     from hotbank.serve.governing import govern
 
-    ended = threading.Event()
-    governor = threading.Thread(target=govern, args=(local.attached(owner), settings, ended.wait), daemon=True)
-    governor.start()
+    ended, said = threading.Event(), set[str]()
+
+    def trouble(what: str) -> None:
+        """Each once: it is looked again and again."""
+        if what not in said:
+            said.add(what)
+            say(f"hotbank: the governor can't work: {what}", err=True)
+
+    args = (lambda: local.attached(owner), settings, ended.wait, trouble)
+    threading.Thread(target=govern, args=args, daemon=True).start()
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hotbank.energy import Dram, Work, break_even
 from hotbank.govern.view import Group, View
 from hotbank.machine import BankStatus, DomainStatus, Reading, Snapshot
-from hotbank.memory import GIB, KernelState, Power
+from hotbank.memory import GIB, BlockState, KernelState
 from hotbank.memspec import Part
 from hotbank.routes import route
 
@@ -18,7 +18,6 @@ Parts = Callable[[str | None], Sequence[Part]]
 """The devices that a name may mean: memspec.named."""
 
 PRESSED = 10.0  # percent of the last ten seconds in which some task waited for memory: then they do
-_DARKEST = (Power.OFF, Power.SELF_REFRESH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +39,23 @@ def _bunch(snapshot: Snapshot, domain: DomainStatus, parts: Parts) -> Bunch:
     size = sum(bank.range.size for bank in banks)
     why = _stays(domain, banks)
     out = all(bank.kernel is KernelState.ABSENT for bank in banks)
+    whole = out or all(bank.kernel is KernelState.ONLINE for bank in banks)
     cost = math.inf if why else _cost(snapshot, domain, banks, size, parts)
-    return Bunch(Group(domain.name, size, out, cost), tuple(bank.name for bank in banks), why)
+    group = Group(domain.name, size, out, cost, None if whole else _online(snapshot, banks))
+    return Bunch(group, tuple(bank.name for bank in banks), why)
+
+
+def _online(snapshot: Snapshot, banks: Iterable[BankStatus]) -> int:
+    """Bytes of the blocks of these banks that are online."""
+    numbers = {number for bank in banks for number in bank.blocks}
+    return snapshot.block_size * sum(b.state is not BlockState.OFFLINE for b in snapshot.blocks if b.number in numbers)
 
 
 def _stays(domain: DomainStatus, banks: Iterable[BankStatus]) -> str:
     """Why the domain never goes dark; empty where it may."""
     if domain.interleaved:
         return "interleaved: dark it would save nothing"
-    if not set(domain.states) & set(_DARKEST):
+    if not domain.darkest.dark:
         return "its switch only knows on"
     for bank in banks:
         if not bank.movable:
@@ -63,8 +70,7 @@ def _cost(snapshot: Snapshot, domain: DomainStatus, banks: Iterable[BankStatus],
     pages = sum(size_of(bank, snapshot) if bank.used is None else bank.used for bank in banks)
     gib = size / GIB
     dram = Dram.of(domain.dram, tuple(parts(domain.dram.part)), gib, gib, interleaved=False)
-    dark = next(power for power in _DARKEST if power in domain.states)
-    seconds = break_even(dram, Work(pages=pages, wakes=1), dark)
+    seconds = break_even(dram, Work(pages=pages, wakes=1), domain.darkest)
     return math.inf if seconds is None else seconds
 
 
@@ -85,7 +91,7 @@ def size_of(bank: BankStatus, snapshot: Snapshot) -> int:
 def view(reading: Reading, page_size: int, groups: Sequence[Group], refaulted: int = 0) -> View:
     """One look. ``groups``: as the last snapshot had them; ``refaulted``: pages since the look before."""
     managed = sum(zone.managed for zone in reading.zones) * page_size
-    inside = sum(group.size for group in groups if not group.dark)
+    inside = sum(group.inside for group in groups)
     used = managed - (reading.free + reading.clean) * page_size
     pressed = None if reading.pressure is None else reading.pressure.some_avg10 >= PRESSED
     return View(reading.at, max(0, managed - inside), tuple(groups), max(0, used), refaulted * page_size, pressed)

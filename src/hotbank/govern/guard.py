@@ -15,7 +15,7 @@ decides nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -30,6 +30,7 @@ class Outcome(StrEnum):
 
     DONE = "done"
     FAILED = "failed"
+    PUT_OFF = "put off"  # somebody else was at work: nothing was learnt
     USELESS = "useless"  # done, but what was gained was lost again at once
 
 
@@ -52,12 +53,16 @@ class Ban:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the guard knows. ``ours``: groups that the governor took. ``expected``: those that should be dark; None
-    before the first look. ``returned``: when a group came back last. ``taken``: when groups were taken, in the last
-    hour. ``used``: of the look before, at ``at``. ``paused``: why nothing is taken; empty where it may be."""
+    """What the guard knows, groups by name.
+
+    ``ours``: those that the governor took. ``expected``: those of which anything should be out, ``dark``: those of
+    which all should; None before the first look. ``returned``: when one came back last. ``taken``: when any was taken,
+    in the last hour. ``used``: of the look before, at ``at``. ``paused``: why nothing is taken; empty where it may be.
+    """
 
     ours: tuple[str, ...] = ()
     expected: tuple[str, ...] | None = None
+    dark: tuple[str, ...] = ()
     returned: Mapping[str, float] = field(default_factory=dict)
     taken: tuple[float, ...] = ()
     bans: Mapping[str, Ban] = field(default_factory=dict)
@@ -121,18 +126,22 @@ class Guard:
 
     def told(self, state: State, act: Act, outcome: Outcome, at: float) -> State:
         """With what came of an act."""
+        if outcome is Outcome.PUT_OFF:
+            return state
         if outcome is not Outcome.DONE:
             state = self._banned(state, act.group, at)
         if outcome is Outcome.FAILED:
             return state
-        expected = set(state.expected or ())
+        expected, dark = set(state.expected or ()), set(state.dark)
         if act.dark:
             ours = (*(name for name in state.ours if name != act.group), act.group)
-            return replace(state, ours=ours, expected=tuple(sorted(expected | {act.group})), taken=(*state.taken, at))
+            now = replace(state, expected=_names(expected | {act.group}), dark=_names(dark | {act.group}))
+            return replace(now, ours=ours, taken=(*state.taken, at))
         return replace(
             state,
             ours=tuple(name for name in state.ours if name != act.group),
-            expected=tuple(sorted(expected - {act.group})),
+            expected=_names(expected - {act.group}),
+            dark=_names(dark - {act.group}),
             returned={**state.returned, act.group: at},
         )
 
@@ -144,10 +153,10 @@ class Guard:
 
     def _looked(self, view: View, state: State) -> State:
         paused = state.paused or _another_hand(view, state)
-        there = tuple(name for name in state.ours if name in view.dark)
+        there = tuple(name for name in state.ours if name in view.less)
         recent = tuple(at for at in state.taken if at > view.at - _HOUR)
-        now = replace(state, ours=there, expected=tuple(sorted(view.dark)), taken=recent, at=view.at, used=view.used)
-        return replace(now, paused=paused)
+        found = replace(state, expected=_names(view.less), dark=_names(view.dark))
+        return replace(found, ours=there, taken=recent, at=view.at, used=view.used, paused=paused)
 
     def _back(self, view: View, wish: Wish, state: State, least: int) -> tuple[Act, ...]:
         """What returns: the last that left first, as many as are missing; under pressure one more than none."""
@@ -158,7 +167,7 @@ class Guard:
             if missing <= 0 and (acts or not view.pressed):
                 break
             acts.append(Act(name, False, why if missing > 0 else "tasks wait for memory"))
-            missing -= next(g.size for g in view.groups if g.name == name)
+            missing -= next(g.size - g.inside for g in view.groups if g.name == name)
         return tuple(acts)
 
     def _held(self, group: Group, view: View, state: State) -> str:
@@ -168,6 +177,8 @@ class Guard:
             return f"paused: {state.paused}"
         if view.pressed:
             return "tasks wait for memory"
+        if group.name in view.less:
+            return "part of it is out already"
         if group.cost == math.inf:
             return "being dark would save nothing"
         if ban is not None and view.at < ban.until:
@@ -193,10 +204,14 @@ def _another_hand(view: View, state: State) -> str:
     something out; empty for nothing. Who brings in what was dark before, as a unit does at boot, argues with nobody."""
     if state.expected is None:
         return ""
-    came, went = set(state.ours) - view.dark, view.dark - set(state.expected)
+    came, went = set(state.ours) & set(state.dark) - view.dark, view.less - set(state.expected)
     words = [f"{name} came in by another hand" for name in sorted(came)]
     words += [f"{name} went out by another hand" for name in sorted(went)]
     return ", ".join(words)
+
+
+def _names(groups: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(groups))
 
 
 def _size(count: int) -> str:

@@ -108,7 +108,8 @@ class Balance:
         """With the slope since the last look."""
         passed = 0.0 if state.at is None else view.at - state.at
         slope = (view.used - state.used) / passed if passed > 0 else 0.0
-        steepest = max(slope, state.steepest * 0.5 ** (passed / self.memory))
+        kept = 0.5 ** (passed / self.memory) if self.memory > 0 else 0.0
+        steepest = max(slope, state.steepest * kept)
         return replace(state, at=view.at, between=passed, used=view.used, slope=slope, steepest=steepest)
 
     def _kept(self, view: View, state: Seen, level: int) -> bool:

@@ -7,11 +7,11 @@ it is one look. What it can't see it does not decide; after a blind look everyth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from hotbank.errors import HotbankError
+from hotbank.errors import Code, HotbankError
 from hotbank.govern.banks import Bunch, Parts, bunches, needed_to_return, view
 from hotbank.govern.guard import Act, Guard, Outcome, State
 from hotbank.govern.policy import Policy, Wish
@@ -33,13 +33,17 @@ class Eyes(Protocol):
 
 
 class Hands(Protocol):
-    """What is done to a machine; True if it was done wholly."""
+    """What is done to a machine: Outcome.DONE if it was done wholly. ``taken``: the banks that a governor took out last
+    and nobody has brought back, by the machine's own record; None where there is none."""
 
-    def remove(self, banks: Sequence[str]) -> bool:
+    def remove(self, banks: Sequence[str]) -> Outcome:
         """Out, and dark."""
 
-    def add(self, banks: Sequence[str]) -> bool:
+    def add(self, banks: Sequence[str]) -> Outcome:
         """On, and back in."""
+
+    def taken(self) -> Collection[str] | None:
+        """What is to be brought back, whoever of us took it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ class Governor:
         except HotbankError as e:
             self._seen = None
             return Step(self.state.at or 0.0, None, None, (), (), blind=str(e))
+        self._recollect(now)
         wish, self._knows = self._policy.decide(now, self._knows)
         decision = self._guard().decide(now, wish, self.state)
         self.state = decision.state
@@ -132,6 +137,25 @@ class Governor:
         assert self._seen is not None  # there was a look
         return replace(self.guard, reserve=max(self.guard.reserve, self._seen.reserve))
 
+    def _recollect(self, now: View) -> None:
+        """Where banks are not as they were left, the machine's record says which of them are ours after all.
+
+        An order of ours may have been carried out although nobody told us, or one before us may have given it.
+        """
+        if self.state.expected is not None and set(self.state.expected) == now.less:
+            return
+        taken = self._hands.taken() if self._dry is None and self._seen is not None else None
+        if taken is None or self._seen is None:
+            return
+        ours = {b.group.name for b in self._seen.bunches if set(b.banks) & set(taken)} & now.less
+        known = tuple(name for name in self.state.ours if name in ours)
+        state = replace(self.state, ours=(*known, *sorted(ours - set(known))))
+        if state.expected is not None:  # what we did is nobody else's hand
+            done = ours & now.dark
+            expected, dark = set(state.expected) | done, set(state.dark) | done
+            state = replace(state, expected=tuple(sorted(expected)), dark=tuple(sorted(dark)))
+        self.state = state
+
     def _refaulted(self, refaults: int | None) -> int:
         """Pages read again since the look before; none where that is not told."""
         before, self._refaults = self._refaults, refaults
@@ -142,8 +166,8 @@ class Governor:
         moved = {deed.group: deed for deed in deeds}
         for bunch, group in zip(self._seen.bunches, now.groups, strict=True):
             deed, dark, why = moved.get(group.name), group.dark, bunch.why or held.get(group.name, "")
-            if deed is not None and deed.outcome is Outcome.FAILED:
-                why = f"{deed.why}, but it failed"
+            if deed is not None and deed.outcome in (Outcome.FAILED, Outcome.PUT_OFF):
+                why = f"{deed.why}, but it {'failed' if deed.outcome is Outcome.FAILED else 'was put off'}"
             elif deed is not None:
                 dark, why = deed.dark, deed.why
             ours = group.name in self.state.ours
@@ -151,24 +175,25 @@ class Governor:
 
     def _carried_out(self, act: Act, now: View, wholly: Outcome = Outcome.DONE) -> Deed:
         """Have it done; ``wholly``: what it comes to then."""
-        outcome = wholly if self._done(act) else Outcome.FAILED
+        done = self._done(act)
+        outcome = wholly if done is Outcome.DONE else done
         self.state = self.guard.told(self.state, act, outcome, now.at)
         self._missed.pop(act.group, None)
         if act.dark and outcome is Outcome.DONE:
             self._missed[act.group] = (now.at + SETTLES, 0)
         return Deed(act.group, act.dark, act.why, outcome)
 
-    def _done(self, act: Act) -> bool:
+    def _done(self, act: Act) -> Outcome:
         assert self._seen is not None  # there was a look
         if self._dry is not None:
             (self._dry.add if act.dark else self._dry.discard)(act.group)
-            return True
+            return Outcome.DONE
         banks = next(bunch.banks for bunch in self._seen.bunches if bunch.group.name == act.group)
         self._seen.stale = True
         try:
             return self._hands.remove(banks) if act.dark else self._hands.add(banks)
-        except HotbankError:
-            return False
+        except HotbankError as e:
+            return Outcome.PUT_OFF if e.code is Code.BUSY_TRANSACTION else Outcome.FAILED
 
     def _regretted(self, now: View) -> Iterator[Deed]:
         """What left lately and is missed: half of its size was read again since. It comes back, and is banned."""

@@ -35,7 +35,8 @@ class Deed:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One look. ``at``: seconds since 1970. ``pid``: of the governor, which looks every ``period`` seconds.
+    """One look. ``at``: seconds since 1970. ``who``: a word that no other governor has; ``pid``: its process, on
+    whatever machine. It looks every ``period`` seconds; 0: it has ended.
 
     ``dry``: it decides and does nothing. Bytes: ``used`` could not be dropped, ``supply`` is in the kernel, ``keep`` is
     what the policy wishes to be there, and ``wish`` why. ``blind``: why nothing could be seen; then the numbers are 0.
@@ -44,6 +45,7 @@ class Status:
 
     at: float
     policy: str
+    who: str
     pid: int
     period: float
     dry: bool
@@ -65,3 +67,12 @@ class Orders:
 
     paused: str = ""
     resumes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Governed:
+    """What is known of a machine's governor: its last look, what it was told, and whether it is still there."""
+
+    status: Status | None
+    orders: Orders
+    alive: bool

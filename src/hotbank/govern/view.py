@@ -11,14 +11,23 @@ from functools import cached_property
 class Group:
     """Banks that go dark as one: those of a power domain.
 
-    ``size`` in bytes. ``cost``: seconds of darkness that pay for leaving and coming back now (see energy/ledger.py,
-    ``break_even``); infinite where being dark saves nothing.
+    ``size`` in bytes. ``dark``: none of it is in the kernel. ``cost``: seconds of darkness that pay for leaving and
+    coming back now (see energy/ledger.py, ``break_even``); infinite where being dark saves nothing. ``online``: bytes
+    of it that are, where some are and some are not; None where all are, or none is.
     """
 
     name: str
     size: int
     dark: bool = False
     cost: float = 0.0
+    online: int | None = None
+
+    @property
+    def inside(self) -> int:
+        """Bytes that the kernel manages."""
+        if self.online is not None:
+            return self.online
+        return 0 if self.dark else self.size
 
 
 @dataclass(frozen=True)
@@ -45,9 +54,14 @@ class View:
     @cached_property
     def supply(self) -> int:
         """Memory in the kernel."""
-        return self.fixed + sum(group.size for group in self.groups if not group.dark)
+        return self.fixed + sum(group.inside for group in self.groups)
 
     @cached_property
     def dark(self) -> frozenset[str]:
         """Names of the groups that are out."""
         return frozenset(group.name for group in self.groups if group.dark)
+
+    @cached_property
+    def less(self) -> frozenset[str]:
+        """Names of the groups of which anything is out."""
+        return frozenset(group.name for group in self.groups if group.inside < group.size)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,12 +19,13 @@ from typing import Any
 from urllib.parse import quote
 
 from hotbank.errors import Code, HotbankError, MachineError, Refusal
-from hotbank.govern.status import Orders, Status
+from hotbank.govern.status import Governed, Orders, Status
 from hotbank.regular import read_regular
 from hotbank.wire import decode, encode
 
 _LARGEST, _LONG = 4 << 20, 8 << 20  # bytes of the two files; the older half of a longer one goes
 _SILENT = 3.0  # periods without a word: then a governor is gone
+_WORDS = 200  # characters of a reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,39 +38,48 @@ class _Kept:
 
 class Desk:
     """One machine's. ``folder``: of its files; None: in memory, as long as the owner lives. ``closed``: why no governor
-    may change the machine; empty where one may."""
+    may change the machine; empty where one may. ``at_work``: whether an order of a governor is being carried out, which
+    tells nothing meanwhile.
+    """
 
     def __init__(self, name: str = "", folder: Path | None = None, *, closed: str = "") -> None:
+        self.at_work: Callable[[], bool] = lambda: False
         self._closed = closed
         self._lock = threading.Lock()
         self._file = None if folder is None else folder / f"{name}.auto"
         self._wishes = None if folder is None else folder / f"{name}.wishes"
         self._kept = _Kept() if self._file is None else _read(self._file)
 
-    def governed(self) -> tuple[Status | None, Orders]:
-        """What was told last, and what was said."""
-        return self._kept.status, self._kept.orders
+    def governed(self) -> Governed:
+        """What was told last, what was said, and whether whoever told it is there."""
+        kept = self._kept
+        return Governed(kept.status, kept.orders, kept.status is not None and self._is_there(kept.status))
+
+    def admit(self) -> None:
+        """Raise Refusal(NOT_PERMITTED) where nobody may govern."""
+        if self._closed:
+            what = f"nobody may govern this machine: {self._closed}"
+            raise Refusal(Code.NOT_PERMITTED, what, remedy="write it above the first [table], or use --dry-run")
 
     def govern(self, status: Status) -> Orders:
-        """A look. Raises Refusal(BUSY_TRANSACTION) while another process governs, Refusal(NOT_PERMITTED) where none
-        may."""
-        if self._closed and not status.dry:
-            what = f"{status.policy} may not govern this machine: {self._closed}"
-            raise Refusal(Code.NOT_PERMITTED, what, remedy="write it above the first [table], or use --dry-run")
+        """A look. Raises Refusal(BUSY_TRANSACTION) while another one governs, Refusal(NOT_PERMITTED)."""
+        self.admit()
         with self._lock:
             before = self._kept.status
-            if before is not None and _governs(before, status):
+            if before is not None and before.who != status.who and self._is_there(before):
                 what = f"pid {before.pid} governs this machine by {before.policy}"
-                raise Refusal(Code.BUSY_TRANSACTION, what, remedy="end that one first; `hotbank auto status` shows it")
-            self._keep(replace(self._kept, status=status), lasting=before is None or _told(before) != _told(status))
-            if before is None or status.deeds or (before.wish, before.blind) != (status.wish, status.blind):
-                self._write_down(status)
+                remedy = f"end that one first; if it is gone, try again in {_SILENT * before.period:g} s"
+                raise Refusal(Code.BUSY_TRANSACTION, what, remedy=remedy)
+            now = replace(status, at=time.time())  # by one clock, whoever tells it
+            self._keep(replace(self._kept, status=now), lasting=before is None or _told(before) != _told(now))
+            if before is None or now.deeds or (before.wish, before.blind) != (now.wish, now.blind):
+                self._write_down(now)
             return self._kept.orders
 
     def pause(self, why: str) -> None:
         """Nothing is taken from the next look on."""
         with self._lock:
-            self._keep(replace(self._kept, orders=replace(self._kept.orders, paused=why or "asked for")))
+            self._keep(replace(self._kept, orders=replace(self._kept.orders, paused=why[:_WORDS] or "asked for")))
 
     def resume(self) -> None:
         """It goes on."""
@@ -77,13 +89,20 @@ class Desk:
                 status = replace(status, state=replace(status.state, paused="", expected=None))
             self._keep(_Kept(status, Orders("", self._kept.orders.resumes + 1)))
 
+    def _is_there(self, status: Status) -> bool:
+        """Whether who told it so lately may tell more, or has an order carried out."""
+        return self.at_work() or 0 <= time.time() - status.at < _SILENT * status.period
+
     def _keep(self, kept: _Kept, *, lasting: bool = True) -> None:
         self._kept = kept
         if self._file is None or not lasting:
             return
         beside = self._file.with_suffix(".auto.new")
         try:
-            beside.write_text(json.dumps(encode(kept)), "ascii")
+            with beside.open("w", encoding="ascii") as file:
+                json.dump(encode(kept), file)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(beside, self._file)
         except OSError as e:
             raise MachineError(f"{self._file}: {e.strerror}", remedy="what was said would not survive a restart") from e
@@ -106,21 +125,17 @@ def desk_in(folder: Path, machine: str) -> Desk:
     return Desk(quote(machine, safe=""), folder)
 
 
-def _governs(before: Status, status: Status) -> bool:
-    """Whether another process told something so lately that it still does."""
-    recent = 0 <= status.at - before.at < _SILENT * max(before.period, status.period)
-    return before.pid != status.pid and recent and os.path.exists(f"/proc/{before.pid}")
-
-
 def _told(status: Status) -> Any:
     """What has to survive a restart."""
-    return status.policy, replace(status.state, at=None, used=0)
+    return status.policy, status.who, status.period, replace(status.state, at=None, used=0)
 
 
 def _read(file: Path) -> _Kept:
-    """What was kept; nothing where there is nothing, or nothing that can be read: then everything is looked at anew."""
+    """What was kept. Of a file that can't be read nobody knows whether it said to pause: then it does."""
     try:
         found: _Kept = decode(_Kept, json.loads(read_regular(file, _LARGEST)))
-    except (OSError, ValueError, RecursionError, HotbankError):
+    except FileNotFoundError:
         return _Kept()
+    except (OSError, ValueError, RecursionError, HotbankError):
+        return _Kept(None, Orders(f"{file.name} can't be read, so what it said is not known"))
     return found

@@ -5,60 +5,105 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
-from hotbank import memspec, serve
+from hotbank import memspec
 from hotbank.documents import EXIT_DONE
-from hotbank.errors import HotbankError
-from hotbank.govern.guard import State
+from hotbank.errors import Code, HotbankError
+from hotbank.govern.guard import Outcome, State
 from hotbank.govern.runner import Governor, Step
 from hotbank.govern.settings import Settings
 from hotbank.govern.status import Orders, Status
+from hotbank.machine import Machine
 from hotbank.memory import MIB
+from hotbank.operate import Entry, Limits
 from hotbank.operate.journal import GOVERNOR
+from hotbank.operate.outcome import no_events
 from hotbank.remote import Remote
 from hotbank.serve.client import RemoteOwner
+from hotbank.serve.protocol import Order
 
 OWNER_PEAK = 64 * MIB  # of owner and worker while a bank comes in, on a machine that is to spare 48 for them
 
 
 @dataclass(frozen=True, slots=True)
 class Hands:
-    """Orders to the machine's owner, in the governor's name."""
+    """Orders to the machine's owner, in the governor's name; what became of them stands in its journal."""
 
-    machine: Remote
+    owner: RemoteOwner
+    boot: str | None
 
-    def remove(self, banks: Sequence[str]) -> bool:
+    def remove(self, banks: Sequence[str]) -> Outcome:
         """Out, and dark."""
-        return serve.remove(self.machine, *banks, cause=GOVERNOR).exit == EXIT_DONE
+        return self._order("remove", banks)
 
-    def add(self, banks: Sequence[str]) -> bool:
+    def add(self, banks: Sequence[str]) -> Outcome:
         """On, and back in."""
-        return serve.add(self.machine, *banks, cause=GOVERNOR).exit == EXIT_DONE
+        return self._order("add", banks)
+
+    def taken(self) -> frozenset[str]:
+        """Banks whose last transaction in this boot was a governor's, and took them out."""
+        return still_taken(self.owner.history(), self.boot)
+
+    def _order(self, verb: str, banks: Sequence[str]) -> Outcome:
+        outcome = self.owner.order(Order(verb, tuple(banks), Limits(), cause=GOVERNOR), no_events)
+        return Outcome.DONE if outcome is not None and outcome.exit == EXIT_DONE else Outcome.FAILED
+
+
+def still_taken(entries: Iterable[Entry], boot: str | None) -> frozenset[str]:
+    """Banks that a governor took out in that boot, and nobody moved since. ``entries``: the oldest first."""
+    taken: set[str] = set()
+    for entry in entries:
+        if entry.is_sign or entry.before.boot_id != boot or entry.code is not Code.OK:
+            continue
+        banks = {bank.name for bank in entry.before.banks}
+        takes = entry.before.verb == "remove" and entry.before.cause == GOVERNOR
+        taken = taken | banks if takes else taken - banks
+    return frozenset(taken)
+
+
+class _NoHands:
+    """Of who only decides."""
+
+    def remove(self, banks: Sequence[str]) -> Outcome:  # noqa: ARG002  # the protocol's
+        return Outcome.PUT_OFF
+
+    def add(self, banks: Sequence[str]) -> Outcome:  # noqa: ARG002
+        return Outcome.PUT_OFF
+
+    def taken(self) -> None:
+        return
 
 
 class Governing:
-    """One machine under one policy, as long as ``run`` runs. ``dry``: decide, tell, and do nothing.
+    """One machine under one policy, as long as ``run`` runs. ``owner``: whom to order; None: decide and do nothing.
 
-    ``on_inside``: the machine that is governed is the one that this process runs on, so its own memory counts.
+    ``inside``: the machine that is governed is the one that this process runs on, so its own memory counts.
     """
 
-    def __init__(self, machine: Remote, settings: Settings, *, dry: bool = False, on_inside: bool = False) -> None:
-        self._settings, self._dry, self._desk = settings, dry, RemoteOwner(machine)
-        self._boot = machine.snapshot().boot_id
-        told, orders = self._desk.governed()
-        self._resumes, self._begun = orders.resumes, False
-        state = None if dry or told is None or told.dry else _still_true(told, orders, self._boot)
+    def __init__(
+        self, machine: Machine, owner: RemoteOwner | None, settings: Settings, *, inside: bool = False
+    ) -> None:
+        self._settings, self._owner, self._who, self._begun = settings, owner, uuid.uuid4().hex, False
+        self._boot, self._resumes = machine.snapshot().boot_id, 0
+        self._last: Status | None = None
+        state = None
+        if owner is not None:
+            known = owner.governed()
+            self._resumes = known.orders.resumes
+            state = _still_true(known.status, known.orders, self._boot)
         self._governor = Governor(
             machine,
-            Hands(machine),
+            _NoHands() if owner is None else Hands(owner, self._boot),
             settings.policy,
             settings.guarded(),
             memspec.named,
             state=state,
-            owner=OWNER_PEAK if on_inside else 0,
-            dry=dry,
+            owner=OWNER_PEAK if inside else 0,
+            dry=owner is None,
         )
 
     def run(self, sleep: Callable[[float], bool], told: Callable[[Status], None] = lambda _: None) -> None:
@@ -66,11 +111,13 @@ class Governing:
 
         Raises Refusal(BUSY_TRANSACTION) while another one governs, MachineError when the machine is gone for good.
         """
-        while True:
-            status = self.look()
-            told(status)
-            if sleep(self._settings.every):
-                return
+        try:
+            while True:
+                told(self.look())
+                if sleep(self._settings.every):
+                    return
+        finally:
+            self.leave()
 
     def look(self) -> Status:
         """One look, told to the owner; what was said meanwhile holds from the next one on.
@@ -78,18 +125,27 @@ class Governing:
         Before the first one the owner is asked: it refuses who may not, and another one beside the one that governs.
         """
         if not self._begun:
-            waiting = Step(0.0, None, None, (), (), blind="it has not looked yet")
-            self._hear(self._desk.govern(self._status(waiting)))
+            self._tell(self._status(Step(0.0, None, None, (), (), blind="it has not looked yet")))
             self._begun = True
-        status = self._status(self._governor.step())
-        self._hear(self._desk.govern(status))
-        return status
+        self._last = self._status(self._governor.step())
+        self._tell(self._last)
+        return self._last
+
+    def _tell(self, status: Status) -> None:
+        if self._owner is not None:
+            self._hear(self._owner.govern(status))
+
+    def leave(self) -> None:
+        """Say that it has ended, so that the next one need not wait until it is sure of that."""
+        if self._last is not None:
+            with suppress(HotbankError):
+                self._tell(replace(self._last, period=0.0, deeds=()))
 
     def _hear(self, orders: Orders) -> None:
         if orders.resumes != self._resumes:
             self._resumes = orders.resumes
             self._governor.resume()
-        if orders.paused and not self._governor.state.paused:
+        if orders.paused and self._governor.state.paused != orders.paused:
             self._governor.pause(orders.paused)
 
     def _status(self, step: Step) -> Status:
@@ -97,9 +153,10 @@ class Governing:
         return Status(
             at=time.time(),
             policy=settings.name,
+            who=self._who,
             pid=os.getpid(),
             period=settings.every,
-            dry=self._dry,
+            dry=self._owner is None,
             used=view.used if view else 0,
             supply=view.supply if view else 0,
             keep=wish.keep if wish else 0,
@@ -112,22 +169,28 @@ class Governing:
         )
 
 
-def _still_true(told: Status, orders: Orders, boot: str | None) -> State:
+def _still_true(told: Status | None, orders: Orders, boot: str | None) -> State:
     """What a governor before this one knew and what still holds: after a boot everything is in again, by nobody's hand,
-    and all moments are of another clock. A pause holds."""
-    paused = orders.paused or told.state.paused
-    if told.boot_id != boot or boot is None:
+    and all moments are of another clock. A pause holds. What is ours the journal says."""
+    paused = orders.paused or (told.state.paused if told else "")
+    if told is None or told.boot_id != boot or boot is None:
         return State(paused=paused)
-    return replace(told.state, paused=paused, at=None)
+    return replace(told.state, paused=paused, at=None, expected=None)
 
 
-def govern(machine: Remote, settings: Settings, stopped: Callable[[float], bool]) -> None:
-    """Govern in a thread of the owner's own process, whose clients see it as any other; through all errors."""
+def govern(
+    connect: Callable[[], Remote], settings: Settings, stopped: Callable[[float], bool], trouble: Callable[[str], None]
+) -> None:
+    """Govern in a thread of the owner's own process, whose clients see it as any other; through all errors.
+
+    ``connect``: a line to the owner, a new one after each error. ``trouble``: called with each in words.
+    """
     while True:
         try:
-            Governing(machine, settings, on_inside=True).run(stopped)
-        except HotbankError:  # another governor, or a machine in trouble: it may pass
-            if stopped(settings.every):
+            with closing(connect()) as machine:
+                Governing(machine, RemoteOwner(machine), settings, inside=True).run(stopped)
                 return
-        else:
+        except Exception as e:  # whatever it is, who governs must not be gone without a word
+            trouble(str(e) if isinstance(e, HotbankError) else f"{type(e).__name__}: {e}")
+        if stopped(settings.every):
             return

@@ -23,7 +23,7 @@ from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import Code, HotbankError, MachineError, ProtocolError, Refusal
 from hotbank.machine import Machine, WallClock, is_examinable, is_interruptible, tells_pages
 from hotbank.operate import Event, Journal, Limits, MemoryJournal, remedy
-from hotbank.operate.journal import START, STOP, sign_of_life
+from hotbank.operate.journal import GOVERNOR, START, STOP, sign_of_life
 from hotbank.operate.reasons import code_of, errno_of
 from hotbank.remote import Hello
 from hotbank.serve.answers import Answers, answers
@@ -56,7 +56,8 @@ class Owner:
         readers: int | None = None,
         desk: Desk | None = None,
     ) -> None:
-        self._desk = desk or Desk()
+        self.desk = desk or Desk()
+        self.desk.at_work = lambda: (job := self._job) is not None and job.order.cause == GOVERNOR
         self._machine, self._readers = machine, readers
         self._journal, self._ring = journal or MemoryJournal(), Ring(stir=lambda: self._loop.wake())
         self._name = machine.snapshot().machine
@@ -136,7 +137,7 @@ class Owner:
         journal, ring = self._journal, self._ring
         events = partial(Newsreader, ring)
         own: dict[str, Callable[..., Any]] = {"order": self._order, "stop": self._stop_if_idle}
-        owner = answers(OWNER, self._desk, history=journal.entries, events=events, **own)
+        owner = answers(OWNER, self.desk, history=journal.entries, events=events, **own)
         return {**machine, **pages, **doctor, **answers(CLOCK, self._machine.clock, **self._sleeping()), **owner}
 
     def _sleeping(self) -> Mapping[str, Callable[..., Any]]:

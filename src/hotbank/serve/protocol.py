@@ -8,7 +8,7 @@ from typing import Protocol
 
 from hotbank.calls import table
 from hotbank.errors import HotbankError
-from hotbank.govern.status import Orders, Status
+from hotbank.govern.status import Governed, Orders, Status
 from hotbank.memory import Power
 from hotbank.operate import Before, Entry, Event, Journal, Limits, Outcome
 from hotbank.operate.journal import PERSON
@@ -84,8 +84,8 @@ class OwnerCalls(Protocol):
         """
         ...
 
-    def governed(self) -> tuple[Status | None, Orders]:
-        """What the machine's governor told last, and what it was told."""
+    def governed(self) -> Governed:
+        """What the machine's governor told last, what it was told, and whether it is there."""
         ...
 
     def govern(self, status: Status) -> Orders:
