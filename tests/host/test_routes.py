@@ -45,6 +45,7 @@ class Bus:
     def __post_init__(self) -> None:
         start, size = f"{SPAN.start - 2 * MIB:#x}\n", f"{SPAN.size + 2 * MIB}\n"
         write(self.root, {f"{ND}/devices/region0/resource": start, f"{ND}/devices/region0/size": size})
+        Made(()).at(self.root)
         for name in (f"{DAX}/devices/dax0.0", f"{DAX}/drivers/kmem/dax0.0", f"{ND}/drivers/dax_pmem/dax0.0"):
             (self.root / name).mkdir(parents=True)
 
@@ -68,6 +69,19 @@ def test_a_device_that_stays_keeps_the_power_on(tmp_path: Path) -> None:
     with pytest.raises(KernelError, match=r"dax0\.0 is still there and could bring it in") as caught:
         Kmem(Tree(tmp_path), Bus(tmp_path, sleeps=False).write).shut("a", SPAN)
     assert caught.value.errno == errno.EBUSY
+
+
+def test_a_device_that_also_holds_memory_in_use_is_not_unbound(tmp_path: Path) -> None:
+    """Its unbind would take that memory out as well, or leave it STUCK."""
+    beside, device = Range.sized(SPAN.end, SPAN.size), f"{DAX}/devices/dax0.0"
+    for number, part in enumerate((SPAN, beside)):
+        ends = {"start": f"{part.start:#x}\n", "end": f"{part.end - 1:#x}\n"}
+        write(tmp_path, {f"{device}/mapping{number}/{name}": text for name, text in ends.items()})
+    (tmp_path / f"{DAX}/drivers/kmem/dax0.0").mkdir(parents=True)
+    Made((MadeBlock(beside.start // SPAN.size),)).at(tmp_path)
+    with pytest.raises(KernelError, match=r"dax0\.0 also holds memory10, which is not the bank's") as caught:
+        Kmem(Tree(tmp_path), lambda *_: pytest.fail("wrote")).shut("a", SPAN)
+    assert caught.value.errno == errno.EINVAL
 
 
 def test_where_nothing_is_nothing_is_shut(tmp_path: Path) -> None:

@@ -183,9 +183,12 @@ class Kmem:
 
     def shut(self, bank: str, span: Range) -> None:
         """Unbind it from ``kmem`` and ``dax_pmem``, whoever bound it since it was removed, and see that it has no dax
-        device any more."""
+        device any more. KernelError(EINVAL), and nothing is unbound, where one also holds what is not the bank's."""
         what, region = f"shutting the way in of {bank}", self._region_of(span)
-        for device in self._devices(span):
+        devices = self._devices(span)
+        for device in devices:
+            self._check_alone(device, span, what)
+        for device in devices:
             self._unbind(device, what)
         if region is not None:
             self._put_to_sleep(region, what)
