@@ -108,6 +108,19 @@ def test_what_does_not_listen_is_refused_and_left_open(environment: pytest.Monke
         systemd.handed_over()
 
 
+def test_an_abstract_socket_is_refused_and_left_open(environment: pytest.MonkeyPatch) -> None:
+    """Anybody could connect to it."""
+    name = f"hotbank-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(f"\0{name}")
+        opened.listen()
+        hand_over(environment, opened.fileno())
+        with pytest.raises(MachineError, match=f"the socket @{name} has no path") as caught:
+            systemd.handed_over()
+        assert caught.value.remedy == "ListenStream=/PATH in the socket unit"
+        os.fstat(opened.fileno())
+
+
 def test_an_abstract_socket_is_told(environment: pytest.MonkeyPatch) -> None:
     name = f"hotbank-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:

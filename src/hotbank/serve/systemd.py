@@ -15,12 +15,13 @@ from contextlib import suppress
 from hotbank.errors import MachineError
 
 _FIRST = 3  # SD_LISTEN_FDS_START
+_REMEDY = "ListenStream=/PATH in the socket unit"
 
 
 def handed_over() -> socket.socket | None:
     """The listening socket that a socket unit opened for this process, None where there is none.
 
-    Raises MachineError for more than one, and for what is no listening Unix socket.
+    Raises MachineError for more than one, for what is no listening Unix socket, and for one without a path.
     """
     pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
@@ -28,7 +29,7 @@ def handed_over() -> socket.socket | None:
         return None
     if count != "1":
         raise MachineError(f"LISTEN_FDS={count}: one socket is served", remedy="one ListenStream= in the socket unit")
-    return _listening(_FIRST)
+    return _with_a_path(_listening(_FIRST))
 
 
 def notify(state: str) -> None:
@@ -39,6 +40,16 @@ def notify(state: str) -> None:
     address = "\0" + path[1:] if path.startswith("@") else path
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(state.encode(), address)
+
+
+def _with_a_path(found: socket.socket) -> socket.socket:
+    """Who may connect is said by the rights on the path, and an abstract socket has none."""
+    name = found.getsockname()
+    if isinstance(name, str) and name:
+        return found
+    shown = f"@{os.fsdecode(name).removeprefix(chr(0))}"
+    found.detach()
+    raise MachineError(f"the socket {shown} has no path that says who may connect", remedy=_REMEDY)
 
 
 def _listening(number: int) -> socket.socket:
@@ -53,6 +64,4 @@ def _listening(number: int) -> socket.socket:
             found.set_inheritable(False)
             return found
         found.detach()
-    raise MachineError(
-        f"descriptor {number} is no listening Unix socket", remedy="ListenStream=/PATH in the socket unit"
-    )
+    raise MachineError(f"descriptor {number} is no listening Unix socket", remedy=_REMEDY)
