@@ -255,6 +255,23 @@ def test_an_offline_ends_with_its_client_whatever_else_it_asked(house: House) ->
         until(lambda: _may_change(client), "the next one's turn")
 
 
+def test_an_order_that_waits_for_a_thread_goes_on_without_its_client(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever gave it may hang up at once: it is not lost."""
+    waiting, loop = list[Task](), house.owner._loop
+    monkeypatch.setattr(loop._changes, "hand", waiting.append)
+    lines = house.connect(OWNER)
+    assert "hotbank" in (lines.receive(HANG) or {})
+    order = encode(Order("remove", ("high",), Limits()))
+    lines.send({"id": 1, "call": "owner.order", "args": {"order": order}})
+    until(lambda: waiting, "the order")
+    house.leave()
+    until(lambda: all(line.gone for line in loop._lines), "the end of its line")
+    waiting[0]()
+    until(lambda: house.model.power("ddr-high") is Power.OFF, "the removal")
+
+
 def _state(house: House, block: int) -> BlockState:
     found = house.model.snapshot().block(block)
     assert found is not None

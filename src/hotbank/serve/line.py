@@ -134,19 +134,21 @@ class Line:
         self._closing = True
 
     def hang_up(self) -> tuple[Request, ...]:
-        """Nobody is there any more: what it started is dropped, and handed back.
+        """Nobody is there any more: offlines and reads that it started are dropped, and handed back.
 
-        Of who may change, what was sent before is still heard: an order may be among it.
+        Any other change goes on, though it still waits for its turn, and what was sent before is still heard, of who
+        may change: an order may be among it.
         """
         self.gone = True
         self._outbox.clear()
         self.later.clear()
         self._closing = self._closing or not self.may_change
-        dropped = [*self.aside, *filter(None, [self.asked])]
+        dropped = list(self.aside)
+        if self.asked is not None and not self.asked.answer.call.changes:
+            dropped.append(self.asked)
+            self.asked = None
         for request in dropped:
             request.dropped = True
-        if self.asked is not None and not self.asked.answer.call.changes:
-            self.asked = None
         return tuple(dropped)
 
     @property
