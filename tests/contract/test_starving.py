@@ -27,7 +27,7 @@ import pytest
 
 from contract.test_serve import Running, gone, worker_of
 from hotbank import board, serve
-from hotbank.errors import Code, HotbankError, MachineError, Refusal
+from hotbank.errors import Code, HotbankError, KernelError, MachineError, Refusal
 from hotbank.load import Workload
 from hotbank.machine import Survey
 from hotbank.memory import BlockState, KernelState, Power
@@ -253,6 +253,41 @@ def test_an_offline_ends_with_its_client_whatever_else_it_asked(house: House) ->
     until(lambda: _state(house, block) is BlockState.ONLINE, "its end")
     with house.client() as client:
         until(lambda: _may_change(client), "the next one's turn")
+
+
+def test_an_interruption_that_hangs_holds_up_nobody_and_no_other_interruption(house: House) -> None:
+    """Whoever asks is answered, and the next order is interrupted, while the machine has not answered the first."""
+    began, wanted, hang = list[int](), list[tuple[int, float]](), threading.Event()
+    ends = [threading.Event(), threading.Event()]
+
+    def offline(block: int, deadline: float, *, spare: int = 0) -> None:
+        del deadline, spare
+        began.append(block)
+        assert ends[len(began) - 1].wait(HANG)
+        raise KernelError(errno.EINTR, f"offline memory{block}")
+
+    def interrupt(block: int, deadline: float) -> None:
+        wanted.append((block, deadline))
+        if len(wanted) == 1:
+            assert hang.wait(HANG)
+        ends[1].set()
+
+    house.model.offline, house.model.interrupt = offline, interrupt  # type: ignore[method-assign]
+    with house.client() as client, house.client() as other:
+        first = Running(client, Limits(total=HANG, block=HANG))
+        until(lambda: len(began) == 1, "an offline")
+        other.cancel()
+        until(lambda: wanted, "the interruption")
+        assert other.snapshot().banks
+        other.cancel()
+        ends[0].set()
+        assert first.end().code is Code.INTERRUPTED
+        second = Running(client, Limits(total=HANG, block=HANG))
+        until(lambda: len(began) == 2, "the next one")
+        other.cancel()
+        assert second.end().code is Code.INTERRUPTED
+    assert len(wanted) == 2
+    hang.set()
 
 
 def test_an_order_that_waits_for_a_thread_goes_on_without_its_client(

@@ -15,7 +15,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 
+from hotbank.errors import HotbankError
+
 Task = Callable[[], None]
+_INTERRUPTIONS = 3  # of one machine, which takes one offline at a time: two that hang keep no third from its end
 _REST = 4  # times what a read took: for which none is begun after it, while something changes
 
 
@@ -46,6 +49,34 @@ class Crew:
                 task = self._tasks.popleft()
             task()
             del task  # what it was about is not kept until the next
+
+
+class Interruptions:
+    """Ends offlines from threads of its own, for who must not wait: the machine may take its time, or hang.
+
+    ``interrupt``: ends the one with that block and deadline; what became of it is told by the offline.
+    """
+
+    def __init__(self, interrupt: Callable[[int, float], None]) -> None:
+        self._interrupt, self._crew = interrupt, Crew(_INTERRUPTIONS)
+        self._lock = threading.Lock()
+        self._wanted: set[tuple[int, float]] = set()
+
+    def want(self, block: int, deadline: float) -> None:
+        """Have it done; from any thread. One that is on its way already is not asked for again."""
+        with self._lock:
+            if (block, deadline) in self._wanted:
+                return
+            self._wanted.add((block, deadline))
+        self._crew.hand(lambda: self._carry_out(block, deadline))
+
+    def _carry_out(self, block: int, deadline: float) -> None:
+        try:
+            with suppress(HotbankError):  # the machine may be gone
+                self._interrupt(block, deadline)
+        finally:
+            with self._lock:
+                self._wanted.discard((block, deadline))
 
 
 class Side:

@@ -8,14 +8,14 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from hotbank.calls import CLOCK, MACHINE
 from hotbank.documents import EXIT_FAILED
 from hotbank.errors import Code, HotbankError, KernelError, MachineError, ProtocolError
-from hotbank.machine import Machine, Survey, is_interruptible
+from hotbank.machine import Machine, Survey
 from hotbank.operate import Before, Event, Journal, Outcome, recover, remedy
 from hotbank.operate.look import migrated
 from hotbank.operate.reasons import code_of
@@ -33,10 +33,16 @@ _REST, _MARGIN = 3, 2  # times what a look takes: for which none is taken after 
 
 
 class Job:
-    """One order being carried out by a worker. Its events and its end can be followed by any number of readers."""
+    """One order being carried out by a worker. Its events and its end can be followed by any number of readers.
 
-    def __init__(self, order: Order, machine: Machine, journal: Journal, ring: Ring) -> None:
+    ``interrupt``: has the offline with that block and deadline ended, and does not wait for it.
+    """
+
+    def __init__(
+        self, order: Order, machine: Machine, journal: Journal, ring: Ring, interrupt: Callable[[int, float], None]
+    ) -> None:
         self.order, self._machine, self._journal, self._ring = order, machine, journal, ring
+        self._interrupt = interrupt
         self._began = machine.clock.now()
         self._to_move: dict[int, int] = {}
         self._look_takes = 0.0
@@ -66,15 +72,15 @@ class Job:
         return self._end if self._end != _NOTHING else None
 
     def cancel(self) -> None:
-        """Interrupt it: the worker is told at its next step, and an offline that runs is ended."""
+        """Interrupt it: the worker is told at its next step, and an offline that runs is ended. Waits for nothing."""
         with self._state:
             self._cancelled = True
             if not self._worker_knows:
                 self._end_offline()
 
     def _end_offline(self) -> None:
-        if self._offlining is not None and is_interruptible(self._machine):
-            self._machine.interrupt(*self._offlining)
+        if self._offlining is not None:
+            self._interrupt(*self._offlining)
 
     def run(self, hello: Hello) -> None:
         """Start the worker and answer it until it is gone; clean up after one that died.
@@ -107,7 +113,7 @@ class Job:
         return worker.stderr.read().decode(errors="replace").strip().splitlines()[-1:]
 
     def _worker_died(self) -> None:
-        with self._state, suppress(HotbankError):  # its machine may be gone, too
+        with self._state:
             self._end_offline()
 
     def publish(self) -> None:

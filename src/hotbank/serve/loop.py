@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from hotbank.errors import HotbankError, MachineError, ProtocolError
@@ -32,7 +31,8 @@ _CHANGES = 3  # one that runs, and two that are told so
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the loop is there for. ``busy``: whether something changes the machine."""
+    """What the loop is there for. ``cancel`` and ``interrupt`` wait for nothing; what became of them is told by what
+    they were to end. ``busy``: whether something changes the machine."""
 
     answers: Answers
     cancel: Callable[[], None]
@@ -49,7 +49,7 @@ class Loop:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._changers, self._readers = Side(3, 3, service.busy), Side(2, 1, service.busy, self._is_full)
-        self._changes, self._interrupts = Crew(_CHANGES), Crew(1)
+        self._changes = Crew(_CHANGES)
         self._posted: deque[Callable[[], None]] = deque()
         self._lines: list[Line] = []
         self._door: Door | None = None
@@ -198,16 +198,13 @@ class Loop:
     def _answer(self, line: Line, document: dict[str, Any]) -> None:
         if document == {"cancel": True}:
             if line.may_change:
-                self._interrupts.hand(_quietly(self._service.cancel))
+                self._service.cancel()
         elif document.keys() == {"interrupt"}:
             named = typed({"block": int, "deadline": float}, document["interrupt"])
             if line.may_change:
-                self._interrupt(**named)
+                self._service.interrupt(named["block"], named["deadline"])
         else:
             self._ask(line, understood(document, self._service.answers))
-
-    def _interrupt(self, block: int, deadline: float) -> None:
-        self._interrupts.hand(_quietly(partial(self._service.interrupt, block, deadline)))
 
     def _ask(self, line: Line, request: Request) -> None:
         """Begin to answer. Who may only read is refused a change here, before anything is spent on it."""
@@ -285,7 +282,7 @@ class Loop:
         for request in line.hang_up():
             self._side(line).withdraw(line.user, request)
             if request.answer.call.slow and request.arguments is not None:
-                self._interrupt(request.arguments["block"], request.arguments["deadline"])
+                self._service.interrupt(request.arguments["block"], request.arguments["deadline"])
 
     def _end_the_silent(self) -> None:
         now = time.monotonic()
@@ -302,16 +299,6 @@ class Loop:
 
 
 _SILENCE = MachineError("the line was silent for too long", remedy="connect again")
-
-
-def _quietly(act: Callable[[], None]) -> Callable[[], None]:
-    """An interruption has no answer: what became of it is told by what it was to interrupt."""
-
-    def acting() -> None:
-        with suppress(HotbankError):
-            act()
-
-    return acting
 
 
 def _end(request: Request, later: Later) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from hotbank.operate.journal import GOVERNOR, START, STOP, sign_of_life
 from hotbank.operate.reasons import code_of, errno_of
 from hotbank.remote import Hello
 from hotbank.serve.answers import Answers, answers
+from hotbank.serve.crew import Interruptions
 from hotbank.serve.desk import Desk
 from hotbank.serve.door import Door
 from hotbank.serve.job import Job
@@ -64,7 +65,8 @@ class Owner:
         self._changing = threading.Lock()
         self._stopped = False  # from then on no change begins
         self._job: Job | None = None
-        self._loop = Loop(Service(self._answers(), self._cancel, self._interrupt, self._changing.locked))
+        self._interruptions = Interruptions(self._interrupt)
+        self._loop = Loop(Service(self._answers(), self._cancel, self._interruptions.want, self._changing.locked))
 
     def serve(self, listener: socket.socket) -> None:
         """Answer clients that may until ``stop``."""
@@ -207,7 +209,7 @@ class Owner:
             raise ProtocolError(f"order: no verb {order.verb!r}")
         self._take_turn(settles=order.verb == _RECOVER)
         try:
-            job = self._job = Job(order, self._machine, self._journal, self._ring)
+            job = self._job = Job(order, self._machine, self._journal, self._ring, self._interruptions.want)
             threading.Thread(target=self._carry_out, args=(job,), daemon=True).start()
         except BaseException:
             self._job = None
