@@ -23,7 +23,7 @@ import pytest
 
 from contract.test_serve import FOREVER, Running, sleeps
 from hotbank import board, serve, ssh
-from hotbank.errors import Code, HotbankError, MachineError
+from hotbank.errors import Code, HotbankError, MachineError, Refusal
 from hotbank.host import Host
 from hotbank.machine import Snapshot, Survey
 from hotbank.memory import Power
@@ -260,6 +260,53 @@ def test_a_new_owner_settles_what_an_earlier_boot_left_open(tmp_path: Path, mode
     owner.wait()
     assert [(e.code, e.is_sign) for e in journal.entries()] == [(Code.SUPERSEDED, False), (Code.OK, True)]
     journal.close_file()
+
+
+class Shared(MemoryJournal):
+    """A journal that a process which can still write holds, as long as ``held``."""
+
+    held = True
+
+    def claim(self) -> bool:
+        return not self.held
+
+
+def test_what_was_left_is_settled_when_its_last_writer_is_gone_and_nobody_asks(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotbank.serve.owner._SETTLING", Limits(total=0.0))
+    journal = Shared()
+    journal.begin(Before("remove", ("high",), "another boot", "high"))
+    owner = Owner(model, journal=journal)
+    owner.settle()
+    owner.wait()
+    with local.attached(owner) as client:
+        with pytest.raises(Refusal, match="is not finished"):
+            serve.remove(client, "high")
+        journal.held = False
+        until(lambda: journal.unfinished() is None, "its settling")
+        owner.wait()
+        assert [(e.code, e.is_sign) for e in journal.entries()] == [(Code.SUPERSEDED, False), (Code.OK, True)]
+        assert serve.remove(client, "high").exit == 0
+
+
+def test_an_owner_that_is_to_settle_while_an_order_runs_goes_on(model: Model) -> None:
+    """A governor in its process may be faster."""
+    began, go = threading.Event(), threading.Event()
+
+    def offline(block: int, deadline: float, *, spare: int = 0) -> None:
+        began.set()
+        assert go.wait(HANG)
+        Model.offline(model, block, deadline, spare=spare)
+
+    model.offline = offline  # type: ignore[method-assign]
+    owner = Owner(model)
+    with local.attached(owner) as client:
+        running = Running(client, FOREVER)
+        assert began.wait(HANG)
+        owner.settle()
+        go.set()
+        assert running.end().exit == 0
 
 
 class Hours:

@@ -39,7 +39,9 @@ from hotbank.serve.protocol import OWNER, Order
 from hotbank.wire import VERSION, Stream
 
 _RECOVER = "recover"
+_SETTLING = Limits()
 _CANCEL_EVERY = 0.05  # seconds of wall time
+_LOOK_EVERY = 1.0  # seconds of wall time between two looks whether writers that were left behind are gone
 
 
 class Owner:
@@ -94,13 +96,15 @@ class Owner:
 
     def settle(self) -> None:
         """Begin to settle what an owner before this one left open; clients can follow it as any transaction. Then, or
-        at once, write down that the machine is up."""
+        at once, write down that the machine is up. Where a process that can still write was left behind and outlasts
+        that, it is settled once the last of them is gone."""
         if self._stopped:
             return
-        if self._journal.unfinished() is not None:
-            self._order(Order(_RECOVER, (), Limits()))
-        else:
+        if self._journal.unfinished() is None:
             self._sign(START)
+            return
+        with suppress(HotbankError):  # an order that is under way settles its own; who is about to end begins nothing
+            self._begin(Order(_RECOVER, (), _SETTLING), self._settle_left)
 
     def finish(self, patience: float) -> None:
         """Interrupt a transaction that runs, and return when it is over, or ``patience`` seconds of wall time are.
@@ -207,15 +211,18 @@ class Owner:
         """Start the transaction, and have the client follow it."""
         if order.verb not in ("remove", "add", "power", _RECOVER):
             raise ProtocolError(f"order: no verb {order.verb!r}")
+        return Following(self._begin(order, self._carry_out))
+
+    def _begin(self, order: Order, carry_out: Callable[[Job], None]) -> Job:
         self._take_turn(settles=order.verb == _RECOVER)
         try:
             job = self._job = Job(order, self._machine, self._journal, self._ring, self._interruptions.want)
-            threading.Thread(target=self._carry_out, args=(job,), daemon=True).start()
+            threading.Thread(target=carry_out, args=(job,), daemon=True).start()
         except BaseException:
             self._job = None
             self._changing.release()
             raise
-        return Following(job)
+        return job
 
     def _carry_out(self, job: Job) -> None:
         try:
@@ -226,6 +233,27 @@ class Owner:
             self._job = None
             self._changing.release()
             job.publish()  # only now: who hears of the end may send the next order at once
+
+    def _settle_left(self, job: Job) -> None:
+        """Carry out a recovery that nobody ordered, so that nobody need order the next one."""
+        self._carry_out(job)
+        try:
+            job.end()
+        except HotbankError as e:
+            if e.code is Code.BUSY_TRANSACTION:  # whoever was left behind may still write
+                while not (self._stopped or self._is_left_alone()):
+                    time.sleep(_LOOK_EVERY)
+                self.settle()
+
+    def _is_left_alone(self) -> bool:
+        """Whether nobody writes for what is open any more, if it is. False while something changes."""
+        with suppress(HotbankError):
+            self._take_turn(settles=True)
+            try:
+                return self._journal.unfinished() is None or self._journal.claim()
+            finally:
+                self._changing.release()
+        return False
 
     def _cancel(self) -> None:
         """Interrupt the transaction that runs."""
