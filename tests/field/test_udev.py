@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,24 @@ HARMLESS = {
     "taken back": 'SUBSYSTEM=="memory", RUN+="/usr/bin/chmem -e 1"\nSUBSYSTEM=="memory", RUN=""',
     "nonsense": 'SUBSYSTEM=="memory", ATTR{state}=online',
 }
+ONLINE = 'SUBSYSTEM=="memory", ATTR{state}="online"\n'
+OPEN = {
+    "all but one": 'SUBSYSTEM=="memory", KERNEL!="memory5", ATTR{state}="online"',
+    "all but those of the board": 'SUBSYSTEM=="memory", KERNEL!="memory1?|memory2[0-4]", ATTR{state}="online"',
+    "some by the path": 'SUBSYSTEM=="memory", DEVPATH=="*/memory1?", ATTR{state}="online"',
+    "one by the path": 'ENV{DEVPATH}=="/devices/system/memory/memory64", ATTR{state}="online"',
+    "one": 'SUBSYSTEM=="memory", KERNEL=="memory123", ATTR{state}="online"',
+    "all but one kind": 'SUBSYSTEM=="memory", KERNEL=="*[!3]|*[!3]?3", ATTR{state}="online"',
+    "program that may fail": 'SUBSYSTEM=="memory", IMPORT{program}="/bin/false", ATTR{state}="online"',
+    "word that may be missing": 'SUBSYSTEM=="memory", IMPORT{cmdline}!="keep_off", ATTR{state}="online"',
+    "what a program gives": 'IMPORT{program}="/bin/how"\nSUBSYSTEM=="memory", ENV{HOW}=="x", ATTR{state}="online"',
+}
+NO_JUMP = {
+    "no label": 'SUBSYSTEM=="memory", GOTO="nowhere"\n' + ONLINE,
+    "label above": 'LABEL="above"\nSUBSYSTEM=="memory", GOTO="above"\n' + ONLINE,
+    "its own label": 'LABEL="own", GOTO="own"\n' + ONLINE,
+    "label in a line that is none": 'GOTO="end"\n' + ONLINE + 'LABEL="end", nonsense',
+}
 ROUND_IT = 'SUBSYSTEM=="net", ACTION=="add", NAME="lan%n"\n# about memory\n\n'
 SCRIPT = "#!/bin/sh\necho WORD > /sys/devices/system/memory/$1/state\n"
 
@@ -99,6 +118,34 @@ def test_every_form_is_found(
 @pytest.mark.parametrize("what", HARMLESS)
 def test_what_does_nothing_to_added_blocks_is_left_alone(tmp_path: Path, what: str) -> None:
     assert [one.word for one in found(tmp_path, HARMLESS[what] + "\n") if one.word != "online_movable"] == []
+
+
+@pytest.mark.parametrize("what", OPEN)
+def test_what_is_open_may_act(tmp_path: Path, what: str) -> None:
+    assert [(one.word, one.sure) for one in found(tmp_path, OPEN[what] + "\n")] == [("online", False)]
+
+
+@pytest.mark.parametrize("what", NO_JUMP)
+def test_a_jump_without_its_label_below_is_none(tmp_path: Path, what: str) -> None:
+    assert [one.word for one in found(tmp_path, NO_JUMP[what] + "\n")] == ["online"]
+
+
+_WILD = st.sampled_from(["*", "?", "[0-4]", "[!3]", "[57]", *"0123456789"])
+_NAMES = st.tuples(st.sampled_from(["memory", "mem*", "*", "??????", "cpu"]), st.lists(_WILD, max_size=3).map("".join))
+
+
+@examples(60)
+@given(st.lists(_NAMES.map("".join), min_size=1, max_size=2), st.booleans(), st.booleans())
+def test_a_pattern_holds_for_all_blocks_for_none_or_is_open(
+    tmp_path_factory: pytest.TempPathFactory, patterns: list[str], path: bool, same: bool
+) -> None:
+    """Held against every block there is on a machine with 2000 of them."""
+    key, lead, folder = ("DEVPATH", "*/", "/devices/system/memory/") if path else ("KERNEL", "", "")
+    asked = [lead + pattern for pattern in patterns]
+    hits = {any(fnmatchcase(f"{folder}memory{n}", one) for one in asked) == same for n in range(2000)}
+    rule = f'SUBSYSTEM=="memory", {key}{"==" if same else "!="}"{"|".join(asked)}", ATTR{{state}}="online"\n'
+    told = [one.sure for one in found(tmp_path_factory.mktemp("t"), rule)]
+    assert told == ([] if hits == {False} else [hits == {True}])
 
 
 def test_a_distribution_in_which_the_machine_decides(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What udev's rules do to a memory block that was just added: udev(7), src/udev/udev-rules.c of systemd.
 
-The rules are parsed and followed for that one event. What can't be known here (``PROGRAM``, ``CONST{virt}``, properties
-that others import) makes a match open: such a rule may act, and a jump that hangs on it is not taken.
+The rules are parsed and followed for that one event. What can't be known here (which block it is, ``PROGRAM``,
+``IMPORT`` and the properties that it gives, ``CONST{virt}``) makes a match open: such a rule may act, and a jump that
+hangs on it is not taken.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ _VARIABLE = re.compile(r"\$(?:env|attr|sysfs)\{([^}]*)\}|%E\{([^}]*)\}|%s\{([^}]
 _PLAIN = (("$kernel", "%k"), ("$devpath", "%p"), ("$sys", "%S"))
 _DONE = re.compile(r"(?<![\w/.-])(online_kernel|online_movable|online)(?![\w-])")
 _SCRIPT = re.compile(r"/[\w./+-]+")
-_DEVICE = "memory0"
+_DEVICE, _FOLDER = "memory0", "/devices/system/memory"
+_WILD = re.compile(r"\[!?\]?[^\]]*\]|[*?]")
+_NUMBERS = (*"0123456789", "10", "25", "99", "137", "4095", "123456")  # of blocks, for patterns that mean all or none
+_LONGEST_NUMBER = 12  # digits
 _MOST = 16  # values of one variable that are followed
 _LONGEST_LINE, _LONGEST_VALUE = 16384, 512  # src/udev/udev-def.h: UDEV_LINE_SIZE, UDEV_NAME_SIZE
 
@@ -52,7 +56,7 @@ class Token:
     @property
     def matches(self) -> bool:
         """True for what asks, and does nothing."""
-        return self.op in ("==", "!=") or self.key == "PROGRAM"
+        return self.op in ("==", "!=") or self.key in ("PROGRAM", "IMPORT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,7 @@ class _Event:
     tree: Tree
     attributes: dict[str, set[str]] = field(default_factory=lambda: {"state": {"offline"}, "online": {"0"}})
     properties: dict[str, set[str] | None] = field(default_factory=dict)
+    imports: bool = False  # of which nobody here knows what they give
     found: list[Onlining] = field(default_factory=list)
     runs: list[tuple[Rule, str, bool]] = field(default_factory=list)
 
@@ -159,12 +164,12 @@ class _Event:
         if token.key in ("ATTR", "ATTRS"):
             return self.attributes.get(token.of)
         if token.key == "ENV":
-            own = {"ACTION": "add", "SUBSYSTEM": "memory", "DEVPATH": f"/devices/system/memory/{_DEVICE}"}
-            return self.properties.get(token.of, {own.get(token.of, "")})
+            own = _own(token.of, token.value) or (None if self.imports else {""})
+            return self.properties.get(token.of, own)
         if token.key == "CONST" and token.of == "arch":
             arch = files.arch(self.tree)
             return None if arch is None else {kernels.arch(arch).systemd or arch}
-        return _SAME.get(token.key)
+        return _own(token.key, token.value)
 
     def asks(self, token: Token) -> bool | None:
         """True, False, or None where it is open."""
@@ -195,31 +200,51 @@ _SAME: Mapping[str, set[str]] = {
     "ACTION": {"add"},
     "SUBSYSTEM": {"memory"},
     "SUBSYSTEMS": {"memory"},
-    "KERNEL": {_DEVICE},
-    "KERNELS": {_DEVICE},
-    "DEVPATH": {f"/devices/system/memory/{_DEVICE}"},
     "DRIVER": {""},
     "NAME": {""},
     "SYMLINK": {""},
 }
 
 
+def _own(key: str, asked: str) -> set[str] | None:
+    """What the event itself has, as far as ``asked`` tells blocks apart; None for what it has not."""
+    if key in ("KERNEL", "KERNELS"):
+        return {f"memory{number}" for number in _numbers(asked)}
+    if key == "DEVPATH":
+        return {f"{_FOLDER}/memory{number}" for number in _numbers(asked)}
+    return _SAME.get(key)
+
+
+def _numbers(asked: str) -> set[str]:
+    """Numbers of blocks some of which the patterns match if they match any, and some of which they miss if they miss
+    any: common ones, and those that the patterns themselves spell."""
+    spelled = [_spelled(pattern, hits=hits) for pattern in asked.split("|") for hits in (True, False)]
+    tails = [literal[-most:] for literal in spelled for most in range(1, min(len(literal), _LONGEST_NUMBER) + 1)]
+    found = (lead + tail for tail in tails for lead in ("", "1"))
+    return {*_NUMBERS, *(number for number in found if re.fullmatch(r"0|[1-9][0-9]*", number, re.ASCII))}
+
+
+def _spelled(pattern: str, *, hits: bool) -> str:
+    """The pattern with nothing for each ``*``, and for what else is wild a digit that it matches, or misses."""
+
+    def digit(wild: re.Match[str]) -> str:
+        fits = (one for one in "1234567890" if wild[0] == "?" or fnmatchcase(one, wild[0]) == hits)
+        return "" if wild[0] == "*" else next(fits, "")
+
+    return _WILD.sub(digit, pattern)
+
+
 def _glob(token: Token, value: str) -> bool:
     patterns = token.value.split("|")
     if token.folded:
         patterns, value = [pattern.lower() for pattern in patterns], value.lower()
-    return any(fnmatchcase(value, pattern) or (token.key == "KERNEL" and _any_block(pattern)) for pattern in patterns)
-
-
-def _any_block(pattern: str) -> bool:
-    """True for a pattern of names that some block has: which one is added is not known."""
-    return re.fullmatch(r"memory([0-9]+|[0-9*?\[\]-]*)", pattern) is not None
+    return any(fnmatchcase(value, pattern) for pattern in patterns)
 
 
 def _fill(text: str, choice: Sequence[str]) -> str:
     values = iter(choice)
     filled = _VARIABLE.sub(lambda _: next(values), text)
-    for names, value in zip(_PLAIN, (_DEVICE, f"/devices/system/memory/{_DEVICE}", "/sys"), strict=True):
+    for names, value in zip(_PLAIN, (_DEVICE, f"{_FOLDER}/{_DEVICE}", "/sys"), strict=True):
         for name in names:
             filled = filled.replace(name, value)
     return filled
@@ -227,15 +252,20 @@ def _fill(text: str, choice: Sequence[str]) -> str:
 
 def _follow(event: _Event, rules: Sequence[Rule]) -> None:
     """Go through the rules of a file, over what a ``GOTO`` leaves out."""
-    label: str | None = None
-    for rule in rules:
-        if label is not None and rule.text("LABEL") != label:
-            continue
-        label = None
-        sure = _applies(event, rule)
+    at = 0
+    while at < len(rules):
+        sure = _applies(event, rules[at])
         if sure is not False:
-            _act(event, rule, sure=sure is True)
-            label = rule.text("GOTO") if sure else None
+            _act(event, rules[at], sure=sure is True)
+        at = _after_jump(rules, at) if sure else at + 1
+
+
+def _after_jump(rules: Sequence[Rule], at: int) -> int:
+    """Where a rule that applies goes on: at its label below, and without one at the next rule, as in udev's
+    ``rule_resolve_goto``."""
+    label = rules[at].text("GOTO")
+    below = range(at + 1, len(rules)) if label is not None else ()
+    return next((place for place in below if rules[place].text("LABEL") == label), at + 1)
 
 
 def _applies(event: _Event, rule: Rule) -> bool | None:
@@ -245,6 +275,7 @@ def _applies(event: _Event, rule: Rule) -> bool | None:
 
 
 def _act(event: _Event, rule: Rule, *, sure: bool) -> None:
+    event.imports |= any(token.key == "IMPORT" for token in rule.tokens)
     for token in rule.tokens:
         if token.matches:
             continue
