@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -22,7 +22,9 @@ from hotbank.regular import read_regular
 from hotbank.sysfs import meminfo, names
 from hotbank.sysfs.meminfo import PCP_NAMES
 
-FORMS = ("sar", "pmrep", "vmstat", "prometheus", "meminfo")
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 _LARGEST = 256 << 20  # bytes
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -41,6 +43,24 @@ def _kib(_: click.Context, __: click.Parameter, value: str | None) -> int | None
         return None if value is None else parse_size(value) // KIB
     except ValueError as e:
         raise click.BadParameter(str(e)) from e
+
+
+class _Tool(click.ParamType):  # type: ignore[type-arg]  # Debian 12 has click 8.1, where it is no generic
+    """A tool whose recordings are read. What knows them loads the model, which ``record`` does without."""
+
+    name = "tool"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return _tools().convert(value, param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        return _tools().shell_complete(ctx, param, incomplete)
+
+
+def _tools() -> click.Choice[str]:
+    from hotbank.load.imports import FORMS
+
+    return click.Choice(FORMS)
 
 
 @click.group("trace", short_help="Record what this host's memory holds over time.")
@@ -70,7 +90,7 @@ def record(context: Context, output: str, every: float, length: float | None) ->
 
 
 @trace.command("import")
-@click.option("--from", "form", type=click.Choice(FORMS), required=True, help="The tool that wrote it.")
+@click.option("--from", "form", type=_Tool(), metavar="TOOL", required=True, help="The tool that wrote it.")
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="The file, a CSV.")
 @click.option("--every", callback=_duration, metavar="TIME", help="Time between samples, where they have none.")
@@ -120,12 +140,13 @@ def row(at: float, lines: Mapping[str, int]) -> str:
 
 
 def _ticks(clock: Clock, every: float, length: float | None) -> Iterator[float]:
-    """Seconds since the first, on a grid: a late sample makes the next no later."""
+    """Seconds since the first, on a grid: a late sample makes the next no later. Points that have passed, while this
+    was stopped or the machine slept, are left out."""
     began, number = clock.now(), 0
     while length is None or number * every <= length:
         clock.sleep(max(0.0, began + number * every - clock.now()))
         yield clock.now() - began
-        number += 1
+        number = max(number, int((clock.now() - began) // every)) + 1
 
 
 def _lines(tree: Tree) -> Mapping[str, int]:
