@@ -138,6 +138,28 @@ def test_banks_of_our_driver_come_with_their_supply(tmp_path: Path) -> None:
     assert [(domain.name, domain.switch) for domain in its.domains] == [("high", "machine")]
 
 
+_ALIKE = st.lists(st.sampled_from(["VDD-A", "vdd-a", "vdd a", "vdd-a-2", "high", "high-rail", "High", "!", "7"]))
+
+
+@given(_ALIKE.map(dict.fromkeys), st.sampled_from(["high", "dax0-0", "dram0"]))
+def test_names_that_are_alike_are_kept_apart(regulators: list[str], bank: str) -> None:
+    """Our driver's bank keeps its name, by which the driver knows it; each regulator has a domain of its own."""
+    files = {
+        f"sys/class/hotbank/{bank}/range": "0x0000000048000000-0x000000004fffffff\n",
+        f"sys/class/hotbank/{bank}/supply": "on\n",
+        "sys/bus/dax/devices/dax0.0/resource": "0x40000000\n",
+        "sys/bus/dax/devices/dax0.0/size": f"{BLOCK}\n",
+    }
+    for number, name in enumerate(regulators):
+        files[f"sys/class/regulator/regulator.{number}/name"] = f"{name}\n"
+        files[f"sys/bus/platform/drivers/reg-userspace-consumer/c{number}/name"] = f"{name}\n"
+    with TemporaryDirectory() as root:
+        its = proposed(Made((MadeBlock(0),), files=files).at(Path(root)))
+    assert len({bank.name for bank in its.banks}) == 3
+    assert [(own.name, own.domain) for own in its.banks if own.route == "driver"] == [(bank, bank)]
+    assert sorted(domain.regulator or "" for domain in its.domains) == sorted(["", *regulators])
+
+
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     root = Made(BLOCKS, files=FILES).at(tmp_path / "tree")
     write(tmp_path, {"mine.toml": "mine"})

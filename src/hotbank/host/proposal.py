@@ -7,8 +7,8 @@ What no file tells, which rail feeds which bank above all, is left to who knows 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, count, groupby
 
 from hotbank import kernels
 from hotbank.draft import Section, Value
@@ -31,14 +31,16 @@ _REMARKS = (
 def propose(tree: Tree, name: str) -> tuple[Section, ...]:
     """The board's tables. Raises MachineError where there are no memory blocks."""
     size = files.block_size(tree)
-    found, rails = _usable(devices(tree), size), regulators(tree)
-    fed = [_slug(device.name) for device, _ in found if _is_fed(tree, device)]
+    found = _usable(devices(tree), size)
+    banks = _banks(device for device, _ in found)
+    fed = [bank for device, bank in banks.items() if _is_fed(tree, device)]
+    rails = _rails(regulators(tree), fed)
     return (
         Section("", _head(tree, name, size), _REMARKS),
-        *_there_at_boot(files.blocks(tree, size), [span for _, span in found]),
-        *(_on_device(device, span, rails, fed=_slug(device.name) in fed) for device, span in found),
+        *_there_at_boot(files.blocks(tree, size), [span for _, span in found], [*banks.values()]),
+        *(_on_device(device, span, banks[device], rails, fed=banks[device] in fed) for device, span in found),
         *(Section(f"domain.{bank}", {"states": ["on", "off"], "switch": "machine"}) for bank in fed),
-        *(_rail(rail, fed) for rail in rails),
+        *(Section(f"domain.{own}", _switched_by(rail)) for own, rail in rails.items()),
     )
 
 
@@ -70,30 +72,51 @@ def _is_fed(tree: Tree, device: Device) -> bool:
     return route(device.route).switches and said not in (None, Supply.UNMANAGED)
 
 
-def _there_at_boot(blocks: Sequence[Block], taken: Sequence[Range]) -> Iterator[Section]:
+def _banks(found: Iterable[Device]) -> dict[Device, str]:
+    """The bank of each. Our driver knows a bank by its name, so its own come first."""
+    in_turn = sorted(found, key=lambda device: not route(device.route).switches)
+    return dict(zip(in_turn, _apart(_slug(device.name) for device in in_turn), strict=True))
+
+
+def _rails(regulators: Sequence[str], fed: Sequence[str]) -> dict[str, str]:
+    """Power domain → its regulator. ``fed``: the domains that are there besides."""
+    wanted = (f"{slug}-rail" if slug in fed else slug for slug in map(_slug, regulators))
+    return dict(zip(_apart(wanted, fed), regulators, strict=True))
+
+
+def _apart(wanted: Iterable[str], taken: Iterable[str] = ()) -> Iterator[str]:
+    """Each of the names, with a number behind it where another has it already."""
+    given = {*taken}
+    for name in wanted:
+        numbered = (f"{name}-{number}" for number in count(2))
+        own = next(one for one in chain([name], numbered) if one not in given)
+        given.add(own)
+        yield own
+
+
+def _there_at_boot(blocks: Sequence[Block], taken: Sequence[Range], named: Sequence[str]) -> Iterator[Section]:
     """A bank for each run of blocks on one node and alike in whether they are kept for movable pages."""
     own = [block for block in blocks if not any(block.range.overlaps(span) for span in taken)]
     runs = groupby(enumerate(own), key=lambda e: (e[1].number - e[0], e[1].node, e[1].zone == Zone.MOVABLE))
-    for place, ((_, node, movable), run) in enumerate(runs):
+    names = _apart((f"dram{place}" for place in count()), named)
+    for name, ((_, node, movable), run) in zip(names, runs, strict=False):
         there = [block.range for _, block in run]
         keys = _range(Range(there[0].start, there[-1].end))
         keys |= {"movable": True} if movable else {}
-        yield Section(f"bank.dram{place}", keys | _node(node))
+        yield Section(f"bank.{name}", keys | _node(node))
 
 
-def _on_device(device: Device, span: Range, rails: Sequence[str], *, fed: bool) -> Section:
-    name = _slug(device.name)
+def _on_device(device: Device, span: Range, name: str, rails: Iterable[str], *, fed: bool) -> Section:
     keys = {**_range(span), "movable": True, "at_boot": False, "route": device.route}
     keys |= {"domain": name} if fed else {}
     remarks = [f"{device.name}: {device.range}, of which whole memory blocks"] if span != device.range else []
     if rails and not fed:
-        remarks.append(f"if a rail below feeds it alone: domain = {' or '.join(map(_slug, rails))}")
+        remarks.append(f"if a rail below feeds it alone: domain = {' or '.join(rails)}")
     return Section(f"bank.{name}", keys | _node(device.node), tuple(remarks))
 
 
-def _rail(name: str, fed: Sequence[str]) -> Section:
-    its = _slug(name) if _slug(name) not in fed else f"{_slug(name)}-rail"
-    return Section(f"domain.{its}", {"states": ["on", "off"], "switch": "regulator", "regulator": name})
+def _switched_by(regulator: str) -> dict[str, Value]:
+    return {"states": ["on", "off"], "switch": "regulator", "regulator": regulator}
 
 
 def _range(span: Range) -> dict[str, Value]:
