@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effort import examples
-from hotbank import board
+from hotbank import board, kernels
 from hotbank.firmware import bootwords
-from hotbank.firmware.cmdline import Parameter
+from hotbank.firmware.cmdline import Parameter, decode
 from hotbank.memory import GIB, MIB, MemoryMap, MemoryRegion, Range
 from hotbank.model import Model
 from hotbank.zones import Layout, predict
@@ -73,6 +73,24 @@ def test_a_kernel_that_does_not_know_a_word_does_not_obey_it() -> None:
     assert not said(layout("reserve_mem=4M:4096:trace", "6.1"), "RESERVED_SOMEWHERE")
     assert "read by x86 only" in said(layout("memmap=512M$0x60000000"), "OPTION_IGNORED")[0]
     assert layout("memmap=512M$0x60000000").reserved == ()
+
+
+@pytest.mark.parametrize("word", ["cma", "crashkernel"])
+def test_a_place_beyond_all_addresses_takes_nothing(word: str) -> None:
+    made = layout(f"{word}=1G@0xffffffffffffffff")
+    assert made.reserved == ()
+    (message,) = said(made, "OPTION_IGNORED")
+    assert message.startswith(f"{word}= asks for 0xffffffffffffffff-0x1000000003ffffffe, which ends beyond")
+
+
+@given(st.sampled_from(["cma", "crashkernel"]), st.integers(1, 2**64 - 1), st.integers(2**64 - 2**33, 2**64 - 1))
+def test_a_reservation_ends_where_addresses_do(word: str, size: int, start: int) -> None:
+    its, kernel = kernels.arch("arm64"), kernels.kernel("6.12")
+    line = decode(f"{word}={size:#x}@{start:#x}")
+    taken = bootwords.taken(line, total=4 * GIB, arch=its, page_size=4096, kernel=kernel)
+    asked = [*taken.reserved, *bootwords.beyond(line, total=4 * GIB)]
+    assert [one.range for one in asked] == [Range.sized(start, size)]
+    assert bool(taken.reserved) == (start + size <= 2**64)
 
 
 @examples(30)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hotbank.firmware.cmdline import CommandLine, memparse
 from hotbank.kernels import Arch, Kernel
 from hotbank.memory import MIB, Range, Reservation, Unplaced, format_size
-from hotbank.numbers import digits
+from hotbank.numbers import U64, digits
 
 _CRASH_LOW = 128 * MIB  # DEFAULT_CRASH_KERNEL_LOW_SIZE
 
@@ -71,9 +71,16 @@ def taken(line: CommandLine, *, total: int, arch: Arch, page_size: int, kernel: 
     """What the line's words take of ``total`` bytes of memory."""
     found = (*_crash(line, total), *_cma(line), *_named(line, kernel), *_huge_pages(line, arch, page_size))
     return Taken(
-        tuple(one for one in found if isinstance(one, Reservation)),
+        tuple(one for one in found if isinstance(one, Reservation) and one.range.end <= U64),
         tuple(one for one in found if isinstance(one, Unplaced)),
     )
+
+
+def beyond(line: CommandLine, *, total: int) -> Iterator[Reservation]:
+    """What the line asks for in places that end beyond all addresses, where the kernel reserves nothing."""
+    for one in (*_crash(line, total), *_cma(line)):
+        if isinstance(one, Reservation) and one.range.end > U64:
+            yield one
 
 
 def unfollowed(line: CommandLine) -> Iterator[tuple[str, str]]:
@@ -150,7 +157,7 @@ def _crash_size(value: str, total: int) -> tuple[int, int]:
     for part in amounts.split(","):
         bounds, _, size_text = part.partition(":")
         lower, at = memparse(bounds)
-        upper = memparse(bounds, at + 1)[0] or 1 << 64
+        upper = memparse(bounds, at + 1)[0] or U64
         if bounds[at : at + 1] == "-" and lower <= total < upper:
             return memparse(size_text)[0], start
     return 0, 0

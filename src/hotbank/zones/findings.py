@@ -208,6 +208,9 @@ def _words(made: Prediction) -> Iterator[Finding]:
         yield Finding("OPTION_NOT_FOLLOWED", Severity.INFO, message, "hold it against the machine with --iomem")
     for word, arch in bootwords.elsewhere(line):
         yield Finding("OPTION_IGNORED", Severity.INFO, f"{word}= is read by {arch} only", _DROP)
+    for asked in bootwords.beyond(line, total=sum(region.range.size for region in made.memory)):
+        message = f"{asked.name} asks for {asked.range}, which ends beyond all addresses: nothing is reserved"
+        yield Finding("OPTION_IGNORED", Severity.INFO, message, _DROP)
     if made.options.numa_fake:
         what = "numa=fake= makes other nodes where the kernel has CONFIG_NUMA_EMU, which Debian's for arm64 have not"
         message = f"{what}: the prediction does not follow it"
