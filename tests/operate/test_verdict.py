@@ -20,7 +20,8 @@ from hotbank.operate.targets import resolve
 from hotbank.operate.verdict import verdict
 from hotbank.testing import PAGES, ScriptedMachine
 
-IN_ORDER = (Code.UNMOVABLE, Code.CMA, Code.HUGETLB, Code.BOOT_MEMORY, Code.PINNED, Code.POISONED)
+# Isolation, then the notifier of memory that was there at boot, then migration: offline_pages of mm/memory_hotplug.c
+IN_ORDER = (Code.UNMOVABLE, Code.CMA, Code.BOOT_MEMORY, Code.PINNED, Code.HUGETLB, Code.POISONED)
 
 
 def test_ok_says_what_moves_where() -> None:
