@@ -11,16 +11,16 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hotbank import lines
 from hotbank.errors import BoardError, Code
 from hotbank.memory import parse_size
 from hotbank.numbers import digits, finite, is_whole
 from hotbank.regular import read_regular
+
+if TYPE_CHECKING:  # what only those need who read a file is imported by them, so that a listing starts fast
+    from pathlib import Path
 
 _SHORTEST, _LONGEST = 1e-6, 1e9  # seconds
 _LARGEST = 16 << 20  # bytes of a file
@@ -30,12 +30,16 @@ _AT_LINE = re.compile(r"at line ([0-9]+)")
 
 def shipped(folder: str) -> tuple[Path, ...]:
     """Where the package's own ``boards``, ``workloads`` or ``kernel`` are: in it, or beside it in the source tree."""
+    from pathlib import Path
+
     package = Path(__file__).resolve().parent
     return tuple(path for path in (package / folder, package.parents[1] / folder) if path.is_dir())
 
 
 def find(kind: str, name: str | os.PathLike[str]) -> Path:
     """The path of a ``board`` or ``workload``: a file, or the name of one that is shipped. Raises BoardError."""
+    from pathlib import Path
+
     path, folder = Path(name), f"{kind}s"
     if path.is_file():
         return path
@@ -116,6 +120,8 @@ class Source:
 
     @cached_property
     def _lines(self) -> Mapping[str, int]:
+        from hotbank import lines
+
         return lines.of_keys(self._text)
 
     def _line(self, key: str) -> int:
@@ -199,6 +205,8 @@ class Keys:
 
     def _hint(self, key: str) -> str:
         """What was meant, where that can be told; else what is known here."""
+        from difflib import get_close_matches
+
         if near := get_close_matches(key, self._known, 1):
             return f"did you mean {near[0]}?"
         homes = [kind for kind, keys in self._source.schema.items() if any(key == each.name for each in keys)]
@@ -286,6 +294,8 @@ def one_of(choices: Collection[str]) -> Callable[[object], str]:
 
 def meant(value: object, choices: Iterable[str]) -> str:
     """What to say behind a refused word: the choice that it is most like, if it is like one."""
+    from difflib import get_close_matches
+
     near = get_close_matches(value, [*choices], 1) if isinstance(value, str) else []
     return f"; did you mean {near[0]}?" if near else ""
 

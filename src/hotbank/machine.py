@@ -12,7 +12,6 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from enum import StrEnum
 from functools import cached_property
 from typing import Protocol, TypeGuard
@@ -340,6 +339,8 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     words = known if len(blocks) < len(known) else folded(blocks)
     if len(words) <= _FEW:
         return f"known: {', '.join(words)}"
+    from difflib import get_close_matches  # for a mistake only
+
     return f"nearest: {', '.join(get_close_matches(name, known, 3, 0))}; hotbank list shows all {len(known)}"
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -230,12 +230,23 @@ class Session:
     def onlined_by(self, block: int) -> Onlined | None:
         """Who brought the block online: the kernel's policy, a rule of udev, hotbank, or unknown; None for a block that
         is not online or was there at boot. Raises KernelError(ENOENT)."""
+        boot = self.machine.survey(block).boot
+        if boot:
+            return None  # as is most memory: the rest is not looked at
         from hotbank.operate.onlined import onlined_by
 
-        snapshot, survey = self.machine.snapshot(), self.machine.survey(block)
+        snapshot = self.machine.snapshot()
         found = snapshot.block(block)
-        findings = self.machine.doctor() if is_examinable(self.machine) else ()
-        return None if found is None else onlined_by(snapshot, found, survey.boot, self.history(), findings)
+        return None if found is None else onlined_by(snapshot, found, boot, self._entries(), self._findings())
+
+    def _entries(self) -> Iterator[Entry]:
+        """The journal, not read before somebody asks for the first of it."""
+        yield from self.history()
+
+    def _findings(self) -> Iterator[Finding]:
+        """What the doctor says, who is not called before somebody asks for the first of it."""
+        if is_examinable(self.machine):
+            yield from self.machine.doctor()
 
     def history(self) -> tuple[Entry, ...]:
         """The journal of the machine's owner, oldest transaction first; none where nobody owns it."""

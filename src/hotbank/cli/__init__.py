@@ -10,7 +10,6 @@ import errno
 import io
 import os
 import sys
-from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -75,6 +74,8 @@ class Sections(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
+            from difflib import get_close_matches  # for a mistake only
+
             near = get_close_matches(args[0], _MODULES, 3)
             if not near:
                 raise

@@ -6,7 +6,6 @@ Columns are data, as in lsmem. Nothing here imports rich: the command starts fas
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import click
 
-from hotbank.cli import bankmap, lsmem, screen, table
+from hotbank.cli import lsmem, screen, table
 from hotbank.cli.context import Context
 from hotbank.cli.lsmem import human
 from hotbank.cli.terminal import say, say_drawn, say_json, say_text
@@ -26,7 +25,6 @@ from hotbank.memory import BlockState, Kind
 from hotbank.operate.reasons import may_go
 from hotbank.operate.targets import Target, bank_target, block_target
 from hotbank.operate.verdict import verdict
-from hotbank.report.cells import Map
 
 _NO_USE = frozenset({Kind.FREE, Kind.HOLE, Kind.UNKNOWN, Kind.UNPLUGGED})
 _T = TypeVar("_T", BankStatus, Block)
@@ -301,7 +299,9 @@ def _totals(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _drawn(machine: Machine) -> Iterator[screen.Line]:
-    from hotbank.cli.looking import look as look_at  # progress on a terminal, which a plain list never needs
+    from hotbank.cli import bankmap  # none of these is needed by a plain list, which starts sooner without them
+    from hotbank.cli.looking import look as look_at
+    from hotbank.report.cells import Map
 
     snapshot = machine.snapshot()
     surveys = look_at(machine, snapshot, [block.number for block in snapshot.blocks])
@@ -351,6 +351,8 @@ def _refuse_beside_map(options: Mapping[str, Any], table: bool) -> None:
 
 def _as_newer_lsmem() -> bool:
     """Unless the one that is installed is older."""
+    import subprocess  # for --lsmem only
+
     try:
         done = subprocess.run(["lsmem", "--version"], capture_output=True, text=True, check=False, timeout=5)
     except (OSError, subprocess.TimeoutExpired):

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,6 +53,8 @@ def above(text: str) -> bool:
 
 def wrapped(line: str, width: int) -> Iterator[str]:
     """The line in parts of at most ``width`` columns, broken between words; what follows hangs beside its label."""
+    import textwrap  # for terminals only, so that what is piped starts sooner
+
     label = _LABEL.match(line)
     hanging = label.end() if label else 0
     indent = " " * (hanging if hanging <= width // _NARROW else 2)
@@ -66,6 +66,8 @@ def wrapped(line: str, width: int) -> Iterator[str]:
 
 def columns() -> int:
     """The terminal's width."""
+    import shutil  # for terminals only, as above
+
     return shutil.get_terminal_size().columns
 
 

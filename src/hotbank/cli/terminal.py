@@ -21,7 +21,6 @@ from hotbank.cli.screen import Line, Style, above, columns, has_colours, is_term
 from hotbank.errors import Code
 from hotbank.operate.reasons import may_go
 
-_CODE = re.compile(rf"\b({'|'.join(Code)})\b")
 _DONE, _PERHAPS, _NO = Style(fg=2, bold=True), Style(fg=5, bold=True), Style(fg=1, bold=True)
 
 
@@ -61,7 +60,8 @@ def _show(text: str, err: bool = False) -> None:
 
 def _with_codes(line: str) -> str:
     """Reason codes in colours: it is so, it may be, it is not."""
-    return _CODE.sub(lambda found: _style_of(Code(found[0])).paint(found[0]), line)
+    codes = rf"\b({'|'.join(Code)})\b"  # costly to compile, so only where there are colours; re keeps it
+    return re.sub(codes, lambda found: _style_of(Code(found[0])).paint(found[0]), line)
 
 
 def _style_of(code: Code) -> Style:

@@ -92,7 +92,7 @@ def rows(findings: Sequence[Finding]) -> list[dict[str, str]]:
 
 
 def _facts(tree: Tree, board: Board | None) -> Facts:
-    own = tree.path(str(boards.SYSTEM_BOARD).lstrip("/"))
+    own = tree.path(boards.SYSTEM_BOARD.lstrip("/"))
     if board is None and os.path.exists(own):
         board = boards.load(own)
     size = files.block_size(tree)

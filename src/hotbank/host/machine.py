@@ -358,7 +358,7 @@ def _block_as_bank(block: Block, ram: Ram) -> BankStatus:
 
 
 def _own_board(tree: Tree) -> Board | None:
-    path = tree.path(str(boards.SYSTEM_BOARD).lstrip("/"))
+    path = tree.path(boards.SYSTEM_BOARD.lstrip("/"))
     return boards.load(path) if os.path.exists(path) else None
 
 
