@@ -230,7 +230,7 @@ def test_who_does_not_wait_is_refused(run: Any, busy: list[tuple[str | int, ...]
 def test_a_wait_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "_is_open", lambda _: True)
     with connect(PAIR) as machine:
-        assert not machine.wait(0.01)
+        assert not machine.wait(seconds=0.01)
 
 
 def test_the_last_event_says_how_it_ended_and_what_helps(run: Any) -> None:

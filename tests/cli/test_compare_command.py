@@ -67,7 +67,7 @@ def test_what_it_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     with_model_guests(monkeypatch)
     assert run(["compare", "virt-arm64", "--ops", "12", "--seed", "4"]) == 0
     said = capsys.readouterr()
-    assert said.out.splitlines()[0].startswith("machine     twins, seed 4, 1 boots")
+    assert said.out.splitlines()[0].startswith("machine     twins, seed 4, 1 boot, ")
     assert said.out.splitlines()[-1] == "equal"
     assert len(said.err.splitlines()) == 12
     assert run(["compare", "virt-arm64", "--ops", "12", "--seed", "4", "--json"]) == 0

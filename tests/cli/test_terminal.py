@@ -100,7 +100,7 @@ def history() -> list[Entry]:
 
 
 def finding() -> dict[str, Any]:
-    words = {name: planted(name) for name in ("code", "message", "remedy")}
+    words = {name: planted(name) for name in ("code", "message", "remedy", "where")}
     return words | {"severity": "hurts"}
 
 

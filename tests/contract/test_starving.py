@@ -350,7 +350,8 @@ def _ask_and_ask(house: House, user: int, over: threading.Event) -> None:
     for connection in house.inside:
         connection.setblocking(False)
     data = json.dumps(PAGES).encode() + b"\n"
-    while not over.wait(0.01):
+    while not over.is_set():
+        time.sleep(0.01)
         for connection in house.inside:
             with suppress(OSError):
                 connection.send(data)

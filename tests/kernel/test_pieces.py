@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -302,7 +303,7 @@ def test_the_agent_waits_for_somebody_at_the_other_end() -> None:
     os.close(other)
     waiting = threading.Thread(target=wait_for_somebody, args=(port,), daemon=True)
     waiting.start()
-    waiting.join(0.3)
+    time.sleep(0.3)
     assert waiting.is_alive()
     other = os.open(name, os.O_RDWR | os.O_NOCTTY)
     ended(waiting)

@@ -146,7 +146,12 @@ class Loop:
             self._door = None
 
     def _register(self, poll: select.poll) -> tuple[Mapping[int, Line], Mapping[int, Line]]:
-        """Lines by the descriptor that they are heard on, and by the one that they are told on."""
+        """Lines by the descriptor that they are heard on, and by the one that they are told on.
+
+        One whose stream somebody else has closed is hung up: it must not end the loop.
+        """
+        for line in [line for line in self._lines if not line.gone and _is_closed(line.stream)]:
+            self._hang_up(line)
         ears = {line.stream.fileno(): line for line in self._lines if line.hears}
         mouths = {line.stream.sink(): line for line in self._lines if not line.gone}
         for number in ears.keys() | mouths.keys():
@@ -306,3 +311,10 @@ def _end(request: Request, later: Later) -> dict[str, Any]:
         return request.result(later.result())
     except HotbankError as e:
         return request.error(e)
+
+
+def _is_closed(stream: Stream) -> bool:
+    try:
+        return stream.fileno() < 0 or stream.sink() < 0
+    except ValueError:  # of a file that is closed
+        return True

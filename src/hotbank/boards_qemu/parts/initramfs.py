@@ -82,7 +82,10 @@ sleep 1
 
 PROFILE = """export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root PS1='guest# '
 export PYTHONPATH=/@HOME@ PYTHONDONTWRITEBYTECODE=1
+export MALLOC_MMAP_THRESHOLD_=131072 MALLOC_TRIM_THRESHOLD_=131072
 """
+# The last line: what a look at pages takes for itself goes back at once. Kept, it would lie in blocks that were looked
+# at before, and move with them.
 
 
 @dataclass(frozen=True, slots=True)
