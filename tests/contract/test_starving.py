@@ -33,7 +33,7 @@ from hotbank.machine import Survey
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.model import Model, WallClock
 from hotbank.operate import Event, Limits, Outcome
-from hotbank.remote import Remote, SocketStream
+from hotbank.remote import FileStream, Remote, SocketStream
 from hotbank.serve import door, local, news, watchdog
 from hotbank.serve.crew import Crew, Side, Task
 from hotbank.serve.door import Door
@@ -668,3 +668,20 @@ def test_a_worker_that_waits_for_its_owner_is_not_blamed(house: House, monkeypat
     with house.client() as client:
         assert Running(client, Limits(promised(3), promised(3))).end().code is Code.DEADLINE
     assert offlined
+
+
+@pytest.mark.parametrize("in_pipes", [False, True])
+def test_a_stream_that_is_closed_under_its_line_ends_that_line_alone(in_pipes: bool) -> None:
+    owner = Owner(model())
+    ours, theirs = socket.socketpair()
+    stream: SocketStream | FileStream = SocketStream(theirs)
+    if in_pipes:
+        stream = FileStream(theirs.makefile("rb"), theirs.makefile("wb"))
+    over = owner.take(stream)
+    another = local.attached(owner)
+    stream.close()
+    assert another.snapshot().machine  # which wakes the loop, too
+    assert over.wait(HANG)
+    another.close()
+    ours.close()
+    theirs.close()

@@ -112,7 +112,7 @@ class Line:
             data = self.stream.read(_CHUNK)
         except BlockingIOError:  # whose descriptor it also is may have made it so
             return
-        except OSError:
+        except (OSError, ValueError):  # the latter of a file that is closed
             data = b""
         self._inbox.add(data)
         self._ended = not data

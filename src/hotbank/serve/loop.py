@@ -24,7 +24,7 @@ from hotbank.serve.crew import Crew, Side
 from hotbank.serve.door import Door
 from hotbank.serve.later import Later
 from hotbank.serve.line import ENOUGH, Line
-from hotbank.wire import LONGEST_POLL, as_line
+from hotbank.wire import LONGEST_POLL, Stream, as_line
 
 _CHANGES = 3  # one that runs, and two that are told so
 
@@ -150,10 +150,16 @@ class Loop:
 
         One whose stream somebody else has closed is hung up: it must not end the loop.
         """
-        for line in [line for line in self._lines if not line.gone and _is_closed(line.stream)]:
-            self._hang_up(line)
-        ears = {line.stream.fileno(): line for line in self._lines if line.hears}
-        mouths = {line.stream.sink(): line for line in self._lines if not line.gone}
+        ears, mouths = dict[int, Line](), dict[int, Line]()
+        for line in self._lines:
+            heard, told = _descriptors(line.stream)
+            if min(heard, told) < 0:
+                self._close_off(line)
+                continue
+            if line.hears:
+                ears[heard] = line
+            if not line.gone:
+                mouths[told] = line
         for number in ears.keys() | mouths.keys():
             hears = select.POLLIN if number in ears else 0
             tells = select.POLLOUT if number in mouths and mouths[number].unread else 0
@@ -165,7 +171,7 @@ class Loop:
             self._hang_up(told)
         if heard is not None and what & ~select.POLLOUT:
             heard.hear()
-        if told is not None and not told.gone and what & (select.POLLHUP | select.POLLERR):
+        if told is not None and not told.gone and what & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
             self._hang_up(told)
 
     def _timeout(self) -> int:
@@ -289,6 +295,13 @@ class Loop:
             if request.answer.call.slow and request.arguments is not None:
                 self._service.interrupt(request.arguments["block"], request.arguments["deadline"])
 
+    def _close_off(self, line: Line) -> None:
+        """Of a stream that is closed nothing more is heard, and nobody hears."""
+        if not line.gone:
+            self._hang_up(line)
+        if line.hears:
+            line.hear()
+
     def _end_the_silent(self) -> None:
         now = time.monotonic()
         for line in self._lines:
@@ -313,8 +326,9 @@ def _end(request: Request, later: Later) -> dict[str, Any]:
         return request.error(e)
 
 
-def _is_closed(stream: Stream) -> bool:
+def _descriptors(stream: Stream) -> tuple[int, int]:
+    """To hear and to tell by; negative once it is closed."""
     try:
-        return stream.fileno() < 0 or stream.sink() < 0
+        return stream.fileno(), stream.sink()
     except ValueError:  # of a file that is closed
-        return True
+        return -1, -1
