@@ -671,8 +671,8 @@ def test_a_worker_that_waits_for_its_owner_is_not_blamed(house: House, monkeypat
 
 
 @pytest.mark.parametrize("in_pipes", [False, True])
-def test_a_stream_that_is_closed_under_its_line_ends_that_line_alone(in_pipes: bool) -> None:
-    owner = Owner(model())
+def test_a_stream_that_is_closed_under_its_line_ends_that_line_alone(model: Model, in_pipes: bool) -> None:
+    owner = Owner(model)
     ours, theirs = socket.socketpair()
     stream: SocketStream | FileStream = SocketStream(theirs)
     if in_pipes:
