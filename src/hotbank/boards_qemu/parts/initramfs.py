@@ -82,10 +82,10 @@ sleep 1
 
 PROFILE = """export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root PS1='guest# '
 export PYTHONPATH=/@HOME@ PYTHONDONTWRITEBYTECODE=1
-export MALLOC_MMAP_THRESHOLD_=131072 MALLOC_TRIM_THRESHOLD_=131072
+export MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=67108864
 """
-# The last line: what a look at pages takes for itself goes back at once. Kept, it would lie in blocks that were looked
-# at before, and move with them.
+# The last line: what a look at pages takes for itself it keeps for the next one. Taken anew each time, it would lie in
+# blocks that were looked at before and move with them; and fresh pages look pinned while they wait in a batch.
 
 
 @dataclass(frozen=True, slots=True)
