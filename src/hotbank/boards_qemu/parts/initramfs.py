@@ -82,9 +82,9 @@ sleep 1
 
 PROFILE = """export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root PS1='guest# '
 export PYTHONPATH=/@HOME@ PYTHONDONTWRITEBYTECODE=1
-export MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=67108864
+export MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=67108864
 """
-# The last line: what a look at pages takes for itself it keeps for the next one. Taken anew each time, it would lie in
+# The last line: what a look at pages takes for itself is kept for the next one. Taken anew each time, it would lie in
 # blocks that were looked at before and move with them; and fresh pages look pinned while they wait in a batch.
 
 
