@@ -70,7 +70,6 @@ def test_what_a_page_names_is_there(pages: dict[str, str], beside: Path) -> None
 
 
 @pytest.mark.referee
-@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_groff_has_no_complaint(page: str, pages: dict[str, str]) -> None:
     command = ["groff", "-man", "-Tascii", "-ww", "-P-cbou"]
@@ -80,7 +79,6 @@ def test_groff_has_no_complaint(page: str, pages: dict[str, str]) -> None:
 
 
 @pytest.mark.referee
-@pytest.mark.skipif(shutil.which("man") is None, reason="man is not installed")
 def test_man_shows_them(beside: Path) -> None:
     page = beside / "share/man/man1/hotbank-operate.1"
     done = subprocess.run(["man", "--warnings=w", "-l", page], capture_output=True, text=True, check=False)

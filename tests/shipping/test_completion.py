@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import pty
 import select
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,7 +59,6 @@ def offered(line: str, env: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.referee
-@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not here")
 def test_fish(folder: Path) -> None:
     lines = {
         f"{MODEL} explain h": ["high"],
@@ -110,8 +108,6 @@ READY = {"bash": "", "zsh": "autoload -U compinit && compinit -D -u; "}
 @pytest.mark.referee
 @pytest.mark.parametrize("shell", SHELLS)
 def test_bash_and_zsh(shell: str, folder: Path) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not here")
     sourced = script(shell, folder)
     with terminal(folder, *SHELLS[shell]) as end:
         os.write(end, f"PS1='> '; {READY[shell]}source {sourced} && echo rea''dy\n".encode())

@@ -7,7 +7,6 @@ import configparser
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,7 +68,6 @@ def test_banks_come_in_before_the_machine_goes_down() -> None:
 
 
 @pytest.mark.referee
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     for unit in UNITS:
         (tmp_path / unit.name).write_text(_OURS.sub(r"\1/bin/true ", unit.read_text()))
@@ -78,7 +76,6 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.referee
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
 def test_systemd_notices_a_wrong_unit(tmp_path: Path) -> None:
     text = (PACKAGING / "systemd/hotbank.service").read_text()
     (tmp_path / "hotbank.service").write_text(_OURS.sub(r"\1/bin/true ", text).replace("Type=notify", "Type=ready"))
@@ -86,7 +83,6 @@ def test_systemd_notices_a_wrong_unit(tmp_path: Path) -> None:
 
 
 @pytest.mark.referee
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
 def test_systemd_accepts_what_a_boards_command_may_need(tmp_path: Path) -> None:
     """The drop-in as it is, and each line of it alone: they are for choosing from."""
     (tmp_path / OWNER.name).write_text(_OURS.sub(r"\1/bin/true ", OWNER.read_text()))
@@ -102,7 +98,6 @@ def test_systemd_accepts_what_a_boards_command_may_need(tmp_path: Path) -> None:
 
 
 @pytest.mark.referee
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
 def test_the_owner_is_not_exposed(tmp_path: Path) -> None:
     """systemd's own reckoning, from 0 (all shut) to 10."""
     (tmp_path / OWNER.name).write_text(_OURS.sub(r"\1/bin/true ", OWNER.read_text()))
