@@ -14,7 +14,7 @@ from counted import lines
 from hotbank import board, firmware, zones
 from hotbank.firmware import efi
 from hotbank.firmware.nodes import Nodes
-from hotbank.memory import MIB, MemoryRegion, Range, among, merge, without
+from hotbank.memory import MIB, MemoryMap, MemoryRegion, Range, Reservation, among, merge, without
 from hotbank.zones import iomem
 from hotbank.zones.memblock import Memblock
 
@@ -36,6 +36,13 @@ def described(banks: int, form: str = "dtb") -> bytes:
     return firmware.describe(board.loads(board_of(banks)), form).data
 
 
+def no_map_of(reservations: int) -> MemoryMap:
+    """Every other block is memory, a part of which must not be mapped."""
+    spans = [Range.sized((1 << 30) + n * 2 * BLOCK, BLOCK) for n in range(reservations)]
+    kept = (Reservation(Range.sized(s.start, MIB), f"r{n}", no_map=True) for n, s in enumerate(spans))
+    return MemoryMap(tuple(MemoryRegion(s, 0) for s in spans), tuple(kept))
+
+
 def iomem_of(entries: int) -> str:
     rows = ((1 << 30) + n * BLOCK for n in range(entries))
     return "".join(f"{at:08x}-{at + BLOCK // 2 - 1:08x} : System RAM\n" for at in rows)
@@ -48,7 +55,10 @@ def efi_of(entries: int) -> str:
 
 
 def predict(data: bytes) -> object:
-    memory = firmware.memory_map(data)
+    return predicted(firmware.memory_map(data))
+
+
+def predicted(memory: MemoryMap) -> object:
     return zones.predict(memory, arch="arm64", page_size=4096, block_size=BLOCK, cmdline="movable_node")
 
 
@@ -63,6 +73,7 @@ WORK: dict[str, tuple[Make, Act]] = {
     "a table": (lambda n: described(n, "srat"), firmware.memory_map),
     "zones of a device tree": (described, predict),
     "zones of a table": (lambda n: described(n, "srat"), predict),
+    "memory that is not mapped": (lambda n: no_map_of(8 * n), predicted),
     "lines of iomem": (iomem_of, iomem.decode),
     "a table and iomem": (
         lambda n: (firmware.memory_map(described(n, "srat")), iomem_of(2 * n)),

@@ -14,7 +14,7 @@ from hotbank.errors import Code, Finding, Refusal, Severity
 from hotbank.firmware import bootwords
 from hotbank.firmware import cmdline as _cmdline
 from hotbank.kernels import Kernel
-from hotbank.memory import MemoryMap, MemoryRegion, Range, Zone, among, format_size, merge
+from hotbank.memory import MemoryMap, MemoryRegion, Range, Zone, among, format_size, merge, place
 from hotbank.zones import mainline, proposal_2009
 from hotbank.zones.boot import Boot, early_boot
 from hotbank.zones.findings import findings
@@ -158,15 +158,26 @@ def _system_ram(boot: Boot, strategy: str) -> tuple[MemoryRegion, ...]:
 def _hidden(memory: MemoryMap, boot: Boot) -> tuple[Hidden, ...]:
     """What firmware names and the kernel won't hand out: cut off, not mapped, reserved, or persistent."""
     hidden = list(boot.hidden)
-    hidden += [Hidden(r.range, _no_map_reason(memory, r.range)) for r in boot.memory if r.nomap]
+    hidden += [Hidden(r, _no_map_reason(names)) for r, names in _not_mapped(memory, boot)]
     hidden += [Hidden(r, f"reserved: {name}") for r, name in _kept(memory, boot)]
     hidden += [Hidden(r.range, f"{r.source}: persistent memory, no RAM before a driver adds it") for r in memory.pmem]
     return tuple(sorted(hidden, key=lambda h: (h.range, h.why)))
 
 
-def _no_map_reason(memory: MemoryMap, range_: Range) -> str:
-    names = ", ".join(r.name for r in memory.reserved if r.no_map and r.range.overlaps(range_))
-    return f"no-map: {names}" if names else "below the first 2 MiB boundary, which 32-bit arm needs to begin at"
+def _not_mapped(memory: MemoryMap, boot: Boot) -> list[tuple[Range, list[str]]]:
+    """Ranges that are not mapped, each with the names of the reservations that say so."""
+    ranges = [r.range for r in boot.memory if r.nomap]
+    names: list[list[str]] = [[] for _ in ranges]
+    for reservation in memory.reserved:
+        for found in names[place(ranges, reservation.range, lambda r: r)] if reservation.no_map else ():
+            found.append(reservation.name)
+    return list(zip(ranges, names, strict=True))
+
+
+def _no_map_reason(names: list[str]) -> str:
+    if names:
+        return f"no-map: {', '.join(names)}"
+    return "below the first 2 MiB boundary, which 32-bit arm needs to begin at"
 
 
 def _kept(memory: MemoryMap, boot: Boot) -> list[tuple[Range, str]]:
