@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from effort import examples
 from hotbank import board, kernels
 from hotbank.firmware import bootwords
 from hotbank.firmware.cmdline import Parameter, decode
-from hotbank.memory import GIB, MIB, MemoryMap, MemoryRegion, Range
+from hotbank.memory import GIB, MIB, MemoryMap, MemoryRegion, Range, Reservation
 from hotbank.model import Model
 from hotbank.zones import Layout, predict
 
@@ -83,12 +85,43 @@ def test_a_place_beyond_all_addresses_takes_nothing(word: str) -> None:
     assert message.startswith(f"{word}= asks for 0xffffffffffffffff-0x1000000003ffffffe, which ends beyond")
 
 
+@pytest.mark.parametrize("word", ["cma", "crashkernel"])
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        (Range(0x2000_0000, 0x3000_0000), "is no memory"),  # below all memory
+        (Range(0x1_4000_0000, 0x1_5000_0000), "is no memory"),  # right above it
+        (Range(0x3000_0000, 0x5000_0000), "is not all memory"),
+        (Range(0x1_3000_0000, 0x1_5000_0000), "is not all memory"),
+    ],
+)
+def test_a_place_without_memory_takes_nothing_and_is_told(word: str, place: Range, why: str) -> None:
+    made = layout(f"{word}={place.size:#x}@{place.start:#x}")
+    assert made.reserved == ()
+    (message,) = said(made, "OPTION_IGNORED")
+    assert message.startswith(f"{word}= asks for {place}, which {why} that is mapped: nothing is reserved")
+
+
+def test_a_place_that_firmware_does_not_map_takes_nothing() -> None:
+    hole = Reservation(Range.sized(0x6000_0000, 64 * MIB), "secure", no_map=True)
+    made = predict(
+        replace(MEMORY, reserved=(hole,)),
+        arch="arm64",
+        page_size=4096,
+        block_size=128 * MIB,
+        cmdline=f"cma=128M@{hole.range.start:#x}",
+    ).layout
+    (message,) = said(made, "OPTION_IGNORED")
+    assert "which is not all memory that is mapped" in message
+
+
 @given(st.sampled_from(["cma", "crashkernel"]), st.integers(1, 2**64 - 1), st.integers(2**64 - 2**33, 2**64 - 1))
 def test_a_reservation_ends_where_addresses_do(word: str, size: int, start: int) -> None:
     its, kernel = kernels.arch("arm64"), kernels.kernel("6.12")
     line = decode(f"{word}={size:#x}@{start:#x}")
-    taken = bootwords.taken(line, total=4 * GIB, arch=its, page_size=4096, kernel=kernel)
-    asked = [*taken.reserved, *bootwords.beyond(line, total=4 * GIB)]
+    memory = [Range(0, 2**64)]
+    taken = bootwords.taken(line, total=4 * GIB, memory=memory, arch=its, page_size=4096, kernel=kernel)
+    asked = [*taken.reserved, *(one for one, _ in bootwords.misplaced(line, total=4 * GIB, memory=memory))]
     assert [one.range for one in asked] == [Range.sized(start, size)]
     assert bool(taken.reserved) == (start + size <= 2**64)
 

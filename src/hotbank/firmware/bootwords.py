@@ -8,12 +8,12 @@ A word that is written wrongly takes nothing, as in the kernel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hotbank.firmware.cmdline import CommandLine, memparse
 from hotbank.kernels import Arch, Kernel
-from hotbank.memory import MIB, Range, Reservation, Unplaced, format_size
+from hotbank.memory import MIB, Range, Reservation, Unplaced, among, format_size
 from hotbank.numbers import U64, digits
 
 _CRASH_LOW = 128 * MIB  # DEFAULT_CRASH_KERNEL_LOW_SIZE
@@ -67,20 +67,31 @@ class Taken:
     unplaced: tuple[Unplaced, ...] = ()
 
 
-def taken(line: CommandLine, *, total: int, arch: Arch, page_size: int, kernel: Kernel) -> Taken:
-    """What the line's words take of ``total`` bytes of memory."""
+def taken(
+    line: CommandLine, *, total: int, memory: Sequence[Range], arch: Arch, page_size: int, kernel: Kernel
+) -> Taken:
+    """What the line's words take of ``total`` bytes of memory; ``memory``: what of it is mapped, merged."""
     found = (*_crash(line, total), *_cma(line), *_named(line, kernel), *_huge_pages(line, arch, page_size))
     return Taken(
-        tuple(one for one in found if isinstance(one, Reservation) and one.range.end <= U64),
+        tuple(one for one in found if isinstance(one, Reservation) and not _amiss(one.range, memory)),
         tuple(one for one in found if isinstance(one, Unplaced)),
     )
 
 
-def beyond(line: CommandLine, *, total: int) -> Iterator[Reservation]:
-    """What the line asks for in places that end beyond all addresses, where the kernel reserves nothing."""
+def misplaced(line: CommandLine, *, total: int, memory: Sequence[Range]) -> Iterator[tuple[Reservation, str]]:
+    """What the line asks for in places where the kernel reserves nothing, each with what is wrong about its place."""
     for one in (*_crash(line, total), *_cma(line)):
-        if isinstance(one, Reservation) and one.range.end > U64:
-            yield one
+        if isinstance(one, Reservation) and (why := _amiss(one.range, memory)):
+            yield one, why
+
+
+def _amiss(range_: Range, memory: Sequence[Range]) -> str:
+    if range_.end > U64:
+        return "ends beyond all addresses"
+    there = among(memory, range_)
+    if not there:
+        return "is no memory that is mapped"
+    return "" if there[0].contains(range_) else "is not all memory that is mapped"
 
 
 def unfollowed(line: CommandLine) -> Iterator[tuple[str, str]]:

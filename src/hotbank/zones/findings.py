@@ -138,7 +138,7 @@ def _straddling(made: Prediction) -> Iterator[Finding]:
 
 
 def _holes(made: Prediction) -> Iterator[Finding]:
-    ram = merge(r.range for r in made.memory if not r.nomap)
+    ram = made.memory.mapped
     for block in made.layout.blocks:
         range_ = _block_range(made, block)
         filled = sum(part.size for r in among(ram, range_) if (part := r.intersection(range_)))
@@ -208,8 +208,8 @@ def _words(made: Prediction) -> Iterator[Finding]:
         yield Finding("OPTION_NOT_FOLLOWED", Severity.INFO, message, "hold it against the machine with --iomem")
     for word, arch in bootwords.elsewhere(line):
         yield Finding("OPTION_IGNORED", Severity.INFO, f"{word}= is read by {arch} only", _DROP)
-    for asked in bootwords.beyond(line, total=sum(region.range.size for region in made.memory)):
-        message = f"{asked.name} asks for {asked.range}, which ends beyond all addresses: nothing is reserved"
+    for asked, why in bootwords.misplaced(line, total=made.memory.total, memory=made.memory.mapped):
+        message = f"{asked.name} asks for {asked.range}, which {why}: nothing is reserved"
         yield Finding("OPTION_IGNORED", Severity.INFO, message, _DROP)
     if made.options.numa_fake:
         what = "numa=fake= makes other nodes where the kernel has CONFIG_NUMA_EMU, which Debian's for arm64 have not"

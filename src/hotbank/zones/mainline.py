@@ -63,7 +63,7 @@ def blocks(boot: Boot, spans: tuple[ZoneSpan, ...], page_size: int, block_size: 
 
 def check_count(boot: Boot, block_size: int) -> None:
     """Raises Refusal for more blocks than anybody wants to read."""
-    count = sum(r.range.size for r in boot.memory) // block_size
+    count = boot.memory.total // block_size
     if count > MAX_BLOCKS:
         raise Refusal(Code.UNSUPPORTED, f"{count} memory blocks, more than {MAX_BLOCKS}", remedy="use larger blocks")
 

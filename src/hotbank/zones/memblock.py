@@ -49,6 +49,16 @@ class Memblock:
         """memblock_end_of_DRAM: 0 without memory."""
         return self._regions[-1].range.end if self._regions else 0
 
+    @property
+    def total(self) -> int:
+        """Bytes of memory, mapped or not."""
+        return sum(region.range.size for region in self._regions)
+
+    @property
+    def mapped(self) -> tuple[Range, ...]:
+        """What of it the kernel maps, merged."""
+        return merge(region.range for region in self._regions if not region.nomap)
+
     def add(self, range_: Range) -> None:
         """Bytes that are memory already keep their node and flags."""
         self._change(range_, lambda there: [*there, *map(Region, without([range_], (r.range for r in there)))])

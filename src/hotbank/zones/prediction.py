@@ -75,14 +75,18 @@ def predict(
 def _with_words(
     memory: MemoryMap, boot: Boot, words: _cmdline.CommandLine, kernel: Kernel, page_size: int
 ) -> MemoryMap:
-    """The map with what the command line takes at boot, as far as there is memory in its place."""
-    total = sum(region.range.size for region in boot.memory)
-    own = bootwords.taken(words, total=total, arch=boot.arch, page_size=page_size, kernel=kernel)
-    there = [r.range for r in boot.memory if not r.nomap]
-    placed = [r for r in own.reserved if any(region.contains(r.range) for region in merge(there))]
-    for reservation in placed:
+    """The map with what the command line takes at boot."""
+    own = bootwords.taken(
+        words,
+        total=boot.memory.total,
+        memory=boot.memory.mapped,
+        arch=boot.arch,
+        page_size=page_size,
+        kernel=kernel,
+    )
+    for reservation in own.reserved:
         boot.memory.reserve(reservation.range)
-    return replace(memory, reserved=(*memory.reserved, *placed), unplaced=(*memory.unplaced, *own.unplaced))
+    return replace(memory, reserved=(*memory.reserved, *own.reserved), unplaced=(*memory.unplaced, *own.unplaced))
 
 
 def _traits(kernel: str, strategy: str) -> Kernel:
@@ -182,7 +186,7 @@ def _no_map_reason(names: list[str]) -> str:
 
 def _kept(memory: MemoryMap, boot: Boot) -> list[tuple[Range, str]]:
     """Reserved ranges inside mapped memory; reusable ones (CMA) are lent out and not among them."""
-    mapped = [r.range for r in boot.memory if not r.nomap]
+    mapped = boot.memory.mapped
     return [
         (part, r.name or "reserved")
         for r in memory.reserved
