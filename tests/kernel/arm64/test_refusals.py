@@ -8,12 +8,16 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from contract.crashing import end, worker_of
+from contract.test_serve import FOREVER, Running
 from hotbank import operate, serve
 from hotbank.boards_qemu import Wanted
+from hotbank.boards_qemu.gpio import line_is_high
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import Code, KernelError, SwitchError
 from hotbank.machine import Block, Snapshot
@@ -27,6 +31,7 @@ from patience import HANG, until
 pytestmark = pytest.mark.kernel
 
 BOARD = str(Path(__file__).with_name("small.toml"))
+SUPPLY, LINE = "/sys/class/hotbank/high/supply", 0
 ATTEMPT, LATE = 3.0, 1.0  # seconds for an attempt, and for an answer after its deadline
 BUSY = 1.5  # seconds for a look at the bank, 0.5 on an idle host: beyond, answers take as much longer
 
@@ -132,15 +137,25 @@ def fill(machine: QemuMachine, leave_mib: int) -> str:
     return machine.runner.run("md5sum < /tmp/fill")
 
 
-def test_stalled_writeback(machine: QemuMachine) -> None:
-    """The kernel looks at signals only between migration passes: a page under writeback holds it."""
-    journal = MemoryJournal()
+@contextmanager
+def stalled_writeback(machine: QemuMachine) -> Iterator[None]:
+    """Pages of the bank are being written to a disk that takes next to nothing."""
     machine.runner.run("dd if=/dev/urandom of=/mnt/dirty bs=1M count=48 2>/dev/null")
     throttle(machine, bytes_per_second=20_000)
     syncing = machine.runner.start("sync")
     try:
         written = "grep -q 'Writeback: *[1-9][0-9][0-9]' /proc/meminfo"
         machine.runner.run(f"until {written}; do sleep 0.1; done", timeout=HANG)
+        yield
+    finally:
+        throttle(machine, bytes_per_second=0)
+        syncing.wait(HANG)
+
+
+def test_stalled_writeback(machine: QemuMachine) -> None:
+    """The kernel looks at signals only between migration passes: a page under writeback holds it."""
+    journal = MemoryJournal()
+    with stalled_writeback(machine):
         outcome = force(machine, journal)
         assert (outcome.exit, outcome.errno) == (1, errno.EINTR)
         assert outcome.code in (Code.CANCEL_PENDING, Code.DEADLINE)
@@ -148,11 +163,38 @@ def test_stalled_writeback(machine: QemuMachine) -> None:
             assert outcome.open
             assert machine.power("ddr-high") is Power.ON
             assert journal.unfinished() is not None
-    finally:
-        throttle(machine, bytes_per_second=0)
-        syncing.wait(HANG)
     settled(journal)
     machine.runner.run("rm /mnt/dirty")
+
+
+def test_a_worker_killed_while_the_kernel_holds_a_block(machine: QemuMachine) -> None:
+    """It ends in CANCEL_PENDING with the power on; who has it open settles it once the kernel lets go."""
+    owner = Owner(machine, journal=(journal := MemoryJournal()))
+    with local.attached(owner) as client:
+        with stalled_writeback(machine):
+            running = Running(client, FOREVER)
+            assert running.offlining.wait(HANG)
+            until(lambda: is_held(machine), "a block that the kernel holds", pause=0.1)
+            end(worker_of(owner))
+            outcome = running.end()
+            assert (outcome.code, outcome.exit, outcome.open) == (Code.CANCEL_PENDING, 1, True), outcome
+            assert machine.power("ddr-high") is Power.ON
+            assert journal.unfinished() is not None
+        settled(journal)
+        owner.wait()
+    machine.runner.run("rm /mnt/dirty")
+
+
+def is_held(machine: QemuMachine) -> bool:
+    """The same block is going offline, look after look: all has left it that would."""
+    looks = [going_offline(machine) for _ in range(10)]
+    return looks[0] != () and len(set(looks)) == 1
+
+
+def going_offline(machine: QemuMachine) -> tuple[int, ...]:
+    """The bank's blocks that the kernel works on."""
+    blocks = blocks_of(machine, machine.snapshot())
+    return tuple(block.number for block in blocks if block.state is BlockState.GOING_OFFLINE)
 
 
 def throttle(machine: QemuMachine, bytes_per_second: int) -> None:
@@ -184,6 +226,32 @@ def test_the_driver_can_not_leave_while_its_bank_is_in_use(machine: QemuMachine)
     with pytest.raises(Exception, match="rmmod"):
         machine.runner.run("rmmod hotbank_bank")
     assert "hotbank_bank" in machine.runner.run("lsmod")
+
+
+def keeps_its_supply(machine: QemuMachine) -> bool:
+    """Whether the driver, told by its own file to let go, says EBUSY and that it did not, and the line says so, too."""
+    told = machine.runner.start(f"echo off > {SUPPLY}").wait(HANG)
+    busy = told.status != 0 and os.strerror(errno.EBUSY) in told.out
+    return busy and machine.runner.run(f"cat {SUPPLY}") == "on\n" and line_is_high(machine.qemu.qmp, LINE)
+
+
+def test_the_driver_keeps_its_supply_while_a_block_is_in_the_kernel(machine: QemuMachine) -> None:
+    """None of our gates is asked: online, half of it offline, all of it offline and not taken out."""
+    assert keeps_its_supply(machine)
+    numbers = [block.number for block in blocks_of(machine, machine.snapshot())]
+    for number in numbers:
+        machine.offline(number, machine.clock.now() + 60)
+        assert keeps_its_supply(machine)
+    for number in numbers:
+        machine.online(number, Online.MOVABLE)
+
+
+def test_a_driver_that_lets_go_of_its_supply_is_noticed(machine: QemuMachine) -> None:
+    """The check itself, on a file that takes every word."""
+    fake, file = "/run/supply", f"$(realpath {SUPPLY})"
+    machine.runner.run(f"echo on > {fake}; mount --bind {fake} {file}")
+    assert not keeps_its_supply(machine)
+    machine.runner.run(f"umount {file}")
 
 
 def test_a_touch_of_the_dark_bank_is_found(machine: QemuMachine) -> None:
