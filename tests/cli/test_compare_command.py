@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from compare.model_guest import ModelGuest
+from compare.model_guest import ModelGuest, with_model_guests
 from hotbank.cli import run
 from hotbank.compare.operations import Operation
 from hotbank.compare.outcome import Outcome
@@ -49,18 +47,6 @@ def test_without_qemu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     assert run(["compare", "virt-arm64", "--ops", "1"]) == 1
     assert "apt-get install qemu-system-arm" in capsys.readouterr().err
     assert not list(tmp_path.glob("hb-*"))
-
-
-def with_model_guests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models in place of guests."""
-
-    @contextmanager
-    def booted(*_: object) -> Iterator[ModelGuest]:
-        guest = ModelGuest("driver")
-        guest.machine = guest.model  # type: ignore[attr-defined]
-        yield guest
-
-    monkeypatch.setattr("hotbank.compare.booted", booted)
 
 
 def test_what_it_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

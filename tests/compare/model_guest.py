@@ -4,7 +4,10 @@ the model then kills who has the page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
 
 from hotbank import board
 from hotbank.compare import twin
@@ -78,3 +81,15 @@ class ModelGuest:
         found = next(held, None)
         if found is not None:
             self._pins.append(self.model.pin(*found))
+
+
+def with_model_guests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models in place of guests."""
+
+    @contextmanager
+    def booted(*_: object) -> Iterator[ModelGuest]:
+        guest = ModelGuest("driver")
+        guest.machine = guest.model  # type: ignore[attr-defined]
+        yield guest
+
+    monkeypatch.setattr("hotbank.compare.booted", booted)

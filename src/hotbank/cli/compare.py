@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 @click.option("--cmdline", metavar="TEXT", default="", help="Kernel command line, after the board's own.")
 @click.option("--kernel", metavar="VERSION|IMAGE", help="That series of Debian's kernel, or an Image file.")
 @click.option("--modules", type=click.Path(file_okay=False), help="lib/modules/VERSION of the Image.")
+@click.option("--html", "page", type=click.Path(dir_okay=False), help="Also write it as a page that stands by itself.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
-def compare(board_name: str, ops: int, seed: int, as_json: bool, **options: Any) -> int:
+def compare(board_name: str, ops: int, seed: int, page: str | None, as_json: bool, **options: Any) -> int:
     """Do the same random operations to a real kernel in QEMU and to the model, and say where they disagree.
 
     Before each operation the model starts anew from what the guest's blocks, zones and pages are. Errno, states,
@@ -51,6 +52,8 @@ def compare(board_name: str, ops: int, seed: int, as_json: bool, **options: Any)
     finally:
         if report.steps:  # an interrupted comparison has found something, too
             _print(report, ops, as_json)
+            if page:
+                _write_page(page, report)
     return int(not report.equal)
 
 
@@ -60,6 +63,12 @@ def _print(report: Report, operations: int, as_json: bool) -> None:
         return
     for line in _lines(report, operations):
         say(line)
+
+
+def _write_page(path: str, report: Report) -> None:
+    from hotbank.web import page
+
+    page.write(path, page.comparison(report.document()))
 
 
 def _step_line(step: Step, operations: int) -> str:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--seconds", type=Seconds(), help="Stop after so much simulated time.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--costs", "costs_file", type=click.Path(dir_okay=False), help="What work takes (TOML, docs/model.md).")
+@click.option("--html", "page", type=click.Path(dir_okay=False), help="Also write it as a page that stands by itself.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 def simulate(
     board_name: str,
@@ -51,6 +52,7 @@ def simulate(
     seconds: float | None,
     seed: int,
     costs_file: str | None,
+    page: str | None,
     as_json: bool,
 ) -> None:
     """Try a policy under a workload, a recorded demand, or both; time is simulated.
@@ -84,10 +86,18 @@ def simulate(
         manifest=_manifest({name: Path(file) for name, file in files.items() if file}),
         on_run=lambda run: say(f"{load.name} {run}", err=True),
     )
+    if page:
+        _write_page(page, report)
     if as_json:
         say_json(report.document())
         return
     say(*_lines(report))
+
+
+def _write_page(path: str, report: Report) -> None:
+    from hotbank.web import page
+
+    page.write(path, page.simulation(report.document()))
 
 
 def _boot(name: str, seed: int, costs_file: str | None) -> Callable[[], Model]:
