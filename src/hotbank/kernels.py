@@ -68,6 +68,9 @@ class Kernel:
     wants_last_node: bool = made_by("6.12", "7e488677a54a", "of, numa: return -EINVAL when no numa-node-id is found")
     """arm64: no node number of the device tree counts when its last memory node has none."""
 
+    emulates_nodes: bool = made_by("6.12", "767507654c22", "arch_numa: switch over to numa_memblks")
+    """arm64: ``numa=fake=`` makes nodes where CONFIG_NUMA_EMU is set, which Debian's kernels leave out."""
+
     exact_dma_limit: bool = made_by("6.12", "ba0fb44aed47", "dma-mapping: replace zone_dma_bits by zone_dma_limit")
     """arm64: zone DMA ends where masters stop to reach; before, at the power of two above."""
 
@@ -87,12 +90,28 @@ class Kernel:
     )
     """With several nodes each has a CMA area of its own, beside the one that all masters reach."""
 
+    def knows(self, word: str) -> bool:
+        """False for a word of the command line that came later than this kernel."""
+        return word not in WORDS or _series(self.release) >= _series(WORDS[word].since)
+
     @property
     def caveat(self) -> str:
         """One line for a kernel newer than the table, else empty."""
         what = f"kernel {self.release} is newer than any hotbank has rules for: judged by those of {self.judged_by}"
         return what if self.newer else ""
 
+
+_HANDOVER = Commit("6.16", "fc33e4b44b27", "kexec: enable KHO support for memory preservation")
+WORDS: Mapping[str, Commit] = {
+    "kho": _HANDOVER,
+    "kho_scratch": _HANDOVER,
+    "numa_cma": Commit("6.6", "bf29bfaa5490", "dma-contiguous: support numa CMA for specified node"),
+    "sysctl.vm.mem_profiling": Commit(
+        "6.10", "22d407b164ff", "lib: add allocation tagging support for memory allocation profiling"
+    ),
+    "trace_instance": Commit("6.3", "cb1f98c5e574", "tracing: Add creation of instances at boot command line"),
+}
+"""Words of the command line that came after the oldest row, each with the commit that brought it."""
 
 _V6_1 = Kernel("6.1")
 _V6_12 = replace(
@@ -104,6 +123,7 @@ _V6_12 = replace(
     forgets_tree_marks=True,
     joins_nodes=True,
     wants_last_node=True,
+    emulates_nodes=True,
     exact_dma_limit=True,
     reserves_by_name=True,
 )

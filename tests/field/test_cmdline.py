@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effort import examples
+from field import kernel_words
 from hotbank import board, kernels
 from hotbank.firmware import bootwords
 from hotbank.firmware.cmdline import Parameter, decode
@@ -141,11 +142,10 @@ def test_cma_in_a_place_is_lent_there(at: int, units: int) -> None:
     assert pages <= wanted
 
 
-@pytest.mark.parametrize("word", sorted(bootwords.UNFOLLOWED))
-def test_what_is_not_followed_is_named(word: str) -> None:
-    (message,) = said(layout(f"quiet {word}=1 {word}=2"), "OPTION_NOT_FOLLOWED")
-    assert message.startswith(f"{word}= decides ")
-    assert "the kernel obeys this, the prediction does not" in message
+def test_what_is_not_followed_is_named_once() -> None:
+    found = said(layout(" ".join(f"{word}=1 {word}=2" for word in bootwords.UNFOLLOWED), "7.3"), "OPTION_NOT_FOLLOWED")
+    assert [message.partition("= decides ")[0] for message in found] == list(bootwords.UNFOLLOWED)
+    assert all("the kernel obeys this, the prediction does not" in message for message in found)
 
 
 def test_words_that_decide_nothing_are_not_named() -> None:
@@ -153,8 +153,41 @@ def test_words_that_decide_nothing_are_not_named() -> None:
     assert {f.code for f in layout(line).findings} <= {"BOOT_MEMORY"}
 
 
-def test_fake_nodes_are_named() -> None:
+@pytest.mark.parametrize("release", [row.release for row in kernels.KERNELS])
+def test_each_word_of_the_kernels_own_list_gets_its_answer(release: str) -> None:
+    known = {word.name: word.answer for word in kernel_words.table().values() if release in word.releases}
+    found = layout(" ".join(f"{word}=1" for word, answer in known.items() if answer != "followed"), release).findings
+    told = {f.message.partition("=")[0]: f.code for f in found if f.code.startswith("OPTION_")}
+    codes = {"named": "OPTION_NOT_FOLLOWED", "elsewhere": "OPTION_IGNORED"}
+    assert told == {word: codes[answer] for word, answer in known.items() if answer in codes}
+    assert set(known.values()) == {*codes, "followed", "nothing"}
+
+
+@pytest.mark.parametrize("word", sorted(kernels.WORDS))
+def test_a_word_is_named_from_the_release_on_that_knows_it(word: str) -> None:
+    since = kernels.WORDS[word].since
+    assert said(layout(f"{word}=1", since), "OPTION_NOT_FOLLOWED")
+    assert not said(layout(f"{word}=1", "6.1"), "OPTION_NOT_FOLLOWED")
+
+
+def test_a_words_release_lies_between_the_lists_that_lack_it_and_those_that_have_it() -> None:
+    for word in kernel_words.table().values():
+        if word.answer == "named":
+            assert [row.release for row in kernels.KERNELS if row.knows(word.name)] == list(word.releases)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("release", kernel_words.PACKAGED)
+def test_the_table_is_made_from_the_kernels_own_list(release: str) -> None:
+    ours = {word.name for word in kernel_words.table().values() if release in word.releases}
+    assert kernel_words.about_memory(kernel_words.packaged(release)) == ours
+
+
+def test_fake_nodes_are_named_where_the_kernel_can_make_them() -> None:
     assert "CONFIG_NUMA_EMU" in said(layout("numa=fake=4"), "OPTION_NOT_FOLLOWED")[0]
+    for made in (layout("numa=fake=4", "6.1"), layout("numa=fake=4", arch="arm")):
+        assert not said(made, "OPTION_NOT_FOLLOWED")
+        assert "is not read by kernel 6." in said(made, "OPTION_IGNORED")[0]
 
 
 # One line, spelled in several ways.

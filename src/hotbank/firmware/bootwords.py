@@ -20,43 +20,67 @@ _CRASH_LOW = 128 * MIB  # DEFAULT_CRASH_KERNEL_LOW_SIZE
 
 UNFOLLOWED: Mapping[str, str] = {
     "acpi": "which of two descriptions of memory and nodes counts",
+    "acpi_no_memhotplug": "whether ACPI adds memory and takes it out",
     "cma_pernuma": "a CMA area of each node",
     "numa_cma": "a CMA area of a node",
     "hugetlb_cma": "a CMA area for gigantic pages",
+    "rproc_mem": "a CMA area for another processor",
     "coherent_pool": "memory for DMA",
     "swiotlb": "memory for bounce buffers",
     "debug_guardpage_minorder": "pages that are never used",
     "efi": "which of UEFI's memory is RAM",
     "elfcorehdr": "memory that a crashed kernel left",
+    "hugetlb_free_vmemmap": "how much memory the memmap of huge pages takes",
     "initrd": "where the initramfs lies",
     "initrdmem": "where the initramfs lies",
+    "retain_initrd": "whether the initramfs's memory comes back",
     "kho": "memory for kexec handover",
     "kho_scratch": "memory for kexec handover",
     "kvm-arm.mode": "memory for a protected hypervisor",
     "log_buf_len": "memory for the log",
+    "hashdist": "which nodes hash tables lie on",
     "dhash_entries": "memory for hash tables",
     "ihash_entries": "memory for hash tables",
     "mhash_entries": "memory for hash tables",
     "mphash_entries": "memory for hash tables",
+    "tcpmhash_entries": "memory for hash tables",
     "thash_entries": "memory for hash tables",
     "uhash_entries": "memory for hash tables",
     "memtest": "bad memory, which is kept out",
     "page_owner": "memory for each page",
     "sysctl.vm.mem_profiling": "memory for each page",
+    "rodata": "memory for page tables, by the size of the linear map's leaves",
+    "stack_depot_disable": "memory for stack traces",
+    "alloc_snapshot": "memory for tracing",
+    "trace_buf_size": "memory for tracing",
     "trace_instance": "memory for tracing",
 }
 """Word → what it decides, on the architectures whose boot is followed."""
 
 ELSEWHERE: Mapping[str, str] = {
-    "memmap": "x86",
+    "accept_memory": "x86",
+    "add_efi_memmap": "x86",
+    "disable_mtrr_trim": "x86",
     "efi_fake_mem": "x86",
+    "forcepae": "x86",
+    "gart_fix_e820": "x86",
     "highmem": "x86",
-    "reservelow": "x86",
+    "memmap": "x86",
     "memory_corruption_check": "x86",
+    "memory_corruption_check_size": "x86",
+    "reservelow": "x86",
+    "reservetop": "x86",
+    "xen_512gb_limit": "x86",
     "fadump": "powerpc",
     "fadump_reserve_mem": "powerpc",
+    "kvm_cma_resv_ratio": "powerpc",
+    "topology_updates": "powerpc",
+    "max_addr": "ia64",
+    "min_addr": "ia64",
+    "memchunk": "sh",
+    "vmcp_cma": "s390",
 }
-"""Word → the architecture that alone obeys it."""
+"""Word → the architecture that alone obeys it, of those that anybody has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +118,10 @@ def _amiss(range_: Range, memory: Sequence[Range]) -> str:
     return "" if there[0].contains(range_) else "is not all memory that is mapped"
 
 
-def unfollowed(line: CommandLine) -> Iterator[tuple[str, str]]:
+def unfollowed(line: CommandLine, kernel: Kernel) -> Iterator[tuple[str, str]]:
     """The words that the kernel obeys and nobody here does, each once, with what it decides."""
     for word, what in UNFOLLOWED.items():
-        if line.all(word):
+        if line.all(word) and kernel.knows(word):
             yield word, what
 
 

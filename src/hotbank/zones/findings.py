@@ -22,6 +22,7 @@ _SCARCE = "the kernel may run out of memory while much is free"
 _LESS = "make less memory Movable: fewer movable banks, or a smaller movablecore="
 _WHOLE_BLOCKS = "let banks and movablecore= begin and end where memory blocks do"
 _DROP = "leave the word out"
+_COMPARE = "hold it against the machine with --iomem"
 _OTHER_SOURCE = "give a description that names the memory, or --iomem of the machine"
 
 
@@ -33,7 +34,7 @@ def findings(made: Prediction) -> tuple[Finding, ...]:
 
 def _judged(made: Prediction) -> Iterator[Finding]:
     if made.kernel.newer:
-        yield Finding("KERNEL_NEWER", Severity.INFO, made.kernel.caveat, "hold it against the machine with --iomem")
+        yield Finding("KERNEL_NEWER", Severity.INFO, made.kernel.caveat, _COMPARE)
 
 
 def _no_memory(made: Prediction) -> Iterator[Finding]:
@@ -68,7 +69,7 @@ def _unplaced(made: Prediction) -> Iterator[Finding]:
         within = f" within {', '.join(map(str, r.within))}" if r.within else ""
         message = f"{r.name} ({kind}) takes {format_size(r.size)}{within} where the kernel finds room at boot: "
         message += "its place is not predicted" + (", and it is no System RAM" if r.no_map else "")
-        yield Finding("RESERVED_SOMEWHERE", Severity.INFO, message, "hold it against the machine with --iomem")
+        yield Finding("RESERVED_SOMEWHERE", Severity.INFO, message, _COMPARE)
 
 
 def _other_arch(made: Prediction) -> Iterator[Finding]:
@@ -203,18 +204,27 @@ def _without_effect(made: Prediction) -> Iterator[str]:
 
 def _words(made: Prediction) -> Iterator[Finding]:
     line = decode(made.line)
-    for word, what in bootwords.unfollowed(line):
+    for word, what in bootwords.unfollowed(line, made.kernel):
         message = f"{word}= decides {what}: the kernel obeys this, the prediction does not"
-        yield Finding("OPTION_NOT_FOLLOWED", Severity.INFO, message, "hold it against the machine with --iomem")
+        yield Finding("OPTION_NOT_FOLLOWED", Severity.INFO, message, _COMPARE)
     for word, arch in bootwords.elsewhere(line):
         yield Finding("OPTION_IGNORED", Severity.INFO, f"{word}= is read by {arch} only", _DROP)
     for asked, why in bootwords.misplaced(line, total=made.memory.total, memory=made.memory.mapped):
         message = f"{asked.name} asks for {asked.range}, which {why}: nothing is reserved"
         yield Finding("OPTION_IGNORED", Severity.INFO, message, _DROP)
-    if made.options.numa_fake:
-        what = "numa=fake= makes other nodes where the kernel has CONFIG_NUMA_EMU, which Debian's for arm64 have not"
-        message = f"{what}: the prediction does not follow it"
-        yield Finding("OPTION_NOT_FOLLOWED", Severity.HURTS, message, "hold it against the machine with --iomem")
+    yield from _fake_nodes(made)
+
+
+def _fake_nodes(made: Prediction) -> Iterator[Finding]:
+    if not made.options.numa_fake:
+        return
+    if made.arch.lowmem or not made.kernel.emulates_nodes:
+        message = f"numa=fake= is not read by kernel {made.kernel.release} of {made.arch.name}"
+        yield Finding("OPTION_IGNORED", Severity.INFO, message, _DROP)
+        return
+    what = "numa=fake= makes other nodes where the kernel has CONFIG_NUMA_EMU, which Debian's for arm64 have not"
+    message = f"{what}: the prediction does not follow it"
+    yield Finding("OPTION_NOT_FOLLOWED", Severity.HURTS, message, _COMPARE)
 
 
 def _mirror_effect(made: Prediction) -> str:
