@@ -384,11 +384,28 @@ class Meter:
 
 
 @dataclass(frozen=True, slots=True)
+class Clocks:
+    """One moment on several clocks, in seconds: CLOCK_REALTIME of whoever keeps the machine's journal, CLOCK_MONOTONIC
+    and CLOCK_BOOTTIME of the machine's kernel (kernel/time/timekeeping.c)."""
+
+    real: float
+    monotonic: float
+    boot: float
+
+    @classmethod
+    def now(cls) -> Clocks:
+        """Those of the kernel under this process."""
+        clocks = (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME)
+        return cls(*map(time.clock_gettime, clocks))
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What a machine feels at one moment; one cheap look, no page walked. None: this machine can't tell.
 
     ``at``: seconds on the machine's clock. ``zones`` as in a snapshot, in pages. ``refaults``: pages of the cache that
     had to be read again, since boot (``workingset_refault_anon`` and ``_file``). ``meters``: those that answered.
+    ``clocks``: when that was by the clocks of a running kernel.
     """
 
     at: float
@@ -397,6 +414,7 @@ class Reading:
     refaults: int | None = None
     migrated: Migrated | None = None
     meters: tuple[Meter, ...] = ()
+    clocks: Clocks | None = None
 
     @property
     def free(self) -> int:

@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from hotbank import memspec
 from hotbank.board import Board
-from hotbank.cli import table
+from hotbank.cli import handed, table
 from hotbank.cli.context import Context
 from hotbank.cli.terminal import say, say_json
 from hotbank.cli.times import date
@@ -163,19 +161,16 @@ def _of_machine(context: Context) -> Ledger:
 def _of_simulation(path: str, board_name: str | None) -> Ledger:
     from hotbank import board
 
+    document = handed.document(path, FORM)
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
         name = board_name or str(document["manifest"]["board"])
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
+    except (KeyError, TypeError) as e:
         raise FormatError(FORM, 0, path, f"is not what hotbank simulate --json prints: {e!r}") from e
     return of_simulation(document, _described(board.load(name)), memspec.named)
 
 
 def _measurement(path: str) -> tuple[str, Metered | None]:
-    try:
-        return read_measurement(json.loads(Path(path).read_text(encoding="utf-8")))
-    except (ValueError, RecursionError) as e:
-        raise FormatError(METERED, 0, path, f"is no JSON: {e}") from e
+    return read_measurement(handed.document(path, METERED))
 
 
 def _described(board: Board) -> Snapshot:

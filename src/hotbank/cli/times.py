@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import click
 
+from hotbank.machine import Clock
 from hotbank.numbers import decimal
 
 _LONGEST = 1e9  # seconds, 31 years
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg]  # Debian 12 has click 8.1, where it is no generic
@@ -30,3 +34,22 @@ def date(seconds: float) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError):
         return f"{seconds:g} s"
+
+
+def duration(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """Seconds above 0, from a number with s, m, h or d, or without. Raises BadParameter."""
+    found = None if value is None else re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value)
+    seconds = (decimal(found[1]) or 0.0) * _UNITS[found[2]] if found else 0.0
+    if value is not None and seconds <= 0:
+        raise click.BadParameter(f"{value!r} is no duration such as 10s, 5m or 1d")
+    return None if value is None else seconds
+
+
+def ticks(clock: Clock, every: float, length: float | None) -> Iterator[float]:
+    """Seconds since the first, on a grid: a late sample makes the next no later. Points that have passed, while this
+    was stopped or the machine slept, are left out. ``length``: seconds until the last; None: there is none."""
+    began, number = clock.now(), 0
+    while length is None or number * every <= length:
+        clock.sleep(max(0.0, began + number * every - clock.now()))
+        yield clock.now() - began
+        number = max(number, int((clock.now() - began) // every)) + 1

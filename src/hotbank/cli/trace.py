@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -13,11 +12,11 @@ import click
 
 from hotbank.cli.context import Context
 from hotbank.cli.terminal import say
+from hotbank.cli.times import duration, ticks
 from hotbank.errors import Code, MachineError, Refusal, in_file
 from hotbank.host.tree import Tree
 from hotbank.machine import Clock, WallClock
 from hotbank.memory import KIB, parse_size
-from hotbank.numbers import decimal
 from hotbank.regular import read_regular
 from hotbank.sysfs import meminfo, names
 from hotbank.sysfs.meminfo import PCP_NAMES
@@ -26,16 +25,6 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 _LARGEST = 256 << 20  # bytes
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def _duration(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-    """Seconds above 0, from a number with s, m, h or d, or without. Raises BadParameter."""
-    found = None if value is None else re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value)
-    seconds = (decimal(found[1]) or 0.0) * _UNITS[found[2]] if found else 0.0
-    if value is not None and seconds <= 0:
-        raise click.BadParameter(f"{value!r} is no duration such as 10s, 5m or 1d")
-    return None if value is None else seconds
 
 
 def _kib(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
@@ -71,9 +60,9 @@ def trace() -> None:
 @trace.command("record")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="The file, a CSV.")
 @click.option(
-    "--every", callback=_duration, metavar="TIME", default="10s", show_default=True, help="Time between two samples."
+    "--every", callback=duration, metavar="TIME", default="10s", show_default=True, help="Time between two samples."
 )
-@click.option("--for", "length", callback=_duration, metavar="TIME", help="Stop after so long; without it at Ctrl-C.")
+@click.option("--for", "length", callback=duration, metavar="TIME", help="Stop after so long; without it at Ctrl-C.")
 @click.pass_obj
 def record(context: Context, output: str, every: float, length: float | None) -> None:
     """Write what this host's memory holds every so often until Ctrl-C. Needs no root and changes nothing.
@@ -93,7 +82,7 @@ def record(context: Context, output: str, every: float, length: float | None) ->
 @click.option("--from", "form", type=_Tool(), metavar="TOOL", required=True, help="The tool that wrote it.")
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="The file, a CSV.")
-@click.option("--every", callback=_duration, metavar="TIME", help="Time between samples, where they have none.")
+@click.option("--every", callback=duration, metavar="TIME", help="Time between samples, where they have none.")
 @click.option("--memory", callback=_kib, metavar="SIZE", help="The machine's memory, where nothing tells (vmstat).")
 def import_(form: str, file: str, output: str, every: float | None, memory: int | None) -> None:
     """Make a series of what another tool recorded, and say what was dropped.
@@ -125,7 +114,7 @@ def write(file: TextIO, tree: Tree, clock: Clock, every: float, length: float | 
     _put(file, ",".join(("t_s", *PCP_NAMES)))
     count = 0
     try:
-        for at in _ticks(clock, every, length):
+        for at in ticks(clock, every, length):
             _put(file, row(at, _lines(tree)))
             count += 1
     except KeyboardInterrupt:
@@ -137,16 +126,6 @@ def write(file: TextIO, tree: Tree, clock: Clock, every: float, length: float | 
 def row(at: float, lines: Mapping[str, int]) -> str:
     """One line of the file: seconds since the first, then KiB; a line that this kernel has not is 0."""
     return ",".join((f"{at:.3f}", *(str(lines.get(line, 0)) for line in PCP_NAMES.values())))
-
-
-def _ticks(clock: Clock, every: float, length: float | None) -> Iterator[float]:
-    """Seconds since the first, on a grid: a late sample makes the next no later. Points that have passed, while this
-    was stopped or the machine slept, are left out."""
-    began, number = clock.now(), 0
-    while length is None or number * every <= length:
-        clock.sleep(max(0.0, began + number * every - clock.now()))
-        yield clock.now() - began
-        number = max(number, int((clock.now() - began) // every)) + 1
 
 
 def _lines(tree: Tree) -> Mapping[str, int]:

@@ -27,6 +27,7 @@ from hotbank.machine import (
     BankStatus,
     Block,
     Clock,
+    Clocks,
     DomainStatus,
     Pages,
     Reading,
@@ -219,7 +220,8 @@ class Host:
         """/proc/zoneinfo, /proc/vmstat, /proc/pressure/memory and the meters, each read once."""
         now, counters = self._clock.now(), files.counters(self._tree)
         moved = vmstat.refaults(counters), vmstat.migrated(counters)
-        return Reading(now, files.zones(self._tree), files.pressure(self._tree), *moved, self._meters.read())
+        clocks = Clocks.now() if self._tree.running else None
+        return Reading(now, files.zones(self._tree), files.pressure(self._tree), *moved, self._meters.read(), clocks)
 
     @cached_property
     def _meters(self) -> Meters:
