@@ -23,6 +23,7 @@ SCHEMA: Mapping[str, int] = {
     "error": 1,
     "event": 1,
     "explain": 1,
+    "frame": 1,
     "history": 2,
     "kernel": 1,
     "list": 1,

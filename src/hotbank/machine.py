@@ -426,6 +426,16 @@ class Reading:
         """Pages of clean page cache that reclaim could drop, of all zones."""
         return sum(zone.reclaimable for zone in self.zones)
 
+    @property
+    def managed(self) -> int:
+        """Pages that the kernel manages, of all zones."""
+        return sum(zone.managed for zone in self.zones)
+
+    @property
+    def demand(self) -> int:
+        """Pages in use that could not be dropped: managed, neither free nor clean cache."""
+        return max(0, self.managed - self.free - self.clean)
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from hotbank import operate, serve
@@ -36,8 +36,10 @@ if TYPE_CHECKING:  # what only some verbs need is imported by them, so that a li
     from hotbank.remote import Remote
     from hotbank.serve.client import RemoteOwner
     from hotbank.serve.governing import Governing
+    from hotbank.serve.owner import Owner
     from hotbank.serve.protocol import News
 
+Again = Callable[[bool], "Session"]  # a line to the same machine; whether to change it
 _ASK_EVERY = 0.25  # seconds of wall time
 
 
@@ -51,13 +53,34 @@ def connect(where: str | Machine | None = None, *, change: bool = False, timeout
     changed, Refusal(NOT_PERMITTED) for a host that this user may not change, BoardError and FormatError for what
     is no board and no capture.
     """
-    if not where:
-        return _current(change)
-    if not isinstance(where, str):
+    if not isinstance(where, str | None):
         return _own(where, change)
+    again = partial(_connect, where or None, timeout)
+    return again(change)
+
+
+def visit(where: str | None = None, *, timeout: float | None = None) -> Session:
+    """The same machine to be watched, and to be changed by the owner that it has.
+
+    A model is owned by this process, a host that nobody serves is read: to change that, ``again(change=True)``.
+    """
+    if where == "host":
+        from hotbank.serve import local
+
+        served = local.served_host()
+        if served is not None:
+            served.close()
+        return connect(where, change=served is not None)
+    return connect(where, change=bool(where) or serve.current() is not None, timeout=timeout)
+
+
+def _connect(where: str | None, timeout: float | None, change: bool) -> Session:
+    again = partial(_connect, where, timeout)
+    if where is None:
+        return _current(change, again)
     kind, _, rest = where.partition(":")
     if where == "host":
-        return _host(change)
+        return _host(change, again)
     if kind == "model" and rest:
         return _model(rest, change)
     if kind in ("unix", "ssh") and rest:
@@ -65,44 +88,43 @@ def connect(where: str | Machine | None = None, *, change: bool = False, timeout
         from hotbank.remote import Remote
 
         remote = Remote.unix(rest) if kind == "unix" else ssh.connect(rest, patience=timeout or ssh.PATIENCE)
-        return Session(remote, remote, change=change)
+        return Session(remote, remote, change=change, again=again)
     remedy = "use host, model:BOARD, model:CAPTURE, ssh:HOST or unix:PATH"
     raise MachineError(f"no machine is called {where!r}", remedy=remedy)
 
 
-def _current(change: bool) -> Session:
+def _current(change: bool, again: Again) -> Session:
     record = serve.current()
     if record is not None:
         remote = serve.connect(record)
-        return Session(remote, remote, change=change)
+        return Session(remote, remote, change=change, again=again)
     if not change:
-        return _host(change)
+        return _host(change, again)
     what = "no machine is up, and this host is changed only when it is named"
     remedy = "start one with `hotbank up BOARD`, or name the host with -m host"
     raise Refusal(Code.NO_MACHINE, what, remedy=remedy)
 
 
-def _host(change: bool) -> Session:
+def _host(change: bool, again: Again) -> Session:
     """To read, its files; to change, its owner, which is this process where nobody serves it."""
     from hotbank.host import Host
 
     if not change:
-        return Session(Host(), None, change=False, history=_history_of_host)
+        return Session(Host(), None, change=False, history=_history_of_host, again=again)
     from hotbank.remote import Remote, SocketStream
     from hotbank.serve import local
 
     served = local.served_host()
     if served is not None:
         remote = Remote(SocketStream(served))
-        return Session(remote, remote, change=True)
+        return Session(remote, remote, change=True, again=again)
     host = Host()
     if not host.may_change:
         what = "this user may not change this host's memory"
         raise Refusal(
             Code.NOT_PERMITTED, what, remedy="run it as root, or ask an owner that root started: hotbank serve"
         )
-    remote = local.attached(local.owner_of(host))
-    return Session(remote, remote, change=True)
+    return _attached(local.owner_of(host), True)
 
 
 def _history_of_host() -> tuple[Entry, ...]:
@@ -122,7 +144,7 @@ def _model(name: str, change: bool) -> Session:
 def _own(machine: Machine, change: bool) -> Session:
     """A machine at hand; to change it, this process owns it as long as the session lasts."""
     if not change:
-        return Session(machine, None, change=False)
+        return Session(machine, None, change=False, again=partial(_own, machine))
     from hotbank.host import Host
     from hotbank.serve import local
     from hotbank.serve.owner import Owner
@@ -130,8 +152,15 @@ def _own(machine: Machine, change: bool) -> Session:
     owner = Owner(machine)
     if isinstance(machine, Host) and machine.tree.running:
         owner = local.owner_of(machine)  # whose journal is one, whoever asks
+    return _attached(owner, True)
+
+
+def _attached(owner: Owner, change: bool) -> Session:
+    """A line to an owner in this process."""
+    from hotbank.serve import local
+
     remote = local.attached(owner)
-    return Session(remote, remote, change=True)
+    return Session(remote, remote, change=change, again=partial(_attached, owner))
 
 
 class Session:
@@ -146,14 +175,28 @@ class Session:
         owner: Remote | None,
         *,
         change: bool,
+        again: Again,
         history: Callable[[], tuple[Entry, ...]] = tuple,
     ) -> None:
         self.machine, self._remote, self._change, self._history = machine, owner, change, history
+        self._again = again
 
     @cached_property
     def name(self) -> str:
         """The machine's own name. Looked up when it is asked for: on a large host that is a look at every block."""
         return self._remote.hello.machine if self._remote is not None else self.machine.snapshot().machine
+
+    def again(self, *, change: bool | None = None) -> Session:
+        """Another line to the same machine: one line carries one call at a time. ``change``: None as this one.
+
+        Also when this one is gone: to the owner that is there now. Raises what ``connect`` does, and MachineError when
+        another machine is there in its place.
+        """
+        fresh = self._again(self._change if change is None else change)
+        if self._remote is None or fresh.name == self.name:
+            return fresh
+        fresh.close()
+        raise MachineError(f"{fresh.name} is there in the place of {self.name}", remedy="name the machine with -m")
 
     def __enter__(self) -> Session:
         return self
@@ -371,7 +414,12 @@ class Session:
     @property
     def is_ours(self) -> bool:
         """True where this process is the machine's owner: what is open when it ends is left to the next one."""
-        return self._remote is not None and self._remote.hello.pid == os.getpid()
+        return self._remote is not None and self.pid == os.getpid()
+
+    @property
+    def pid(self) -> int:
+        """The process of the machine's owner; this one where nobody owns it."""
+        return os.getpid() if self._remote is None else self._remote.hello.pid
 
     def _answering(self) -> RemoteOwner | None:
         from hotbank.serve.client import RemoteOwner

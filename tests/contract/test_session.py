@@ -122,6 +122,7 @@ def test_what_was_connected_for_reading_changes_nothing(where: str, change: Call
 
 def test_every_change_of_a_session_is_among_these() -> None:
     looks = {
+        "again",
         "close",
         "list",
         "reading",

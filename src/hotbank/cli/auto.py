@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import click
 
@@ -16,7 +16,7 @@ from hotbank.cli import table
 from hotbank.cli.context import Context
 from hotbank.cli.terminal import say, say_json
 from hotbank.cli.times import date
-from hotbank.documents import EXIT_INTERRUPTED, SCHEMA
+from hotbank.documents import EXIT_INTERRUPTED
 from hotbank.govern import settings
 from hotbank.govern.guard import Outcome
 from hotbank.govern.settings import Settings
@@ -99,7 +99,7 @@ def _telling(machine: str | None) -> Callable[[Status], None]:
 
     def tell(status: Status) -> None:
         if machine is not None:
-            say_json(document(machine, Governed(status, Orders(), alive=True)))
+            say_json(Governed(status, Orders(), alive=True).document(machine))
             return
         for deed in status.deeds:
             say(f"{_clock(status.at)} {_deed(deed, status.dry)}")
@@ -133,34 +133,21 @@ def status(context: Context, as_json: bool) -> None:
     machine = context.session(changing=False)
     known = machine.auto()
     if as_json:
-        say_json(document(machine.name, known))
+        say_json(known.document(machine.name))
         return
     say(*_status(known))
 
 
-def document(machine: str, known: Governed) -> dict[str, Any]:
-    """The JSON of ``hotbank auto status``."""
-    told, orders = known.status, known.orders
-    return {
-        "schema": SCHEMA["auto"],
-        "machine": machine,
-        "governed": known.alive,
-        "paused": orders.paused or (told.state.paused if told else "") or None,
-        "status": None if told is None else {k: v for k, v in encode(told).items() if k != "state"},
-    }
-
-
 def _status(known: Governed) -> Iterator[str]:
-    told, orders = known.status, known.orders
+    told = known.status
     if told is None:
         yield "nobody governs this machine"
-        yield f"paused    {orders.paused}" if orders.paused else "start one with `hotbank auto run`"
+        yield f"paused    {known.paused}" if known.paused else "start one with `hotbank auto run`"
         return
     dead = "" if known.alive else ", gone"
     yield f"policy    {told.policy}{', dry run' if told.dry else ''}, pid {told.pid}{dead}, last look {date(told.at)}"
-    paused = orders.paused or told.state.paused
-    if paused:
-        yield f"paused    {paused}; hotbank auto resume"
+    if known.paused:
+        yield f"paused    {known.paused}; hotbank auto resume"
     if told.blind:
         yield f"blind     {told.blind}"
         return

@@ -90,8 +90,9 @@ def size_of(bank: BankStatus, snapshot: Snapshot) -> int:
 
 def view(reading: Reading, page_size: int, groups: Sequence[Group], refaulted: int = 0) -> View:
     """One look. ``groups``: as the last snapshot had them; ``refaulted``: pages since the look before."""
-    managed = sum(zone.managed for zone in reading.zones) * page_size
+    managed = reading.managed * page_size
     inside = sum(group.inside for group in groups)
-    used = managed - (reading.free + reading.clean) * page_size
     pressed = None if reading.pressure is None else reading.pressure.some_avg10 >= PRESSED
-    return View(reading.at, max(0, managed - inside), tuple(groups), max(0, used), refaulted * page_size, pressed)
+    return View(
+        reading.at, max(0, managed - inside), tuple(groups), reading.demand * page_size, refaulted * page_size, pressed
+    )

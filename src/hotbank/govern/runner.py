@@ -121,7 +121,7 @@ class Governor:
 
     def _look(self) -> View:
         reading = self._eyes.reading()
-        managed = sum(zone.managed for zone in reading.zones)
+        managed = reading.managed
         if self._seen is None or self._seen.stale or self._seen.managed != managed:
             snapshot = self._eyes.snapshot()
             found = bunches(snapshot, self._parts)

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from hotbank.documents import SCHEMA
 from hotbank.govern.guard import Outcome, State
+from hotbank.wire import encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +79,19 @@ class Governed:
     status: Status | None
     orders: Orders
     alive: bool
+
+    @property
+    def paused(self) -> str:
+        """Why it takes nothing; empty where it may."""
+        return self.orders.paused or (self.status.state.paused if self.status is not None else "")
+
+    def document(self, machine: str) -> dict[str, Any]:
+        """The JSON of ``hotbank auto status``."""
+        told = self.status
+        return {
+            "schema": SCHEMA["auto"],
+            "machine": machine,
+            "governed": self.alive,
+            "paused": self.paused or None,
+            "status": None if told is None else {k: v for k, v in encode(told).items() if k != "state"},
+        }

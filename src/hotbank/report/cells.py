@@ -52,7 +52,8 @@ class Cell:
 
     ``state``: None where the kernel has no such block. ``zone``: as ``Block.zone``. ``power``: of its bank. ``kinds``:
     pages by kind, None where nobody looked. ``why``: the reasons that pages in it give against its leaving, in the
-    survey's order. ``pinned``: how many pages of each kind the survey names as pinned; there may be more.
+    survey's order. ``pinned``: how many pages of each kind the survey names as pinned; there may be more. ``used``: as
+    ``Block.used``, which takes no look at pages.
     """
 
     block: int
@@ -63,6 +64,7 @@ class Cell:
     kinds: Mapping[Kind, int] | None = None
     why: tuple[Code, ...] = ()
     pinned: Mapping[Kind, int] = field(default_factory=dict)
+    used: int | None = None
 
     @property
     def dark(self) -> bool:
@@ -160,7 +162,7 @@ def _cell(snapshot: Snapshot, number: int, power: Power, survey: Survey | None) 
     if block is None:
         return Cell(number, span, power=power)
     if survey is None:
-        return Cell(number, span, block.state, block.zone, power)
+        return Cell(number, span, block.state, block.zone, power, used=block.used)
     why = tuple(dict.fromkeys(evidence.why for evidence in survey.blocking))
     pinned = Counter(evidence.kind for evidence in survey.blocking if evidence.why is Code.PINNED)
-    return Cell(number, span, block.state, block.zone, power, survey.kinds, why, pinned)
+    return Cell(number, span, block.state, block.zone, power, survey.kinds, why, pinned, block.used)
