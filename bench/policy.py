@@ -19,23 +19,21 @@ import sys
 import time
 import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hotbank import memspec
-from hotbank.energy import Dram, Work, break_even
 from hotbank.govern.policy import Balance, Policy, Reserve
 from hotbank.govern.replay import Park, Result, Series, replay
-from hotbank.govern.view import Group
 from hotbank.load import trace
-from hotbank.memory import GIB, KIB, Power
+from hotbank.sweep import paper
+from hotbank.sweep.run import RETURNING
 
 HERE = Path(__file__).resolve().parent
 TRACES = HERE.parent / "tests/data/traces"
 RULES: Mapping[str, Any] = tomllib.loads((HERE / "policy.toml").read_text("utf-8"))
 GOAL, TUNED_ON, REPORTED = RULES["goal"], RULES["series"]["tuning"], RULES["series"]["reported"]
-PERIOD, RETURNING = 2.0, 0.5
+PERIOD = 2.0
 POLICIES: dict[str, Policy] = {
     "reserve": Reserve(),
     "balance": Balance(),
@@ -51,13 +49,8 @@ def series(name: str) -> tuple[int, Series]:
 
 def park(total: int, *, shift: float = 0.0, lines: bool = False) -> Park:
     """Equal banks that may all leave, ``shift`` of a bank above memory that never does."""
-    size = total // RULES["banks"]
-    dram = Dram((memspec.load(RULES["part"]),), size / GIB)
-    cost = break_even(dram, Work(pages=size // (4 * KIB), wakes=1), Power.OFF)
-    assert cost is not None
-    groups = tuple(Group(f"bank{number}", size, cost=cost) for number in range(RULES["banks"]))
-    there = Park(round(shift * size), groups)
-    return replace(there, period=PERIOD, returning=RETURNING) if lines else there
+    there = paper.park(total, RULES["banks"], memspec.load(RULES["part"]), lift=shift)
+    return paper.looked_at(there, PERIOD if lines else None, RETURNING)
 
 
 def run(name: str, policy: Policy, starts: int, *, lines: bool = False) -> list[Result]:

@@ -31,7 +31,9 @@ SCHEMA: Mapping[str, int] = {
     "plan": 1,
     "power": 1,
     "recover": 2,
+    "run": 1,
     "simulate": 2,
+    "sweep": 1,
     "zones": 1,
 }
 

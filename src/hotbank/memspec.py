@@ -13,11 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hotbank import keys
 from hotbank.errors import BoardError
 from hotbank.keys import Key, Keys
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MBIT_PER_GIB = 8192
 _SHORTEST = 0.001  # microseconds between two refreshes; real parts have 0.98 to 15.6
@@ -122,9 +125,14 @@ def _between(rows: list[tuple[float, float]], at: float) -> float:
     return y0 if x0 == x1 else y0 + (y1 - y0) * (at - x0) / (x1 - x0)
 
 
+def find(name: str | os.PathLike[str]) -> Path:
+    """The path of a part: a file, or the name of one that is shipped. Raises BoardError."""
+    return keys.find("memspec", name)
+
+
 def load(name: str | os.PathLike[str]) -> Part:
     """A part by its name, or from a file. Raises BoardError."""
-    path = keys.find("memspec", name)
+    path = find(name)
     return loads(keys.read("memspec", path), str(path))
 
 

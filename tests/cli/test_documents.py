@@ -40,6 +40,7 @@ PRINTED: dict[str, tuple[str, ...]] = {
     "board": ("board", "show", "virt-arm64"),
     "check": ("board", "check", "virt-arm64"),
     "simulate": ("simulate", "arm-2009", "--workload", "camera", "--seconds", "30"),
+    "sweep": ("sweep", str(Path(__file__).parents[2] / "docs/sweeps/small.toml"), "--jobs", "1", "-o", "sweep"),
 }
 ENUMS: dict[str, type[StrEnum]] = {
     "code": Code, "severity": Severity, "kind": Kind, "kernel": KernelState, "power": Power, "state": BlockState,
@@ -48,8 +49,11 @@ ENUMS: dict[str, type[StrEnum]] = {
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[Any]]:
-    """The documents that a command prints."""
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., list[Any]]:
+    """The documents that a command prints, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> list[Any]:
         cli.run([*words, "--json"])

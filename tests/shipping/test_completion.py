@@ -23,8 +23,8 @@ PROGRAMS = Path(sys.executable).parent
 MODEL = "hotbank -m model:arm-2009"
 # Text and numbers that only the user knows; everything else is offered, or has a type that knows.
 FREE = {
-    "BLOCK_SIZE", "CMDLINE", "GROUP", "KEY=NUMBER", "KEY=VALUE", "NAME", "NAME,KEY=VALUE,...", "SIZE", "TEXT",
-    "TIME", "WHEN", "WHY",
+    "ADDRESS", "BLOCK_SIZE", "CMDLINE", "GROUP", "KEY=NUMBER", "KEY=VALUE", "NAME", "NAME,KEY=VALUE,...", "SIZE",
+    "TEXT", "TIME", "WHEN", "WHY",
 }  # fmt: skip
 
 

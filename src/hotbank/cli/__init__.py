@@ -45,6 +45,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "cache": "cache",
         "capture": "capture",
         "simulate": "simulate",
+        "sweep": "sweep",
         "compare": "compare",
         "trace": "trace",
     },

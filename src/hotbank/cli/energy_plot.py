@@ -9,31 +9,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hotbank.cli import plots
 from hotbank.energy.dram import affine
-from hotbank.errors import Code, Refusal
 from hotbank.memory import Power
 from hotbank.memspec import Part, parts
 from hotbank.report.ledger import Ledger
 
 _COLORS = {Power.ON: "#d95f02", Power.SELF_REFRESH: "#7570b3", Power.OFF: "#bbbbbb", Power.UNKNOWN: "#ffffff"}
-_KINDS = ("png", "svg")
 
 
 def draw(ledger: Ledger, path: str) -> None:
     """Write the picture, SVG or PNG by its name. Raises Refusal without matplotlib or for another kind, OSError."""
-    kind = Path(path).suffix.removeprefix(".")
-    if kind not in _KINDS:
-        raise Refusal(Code.UNSUPPORTED, f"{path}: a picture is one of {', '.join(_KINDS)}", remedy="name it FILE.svg")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as e:
-        what, remedy = "drawing needs matplotlib", "pip install 'hotbank[plot]'"
-        raise Refusal(Code.UNSUPPORTED, what, remedy=remedy) from e
-    figure = Figure(figsize=(9, 3 + 0.4 * len(ledger.accounts)), layout="constrained")
+    kind = plots.kind_of(path)
+    figure = plots.figure(9, 3 + 0.4 * len(ledger.accounts))
     banks, pasr = figure.subplots(1, 2, width_ratios=(2, 1))
     _draw_banks(banks, ledger)
     _draw_pasr(pasr, _with_table(ledger))
-    figure.savefig(path, metadata={"Date": None} if kind == "svg" else None)
+    Path(path).write_bytes(plots.rendered(figure, kind))
 
 
 def _draw_banks(axes: Any, ledger: Ledger) -> None:

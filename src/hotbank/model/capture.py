@@ -122,7 +122,12 @@ def loads(data: bytes) -> Capture:
 def is_capture(path: str | os.PathLike[str]) -> bool:
     """True if the file looks like one: JSON or gzip, where a board is TOML. Raises OSError."""
     with os.fdopen(open_regular(path), "rb") as file:
-        return file.read(2) in (b'{"', packed.MAGIC)
+        return begins_so(file.read(2))
+
+
+def begins_so(data: bytes) -> bool:
+    """True if the bytes of a file look like a capture's."""
+    return data[:2] in (b'{"', packed.MAGIC)
 
 
 # Looking

@@ -103,8 +103,12 @@ def load_costs(path: str | os.PathLike[str]) -> Costs:
 
     Raises BoardError for an unknown key or anything but seconds, 0 or more.
     """
-    text = toml.read("costs", path, code=Code.BAD_FORMAT)
-    keys = toml.table("costs", text, code=Code.BAD_FORMAT, file=str(path))
+    return loads_costs(toml.read("costs", path, code=Code.BAD_FORMAT), str(path))
+
+
+def loads_costs(text: str, file: str = "") -> Costs:
+    """The same from TOML text. ``file``: where it stands. Raises BoardError."""
+    keys = toml.table("costs", text, code=Code.BAD_FORMAT, file=file)
     given = keys.read(toml.Key(f.name, toml.moment) for f in fields(Costs))
     keys.check()
     return replace(Costs(), **{name: cost for name, cost in given.items() if cost is not None})

@@ -30,6 +30,11 @@ def find(name: str | os.PathLike[str]) -> Source:
     return capture.load(path) if capture.is_capture(path) else board.load(path)
 
 
+def decode(data: bytes, name: str) -> Source:
+    """The same from the bytes of its file, of that name. Raises BoardError, FormatError."""
+    return capture.loads(data) if capture.begins_so(data) else board.loads(data.decode(), name)
+
+
 def start(source: Source, boot: BootOptions | None = None, **options: Unpack[ModelOptions]) -> Model:
     """The model. Raises Refusal(UNSUPPORTED) for options of a boot where there is none, and what the model raises."""
     given = boot or BootOptions()
