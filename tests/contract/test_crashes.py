@@ -17,11 +17,23 @@ from pathlib import Path
 import pytest
 
 from contract import deadly
-from contract.crashing import BOARDS, VERBS, Outside, end, journal_of, model_of, outside_of, stage, worker_of, writes
+from contract.crashing import (
+    BOARDS,
+    VERBS,
+    Outside,
+    end,
+    journal_of,
+    model_of,
+    outside_of,
+    powers,
+    stage,
+    worker_of,
+    writes,
+)
 from contract.deadly import BOTH, Deadly, points
 from hotbank import operate, serve
 from hotbank.errors import Code, MachineError, Refusal
-from hotbank.memory import BlockState, KernelState, Kind
+from hotbank.memory import BlockState, KernelState, Kind, Power
 from hotbank.model import Model
 from hotbank.operate import MemoryJournal
 from hotbank.operate.sqlite_journal import SqliteJournal
@@ -95,6 +107,47 @@ def test_a_worker_that_dies_anywhere(models: dict[str, Model], board: str, verb:
             here.check(outcome)
             assert serve.recover(client) is None
             assert (order(client, *BOTH).exit) == 0, "and the next goes through"
+
+
+SWITCHES = ["begin", "intend", "result", "close"]  # the writes of an order to switch one domain
+
+
+def every_switch() -> list[object]:
+    """All crash points of a domain that is switched off, or on; those but one of each are marked long."""
+    every = [(want, *point) for want in (Power.OFF, Power.ON) for point in points(SWITCHES)]
+    return [p if p[1:] == (2, "before") else pytest.param(*p, marks=pytest.mark.long) for p in every]
+
+
+@pytest.mark.parametrize(("want", "at", "when"), every_switch())
+def test_a_worker_that_dies_while_it_switches(models: dict[str, Model], want: Power, at: int, when: str) -> None:
+    """The power is put back as it was, and the next order has it switched. Both banks are out."""
+    model, was = models["pair"], Power.ON if want is Power.OFF else Power.OFF
+    with stage("add", model) as here:
+        model.set_power("ddr", was)
+        journal = Deadly(MemoryJournal(), at, when, lambda: end(worker_of(owner)))
+        owner = Owner(here.watched, journal=journal)
+        with local.attached(owner) as client:
+            outcome = None
+            with suppress(MachineError):  # it died before it had begun, so there was nothing to clean up
+                outcome = serve.power(client, "ddr", want)
+            assert (outcome is None) == (at == 0)
+            assert outcome is None or (outcome.code, outcome.exit, outcome.power) == (Code.INTERRUPTED, 1, was)
+            assert (journal.unfinished(), powers(model)) == (None, {"ddr": was})
+            assert serve.recover(client) is None
+            assert serve.power(client, "ddr", want).power is want, "and the next goes through"
+        assert journal.names[-len(SWITCHES) :] == SWITCHES
+        assert not here.watched.breaches
+
+
+def test_a_worker_that_dies_when_it_has_switched(models: dict[str, Model]) -> None:
+    """What the journal says of it is told."""
+    with stage("add", models["pair"]) as here:
+        journal = Deadly(MemoryJournal(), len(SWITCHES) - 1, "after", lambda: end(worker_of(owner)))
+        owner = Owner(here.watched, journal=journal)
+        with local.attached(owner) as client:
+            outcome = serve.power(client, "ddr", Power.ON)
+        assert (outcome.code, outcome.exit, outcome.power) == (Code.OK, 0, Power.ON)
+        assert powers(here.model) == {"ddr": Power.ON}
 
 
 # The owner dies; the next one recovers.

@@ -334,6 +334,29 @@ def test_an_owner_vouches_for_the_time_that_it_is_there() -> None:
     assert [(s.power, s.seconds / 3600) for s in states] == [(Power.ON, 3), (Power.UNKNOWN, 1), (Power.ON, 4)]
 
 
+class InTurn(MemoryJournal):
+    """A journal that notes whether its owner's turn to change the machine was taken at each beginning."""
+
+    owner: Owner
+    taken: tuple[bool, ...] = ()
+
+    def begin(self, before: Before) -> int:
+        self.taken += (self.owner._changing.locked(),)
+        return MemoryJournal.begin(self, before)
+
+
+def test_an_owner_vouches_in_its_turn(model: Model) -> None:
+    """Else an order that comes at the same moment would find the sign of life open, and be refused."""
+    journal = InTurn()
+    owner = journal.owner = Owner(model, journal=journal)
+    owner.settle()
+    with local.attached(owner) as client:
+        assert serve.remove(client, "high").exit == 0
+    owner.finish(HANG)
+    assert [entry.before.verb for entry in journal.entries()] == ["start", "remove", "stop"]
+    assert journal.taken == (True, True, True)
+
+
 def test_a_journal_that_can_not_be_written_keeps_no_owner_from_serving(model: Model) -> None:
     class Full(MemoryJournal):
         def begin(self, before: Before) -> int:

@@ -210,7 +210,7 @@ def _end(
     open_: bool = False,
 ) -> Outcome:
     before = entry.before
-    kernel, power = standing(snapshot, [bank.name for bank in before.banks])
+    kernel, power = standing(snapshot, _banks(before, snapshot))
     return Outcome(
         before.verb,
         before.targets,
@@ -224,3 +224,9 @@ def _end(
         unrestored=unrestored,
         open=open_,
     )
+
+
+def _banks(before: Before, snapshot: Snapshot) -> list[str]:
+    """Those it is about; of a domain that is switched alone, all that are in it."""
+    domains = (status for was in before.domains if (status := snapshot.domain(was.name)) is not None)
+    return [bank.name for bank in before.banks] or [name for status in domains for name in status.banks]

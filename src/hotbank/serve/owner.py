@@ -98,13 +98,13 @@ class Owner:
         """Begin to settle what an owner before this one left open; clients can follow it as any transaction. Then, or
         at once, write down that the machine is up. Where a process that can still write was left behind and outlasts
         that, it is settled once the last of them is gone."""
-        if self._stopped:
-            return
-        if self._journal.unfinished() is None:
-            self._sign(START)
-            return
         with suppress(HotbankError):  # an order that is under way settles its own; who is about to end begins nothing
-            self._begin(Order(_RECOVER, (), _SETTLING), self._settle_left)
+            with self._changes(settles=True):
+                left = self._journal.unfinished() is not None
+                if not left:
+                    self._sign(START)
+            if left:
+                self._begin(Order(_RECOVER, (), _SETTLING), self._settle_left)
 
     def finish(self, patience: float) -> None:
         """Interrupt a transaction that runs, and return when it is over, or ``patience`` seconds of wall time are.
@@ -162,8 +162,8 @@ class Owner:
         return guarded
 
     @contextmanager
-    def _changes(self) -> Iterator[None]:
-        self._take_turn()
+    def _changes(self, *, settles: bool = False) -> Iterator[None]:
+        self._take_turn(settles=settles)
         try:
             yield
         finally:
@@ -247,12 +247,8 @@ class Owner:
 
     def _is_left_alone(self) -> bool:
         """Whether nobody writes for what is open any more, if it is. False while something changes."""
-        with suppress(HotbankError):
-            self._take_turn(settles=True)
-            try:
-                return self._journal.unfinished() is None or self._journal.claim()
-            finally:
-                self._changing.release()
+        with suppress(HotbankError), self._changes(settles=True):
+            return self._journal.unfinished() is None or self._journal.claim()
         return False
 
     def _cancel(self) -> None:
