@@ -49,6 +49,11 @@ def test_an_open_transaction_says_why() -> None:
     assert "CANCEL_PENDING" in lines[1]
     assert "BUSY_TRANSACTION" in lines[2]
     assert all(" open " in line for line in lines[1:3])
+    assert lines[-2] == "transaction 1 is open: wait: it settles when the kernel lets go of the block; power stays on"
+    assert lines[-1].startswith("transaction 2 is open: wait for the other transaction, or hotbank recover")
+    damaged = Entry(3, 7, Before("remove", (), "a"), 0.0, damage="a row that is none")
+    last = list(_table((damaged,)))[-1]
+    assert last == "transaction 3 is open: hotbank recover closes it, or says what is half-way"
 
 
 def test_several_banks_are_one_line_that_tells_planned_from_moved() -> None:

@@ -31,6 +31,7 @@ from hotbank.model import Model, WallClock
 from hotbank.operate import Event, Limits, Outcome
 from hotbank.remote import Remote
 from hotbank.serve import background, job
+from hotbank.serve import owner as owner_module
 from hotbank.serve.children import start_module
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen, runtime_folder
@@ -344,6 +345,38 @@ def test_an_order_ends_whatever_the_cleaning_up_comes_to(served: Served, monkeyp
         serve.remove(served.client(), "high")
     monkeypatch.undo()
     assert serve.remove(served.client(), "high").exit == 0
+
+
+def test_what_could_not_be_cleaned_up_after_is_settled_once_the_machine_answers(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker dies and the machine is not to be looked at. It is told, listed as open, and needs no order."""
+    looks, deaf, before = Model.snapshot, threading.Event(), served.places()
+
+    def look(model: Model) -> Snapshot:
+        if deaf.is_set() and model is served.model:
+            raise MachineError("the machine does not answer")
+        return looks(model)
+
+    monkeypatch.setattr(Model, "snapshot", look)
+    monkeypatch.setattr(owner_module, "_LOOK_EVERY", 0.05)
+    served.pin()
+    running, other = Running(served.client(), FOREVER), served.client()
+    assert running.offlining.wait(HANG)
+    worker = worker_of(other)
+    deaf.set()
+    os.kill(worker, signal.SIGKILL)
+    ended(running._thread)
+    assert isinstance(running.outcome, MachineError)
+    assert "nor could it be cleaned up after: the machine does not answer" in str(running.outcome)
+    assert running.outcome.remedy == "its owner settles it once the machine answers; hotbank recover does it at once"
+    assert [entry.code for entry in serve.history(other)] == [None]
+    with pytest.raises(Refusal, match=r"remove high of pid .* is not finished"):
+        serve.remove(other, "high")
+    deaf.clear()
+    until(lambda: serve.history(other)[0].code is not None, "its settling")
+    assert serve.history(other)[0].code is Code.INTERRUPTED
+    assert served.places() == before
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.machine import Snapshot
 from hotbank.memory import Power
-from hotbank.operate import Entry, Limits
+from hotbank.operate import Entry, Limits, remedy
 from hotbank.operate.journal import PERSON
 from hotbank.report.states import Now, Stretch, dark_seconds, seconds_by_state, stretches
 from hotbank.wire import encode
@@ -114,6 +114,7 @@ def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
     failures = _failures(entries)
     if failures:
         yield "failures: " + ", ".join(f"{count} {code}" for code, count in failures.items())
+    yield from (f"transaction {e.id} is open: {_what_to_do(e)}" for e in entries if e.code is None)
 
 
 def _off(spent: Mapping[str, Mapping[Power, float]]) -> Iterator[str]:
@@ -146,6 +147,11 @@ def _open_because(entry: Entry) -> Code:
         return Code.DAMAGED
     held = any(row.code is Code.CANCEL_PENDING for row in entry.rows[-1:])
     return Code.CANCEL_PENDING if held else Code.BUSY_TRANSACTION
+
+
+def _what_to_do(entry: Entry) -> str:
+    code = _open_because(entry)
+    return "hotbank recover closes it, or says what is half-way" if code is Code.DAMAGED else remedy(code)
 
 
 def _failures(entries: tuple[Entry, ...]) -> dict[str, int]:

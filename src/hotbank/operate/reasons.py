@@ -64,7 +64,7 @@ _REMEDIES = {
     Code.NOT_PERMITTED: "become root, or the user who owns the machine",
     Code.DAMAGED: "hotbank history lists it; hotbank list shows what the machine is",
     Code.UNSUPPORTED: f"give the bank a route that can do it ({', '.join(removing())})",
-    Code.NO_MACHINE: "hotbank recover once the machine answers again",
+    Code.NO_MACHINE: "its owner settles it once the machine answers; hotbank recover does it at once",
 }
 
 

@@ -244,8 +244,9 @@ class Job:
                 self.publish()
                 recover(self._machine, self._journal)
         except Exception as e:  # whatever went wrong, who follows the order has to hear of its end
-            left = f"{why}; nor could it be cleaned up after: {e if isinstance(e, HotbankError) else repr(e)}"
-            self._report = MachineError(left, remedy=remedy(Code.NO_MACHINE))
+            said, code = (str(e), code_of(e)) if isinstance(e, HotbankError) else (repr(e), Code.SYSTEM_ERROR)
+            left = f"{why}; nor could it be cleaned up after: {said}"
+            self._report = MachineError(left, code=code, remedy=remedy(Code.NO_MACHINE))
 
     def _closed(self) -> Outcome | None:
         """The end of a transaction that the worker closed and did not live to report."""

@@ -22,7 +22,7 @@ from hotbank.calls import CLOCK, DOCTOR, MACHINE, PAGES
 from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import Code, HotbankError, MachineError, ProtocolError, Refusal
 from hotbank.machine import Machine, WallClock, is_examinable, is_interruptible, tells_pages
-from hotbank.operate import Event, Journal, Limits, MemoryJournal, remedy
+from hotbank.operate import Entry, Event, Journal, Limits, MemoryJournal, remedy
 from hotbank.operate.journal import GOVERNOR, START, STOP, sign_of_life
 from hotbank.operate.reasons import code_of, errno_of
 from hotbank.remote import Hello
@@ -41,7 +41,8 @@ from hotbank.wire import VERSION, Stream
 _RECOVER = "recover"
 _SETTLING = Limits()
 _CANCEL_EVERY = 0.05  # seconds of wall time
-_LOOK_EVERY = 1.0  # seconds of wall time between two looks whether writers that were left behind are gone
+_LOOK_EVERY = 1.0  # seconds of wall time between two looks whether what was left open can be settled
+_LOOK_AT_LEAST = 60.0  # the same when it could not be, again and again
 
 
 class Owner:
@@ -64,7 +65,7 @@ class Owner:
         self._machine, self._readers = machine, readers
         self._journal, self._ring = journal or MemoryJournal(), Ring(stir=lambda: self._loop.wake())
         self._name = machine.snapshot().machine
-        self._changing = threading.Lock()
+        self._changing, self._settling = threading.Lock(), threading.Lock()
         self._stopped = False  # from then on no change begins
         self._job: Job | None = None
         self._interruptions = Interruptions(self._interrupt)
@@ -104,7 +105,7 @@ class Owner:
                 if not left:
                     self._sign(START)
             if left:
-                self._begin(Order(_RECOVER, (), _SETTLING), self._settle_left)
+                self._begin(Order(_RECOVER, (), _SETTLING))
 
     def finish(self, patience: float) -> None:
         """Interrupt a transaction that runs, and return when it is over, or ``patience`` seconds of wall time are.
@@ -211,18 +212,21 @@ class Owner:
         """Start the transaction, and have the client follow it."""
         if order.verb not in ("remove", "add", "power", _RECOVER):
             raise ProtocolError(f"order: no verb {order.verb!r}")
-        return Following(self._begin(order, self._carry_out))
+        return Following(self._begin(order))
 
-    def _begin(self, order: Order, carry_out: Callable[[Job], None]) -> Job:
+    def _begin(self, order: Order) -> Job:
         self._take_turn(settles=order.verb == _RECOVER)
         try:
-            job = self._job = Job(order, self._machine, self._journal, self._ring, self._interruptions.want)
-            threading.Thread(target=carry_out, args=(job,), daemon=True).start()
+            job = self._job = self._new_job(order)
+            threading.Thread(target=self._see_through, args=(job,), daemon=True).start()
         except BaseException:
             self._job = None
             self._changing.release()
             raise
         return job
+
+    def _new_job(self, order: Order) -> Job:
+        return Job(order, self._machine, self._journal, self._ring, self._interruptions.want)
 
     def _carry_out(self, job: Job) -> None:
         try:
@@ -234,21 +238,37 @@ class Owner:
             self._changing.release()
             job.publish()  # only now: who hears of the end may send the next order at once
 
-    def _settle_left(self, job: Job) -> None:
-        """Carry out a recovery that nobody ordered, so that nobody need order the next one."""
+    def _see_through(self, job: Job) -> None:
+        """Carry out an order, or a recovery that nobody ordered, and settle what is still open afterwards, so that
+        nobody need order that."""
         self._carry_out(job)
-        try:
-            job.end()
-        except HotbankError as e:
-            if e.code is Code.BUSY_TRANSACTION:  # whoever was left behind may still write
-                while not (self._stopped or self._is_left_alone()):
-                    time.sleep(_LOOK_EVERY)
-                self.settle()
+        if self._settling.acquire(blocking=False):
+            try:
+                self._settle_left()
+            finally:
+                self._settling.release()
+
+    def _settle_left(self) -> None:
+        """Try again, ever more rarely, once nobody that was left behind can write to the machine. What can't be read is
+        for somebody who looks at it."""
+        pause = _LOOK_EVERY
+        while not self._stopped and (left := self._left_open()) is not None and not left.damage:
+            time.sleep(pause)
+            if self._is_left_alone():
+                pause = min(2 * pause, _LOOK_AT_LEAST)
+                with suppress(HotbankError):  # somebody else was faster
+                    self._take_turn(settles=True)
+                    self._carry_out(self._new_job(Order(_RECOVER, (), _SETTLING)))
+
+    def _left_open(self) -> Entry | None:
+        with suppress(HotbankError):
+            return self._journal.unfinished()
+        return None
 
     def _is_left_alone(self) -> bool:
-        """Whether nobody writes for what is open any more, if it is. False while something changes."""
+        """Whether nobody writes for what is open. False while something changes, and when nothing is open any more."""
         with suppress(HotbankError), self._changes(settles=True):
-            return self._journal.unfinished() is None or self._journal.claim()
+            return self._journal.unfinished() is not None and self._journal.claim()
         return False
 
     def _cancel(self) -> None:
