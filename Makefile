@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel fuzz soak fuzz-properties fuzz-decoders check lint types layers format beside install uninstall help bench policy referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz soak fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench policy referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -59,6 +59,7 @@ help:
 	@echo 'make demo                        the main job, on a model'
 	@echo 'make install [PREFIX=/usr/local] the program in PREFIX/lib/hotbank, with man pages, completions and units'
 	@echo 'make uninstall [PREFIX=...]      takes all of that away again'
+	@echo 'make deb                         a Debian package in build/; make packaging: tried in a Debian in QEMU'
 	@echo 'make test                        everything that CI runs; make check: the quick part'
 	@echo 'make format                      before a change is sent; make bench: speed; make fuzz: more of the same tests'
 
@@ -80,6 +81,15 @@ uninstall:
 # Man pages, completions, units, as they lie below a prefix.
 beside: $(USE)
 	$(BIN)/python packaging/beside.py build/beside
+
+# A Debian package of this checkout.
+deb: $(DEV)
+	@$(BIN)/python packaging/deb.py build
+
+# The package in a fresh Debian under its own systemd, in QEMU: docs/reliability.md. Root, five minutes and more the first time.
+packaging: $(DEV)
+	@sh packaging/trial/packages.sh
+	@$(BIN)/python packaging/trial/run.py "$$($(BIN)/python packaging/deb.py build)"
 
 bench: $(DEV)
 	$(BIN)/python bench/run.py

@@ -38,11 +38,15 @@ def files(program: str = "hotbank") -> Iterator[tuple[str, str]]:
     for shell, place in _COMPLETIONS.items():
         yield place, script(shell)
     for unit in sorted(path for path in (HERE / "systemd").iterdir() if path.is_file()):
-        yield f"lib/systemd/system/{unit.name}", _OURS.sub(rf"\1{program} ", unit.read_text(encoding="utf-8"))
+        yield f"lib/systemd/system/{unit.name}", _naming(program, unit)
     for example in sorted((HERE / "systemd").glob("*.d/*")):  # which is nobody's until somebody chooses from it
-        yield f"share/doc/hotbank/{example.parent.name}/{example.name}", example.read_text(encoding="utf-8")
+        yield f"share/doc/hotbank/{example.parent.name}/{example.name}", _naming(program, example)
     for group in sorted((HERE / "sysusers.d").iterdir()):
         yield f"lib/sysusers.d/{group.name}", group.read_text(encoding="utf-8")
+
+
+def _naming(program: str, unit: Path) -> str:
+    return _OURS.sub(rf"\1{program} ", unit.read_text(encoding="utf-8"))
 
 
 def script(shell: str) -> str:

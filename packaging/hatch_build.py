@@ -13,7 +13,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class Beside(BuildHookInterface):
+class Beside(BuildHookInterface[Any]):
     """Units are left to ``make install``: a wheel can't put them where systemd reads them."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -98,6 +98,19 @@ def test_systemd_accepts_what_a_boards_command_may_need(tmp_path: Path) -> None:
 
 
 @pytest.mark.referee
+def test_systemd_accepts_an_owner_that_governs(tmp_path: Path) -> None:
+    """The drop-in starts what the unit starts, with a policy."""
+    (tmp_path / OWNER.name).write_text(_OURS.sub(r"\1/bin/true ", OWNER.read_text()))
+    there = tmp_path / DROP_IN.name / "auto.conf"
+    there.parent.mkdir()
+    there.write_text(_OURS.sub(r"\1/bin/true ", (DROP_IN / there.name).read_text()))
+    assert analysed(tmp_path) == []
+    (plain,), (words,) = commands(OWNER), commands(DROP_IN / there.name)
+    assert words == [*plain, "--auto", "balance"]
+    assert CliRunner().invoke(cli, [*words, "--help"]).exit_code == 0
+
+
+@pytest.mark.referee
 def test_the_owner_is_not_exposed(tmp_path: Path) -> None:
     """systemd's own reckoning, from 0 (all shut) to 10."""
     (tmp_path / OWNER.name).write_text(_OURS.sub(r"\1/bin/true ", OWNER.read_text()))
