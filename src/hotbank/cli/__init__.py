@@ -35,7 +35,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "history": "journal",
         "energy": "energy",
     },
-    "See": {"export": "export"},
+    "See": {"web": "web", "export": "export"},
     "Try": {
         "demo": "demo",
         "up": "current",

@@ -33,6 +33,14 @@ class Context:
         click.get_current_context().call_on_close(session.close)
         return session
 
+    def visit(self) -> Session:
+        """The machine to be watched, and to be changed by the owner that it has. Raises MachineError or Refusal."""
+        from hotbank.session import visit
+
+        session = visit(self.machine_name, timeout=self.timeout)
+        click.get_current_context().call_on_close(session.close)
+        return session
+
     def at_host(self) -> Context:
         """The same, with this host where no machine is named."""
         return Context(self.machine_name or "host", self.timeout)

@@ -26,11 +26,10 @@ function head() {
 
 function moved() {
   if (!found.migrated.length) return "";
-  const plot = new Plot("Pages moved by each removal", [["kernel", "accent", { fill: true, step: true }], ["model", "kernel", { dash: [5, 3], step: true }]],
+  const plot = new Plot("Pages moved, by operation", [["kernel", "accent", { fill: true, step: true }], ["model", "kernel", { dash: [5, 3], step: true }]],
     { height: 200, time: false, show: count, below: (step) => `${step}` });
   plot.show([found.migrated.map((one) => one.step), found.migrated.map((one) => one.kernel), found.migrated.map((one) => one.model)]);
-  return el("section", { class: "sheet" }, plot.root,
-    el("p", { class: "legend" }, el("span", {}, "filled: the kernel"), el("span", {}, "dashed: the model; along the operations")));
+  return el("section", { class: "sheet" }, plot.root);
 }
 
 const differences = () => found.differences.length === 0 ? "" : el("section", { class: "sheet" },

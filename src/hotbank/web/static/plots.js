@@ -10,17 +10,20 @@ export class Plot {
   constructor(title, lines, options = {}) {
     this.lines = lines;
     this.options = { height: 130, time: true, show: String, ...options };
-    this.value = el("output", {});
+    this.values = lines.map(() => el("output", {}));
     this.place = el("div", {});
-    this.root = el("figure", { class: "plot" }, el("h2", {}, title, this.value), this.place);
+    const key = lines.map(([name, colour, { dash } = {}], at) => el("span", {}, mark(colour, dash), name, this.values[at]));
+    this.root = el("figure", { class: "plot" }, el("h2", {}, title, el("span", { class: "key" }, key)), this.place);
     this.data = [[], ...lines.map(() => [])];
     onColours(() => this.draw());
     new ResizeObserver(() => this.fit()).observe(this.place);
   }
 
-  // The data as uPlot has it: x, then one row for each line.
-  show(data) {
+  // The data as uPlot has it: x, then one row for each line. told: the place in each row that its key tells, too.
+  show(data, told = null) {
     this.data = data;
+    const value = (row) => (told === null || row[told] === null ? "" : this.options.show(row[told]));
+    this.values.forEach((place, at) => (place.textContent = value(data[at + 1])));
     if (this.plot) this.plot.setData(data);
     else this.draw();
   }
@@ -76,12 +79,31 @@ export class Plot {
     plot.ctx.save();
     plot.ctx.strokeStyle = colours().ink;
     plot.ctx.lineWidth = devicePixelRatio;
+    plot.ctx.setLineDash([]);
     plot.ctx.beginPath();
     plot.ctx.moveTo(x, plot.bbox.top);
     plot.ctx.lineTo(x, plot.bbox.top + plot.bbox.height);
     plot.ctx.stroke();
     plot.ctx.restore();
   }
+}
+
+// How a line looks, for its key.
+function mark(colour, dash) {
+  const canvas = el("canvas", { "aria-hidden": "true" });
+  const redraw = () => {
+    const brush = sharp(canvas, 18, 8);
+    brush.strokeStyle = colours()[colour];
+    brush.lineWidth = 2;
+    brush.setLineDash(dash || []);
+    brush.beginPath();
+    brush.moveTo(0, 4);
+    brush.lineTo(18, 4);
+    brush.stroke();
+  };
+  redraw();
+  onColours(redraw);
+  return canvas;
 }
 
 const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power); // between ticks of sizes

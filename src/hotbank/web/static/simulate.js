@@ -46,7 +46,6 @@ function course() {
   const spans = policy.banks.map((bank) => ({ name: bank.bank, spans: bank.dark.map(([from, to]) => [from, to, "dark"]) }));
   const words = policy.banks.map((bank) => `${bank.bank} dark for ${lasting(bank.seconds_off)}`).join(", ");
   return el("section", { class: "sheet" }, plot.root,
-    el("p", { class: "legend" }, el("span", { class: "accent" }, "filled: in the kernel"), el("span", {}, "dashed: in use, where something changed")),
     el("figure", { class: "plot" }, el("h2", {}, "Banks"), bars(spans, 0, found.seconds, "free", words)),
     el("p", { class: "legend" }, sample("dark"), el("span", {}, "and in the kernel otherwise")));
 }
