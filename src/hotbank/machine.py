@@ -355,6 +355,9 @@ class Migrated:
     fail: int
 
 
+PRESSED = 10.0  # percent of the time in which some task waited for memory: then they do
+
+
 @dataclass(frozen=True, slots=True)
 class Pressure:
     """/proc/pressure/memory: shares of the last 10 s in percent, and stalled microseconds since boot."""

@@ -110,21 +110,21 @@ def _host(change: bool, again: Again) -> Session:
     from hotbank.host import Host
 
     if not change:
-        return Session(Host(), None, change=False, history=_history_of_host, again=again)
+        return Session(Host(), None, change=False, history=_history_of_host, again=again, here=True)
     from hotbank.remote import Remote, SocketStream
     from hotbank.serve import local
 
     served = local.served_host()
     if served is not None:
         remote = Remote(SocketStream(served))
-        return Session(remote, remote, change=True, again=again)
+        return Session(remote, remote, change=True, again=again, here=True)
     host = Host()
     if not host.may_change:
         what = "this user may not change this host's memory"
         raise Refusal(
             Code.NOT_PERMITTED, what, remedy="run it as root, or ask an owner that root started: hotbank serve"
         )
-    return _attached(local.owner_of(host), True)
+    return _attached(local.owner_of(host), True, here=True)
 
 
 def _history_of_host() -> tuple[Entry, ...]:
@@ -149,22 +149,23 @@ def _own(machine: Machine, change: bool) -> Session:
     from hotbank.serve import local
     from hotbank.serve.owner import Owner
 
-    owner = Owner(machine)
-    if isinstance(machine, Host) and machine.tree.running:
+    owner, here = Owner(machine), isinstance(machine, Host) and machine.tree.running
+    if isinstance(machine, Host) and here:
         owner = local.owner_of(machine)  # whose journal is one, whoever asks
-    return _attached(owner, True)
+    return _attached(owner, True, here=here)
 
 
-def _attached(owner: Owner, change: bool) -> Session:
+def _attached(owner: Owner, change: bool, *, here: bool = False) -> Session:
     """A line to an owner in this process."""
     from hotbank.serve import local
 
     remote = local.attached(owner)
-    return Session(remote, remote, change=change, again=partial(_attached, owner))
+    return Session(remote, remote, change=change, again=partial(_attached, owner, here=here), here=here)
 
 
 class Session:
-    """A machine, and what is done with it. ``machine``: its primitives, see hotbank.machine.
+    """A machine, and what is done with it. ``machine``: its primitives, see hotbank.machine. ``here``:
+    it is the one that this process runs on.
 
     Names are those of banks, or of blocks (``memory4``, ``4``). Raises MachineError when the machine is gone.
     """
@@ -177,7 +178,9 @@ class Session:
         change: bool,
         again: Again,
         history: Callable[[], tuple[Entry, ...]] = tuple,
+        here: bool = False,
     ) -> None:
+        self.here = here
         self.machine, self._remote, self._change, self._history = machine, owner, change, history
         self._again = again
 
@@ -375,14 +378,16 @@ class Session:
         """Have the governor go on, whatever paused it."""
         self._desk().resume()
 
-    def governing(self, settings: Settings, *, dry: bool = False) -> Governing:
-        """A governor for this machine, to be run by whoever asks; ``dry``: one that does nothing."""
+    def governing(
+        self, settings: Settings, *, dry: bool = False, pressed: Callable[[], bool] = lambda: False
+    ) -> Governing:
+        """A governor for this machine, to be run by whoever asks; ``dry``: one that does nothing. ``pressed``: whether
+        the kernel has said since it was asked before that tasks wait for memory."""
         from hotbank.serve.client import RemoteOwner
         from hotbank.serve.governing import Governing
 
-        if dry:
-            return Governing(self.machine, None, settings)
-        return Governing(self.machine, RemoteOwner(self._owner()), settings, inside=self.is_ours)
+        owner = None if dry else RemoteOwner(self._owner())
+        return Governing(self.machine, owner, settings, inside=self.here, pressed=pressed)
 
     def _desk(self) -> RemoteOwner:
         from hotbank.serve.client import RemoteOwner

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
 from hotbank import board, serve
+from hotbank.calls import Call
 from hotbank.errors import Code, MachineError, Refusal
 from hotbank.govern.settings import Settings
 from hotbank.govern.status import Status
@@ -93,6 +94,31 @@ def test_a_governor_acts_through_the_owner_and_the_journal_says_so(serving: Serv
     assert [line["deeds"] for line in lines if line["deeds"]] == [
         [{"group": "ddr-high", "dark": True, "why": deed.why, "outcome": "done"}]
     ]
+
+
+def test_an_idle_governor_looks_once_a_period_and_at_nothing_but_the_reading(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a wake-up a second, and no page walked: what a look asks of the machine and of its owner is counted."""
+    served, asked, slept = serving(Desk()), list[str](), list[float]()
+    one = governing(served)
+    served.look(one, 20)
+    assert served.is_dark()
+    ask = Remote.ask
+
+    def counted(remote: Remote, call: Call, arguments: Mapping[str, Any], **named: Any) -> Any:
+        asked.append(call.name)
+        return ask(remote, call, arguments, **named)
+
+    def sleep(seconds: float) -> bool:
+        slept.append(seconds)
+        served.model.clock.sleep(seconds)
+        return len(slept) == 30
+
+    monkeypatch.setattr(Remote, "ask", counted)
+    one.run(sleep)
+    assert slept == [2.0] * 30
+    assert asked == ["machine.reading", "owner.govern"] * 30 + ["owner.govern"]
 
 
 def test_a_pause_survives_owner_and_governor(serving: Serving, tmp_path: Path) -> None:

@@ -219,3 +219,13 @@ def test_what_holds_a_bank_in_is_said_in_bytes_and_seconds() -> None:
     assert GUARD.decide(View(5.0, 1 << 30, groups, 0), Wish(0, "a whim"), back).held == {
         "a": "it came back, and pays for that in 15 s"
     }
+
+
+def test_how_long_a_return_takes_is_learnt_first_from_the_first_leaving() -> None:
+    """A rise of 3 a second, looked at every 2 s: room for as many more seconds as it took."""
+    told, rising = GUARD.told, View(2.0, FIXED, GROUPS, 6)
+    left = told(State(at=0.0, used=0), Act("a", True, ""), Outcome.DONE, 0.0, 7.0)
+    back = told(left, Act("a", False, ""), Outcome.DONE, 0.0, 1.0)
+    again = told(back, Act("a", False, ""), Outcome.DONE, 0.0, 5.0)
+    found = [GUARD.least(rising, state) for state in (State(at=0.0, used=0), left, back, again)]
+    assert found == [6 + RESERVE + round(3 * (2 + seconds)) for seconds in (0.5, 7.0, 3.5, 5.0)]

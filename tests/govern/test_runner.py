@@ -116,6 +116,41 @@ def test_banks_leave_when_idle_and_are_back_before_they_are_needed() -> None:
     found.validate()
 
 
+def test_the_kernels_word_brings_a_bank_back_before_any_average_tells() -> None:
+    found = model()
+    one = governor(found)
+    run(found, one, 120)
+    before = dark(found)
+    one.step(pressed=True)
+    assert len(before - dark(found)) == 1
+
+
+@dataclass
+class _Slow(Hands):
+    """Bringing a bank back takes its time."""
+
+    def add(self, banks: Sequence[str]) -> Outcome:
+        self.machine.clock.sleep(6.0)
+        return Hands.add(self, banks)
+
+
+def test_a_slow_way_back_is_begun_earlier_the_next_time() -> None:
+    """A rise of 2 MiB/s: after one return that took 6 s, as much more is kept free as grows in that time."""
+    found = model()
+    one = Governor(found, _Slow(found), Balance(), GUARD, memspec.named)
+    run(found, one, 120)
+    eater, lefts = found.tasks.spawn("eater"), list[int]()
+    for _ in range(60):
+        found.tasks.grow(eater, 4 * MIB // found.board.page_size)
+        left = found.free()
+        if any(not deed.dark for deed in one.step().deeds):
+            lefts.append(left * found.board.page_size)
+        found.clock.sleep(2.0)
+    assert len(lefts) == 2
+    assert lefts[1] - lefts[0] >= 8 * MIB
+    assert not found.tasks.oom_killed
+
+
 def test_what_fails_is_banned_for_twice_as_long_each_time() -> None:
     found = model()
     one = governor(found)

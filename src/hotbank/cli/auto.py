@@ -21,7 +21,9 @@ from hotbank.govern import settings
 from hotbank.govern.guard import Outcome
 from hotbank.govern.settings import Settings
 from hotbank.govern.status import Deed, Governed, Orders, Standing, Status
+from hotbank.host.trigger import Trigger
 from hotbank.memory import MIB, format_size
+from hotbank.serve.rest import Rest
 from hotbank.wire import encode
 
 CONFIG = Path("/etc/hotbank/auto.toml")
@@ -70,7 +72,9 @@ def run(
     with ExitStack() as stack:
         file = stack.enter_context(record.open("a", encoding="ascii")) if record else None
         try:
-            machine.governing(chosen, dry=dry_run).run(_sleep, lambda status: _told(status, tell, file))
+            rest = Rest(Trigger.of() if machine.here else None)
+            governor = machine.governing(chosen, dry=dry_run, pressed=rest.pressed)
+            governor.run(rest.sleep, lambda status: _told(status, tell, file))
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
     return 0
@@ -79,11 +83,6 @@ def run(
 def read_settings(policy: str | None, given: tuple[str, ...] = ()) -> Settings:
     """By name or file; nothing said: the file in /etc where that is there, else `balance`. Raises BoardError."""
     return settings.read(policy or (str(CONFIG) if CONFIG.exists() else "balance"), given)
-
-
-def _sleep(seconds: float) -> bool:
-    time.sleep(seconds)
-    return False
 
 
 def _told(status: Status, tell: Callable[[Status], None], file: IO[str] | None) -> None:

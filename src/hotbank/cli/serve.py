@@ -8,9 +8,7 @@ import os
 import signal
 import socket
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,19 +68,22 @@ def serve(context: Context, path: Path | None, group: str | None, policy: str | 
     if settings is not None:
         owner.desk.admit()
     with given or listen(place, readers) as listener:
-        _serve(owner, machine.snapshot().machine, place, listener, settings)
+        governor = _governed(owner, settings, inside=isinstance(machine, Host))
+        _serve(owner, machine.snapshot().machine, place, listener, governor)
     owner.finish(_LAST_WORDS)
     if given is None:
         remove_socket(place)
 
 
-def _serve(owner: Owner, name: str, path: Path, listener: socket.socket, settings: Settings | None) -> None:
+def _serve(
+    owner: Owner, name: str, path: Path, listener: socket.socket, governor: AbstractContextManager[None]
+) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: owner.stop())
     owner.settle()
     systemd.notify("READY=1")
     say(f"{name} is served at {path}; next: hotbank -m unix:{path} list", err=True)
-    with _governed(owner, settings):
+    with governor:
         owner.serve(listener)
     systemd.notify("STOPPING=1")
 
@@ -93,15 +94,13 @@ def _settings(policy: str) -> Settings:
     return read_settings(policy)
 
 
-@contextmanager
-def _governed(owner: Owner, settings: Settings | None) -> Iterator[None]:
+def _governed(owner: Owner, settings: Settings | None, *, inside: bool) -> AbstractContextManager[None]:
     """With a governor at work in this process, until the end."""
     if settings is None:
-        yield
-        return
-    from hotbank.serve.governing import govern
+        return nullcontext()
+    from hotbank.serve.governing import governed
 
-    ended, said = threading.Event(), set[str]()
+    said = set[str]()
 
     def trouble(what: str) -> None:
         """Each once: it is looked again and again."""
@@ -109,12 +108,7 @@ def _governed(owner: Owner, settings: Settings | None) -> Iterator[None]:
             said.add(what)
             say(f"hotbank: the governor can't work: {what}", err=True)
 
-    args = (lambda: local.attached(owner), settings, ended.wait, trouble)
-    threading.Thread(target=govern, args=args, daemon=True).start()
-    try:
-        yield
-    finally:
-        ended.set()
+    return governed(owner, settings, trouble, inside=inside)
 
 
 def _answer_on_pipes(context: Context) -> None:

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 
 from hotbank.energy import Dram, Work, break_even
 from hotbank.govern.view import Group, View
-from hotbank.machine import BankStatus, DomainStatus, Reading, Snapshot
+from hotbank.machine import PRESSED, BankStatus, DomainStatus, Reading, Snapshot
 from hotbank.memory import GIB, BlockState, KernelState
 from hotbank.memspec import Part
 from hotbank.routes import route
 
 Parts = Callable[[str | None], Sequence[Part]]
 """The devices that a name may mean: memspec.named."""
-
-PRESSED = 10.0  # percent of the last ten seconds in which some task waited for memory: then they do
 
 
 @dataclass(frozen=True, slots=True)

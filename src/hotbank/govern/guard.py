@@ -57,7 +57,9 @@ class State:
 
     ``ours``: those that the governor took. ``expected``: those of which anything should be out, ``dark``: those of
     which all should; None before the first look. ``returned``: when one came back last. ``taken``: when any was taken,
-    in the last hour. ``used``: of the look before, at ``at``. ``paused``: why nothing is taken; empty where it may be.
+    in the last hour. ``used``: of the look before, at ``at``. ``takes``: seconds from the look that orders a return
+    until it is there, as it went lately; before any, those of the first leaving. ``paused``: why nothing is taken;
+    empty where it may be.
     """
 
     ours: tuple[str, ...] = ()
@@ -68,6 +70,7 @@ class State:
     bans: Mapping[str, Ban] = field(default_factory=dict)
     at: float | None = None
     used: int = 0
+    takes: float = 0.0
     paused: str = ""
 
 
@@ -85,7 +88,8 @@ class Guard:
     """Settings: the same for every policy.
 
     ``reserve``: bytes that stay free at any rate: the memory map and page tables of what returns next, and what the
-    owner itself needs at most. ``returning``: seconds until what is ordered is there; ``foresight``: how much of
+    owner itself needs at most. ``returning``: seconds until what is ordered is there, or what it took lately where that
+    is more; ``foresight``: how much of
     the last rise to expect again until then.
     ``hourly``: groups taken in an hour at most. ``ban``: seconds of the first ban; ``longest`` of the last.
     """
@@ -124,8 +128,8 @@ class Guard:
                 left -= group.size
         return Decision(tuple(acts), held, state)
 
-    def told(self, state: State, act: Act, outcome: Outcome, at: float) -> State:
-        """With what came of an act."""
+    def told(self, state: State, act: Act, outcome: Outcome, at: float, took: float = 0.0) -> State:
+        """With what came of an act. ``took``: seconds from the look that ordered it; 0 where nobody knows."""
         if outcome is Outcome.PUT_OFF:
             return state
         if outcome is not Outcome.DONE:
@@ -136,6 +140,7 @@ class Guard:
         if act.dark:
             ours = (*(name for name in state.ours if name != act.group), act.group)
             now = replace(state, expected=_names(expected | {act.group}), dark=_names(dark | {act.group}))
+            now = replace(now, takes=state.takes or took)
             return replace(now, ours=ours, taken=(*state.taken, at))
         return replace(
             state,
@@ -143,13 +148,14 @@ class Guard:
             expected=_names(expected - {act.group}),
             dark=_names(dark - {act.group}),
             returned={**state.returned, act.group: at},
+            takes=max(took, state.takes / 2),
         )
 
     def least(self, view: View, state: State) -> int:
         """Bytes below which nothing is taken: what is used, what it grows by before more is there, the reserve."""
         passed = 0.0 if state.at is None else view.at - state.at
         rise = max(0.0, (view.used - state.used) / passed) if passed > 0 else 0.0
-        return view.used + self.reserve + round(self.foresight * rise * (passed + self.returning))
+        return view.used + self.reserve + round(self.foresight * rise * (passed + max(self.returning, state.takes)))
 
     def _looked(self, view: View, state: State) -> State:
         paused = state.paused or _another_hand(view, state)

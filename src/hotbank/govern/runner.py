@@ -8,6 +8,7 @@ it is one look. What it can't see it does not decide; after a blind look everyth
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -105,13 +106,15 @@ class Governor:
         self.state = replace(self.state, paused="", expected=None)
         self._seen = None
 
-    def step(self) -> Step:
-        """One look, and what follows from it. Errors of the machine make it blind; others are raised."""
+    def step(self, *, pressed: bool = False) -> Step:
+        """One look, and what follows from it. Errors of the machine make it blind; others are raised. ``pressed``: the
+        kernel has said that tasks wait for memory, whatever the averages say yet."""
         try:
             now = self._look()
         except HotbankError as e:
             self._seen = None
             return Step(self.state.at or 0.0, None, None, (), (), blind=str(e))
+        now = replace(now, pressed=True) if pressed else now
         self._recollect(now)
         wish, self._knows = self._policy.decide(now, self._knows)
         decision = self._guard().decide(now, wish, self.state)
@@ -177,11 +180,20 @@ class Governor:
         """Have it done; ``wholly``: what it comes to then."""
         done = self._done(act)
         outcome = wholly if done is Outcome.DONE else done
-        self.state = self.guard.told(self.state, act, outcome, now.at)
+        self.state = self.guard.told(
+            self.state, act, outcome, now.at, self._since(now) if done is Outcome.DONE else 0.0
+        )
         self._missed.pop(act.group, None)
         if act.dark and outcome is Outcome.DONE:
             self._missed[act.group] = (now.at + SETTLES, 0)
         return Deed(act.group, act.dark, act.why, outcome)
+
+    def _since(self, look: View) -> float:
+        """Seconds from a look until now; 0 where nobody can tell, or nothing is really done."""
+        if self._dry is None:
+            with suppress(HotbankError):
+                return self._eyes.reading().at - look.at
+        return 0.0
 
     def _done(self, act: Act) -> Outcome:
         assert self._seen is not None  # there was a look

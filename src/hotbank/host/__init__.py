@@ -19,6 +19,7 @@ forking.py   the program that forks these children
 switch.py    power switches
 meters.py    power, energy and temperature
 klog.py      what the kernel logged while it refused
+trigger.py   its word that tasks wait for memory
 batches.py   per-CPU batches that hold pages, emptied so that no page in one looks pinned
 bankrefs.py  reference counts as our bank driver shows them
 udev.py      what rules of udev do to added blocks

@@ -5,6 +5,7 @@ mixed.py    acts drawn by chance
 script.py   acts from a TOML file
 faults.py   trouble on purpose
 trace.py    what a real machine's memory held, played again
+looks.py    what a governor looked at, as such a trace
 imports.py  what other tools recorded of it
 """
 

@@ -5,7 +5,7 @@ A trace is a CSV (``.gz`` or not) with a header: ``t_s`` in seconds and /proc/me
 ``mem.util`` metrics. Needed: ``anonpages``, ``cached``, and ``physmem`` or ``used`` and ``free``; used where there:
 ``bufmem shmem slabReclaimable slabUnreclaimable kernelStack pageTables dirty``, and ``free`` or ``used`` beside
 ``physmem``. Other columns are not looked at. What is in use and in none of the columns, such as a pool of huge pages,
-is memory that does not move.
+is memory that does not move. What ``hotbank auto run --record`` wrote is a trace, too (looks.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from typing import Any
 from hotbank import packed
 from hotbank.errors import FormatError, KernelError, in_file
 from hotbank.keys import shipped
+from hotbank.load import looks
+from hotbank.load.looks import Look
 from hotbank.memory import KIB, Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp
 from hotbank.model.clock import Alarm
@@ -110,20 +112,30 @@ def decode(data: bytes, *, name: str = "trace", allow_gaps: bool = False) -> Tra
 
 
 def loads(text: str, *, name: str = "trace", allow_gaps: bool = False) -> Trace:
-    """A trace from CSV text. Raises FormatError with the line: gaps, text or negative values, times that go back."""
+    """A trace from its text. Raises FormatError with the line: gaps, text or negative values, times that go back."""
+    if looks.is_record(text):
+        return _recorded(list(looks.loads(text)), name, allow_gaps)
     rows = csv.reader(io.StringIO(text))
     try:
         columns = _columns(next(rows, []))
         table = [_numbers(columns, row, rows.line_num) for row in rows if row]
     except csv.Error as e:
         raise FormatError(FORM, 0, f"line {rows.line_num}", str(e)) from e
-    if len(table) < 2:
-        raise FormatError(FORM, len(text), "samples", f"{len(table)}, at least 2 are needed")
     _check_times([row["t_s"] for row in table], allow_gaps)
-    total = max(int(row.get("physmem", row.get("used", 0) + row.get("free", 0))) for row in table) * KIB
+    total = max((int(row.get("physmem", row.get("used", 0) + row.get("free", 0))) for row in table), default=0) * KIB
+    return _trace(name, total, [_sample(row, table[0]["t_s"]) for row in table])
+
+
+def _recorded(seen: Sequence[Look], name: str, allow_gaps: bool) -> Trace:
+    _check_times([look.at for look in seen], allow_gaps)
+    samples = [Sample(look.at - seen[0].at, look.used, 0, 0, 0, 0, 0, 0, 0) for look in seen]
+    return _trace(name, max((look.total for look in seen), default=0), samples)
+
+
+def _trace(name: str, total: int, samples: Sequence[Sample]) -> Trace:
     if not total:
         raise FormatError(FORM, 0, "physmem", "the machine has no memory")
-    return Trace(name, total, tuple(_sample(row, table[0]["t_s"]) for row in table))
+    return Trace(name, total, tuple(samples))
 
 
 def _columns(header: Sequence[str]) -> dict[str, int]:
@@ -153,6 +165,8 @@ def _numbers(columns: dict[str, int], row: Sequence[str], line: int) -> dict[str
 
 
 def _check_times(times: Sequence[float], allow_gaps: bool) -> None:
+    if len(times) < 2:
+        raise FormatError(FORM, 0, "samples", f"{len(times)}, at least 2 are needed")
     steps = [later - earlier for earlier, later in pairwise(times)]
     usual = median(steps)
     for line, step in enumerate(steps, 3):

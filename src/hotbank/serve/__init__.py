@@ -15,7 +15,7 @@
 | `client` | what a client orders |
 | `protocol` | what an owner answers beyond its machine |
 | `desk` | where a governor tells of its looks and hears what it was told |
-| `governing` | a governor at work on a machine that has an owner |
+| `governing`, `rest` | a governor at work on a machine that has an owner; what it does between looks |
 | `news` | what happens on a machine, for any number of readers |
 | `background`, `daemon` | the current machine: started, recorded, found, ended; the process it lives in |
 | `local` | this host's owner |

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from hotbank import memspec
@@ -17,6 +18,7 @@ from hotbank.govern.guard import Outcome, State
 from hotbank.govern.runner import Governor, Step
 from hotbank.govern.settings import Settings
 from hotbank.govern.status import Orders, Status
+from hotbank.host.trigger import Trigger
 from hotbank.machine import Machine
 from hotbank.memory import MIB
 from hotbank.operate import Entry, Limits
@@ -24,7 +26,10 @@ from hotbank.operate.journal import GOVERNOR
 from hotbank.operate.outcome import no_events
 from hotbank.remote import Remote
 from hotbank.serve.client import RemoteOwner
+from hotbank.serve.local import attached
+from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import Order
+from hotbank.serve.rest import Rest
 
 OWNER_PEAK = 64 * MIB  # of owner and worker while a bank comes in, on a machine that is to spare 48 for them
 
@@ -82,11 +87,19 @@ class Governing:
     """One machine under one policy, as long as ``run`` runs. ``owner``: whom to order; None: decide and do nothing.
 
     ``inside``: the machine that is governed is the one that this process runs on, so its own memory counts.
+    ``pressed``: whether the kernel has said since the look before that tasks wait for memory.
     """
 
     def __init__(
-        self, machine: Machine, owner: RemoteOwner | None, settings: Settings, *, inside: bool = False
+        self,
+        machine: Machine,
+        owner: RemoteOwner | None,
+        settings: Settings,
+        *,
+        inside: bool = False,
+        pressed: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._pressed = pressed
         self._settings, self._owner, self._who, self._begun = settings, owner, uuid.uuid4().hex, False
         self._boot, self._resumes = machine.snapshot().boot_id, 0
         self._last: Status | None = None
@@ -127,7 +140,7 @@ class Governing:
         if not self._begun:
             self._tell(self._status(Step(0.0, None, None, (), (), blind="it has not looked yet")))
             self._begun = True
-        self._last = self._status(self._governor.step())
+        self._last = self._status(self._governor.step(pressed=self._pressed()))
         self._tell(self._last)
         return self._last
 
@@ -178,17 +191,38 @@ def _still_true(told: Status | None, orders: Orders, boot: str | None) -> State:
     return replace(told.state, paused=paused, at=None, expected=None)
 
 
-def govern(
-    connect: Callable[[], Remote], settings: Settings, stopped: Callable[[float], bool], trouble: Callable[[str], None]
-) -> None:
-    """Govern in a thread of the owner's own process, whose clients see it as any other; through all errors.
+@contextmanager
+def governed(owner: Owner, settings: Settings, trouble: Callable[[str], None], *, inside: bool) -> Iterator[None]:
+    """With a governor at work in a thread of the owner's own process, until the end. ``trouble``, ``inside``: see
+    ``govern`` and Governing."""
+    rest = Rest(Trigger.of() if inside else None)
+    args = (lambda: attached(owner), settings, rest.sleep, trouble)
+    named = {"inside": inside, "pressed": rest.pressed}
+    threading.Thread(target=govern, args=args, kwargs=named, daemon=True).start()
+    try:
+        yield
+    finally:
+        rest.end()
 
-    ``connect``: a line to the owner, a new one after each error. ``trouble``: called with each in words.
+
+def govern(
+    connect: Callable[[], Remote],
+    settings: Settings,
+    stopped: Callable[[float], bool],
+    trouble: Callable[[str], None],
+    *,
+    inside: bool = False,
+    pressed: Callable[[], bool] = lambda: False,
+) -> None:
+    """Govern until ``stopped``; the owner's clients see it as any other; through all errors.
+
+    ``connect``: a line to the owner, a new one after each error. ``trouble``: called with each in words. ``inside``,
+    ``pressed``: see Governing.
     """
     while True:
         try:
             with closing(connect()) as machine:
-                Governing(machine, RemoteOwner(machine), settings, inside=True).run(stopped)
+                Governing(machine, RemoteOwner(machine), settings, inside=inside, pressed=pressed).run(stopped)
                 return
         except Exception as e:  # whatever it is, who governs must not be gone without a word
             trouble(str(e) if isinstance(e, HotbankError) else f"{type(e).__name__}: {e}")
