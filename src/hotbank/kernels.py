@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What differs between kernels: one row a release, one column a difference. Beside it: constants of architectures.
 
-A column is False before the commit that ``made_by`` names and True after it (``auto_online`` is the word of the build).
-Rows are releases whose boots and refusals were compared with ours, so a release between two rows is judged by the
-older one, and one that is newer than all of them by the newest: ``judged_by`` and ``newer`` say so.
-Versions are compared here and nowhere else.
+A column is False before the commit that ``made_by`` names and True from its release on (``auto_online`` is the word of
+the build). A release that is newer than the table is judged by its newest row: ``judged_by`` and ``newer`` say so.
+Versions are compared here and nowhere else. What a distribution's configuration or a stable kernel may have otherwise
+is read from the machine, where there is one.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
 from hotbank.errors import BoardError, Code, Refusal
@@ -32,9 +32,15 @@ class Commit:
         return f'{self.hash} ("{self.subject}", {self.since})'
 
 
-def made_by(since: str, hash_: str, subject: str, *, before: Any = False) -> Any:
-    """A column, with the commit that made the difference and the value of kernels before it."""
-    return field(default=before, metadata={"commit": Commit(since, hash_, subject)})
+def made_by(
+    since: str, hash_: str, subject: str, *, before: Any = False, after: Any = True, chosen: str | None = None
+) -> Any:
+    """A column, with the commit that made the difference, and the values of kernels before it and from it on.
+
+    ``chosen``: the first release that Debian configured so, where the commit only made it a choice.
+    """
+    made = {"commit": Commit(since, hash_, subject), "after": after, "first": chosen or since}
+    return field(default=before, metadata=made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +85,30 @@ class Kernel:
     )
     """``reserve_mem=`` on the command line takes memory."""
 
+    frozen_slab: bool = made_by("6.14", "9aec2fb0fd5e", "slab: allocate frozen pages")
+    """Nobody refers to the pages of a slab, and isolation passes over such pages (``has_unmovable_pages``): where slabs
+    of one page are all that stays, an offline goes round until a signal. Larger ones are refused at once, as before."""
+
     auto_online: str = made_by(
-        "6.14", "44d46b76c3a4", "mm: add build-time option for hotplug memory default online type", before="offline"
+        "6.14",
+        "44d46b76c3a4",
+        "mm: add build-time option for hotplug memory default online type",
+        before="offline",
+        after="online",
+        chosen="6.17",
     )
     """What ``auto_online_blocks`` reads without ``memhp_default_state=``: a choice of Debian's configuration, which
     its later builds of 6.12 made too."""
+
+    keeps_slab: bool = made_by("6.17", "f1ea3bd82eb5", "mm,slub: use node-notifier instead of memory-notifier")
+    """An offline leaves slab caches alone unless it takes a node's last memory; before, it shrank all of them after
+    isolation, so that a block with empty slabs might leave after all."""
+
+    vetoes_leaf: bool = made_by(
+        "7.1", "95a58852b0e5", "arm64/mm: Reject memory removal that splits a kernel leaf mapping"
+    )
+    """arm64: an offline is refused (EPERM) where a leaf of the linear map or of the memmap crosses the block's edge, as
+    all of them do under ``memmap_on_memory``."""
 
     cma_in_each_node: bool = made_by(
         "7.3", "7e6ace2535d0", "dma-contiguous: add kconfig option to setup numa cma area if not configured explicitly"
@@ -113,23 +138,26 @@ WORDS: Mapping[str, Commit] = {
 }
 """Words of the command line that came after the oldest row, each with the commit that brought it."""
 
-_V6_1 = Kernel("6.1")
-_V6_12 = replace(
-    _V6_1,
-    release="6.12",
-    nodes_before_list=True,
-    checks_mirror=True,
-    movable_keeps_less=True,
-    forgets_tree_marks=True,
-    joins_nodes=True,
-    wants_last_node=True,
-    emulates_nodes=True,
-    exact_dma_limit=True,
-    reserves_by_name=True,
-)
-_V7_3 = replace(_V6_12, release="7.3", auto_online="online", cma_in_each_node=True)
 
-KERNELS: tuple[Kernel, ...] = (_V6_1, _V6_12, _V7_3)
+def _row(release: str) -> Kernel:
+    """Each column as its commit says."""
+    own = [column for column in _columns() if _series(column.metadata["first"]) <= _series(release)]
+    return replace(Kernel(release), **{column.name: column.metadata["after"] for column in own})
+
+
+def _columns() -> tuple[Field[Any], ...]:
+    return tuple(column for column in fields(Kernel) if column.metadata)
+
+
+def _series(release: str) -> tuple[int, int]:
+    """``6.12.95`` as numbers to compare; text that is no release comes before all of them."""
+    match = _RELEASE.fullmatch(release)
+    return (int(match[1]), int(match[2])) if match else (-1, -1)
+
+
+KERNELS: tuple[Kernel, ...] = tuple(
+    _row(f"{major}.{minor}") for major, minors in ((6, range(1, 20)), (7, range(4))) for minor in minors
+)
 """The table, oldest first."""
 
 DEFAULT = "6.12"
@@ -137,12 +165,12 @@ DEFAULT = "6.12"
 
 def rules() -> Mapping[str, Commit]:
     """The columns by name, each with the commit that made the difference."""
-    return {column.name: column.metadata["commit"] for column in fields(Kernel) if column.metadata}
+    return {column.name: column.metadata["commit"] for column in _columns()}
 
 
 def known() -> str:
-    """The releases of the table, for help texts and remedies: ``6.1, 6.12, 7.3``."""
-    return ", ".join(row.release for row in KERNELS)
+    """The releases of the table, for help texts and remedies: ``6.1 to 7.3``."""
+    return f"{KERNELS[0].release} to {KERNELS[-1].release}"
 
 
 def kernel(release: str) -> Kernel:
@@ -157,12 +185,6 @@ def kernel(release: str) -> Kernel:
     row = older[-1]
     newer = row is KERNELS[-1] and asked != _series(row.release)
     return replace(row, release=release, judged_by=row.release, newer=newer)
-
-
-def _series(release: str) -> tuple[int, int]:
-    """``6.12.95`` as numbers to compare; text that is no release comes before all of them."""
-    match = _RELEASE.fullmatch(release)
-    return (int(match[1]), int(match[2])) if match else (-1, -1)
 
 
 def moves_vmware_balloon(release: str) -> bool | None:

@@ -483,7 +483,9 @@ class Survey:
     as evidence; ``blocked`` counts all of them. ``unknown``: the views that were missing ("pins", "kinds", …):
     what could not be seen is named, never assumed good. ``boot``: memory that was there at boot, or None when
     unknown. ``holes``: the block has pages that are no memory. ``clean``: pages of clean page cache, which reclaim
-    could drop once they lie elsewhere; None when unknown. ``huge``: huge pages in use, by size.
+    could drop once they lie elsewhere; None when unknown. ``huge``: huge pages in use, by size. ``endless``: all that
+    can't move passes isolation, because nobody refers to it, so that an offline would go round until a signal.
+    ``leaf``: the kernel's map with a leaf across an edge of the block, which arm64 refuses to split; empty: none.
     """
 
     block: int
@@ -495,6 +497,8 @@ class Survey:
     holes: bool = False
     clean: int | None = None
     huge: tuple[HugePages, ...] = ()
+    endless: bool = False
+    leaf: str = ""
 
     @property
     def to_move(self) -> int:

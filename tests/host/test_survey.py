@@ -25,7 +25,8 @@ from hotbank.host.kcore import RefCounts
 from hotbank.host.planes import Planes, every
 from hotbank.host.tree import Tree
 from hotbank.machine import Owner
-from hotbank.memory import KIB, Kind
+from hotbank.memory import IMMOVABLE_KINDS, KIB, Kind
+from hotbank.operate import explain
 
 BLOCK = 1024 * KIB  # 256 pages: the files do not care how large a block is
 PAGES = BLOCK // (4 * KIB)
@@ -126,6 +127,7 @@ OTHERS = st.sampled_from(
         single(Kind.KERNEL, pages.ZERO_PAGE, 7),
         single(Kind.SLAB, pages.SLAB, 1),
         single(Kind.SLAB, pages.SLAB | pages.ANON, 1),
+        single(Kind.SLAB, pages.SLAB, 0),  # from 6.14 on
         single(Kind.PAGE_TABLE, pages.PGTABLE | pages.MMAP, 1),
         single(Kind.RESERVED, pages.RESERVED, 1),
         single(Kind.POISONED, pages.HWPOISON | LRU_PAGE, 2),
@@ -134,6 +136,7 @@ OTHERS = st.sampled_from(
         Folio(Kind.HUGETLB, [pages.HUGE | pages.COMPOUND_HEAD] + [pages.HUGE | pages.COMPOUND_TAIL] * 7, [1] * 8, 9),
         Folio(Kind.KERNEL, [pages.COMPOUND_HEAD] + [pages.COMPOUND_TAIL] * 3, [0] * 4, 1),
         Folio(Kind.SLAB, [pages.SLAB | pages.COMPOUND_HEAD] + [pages.SLAB | pages.COMPOUND_TAIL] * 3, [0] * 4, 1),
+        Folio(Kind.SLAB, [pages.SLAB | pages.COMPOUND_HEAD] + [pages.SLAB | pages.COMPOUND_TAIL] * 3, [0] * 4, 0),
     ]
 )
 
@@ -159,11 +162,35 @@ def test_the_survey_finds_what_was_made(tmp_path_factory: pytest.TempPathFactory
     assert survey.kinds == truth
     blocked = [Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL, Kind.RESERVED, Kind.POISONED]
     assert survey.blocked == sum(truth[k] for k in blocked) + len(machine.pinned)
+    stays = [f for f in machine.folios if f.kind in IMMOVABLE_KINDS]
+    assert survey.endless == (bool(stays) and all(f.flags == [pages.SLAB] and not f.refs for f in stays))
     named = [e.pfn for e in survey.blocking if e.why is Code.PINNED]
     assert named == sorted(machine.pinned)[: len(named)]
     assert len(named) == min(16, len(machine.pinned))
     assert survey.unknown == (("owners",) if named else ())
     assert survey.holes is False  # by iomem, which says that all of it is RAM
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ((), True),
+        ((single(Kind.SLAB, pages.SLAB, 1),), False),
+        ((single(Kind.PAGE_TABLE, pages.PGTABLE, 1),), False),
+        ((Folio(Kind.SLAB, [pages.SLAB | pages.COMPOUND_HEAD, pages.SLAB | pages.COMPOUND_TAIL], [0] * 2, 0),), False),
+    ],
+)
+def test_slabs_that_isolation_passes_over_keep_an_offline_going(
+    others: tuple[Folio, ...], said: bool, tmp_path: Path
+) -> None:
+    machine = Machine([single(Kind.SLAB, pages.SLAB, 0), *others, *[single(Kind.FREE, pages.BUDDY, 0)] * 3])
+    machine.folios += [single(Kind.FREE, pages.BUDDY, 0)] * (
+        PAGES - len(machine.files()["proc/kpagecount"]) // 8 + PAGES
+    )
+    answer = explain(host_of(tmp_path, machine), 1)
+    assert answer.code is Code.UNMOVABLE
+    assert answer.impossible  # so nothing is begun without --force
+    assert ("would try until a signal" in answer.fact) is said
 
 
 @pytest.mark.parametrize(("zone", "blocked"), [("Normal", 3), ("Movable", 2)])

@@ -26,16 +26,21 @@ from hotbank.zones import predict
 OLDEST = min(tuple(map(int, row.release.split("."))) for row in KERNELS)
 
 
+FIRST = {"auto_online": "6.17"}  # a choice of Debian's, of which 6.16.12 said offline and 6.17.8 online
+
+
 @pytest.mark.parametrize(
     ("release", "row", "newer"),
     [
         ("6.1", "6.1", False),
         ("6.1.176", "6.1", False),
-        ("6.2-rc1", "6.1", False),
-        ("6.11.10", "6.1", False),
+        ("6.2-rc1", "6.2", False),
+        ("6.11.10", "6.11", False),
         ("6.12.95-cloud", "6.12", False),
         ("6.12.95+deb12-arm64", "6.12", False),
-        ("7.0", "6.12", False),
+        ("6.19.14+deb13-arm64", "6.19", False),
+        ("6.23", "6.19", False),
+        ("7.0", "7.0", False),
         ("7.3.4", "7.3", False),
         ("7.9", "7.3", True),
         ("7.10.1", "7.3", True),
@@ -76,7 +81,7 @@ def test_each_column_has_its_commit_and_the_rows_agree_with_it() -> None:
         assert re.fullmatch(r"[0-9a-f]{12}", commit.hash), column
         assert commit.subject
         before = Kernel.__dataclass_fields__[column].default
-        since = kernels._series(commit.since)
+        since = kernels._series(FIRST.get(column, commit.since))
         for row in KERNELS:
             assert (getattr(row, column) != before) == (kernels._series(row.release) >= since), (row.release, column)
 
@@ -209,4 +214,4 @@ def test_a_pretend_release_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_pretend_release_is_known_to_the_command_line(verb: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", PRETEND, *verb], capture_output=True, text=True, check=False)
-    assert "6.1, 6.12, 7.3, 9.1" in " ".join((done.stdout + done.stderr).split())
+    assert "6.1 to 9.1" in " ".join((done.stdout + done.stderr).split())

@@ -157,7 +157,10 @@ ROOMS: dict[str, set[str]] = {
         "int(note['NUMBER(PHYS_OFFSET)'], 16)",
         "int(note['NUMBER(VMEMMAP_START)'], 16)",
         "int(note['PAGESIZE'])",
+        "int(text)",
+        "int(text, 16)",
     },
+    "host/leaves.py": {"int(core.note['PAGESIZE'])", "int(core.note['SYMBOL(swapper_pg_dir)'], 16)"},  # the same
     "host/owners.py": {"int(start, 16)", "int(end, 16)"},
     "kernels.py": {"int(match[1])", "int(match[2])"},
     "load/script.py": {"float('inf')"},

@@ -8,7 +8,6 @@ wants: x0 holds the tree, x1 to x3 are zero. The first MiB of memory belongs to 
 
 from __future__ import annotations
 
-import gzip
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 from hotbank import kernels
 from hotbank.board import Bank, Board
 from hotbank.boards_qemu import virt
-from hotbank.boards_qemu.parts import bank_module
+from hotbank.boards_qemu.parts import bank_module, compressed
 from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder
 from hotbank.boards_qemu.port import GuestBoot, GuestKernel
 from hotbank.boards_qemu.qemu import Loaded, QemuCommand, memory_arguments
@@ -66,10 +65,10 @@ def plugged(board: Board) -> tuple[Bank, ...]:
 def kernel(series: str | None, drives: bool, progress: Progress) -> GuestKernel:
     """Debian's newest of that series, unmodified. See Port."""
     archive = Archive.open(DEBIAN, progress)
-    package = archive.kernel(series or SERIES, DEBIAN)
-    (unpacked,) = archive.unpack(package)
-    driver = (bank_module.build(package, _NAMES, cache_folder(), progress),) if drives else ()
-    return GuestKernel(_only(unpacked, "boot/vmlinuz-*"), _only(unpacked, "**/lib/modules/*"), driver)
+    release = archive.kernel(series or SERIES, DEBIAN)
+    folder = archive.unpack_kernel(release)
+    driver = (bank_module.build(release, _NAMES, cache_folder(), progress),) if drives else ()
+    return GuestKernel(_only(folder, "**/vmlinuz*"), _only(folder, "**/lib/modules/*"), driver)
 
 
 def command(board: Board, boot: GuestBoot, folder: Path, files: Mapping[str, Path]) -> QemuCommand:
@@ -138,12 +137,13 @@ def image_size(kernel: Path) -> int:
 
 
 def unpacked_kernel(kernel: Path, folder: Path) -> Path:
-    """The kernel itself: as it is, or out of gzip."""
-    with open(kernel, "rb") as file:
-        if file.read(2) != b"\x1f\x8b":
-            return kernel
+    """The kernel itself: as it is, or out of what it is packed in."""
+    packed = kernel.read_bytes()
+    unpacked = compressed.kernel_image(packed, str(kernel))
+    if unpacked is packed:
+        return kernel
     image = folder / "Image"
-    image.write_bytes(gzip.decompress(kernel.read_bytes()))
+    image.write_bytes(unpacked)
     return image
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from hotbank.model.named import Source
 
-_SERIES = re.compile(r"[0-9]+\.[0-9]+")
+_SERIES = re.compile(r"[0-9]+\.[0-9]+(\.[0-9]+)?")
 _OF_MODEL, _OF_QEMU = ("description", "seed", "pages", "workload", "faults"), ("modules", "initrd")
 _OF_BOOT = (*_OF_QEMU, "cmdline", "kernel", "description", "run_commands")
 _LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
@@ -38,7 +38,7 @@ _LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
     "--kernel",
     metavar="VERSION|IMAGE",
     help=f"Model: behave as that release ({kernels.known()}, or newer). "
-    "--qemu: that series of Debian's kernel, or an Image file.",
+    "--qemu: that series or release of Debian's kernel, or an Image file.",
 )
 @click.option("--description", type=click.Path(), help="Model: boot from these firmware bytes (hotbank encode).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Model: seed of everything random.")

@@ -100,7 +100,7 @@ def encode(board: str, form: str | None, output: str | None, base: str | None, a
     callback=known_release,
     default=kernels.DEFAULT,
     show_default=True,
-    help=f"Rules are known for {kernels.known()}; a release between or after them goes by the one before it.",
+    help=f"Rules are known for {kernels.known()}; a newer release goes by the newest.",
 )
 @click.option(
     "--iomem", "iomem_file", type=click.Path(allow_dash=True), help="/proc/iomem of the machine, read as root."

@@ -25,6 +25,7 @@ _VIEWS = {
     "holes": "where there is no memory (/proc/iomem)",
     "boot": "what was there at boot (/proc/iomem, /sys/firmware)",
     "cma": "where CMA areas lie (/sys/kernel/debug/cma)",
+    "leaf": "the kernel's own page tables (/proc/kcore)",
 }
 
 sysroot_option: Callable[[Any], Any] = click.option(

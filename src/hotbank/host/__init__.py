@@ -6,7 +6,8 @@ tree.py      files below a root, and what they say about memory blocks, zones an
 ram.py       where there is memory, and where it came from
 pages.py     kpageflags, kpagecount: what a page is, and what its references should be
 planes.py    what tables of the kernel say of many pages, looked at all at once
-kcore.py     reference counts through /proc/kcore
+kcore.py     the kernel's memory, and reference counts in it, through /proc/kcore
+leaves.py    page tables in it, for what arm64 refuses to split
 owners.py    who maps a page, whose cgroup pays for it
 hugepages.py huge pages in use, and what their pools have free elsewhere
 offlined.py  pages that are offline, and whether who holds them lets go

@@ -31,26 +31,82 @@ class _Segment:
     address: int
     size: int
     offset: int
+    physical: int
 
 
-class RefCounts:
-    """``_refcount`` of any range of page frames. Use as a context manager, or ``close``."""
+class Core:
+    """The kernel's memory. ``note``: what VMCOREINFO says."""
 
-    def __init__(self, file: int, segments: tuple[_Segment, ...], vmemmap: int, size: int, offset: int) -> None:
-        self._file, self._segments = file, sorted(segments, key=lambda segment: segment.address)
-        self._vmemmap, self._size, self._offset = vmemmap, size, offset
+    def __init__(self, file: int, segments: tuple[_Segment, ...], note: dict[str, str]) -> None:
+        self._file, self.note = file, note
+        self._by_address = sorted(segments, key=lambda segment: segment.address)
 
     @classmethod
-    def open(cls, tree: Tree) -> RefCounts | None:
-        """The reference counts of that machine, or None where this kernel does not show them."""
+    def open(cls, tree: Tree) -> Core | None:
+        """That of a machine, or None where its kernel does not show it."""
         file = tree.open("proc/kcore")
         if file is None:
             return None
         try:
             segments, note = _layout(file)
-            return cls(file, segments, *_struct_page(_vmcoreinfo(note)))
-        except (OSError, KeyError, ValueError, ArithmeticError, struct.error):
+            return cls(file, segments, _vmcoreinfo(note))
+        except (OSError, ValueError, struct.error):
             os.close(file)
+            return None
+
+    def close(self) -> None:
+        """Give the file back."""
+        os.close(self._file)
+
+    def number(self, name: str) -> int | None:
+        """What the note calls ``NUMBER(name)``, with its sign: decimal, or hexadecimal of 64 bits."""
+        text = self.note.get(f"NUMBER({name})", "")
+        if not text.startswith("0x"):
+            return int(text) if text.isdecimal() else None
+        value = int(text, 16)
+        return value - (value >> 63 << 64)
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """So many bytes from that virtual address on; None where the kernel shows no such memory."""
+        parts = []
+        while size:
+            at = bisect_right(self._by_address, address, key=lambda segment: segment.address) - 1
+            inside = self._by_address[at] if at >= 0 else None
+            if inside is None or address >= inside.address + inside.size:
+                return None
+            want = min(size, inside.address + inside.size - address)
+            part = _read(self._file, want, inside.offset + address - inside.address)
+            if not part:
+                return None
+            parts.append(part)
+            address, size = address + len(part), size - len(part)
+        return b"".join(parts)
+
+    def read_physical(self, address: int, size: int) -> bytes | None:
+        """The same from a physical address on, which has to lie in RAM."""
+        for inside in self._by_address:
+            if inside.physical <= address < inside.physical + inside.size:
+                return self.read(inside.address + address - inside.physical, size)
+        return None
+
+
+class RefCounts:
+    """``_refcount`` of any range of page frames. Use as a context manager, or ``close``."""
+
+    def __init__(self, core: Core, vmemmap: int, size: int, offset: int) -> None:
+        self._core = core
+        self._vmemmap, self._size, self._offset = vmemmap, size, offset
+
+    @classmethod
+    def open(cls, tree: Tree) -> RefCounts | None:
+        """The reference counts of that machine, or None where this kernel does not show them."""
+        core = Core.open(tree)
+        if core is None:
+            return None
+        try:
+            return cls(core, *struct_page(core.note))
+        except (KeyError, ValueError, ArithmeticError):
+            core.close()
             return None
 
     def __enter__(self) -> RefCounts:
@@ -61,27 +117,12 @@ class RefCounts:
 
     def close(self) -> None:
         """Give the file back."""
-        os.close(self._file)
+        self._core.close()
 
     def read(self, pfn: int, pages: int) -> Planes | None:
         """Reference counts of ``pages`` frames from ``pfn`` on; None where the kernel shows no such memory."""
-        raw = self._bytes(self._vmemmap + pfn * self._size, pages * self._size)
+        raw = self._core.read(self._vmemmap + pfn * self._size, pages * self._size)
         return None if raw is None else Planes(raw, 4, stride=self._size, offset=self._offset)
-
-    def _bytes(self, address: int, size: int) -> bytes | None:
-        parts = []
-        while size:
-            at = bisect_right(self._segments, address, key=lambda segment: segment.address) - 1
-            inside = self._segments[at] if at >= 0 else None
-            if inside is None or address >= inside.address + inside.size:
-                return None
-            want = min(size, inside.address + inside.size - address)
-            part = _read(self._file, want, inside.offset + address - inside.address)
-            if not part:
-                return None
-            parts.append(part)
-            address, size = address + len(part), size - len(part)
-        return b"".join(parts)
 
 
 def _layout(file: int) -> tuple[tuple[_Segment, ...], bytes]:
@@ -94,9 +135,9 @@ def _layout(file: int) -> tuple[tuple[_Segment, ...], bytes]:
     segments, note = [], b""
     for number in range(count):
         raw = os.pread(file, _PROGRAM_HEADER.size, table + number * entry)
-        kind, _, offset, address, _, filesz, memsz, _ = _PROGRAM_HEADER.unpack(raw)
+        kind, _, offset, address, physical, filesz, memsz, _ = _PROGRAM_HEADER.unpack(raw)
         if kind == _PT_LOAD:
-            segments.append(_Segment(address, memsz, offset))
+            segments.append(_Segment(address, memsz, offset, physical))
         elif kind == _PT_NOTE:
             note = _read(file, min(filesz, _NOTE_LIMIT), offset)
     return tuple(segments), note
@@ -107,7 +148,7 @@ def _vmcoreinfo(note: bytes) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in _LINE.findall(text.lstrip(b"\0"))}
 
 
-def _struct_page(note: dict[str, str]) -> tuple[int, int, int]:
+def struct_page(note: dict[str, str]) -> tuple[int, int, int]:
     """Where the ``struct page`` of pfn 0 is or would be, its size, and where in it the reference count is. Raises
     ValueError or KeyError for a note that does not say it."""
     size, offset = int(note["SIZE(page)"]), int(note["OFFSET(page._refcount)"])

@@ -119,6 +119,12 @@ def resolve_unflagged(kinds: bytearray, refs: Planes) -> None:
         kinds[:] = plane(number(kinds) & ~(unknown * 0xFF) | told, len(kinds))
 
 
+def slabs_pass(kinds: bytearray, flags: Planes, refs: Planes) -> bool:
+    """True if isolation passes over every slab there is: each is one page that nobody refers to.
+    ``has_unmovable_pages`` looks at compound pages before it looks at the count."""
+    return not _which(kinds, {Kind.SLAB}) & (flags.has(COMPOUND_HEAD | COMPOUND_TAIL) | refs.some())
+
+
 def pinned(kinds: bytearray, flags: Planes, counts: Planes, refs: Planes) -> Iterator[range]:
     """Index ranges of the pages that have more references than their mappings and caches explain."""
     counted, extra = _which(kinds, COUNTED), _extra(flags)

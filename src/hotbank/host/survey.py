@@ -22,10 +22,11 @@ from hotbank.host import owners, pages, planes
 from hotbank.host.bankrefs import BankRefs
 from hotbank.host.hugepages import Found, found_in, free_elsewhere, in_use
 from hotbank.host.kcore import RefCounts
+from hotbank.host.leaves import Leaves
 from hotbank.host.offlined import kind_of_offlined
 from hotbank.host.planes import Planes
 from hotbank.host.ram import Ram
-from hotbank.host.tree import Tree, cma_pages
+from hotbank.host.tree import Tree, cma_pages, kernel_of
 from hotbank.machine import EVIDENCE, Block, Clock, Evidence, HugePages, Owner, Pages, Survey
 from hotbank.memory import CODE, IMMOVABLE_KINDS, KINDS, BlockState, Kind, Range, Zone
 from hotbank.sysfs import cma, names
@@ -61,13 +62,13 @@ class _Finds:
 
     kinds: Counter[Kind] = field(default_factory=Counter)
     blocking: dict[Code, list[Evidence]] = field(default_factory=dict)
-    blocked: int = 0
+    blocked: Counter[Code] = field(default_factory=Counter)
     unseen: set[str] = field(default_factory=set)
     huge: tuple[HugePages, ...] = ()
 
     def add(self, why: Code, kind: Kind, count: int, pfns: Iterable[int]) -> None:
         """Count pages that can't move, and name the first of them."""
-        self.blocked += count
+        self.blocked[why] += count
         named = self.blocking.setdefault(why, [])
         named += [Evidence(pfn, kind, why) for pfn in islice(pfns, EVIDENCE - len(named))]
 
@@ -79,7 +80,7 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) 
     there is memory everywhere.
     """
     span = range(block.range.start // page_size, block.range.end // page_size)
-    whole = ram.covers(block.range)
+    whole, endless = ram.covers(block.range), False
     finds = _Finds(unseen=set() if whole is not None else {"holes"})
     with ExitStack() as stack:
         views = _open(tree, stack, block, span, page_size, ram)
@@ -90,15 +91,26 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) 
             finds.unseen |= {"kinds", "pins"}
         else:
             _look_at_all(tree, views, block, span, page_size, finds, clock)
+            endless = _goes_round(views, span, finds)
             if finds.kinds[Kind.HUGETLB]:
                 gigantic = kernels.arch(ram.arch).largest_buddy(page_size)
                 _look_for_huge(tree, views, block, span, page_size, gigantic, finds)
         evidence = _with_owners(tree, views, finds, page_size, clock)
+        leaf = _leaf(tree, block, len(views.own_memmap) * page_size, ram, finds)
     kinds = {kind: finds.kinds[kind] for kind in Kind if finds.kinds[kind]}
     holes = not whole if whole is not None else _has_gaps(block, finds)
     boot = ram.at_boot(block.range)
     return Survey(
-        block.number, kinds, evidence, finds.blocked, tuple(sorted(finds.unseen)), boot, holes, huge=finds.huge
+        block.number,
+        kinds,
+        evidence,
+        finds.blocked.total(),
+        tuple(sorted(finds.unseen)),
+        boot,
+        holes,
+        huge=finds.huge,
+        endless=endless,
+        leaf=leaf,
     )
 
 
@@ -145,6 +157,22 @@ def _each(flags: int, span: range) -> Iterator[int]:
         yield from _words(flags, span[at : at + chunk])
 
 
+def _leaf(tree: Tree, block: Block, own: int, ram: Ram, finds: _Finds) -> str:
+    """The map with a leaf across an edge of what leaves; its own memmap, ``own`` bytes, stays. Needs no look for boot
+    memory, which is refused before."""
+    kernel = kernel_of(tree)
+    if ram.arch != "arm64" or kernel is None or not kernel.vetoes_leaf or ram.at_boot(block.range):
+        return ""
+    leaves = Leaves.open(tree)
+    cut = None
+    if leaves is not None:
+        cut = leaves.cut_by(Range(block.range.start + own, block.range.end))
+        leaves.close()
+    if cut is None:
+        finds.unseen.add("leaf")
+    return cut or ""
+
+
 def _has_gaps(block: Block, finds: _Finds) -> bool:
     return block.state is not BlockState.OFFLINE and finds.kinds[Kind.HOLE] > 0
 
@@ -180,6 +208,23 @@ def _look(tree: Tree, views: _Views, span: range, finds: _Finds, why: Mapping[Ki
         finds.unseen.add("balloon")
     for pfn in sorted(pins or ()):
         finds.add(Code.PINNED, KINDS[kinds[pfn - span.start]], 1, (pfn,))
+
+
+def _goes_round(views: _Views, span: range, finds: _Finds) -> bool:
+    """True if what can't move is slabs alone and isolation passes over all of them (kernels.py, ``frozen_slab``)."""
+    slabs = finds.kinds[Kind.SLAB]
+    if not slabs or views.refs is None or finds.blocked[Code.UNMOVABLE] != slabs or finds.blocked[Code.CMA]:
+        return False
+    return all(_slabs_pass(views, span[at : at + CHUNK]) for at in range(0, len(span), CHUNK))
+
+
+def _slabs_pass(views: _Views, span: range) -> bool:
+    flags = _words(views.flags, span)
+    kinds = pages.kinds_of(flags)
+    if CODE[Kind.SLAB] not in kinds:
+        return True
+    refs = None if views.refs is None else views.refs.read(span.start, len(span))
+    return refs is not None and pages.slabs_pass(kinds, flags, refs)
 
 
 def _each_of(kinds: bytearray, code: int, start: int, span: range) -> Iterator[int]:

@@ -14,7 +14,8 @@ from functools import lru_cache
 from typing import TypeVar
 
 from hotbank import kernels
-from hotbank.errors import FormatError, MachineError
+from hotbank.errors import FormatError, MachineError, Refusal
+from hotbank.kernels import Kernel
 from hotbank.machine import Block, OnlinePolicy, Pressure, ZoneInfo
 from hotbank.memory import GIB, KIB, BlockState, Range
 from hotbank.regular import open_regular, read_open
@@ -75,6 +76,13 @@ class Tree:
             return sorted(os.listdir(self.path(name)))
         except OSError:
             return []
+
+
+def kernel_of(tree: Tree) -> Kernel | None:
+    """What the table knows of its kernel; None where the tree names none, or an older one."""
+    with suppress(Refusal):
+        return kernels.kernel(tree.read("proc/sys/kernel/osrelease") or "")
+    return None
 
 
 def may_change(tree: Tree, blocks: Sequence[Block]) -> bool:

@@ -76,6 +76,16 @@ def may_go(code: Code) -> bool:
 # Lines that several rooms say.
 
 
+def leaf(block: str, cut: str) -> str:
+    """Of a block that arm64 lets go only if it need not split its own page tables (``can_unmap_without_split``)."""
+    how = "without memmap_on_memory" if cut == "memmap" else "block by block, as our driver does"
+    return f"{block}: a leaf of the kernel's {cut} crosses its edge, and arm64 splits none; memory added {how} leaves"
+
+
+GOES_ROUND = "this kernel would try until a signal"
+"""Of pages that isolation passes over although nothing moves them."""
+
+
 def stuck(bank: str) -> str:
     """Of a bank that its route took half out."""
     return f"{bank} is stuck: half out of the kernel until the next boot"

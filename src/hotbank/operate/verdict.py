@@ -140,6 +140,7 @@ def _reason(case: _Case) -> _Answer:
         _shape,
         _at_isolation,
         _boot,
+        _leaf,
         _board,
         _at_migration,
         _gigantic,
@@ -202,8 +203,15 @@ def _pages(case: _Case, stage: tuple[Code, ...]) -> _Answer | None:
         if evidence:
             first, number = evidence[0], next(n for n, s in case.surveys.items() if evidence[0] in s.blocking)
             fact = f"memory{number}: pfn {first.pfn:#x} is {first.kind}{_by(first.owner)}: {_why(first)}"
-            return _Answer(code, fact, evidence)
+            return _Answer(code, fact + _round(case, code), evidence)
     return None
+
+
+def _round(case: _Case, code: Code) -> str:
+    """What isolation passes over is found out by nobody: the kernel goes round. One block that is refused at once ends
+    it for all."""
+    blocked = [s for s in case.surveys.values() if any(e.why is code for e in s.blocking)]
+    return f", and {reasons.GOES_ROUND}" if all(survey.endless for survey in blocked) else ""
 
 
 _WHY = {
@@ -236,6 +244,13 @@ def _boot(case: _Case) -> _Answer | None:
         if there:
             fact = f"memory{number} was there at boot, and {case.snapshot.arch} never lets it go"
             return _Answer(Code.BOOT_MEMORY, fact)
+    return None
+
+
+def _leaf(case: _Case) -> _Answer | None:
+    for number, survey in case.surveys.items():
+        if survey.leaf:
+            return _Answer(Code.VETO, reasons.leaf(f"memory{number}", survey.leaf))
     return None
 
 

@@ -52,7 +52,7 @@ COMMANDS = {
 def stock() -> Path:
     """The zImage of Debian's armhf kernel."""
     archive = Archive.open("armhf")
-    (package,) = archive.unpack(archive.kernel("6.1", "armmp"))
+    package = archive.unpack_kernel(archive.kernel("6.1", "armmp"))
     (image,) = package.glob("boot/vmlinuz-*")
     return image
 

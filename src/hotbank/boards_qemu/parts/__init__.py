@@ -8,6 +8,7 @@ bank_module.py   our driver, cross-built against the headers of a Debian kernel
 initramfs.py     BusyBox, Python, this package
 inside.py        how much of this package
 cpio.py          the form of the archive
+compressed.py    what kernels and modules are packed with
 kmodules.py      kernel modules and their tables
 elf.py           what a program or a module says of itself
 """

@@ -41,21 +41,22 @@ def source_folder() -> Path:
     )
 
 
-def build(kernel: str, target: ArchNames, cache: Path, progress: Progress = no_progress) -> Path:
-    """The driver for a Debian kernel package (``linux-image-…``), built if need be. Raises MachineError."""
+def build(release: str, target: ArchNames, cache: Path, progress: Progress = no_progress) -> Path:
+    """The driver for a release of Debian's kernel, built if need be. Raises MachineError."""
     source = source_folder()
-    key = hashlib.sha256(kernel.encode() + b"".join(path.read_bytes() for path in sorted(source.iterdir()))).hexdigest()
+    key = hashlib.sha256(
+        release.encode() + b"".join(path.read_bytes() for path in sorted(source.iterdir()))
+    ).hexdigest()
     built = cache / "modules" / key[:16] / f"{NAME}.ko"
     if not built.exists():
-        progress(f"building the bank driver for {kernel.removeprefix('linux-image-')}")
-        headers = kernel_headers(kernel, target, cache, progress)
+        progress(f"building the bank driver for {release}")
+        headers = kernel_headers(release, target, cache, progress)
         make_module(source, headers, target, built)
     return built
 
 
-def kernel_headers(kernel: str, target: ArchNames, cache: Path, progress: Progress = no_progress) -> Path:
-    """A folder to give to ``make -C``, for modules of a Debian kernel package."""
-    release = kernel.removeprefix("linux-image-")
+def kernel_headers(release: str, target: ArchNames, cache: Path, progress: Progress = no_progress) -> Path:
+    """A folder to give to ``make -C``, for modules of a release of Debian's kernel."""
     common = release.rsplit("-", 1)[0]
     own, shared = Archive.open(target.debian, progress).unpack(
         f"linux-headers-{release}", f"linux-headers-{common}-common"

@@ -94,8 +94,8 @@ class Contents:
 
     ``programs``: folders of unpacked packages with BusyBox, Python and their libraries. ``modules``: the folder
     ``lib/modules/VERSION`` of the kernel, or None when all is built in; ``load`` are the modules loaded at boot,
-    ``carry`` those that are only there for modprobe. ``extra_modules``: kernel modules of our own. ``files``:
-    more files by path in the guest.
+    ``carry`` those that are only there for modprobe, where the kernel has them. ``extra_modules``: kernel modules of
+    our own. ``files``: more files by path in the guest.
     """
 
     name: str
@@ -246,7 +246,7 @@ def _add_libraries(archive: Cpio, folders: Sequence[Path], binaries: list[bytes]
 
 def _add_modules(archive: Cpio, contents: Contents, folder: Path) -> set[str]:
     """The modules and their tables; their names, without those that the kernel has built in."""
-    modules = kmodules.collect(folder, [*contents.load, *contents.carry], contents.extra_modules)
+    modules = kmodules.collect(folder, contents.load, contents.extra_modules, if_there=contents.carry)
     at = f"lib/modules/{folder.name}"
     archive.directory(at)
     for module in modules:

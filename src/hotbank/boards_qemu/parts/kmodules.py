@@ -7,17 +7,16 @@ architecture is needed; modules.builtin lists those the kernel has inside (kmod:
 
 from __future__ import annotations
 
-import lzma
 import re
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hotbank.boards_qemu.parts import elf
+from hotbank.boards_qemu.parts import compressed, elf
 from hotbank.errors import MachineError
 
 _FILE = re.compile(r"(?P<name>[^.]+)\.ko(?P<packed>\.xz|\.zst)?")
+_FORMS = {".xz": "xz", ".zst": "zstd"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +29,14 @@ class Module:
     aliases: tuple[str, ...]
 
 
-def collect(folder: Path, names: Iterable[str], extra: Sequence[Path] = ()) -> tuple[Module, ...]:
+def collect(
+    folder: Path, names: Iterable[str], extra: Sequence[Path] = (), *, if_there: Iterable[str] = ()
+) -> tuple[Module, ...]:
     """The named modules and all they depend on, each after those it needs.
 
-    ``folder``: ``lib/modules/VERSION``. ``extra``: module files from elsewhere, taken as well. Names that the
-    kernel has built in are passed over. Raises MachineError for a name that is nowhere.
+    ``folder``: ``lib/modules/VERSION``. ``extra``: module files from elsewhere, taken as well. ``if_there``: names that
+    not every kernel has. Names that the kernel has built in are passed over. Raises MachineError for a name that is
+    nowhere.
     """
     paths = {_plain(match["name"]): path for path in folder.rglob("*.ko*") if (match := _FILE.fullmatch(path.name))}
     paths |= {_plain(path.name.split(".")[0]): path for path in extra}
@@ -51,7 +53,8 @@ def collect(folder: Path, names: Iterable[str], extra: Sequence[Path] = ()) -> t
             take(needed, name)
         found[name] = module
 
-    for name in [*names, *(path.name.split(".")[0] for path in extra)]:
+    some = [name for name in if_there if name in paths]
+    for name in [*names, *some, *(path.name.split(".")[0] for path in extra)]:
         take(_plain(name), "the guest")
     return tuple(found.values())
 
@@ -94,11 +97,6 @@ def _read(name: str, path: Path) -> Module:
 
 
 def _unpacked(path: Path) -> bytes:
-    if path.suffix == ".xz":
-        return lzma.decompress(path.read_bytes())
-    if path.suffix == ".zst":
-        try:
-            return subprocess.run(["zstd", "-dc", str(path)], capture_output=True, check=True).stdout
-        except FileNotFoundError as e:
-            raise MachineError(f"{path.name} needs zstd to unpack", remedy="apt-get install zstd") from e
-    return path.read_bytes()
+    form = _FORMS.get(path.suffix)
+    data = path.read_bytes()
+    return data if form is None else compressed.unpacked(data, form, path.name)

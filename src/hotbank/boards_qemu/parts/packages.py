@@ -29,6 +29,9 @@ Progress = Callable[[str], None]
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _URI = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+)")
+_IMAGE = re.compile(r"linux-image-(?P<release>[0-9]+\.[0-9]+\.[0-9][^-]*(-[0-9]+)?-(?P<flavour>[a-z][a-z0-9-]*))")
+_SPLIT = (6, 19)  # the first whose image and modules are packages of their own
+_NEWER = {"bookworm": ("trixie", "trixie-backports")}  # kernels that a release has not got itself
 _RESERVE = 64 * MIB  # left free on the cache's file system
 _LISTS = 96 * MIB  # what apt keeps of Debian's lists, and its index of them
 _NO_NETWORK, _NO_SPACE = "is the network there?", "free some, or set XDG_CACHE_HOME to a larger file system"
@@ -61,12 +64,18 @@ class Archive:
         return cls(arch, cache_folder() / "packages" / arch, progress)
 
     def kernel(self, series: str, flavour: str) -> str:
-        """The newest kernel package of a series: ``kernel("6.12", "arm64")`` gives ``linux-image-6.12.95+deb12-arm64``.
+        """The newest kernel of a series, or the one release: ``kernel("6.12", "arm64")`` gives ``6.12.95+deb12-arm64``.
 
-        Raises MachineError when the archive has none.
+        Of a series that several releases of Debian have, the one built for this machine's own. Raises MachineError
+        when the archive has none, with what it has.
         """
-        found = self._answered(f"kernel {series} {flavour}", lambda: self._find_kernel(series, flavour))
+        found = self._answered(f"release of kernel {series} {flavour}", lambda: self._find_kernel(series, flavour))
         return found[0]
+
+    def unpack_kernel(self, release: str) -> Path:
+        """Fetch a release and give one folder with its image and modules: of one package, or since 6.19 of three."""
+        debs = self.fetch(*sorted(_parts_of(release)))
+        return self._unpacked(debs, f"linux-{release}")
 
     def fetch(self, *names: str, depends: bool = False) -> tuple[Path, ...]:
         """The ``.deb`` files of the named packages, with all that they depend on when ``depends``.
@@ -83,7 +92,7 @@ class Archive:
 
     def unpack(self, *names: str, depends: bool = False) -> tuple[Path, ...]:
         """Fetch, and give one folder for each package with its files in it; unpacked once, then kept."""
-        return tuple(self._unpacked(deb) for deb in self.fetch(*names, depends=depends))
+        return tuple(self._unpacked([deb], deb.stem) for deb in self.fetch(*names, depends=depends))
 
     @property
     def _debs(self) -> Path:
@@ -130,15 +139,17 @@ class Archive:
             return False
 
     def _find_kernel(self, series: str, flavour: str) -> list[str]:
-        apt = self._apt()
-        wanted = re.compile(rf"linux-image-{re.escape(series)}\.[0-9][^-]*(-[0-9]+)?-{re.escape(flavour)}")
-        names = _run(apt, ["apt-cache", "pkgnames", f"linux-image-{series}."]).split()
-        found = sorted((n for n in names if wanted.fullmatch(n)), key=_by_number)
+        names = frozenset(_run(self._apt(), ["apt-cache", "pkgnames", "linux-"]).split())
+        releases = [r for r in (_release(name, flavour) for name in names) if r and _parts_of(r) <= names]
+        found = [release for release in releases if _is_of(release, series)]
         if not found:
+            there = sorted({tuple(_by_number(release)[:2]) for release in releases})
             raise MachineError(
-                f"Debian's archive has no kernel {series} for {flavour}", remedy="give one with --kernel and --modules"
+                f"Debian's archive has no kernel {series} for {flavour}",
+                remedy=f"it has {', '.join(f'{major}.{minor}' for major, minor in there) or 'none'}; "
+                "or give one with --kernel and --modules",
             )
-        return found[-1:]
+        return [max(found, key=_own_first)]
 
     def _download(self, names: Sequence[str], depends: bool) -> list[str]:
         apt = self._apt()
@@ -153,14 +164,16 @@ class Archive:
         _run(apt, ["apt-get", "download", "-qq", *(_name_and_version(part["file"]) for part in parts)], self._debs)
         return [_line(self._debs / part["file"]) for part in parts]
 
-    def _unpacked(self, deb: Path) -> Path:
-        folder = self.cache / "unpacked" / deb.stem
+    def _unpacked(self, debs: Sequence[Path], name: str) -> Path:
+        """The packages' files in one folder."""
+        folder = self.cache / "unpacked" / name
         if folder.is_dir():
             return folder
-        self.progress(f"unpacking {deb.name}")
-        _check_space(self.cache, 4 * deb.stat().st_size)
-        part = _make(folder.parent) / f".{deb.stem}.{os.getpid()}"
-        _run(os.environ, ["dpkg-deb", "-x", str(deb), str(part)])
+        self.progress(f"unpacking {name}")
+        _check_space(self.cache, 4 * sum(deb.stat().st_size for deb in debs))
+        part = _make(folder.parent) / f".{name}.{os.getpid()}"
+        for deb in debs:
+            _run(os.environ, ["dpkg-deb", "-x", str(deb), str(part)])
         try:
             part.rename(folder)
         except OSError:  # another process was first
@@ -219,8 +232,32 @@ def _update(environment: dict[str, str], lists: Path) -> None:
         os.utime(lists)
 
 
+def _release(package: str, flavour: str) -> str:
+    """``6.12.95+deb12-arm64`` of ``linux-image-6.12.95+deb12-arm64``; empty for other flavours and for what is not that
+    kernel itself."""
+    match = _IMAGE.fullmatch(package)
+    return match["release"] if match is not None and match["flavour"] == flavour else ""
+
+
+def _parts_of(release: str) -> frozenset[str]:
+    """The packages that hold image and modules. Debian keeps images longer than the modules that go with them."""
+    split = tuple(_by_number(release)[:2]) >= _SPLIT
+    return frozenset({f"linux-{part}-{release}" for part in (("base", "binary", "modules") if split else ("image",))})
+
+
+def _own_first(release: str) -> tuple[bool, list[int]]:
+    """Built for this machine's own release of Debian (``+deb12``, or as long as it was the newest), then by number."""
+    return f"+deb{_version()}" in release or "+" not in release, _by_number(release)
+
+
+def _is_of(release: str, series: str) -> bool:
+    """True if the release is of that series, or is it: ``6.12.117`` takes ``6.12.117+deb13``, ``6.1`` no ``6.12``."""
+    return re.match(rf"{re.escape(series)}(?![0-9])", release) is not None
+
+
 def _sources() -> list[str]:
-    """``deb`` lines for this release of Debian, its updates and its backports, from this machine's own apt."""
+    """``deb`` lines for this release of Debian, its updates and its backports, from this machine's own apt; and for the
+    next one with its backports, which has newer kernels. This machine's own is preferred."""
     codename = _codename()
     form = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
     rows = _run(os.environ, ["apt-get", "indextargets", "--format", form, "Created-By: Packages"]).splitlines()
@@ -230,7 +267,8 @@ def _sources() -> list[str]:
     )
     for uri, release in list(found):
         if release == codename:
-            found.setdefault((uri, f"{codename}-backports"))
+            for more in ("-backports", *_NEWER.get(codename, ())):
+                found.setdefault((uri, f"{codename}{more}" if more.startswith("-") else more))
     if not found:
         raise MachineError(
             f"apt's sources on this machine name no Debian archive for {codename}",
@@ -241,12 +279,8 @@ def _sources() -> list[str]:
 
 
 def _codename() -> str:
-    import platform
-
-    try:
-        system = platform.freedesktop_os_release()
-    except OSError:
-        system = {}
+    """``bookworm``. Raises MachineError where this is no Debian."""
+    system = _system()
     if system.get("ID") != "debian" or "VERSION_CODENAME" not in system:
         raise MachineError(
             "packages can be fetched on Debian only",
@@ -255,13 +289,27 @@ def _codename() -> str:
     return system["VERSION_CODENAME"]
 
 
+def _version() -> str:
+    """``12``; empty where the system does not say."""
+    return _system().get("VERSION_ID", "")
+
+
+def _system() -> dict[str, str]:
+    import platform
+
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
+
+
 def _configuration(root: Path, arch: str) -> str:
     """apt's own configuration: everything below ``root``; proxies and timeouts as this machine has them."""
     acquire = _run(os.environ, ["apt-config", "dump", "--no-empty", "Acquire"])
     return f"""{acquire}
 APT::Architecture "{arch}";
 APT::Architectures {{ "{arch}"; }};
-APT::Default-Release "";
+APT::Default-Release "{_codename()}";
 APT::Install-Recommends "false";
 APT::Sandbox::User "";
 APT::Get::List-Cleanup "true";
