@@ -22,9 +22,12 @@ _RUNS = {4 * KIB: (16, 16), 16 * KIB: (128, 32), 64 * KIB: (32, 32)}  # contiguo
 
 @dataclass(frozen=True, slots=True)
 class Leaves:
-    """The kernel's page tables, read through /proc/kcore. ``bits``: of a virtual address, as the kernel was configured;
-    ``used``: as the processor has them. ``top``: physical address of ``swapper_pg_dir``; ``vmemmap``, ``size``: where the
-    ``struct page`` of pfn 0 is or would be, and its bytes."""
+    """The kernel's page tables, read through /proc/kcore.
+
+    ``bits``: of a virtual address, as the kernel was configured; ``used``: as the processor has them. ``top``: physical
+    address of ``swapper_pg_dir``. ``vmemmap`` and ``size``: where the ``struct page`` of pfn 0 is or would be, and its
+    bytes.
+    """
 
     core: Core
     page_size: int
