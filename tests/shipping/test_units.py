@@ -53,7 +53,7 @@ def test_units_say_what_our_command_line_understands(unit: Path) -> None:
 
 def test_our_command_is_found_and_has_no_place_of_its_own() -> None:
     """systemd looks for it in its own search path; ``make install`` writes another place in."""
-    assert sum(len(list(commands(unit))) for unit in UNITS) == 3
+    assert sum(len(list(commands(unit))) for unit in UNITS) == 4
     assert not [unit.name for unit in UNITS if "/hotbank " in unit.read_text()]
 
 

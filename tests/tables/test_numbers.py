@@ -143,7 +143,7 @@ ROOMS: dict[str, set[str]] = {
     "cli/compare.py": {"int(not report.equal)"},
     "cli/describe.py": {"int(appended)"},  # a choice of 1 and 2
     "cli/doctor.py": {"int(blocked(findings))"},
-    "cli/trace.py": {"int((clock.now() - began) // every)"},
+    "cli/times.py": {"int((clock.now() - began) // every)"},
     "cli/journal.py": {"int(seconds)"},
     "firmware/atags.py": {"int(fields['start'])", "int(fields['size'])"},  # unpacked from 32 bits
     "firmware/cmdline.py": {"int(text[at], 16)"},  # one digit after the other, as the kernel does

@@ -35,7 +35,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "history": "journal",
         "energy": "energy",
     },
-    "See": {"web": "web", "export": "export"},
+    "See": {"web": "web", "export": "export", "metrics": "metrics"},
     "Try": {
         "demo": "demo",
         "up": "current",

@@ -27,9 +27,7 @@ class Context:
 
     def session(self, *, changing: bool) -> Session:
         """The machine this command works on, connected until the command ends. Raises MachineError or Refusal."""
-        from hotbank.session import connect
-
-        session = connect(self.machine_name, change=changing, timeout=self.timeout)
+        session = self.connect(changing=changing)
         click.get_current_context().call_on_close(session.close)
         return session
 
@@ -40,6 +38,12 @@ class Context:
         session = visit(self.machine_name, timeout=self.timeout)
         click.get_current_context().call_on_close(session.close)
         return session
+
+    def connect(self, *, changing: bool) -> Session:
+        """The same, for who closes it, or has no command around: another thread."""
+        from hotbank.session import connect
+
+        return connect(self.machine_name, change=changing, timeout=self.timeout)
 
     def at_host(self) -> Context:
         """The same, with this host where no machine is named."""

@@ -6,5 +6,6 @@
 | `timeline.py` | journal, looks of a governor and readings → slices and samples on one axis of time |
 | `perfetto.py` | a timeline → Perfetto's trace |
 | `folded.py` | snapshot and surveys → folded stacks, for flame graphs |
+| `metrics.py` | snapshot, reading, journal, ledger and governor → Prometheus's metrics |
 | `tables.py` | journal, surveys, simulation → rows for a spreadsheet |
 """

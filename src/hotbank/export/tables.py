@@ -69,8 +69,8 @@ def survey(snapshot: Snapshot, surveys: Mapping[int, Survey], blocks: Sequence[i
         yield (*where, *seen, *kinds)
 
 
-def _flag(value: bool | None) -> int | None:
-    return None if value is None else int(value)
+def _flag(value: bool | None) -> str | None:
+    return None if value is None else "yes" if value else "no"
 
 
 def simulation(document: Mapping[str, Any]) -> Iterator[Row]:
