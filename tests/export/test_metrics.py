@@ -342,3 +342,10 @@ def test_the_page_lists_what_there_is() -> None:
     page = (PACKAGING.parent / "docs/metrics.md").read_text(encoding="utf-8")
     table = "".join(line for line in page.splitlines() if line.startswith("| `hotbank_"))
     assert set(re.findall(r"`(hotbank_\w+)`", table)) == {name for name, _ in read(told(fully()))}
+
+
+def test_a_name_that_is_no_text_is_a_label_all_the_same() -> None:
+    seen = fully()
+    hostile = replace(seen, snapshot=replace(seen.snapshot, machine='\ud800"\n\udc80'))
+    series = read(told(hostile))
+    assert one(series, "machine_info", machine='\\ud800"\n\\udc80', arch="arm") == 1

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 
 from export.perfetto_reader import BOOTTIME, MONOTONIC, REALTIME, Read, read
 from hotbank import board, operate
+from hotbank.cli.export import read_looks, readings_of
 from hotbank.errors import KernelError
 from hotbank.export import timeline
 from hotbank.export.perfetto import trace
@@ -28,7 +30,9 @@ from hotbank.serve.desk import desk_in
 from hotbank.serve.governing import Governing
 from hotbank.serve.local import attached
 from hotbank.serve.owner import Owner
+from hotbank.session import connect
 from hotbank.testing import Faulty, ScriptedMachine, raising
+from hotbank.wire import encode
 
 NS = 10**9
 
@@ -135,7 +139,9 @@ def test_a_wish_leads_to_its_transaction_and_that_to_its_steps(tmp_path: Path) -
         for _ in range(80):
             looks.append(governing.look())
             model.clock.sleep(2.0)
-        entries = RemoteOwner(remote).history()
+        entries, file = RemoteOwner(remote).history(), tmp_path / "looks"
+        file.write_text("".join(f"{json.dumps(encode(look))}\n" for look in looks))  # as `auto run --record` does
+        assert tuple(read_looks(str(file))) == tuple(looks)
         shown = told(remote.snapshot(), entries, looks)
     deeds = [deed for deed in shown.on(timeline.DEEDS) if deed.notes["outcome"] == "done"]
     assert deeds
@@ -184,3 +190,18 @@ def test_two_machines_in_one_file_keep_their_tracks_apart() -> None:
     both = read(trace(Timeline("one", slices)) + trace(Timeline("two", slices)))
     flows = [slice_.flows for slice_ in both.on(timeline.TRANSACTIONS)]
     assert len(set(flows)) == len(flows) == 4
+
+
+def test_ctrl_c_ends_the_readings_and_what_there_is_is_kept() -> None:
+    machine = Faulty(ScriptedMachine())
+    machine.fail("reading", 2, raising(KeyboardInterrupt()))
+    assert len(readings_of(connect(machine), 60.0, 0.001)) == 2
+
+
+HOSTILE = "\ud800;\x1b[2J\n\U0010ffff \udc80"
+
+
+def test_a_name_that_is_no_text_is_shown_all_the_same() -> None:
+    slice_ = timeline.Slice(timeline.Track(HOSTILE), HOSTILE, 1.0, 2.0, {"why": HOSTILE})
+    (shown,) = read(trace(Timeline(HOSTILE, (slice_,)))).slices
+    assert shown.name == shown.track == shown.notes["why"] == "\\ud800;\x1b[2J\n\U0010ffff \\udc80"

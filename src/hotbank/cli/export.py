@@ -24,6 +24,7 @@ from hotbank.cli.times import duration, ticks
 from hotbank.errors import Code, FormatError, ProtocolError, Refusal, in_file
 from hotbank.export import folded, tables, timeline
 from hotbank.export.timeline import Sample, Timeline
+from hotbank.export.utf8 import whole
 from hotbank.govern.status import Status
 from hotbank.machine import Clocks, Reading, Snapshot, Survey, WallClock
 from hotbank.operate.targets import resolve_all
@@ -116,7 +117,7 @@ def _csv(rows: Iterable[tables.Row], noun: str) -> Made:
     written = list(rows)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(written)
-    return text.getvalue().encode("utf-8", "backslashreplace"), counted(len(written) - 1, noun)
+    return whole(text.getvalue()).encode(), counted(len(written) - 1, noun)
 
 
 # Pages.
@@ -151,8 +152,10 @@ def _stacks(snapshot: Snapshot, surveys: Mapping[int, Survey], blocks: Sequence[
 
 def _perfetto(session: Session, looks_file: str | None, length: float | None, every: float) -> Made:
     encode = _encoder()
-    looks = tuple(_looks(looks_file)) if looks_file is not None else ()
-    readings = _readings(session, length, every)
+    if length is not None:
+        _tell(f"reading every {every:g} s for {length:g} s; Ctrl-C ends it")
+    looks = tuple(read_looks(looks_file)) if looks_file is not None else ()
+    readings = readings_of(session, length, every)
     made = _timeline(session, readings, looks)
     return encode(made), f"{counted(len(made.slices), 'slice')}, {counted(len(made.samples), 'sample')}"
 
@@ -167,7 +170,8 @@ def _encoder() -> Any:
     return trace
 
 
-def _looks(path: str) -> Iterator[Status]:
+def read_looks(path: str) -> Iterator[Status]:
+    """What a governor recorded of itself, look by look. Raises FormatError, OSError."""
     with in_file(path):
         for at, line in handed.lines(path, LOOKS):
             try:
@@ -176,7 +180,7 @@ def _looks(path: str) -> Iterator[Status]:
                 raise FormatError(LOOKS, at, "look", str(e)) from e
 
 
-def _readings(session: Session, length: float | None, every: float) -> list[tuple[float, Reading]]:
+def readings_of(session: Session, length: float | None, every: float) -> list[tuple[float, Reading]]:
     """Each with when it was. Ctrl-C ends them early, and what there is is written."""
     readings = []
     with suppress(KeyboardInterrupt):

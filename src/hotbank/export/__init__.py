@@ -8,4 +8,5 @@
 | `folded.py` | snapshot and surveys → folded stacks, for flame graphs |
 | `metrics.py` | snapshot, reading, journal, ledger and governor → Prometheus's metrics |
 | `tables.py` | journal, surveys, simulation → rows for a spreadsheet |
+| `utf8.py` | names as all of these can hold them |
 """

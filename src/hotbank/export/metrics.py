@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from hotbank.energy import Bounds, Cost
 from hotbank.errors import HotbankError
+from hotbank.export.utf8 import whole
 from hotbank.govern.status import Governed
 from hotbank.machine import Quantity, Reading, Snapshot
 from hotbank.memory import BlockState, KernelState, Power
@@ -93,7 +94,7 @@ def _counter(name: str, what: str, series: _Series) -> Metric:
 def _filled(family: Metric, series: _Series) -> Metric:
     suffix = "_total" if family.type == "counter" else ""
     for labels, value in series:
-        family.add_sample(family.name + suffix, dict(labels), value)
+        family.add_sample(family.name + suffix, {name: whole(text) for name, text in labels.items()}, value)
     return family
 
 

@@ -22,6 +22,7 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import (
 )
 
 from hotbank.export.timeline import BYTES, Sample, Slice, Timeline, Track
+from hotbank.export.utf8 import whole
 from hotbank.machine import Clocks
 
 _NS = 1_000_000_000
@@ -49,7 +50,7 @@ class _Packets:
         first = self._packet()
         first.sequence_flags = TracePacket.SequenceFlags.SEQ_INCREMENTAL_STATE_CLEARED
         first.track_descriptor.uuid = self._uuid()
-        first.track_descriptor.name = f"hotbank {machine}"
+        first.track_descriptor.name = whole(f"hotbank {machine}")
 
     def _packet(self) -> TracePacket:
         packet = self.trace.packet.add()
@@ -63,7 +64,8 @@ class _Packets:
         """What each track is, below the machine's own."""
         for track in tracks:
             described = self._packet().track_descriptor
-            described.uuid, described.parent_uuid, described.name = self._uuid(track), self._uuid(), track.name
+            described.uuid, described.parent_uuid = self._uuid(track), self._uuid()
+            described.name = whole(track.name)
             if track.unit in _UNITS:
                 described.counter.unit = _UNITS[track.unit]
             elif track.unit:
@@ -85,7 +87,7 @@ class _Packets:
         event = self._event(
             slice_.began, slice_.track, TrackEvent.TYPE_INSTANT if moment else TrackEvent.TYPE_SLICE_BEGIN
         )
-        event.name = slice_.name
+        event.name = whole(slice_.name)
         if slice_.flow is not None:
             event.flow_ids.append(_number(self._machine) << 32 | slice_.flow)
         for name, value in slice_.notes.items():
@@ -110,7 +112,7 @@ def _annotate(event: TrackEvent, name: str, value: str | int) -> None:
     if isinstance(value, int):
         annotation.int_value = value
     else:
-        annotation.string_value = value
+        annotation.string_value = whole(value)
 
 
 def _ns(seconds: float) -> int:
@@ -119,4 +121,4 @@ def _ns(seconds: float) -> int:
 
 def _number(name: str) -> int:
     """Of 32 bits, the same whenever the name is the same."""
-    return zlib.crc32(name.encode("utf-8", "surrogateescape"))
+    return zlib.crc32(whole(name).encode())
