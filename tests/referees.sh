@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Make sure that the independent programs the tests compare with are here: dtc, iasl, lsmem, bc, groff,
-# fusermount3, through which machines are mounted, systemd-analyze, fish, zsh, man, jq, dpkg-deb, promtool, chromium
+# fusermount3, through which machines are mounted, systemd-analyze, an ssh server, fish, zsh, man, jq, dpkg-deb, promtool, chromium
 # with its driver, and the kernel's header of ATAGs with a compiler to read it.
 missing=
 for pair in dtc:device-tree-compiler iasl:acpica-tools lsmem:util-linux bc:bc groff:groff-base fusermount3:fuse3 \
     systemd-analyze:systemd fish:fish zsh:zsh man:man-db jq:jq dpkg-deb:dpkg promtool:prometheus \
-    chromium:chromium chromedriver:chromium-driver; do
+    ssh:openssh-client sshd:openssh-server chromium:chromium chromedriver:chromium-driver; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 [ -e /usr/arm-linux-gnueabihf/include/asm/setup.h ] || missing="$missing linux-libc-dev-armhf-cross"

@@ -7,7 +7,7 @@ docs/reasons.md lists the exit statuses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 SCHEMA: Mapping[str, int] = {
     "auto": 1,
@@ -23,6 +23,7 @@ SCHEMA: Mapping[str, int] = {
     "error": 1,
     "event": 1,
     "explain": 1,
+    "fleet": 1,
     "frame": 1,
     "history": 2,
     "kernel": 1,
@@ -38,3 +39,10 @@ SCHEMA: Mapping[str, int] = {
 }
 
 EXIT_DONE, EXIT_FAILED, EXIT_PARTLY, EXIT_INTERRUPTED = 0, 1, 64, 130
+
+
+def together(exits: Collection[int]) -> int:
+    """The exit status of several: the one they share, 130 after an interruption, else 64: partly done."""
+    if EXIT_INTERRUPTED in exits:
+        return EXIT_INTERRUPTED
+    return max(exits, default=EXIT_DONE) if len(set(exits)) < 2 else EXIT_PARTLY

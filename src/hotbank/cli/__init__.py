@@ -34,6 +34,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "recover": "journal",
         "history": "journal",
         "energy": "energy",
+        "fleet": "fleet",
     },
     "See": {"web": "web", "export": "export", "metrics": "metrics"},
     "Try": {

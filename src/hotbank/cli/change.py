@@ -140,7 +140,7 @@ def _plan_all(machine: Session, verb: str, asked: Mapping[str, Any], as_json: bo
     if isinstance(rows, Choice):
         return _no_choice(rows, asked["size"], as_json)
     plans = [machine.plan(*row.targets, add=verb == "add", found=row.found) for row in rows]
-    return _together([_print_plan(plan, as_json) for plan in plans or [_nothing(machine, verb)]])
+    return documents.together([_print_plan(plan, as_json) for plan in plans or [_nothing(machine, verb)]])
 
 
 def _order_all(machine: Session, verb: str, asked: Mapping[str, Any], options: Mapping[str, Any], as_json: bool) -> int:
@@ -216,20 +216,13 @@ def _in_turn(machine: Session, verb: str, rows: Sequence[_Transaction], options:
         if len(rows) > 1 and not as_json:
             say(f"{verb} {short_names(row.targets)}")
         exits.append(_carry_out(machine, verb, row, options, as_json))
-    return _together(exits)
+    return documents.together(exits)
 
 
 def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a verb. The deadline is of the whole, and one block may take all of it."""
     limits = Limits(total=options["deadline"], block=options["deadline"])
     return {"limits": limits, **{name: value for name, value in options.items() if name != "deadline"}}
-
-
-def _together(exits: list[int]) -> int:
-    """The exit status of several: the one they share, 130 after an interruption, else 64: partly done."""
-    if documents.EXIT_INTERRUPTED in exits:
-        return documents.EXIT_INTERRUPTED
-    return max(exits, default=documents.EXIT_DONE) if len(set(exits)) < 2 else documents.EXIT_PARTLY
 
 
 def _print_plan(made: Plan, as_json: bool) -> int:

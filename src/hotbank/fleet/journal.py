@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fleet's own journal: who was asked what, and what came of it; a JSON document a line, only ever appended to.
+
+A line is on the disk before a machine is asked and after it has answered, so that whoever goes on after a crash knows
+whom to ask what became of it. One operator at a time has it open.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hotbank.errors import Code, FormatError, Refusal
+from hotbank.fleet.asking import Reply
+from hotbank.regular import open_regular, read_open
+
+_FORM, _LARGEST = "fleet journal", 1 << 30
+
+
+@dataclass(slots=True)
+class Begun:
+    """An order as far as it went. ``asked``: by machine, the number of its own last transaction before, None where it
+    had none; ``came``: by machine, what came of it."""
+
+    order: str
+    verb: str
+    words: tuple[str, ...]
+    machines: tuple[str, ...]
+    dark: int | None
+    asked: dict[str, int | None] = field(default_factory=dict)
+    came: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Every machine has its outcome, and it is certain."""
+        return all(name in self.came and self.came[name]["certain"] for name in self.machines)
+
+
+class Journal:
+    """Open until closed."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Makes the file. Raises Refusal(BUSY_TRANSACTION), FormatError, OSError."""
+        self._path = Path(path)
+        self._file = open_regular(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        try:
+            self._lock()
+            self.orders = {begun.order: begun for begun in self._read()}
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        os.close(self._file)
+
+    @property
+    def open(self) -> Begun | None:
+        """The last order, if it is not done."""
+        last = next(reversed(self.orders.values()), None)
+        return None if last is None or last.done else last
+
+    def begin(self, verb: str, words: Sequence[str], machines: Sequence[str], dark: int | None) -> Begun:
+        """A new order."""
+        begun = Begun(uuid.uuid4().hex[:12], verb, tuple(words), tuple(machines), dark)
+        head = {"verb": verb, "words": list(words), "machines": list(machines), "dark": dark}
+        self._write(begun, "begun", head)
+        self.orders[begun.order] = begun
+        return begun
+
+    def asking(self, begun: Begun, machine: str, last: int | None) -> None:
+        """A machine is about to be asked; ``last``: number of its last transaction."""
+        self._write(begun, "asked", {"machine": machine, "last": last})
+        begun.asked[machine] = last
+
+    def told(self, begun: Begun, reply: Reply) -> None:
+        """What came of it."""
+        row = {"machine": reply.member.name, "code": reply.code.value, "exit": reply.exit}
+        row |= {"message": reply.message, "certain": reply.certain}
+        self._write(begun, "came", row)
+        begun.came[reply.member.name] = row
+
+    def _write(self, begun: Begun, event: str, more: Mapping[str, Any]) -> None:
+        row = {"at": round(time.time(), 6), "order": begun.order, "event": event, **more}
+        os.write(self._file, json.dumps(row, separators=(",", ":")).encode() + b"\n")
+        os.fsync(self._file)
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            what = f"{self._path}: another operator is at work with this fleet"
+            raise Refusal(Code.BUSY_TRANSACTION, what, remedy="wait for the end of it") from e
+
+    def _read(self) -> Iterator[Begun]:
+        data = read_open(self._file, _LARGEST) or b""
+        whole = data.rfind(b"\n") + 1
+        os.ftruncate(self._file, whole)
+        found = dict[str, Begun]()
+        for number, line in enumerate(data[:whole].splitlines(), 1):
+            try:
+                _take(found, json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+                raise FormatError(_FORM, 0, f"{self._path}, line {number}", "no row of a fleet's journal") from e
+        yield from found.values()
+
+
+def _take(found: dict[str, Begun], row: Mapping[str, Any]) -> None:
+    order = row["order"]
+    if row["event"] == "begun":
+        found[order] = Begun(order, row["verb"], tuple(row["words"]), tuple(row["machines"]), row["dark"])
+    elif row["event"] == "asked":
+        found[order].asked[row["machine"]] = row["last"]
+    else:
+        found[order].came[row["machine"]] = {key: row[key] for key in ("code", "exit", "message", "certain")}
