@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from hotbank import operate, serve
@@ -414,7 +415,9 @@ class Session:
         return True
 
     def _is_open(self) -> bool:
-        return any(entry.code is None for entry in self.history()[-1:])
+        owner = self._answering()
+        newest = self._history()[-1:] if owner is None else tuple(islice(owner.newest(), 1))
+        return any(entry.code is None for entry in newest)
 
     @property
     def is_ours(self) -> bool:

@@ -112,7 +112,7 @@ def answers(exit_: int = 0) -> dict[str, Any]:
         "machine.power": "on",
         "machine.doctor": [finding()],
         "clock.now": 1.0,
-        "owner.history": encode(history()),
+        "owner.history": {"entries": encode(history()), "more": False},
         "owner.order": encode(outcome(exit_)),
         EVENTS: [encode(event) for event in events],
     }

@@ -56,8 +56,8 @@ class Deadly:
     def claim(self) -> bool:
         return self.journal.claim()
 
-    def entries(self) -> tuple[Entry, ...]:
-        return self.journal.entries()
+    def entries(self, before: int | None = None, most: int | None = None) -> tuple[Entry, ...]:
+        return self.journal.entries(before, most)
 
     def _write(self, name: str, write: Callable[[], T]) -> T:
         mine = len(self.names) == self.at

@@ -152,7 +152,7 @@ def test_an_order_that_could_not_begin_leaves_the_machine_free(monkeypatch: pyte
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
-        if "_carry_out" in repr(getattr(thread, "_target", None)):
+        if "_see_through" in repr(getattr(thread, "_target", None)):
             raise RuntimeError("can't start new thread")
         start(thread)
 

@@ -104,6 +104,17 @@ def test_only_one_is_open(journal: Journal) -> None:
     assert [e.id for e in journal.entries()] == [first, second]
 
 
+def test_a_part_is_the_newest_before_one(journal: Journal) -> None:
+    for _ in range(5):
+        journal.close(journal.begin(BEFORE), Code.OK, 0)
+    all_ = journal.entries()
+    for before in (None, *(entry.id for entry in all_), all_[-1].id + 1):
+        older = [entry for entry in all_ if before is None or entry.id < before]
+        assert journal.entries(before) == tuple(older)
+        for most in range(7):
+            assert journal.entries(before, most) == tuple(older[max(0, len(older) - most) :])
+
+
 def test_a_whole_transaction(journal: Journal) -> None:
     machine = ScriptedMachine()
     assert operate.remove(machine, "high", journal=journal).exit == 0

@@ -140,8 +140,8 @@ class Journal(Protocol):
         """Take over the open transaction; False while its own process, or one that writes for it, lives."""
         ...
 
-    def entries(self) -> tuple[Entry, ...]:
-        """All transactions, oldest first."""
+    def entries(self, before: int | None = None, most: int | None = None) -> tuple[Entry, ...]:
+        """Transactions, oldest first: the last so many of those that came before the one of that id; None: of all."""
         ...
 
 
@@ -191,10 +191,11 @@ class MemoryJournal:
         """Its process is this one."""
         return True
 
-    def entries(self) -> tuple[Entry, ...]:
-        """All transactions, oldest first."""
+    def entries(self, before: int | None = None, most: int | None = None) -> tuple[Entry, ...]:
+        """See Journal."""
         with self._lock:
-            return tuple(self._entries)
+            end = len(self._entries) if before is None else min(before, len(self._entries))
+            return tuple(self._entries[0 if most is None else max(0, end - most) : end])
 
 
 def busy(entry: Entry) -> Refusal:

@@ -49,6 +49,7 @@ _ONE_OPEN = "CREATE UNIQUE INDEX one_open ON entry (code IS NULL) WHERE code IS 
 _HEAD = ("pid", "verb", "targets", "boot_id", "machine", "cause", "keep_partial", "planned", "found", "began")
 _TAIL = ("ended", "code", "moved")
 _ROW = ("step", "target", "code", "errno", "began", "ended")
+_ALL = -1  # LIMIT: none
 _OURS = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW
 _PATIENCE, _ASK_EVERY = 5.0, 0.01  # seconds of wall time: for another process's write, and for its last breath
 
@@ -219,13 +220,15 @@ class SqliteJournal:
         """The open transaction, or None."""
         return next(iter(self._entries("WHERE code IS NULL")), None)
 
-    def entries(self) -> tuple[Entry, ...]:
-        """All transactions, oldest first."""
-        return tuple(self._entries("ORDER BY id"))
+    def entries(self, before: int | None = None, most: int | None = None) -> tuple[Entry, ...]:
+        """See Journal."""
+        where, values = ("", ()) if before is None else ("WHERE id < ? ", (before,))
+        newest_first = self._entries(f"{where}ORDER BY id DESC LIMIT ?", *values, _ALL if most is None else most)
+        return tuple(reversed(list(newest_first)))
 
-    def _entries(self, which: str) -> Iterator[Entry]:
+    def _entries(self, which: str, *values: int) -> Iterator[Entry]:
         columns = f"SELECT id, {', '.join((*_HEAD, *_TAIL))} FROM entry "
-        for row in self._rows(columns + which):
+        for row in self._rows(columns + which, *values):
             yield _entry(dict(zip(("id", *_HEAD, *_TAIL), row, strict=True)), self._acts(row[0]))
 
     def _acts(self, entry: int) -> list[dict[str, Any]]:

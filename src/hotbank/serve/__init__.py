@@ -16,7 +16,7 @@
 | `protocol` | what an owner answers beyond its machine |
 | `desk` | where a governor tells of its looks and hears what it was told |
 | `governing`, `rest` | a governor at work on a machine that has an owner; what it does between looks |
-| `news` | what happens on a machine, for any number of readers |
+| `news`, `past` | what happens on a machine, for any number of readers; its journal, a part at a time |
 | `background`, `daemon` | the current machine: started, recorded, found, ended; the process it lives in |
 | `local` | this host's owner |
 | `systemd` | what the service manager is told, and the socket that it hands over |

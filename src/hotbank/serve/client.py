@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from hotbank.calls import asked
@@ -13,7 +13,7 @@ from hotbank.operate import Before, Entry, Event, Limits, Outcome
 from hotbank.operate.journal import PERSON
 from hotbank.operate.outcome import no_events
 from hotbank.remote import AtOwner, Remote
-from hotbank.serve.protocol import OWNER, News, Order, OwnerCalls
+from hotbank.serve.protocol import OWNER, History, News, Order, OwnerCalls
 from hotbank.wire import decode
 
 
@@ -67,12 +67,25 @@ def history(machine: Remote) -> tuple[Entry, ...]:
 class RemoteOwner(AtOwner):
     """What an owner answers beyond its machine."""
 
-    history = asked(OWNER, OwnerCalls.history)
+    _past = asked(OWNER, OwnerCalls.history)
     governed = asked(OWNER, OwnerCalls.governed)
     govern = asked(OWNER, OwnerCalls.govern)
     pause = asked(OWNER, OwnerCalls.pause)
     resume = asked(OWNER, OwnerCalls.resume)
     stop = asked(OWNER, OwnerCalls.stop)
+
+    def history(self) -> tuple[Entry, ...]:
+        """The journal, oldest transaction first."""
+        return tuple(reversed(list(self.newest())))
+
+    def newest(self) -> Iterator[Entry]:
+        """The journal, newest transaction first, no further than somebody asks."""
+        before: int | None = None
+        more = True
+        while more:
+            part = self._past(before)
+            more, before = part.more, _oldest(part, before)
+            yield from reversed(part.entries)
 
     def events(self, since: int | None, wait: float) -> News:
         """See OwnerCalls."""
@@ -87,6 +100,14 @@ class RemoteOwner(AtOwner):
 
         outcome = self._remote.ask(OWNER["order"], {"order": order}, extra_time=None, on_event=tell)
         return cast("Outcome | None", outcome)
+
+
+def _oldest(part: History, before: int | None) -> int | None:
+    """Where the next part ends. Raises ProtocolError for an owner that would have us ask for ever."""
+    ids = [entry.id for entry in part.entries]
+    if part.more and not (ids and (before is None or ids[-1] < before) and ids[0] <= ids[-1]):
+        raise ProtocolError("the owner's history does not go on where it says")
+    return ids[0] if ids else None
 
 
 def _transact(machine: Remote, order: Order, on_event: Callable[[Event], None]) -> Outcome:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from hotbank import memspec
 from hotbank.documents import EXIT_DONE
@@ -51,7 +52,7 @@ class Hands:
 
     def taken(self) -> frozenset[str]:
         """Banks whose last transaction in this boot was a governor's, and took them out."""
-        return still_taken(self.owner.history(), self.boot)
+        return still_taken(self.owner.newest(), self.boot)
 
     def _order(self, verb: str, banks: Sequence[str]) -> Outcome:
         outcome = self.owner.order(Order(verb, tuple(banks), Limits(), cause=GOVERNOR), no_events)
@@ -59,14 +60,16 @@ class Hands:
 
 
 def still_taken(entries: Iterable[Entry], boot: str | None) -> frozenset[str]:
-    """Banks that a governor took out in that boot, and nobody moved since. ``entries``: the oldest first."""
-    taken: set[str] = set()
-    for entry in entries:
-        if entry.is_sign or entry.before.boot_id != boot or entry.code is not Code.OK:
+    """Banks that a governor took out in that boot, and nobody moved since. ``entries``: the newest first, of which no
+    more are taken than that boot's."""
+    taken, moved = set[str](), set[str]()
+    for entry in takewhile(lambda entry: entry.damage or entry.before.boot_id == boot, entries):
+        if entry.is_sign or entry.code is not Code.OK:
             continue
-        banks = {bank.name for bank in entry.before.banks}
-        takes = entry.before.verb == "remove" and entry.before.cause == GOVERNOR
-        taken = taken | banks if takes else taken - banks
+        banks = {bank.name for bank in entry.before.banks} - moved
+        moved |= banks
+        if entry.before.verb == "remove" and entry.before.cause == GOVERNOR:
+            taken |= banks
     return frozenset(taken)
 
 

@@ -250,8 +250,10 @@ class Job:
 
     def _closed(self) -> Outcome | None:
         """The end of a transaction that the worker closed and did not live to report."""
-        entry = next((e for e in self._journal.entries() if e.id == self._entry), None)
-        return None if entry is None else closed(entry, self._machine.snapshot())
+        if self._entry is None:
+            return None
+        (entry,) = self._journal.entries(self._entry + 1, 1)
+        return closed(entry, self._machine.snapshot())
 
 
 _NOTHING = Outcome("recover", (), Code.OK, 0)

@@ -26,6 +26,7 @@ from hotbank.operate import Entry, Event, Journal, Limits, MemoryJournal, remedy
 from hotbank.operate.journal import GOVERNOR, START, STOP, sign_of_life
 from hotbank.operate.reasons import code_of, errno_of
 from hotbank.remote import Hello
+from hotbank.serve import past
 from hotbank.serve.answers import Answers, answers
 from hotbank.serve.crew import Interruptions
 from hotbank.serve.desk import Desk
@@ -144,7 +145,7 @@ class Owner:
         journal, ring = self._journal, self._ring
         events = partial(Newsreader, ring)
         own: dict[str, Callable[..., Any]] = {"order": self._order, "stop": self._stop_if_idle}
-        owner = answers(OWNER, self.desk, history=journal.entries, events=events, **own)
+        owner = answers(OWNER, self.desk, history=partial(past.part, journal), events=events, **own)
         return {**machine, **pages, **doctor, **answers(CLOCK, self._machine.clock, **self._sleeping()), **owner}
 
     def _sleeping(self) -> Mapping[str, Callable[..., Any]]:

@@ -65,6 +65,14 @@ class News:
     missed: int | None = 0
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """A part of the journal, the oldest transaction first. ``more``: there are older ones."""
+
+    entries: tuple[Entry, ...]
+    more: bool
+
+
 class OwnerCalls(Protocol):
     """What clients may ask of an owner."""
 
@@ -72,8 +80,9 @@ class OwnerCalls(Protocol):
         """Have it carried out; its events come before the answer. None: there was nothing to recover."""
         ...
 
-    def history(self) -> tuple[Entry, ...]:
-        """The journal, oldest transaction first."""
+    def history(self, before: int | None) -> History:
+        """The newest transactions of the journal, or the newest that are older than the one of that id: so many as
+        cost an owner little."""
         ...
 
     def events(self, since: int | None, wait: float) -> News:
