@@ -2,6 +2,9 @@
 """Room: what must move when blocks leave, and what has room for it. One arithmetic for verdict, choice, transaction and
 what an offline must leave free. Pure functions of zones and surveys; everything in pages.
 
+Where several nodes have memory, pages that leave a node go to the others alone, in all kernels of the table: their own
+is no longer asked (mm/memory_hotplug.c, ``do_migrate_range``), and nobody reclaims on it either.
+
 A kernel moves pages until a zone's free pages are down to its min watermark and to what it keeps for others
 (``capacity``; mm/page_alloc.c, ``__zone_watermark_ok``), dropping clean page cache on the way (mm/vmscan.c, for
 ``__GFP_RETRY_MAYFAIL``). There its own next allocation wakes the OOM killer. So what hotbank begins without force stops
@@ -11,7 +14,7 @@ told to keep meanwhile (``spare``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hotbank.machine import Block, HugePages, Snapshot, Survey, ZoneInfo
@@ -25,10 +28,10 @@ HIGH_ZONES = frozenset({Zone.HIGHMEM, Zone.MOVABLE})
 class Leaving:
     """What one block of ``pages`` pages takes along, and from which zone and node; None: unknown.
 
-    ``to_move``: pages that migration carries. ``must_fit``: those that need a place elsewhere; clean page cache needs
-    none, for where there is no room it is dropped. ``free`` and ``clean``: what its zone loses of its free pages and of
-    its clean page cache. ``huge``: huge pages among those that move. ``unseen``: pages that do not show what they hold,
-    and may have to move too.
+    ``to_move``: pages that migration carries. ``must_fit``: those that need a place elsewhere on an only node; clean
+    page cache needs none there, for where there is no room it is dropped. ``free`` and ``clean``: what its zone loses
+    of its free pages and of its clean page cache. ``huge``: huge pages among those that move. ``unseen``: pages that do
+    not show what they hold, and may have to move too.
     """
 
     zone: str | None
@@ -71,6 +74,7 @@ class Leaving:
 @dataclass(frozen=True, slots=True)
 class Bound:
     """Where the pages of several blocks may all go. ``kernel``: some come from a kernel zone; ``high``: some do not.
+    ``away``: the node that some of them leave for another; None where only one has memory.
 
     Pages of a kernel zone go to kernel zones only (mm/migrate.c, ``alloc_migration_target``); the others go anywhere,
     and a kernel zone keeps more from them. What holds for any page of the blocks is taken to hold for all: so a set of
@@ -79,16 +83,18 @@ class Bound:
 
     kernel: bool
     high: bool
+    away: int | None = None
 
     @classmethod
-    def of(cls, leaving: Iterable[Leaving]) -> Bound:
+    def of(cls, leaving: Iterable[Leaving], away: int | None = None) -> Bound:
         """A block whose zone is not known counts as one of a kernel zone."""
         high = {one.zone in HIGH_ZONES for one in leaving}
-        return cls(False in high, True in high)
+        return cls(False in high, True in high, away)
 
     def takes(self, zone: ZoneInfo) -> bool:
         """True if all the pages may go to the zone."""
-        return zone.zone in KERNEL_ZONES or (zone.zone in HIGH_ZONES and not self.kernel)
+        there = self.away is None or zone.node != self.away
+        return there and (zone.zone in KERNEL_ZONES or (zone.zone in HIGH_ZONES and not self.kernel))
 
     def reserve(self, zone: ZoneInfo) -> int:
         """Free pages that the zone keeps from them, beyond its watermark (``lowmem_reserve``)."""
@@ -134,10 +140,33 @@ def leaving_of(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> tuple[Leavi
     return tuple(Leaving.of(block, survey) for block, survey in blocks if block is not None)
 
 
-def must_fit(leaving: Sequence[Leaving]) -> int:
+def several(zones: Iterable[ZoneInfo]) -> frozenset[int]:
+    """The nodes that have memory, where there are several; empty where there is one."""
+    nodes = frozenset(zone.node for zone in zones if zone.managed)
+    return nodes if len(nodes) > 1 else frozenset()
+
+
+def must_fit(zones: Iterable[ZoneInfo], leaving: Sequence[Leaving]) -> int:
     """Pages that need a place elsewhere: the number that is held against ``room``. Huge pages take free ones of their
     pool first."""
-    return sum(one.must_fit for one in leaving) - sum(pool.placed for pool in pools(leaving))
+    return places(zones, leaving) - sum(pool.placed for pool in pools(leaving))
+
+
+def places(zones: Iterable[ZoneInfo], leaving: Sequence[Leaving]) -> int:
+    """The same without regard to pools. Clean page cache is dropped on an only node; on one of several it has to move
+    like all the others."""
+    apart = bool(several(zones))
+    return sum(one.to_move if apart else one.must_fit for one in leaving)
+
+
+def bounds(zones: Iterable[ZoneInfo], leaving: Sequence[Leaving]) -> tuple[Bound, ...]:
+    """Where pages of the blocks may go, for each node that they leave for others; one where only one has memory.
+
+    All the pages must fit under each: what one node takes in may have to leave that one as well.
+    """
+    nodes, left = several(zones), {one.node for one in leaving}
+    away = nodes if None in left else nodes & left
+    return tuple(Bound.of(leaving, node) for node in sorted(away)) or (Bound.of(leaving),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,22 +211,24 @@ def _pool(pages: int, found: Sequence[HugePages]) -> Pool:
     )
 
 
-def pieces(zones: Iterable[ZoneInfo], leaving: Sequence[Leaving], pages: int) -> int:
+def pieces(zones: Sequence[ZoneInfo], leaving: Sequence[Leaving], pages: int) -> int:
     """Huge pages of that many pages that fit into what stays, if memory can be compacted as far as it goes."""
-    bound = Bound.of(leaving)
-    return sum(_left(zone, zone_room(zone, bound), leaving) // pages for zone in zones if bound.takes(zone))
+    return _narrowest(zones, leaving, lambda zone, bound: _left(zone, zone_room(zone, bound), leaving) // pages)
 
 
-def room(zones: Iterable[ZoneInfo], leaving: Sequence[Leaving]) -> int:
+def room(zones: Sequence[ZoneInfo], leaving: Sequence[Leaving]) -> int:
     """Pages that what stays can take while the kernel keeps what it needs for itself."""
-    bound = Bound.of(leaving)
-    return sum(_left(zone, zone_room(zone, bound), leaving) for zone in zones if bound.takes(zone))
+    return _narrowest(zones, leaving, lambda zone, bound: _left(zone, zone_room(zone, bound), leaving))
 
 
-def capacity(zones: Iterable[ZoneInfo], leaving: Sequence[Leaving]) -> int:
+def capacity(zones: Sequence[ZoneInfo], leaving: Sequence[Leaving]) -> int:
     """Pages that a kernel would put into what stays, down to its last."""
-    bound = Bound.of(leaving)
-    return sum(_left(zone, _zone_capacity(zone, bound), leaving) for zone in zones if bound.takes(zone))
+    return _narrowest(zones, leaving, lambda zone, bound: _left(zone, _zone_capacity(zone, bound), leaving))
+
+
+def _narrowest(zones: Sequence[ZoneInfo], leaving: Sequence[Leaving], part: Callable[[ZoneInfo, Bound], int]) -> int:
+    """The sum over the zones that a bound opens, under the bound where it is least."""
+    return min(sum(part(zone, bound) for zone in zones if bound.takes(zone)) for bound in bounds(zones, leaving))
 
 
 def spare(zones: Sequence[ZoneInfo], leaving: Sequence[Leaving]) -> int:
@@ -205,13 +236,13 @@ def spare(zones: Sequence[ZoneInfo], leaving: Sequence[Leaving]) -> int:
     return capacity(zones, leaving) - room(zones, leaving)
 
 
-def starved(zones: Iterable[ZoneInfo], origin: str | None, spare: int) -> bool:
-    """True if, while a block of zone ``origin`` goes offline, less is left for its pages than ``spare``.
+def starved(zones: Sequence[ZoneInfo], origin: str | None, node: int | None, spare: int) -> bool:
+    """True if, while a block of zone ``origin`` on ``node`` goes offline, less is left for its pages than ``spare``.
 
     Every page that moves takes one of the capacity. Free pages of the block itself are out of the count as soon as it
     is isolated, and its clean cache leaves it page by page, so the capacity comes down to what was promised from above.
     """
-    return capacity(zones, (Leaving(origin),)) < spare
+    return capacity(zones, (Leaving(origin, node),)) < spare
 
 
 def zone_room(zone: ZoneInfo, bound: Bound) -> ZoneRoom:

@@ -134,7 +134,7 @@ def _own(made: Made, bank: BankStatus) -> Iterator[tuple[int, Survey]]:
 
 def _fits(made: Made, surveys: Mapping[int, Survey]) -> bool:
     leaving = leaving_of(made.snapshot, surveys)
-    return must_fit(leaving) <= room(made.snapshot.zones, leaving)
+    return must_fit(made.snapshot.zones, leaving) <= room(made.snapshot.zones, leaving)
 
 
 def _freed(made: Made, leaving: list[BankStatus]) -> Iterator[int]:
@@ -158,10 +158,10 @@ def crowded() -> Made:
     surveys = {n: Survey(n, {Kind.FILE: held, Kind.FREE: PAGES - held}, boot=True) for n, held in files.items()}
     banks = {9: (2, True), 11: (2, False), 13: (1, True), 14: (1, True), 21: (1, False), 22: (2, True)}
     states = {11: KernelState.OFFLINE, 22: KernelState.PARTIAL}
-    clean = {(0, "DMA"): 11, (0, "Normal"): 18, (1, "DMA"): 17}
-    kept = {(1, "DMA"): 30}
+    clean = {(0, "DMA"): 11, (0, "Normal"): 18, (0, "DMA32"): 17}
+    kept = {(0, "DMA32"): 30}
     sizes = (0, PAGES, PAGES, PAGES)
-    pairs = [(node, name) for node in (0, 1) for name in ("DMA", "Normal", "Movable")]
+    pairs = [(0, name) for name in ("DMA", "DMA32", "Normal", "Movable")]
     return Made(
         Snapshot(
             "crowded",

@@ -185,7 +185,7 @@ def _spare(model: Model, number: int) -> int:
     snapshot = model.snapshot()
     surveys = surveys_of(model, snapshot, (number,))
     leaving = leaving_of(snapshot, surveys)
-    return room(snapshot.zones, leaving) - must_fit(leaving)
+    return room(snapshot.zones, leaving) - must_fit(snapshot.zones, leaving)
 
 
 def _class(snapshot: Snapshot, survey: Survey, number: int, made: str) -> str:

@@ -256,7 +256,7 @@ class Host:
                 return "it was interrupted"
             if self._clock.now() >= deadline:
                 return "the deadline passed"
-            if spare and starved(files.zones(self._tree), block.zone, spare):
+            if spare and starved(files.zones(self._tree), block.zone, block.node, spare):
                 return _NO_ROOM
         return None
 

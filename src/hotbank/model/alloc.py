@@ -28,13 +28,14 @@ class Gfp:
     """A class of allocation: the pageblock type it asks for and the highest zone it may use.
 
     ``patient``: kill a process rather than fail (``__GFP_RETRY_MAYFAIL`` and hot-add don't). ``node``: where to look
-    first.
+    first. ``besides``: the node that it may not use (a nodemask without it); None: it may use all.
     """
 
     migratetype: MigrateType
     highest: Zone
     patient: bool = True
     node: int = 0
+    besides: int | None = None
 
 
 GFP_KERNEL = Gfp(MigrateType.UNMOVABLE, Zone.NORMAL)
@@ -236,7 +237,7 @@ class PageAllocator:
         self.watermark_rules = WatermarkRules()
         self.relief: Relief = NoRelief()
         self.pcp = Pcp(frames)
-        self._zonelists: dict[tuple[Zone, int], list[ZoneState]] = {}
+        self._zonelists: dict[tuple[Zone, int, int | None], list[ZoneState]] = {}
 
     def zone(self, node: int, name: Zone) -> ZoneState:
         """The zone, made empty if the node had none of that name."""
@@ -254,9 +255,10 @@ class PageAllocator:
 
     def zonelist(self, gfp: Gfp) -> list[ZoneState]:
         """Where a request looks: its node, then the others in order; in each from the highest allowed zone down."""
-        key = gfp.highest, gfp.node
+        key = gfp.highest, gfp.node, gfp.besides
         if key not in self._zonelists:
-            allowed = [zone for zone in self.zones if _RANK[zone.name] <= _RANK[gfp.highest]]
+            low = [zone for zone in self.zones if _RANK[zone.name] <= _RANK[gfp.highest]]
+            allowed = [zone for zone in low if zone.node != gfp.besides]
             by_distance = sorted(allowed, key=lambda z: (z.node != gfp.node, z.node, -_RANK[z.name]))
             self._zonelists[key] = by_distance
         return self._zonelists[key]

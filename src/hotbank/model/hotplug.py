@@ -206,8 +206,9 @@ class MemoryHotplug:
         if not batch:
             return (None, 0.0) if cursor == start else (start, 0.0)
         assert block.zone is not None, "an online block without a zone never gets here"
-        outcome = self.migration.migrate(batch, target_class(block.zone))
-        if outcome.no_room:
+        away = any(zone.managed and zone.node != block.node for zone in self._allocator.zones)
+        outcome = self.migration.migrate(batch, target_class(block.zone, away=away))
+        if outcome.no_room and not away:
             self._tasks.drop_put_back(batch)
         assert self._underway is not None, "nobody moves pages without device_hotplug_lock"
         self._underway.stalled = outcome.stalled

@@ -77,7 +77,7 @@ class HugePages:
 
     def migrate(self, page: HugePage, gfp: Gfp) -> bool:
         """Carry a page in use elsewhere: to a free one of the pool, else to a fresh one. False when there is none."""
-        spare = next((other for other in self.pages if not other.used and self._stays(other)), None)
+        spare = next((other for other in self.pages if not other.used and self._takes(other, gfp)), None)
         if spare is not None:
             left = self._contents.move(page.handles, self._contents.end(spare.handles))
             spare.handles = self._contents.create(left, self._holder)
@@ -99,5 +99,8 @@ class HugePages:
     def _inside(self, page: HugePage, start: int, end: int) -> bool:
         return start <= self._contents.frame(page.handles[0]) < end
 
-    def _stays(self, page: HugePage) -> bool:
-        return self._frames.migratetype(self._contents.frame(page.handles[0])) != MigrateType.ISOLATE
+    def _takes(self, page: HugePage, gfp: Gfp) -> bool:
+        """True if the page stays, on a node that may be used."""
+        frame = self._contents.frame(page.handles[0])
+        away = self._allocator.zone_of(frame).node != gfp.besides
+        return away and self._frames.migratetype(frame) != MigrateType.ISOLATE

@@ -176,8 +176,9 @@ class Model(SystemCalls):
 
     def _starved(self, block: int, spare: int) -> bool:
         """As a host would find out, from the counters of the zones."""
-        zone = self.hotplug.block(block).zone
-        return starved(self.view.zones(), zone.name.value if zone is not None else None, spare)
+        held = self.hotplug.block(block)
+        zones = tuple(self.view.zones())
+        return starved(zones, held.zone.name.value if held.zone is not None else None, held.node, spare)
 
     def interrupt(self, block: int, deadline: float) -> None:
         """A signal for whoever writes to the block's state: that offline ends with EINTR, or is left pending."""

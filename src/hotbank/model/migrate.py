@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hotbank.errors import KernelError
 from hotbank.memory import CODE, Kind
@@ -47,9 +47,10 @@ class Pass:
         return self.pinned + self.no_room
 
 
-def target_class(source: ZoneState) -> Gfp:
-    """``alloc_migration_target``: only what comes from HighMem or Movable may go there."""
-    return GFP_MIGRATE_LOW if source.lowmem else GFP_MIGRATE_HIGH
+def target_class(source: ZoneState, *, away: bool = False) -> Gfp:
+    """``alloc_migration_target``: only what comes from HighMem or Movable may go there. ``away``: to other nodes."""
+    gfp = GFP_MIGRATE_LOW if source.lowmem else GFP_MIGRATE_HIGH
+    return replace(gfp, node=source.node, besides=source.node) if away else gfp
 
 
 class Migration:

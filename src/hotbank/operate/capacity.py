@@ -28,13 +28,13 @@ def spare_for(machine: Machine, number: int, planned: Leaving | None = None) -> 
     if leaving is None or not _fits(zones, leaving):
         leaving = _now(machine, number)
     if not _fits(zones, leaving):
-        code, words = Code.NO_CAPACITY, no_room(room.must_fit((leaving,)), room.room(zones, (leaving,)))
+        code, words = Code.NO_CAPACITY, no_room(room.must_fit(zones, (leaving,)), room.room(zones, (leaving,)))
         raise Refusal(code, f"memory{number} was not begun: {words}", remedy=remedy(code))
     return room.spare(zones, (leaving,))
 
 
 def _fits(zones: Sequence[ZoneInfo], leaving: Leaving) -> bool:
-    return room.must_fit((leaving,)) <= room.room(zones, (leaving,))
+    return room.must_fit(zones, (leaving,)) <= room.room(zones, (leaving,))
 
 
 def _now(machine: Machine, number: int) -> Leaving:

@@ -7,7 +7,8 @@ What leaves as one is an *offer*: all banks of a power domain (half of a domain 
 domain, or a block where no board names banks. Choosing offers is a covering knapsack (knapsack.py) with one more
 condition: what has to move must fit into what stays (room.py, over the union of what leaves). A set that does not fit
 never fits with more in it, and room is a sum of maxima, so it is one linear limit for each way to take the maxima
-(``_limits``).
+(``_limits``). Of several nodes that are left each has its limits, and a set that is within those of one is held
+against the others when it is found.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from math import gcd
 from hotbank.errors import Code
 from hotbank.machine import DomainStatus, Snapshot, Survey, ZoneInfo
 from hotbank.memory import KernelState, Power, format_size
-from hotbank.operate.knapsack import NEVER, Effort, Found, Item, cheapest, least_room
+from hotbank.operate.knapsack import NEVER, Effort, Fits, Found, Item, anything, cheapest, least_room
 from hotbank.operate.plan import Plan, domain_of, removal
 from hotbank.operate.reasons import no_room, remedy
 from hotbank.operate.targets import Target, bank_target, block_target
 from hotbank.operate.verdict import verdict
-from hotbank.room import Bound, Leaving, leaving_of, must_fit, room, zone_room
+from hotbank.room import Bound, Leaving, bounds, leaving_of, must_fit, places, room, zone_room
 from hotbank.routes import route
 
 _LIMIT_COST = 16  # pages of room that are added up in the time of one step
@@ -157,7 +158,7 @@ def _stays(snapshot: Snapshot, surveys: Mapping[int, Survey], inside: Sequence[T
     if any("kinds" in s.unknown for s in surveys.values()):
         return Code.PINS_UNKNOWN, "what its pages hold can't be seen here, and so not what it costs"
     leaving = leaving_of(snapshot, surveys)
-    needs, there = must_fit(leaving), room(snapshot.zones, leaving)
+    needs, there = must_fit(snapshot.zones, leaving), room(snapshot.zones, leaving)
     return (Code.NO_CAPACITY, no_room(needs, there)) if needs > there else None
 
 
@@ -187,16 +188,16 @@ def _too_much(offers: Sequence[Offer]) -> int:
 
 def _fits(snapshot: Snapshot, chosen: Sequence[Offer]) -> bool:
     leaving = [one for offer in chosen for one in offer.leaving]
-    return must_fit(leaving) <= room(snapshot.zones, leaving)
+    return must_fit(snapshot.zones, leaving) <= room(snapshot.zones, leaving)
 
 
 def _within_limits(
     snapshot: Snapshot, offers: Sequence[Offer], unit: int, need: int, anyhow: Found, effort: Effort
 ) -> Found:
     """The best under each way to take the maxima; ``anyhow``: the best if there were room for everything."""
-    best = Found(None, _too_much(offers), NEVER)
+    best, fits = Found(None, _too_much(offers), NEVER), _fitting(snapshot, offers)
     for limit in _limits(snapshot, offers, effort):
-        found = cheapest(limit.items(offers, unit), need, limit.room, best.cost, effort)
+        found = cheapest(limit.items(offers, unit), need, limit.room, best.cost, effort, fits)
         at_least = min(best.at_least, found.at_least)
         best = replace(found if found.taken is not None else best, at_least=at_least)
     proven = best.at_least if effort.left > 0 else 0  # a way that was not tried may be cheaper
@@ -217,11 +218,12 @@ def _without_spare(chosen: Sequence[Offer], size: int) -> tuple[Offer, ...]:
 def _most(snapshot: Snapshot, offers: Sequence[Offer]) -> int | None:
     """The most bytes that can leave at once, by bisection; None where it takes too long to say."""
     unit, effort = gcd(*(offer.size for offer in offers)) or 1, Effort(EFFORT)
+    fitting = _fitting(snapshot, offers)
     low, high = 0, sum(offer.size for offer in offers) // unit
     while low < high:
         middle = (low + high + 1) // 2
         limits = _limits(snapshot, offers, effort)
-        fits = (least_room(limit.items(offers, unit), middle, limit.room, effort).taken for limit in limits)
+        fits = (least_room(limit.items(offers, unit), middle, limit.room, effort, fitting).taken for limit in limits)
         low, high = (middle, high) if any(taken is not None for taken in fits) else (low, middle - 1)
     return low * unit if effort.left > 0 else None
 
@@ -254,8 +256,8 @@ def _limits(snapshot: Snapshot, offers: Sequence[Offer], effort: Effort) -> Iter
 
     They are made one by one, because the zones of many nodes make more of them than there is time, or memory.
     """
-    must = [sum(one.must_fit for one in offer.leaving) for offer in offers]
-    for bound, inside in _bounds(offers):
+    must = [places(snapshot.zones, offer.leaving) for offer in offers]
+    for bound, inside in _bounds(snapshot, offers):
         zones = [zone for zone in snapshot.zones if bound.takes(zone)]
         for ways in product(*(list(_ways(zone, bound, offers)) for zone in zones)):
             if effort.left <= 0:
@@ -266,16 +268,30 @@ def _limits(snapshot: Snapshot, offers: Sequence[Offer], effort: Effort) -> Iter
             yield _Limit(taken, sum(there for there, _ in ways))
 
 
-def _bounds(offers: Sequence[Offer]) -> Iterator[tuple[Bound, tuple[bool, ...]]]:
+def _bounds(snapshot: Snapshot, offers: Sequence[Offer]) -> Iterator[tuple[Bound, tuple[bool, ...]]]:
     """Each bound that a set of offers can have, and which offers it allows.
 
     Under the bound of both, any set may be judged: it is the narrowest, so what fits under it fits.
     """
     own = [Bound.of(offer.leaving) for offer in offers]
-    yield Bound(kernel=False, high=True), tuple(not bound.kernel for bound in own)
-    if any(bound.kernel for bound in own):
-        yield Bound(kernel=True, high=False), tuple(not bound.high for bound in own)
-        yield Bound(kernel=True, high=True), (True,) * len(own)
+    for away in _left(snapshot, offers):
+        yield Bound(kernel=False, high=True, away=away), tuple(not bound.kernel for bound in own)
+        if any(bound.kernel for bound in own):
+            yield Bound(kernel=True, high=False, away=away), tuple(not bound.high for bound in own)
+            yield Bound(kernel=True, high=True, away=away), (True,) * len(own)
+
+
+def _left(snapshot: Snapshot, offers: Sequence[Offer]) -> list[int | None]:
+    """The nodes that offers leave for others."""
+    leaving = [one for offer in offers for one in offer.leaving]
+    return [bound.away for bound in bounds(snapshot.zones, leaving)]
+
+
+def _fitting(snapshot: Snapshot, offers: Sequence[Offer]) -> Fits:
+    """What a limit does not say of a set that leaves several nodes: that it fits under the bound of each."""
+    if len(_left(snapshot, offers)) == 1:
+        return anything
+    return lambda taken: _fits(snapshot, [offers[number] for number in taken])
 
 
 def _ways(zone: ZoneInfo, bound: Bound, offers: Sequence[Offer]) -> Iterator[tuple[int, tuple[int, ...]]]:

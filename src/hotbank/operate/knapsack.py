@@ -13,12 +13,13 @@ highest L(p). Items of one size, as memory blocks are, need no cutting: then L(0
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import lcm
 
 NEVER = 1 << 62  # more than anything costs or takes
+Fits = Callable[[Iterable[int]], bool]
 _SCALE = 1 << 10  # prices of room are fractions of this denominator
 
 
@@ -57,25 +58,34 @@ class Effort:
         return max(self.left * 3 // 4, 4 * items)
 
 
-def cheapest(items: Sequence[Item], need: int, room: int, below: int, effort: Effort) -> Found:
-    """The items of ``need`` units or more that cost the least, if less than ``below``, and take ``room`` at most."""
+def anything(_taken: Iterable[int]) -> bool:
+    """Whatever is within the limit fits."""
+    return True
+
+
+def cheapest(items: Sequence[Item], need: int, room: int, below: int, effort: Effort, fits: Fits = anything) -> Found:
+    """The items of ``need`` units or more that cost the least, if less than ``below``, and take ``room`` at most.
+
+    ``fits``: what else must hold for the numbers that are taken; asked of each set that is better than the last.
+    """
     without_regard = _search(items, need, NEVER, 0, below, effort)
-    if without_regard.taken is None or _takes(items, without_regard.taken) <= room:
+    taken = without_regard.taken
+    if taken is None or (_takes(items, taken) <= room and fits(taken)):
         return without_regard
-    least = least_room(items, need, room, effort)
+    least = least_room(items, need, room, effort, fits)
     if least.taken is None:
         return Found(None, below, NEVER if least.at_least > room else without_regard.at_least)
     cost = sum(item.cost for item in _those(items, least.taken))  # a set to beat, before the search begins
-    found = _search(items, need, room, _price(items, need, room, effort), min(below, cost), effort)
+    found = _search(items, need, room, _price(items, need, room, effort), min(below, cost), effort, fits)
     at_least = max(found.at_least, without_regard.at_least)
     if found.taken is None and cost < below:
         return Found(least.taken, cost, at_least)
     return Found(found.taken, found.cost, at_least)
 
 
-def least_room(items: Sequence[Item], need: int, room: int, effort: Effort) -> Found:
-    """The items of ``need`` units that take the least room, if that is ``room`` or less."""
-    return _search([Item(i.number, i.size, i.takes, 0) for i in items], need, NEVER, 0, room + 1, effort)
+def least_room(items: Sequence[Item], need: int, room: int, effort: Effort, fits: Fits = anything) -> Found:
+    """The items of ``need`` units that take the least room, if that is ``room`` or less, and fit."""
+    return _search([Item(i.number, i.size, i.takes, 0) for i in items], need, NEVER, 0, room + 1, effort, fits)
 
 
 def _those(items: Iterable[Item], taken: Iterable[int]) -> list[Item]:
@@ -136,7 +146,9 @@ _Taken = tuple[int, "_Taken"] | None  # a list that branches share, the last fir
 _Branch = tuple[int, int, int, int, int, _Taken]
 
 
-def _search(items: Sequence[Item], need: int, room: int, price: int, below: int, effort: Effort) -> Found:
+def _search(
+    items: Sequence[Item], need: int, room: int, price: int, below: int, effort: Effort, fits: Fits = anything
+) -> Found:
     """Depth first, the cheapest item first; a branch ends where its bound is not below the best that is known."""
     priced = _Priced(items, price)
     best: _Taken = None
@@ -147,7 +159,7 @@ def _search(items: Sequence[Item], need: int, room: int, price: int, below: int,
         steps -= 1
         at, left, cost, takes, weight, taken = open_.pop()
         if left <= 0:
-            if cost < below:
+            if cost < below and fits(_numbers(taken)):
                 best, below = taken, cost
             continue
         least = priced.least(at, left)

@@ -219,7 +219,7 @@ def _removal_verdict(snapshot: Snapshot, answers: Sequence[Verdict], steps: Sequ
     fact = answers[0].fact
     if len(answers) > 1:
         leaving = tuple(step.leaving for step in steps if step.leaving is not None)
-        needs, there = must_fit(leaving), room(snapshot.zones, leaving)
+        needs, there = must_fit(snapshot.zones, leaving), room(snapshot.zones, leaving)
         if needs > there:
             return Code.NO_CAPACITY, reasons.no_room(needs, there)
         fact = reasons.fits(sum(step.pages for step in steps), needs, there)

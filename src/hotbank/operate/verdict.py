@@ -101,7 +101,7 @@ class _Case:
         leaving = leaving_of(snapshot, surveys)
         self.snapshot, self.surveys, self.target, self.leaving = snapshot, surveys, target, leaving
         self.to_move = sum(survey.to_move for survey in surveys.values())
-        self.needs, self.room = must_fit(leaving), room(snapshot.zones, leaving)
+        self.needs, self.room = must_fit(snapshot.zones, leaving), room(snapshot.zones, leaving)
         self.unknown = _unknown(snapshot, surveys)
 
     def kinds(self) -> dict[Kind, int]:
