@@ -5,19 +5,22 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from prometheus_client import generate_latest
+from prometheus_client import generate_latest, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
 from hotbank import board, cli, memspec
@@ -33,10 +36,11 @@ from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen
 from hotbank.session import Session, connect
 from hotbank.testing import Faulty
-from patience import HANG, ended
+from patience import HANG, ended, until
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 RULES = PACKAGING / "prometheus/hotbank.rules.yml"
+ALERTS = re.findall(r"alert: (\w+)", RULES.read_text())
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -229,6 +233,51 @@ def test_promtool_accepts_alerts_and_every_query(tmp_path: Path) -> None:
     assert (done := promtool("check", "rules", str(file))).returncode == 0, done.stderr
     file.write_text(json.dumps({"groups": [{"name": "queries", "rules": [{"record": "q", "expr": "sum(("}]}]}))
     assert promtool("check", "rules", str(file)).returncode != 0
+
+
+@contextmanager
+def prometheus(folder: Path, target: str) -> Iterator[Callable[[str], list[Any]]]:
+    """A real one that scrapes the target every second; what it answers to an instant query."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    scraping = {"job_name": "hotbank", "scrape_interval": "1s", "static_configs": [{"targets": [target]}]}
+    (folder / "prometheus.yml").write_text(json.dumps({"scrape_configs": [scraping], "rule_files": [str(RULES)]}))
+    words = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    words += [f"--web.listen-address={address}", "--log.level=error"]
+
+    def query(text: str) -> list[Any]:
+        asked = urllib.parse.urlencode({"query": text})
+        try:
+            with closing(urllib.request.urlopen(f"http://{address}/api/v1/query?{asked}", timeout=HANG)) as answer:
+                return json.load(answer)["data"]["result"]  # type: ignore[no-any-return]
+        except urllib.error.URLError:  # it is not up yet, or does not understand
+            return []
+
+    with subprocess.Popen(words) as process:
+        try:
+            yield query
+        finally:
+            process.terminate()
+
+
+@pytest.mark.referee
+def test_every_query_of_the_dashboard_has_an_answer(tmp_path: Path) -> None:
+    """Of a real Prometheus that has scraped a machine that can tell everything."""
+    seen = fully()
+    server, thread = start_http_server(0, "127.0.0.1", Scrape(lambda: seen, lambda _: None).registry)
+    with prometheus(tmp_path, f"127.0.0.1:{server.server_port}") as query:
+        until(lambda: query("count_over_time(hotbank_machine_up[1m]) > 2"), "three scrapes", pause=0.5)
+        answers = {
+            f"{where}: {text}": query(text.replace("$__rate_interval", "1m").replace("$instance", ".*"))
+            for where, text in queries()
+            if where not in ALERTS and "instance=" in text
+        }
+        assert query("hotbank_bank_size") == []  # planted
+    server.shutdown()
+    server.server_close()
+    ended(thread)
+    assert len(answers) > 15
+    assert [text for text, found in answers.items() if not found and not text.startswith("instance: ")] == []
 
 
 @pytest.mark.referee
