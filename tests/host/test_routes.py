@@ -84,6 +84,16 @@ def test_a_device_that_also_holds_memory_in_use_is_not_unbound(tmp_path: Path) -
     assert caught.value.errno == errno.EINVAL
 
 
+def test_a_driver_that_is_not_loaded_is_named(tmp_path: Path) -> None:
+    device = f"{DAX}/devices/dax0.0"
+    ends = {f"{device}/resource": f"{SPAN.start:#x}\n", f"{device}/size": f"{SPAN.size}\n"}
+    write(tmp_path, ends | {f"{DAX}/drivers/device_dax/dax0.0/x": ""})
+    Made(()).at(tmp_path)
+    with pytest.raises(KernelError, match=r"sys/bus/dax/drivers/kmem is missing: load kmem") as caught:
+        Kmem(Tree(tmp_path), lambda *_: pytest.fail("wrote")).add("a", SPAN)
+    assert caught.value.errno == errno.ENODEV
+
+
 def test_where_nothing_is_nothing_is_shut(tmp_path: Path) -> None:
     Kmem(Tree(tmp_path), lambda *_: pytest.fail("wrote")).shut("a", SPAN)
 

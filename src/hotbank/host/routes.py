@@ -149,6 +149,7 @@ class Kmem:
         if _left(self._tree, span):
             raise KernelError(errno.EEXIST, what, detail="its blocks are there")
         devices = self._devices(span) or [self._awake(self._region(span, what), what)]
+        self._check_loaded(DAX, "kmem", what)
         for device in devices:
             driver = self._driver(device)
             if driver == "device_dax":
@@ -256,6 +257,7 @@ class Kmem:
         seed = self._holder(region)
         if seed is None:
             seed = self._configured(region, what)
+        self._check_loaded(ND, "dax_pmem", what)
         self._write(f"{ND}/drivers/dax_pmem/bind", seed, what)
         device = self._device(region)
         if device is None:
@@ -293,6 +295,11 @@ class Kmem:
             if e.errno != errno.ENODEV:
                 raise
             self._write(f"{DAX}/drivers/kmem/new_id", device, what)
+
+    def _check_loaded(self, bus: str, driver: str, what: str) -> None:
+        if driver not in self._tree.names(f"{bus}/drivers"):
+            where = self._tree.path(f"{bus}/drivers/{driver}")
+            raise KernelError(errno.ENODEV, what, detail=f"{where} is missing: load {driver}")
 
     def _driver(self, device: str) -> str | None:
         drivers = self._tree.names(f"{DAX}/drivers")
