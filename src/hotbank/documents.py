@@ -35,6 +35,7 @@ SCHEMA: Mapping[str, int] = {
     "run": 1,
     "simulate": 2,
     "sweep": 1,
+    "up": 1,
     "zones": 1,
 }
 

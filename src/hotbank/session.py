@@ -45,7 +45,8 @@ _ASK_EVERY = 0.25  # seconds of wall time
 
 
 def connect(where: str | Machine | None = None, *, change: bool = False, timeout: float | None = None) -> Session:
-    """The machine at ``host``, ``model:BOARD``, ``model:CAPTURE``, ``ssh:HOST`` or ``unix:PATH``; or that machine.
+    """The machine at ``host``, ``model:BOARD``, ``model:CAPTURE``, ``up:NAME``, ``ssh:HOST``,
+    ``unix:PATH``; or that machine.
 
     Nothing said: the machine of ``hotbank up``; where none is up this host, for reading only. ``change``: to change it
     too. ``timeout``: seconds of wall time for the first word over ssh, 10 where not said.
@@ -84,13 +85,15 @@ def _connect(where: str | None, timeout: float | None, change: bool) -> Session:
         return _host(change, again)
     if kind == "model" and rest:
         return _model(rest, change)
+    if kind == "up" and rest:
+        return _named(rest, change, again)
     if kind in ("unix", "ssh") and rest:
         from hotbank import ssh
         from hotbank.remote import Remote
 
         remote = Remote.unix(rest) if kind == "unix" else ssh.connect(rest, patience=timeout or ssh.PATIENCE)
         return Session(remote, remote, change=change, again=again)
-    remedy = "use host, model:BOARD, model:CAPTURE, ssh:HOST or unix:PATH"
+    remedy = "use host, model:BOARD, model:CAPTURE, up:NAME, ssh:HOST or unix:PATH"
     raise MachineError(f"no machine is called {where!r}", remedy=remedy)
 
 
@@ -104,6 +107,11 @@ def _current(change: bool, again: Again) -> Session:
     what = "no machine is up, and this host is changed only when it is named"
     remedy = "start one with `hotbank up BOARD`, or name the host with -m host"
     raise Refusal(Code.NO_MACHINE, what, remedy=remedy)
+
+
+def _named(name: str, change: bool, again: Again) -> Session:
+    remote = serve.connect(serve.recorded(name), name)
+    return Session(remote, remote, change=change, again=again)
 
 
 def _host(change: bool, again: Again) -> Session:

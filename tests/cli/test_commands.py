@@ -46,7 +46,7 @@ def hotbank(environment: dict[str, str], tmp_path: Path) -> Iterator[Hotbank]:
         )
 
     yield call
-    call("down")
+    call("down", "--all")
 
 
 def state(hotbank: Hotbank) -> object:
@@ -128,6 +128,46 @@ def test_bad_input_is_one_line_and_changes_nothing(hotbank: Hotbank) -> None:
     assert again.returncode == 1
     assert "already" in again.stderr
     assert state(hotbank) == before
+
+
+@pytest.mark.long
+def test_several_machines_last_side_by_side(hotbank: Hotbank) -> None:
+    """Of one board: each has a journal of its own, and the nameless one stays current."""
+    assert "next: hotbank -m up:a list" in hotbank("up", "arm-2009", "--name", "a").stdout
+    refused(hotbank("remove", "high"), Code.NO_MACHINE)
+    assert hotbank("up", "arm-2009").returncode == 0
+    assert hotbank("-m", "up:a", "remove", "high").returncode == 0
+    assert [bank["kernel"] for bank in json.loads(hotbank("-m", "up:a", "list", "-J").stdout)["banks"]][1] == "absent"
+    assert [bank["kernel"] for bank in json.loads(hotbank("list", "-J").stdout)["banks"]][1] == "online"
+    assert json.loads(hotbank("history", "-J").stdout)["transactions"] == []
+    told = json.loads(hotbank("up", "--json").stdout)["machines"]
+    assert [(machine["name"], machine["answers"]) for machine in told] == [(None, True), ("a", True)]
+    os.kill(told[1]["pid"], signal.SIGKILL)
+    refused(gone := hotbank("-m", "up:a", "list"), Code.NO_MACHINE)
+    assert "hotbank down a clears the record" in gone.stderr
+    assert hotbank("up").stdout.splitlines()[2].split() == ["a", "model:arm-2009", str(told[1]["pid"]), "silent"]
+    assert hotbank("down", "--all").stdout.splitlines() == [
+        "model:arm-2009 is down",
+        "model:arm-2009 was gone already; its record is cleared",
+    ]
+    refused(hotbank("down", "a"), Code.NO_MACHINE)
+    assert "no machine is up" in hotbank("up").stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--name", "a"), ("--qemu",), ("--pages", "3"), ("arm-2009", "--json")],
+    ids=lambda words: " ".join(words),
+)
+def test_what_a_list_does_not_take_is_a_usage_error(hotbank: Hotbank, words: tuple[str, ...]) -> None:
+    done = hotbank("up", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_name_is_no_path(hotbank: Hotbank, tmp_path: Path) -> None:
+    refused(hotbank("up", "arm-2009", "--name", "../a"), Code.NO_MACHINE)
+    refused(hotbank("-m", "up:a/b", "list"), Code.NO_MACHINE)
+    assert not list(tmp_path.rglob("a"))
 
 
 @pytest.mark.long

@@ -133,6 +133,21 @@ def test_what_is_offered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert offered("hotbank decode m", env) == ["file,m"]
 
 
+def recorded(name: str, folder: Path) -> None:
+    """As if a machine of that name were up."""
+    record = folder / "run/hotbank/named" / name / "current"
+    record.parent.mkdir(parents=True)
+    (folder / "run/hotbank").chmod(0o700)
+    record.touch()
+
+
+def test_names_of_machines_are_offered(folder: Path) -> None:
+    recorded("one", folder)
+    assert offered("hotbank down o", environment(folder)) == ["plain,one"]
+    assert offered("hotbank console ", environment(folder)) == ["plain,one"]
+    assert offered("hotbank -m up:", environment(folder)) == ["plain,up:one"]
+
+
 def parameters(command: click.Command, path: str = "hotbank") -> Iterator[tuple[str, click.Parameter]]:
     for parameter in command.params:
         if not (isinstance(parameter, click.Option) and (parameter.is_flag or parameter.count)):
@@ -171,6 +186,8 @@ def test_every_value_is_offered_or_is_free_text() -> None:
 def test_each_offer_offers_something(value: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "hotbank/kernels").mkdir(parents=True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder / "run"))
+    recorded("one", folder)
     context = click.Context(cli.cli)
     context.params["machine"] = "model:arm-2009"
     assert completion.OFFERS[value](context, "")

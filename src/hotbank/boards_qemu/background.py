@@ -18,19 +18,21 @@ from hotbank.wire import encode
 _GUEST = "guest-"  # how the names of machines' folders begin
 
 
-def up(wanted: Wanted, progress: Progress = no_progress) -> serve.Record:
-    """Fetch and build what is missing, start the board in QEMU in the background, and make it the current machine.
+def up(wanted: Wanted, progress: Progress = no_progress, *, name: str = "") -> serve.Record:
+    """Fetch and build what is missing, start the board in QEMU in the background, and make it the current machine, or
+    the one of that name.
 
     ``progress`` hears one line for each step that takes a while. Raises BoardError and MachineError: a board that
     QEMU can't be, a missing program, package, network or space, a guest that does not come up.
     """
-    serve.check_free()
+    serve.check_free(name)
     clear()
     with leftovers.new_folder(serve.runtime_folder(), _GUEST) as folder:
         try:
             prepared = prepare(wanted, folder, progress)
             progress("starting the guest")
-            return serve.start_in_background("hotbank.boards_qemu.daemon", encode(prepared), patience=PATIENCE * 2)
+            daemon, patience = "hotbank.boards_qemu.daemon", PATIENCE * 2
+            return serve.start_in_background(daemon, encode(prepared), name=name, patience=patience)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -38,14 +40,14 @@ def up(wanted: Wanted, progress: Progress = no_progress) -> serve.Record:
 
 def clear() -> None:
     """Remove what machines left whose processes were killed: their folders, consoles, and the files of their banks."""
-    folder = serve.runtime_folder()
-    leftovers.sweep(folder, _GUEST)
-    leftovers.sweep_links(folder, "*.console")
+    leftovers.sweep(serve.runtime_folder(), _GUEST)
+    for name in ("", *serve.names()):
+        leftovers.sweep_links(serve.home(name), "*.console")
     leftovers.sweep(*dram.home())
 
 
 def console(record: serve.Record) -> socket.socket:
-    """The serial line of the current machine's guest, a shell. Raises MachineError when it is no guest.
+    """The serial line of that machine's guest, a shell. Raises MachineError when it is no guest.
 
     One connection at a time: a second one hears nothing until the first one ends.
     """

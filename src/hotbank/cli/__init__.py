@@ -103,7 +103,7 @@ class Sections(click.Group):
     "--machine",
     metavar="MACHINE",
     envvar="HOTBANK_MACHINE",
-    help="host, model:BOARD, model:CAPTURE, ssh:HOST or unix:PATH. Without it: the machine of `hotbank up`; "
+    help="host, model:BOARD, model:CAPTURE, up:NAME, ssh:HOST or unix:PATH. Without it: the machine of `hotbank up`; "
     "if there is none, this host, for reading only.",
 )
 @click.option("--timeout", type=Seconds(), help="Wait so many seconds for the first word of ssh:HOST (10).")

@@ -89,7 +89,20 @@ def _machines(_: click.Context, incomplete: str) -> Items:
     kind, colon, rest = incomplete.partition(":")
     names = [f"model:{file.stem}" for file in board.shipped()]
     files = sorted(glob.glob(glob.escape(rest) + "*")) if colon and kind in ("model", "unix") else []
-    return _plain(("host", *names, *(f"{kind}:{file}" for file in files)), incomplete)
+    up = [f"up:{name}" for name in _up()]
+    return _plain(("host", *names, *up, *(f"{kind}:{file}" for file in files)), incomplete)
+
+
+def _running(_: click.Context, incomplete: str) -> Items:
+    return _plain(_up(), incomplete)
+
+
+def _up() -> tuple[str, ...]:
+    from hotbank import serve
+
+    with suppress(HotbankError, OSError):
+        return serve.names()
+    return ()
 
 
 def _targets(context: click.Context, incomplete: str) -> Items:
@@ -178,6 +191,7 @@ OFFERS: Mapping[str, Offer] = {
     "MACHINE": _machines,
     "PAGE_SIZE": _words("4K", "16K", "64K"),
     "POLICY": _policies,
+    "RUNNING": _running,
     "SPLIT": _columns,
     "WORKLOAD": _workloads,
 }

@@ -8,14 +8,16 @@ import re
 import select
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hotbank import board, kernels, serve
+from hotbank.cli import table
 from hotbank.cli.context import given
-from hotbank.cli.terminal import say
+from hotbank.cli.terminal import say, say_json
+from hotbank.documents import SCHEMA
 from hotbank.errors import Code, MachineError, Refusal
 from hotbank.firmware.cmdline import typed
 
@@ -31,7 +33,8 @@ _LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
 
 
 @click.command("up")
-@click.argument("name", metavar="BOARD|CAPTURE")
+@click.argument("source", metavar="[BOARD|CAPTURE]", required=False)
+@click.option("--name", metavar="NAME", default="", help="One of several: -m up:NAME. Without it the current machine.")
 @click.option("--qemu", is_flag=True, help="A real kernel in QEMU instead of a model.")
 @click.option("--cmdline", metavar="TEXT", help="Kernel command line: in place of the board's, with --qemu after it.")
 @click.option(
@@ -62,8 +65,11 @@ _LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
 @click.option(
     "--run-commands", is_flag=True, help='Run the programs of switch = "command" here; memory follows what they say.'
 )
+@click.option("-J", "--json", "as_json", is_flag=True, help="What is up as one JSON document.")
 def up(
+    source: str | None,
     name: str,
+    as_json: bool,
     qemu: bool,
     cmdline: str | None,
     kernel: str | None,
@@ -72,27 +78,61 @@ def up(
     run_commands: bool,
     **of_model: Any,
 ) -> None:
-    """Start a machine in the background and make it the current one.
+    """Start a machine in the background and make it the current one; without BOARD list what is up.
 
-    BOARD is a TOML file or the name of a shipped board, such as arm-2009 or virt-arm64. With --qemu what is missing
-    (kernel, BusyBox, Python for the guest) is fetched through apt into a cache folder; this host's packages stay
-    as they are. CAPTURE is what `hotbank capture` wrote: a model goes on from the state of that machine.
+    With --name it is one of several, which -m up:NAME finds; the current machine stays what it is. BOARD is a TOML
+    file or the name of a shipped board, such as arm-2009 or virt-arm64. With --qemu what is missing (kernel,
+    BusyBox, Python for the guest) is fetched through apt into a cache folder; this host's packages stay as they
+    are. CAPTURE is what `hotbank capture` wrote: a model goes on from the state of that machine.
     """
+    if source is None:
+        _check_nothing_given()
+        _list(as_json)
+        return
+    if as_json:
+        raise click.UsageError("--json: what is up is a document, and what starts is not; without BOARD it lists")
     from hotbank.model import named  # which `down` starts sooner without
 
-    source = named.find(name)
-    _check_effects(source, qemu, run_commands)
-    if isinstance(source, board.Board):
-        _check_fits(source, of_model["pages"] or 0)
+    found = named.find(source)
+    _check_effects(found, qemu, run_commands)
+    if isinstance(found, board.Board):
+        _check_fits(found, of_model["pages"] or 0)
     if qemu:
-        record = _in_qemu(name, cmdline, kernel, modules, initrd, run_commands)
+        record = _in_qemu(source, name, cmdline, kernel, modules, initrd, run_commands)
     else:
         if kernel and (caveat := kernels.kernel(kernel).caveat):
             say(caveat, err=True)
         line = None if cmdline is None else typed(cmdline)
-        spec = serve.ModelSpec(name, cmdline=line, kernel=kernel, run_commands=run_commands, **of_model)
-        record = serve.serve_in_background(spec)
-    say(f"{record.machine} is up (pid {record.pid}); next: hotbank list, hotbank explain BANK")
+        spec = serve.ModelSpec(source, cmdline=line, kernel=kernel, run_commands=run_commands, **of_model)
+        record = serve.serve_in_background(spec, name=name)
+    program = f"hotbank -m up:{name}" if name else "hotbank"
+    say(f"{record.machine} is up (pid {record.pid}); next: {program} list, {program} explain BANK")
+
+
+def _check_nothing_given() -> None:
+    every = (parameter.name or "" for parameter in click.get_current_context().command.params)
+    if stray := given(*(name for name in every if name != "as_json")):
+        raise click.UsageError(f"{' and '.join(stray)}: of a machine that starts, and no BOARD is named")
+
+
+def _list(as_json: bool) -> None:
+    machines = [_described(name, record) for name in ("", *serve.names()) if (record := serve.current(name))]
+    if as_json:
+        say_json({"schema": SCHEMA["up"], "machines": machines})
+    elif machines:
+        rows = [[m["name"] or "-", m["machine"], str(m["pid"]), "up" if m["answers"] else "silent"] for m in machines]
+        say(*table.lines(("NAME", "MACHINE", "PID", "STATE"), rows, right=("PID",)))
+    else:
+        say("no machine is up; next: hotbank up BOARD")
+
+
+def _described(name: str, record: serve.Record) -> dict[str, Any]:
+    answers = False
+    with suppress(MachineError):
+        serve.connect(record, name).close()
+        answers = True
+    known = {"machine": record.machine, "pid": record.pid, "started": record.started, "answers": answers}
+    return {"name": name or None, **known}
 
 
 def _check_effects(source: Source, qemu: bool, run_commands: bool) -> None:
@@ -118,6 +158,7 @@ def _check_fits(its: board.Board, pages: int) -> None:
 
 
 def _in_qemu(
+    source: str,
     name: str,
     cmdline: str | None,
     kernel: str | None,
@@ -134,8 +175,8 @@ def _in_qemu(
         "run_commands": run_commands,
     }
     options |= kernel_option(kernel)
-    wanted = boards_qemu.Wanted(name, **options)
-    return boards_qemu.up(wanted, progress=lambda line: say(line, err=True))
+    wanted = boards_qemu.Wanted(source, **options)
+    return boards_qemu.up(wanted, progress=lambda line: say(line, err=True), name=name)
 
 
 def kernel_option(given: str | None) -> dict[str, str]:
@@ -144,33 +185,32 @@ def kernel_option(given: str | None) -> dict[str, str]:
 
 
 @click.command("down")
-def down() -> None:
-    """End the current machine. What it held is gone."""
+@click.argument("running", metavar="[NAME]", default="")
+@click.option("--all", "every", is_flag=True, help="All that are up.")
+def down(running: str, every: bool) -> None:
+    """End the current machine, or the one that was given that NAME. What it held is gone."""
+    if running and every:
+        raise click.UsageError(f"--all: {running} is one of them")
     from hotbank import boards_qemu
 
-    record = _current()
-    ended = serve.down(record)
-    boards_qemu.clear()  # also after a machine that was killed before this one
-    say(f"{record.machine} is down" if ended else f"{record.machine} was gone already; its record is cleared")
+    for name in [name for name in ("", *serve.names()) if serve.current(name)] if every else [running]:
+        record = serve.recorded(name)
+        ended = serve.down(record, name)
+        boards_qemu.clear()  # also after a machine that was killed before this one
+        say(f"{record.machine} is down" if ended else f"{record.machine} was gone already; its record is cleared")
 
 
 @click.command("console")
-def console() -> None:
-    """Open a shell in the current machine's guest (a board in QEMU). Ctrl-] leaves it."""
+@click.argument("running", metavar="[NAME]", default="")
+def console(running: str) -> None:
+    """Open a shell in the guest of the current machine or the NAME's (a board in QEMU). Ctrl-] leaves it."""
     from hotbank import boards_qemu
 
-    with boards_qemu.console(_current()) as stream:
+    with boards_qemu.console(serve.recorded(running)) as stream:
         say("connected; Ctrl-] leaves", err=True)
         with _raw_terminal():
             stream.sendall(b"\n")
             _relay(stream)
-
-
-def _current() -> serve.Record:
-    record = serve.current()
-    if record is None:
-        raise MachineError("no machine is up", remedy="hotbank up BOARD starts one")
-    return record
 
 
 def _relay(stream: socket.socket) -> None:

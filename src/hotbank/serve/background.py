@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Machines in background processes: started, recorded, found again from other shells, ended.
 
-``$XDG_RUNTIME_DIR/hotbank/current`` (else ``/tmp/hotbank-UID/current``) records the current machine. A recorded
-machine that does not answer is an error, never a fall-through to this host.
+``$XDG_RUNTIME_DIR/hotbank/current`` (else ``/tmp/hotbank-UID/current``) records the current machine. One that was given
+a name has a folder of its own below, ``named/NAME``, with the same files: several last side by side, and none is
+current but the nameless one. A recorded machine that does not answer is an error, never a fall-through to this host.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -29,7 +31,8 @@ from hotbank.serve.state import remove_socket, runtime_folder, sweep_sockets
 from hotbank.wire import MAX_ANSWER, Lines, decode, decode_error, encode
 
 _LARGEST = 1 << 16  # bytes of a record
-_DOWN = "hotbank down clears the record"
+_NAMED = "named"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _ANSWER, _EXIT = 10.0, 5.0  # seconds of wall time for an answer, and for a process to end
 
 
@@ -58,7 +61,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Where the current machine is. ``started``: seconds since 1970."""
+    """Where a machine in the background is. ``started``: seconds since 1970."""
 
     socket: str
     pid: int
@@ -66,9 +69,40 @@ class Record:
     started: float
 
 
-def current() -> Record | None:
-    """The machine of ``hotbank up``, or None when there is none. Raises MachineError when the record is unreadable."""
-    path = runtime_folder() / "current"
+def home(name: str = "") -> Path:
+    """The folder of the machine of that name, of the current one where it is empty; made if need be. MachineError for
+    what can't be a name."""
+    if not name:
+        return runtime_folder()
+    if not _NAME.fullmatch(name):
+        raise MachineError(f"{name!r} is no name for a machine", remedy="letters, digits, . _ and -; 32 at most")
+    folder = runtime_folder() / _NAMED / name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def names() -> tuple[str, ...]:
+    """Of the machines that were given one and are recorded."""
+    return tuple(sorted(record.parent.name for record in runtime_folder().glob(f"{_NAMED}/*/current")))
+
+
+def current(name: str = "") -> Record | None:
+    """The machine of ``hotbank up``, or that of ``up --name``; None when there is none. Raises MachineError when the
+    record is unreadable."""
+    return _recorded(home(name))
+
+
+def recorded(name: str = "") -> Record:
+    """The same; MachineError also where there is none."""
+    record = current(name)
+    if record is None:
+        what = f"no machine {name} is up" if name else "no machine is up"
+        raise MachineError(what, remedy="hotbank up lists what is" if names() else "hotbank up BOARD starts one")
+    return record
+
+
+def _recorded(folder: Path) -> Record | None:
+    path = folder / "current"
     try:
         return decode(Record, json.loads(read_regular(path, _LARGEST)), "record")
     except FileNotFoundError:
@@ -77,45 +111,51 @@ def current() -> Record | None:
         raise MachineError(f"{path} is unreadable: {e}", remedy=f"rm {path}") from e
 
 
-def connect(record: Record) -> Remote:
-    """The recorded machine. Raises MachineError when it does not answer, or another process does in its place."""
+def connect(record: Record, name: str = "") -> Remote:
+    """The recorded machine, which has that name.
+
+    Raises MachineError when it does not answer, or another process does in its place.
+    """
+    remedy = f"{' '.join(('hotbank down', name)).strip()} clears the record"
     try:
         machine = Remote.unix(record.socket, timeout=_ANSWER)
     except HotbankError as e:
-        raise MachineError(f"{record.machine} (pid {record.pid}) does not answer: {e}", remedy=_DOWN) from e
+        raise MachineError(f"{record.machine} (pid {record.pid}) does not answer: {e}", remedy=remedy) from e
     if machine.hello.pid != record.pid:
         machine.close()
-        raise MachineError(f"pid {machine.hello.pid} answers for {record.machine}, not {record.pid}", remedy=_DOWN)
+        raise MachineError(f"pid {machine.hello.pid} answers for {record.machine}, not {record.pid}", remedy=remedy)
     return machine
 
 
-def serve_in_background(spec: ModelSpec, *, patience: float = 60.0) -> Record:
-    """Start a model in a process of its own and make it current; returns when it answers.
+def serve_in_background(spec: ModelSpec, *, name: str = "", patience: float = 60.0) -> Record:
+    """Start a model in a process of its own and make it current, or the one of that name; returns when it answers.
 
-    Raises MachineError when a current machine answers already, and what the boot raised when it failed.
+    Raises MachineError when that machine answers already, and what the boot raised when it failed.
     ``patience``: seconds of wall time for the boot.
     """
-    return start_in_background("hotbank.serve.daemon", encode(_absolute(spec)), patience=patience)
+    return start_in_background("hotbank.serve.daemon", encode(_absolute(spec)), name=name, patience=patience)
 
 
-def start_in_background(module: str, spec: Mapping[str, Any], *, patience: float) -> Record:
-    """Start a daemon (``python -m MODULE FOLDER SPEC``, see serve.daemon) and make its machine current.
+def start_in_background(module: str, spec: Mapping[str, Any], *, name: str = "", patience: float) -> Record:
+    """Start a daemon (``python -m MODULE FOLDER SPEC``, see serve.daemon) and make its machine current, or the one of
+    that name.
 
-    Raises MachineError when a current machine answers already, and what the boot raised when it failed.
+    Raises MachineError when that machine answers already, and what the boot raised when it failed.
     """
-    folder = runtime_folder()
+    folder = home(name)
     with _one_at_a_time(folder):
-        check_free()
+        check_free(name)
         sweep_sockets(folder)
         return _start(module, spec, folder, patience)
 
 
-def down(record: Record) -> bool:
-    """End the recorded machine and forget it; False when it was gone already. Refusal(BUSY_TRANSACTION) if it is busy.
+def down(record: Record, name: str = "") -> bool:
+    """End the recorded machine, which has that name, and forget it; False when it was gone already.
 
+    Refusal(BUSY_TRANSACTION) if it is busy.
     Only the process that answers on the recorded socket under the recorded pid is ended, never a pid alone.
     """
-    folder = runtime_folder()
+    folder = home(name)
     with _one_at_a_time(folder):
         there = _end(record)
         remove_socket(Path(record.socket))
@@ -127,7 +167,7 @@ def down(record: Record) -> bool:
 def forget(folder: Path, pid: int) -> None:
     """Drop the record if it is that process's."""
     with suppress(MachineError, FileNotFoundError):
-        record = current()
+        record = _recorded(folder)
         if record is not None and record.pid == pid:
             (folder / "current").unlink()
 
@@ -147,16 +187,18 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         yield
 
 
-def check_free() -> None:
-    """Raise MachineError when a current machine answers."""
-    record = current()
+def check_free(name: str = "") -> None:
+    """Raise MachineError when the current machine, or the one of that name, answers."""
+    record = current(name)
     if record is None:
         return
     try:
         connect(record).close()
     except MachineError:
         return  # dead: the new one takes its place
-    raise MachineError(f"{record.machine} is up already (pid {record.pid})", remedy="hotbank down ends it")
+    what = f"{record.machine} is up already (pid {record.pid})"
+    remedy = f"hotbank down {name} ends it" if name else "hotbank down ends it; --name NAME starts another beside it"
+    raise MachineError(what, remedy=remedy)
 
 
 def _absolute(spec: ModelSpec) -> ModelSpec:
