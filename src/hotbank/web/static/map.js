@@ -15,7 +15,7 @@ function rounded(value) {
 
 // Groups of pages as parts of so many in all: [[name, part]]. The rule of Cell.parts in report/cells.py.
 export function parts(groups, whole) {
-  const entries = Object.entries(groups);
+  const entries = Object.keys(LOOKS).filter((name) => groups[name]).map((name) => [name, groups[name]]);
   const total = entries.reduce((sum, [, pages]) => sum + pages, 0);
   const sizes = new Map(entries.map(([name, pages]) => [name, Math.max(1, rounded((pages * whole) / total))]));
   for (;;) {
@@ -53,7 +53,7 @@ export function shown(cell, pages) {
 export function words(cell, strip, block, pages) {
   const where = strip.bank ? `memory${block} in ${strip.bank}` : `memory${block}`;
   if (cell.state === null) return `${where}: out of the kernel, power ${cell.power}`;
-  const held = Object.entries(cell.groups).map(([name, n]) => `${LOOKS[name][0]} ${count(n)}`).join(", ");
+  const held = parts(cell.groups, pages).map(([name, n]) => `${LOOKS[name][0]} ${count(n)}`).join(", ");
   const used = cell.used === null ? "use unknown" : `${count(cell.used)} of ${counted(pages, "page")} in use`;
   return `${where}: ${cell.state}, ${cell.zone || "no zone"}, ${used}${held ? `; ${held}` : ""}`;
 }

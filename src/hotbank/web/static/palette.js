@@ -62,7 +62,7 @@ const PATTERNS = {
   cross: (brush, x, y, w, h) => segments(brush, [...diagonals(x, y, w, h, 7, 1), ...diagonals(x, y, w, h, 7, -1)]),
   lines: (brush, x, y, w, h) => {
     const found = [];
-    for (let at = y + h - 3.5; at > y; at -= 6) found.push([x, at, x + w, at]);
+    for (let at = y + h - 3.5; at > y + 1; at -= 6) found.push([x, at, x + w, at]);
     segments(brush, found);
   },
   dots: (brush, x, y, w, h) => {
