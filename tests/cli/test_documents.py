@@ -28,6 +28,7 @@ PRINTED: dict[str, tuple[str, ...]] = {
     "explain": (*MODEL, "explain", "--all"),
     "plan": (*MODEL, "plan", "--free", "64M"),
     "event": (*MODEL, "remove", "high"),
+    "frame": (*MODEL, "top", "--count", "1"),
     "error": (*MODEL, "explain", "nosuch"),
     "history": (*MODEL, "history"),
     "recover": (*MODEL, "recover"),

@@ -7,12 +7,16 @@ commands.
 
 from __future__ import annotations
 
+import asyncio
 import io
+import os
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import cast
 
 import pyte
 from rich._export_format import CONSOLE_SVG_FORMAT
@@ -20,10 +24,14 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from hotbank.cli.seen.app import Top
+from hotbank.watch import Feed, Frame
+from seen.played import Played, leaving
 from terminal import screens
 
 FOLDER = Path(__file__).parents[2] / "docs/pictures"
-COLUMNS = 80
+AGAIN = "PYTHONPATH=src:tests python -m terminal.pictures draws them anew"
+COLUMNS, _TOP = 80, (100, 32)
 _FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*|Fira Code, ", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)  # fetches nothing
 
 
@@ -80,9 +88,31 @@ def _colour(name: str) -> str | None:
     return f"#{name}" if re.fullmatch("[0-9a-f]{6}", name) else {"brown": "yellow"}.get(name, name)
 
 
+def top(frames: list[Frame]) -> str:
+    """The SVG of ``hotbank top`` at the last of these frames, by a clock in UTC."""
+
+    async def drawn() -> str:
+        app = Top(cast("Feed", Played(frames)))
+        async with app.run_test(size=_TOP) as pilot:
+            while app.frame is None:
+                await pilot.pause(0.02)
+            await pilot.pause(1.0)
+            return app.export_screenshot(title="hotbank top")
+
+    zone = os.environ.get("TZ")
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    try:
+        return re.sub(r"@font-face \{.*?\}\s*|Fira Code, ", "", asyncio.run(drawn()), flags=re.DOTALL)
+    finally:
+        os.environ.pop("TZ") if zone is None else os.environ.update(TZ=zone)
+        time.tzset()
+
+
 def main() -> None:
     """Draw all of them."""
     FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "top.svg").write_text(top(leaving()))
     for name, picture in PICTURES.items():
         (FOLDER / f"{name}.svg").write_text(drawn(picture, *screens.seen(screens.COMMANDS[picture.command], COLUMNS)))
 

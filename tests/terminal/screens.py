@@ -46,6 +46,23 @@ def seen(words: Sequence[str], columns: int, changes: Mapping[str, str] = {}) ->
         return screen.lines(), screen.came
 
 
+def pressed(words: Sequence[str], word: str, key: bytes, changes: Mapping[str, str] = {}) -> bytes:
+    """All bytes of a command that is given a key as soon as that word stands on its screen. It has to end well."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, 80, 0, 0))
+    with open(ours, "r+b", buffering=0) as end, closing(_Screen(80)) as screen:
+        command, env = [sys.executable, "-m", "hotbank", *words], {**os.environ, "TERM": "xterm-256color", **changes}
+        with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as running:
+            os.close(theirs)
+            waits = True
+            while data := _read(end.fileno()):
+                screen.feed(data)
+                if waits and any(word in line for line in screen.lines()):
+                    waits = not end.write(key)
+        assert running.returncode == 0
+        return screen.came
+
+
 def piped(words: Sequence[str], columns: int) -> list[str]:
     """The lines of the same command through a pipe, for a reader with so many columns."""
     command, env = [sys.executable, "-m", "hotbank", *words], {**os.environ, "COLUMNS": str(columns)}

@@ -70,7 +70,7 @@ def test_the_map_is_drawn_over_in_place() -> None:
 def test_the_pictures_show_what_is_shown_today(name: str) -> None:
     picture, kept = pictures.PICTURES[name], (pictures.FOLDER / f"{name}.svg").read_text()
     today = pictures.content(pictures.drawn(picture, *_seen(picture.command, pictures.COLUMNS)))
-    assert pictures.content(kept) == today, "PYTHONPATH=src:tests python -m terminal.pictures draws them anew"
+    assert pictures.content(kept) == today, pictures.AGAIN
     assert len(set(today[1])) > 3, "a map has colours"
 
 

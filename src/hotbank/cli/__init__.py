@@ -36,7 +36,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "energy": "energy",
         "fleet": "fleet",
     },
-    "See": {"web": "web", "export": "export", "metrics": "metrics"},
+    "See": {"top": "top", "web": "web", "export": "export", "metrics": "metrics"},
     "Try": {
         "demo": "demo",
         "up": "current",

@@ -29,7 +29,7 @@ from hotbank.watch.asking import Line, Question
 from hotbank.watch.frame import Frame
 from hotbank.watch.looker import Looker
 from hotbank.watch.record import Record
-from hotbank.watch.running import Running, after
+from hotbank.watch.running import Running, after, counted
 
 Verb = Literal["remove", "add"]
 _T = TypeVar("_T")
@@ -60,6 +60,7 @@ class Feed:
         self._frame: Frame | None = None
         self._heard: list[Happening] = []
         self._running: Running | None = None
+        self._before: Reading | None = None  # the last one before it
         self._orders: list[Session] = []
         self._stirred, self._ended = threading.Event(), threading.Event()
         self._changed = threading.Condition()
@@ -130,6 +131,11 @@ class Feed:
     def ordering(self) -> bool:
         """Whether something that was ordered here is under way."""
         return bool(self._orders)
+
+    @property
+    def carries(self) -> bool:
+        """Whether any of it would end with this process, half-way: nobody else owns the machine."""
+        return any(session.is_ours for session in self._orders)
 
     def _carry_out(self, order: _Order) -> None:
         with order.session as session:
@@ -206,8 +212,8 @@ class Feed:
 
     def _look(self, session: Session) -> Frame:
         """A frame of the machine as it stands."""
-        running, standing = self._running, self._standing
-        seen = standing.ask(session, self._now())
+        running = self._running
+        seen = self._standing.ask(session, self._now())
         surveys, last = self._looker.surveys(seen.snapshot), self._frame
         drawn = Map.of(seen.snapshot, surveys)
         if last is not None and last.map == drawn:
@@ -220,11 +226,18 @@ class Feed:
             seen.reading,
             watts=seen.watts,
             saved=seen.saved,
-            running=running,
+            running=running and self._counted(running, seen.reading),
             governed=seen.governed,
             journal=seen.journal,
             looks=self._looker.looks,
         )
+
+    def _counted(self, running: Running, reading: Reading) -> Running:
+        """With the pages that moved since the last reading before it."""
+        last = self._frame
+        if last is not None and (last.running is None or last.running.began != running.began):
+            self._before = last.reading
+        return running if self._before is None else counted(running, self._before, reading)
 
     def _lost(self, error: HotbankError) -> None:
         """The machine does not answer: what it said last, and why."""

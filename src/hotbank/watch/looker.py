@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
 
 from hotbank.errors import HotbankError
 from hotbank.machine import Block, Snapshot, Survey
+from hotbank.memory import BlockState
 from hotbank.operate.look import surveys_of
 from hotbank.operate.targets import resolve
 from hotbank.operate.verdict import Verdict, verdict
@@ -22,6 +23,7 @@ from hotbank.session import Session
 from hotbank.watch.asking import Line
 
 _KEPT = 16  # looks
+_Stand = tuple[BlockState, str | None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Looker:
         self._wanted: SimpleQueue[str | None] = SimpleQueue()
         self._looks: dict[str, Look] = {}
         self._seen: dict[int, tuple[Block | None, Survey]] = {}
+        self._stood: dict[str, dict[int, _Stand]] = {}  # how the blocks of a look stood then
         self._lock = threading.Lock()
 
     def want(self, name: str) -> None:
@@ -83,9 +86,11 @@ class Looker:
             return dict(self._looks)
 
     def surveys(self, snapshot: Snapshot) -> Mapping[int, Survey]:
-        """What was seen in blocks that are still as they were then."""
+        """What was seen in blocks that are still as they were then. Looks at blocks that came or went are dropped."""
         with self._lock:
             self._seen = {n: seen for n, seen in self._seen.items() if snapshot.block(n) == seen[0]}
+            for name in [n for n, stood in self._stood.items() if stood != _standing(snapshot, stood)]:
+                del self._stood[name], self._looks[name]
             return {number: survey for number, (_, survey) in self._seen.items()}
 
     def _look(self, session: Session, name: str) -> None:
@@ -96,6 +101,8 @@ class Looker:
             self._keep(name, replace(look, seen=done, blocks=len(target.blocks)))
             surveys |= self._survey(session, snapshot, number)
         answer = verdict(snapshot, surveys, target)
+        with self._lock:
+            self._stood[name] = _standing(snapshot, target.blocks)
         self._keep(name, Look(self._now(), len(target.blocks), len(target.blocks), answer))
 
     def _survey(self, session: Session, snapshot: Snapshot, number: int) -> Mapping[int, Survey]:
@@ -108,6 +115,15 @@ class Looker:
         with self._lock:
             self._looks.pop(name, None)
             self._looks[name] = look
+            if not look.over:
+                self._stood.pop(name, None)
             for oldest in list(self._looks)[:-_KEPT]:
                 del self._looks[oldest]
+                self._stood.pop(oldest, None)
         self._told()
+
+
+def _standing(snapshot: Snapshot, blocks: Iterable[int]) -> dict[int, _Stand]:
+    """State and zone of each, None of one that the kernel has not."""
+    found = {number: snapshot.block(number) for number in blocks}
+    return {number: None if block is None else (block.state, block.zone) for number, block in found.items()}

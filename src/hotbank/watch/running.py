@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from hotbank.errors import Code
+from hotbank.machine import Reading
 from hotbank.operate import Event
 from hotbank.serve.protocol import Happening
 
@@ -58,6 +59,15 @@ def after(running: Running | None, happenings: Iterable[Happening]) -> Running |
     for happening in happenings:
         running = _after(running, happening)
     return running
+
+
+def counted(running: Running, before: Reading, now: Reading) -> Running:
+    """The same with what the machine has migrated since a reading from before it: its events tell only at the end of a
+    step. Not more than is expected, for others may have pages moved as well."""
+    if running.ended is not None or running.moved is None or before.migrated is None or now.migrated is None:
+        return running
+    since = min(now.migrated.success - before.migrated.success, running.total)
+    return replace(running, moved=max(running.moved, since))
 
 
 def _after(running: Running | None, told: Happening) -> Running:
