@@ -94,10 +94,11 @@ def top(frames: list[Frame]) -> str:
     async def drawn() -> str:
         app = Top(cast("Feed", Played(frames)))
         async with app.run_test(size=_TOP) as pilot:
-            while app.frame is None:
-                await pilot.pause(0.02)
-            await pilot.pause(1.0)
-            return app.export_screenshot(title="hotbank top")
+            before, now = "", app.export_screenshot(title="hotbank top")
+            while now != before or "Quit" not in now or app.frame is None:
+                await pilot.pause(0.3)
+                before, now = now, app.export_screenshot(title="hotbank top")
+            return now
 
     zone = os.environ.get("TZ")
     os.environ["TZ"] = "UTC"
