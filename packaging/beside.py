@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is installed beside the program: man pages, completion for three shells, units, and the group of their socket.
+"""What is installed beside the program: man pages, completion for three shells, units, their socket's group, examples.
 
 ``python packaging/beside.py FOLDER [PROGRAM]`` writes all of it below FOLDER, as it lies below a prefix. Units find
 ``hotbank`` where systemd looks for programs, or are told that it is PROGRAM. ``--remove FOLDER`` takes it all away.
@@ -39,7 +39,8 @@ def files(program: str = "hotbank") -> Iterator[tuple[str, str]]:
         yield place, script(shell)
     for unit in sorted(path for path in (HERE / "systemd").iterdir() if path.is_file()):
         yield f"lib/systemd/system/{unit.name}", _naming(program, unit)
-    for example in sorted((HERE / "systemd").glob("*.d/*")):  # which is nobody's until somebody chooses from it
+    chosen_from = (*(HERE / "systemd").glob("*.d/*"), *(HERE / "grafana").iterdir(), *(HERE / "prometheus").iterdir())
+    for example in sorted(chosen_from):  # which is nobody's until somebody chooses from it
         yield f"share/doc/hotbank/{example.parent.name}/{example.name}", _naming(program, example)
     for group in sorted((HERE / "sysusers.d").iterdir()):
         yield f"lib/sysusers.d/{group.name}", group.read_text(encoding="utf-8")

@@ -93,7 +93,8 @@ def test_units_start_the_program_that_is_named(beside: Path) -> None:
 
 
 def test_a_drop_in_is_an_example_and_does_not_act_by_being_there(beside: Path) -> None:
-    assert (beside / "share/doc/hotbank/hotbank.service.d/board-commands.conf").is_file()
+    for example in ("hotbank.service.d/board-commands.conf", "grafana/hotbank.json", "prometheus/hotbank.rules.yml"):
+        assert (beside / "share/doc/hotbank" / example).is_file()
     assert not [path for path in (beside / "lib/systemd/system").iterdir() if path.is_dir()]
 
 
