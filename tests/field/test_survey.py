@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from effort import examples
 from field.trees import FREE, OFFLINE, Run, Zoned, machine
 from host.captured_trees import MEMORY, link_node, words
-from hotbank.errors import Code
+from hotbank.errors import Code, KernelError
 from hotbank.host import Host, pages
 from hotbank.machine import Machine, Survey
 from hotbank.memory import MIB, Kind
@@ -204,6 +205,24 @@ def test_gigantic_pages_of_arm64(tmp_path_factory: pytest.TempPathFactory, count
     verdict = said(host)
     assert verdict.code is (Code.PINS_UNKNOWN if free >= count else Code.HUGETLB)
     assert verdict.blocked == (0 if free >= count else count * 8192)
+
+
+@examples(10)
+@given(st.integers(1, 4), st.integers(0, 5))
+def test_a_capture_keeps_what_gigantic_pages_have_no_place(
+    tmp_path_factory: pytest.TempPathFactory, count: int, free: int
+) -> None:
+    folder = tmp_path_factory.mktemp("t")
+    runs = [*huge(8192, count), Run(FREE, 32768 - count * 8192)]
+    host = tree(folder, [r for r in runs if r.pages], KMEM, files=pool(32768, free), arch="aarch64")
+    model = Model.restore(capture.loads(saved(host, folder)))
+    stays = said(host).code is Code.HUGETLB
+    assert stays == (said(model).code is Code.HUGETLB) == (free < count)
+    if stays:
+        assert said(model).blocked == said(host).blocked
+        with pytest.raises(KernelError) as refused:
+            model.offline(BLOCK, model.clock.now() + 2.0)
+        assert refused.value.errno == errno.EINTR
 
 
 @examples(20)

@@ -19,7 +19,7 @@ from typing import Any
 
 from hotbank import kernels, packed
 from hotbank.errors import Code, FormatError, ProtocolError, Refusal, in_file
-from hotbank.machine import Machine, Pages, Snapshot, Survey, tells_pages
+from hotbank.machine import HugePages, Machine, Pages, Snapshot, Survey, tells_pages
 from hotbank.memory import BlockState, Kind, Range, Zone
 from hotbank.regular import open_regular, read_regular
 from hotbank.wire import decode, encode
@@ -43,6 +43,7 @@ class BlockCapture:
     holes: bool = False
     clean: int | None = None
     unknown: tuple[str, ...] = ()
+    huge: tuple[HugePages, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,8 @@ def begins_so(data: bytes) -> bool:
 
 def _look(machine: Machine, snapshot: Snapshot, number: int) -> BlockCapture:
     survey = machine.survey(number)
-    facts = BlockCapture(_counted(survey, snapshot), survey.boot, survey.holes, survey.clean, survey.unknown)
+    pages = _counted(survey, snapshot)
+    facts = BlockCapture(pages, survey.boot, survey.holes, survey.clean, survey.unknown, survey.huge)
     if tells_pages(machine):
         return replace(facts, pages=machine.pages(number))
     return replace(facts, unknown=(*survey.unknown, "positions"))
@@ -210,7 +212,7 @@ def _blocks(document: dict[str, Any]) -> Iterator[BlockCapture]:
         words = decode(tuple[int, ...], pages.get("runs"), f"{where}.runs")
         if len(words) % 2 or any(not 0 <= code < len(kinds) for code in words[::2]):
             raise ProtocolError(f"{where}.runs: expected pairs of a kind's index and a number of pages")
-        block = decode(BlockCapture, entry | {"pages": pages | {"runs": []}}, where)
+        block = decode(BlockCapture, {"huge": []} | entry | {"pages": pages | {"runs": []}}, where)
         yield replace(block, pages=replace(block.pages, runs=tuple(map(run, words[::2], words[1::2]))))
 
 

@@ -83,6 +83,7 @@ class Restored:
         for kind, frames in found.frames.items():
             tasks.adopt(kind, frames, dirty=found.dirty if kind is Kind.FILE else ())
         self._pin(allocator.frames, tasks)
+        tasks.keep_in_place(self._placeless(allocator.frames))
         return blocks
 
     def _block(self, block: Block, seen: BlockCapture, zones: Sequence[ZoneState]) -> MemoryBlock:
@@ -175,6 +176,17 @@ class Restored:
                 first = self.geometry.pfn(start)
                 held = [Handle(frames.owner(start + pfn - first)) for pfn in block.pages.pinned]
                 tasks.hold(handle for handle in held if handle)
+
+    def _placeless(self, frames: Frames) -> Iterator[Handle]:
+        """Pages of gigantic huge pages that have no free one of their pool to go to."""
+        for block in self._capture.blocks:
+            start, end = self.geometry.frames(block.pages.block)
+            first = self.geometry.pfn(start)
+            for huge in block.huge:
+                if huge.gigantic and len(huge.first) > (huge.free or 0):
+                    inside = (range(max(first, at), min(first + end - start, at + huge.pages)) for at in huge.first)
+                    held = (frames.owner(start + pfn - first) for span in inside for pfn in span)
+                    yield from (Handle(owner) for owner in held if owner)
 
 
 def _policy(snapshot: Snapshot) -> OnlinePolicy:

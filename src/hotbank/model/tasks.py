@@ -86,6 +86,7 @@ class Tasks:
         self.files: dict[str, File] = {}
         self.caches: dict[str, Cache] = {}
         self.huge = HugePages(allocator, contents)
+        self.placeless = set[Handle]()
         self.oom_killed: list[int] = []
         self._doomed: set[Handle] = set()  # pages whose last user left while they were pinned
         self._poisoned = False
@@ -392,6 +393,12 @@ class Tasks:
         """Pin pages for long: what held them on a captured machine is not known."""
         for handle in handles:
             self._contents.pin(handle, long=True)
+
+    def keep_in_place(self, handles: Iterable[Handle]) -> None:
+        """Gigantic pages without a free one of their pool: migration would try for ever."""
+        for handle in handles:
+            self._contents.pin(handle, long=False)
+            self.placeless.add(handle)
 
     # Frames in and out
 

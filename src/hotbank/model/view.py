@@ -176,12 +176,17 @@ class View:
     def _pinned(self, start: int, end: int) -> list[Frame]:
         return self._parts.contents.pinned_for_long(start, end) if self.kcore else []
 
+    def _placeless(self, start: int, end: int) -> list[Frame]:
+        frames = map(self._parts.contents.frame, self._parts.tasks.placeless)
+        return sorted(frame for frame in frames if start <= frame < end)
+
     def _against(self, start: int, end: int) -> dict[Code, list[Frame]]:
         """Frames that speak against the block's leaving, by reason, in the order in which the kernel meets them."""
         listed = self._listed(start, end)
         found = {
             Code.UNMOVABLE: [f for f in self._frames.find(start, end, UNMOVABLE_CODES) if f not in listed],
             Code.CMA: cma_pageblocks(self._frames, start, end),
+            Code.HUGETLB: self._placeless(start, end),
             Code.PINNED: self._pinned(start, end),
             Code.POISONED: self._frames.find(start, end, _POISONED),
         }
