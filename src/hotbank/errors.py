@@ -8,7 +8,7 @@
     ├── KernelError      a machine's kernel said no: errno, and to what
     │   └── CancelPending    cancelled, but the kernel has not let go of the block yet
     ├── SwitchError      a power switch failed, hung or lied
-    ├── MachineError     no machine, or the one named does not answer
+    ├── MachineError     no machine, or the one named does not answer; with another code, what one takes is not there
     └── ProtocolError    the other end of a connection spoke nonsense
 
 Every error is a fact in one line (``str(error)``) and carries a stable reason code.
@@ -182,7 +182,8 @@ class SwitchError(HotbankError):
 
 
 class MachineError(HotbankError):
-    """There is no such machine, or it does not answer."""
+    """There is no such machine, or it does not answer; with another code than NO_MACHINE, what it takes to have one, to
+    reach it or to show it is not there, or not as it should be."""
 
     code = Code.NO_MACHINE
 

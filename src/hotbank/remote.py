@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from hotbank.calls import CLOCK, DOCTOR, MACHINE, PAGES, Call, asked
-from hotbank.errors import HotbankError, MachineError, ProtocolError
+from hotbank.errors import Code, HotbankError, MachineError, ProtocolError
 from hotbank.machine import Ability, Clock, Examinable, Machine, PageByPage
 from hotbank.wire import MAX_ANSWER, VERSION, Lines, Stream, decode, decode_error, encode
 
@@ -96,6 +96,11 @@ class FileStream:
         self._reader.close()
 
 
+def unreached(error: OSError) -> Code:
+    """Why nobody was reached: there is nobody, or who is there is not for everybody."""
+    return Code.NOT_PERMITTED if isinstance(error, PermissionError) else Code.NO_MACHINE
+
+
 def dial(path: str | os.PathLike[str], timeout: float) -> socket.socket:
     """A blocking Unix socket connected to ``path``; connecting and each write take ``timeout`` seconds at most.
 
@@ -148,7 +153,8 @@ class Remote:
         try:
             connection = dial(path, timeout)
         except OSError as e:
-            raise MachineError(f"no machine answers at {path}: {e.strerror or e}", remedy=_NOBODY) from e
+            what = f"no machine answers at {path}: {e.strerror or e}"
+            raise MachineError(what, code=unreached(e), remedy=_NOBODY) from e
         return cls(SocketStream(connection), timeout=timeout)
 
     @property
@@ -252,7 +258,11 @@ class Remote:
         if hello.get("hotbank") != VERSION:
             self.close()
             remedy = "install the same version of hotbank at both ends"
-            raise MachineError(f"the owner speaks protocol {hello.get('hotbank')!r}, not {VERSION}", remedy=remedy)
+            raise MachineError(
+                f"the owner speaks protocol {hello.get('hotbank')!r}, not {VERSION}",
+                code=Code.UNSUPPORTED,
+                remedy=remedy,
+            )
         return decode(Hello, hello, "hello")
 
     def _send(self, document: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO
 
-from hotbank.errors import MachineError, ProtocolError, brief
+from hotbank.errors import Code, MachineError, ProtocolError, brief
 from hotbank.remote import FileStream, Remote
 
 PATIENCE = 10.0  # seconds of wall time for the far end's first word
@@ -90,7 +90,9 @@ def connect(host: str, *, patience: float = PATIENCE) -> Remote:
     ``ssh`` may ask for a passphrase on the terminal within that time. Raises MachineError, and what the owner refuses.
     """
     if shutil.which("ssh") is None:
-        raise MachineError(f"ssh:{host} can't be reached: there is no ssh here", remedy="install an ssh client")
+        raise MachineError(
+            f"ssh:{host} can't be reached: there is no ssh here", code=Code.SYSTEM_ERROR, remedy="install an ssh client"
+        )
     stream = SshStream(host)
     try:
         return Remote(stream, patience=patience, gone=_TRY.format(host=host))

@@ -20,7 +20,7 @@ from hotbank.boards_qemu.parts import bank_module, kernel_build
 from hotbank.boards_qemu.parts.packages import Progress
 from hotbank.boards_qemu.port import GuestBoot, GuestKernel
 from hotbank.boards_qemu.qemu import Loaded, QemuCommand, memory_arguments
-from hotbank.errors import BoardError, MachineError
+from hotbank.errors import BoardError, Code, MachineError
 from hotbank.firmware import atags, describe, devicetree, fdt
 from hotbank.guest import serial
 from hotbank.memory import MIB, MemoryRegion, Range, format_size
@@ -57,6 +57,7 @@ def kernel(series: str | None, drives: bool, progress: Progress) -> GuestKernel:
     if series not in (None, kernel_build.SERIES):
         raise MachineError(
             f"our 32-bit port is of {kernel_build.SERIES}, not of {series}",
+            code=Code.UNSUPPORTED,
             remedy="leave --kernel out, or give it a zImage",
         )
     driver = [bank_module.source_folder()] if drives else []

@@ -20,7 +20,7 @@ from hotbank.boards_qemu.parts import bank_module, compressed
 from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder
 from hotbank.boards_qemu.port import GuestBoot, GuestKernel
 from hotbank.boards_qemu.qemu import Loaded, QemuCommand, memory_arguments
-from hotbank.errors import BoardError, MachineError
+from hotbank.errors import BoardError, Code, MachineError
 from hotbank.firmware import devicetree, fdt
 from hotbank.guest import serial
 from hotbank.memory import GIB, MIB, MemoryRegion, Range, format_size
@@ -132,7 +132,9 @@ def image_size(kernel: Path) -> int:
     with open(kernel, "rb") as file:
         header = file.read(64)
     if header[56:60] != b"ARM\x64":
-        raise MachineError(f"{kernel} is no arm64 Image", remedy="give the vmlinuz of an arm64 kernel package")
+        raise MachineError(
+            f"{kernel} is no arm64 Image", code=Code.BAD_FORMAT, remedy="give the vmlinuz of an arm64 kernel package"
+        )
     return int.from_bytes(header[16:24], "little")
 
 
@@ -245,7 +247,7 @@ def _with_initrd(tree: fdt.Tree, initrd: Range) -> fdt.Tree:
 def _only(folder: Path, pattern: str) -> Path:
     found = sorted(folder.glob(pattern))
     if not found:
-        raise MachineError(f"{folder.name} has no {pattern}")
+        raise MachineError(f"{folder.name} has no {pattern}", code=Code.SYSTEM_ERROR)
     return found[0]
 
 

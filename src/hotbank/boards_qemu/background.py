@@ -12,7 +12,7 @@ from hotbank.boards_qemu import dram, leftovers
 from hotbank.boards_qemu.launch import Wanted, prepare
 from hotbank.boards_qemu.parts.packages import Progress, no_progress
 from hotbank.boards_qemu.supervisor import PATIENCE
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 from hotbank.wire import encode
 
 _GUEST = "guest-"  # how the names of machines' folders begin
@@ -58,6 +58,8 @@ def console(record: serve.Record) -> socket.socket:
     except OSError as e:
         stream.close()
         raise MachineError(
-            f"{record.machine} has no console", remedy="only a board in QEMU has one: hotbank up --qemu"
+            f"{record.machine} has no console",
+            code=Code.UNSUPPORTED,
+            remedy="only a board in QEMU has one: hotbank up --qemu",
         ) from e
     return stream

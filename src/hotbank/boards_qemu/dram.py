@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hotbank.board import Board
 from hotbank.boards_qemu.leftovers import held
-from hotbank.errors import MachineError, SwitchError
+from hotbank.errors import Code, MachineError, SwitchError
 from hotbank.memory import KIB, MIB, Power
 
 _PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
@@ -89,6 +89,7 @@ def create(board: Board, folder: Path) -> dict[str, BankFile]:
     if room.f_bavail * room.f_frsize < total:
         raise MachineError(
             f"{folder} has room for {room.f_bavail * room.f_frsize // MIB} MiB, the board's banks need {total // MIB}",
+            code=Code.SYSTEM_ERROR,
             remedy="free some there, or take a board with smaller banks",
         )
     return {bank.name: BankFile(folder / bank.name, bank.range.size) for bank in board.banks}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hotbank.boards_qemu.leftovers import new_folder, sweep
 from hotbank.boards_qemu.parts.packages import cache_folder
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 
 _GOING = ".going-"  # what is moved aside
 
@@ -68,7 +68,7 @@ def _unused(path: Path) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             remedy = "wait until what fetches or builds there is through"
-            raise MachineError(f"{path} is in use", remedy=remedy) from None
+            raise MachineError(f"{path} is in use", code=Code.SYSTEM_ERROR, remedy=remedy) from None
         yield path
 
 

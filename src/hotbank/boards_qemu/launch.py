@@ -24,7 +24,7 @@ from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder, 
 from hotbank.boards_qemu.port import GuestBoot, GuestKernel, Port
 from hotbank.boards_qemu.qemu import Qemu, QemuCommand
 from hotbank.boards_qemu.supervisor import QemuMachine
-from hotbank.errors import BoardError, MachineError
+from hotbank.errors import BoardError, Code, MachineError
 from hotbank.host.switch import commands
 from hotbank.routes import route
 
@@ -110,14 +110,18 @@ def _given(wanted: Wanted) -> Wanted:
     """With whole paths: who starts the guest has a working folder of its own. Raises MachineError for what is not
     there."""
     if wanted.modules and not wanted.kernel:
-        raise MachineError("--modules belongs to an Image of your own", remedy="give it with --kernel")
+        raise MachineError(
+            "--modules belongs to an Image of your own", code=Code.UNSUPPORTED, remedy="give it with --kernel"
+        )
     paths: dict[str, Any] = {}
     for option, kind, remedy in _FILES:
         given = getattr(wanted, option)
         if given is not None:
             path = Path(given).resolve()
             if not (path.is_dir() if kind == "folder" else path.is_file()):
-                raise MachineError(f"--{option} {given}: there is no such {kind}", remedy=remedy)
+                raise MachineError(
+                    f"--{option} {given}: there is no such {kind}", code=Code.SYSTEM_ERROR, remedy=remedy
+                )
             paths[option] = str(path)
     return replace(wanted, **paths)
 
@@ -163,7 +167,11 @@ def _command(board: Board, prepared: Prepared, folder: Path, files: Mapping[str,
 def _check_programs(port: Port) -> None:
     for program in (port.PROGRAM, "setpriv"):
         if shutil.which(program) is None:
-            raise MachineError(f"{program} is not installed", remedy="apt-get install qemu-system-arm util-linux")
+            raise MachineError(
+                f"{program} is not installed",
+                code=Code.SYSTEM_ERROR,
+                remedy="apt-get install qemu-system-arm util-linux",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +192,9 @@ class _Making:
             return self.port.kernel(wanted.series, drives, self.progress)
         if drives and not wanted.initrd:
             remedy = "give --initrd with it inside"
-            raise MachineError("the bank driver is built for Debian's kernels only", remedy=remedy)
+            raise MachineError(
+                "the bank driver is built for Debian's kernels only", code=Code.UNSUPPORTED, remedy=remedy
+            )
         return GuestKernel(Path(wanted.kernel), Path(wanted.modules) if wanted.modules else None)
 
     def supplies(self) -> dict[str, int]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 from hotbank.boards_qemu.qmp import Event, Qmp, connected
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 from hotbank.memory import Range
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")  # ECMA-48, and what remains of C0
@@ -90,9 +90,11 @@ class Qemu:
     def __init__(self, command: QemuCommand, folder: Path, on_end: Callable[[], None] = lambda: None) -> None:
         if len(os.fsencode(folder)) > _PATH_MAX - max(map(len, [*command.ports, "console"])):
             remedy = "set XDG_RUNTIME_DIR or TMPDIR, whichever it is in, to a shorter one"
-            raise MachineError(f"{folder}: too long for a Unix socket", remedy=remedy)
+            raise MachineError(f"{folder}: too long for a Unix socket", code=Code.SYSTEM_ERROR, remedy=remedy)
         if shutil.which(command.program) is None:
-            raise MachineError(f"{command.program} is not installed", remedy="apt-get install qemu-system-arm")
+            raise MachineError(
+                f"{command.program} is not installed", code=Code.SYSTEM_ERROR, remedy="apt-get install qemu-system-arm"
+            )
         self.folder = folder
         self._on_end = on_end
         self._changed = threading.Condition()

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hotbank.errors import MachineError, ProtocolError
+from hotbank.errors import Code, MachineError, ProtocolError
 
 Event = dict[str, Any]
 
@@ -72,7 +72,7 @@ class Qmp:
         if answer is None:
             raise MachineError(f"QEMU ended before it answered {command}")
         if "error" in answer:
-            raise MachineError(f"QEMU refuses {command}: {answer['error']['desc']}")
+            raise MachineError(f"QEMU refuses {command}: {answer['error']['desc']}", code=Code.SYSTEM_ERROR)
         return answer["return"]
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hotbank.boards_qemu.qemu import Qemu
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 from hotbank.guest import serial
 
 
@@ -85,7 +85,9 @@ class Runner:
         """Run a shell command to its end and return what it printed. Raises MachineError when it fails."""
         result = self.start(text, input=input).wait(timeout)
         if result.status != 0:
-            raise MachineError(f"{text!r} in the guest ended with {result.status}: {result.out.strip()[-500:]}")
+            raise MachineError(
+                f"{text!r} in the guest ended with {result.status}: {result.out.strip()[-500:]}", code=Code.SYSTEM_ERROR
+            )
         return result.out
 
     def close(self) -> None:

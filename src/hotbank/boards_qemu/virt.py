@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hotbank.board import Bank
-from hotbank.errors import BoardError, MachineError
+from hotbank.errors import BoardError, Code, MachineError
 from hotbank.firmware import devicetree, fdt
 from hotbank.memory import MemoryRegion
 
@@ -35,9 +35,11 @@ def base_tree(program: str, arguments: Sequence[str], folder: Path) -> fdt.Tree:
     try:
         subprocess.run(argv, capture_output=True, text=True, check=True)
     except FileNotFoundError as e:
-        raise MachineError(f"{program} is not installed", remedy="apt-get install qemu-system-arm") from e
+        raise MachineError(
+            f"{program} is not installed", code=Code.SYSTEM_ERROR, remedy="apt-get install qemu-system-arm"
+        ) from e
     except subprocess.CalledProcessError as e:
-        raise MachineError(f"{program} gave no device tree: {e.stderr.strip()}") from e
+        raise MachineError(f"{program} gave no device tree: {e.stderr.strip()}", code=Code.SYSTEM_ERROR) from e
     return replace(fdt.decode(path.read_bytes()), padding=b"")  # a MiB, which a guest would read whenever it looks
 
 

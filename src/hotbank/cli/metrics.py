@@ -135,7 +135,9 @@ def _serve(scrape: Scrape, asking: _Asking, host: str, port: int) -> None:
     try:
         server, thread = start_http_server(port, host, scrape.registry)
     except OSError as e:
-        raise MachineError(f"{host}:{port}: {os.strerror(e.errno or 0)}", remedy="give another port") from e
+        raise MachineError(
+            f"{host}:{port}: {os.strerror(e.errno or 0)}", code=Code.SYSTEM_ERROR, remedy="give another port"
+        ) from e
     shown = f"[{host}]" if ":" in host else host
     deque(scrape.collect(), maxlen=0)  # whose name it is
     say(f"machine {asking.name}", f"listening at http://{shown}:{server.server_port}/metrics; Ctrl-C ends it")

@@ -7,7 +7,7 @@ import click
 
 from hotbank.cli.context import Context
 from hotbank.cli.terminal import say
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 from hotbank.machine import Machine
 
 
@@ -24,7 +24,9 @@ def mount(context: Context, folder: str, read_only: bool) -> None:
     try:
         from hotbank.mount import fuse
     except (ImportError, OSError) as e:
-        raise MachineError(f"FUSE is not there: {e}", remedy="pip install 'hotbank[mount]', apt install fuse3") from e
+        raise MachineError(
+            f"FUSE is not there: {e}", code=Code.UNSUPPORTED, remedy="pip install 'hotbank[mount]', apt install fuse3"
+        ) from e
     reader, writer = _machines(context, read_only)
     name = reader.snapshot().machine
     fuse.mount(reader, writer, folder, lambda: say(f"{name} is mounted at {folder}; Ctrl-C or umount ends it"))

@@ -16,7 +16,7 @@ import click
 
 from hotbank.cli.context import Context
 from hotbank.cli.terminal import say
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 from hotbank.host import Host
 from hotbank.machine import Machine
 from hotbank.operate.sqlite_journal import SqliteJournal
@@ -135,7 +135,9 @@ def _machine(context: Context) -> Machine:
 
         return boot(ModelSpec(name))
     raise MachineError(
-        f"{context.machine_name} has an owner already", remedy="serve host, model:BOARD or model:CAPTURE"
+        f"{context.machine_name} has an owner already",
+        code=Code.UNSUPPORTED,
+        remedy="serve host, model:BOARD or model:CAPTURE",
     )
 
 
@@ -143,4 +145,6 @@ def _group_id(name: str) -> int:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        raise MachineError(f"there is no group {name}", remedy=f"groupadd --system {name}") from None
+        raise MachineError(
+            f"there is no group {name}", code=Code.SYSTEM_ERROR, remedy=f"groupadd --system {name}"
+        ) from None

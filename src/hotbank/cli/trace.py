@@ -131,5 +131,5 @@ def row(at: float, lines: Mapping[str, int]) -> str:
 def _lines(tree: Tree) -> Mapping[str, int]:
     lines = tree.value(names.MEMINFO, meminfo.LINES)
     if not lines or "MemTotal" not in lines:
-        raise MachineError(f"{tree.path(names.MEMINFO)} can't be read", remedy="mount /proc")
+        raise MachineError(f"{tree.path(names.MEMINFO)} can't be read", code=Code.SYSTEM_ERROR, remedy="mount /proc")
     return lines

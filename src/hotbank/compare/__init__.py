@@ -33,7 +33,7 @@ from hotbank.compare.outcome import Outcome
 from hotbank.compare.real import Real, booted
 from hotbank.compare.rows import ROWS, Attempt, met
 from hotbank.documents import SCHEMA
-from hotbank.errors import BoardError, MachineError
+from hotbank.errors import BoardError, Code, MachineError
 from hotbank.machine import BankStatus, Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Zone
 from hotbank.routes import removing, route
@@ -184,6 +184,7 @@ def check_sight(machine: Machine) -> None:
     if unseen:
         raise MachineError(
             f"the guest's kernel does not show {' and '.join(unseen)} of its pages",
+            code=Code.UNSUPPORTED,
             remedy="give one with CONFIG_PROC_KCORE and CONFIG_PROC_PAGE_MONITOR",
         )
 

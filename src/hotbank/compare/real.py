@@ -20,7 +20,7 @@ from hotbank.boards_qemu.parts.packages import Progress, no_progress
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.compare.operations import Operation, Verb
 from hotbank.compare.outcome import Outcome, seen
-from hotbank.errors import CancelPending, KernelError, MachineError
+from hotbank.errors import CancelPending, Code, KernelError, MachineError
 from hotbank.machine import Pages, Snapshot
 from hotbank.memory import MIB, BlockState, Online, Range
 from hotbank.sysfs.names import MEMORY, PARAMETERS
@@ -180,7 +180,7 @@ class Real:
         actions = ("MEM_GOING_ONLINE", "MEM_GOING_OFFLINE")
         codes = self._written([(f"{_FAULTS}/{action}/error", str(-number)) for action in actions], 10)
         if any(codes):
-            raise MachineError(f"memory_notifier_error_inject: {errno.errorcode[max(codes)]}")
+            raise MachineError(f"memory_notifier_error_inject: {errno.errorcode[max(codes)]}", code=Code.SYSTEM_ERROR)
 
     def _written(self, words: Sequence[tuple[str, str]], seconds: float) -> list[int]:
         codes: list[int] = self.ask("write", words=list(words), seconds=seconds)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from hotbank import kernels
-from hotbank.errors import FormatError, MachineError, Refusal
+from hotbank.errors import Code, FormatError, MachineError, Refusal
 from hotbank.kernels import Kernel
 from hotbank.machine import Block, OnlinePolicy, Pressure, ZoneInfo
 from hotbank.memory import GIB, KIB, BlockState, Range
@@ -117,7 +117,7 @@ def block_size(tree: Tree) -> int:
     if not size or size > _LARGEST_BLOCK:
         where = tree.path(names.MEMORY)
         help_ = "the kernel needs CONFIG_MEMORY_HOTPLUG=y, and sysfs must be mounted"
-        raise MachineError(f"{where} shows no memory blocks", remedy=help_)
+        raise MachineError(f"{where} shows no memory blocks", code=Code.UNSUPPORTED, remedy=help_)
     return size
 
 
@@ -201,7 +201,9 @@ def state(tree: Tree, number: int) -> BlockState:
 
 def _no_state(tree: Tree, number: int) -> MachineError:
     name = names.block(number, "state")
-    return MachineError(f"{tree.path(name)} reads {tree.read(name)!r}, which is no state of a memory block")
+    return MachineError(
+        f"{tree.path(name)} reads {tree.read(name)!r}, which is no state of a memory block", code=Code.BAD_FORMAT
+    )
 
 
 def node(tree: Tree, number: int) -> int | None:

@@ -39,14 +39,16 @@ def mount(reader: Machine, writer: Machine | None, folder: str, ready: Callable[
     ``writer``: see MachineFiles. ``ready`` is called when it is mounted. Raises MachineError.
     """
     if not os.path.isdir(folder):
-        raise MachineError(f"{folder} is no folder", remedy="mkdir it")
+        raise MachineError(f"{folder} is no folder", code=Code.SYSTEM_ERROR, remedy="mkdir it")
     operations = _Operations(MachineFiles(reader, writer), ready)
     try:
         mfusepy.FUSE(operations, folder, foreground=True, **_OPTIONS)
     except RuntimeError as e:
         if operations.mounted:
             return  # libfuse tells an end by a signal as it tells a failure
-        raise MachineError(f"{folder} can't be mounted", remedy="see whether /dev/fuse and libfuse3 are there") from e
+        raise MachineError(
+            f"{folder} can't be mounted", code=Code.SYSTEM_ERROR, remedy="see whether /dev/fuse and libfuse3 are there"
+        ) from e
 
 
 class _Operations(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no types

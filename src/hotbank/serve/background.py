@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hotbank.errors import HotbankError, MachineError, ProtocolError
+from hotbank.errors import Code, HotbankError, MachineError, ProtocolError
 from hotbank.regular import read_regular
 from hotbank.remote import FileStream, Remote, dial
 from hotbank.serve.children import start_module
@@ -108,7 +108,7 @@ def _recorded(folder: Path) -> Record | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError, ProtocolError) as e:
-        raise MachineError(f"{path} is unreadable: {e}", remedy=f"rm {path}") from e
+        raise MachineError(f"{path} is unreadable: {e}", code=Code.BAD_FORMAT, remedy=f"rm {path}") from e
 
 
 def connect(record: Record, name: str = "") -> Remote:
@@ -198,7 +198,7 @@ def check_free(name: str = "") -> None:
         return  # dead: the new one takes its place
     what = f"{record.machine} is up already (pid {record.pid})"
     remedy = f"hotbank down {name} ends it" if name else "hotbank down ends it; --name NAME starts another beside it"
-    raise MachineError(what, remedy=remedy)
+    raise MachineError(what, code=Code.UNSUPPORTED, remedy=remedy)
 
 
 def _absolute(spec: ModelSpec) -> ModelSpec:

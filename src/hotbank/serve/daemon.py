@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hotbank import board
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 from hotbank.machine import Machine
 from hotbank.memory import GIB
 from hotbank.regular import read_regular
@@ -113,7 +113,7 @@ def _description(path: str) -> bytes:
     try:
         return read_regular(path, _LARGEST)
     except OSError as e:
-        raise MachineError(f"{path}: {e.strerror}") from e
+        raise MachineError(f"{path}: {e.strerror}", code=Code.SYSTEM_ERROR) from e
 
 
 def _pages(spec: ModelSpec, source: Source) -> int:

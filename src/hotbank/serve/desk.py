@@ -105,7 +105,11 @@ class Desk:
                 os.fsync(file.fileno())
             os.replace(beside, self._file)
         except OSError as e:
-            raise MachineError(f"{self._file}: {e.strerror}", remedy="what was said would not survive a restart") from e
+            raise MachineError(
+                f"{self._file}: {e.strerror}",
+                code=Code.SYSTEM_ERROR,
+                remedy="what was said would not survive a restart",
+            ) from e
 
     def _write_down(self, status: Status) -> None:
         """A line more. A disk that is full costs the line and nothing else."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from hotbank.errors import MachineError
 from hotbank.host import Host
 from hotbank.operate import Entry
-from hotbank.remote import Remote, SocketStream, dial
+from hotbank.remote import Remote, SocketStream, dial, unreached
 from hotbank.serve.client import RemoteOwner
 from hotbank.serve.desk import Desk
 from hotbank.serve.owner import Owner
@@ -43,7 +43,7 @@ def served_host() -> socket.socket | None:
         except (FileNotFoundError, ConnectionRefusedError):
             continue
         except OSError as e:
-            raise MachineError(f"{path}: {e.strerror}", remedy="ask its owner, or root") from e
+            raise MachineError(f"{path}: {e.strerror}", code=unreached(e), remedy="ask its owner, or root") from e
     return None
 
 

@@ -37,7 +37,7 @@ def runtime_folder() -> Path:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         remedy = "remove it, or make it a folder of yours with mode 0700, or set XDG_RUNTIME_DIR"
-        raise MachineError(f"{folder} is not a folder that is yours alone", remedy=remedy)
+        raise MachineError(f"{folder} is not a folder that is yours alone", code=Code.SYSTEM_ERROR, remedy=remedy)
     return folder
 
 
@@ -121,4 +121,6 @@ def sweep_sockets(folder: Path) -> None:
 
 def _check_silent(path: Path) -> None:
     with suppress(OSError), dial(path, _PATIENCE) as somebody:
-        raise MachineError(f"pid {peer_pid(somebody)} answers at {path} already", remedy="end it first")
+        raise MachineError(
+            f"pid {peer_pid(somebody)} answers at {path} already", code=Code.SYSTEM_ERROR, remedy="end it first"
+        )

@@ -12,7 +12,7 @@ import socket
 import stat
 from contextlib import suppress
 
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 
 _FIRST = 3  # SD_LISTEN_FDS_START
 _REMEDY = "ListenStream=/PATH in the socket unit"
@@ -28,7 +28,11 @@ def handed_over() -> socket.socket | None:
     if pid != str(os.getpid()) or not count:
         return None
     if count != "1":
-        raise MachineError(f"LISTEN_FDS={count}: one socket is served", remedy="one ListenStream= in the socket unit")
+        raise MachineError(
+            f"LISTEN_FDS={count}: one socket is served",
+            code=Code.UNSUPPORTED,
+            remedy="one ListenStream= in the socket unit",
+        )
     return _with_a_path(_listening(_FIRST))
 
 
@@ -49,7 +53,9 @@ def _with_a_path(found: socket.socket) -> socket.socket:
         return found
     shown = f"@{os.fsdecode(name).removeprefix(chr(0))}"
     found.detach()
-    raise MachineError(f"the socket {shown} has no path that says who may connect", remedy=_REMEDY)
+    raise MachineError(
+        f"the socket {shown} has no path that says who may connect", code=Code.UNSUPPORTED, remedy=_REMEDY
+    )
 
 
 def _listening(number: int) -> socket.socket:
@@ -64,4 +70,4 @@ def _listening(number: int) -> socket.socket:
             found.set_inheritable(False)
             return found
         found.detach()
-    raise MachineError(f"descriptor {number} is no listening Unix socket", remedy=_REMEDY)
+    raise MachineError(f"descriptor {number} is no listening Unix socket", code=Code.BAD_FORMAT, remedy=_REMEDY)

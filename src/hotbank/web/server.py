@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 from hotbank.session import Session
 from hotbank.watch import Feed
 from hotbank.web.app import Desk, application
@@ -49,7 +49,9 @@ def listening(port: int) -> Iterator[socket.socket]:
             listener.listen()  # who hears the address may come at once
         except OSError as e:
             known = errno.errorcode.get(e.errno or 0, "")
-            raise MachineError(f"port {port} of {LOOPBACK}: {known}", remedy="another --port, or none") from e
+            raise MachineError(
+                f"port {port} of {LOOPBACK}: {known}", code=Code.SYSTEM_ERROR, remedy="another --port, or none"
+            ) from e
         yield listener
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hotbank.boards_qemu.parts.packages import Archive, Progress, host_architecture, no_progress
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 from hotbank.keys import shipped
 
 NAME = "hotbank_bank"
@@ -37,6 +37,7 @@ def source_folder() -> Path:
             return home / "bank"
     raise MachineError(
         "the source of the bank driver is not installed",
+        code=Code.UNSUPPORTED,
         remedy="work in the source tree, or give an --initrd with the driver inside",
     )
 
@@ -80,11 +81,15 @@ def make_module(source: Path, headers: Path, target: ArchNames, built: Path) -> 
     argv += ["CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"]
     if shutil.which(f"{target.prefix}gcc") is None:
         package = f"gcc-{target.prefix.rstrip('-')}"
-        raise MachineError(f"{target.prefix}gcc is not installed", remedy=f"apt-get install make {package}")
+        raise MachineError(
+            f"{target.prefix}gcc is not installed", code=Code.SYSTEM_ERROR, remedy=f"apt-get install make {package}"
+        )
     done = subprocess.run(argv, capture_output=True, text=True)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if "error" in line.lower() or "No such file" in line]
-        raise MachineError(f"the bank driver did not build: {(lines or done.stderr.splitlines() or ['?'])[0]}")
+        raise MachineError(
+            f"the bank driver did not build: {(lines or done.stderr.splitlines() or ['?'])[0]}", code=Code.SYSTEM_ERROR
+        )
     part = built.with_suffix(f".{os.getpid()}")
     shutil.copy(work / f"{NAME}.ko", part)
     part.replace(built)

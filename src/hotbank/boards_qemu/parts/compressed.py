@@ -12,7 +12,7 @@ import struct
 import subprocess
 from collections.abc import Callable, Mapping
 
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 
 _ZBOOT = struct.Struct("<4s4sII8x32s")  # MZ, zimg, offset and size of the payload, its compression
 
@@ -21,14 +21,16 @@ def unpacked(data: bytes, form: str, what: str) -> bytes:
     """The bytes that ``form`` (``gzip``, ``xz``, ``zstd``) packed. Raises MachineError that names ``what``."""
     if form not in _BY_FORM:
         raise MachineError(
-            f"{what} is packed with {form}", remedy=f"give one packed with {', '.join(_BY_FORM)} or none"
+            f"{what} is packed with {form}",
+            code=Code.UNSUPPORTED,
+            remedy=f"give one packed with {', '.join(_BY_FORM)} or none",
         )
     try:
         return _BY_FORM[form](data)
     except FileNotFoundError as e:
-        raise MachineError(f"{what} needs zstd to unpack", remedy="apt-get install zstd") from e
+        raise MachineError(f"{what} needs zstd to unpack", code=Code.SYSTEM_ERROR, remedy="apt-get install zstd") from e
     except (OSError, EOFError, lzma.LZMAError, subprocess.CalledProcessError) as e:
-        raise MachineError(f"{what} is damaged: no {form} data", remedy="fetch it again") from e
+        raise MachineError(f"{what} is damaged: no {form} data", code=Code.BAD_FORMAT, remedy="fetch it again") from e
 
 
 def kernel_image(data: bytes, what: str) -> bytes:

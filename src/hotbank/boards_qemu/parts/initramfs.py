@@ -24,7 +24,7 @@ from pathlib import Path
 
 from hotbank.boards_qemu.parts import elf, inside, kmodules
 from hotbank.boards_qemu.parts.cpio import Cpio
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 from hotbank.guest import serial
 
 HOME = "usr/lib/hotbank"  # where the guest finds this package
@@ -201,7 +201,7 @@ def _found(folders: Iterable[Path], patterns: Iterable[str]) -> Path:
             for path in sorted(folder.glob(pattern)):
                 if path.is_file() and not path.is_symlink():
                     return path
-    raise MachineError(f"no {' or '.join(patterns)} in the packages for the guest")
+    raise MachineError(f"no {' or '.join(patterns)} in the packages for the guest", code=Code.SYSTEM_ERROR)
 
 
 def _add_python(archive: Cpio, library: Path, python: str) -> list[bytes]:

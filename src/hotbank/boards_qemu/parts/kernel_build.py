@@ -22,7 +22,7 @@ from typing import TextIO
 
 from hotbank.boards_qemu.parts.kernel_port import KernelPort, lines_of
 from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder, host_architecture, no_progress
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 from hotbank.keys import shipped
 
 ARCHES = ("arm",)
@@ -71,7 +71,9 @@ def port_folder(arch: str) -> Path:
     for home in shipped("kernel"):
         if (home / arch / "edits.toml").is_file():
             return home / arch
-    raise MachineError(f"no kernel port for {arch} is installed", remedy=f"ports: {', '.join(ARCHES)}")
+    raise MachineError(
+        f"no kernel port for {arch} is installed", code=Code.UNSUPPORTED, remedy=f"ports: {', '.join(ARCHES)}"
+    )
 
 
 def build(
@@ -119,7 +121,9 @@ class _Tree:
             package = Archive.open(host_architecture(), progress).fetch(f"linux-source-{SERIES}")[0]
             return cls(cache / "linux" / package.stem, package, progress)
         if not (source / "arch/arm/Kconfig").is_file():
-            raise MachineError(f"{source} is no kernel source", remedy="give the folder that holds MAINTAINERS")
+            raise MachineError(
+                f"{source} is no kernel source", code=Code.BAD_FORMAT, remedy="give the folder that holds MAINTAINERS"
+            )
         return cls(cache / "linux" / f"tree-{_fingerprint(source)}", source.resolve(), progress)
 
     @property
@@ -165,7 +169,7 @@ def _unpack_package(package: Path, part: Path) -> None:
     _run(["dpkg-deb", "-x", str(package), str(part / "deb")])
     archives = sorted((part / "deb").glob("usr/src/linux-source-*.tar.*"))
     if not archives:
-        raise MachineError(f"{package.name} holds no kernel source")
+        raise MachineError(f"{package.name} holds no kernel source", code=Code.BAD_FORMAT)
     _run(["tar", "-xf", str(archives[0]), "-C", str(part), "--strip-components=1"])
     shutil.rmtree(part / "deb")
 
@@ -197,7 +201,9 @@ def _check_tools() -> None:
     missing = {package for program, package in _TOOLS.items() if shutil.which(program) is None}
     if missing:
         names = " ".join(sorted(missing))
-        raise MachineError(f"building a kernel needs {names}", remedy=f"on Debian: apt-get install {names}")
+        raise MachineError(
+            f"building a kernel needs {names}", code=Code.SYSTEM_ERROR, remedy=f"on Debian: apt-get install {names}"
+        )
 
 
 def _compile(tree: _Tree, arch: str, port: KernelPort, modules: Sequence[Path], kernel: Path) -> None:
@@ -238,7 +244,7 @@ def _check_config(fragment: str, config: str) -> None:
     have = set(config.splitlines())
     dropped = [line for line in fragment.splitlines() if line.startswith("CONFIG_") and line not in have]
     if dropped:
-        raise MachineError(f"the kernel's configuration did not take {', '.join(dropped)}")
+        raise MachineError(f"the kernel's configuration did not take {', '.join(dropped)}", code=Code.SYSTEM_ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +268,9 @@ class _Make:
                     if count % 100 == 0:
                         self.tree.progress(f"{what}: {count} files, {line}")
         if child.returncode:
-            raise MachineError(f"{what} failed: {_first_error(log)}", remedy=f"the whole output is in {log}")
+            raise MachineError(
+                f"{what} failed: {_first_error(log)}", code=Code.SYSTEM_ERROR, remedy=f"the whole output is in {log}"
+            )
 
 
 def _compiled(lines: Iterable[str], out: TextIO) -> Iterator[str]:
@@ -290,6 +298,8 @@ def _run(argv: list[str]) -> str:
     try:
         return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     except FileNotFoundError as e:
-        raise MachineError(f"{argv[0]} is not installed") from e
+        raise MachineError(f"{argv[0]} is not installed", code=Code.SYSTEM_ERROR) from e
     except subprocess.CalledProcessError as e:
-        raise MachineError(f"{argv[0]} failed: {(e.stderr.strip().splitlines() or ['without a word'])[-1]}") from e
+        raise MachineError(
+            f"{argv[0]} failed: {(e.stderr.strip().splitlines() or ['without a word'])[-1]}", code=Code.SYSTEM_ERROR
+        ) from e

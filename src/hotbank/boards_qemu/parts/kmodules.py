@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hotbank.boards_qemu.parts import compressed, elf
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 
 _FILE = re.compile(r"(?P<name>[^.]+)\.ko(?P<packed>\.xz|\.zst)?")
 _FORMS = {".xz": "xz", ".zst": "zstd"}
@@ -47,7 +47,9 @@ def collect(
         if name in found or name in builtin:
             return
         if name not in paths:
-            raise MachineError(f"no kernel module {name}, which {wanted_by} needs, below {folder}")
+            raise MachineError(
+                f"no kernel module {name}, which {wanted_by} needs, below {folder}", code=Code.SYSTEM_ERROR
+            )
         module = _read(name, paths[name])
         for needed in module.depends:
             take(needed, name)

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError
 from hotbank.memory import MIB
 
 Progress = Callable[[str], None]
@@ -146,6 +146,7 @@ class Archive:
             there = sorted({tuple(_by_number(release)[:2]) for release in releases})
             raise MachineError(
                 f"Debian's archive has no kernel {series} for {flavour}",
+                code=Code.UNSUPPORTED,
                 remedy=f"it has {', '.join(f'{major}.{minor}' for major, minor in there) or 'none'}; "
                 "or give one with --kernel and --modules",
             )
@@ -208,7 +209,9 @@ def _make(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise MachineError(f"{folder}: {e.strerror}", remedy="set XDG_CACHE_HOME to a folder you can write to") from e
+        raise MachineError(
+            f"{folder}: {e.strerror}", code=Code.SYSTEM_ERROR, remedy="set XDG_CACHE_HOME to a folder you can write to"
+        ) from e
     return folder
 
 
@@ -272,6 +275,7 @@ def _sources() -> list[str]:
     if not found:
         raise MachineError(
             f"apt's sources on this machine name no Debian archive for {codename}",
+            code=Code.UNSUPPORTED,
             remedy="add one to /etc/apt/sources.list, or give --kernel, --modules and --initrd",
         )
     signed = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
@@ -284,6 +288,7 @@ def _codename() -> str:
     if system.get("ID") != "debian" or "VERSION_CODENAME" not in system:
         raise MachineError(
             "packages can be fetched on Debian only",
+            code=Code.UNSUPPORTED,
             remedy="give --kernel, --modules and --initrd",
         )
     return system["VERSION_CODENAME"]
@@ -331,6 +336,7 @@ def _check_space(folder: Path, needed: int) -> None:
     if free < needed + _RESERVE:
         raise MachineError(
             f"{folder} has {free / MIB:.0f} MiB free, {(needed + _RESERVE) / MIB:.0f} MiB are needed",
+            code=Code.SYSTEM_ERROR,
             remedy=_NO_SPACE,
         )
 
@@ -355,12 +361,14 @@ def _run(environment: os._Environ[str] | dict[str, str], argv: list[str], folder
         done = subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, check=True)
     except FileNotFoundError as e:
         raise MachineError(
-            f"{argv[0]} is not installed", remedy="packages come through apt: give --kernel, --modules and --initrd"
+            f"{argv[0]} is not installed",
+            code=Code.SYSTEM_ERROR,
+            remedy="packages come through apt: give --kernel, --modules and --initrd",
         ) from e
     except subprocess.CalledProcessError as e:
         complaint = _complaint(e.stderr)
         remedy = _NO_SPACE if os.strerror(errno.ENOSPC) in complaint else _NO_NETWORK
-        raise MachineError(f"{argv[0]}: {complaint}", remedy=remedy) from e
+        raise MachineError(f"{argv[0]}: {complaint}", code=Code.SYSTEM_ERROR, remedy=remedy) from e
     return done.stdout
 
 
