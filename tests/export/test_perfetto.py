@@ -14,6 +14,7 @@ import pytest
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 
 from export.perfetto_reader import BOOTTIME, MONOTONIC, REALTIME, Read, read
+from host import captured_trees
 from hotbank import board, operate
 from hotbank.cli.export import read_looks, readings_of
 from hotbank.errors import KernelError
@@ -22,6 +23,7 @@ from hotbank.export.perfetto import trace
 from hotbank.export.timeline import Timeline
 from hotbank.govern.settings import Settings
 from hotbank.govern.status import Status
+from hotbank.host import Host
 from hotbank.machine import Clocks, Meter, Migrated, Pressure, Quantity, Reading, Snapshot, ZoneInfo
 from hotbank.model import Model
 from hotbank.operate import Entry, MemoryJournal
@@ -178,6 +180,15 @@ def test_readings_are_counters_and_the_kernels_clocks_are_told_before_them() -> 
     assert shown.clocks == {REALTIME: 17 * 10**17, MONOTONIC: 100 * NS, BOOTTIME: 2505 * NS // 10}
     kinds = [packet.WhichOneof("data") for packet in Trace.FromString(data).packet]
     assert kinds.index("clock_snapshot") < kinds.index("track_event")
+
+
+def test_a_running_kernel_tells_its_clocks_and_another_has_none(tmp_path: Path) -> None:
+    before, told, after = Clocks.now(), Host().reading().clocks, Clocks.now()
+    assert told is not None
+    for clock in ("real", "monotonic", "boot"):
+        assert getattr(before, clock) <= getattr(told, clock) <= getattr(after, clock)
+    assert Host(captured_trees.gaps().at(tmp_path)).reading().clocks is None
+    assert Model.boot(board.load("arm-2009"), backend="reference", seed=1).reading().clocks is None
 
 
 def test_what_a_machine_cannot_tell_is_no_counter() -> None:

@@ -196,9 +196,10 @@ def _real(clocks: Clocks | None) -> float:
 
 def _timeline(session: Session, readings: list[tuple[float, Reading]], looks: Sequence[Status]) -> Timeline:
     snapshot, entries, looks = session.list(), session.history(), [*looks, *_last_look(session, looks)]
+    now = readings[-1][0] if readings else time.time()  # by the journal's own clock, which may be far away
     slices = (
-        *timeline.of_journal(snapshot, entries, time.time()),
-        *timeline.of_states(states_of(entries, snapshot)),
+        *timeline.of_journal(snapshot, entries, now),
+        *timeline.of_states(states_of(entries, snapshot, now)),
         *timeline.of_looks(looks, entries),
     )
     samples: list[Sample] = [*timeline.moved(entries), *timeline.looked(looks)]

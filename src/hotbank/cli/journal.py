@@ -32,7 +32,9 @@ def history(context: Context, as_json: bool) -> None:
     """Transactions of the current machine: when, how long, how many pages, how they ended, and time spent off."""
     machine = context.session(changing=False)
     entries = machine.history()
-    spent = {domain: seconds_by_state(states) for domain, states in states_of(entries, machine.list()).items()}
+    spent = {
+        domain: seconds_by_state(states) for domain, states in states_of(entries, machine.list(), time.time()).items()
+    }
     transactions = tuple(entry for entry in entries if not entry.is_sign)
     if as_json:
         say_json(_history(transactions, spent))
@@ -83,10 +85,10 @@ def recover(context: Context, deadline: float, forget: int | None, as_json: bool
 _COLUMNS = ("BEGAN", "VERB", "TARGET", "RESULT", "SECONDS", "PLANNED", "MOVED", "STEPS")
 
 
-def states_of(entries: tuple[Entry, ...], snapshot: Snapshot) -> dict[str, tuple[Stretch, ...]]:
-    """The states of each domain until this moment."""
+def states_of(entries: tuple[Entry, ...], snapshot: Snapshot, at: float) -> dict[str, tuple[Stretch, ...]]:
+    """The states of each domain until that moment, at which the snapshot was taken: seconds since 1970."""
     powers = {domain.name: domain.power for domain in snapshot.domains}
-    return stretches(entries, Now(time.time(), snapshot.boot_id, powers))
+    return stretches(entries, Now(at, snapshot.boot_id, powers))
 
 
 def _history(entries: tuple[Entry, ...], spent: Mapping[str, Mapping[Power, float]]) -> dict[str, Any]:
