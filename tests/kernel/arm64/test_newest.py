@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The newest kernel that Debian has: what its rules add is foreseen, and is what happens."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from hotbank import kernels, operate
+from hotbank.boards_qemu import Wanted
+from hotbank.errors import Code, KernelError
+from hotbank.machine import Machine
+from hotbank.memory import KernelState, Power
+from kernel.kernel_kit import LIMITS, guest, lean
+
+pytestmark = pytest.mark.kernel
+
+BOARD = Path(__file__).with_name("leaf.toml")
+SERIES = kernels.KERNELS[-1].release
+BLOCKS = "rodata=off kfence.sample_interval=100"  # else arm64 maps each page by itself, and no leaf is larger
+
+
+def test_a_bank_in_one_leaf_is_refused_before_the_kernel_refuses_it() -> None:
+    with guest(lean(Wanted(str(BOARD), series=SERIES, cmdline=BLOCKS))) as machine:
+        assert machine.runner.run("uname -r").startswith(SERIES)
+        assert operate.add(machine, "high", limits=LIMITS).exit == 0
+        for number in blocks(machine):
+            answer = operate.explain(machine, number)
+            assert (answer.code, "linear map" in answer.fact) == (Code.VETO, True)
+        told = operate.remove(machine, "high", limits=LIMITS)
+        assert (told.code, told.exit, machine.runner.run("dmesg | grep -c 'splits a leaf' || true").strip()) == (
+            Code.VETO,
+            1,
+            "0",
+        )
+        with pytest.raises(KernelError) as caught:
+            machine.offline(blocks(machine)[0], machine.clock.now() + LIMITS.block)
+        assert caught.value.errno == errno.EPERM
+        assert "splits a leaf entry in linear map" in machine.runner.run("dmesg")
+        bank = machine.snapshot().bank("high")
+        assert bank is not None
+        assert (bank.kernel, machine.files["high"].power) == (KernelState.ONLINE, Power.ON)
+
+
+def blocks(machine: Machine) -> tuple[int, ...]:
+    """The numbers of the bank's blocks."""
+    status = machine.snapshot().bank("high")
+    assert status is not None
+    return status.blocks
