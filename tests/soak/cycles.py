@@ -47,14 +47,13 @@ def soak(cycles: int, seed: int, say: Callable[[str], None]) -> Report:
     while report.cycles < cycles and not report.wrong:
         for verb in ("remove", "add"):
             _once(verb, model, watched, report)
-        report.cycles += 1
+        report.cycles, report.acts = report.cycles + 1, load.steps
         model.clock.sleep(1.0)
         if report.cycles % _LOOK_EVERY == 0 or report.cycles == cycles:
             report.wrong += [f"pfn {pfn} lost its content" for pfn in model.check_contents()]
             model.validate()
         if report.cycles % 500 == 0:
             say(str(report))
-    report.acts = load.steps
     return report
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hotbank import operate
@@ -55,6 +57,14 @@ def test_an_order_that_is_lost_or_done_twice_is_noticed() -> None:
     assert crowded.astray(told, [("remove", "OK"), ("add", "DEADLINE"), ("add", "OK")]) == []
     for wrong in (written[:1], [*written, written[1]], [written[0], *written], [("remove", "LOST"), written[1]], []):
         assert crowded.astray(told, wrong), wrong
+
+
+def test_a_row_belongs_to_the_order_that_must_have_one() -> None:
+    """Of two that were told the same the first had not begun."""
+    told = [Told("remove", "DEADLINE", False), Told("remove", "DEADLINE", True), Told("remove", "OK", True)]
+    written = [("remove", "DEADLINE"), ("remove", "OK")]
+    assert crowded.astray(told, written) == []
+    assert crowded.astray([replace(one, began=True) for one in told], written)
 
 
 def test_memory_that_grows_and_threads_without_end_are_noticed() -> None:
