@@ -96,6 +96,7 @@ bench: $(DEV)
 	$(BIN)/python bench/replay.py
 	$(BIN)/python bench/fdt_decode.py --check
 	$(BIN)/python bench/listing.py --check
+	$(BIN)/python bench/sweep.py
 
 # What the governor's policies save of what could be saved, on real series: docs/policy.md.
 policy: $(DEV)

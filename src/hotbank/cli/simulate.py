@@ -102,16 +102,12 @@ def _write_page(path: str, report: Report) -> None:
 
 def _boot(name: str, seed: int, costs_file: str | None) -> Callable[[], Model]:
     """Makes the model of a board, or of a machine that was captured, anew each time."""
-    from hotbank.model import Model, capture, clock
+    from hotbank.model import clock, named
     from hotbank.model.backend import resources
 
     costs = clock.load_costs(costs_file) if costs_file else None
-    given, path = resources(os.environ), board.find(name)
-    if capture.is_capture(path):
-        taken = capture.load(path)
-        return lambda: Model.restore(taken, seed=seed, costs=costs, **given)
-    plan = board.load(name)
-    return lambda: Model.boot(plan, seed=seed, costs=costs, **given)
+    given, source = resources(os.environ), named.find(name)
+    return lambda: named.start(source, seed=seed, costs=costs, **given)
 
 
 def _manifest(files: dict[str, Path]) -> dict[str, Any]:

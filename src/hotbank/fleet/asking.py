@@ -133,8 +133,8 @@ def read(member: Member, status: int, out: bytes, err: bytes, seconds: float) ->
     told = err.decode("utf-8", "replace").strip().splitlines()
     if isinstance(refused := last.get("error"), Mapping):
         code = _code(refused.get("code"))
-        certain = code is not Code.NO_MACHINE or len(found) == 1
-        return Reply(member, code, status, f"{refused.get('message')}", found, seconds, certain)
+        heard = code is not Code.NO_MACHINE  # else the link may have been lost behind an order
+        return Reply(member, code, status, f"{refused.get('message')}", found, seconds, heard)
     if last and "code" in last and ("event" in last or "steps" in last):  # how an order ended, or a plan would
         ended = last.get("event") in ("done", None)
         return Reply(member, _code(last["code"]), status, f"{last.get('fact') or ''}", found, seconds, ended)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,7 +47,9 @@ def carry_out(members: Sequence[Member], begun: Begun, journal: Journal, terms: 
 class _Course:
     def __init__(self, members: Sequence[Member], begun: Begun, journal: Journal, terms: Terms, heard: Heard) -> None:
         self._begun, self._journal, self._terms, self._heard = begun, journal, terms, heard
-        self._everybody = members
+        self._everybody, self._fellows = members, defaultdict[str, set[str]](set)
+        for member in members:
+            self._fellows[member.domain].add(member.name)
         named = {member.name: member for member in members}
         self._members = [named[name] for name in begun.machines if name in named]
         self._limited = begun.verb == REMOVE and begun.dark is not None
@@ -109,8 +112,7 @@ class _Course:
 
     def _beside(self, member: Member) -> set[str]:
         """The other machines of its failure domain that are dark, may be, or are about to be."""
-        fellows = {each.name for each in self._everybody if each.domain == member.domain}
-        return ((self._dark | self._flying) & fellows) - {member.name}
+        return self._fellows[member.domain] & (self._dark | self._flying) - {member.name}
 
     async def _landed(self, member: Member, reply: Reply) -> Reply:
         async with self._turn:

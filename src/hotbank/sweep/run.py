@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 from hotbank import __version__, kernels, simulate
@@ -182,7 +182,7 @@ class Choice:
         return " ".join((self.policy, *self.pairs))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Run:
     """A policy tried on something; ``seed``: of everything random in it."""
 
@@ -202,7 +202,7 @@ class Run:
             "seed": self.seed,
         }
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The digest of all that."""
         return _digest(self.document())[:24]
