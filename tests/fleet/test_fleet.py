@@ -21,7 +21,7 @@ from patience import promised
 from yard import CLOSED, DEAD, EVERY, FULL, OTHER, SERVED, SILENT, yard
 
 pytestmark = [pytest.mark.long, pytest.mark.referee]
-TIMEOUT = 10.0
+TIMEOUT = round(promised(10.0))  # seconds: who starts six programs at once has to wait for each
 RACKS = {name: f"rack-{n // 12}" for n, name in enumerate(EVERY)}
 
 
@@ -116,7 +116,7 @@ def test_the_table_of_thirty(there: Path, inventory: Callable[..., Path]) -> Non
 def test_a_failure_domain_has_two_dark_at_most(there: Path, inventory: Callable[..., Path]) -> None:
     """Those without room fail and make room for others. The dead one of the second rack may be dark as well."""
     before = {name: len(journal(there, name)) for name in SERVED}
-    done = run(there, inventory(), "--json", "remove", "--free", "64M", "--dark", "2")
+    done = run(there, inventory([*SERVED, "m24"]), "--json", "remove", "--free", "64M", "--dark", "2")
     assert done.returncode == 64
     found = replies(done)
     for rack, most in (("rack-0", 2), ("rack-1", 1)):
