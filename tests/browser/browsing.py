@@ -47,6 +47,7 @@ def resize(browser: Chrome, width: int, height: int) -> None:
     """So many pixels of page, whatever the window's frame."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
 
 
 def complaints(browser: Chrome) -> list[str]:

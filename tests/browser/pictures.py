@@ -21,9 +21,10 @@ from hotbank.serve.daemon import boot
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 SCHEMES = ("light", "dark")
-LIVE, REPORT = (1280, 840), (1080, 620)
+LIVE, REPORT = (1320, 980), (1080, 620)
 NAMES = tuple(f"{kind}-{scheme}" for kind in ("web", "simulate") for scheme in SCHEMES)
 _PAGES = 90_000  # of 4 KiB, in use
+_PAST = 12.0  # seconds to look back at
 _BOARD = """
 name = "four-banks"
 arch = "arm"
@@ -59,15 +60,24 @@ def live(site: Site, browser: Chrome) -> Iterator[tuple[str, Image.Image]]:
     browser.get(site.url)
     patience.until(lambda: site.feed.frame is not None and browser.find_element(By.ID, "state").text == "live")
     site.session.remove("three")
-    for cell in site.session.list().blocks:
-        site.feed.look(cell.number)
-    browser.execute_script("document.getElementById('map').map.select(24)")
-    time.sleep(12)  # of past to look back at
-    site.session.remove("two")
+    browser.execute_script("document.getElementById('map').map.select(28)")
     for scheme in SCHEMES:
         turn(browser, scheme)
-        time.sleep(1)
+        for block in site.session.list().blocks:
+            site.feed.look(block.number)
+        time.sleep(_PAST)
+        site.feed.change("remove", "one")
+        patience.until(lambda: steps(site) > 2)
+        time.sleep(0.5)
         yield f"web-{scheme}", picture(browser)
+        patience.until(lambda: not site.feed.ordering)
+        site.session.add("one")
+
+
+def steps(site: Site) -> int:
+    """Of the removal that runs."""
+    running = site.feed.frame and site.feed.frame.running
+    return len(running.steps) if running and running.order == "remove one" and running.ended is None else 0
 
 
 def report(file: Path, browser: Chrome) -> Iterator[tuple[str, Image.Image]]:

@@ -68,7 +68,7 @@ function show(next) {
 
 function figures() {
   const at = frame.strips.reduce((sum, strip) => sum + (["off", "self-refresh"].includes(strip.power) ? strip.size : 0), 0);
-  const saved = frame.saved_j ? figure("Saved", `${+frame.saved_j.typical.toPrecision(3)} J`) : null;
+  const saved = frame.saved_j ? figure("Saved", `${+frame.saved_j.typical.toPrecision(3)} J`.replace("-", "−")) : null;
   return [figure("In the kernel", size(frame.managed)), figure("Free", size(frame.free)), figure("Dark", size(at)), saved];
 }
 

@@ -2,7 +2,7 @@
 // The map of report/cells.py on a canvas: strips of blocks by address, each filled from below with what it holds.
 
 import { count, counted, el, size } from "./page.js";
-import { colours, LOOKS, onColours, paint, sample, sharp } from "./palette.js";
+import { colours, flag, LOOKS, onColours, paint, sample, sampleFlag, sharp } from "./palette.js";
 
 const KEEPS = new Set(["kernel", "pinned", "poisoned"]);
 
@@ -154,7 +154,8 @@ export class MemoryMap {
     const cell = this.frame.cells[block];
     const look = shown(cell, this.pages);
     const leaving = cell.state === "going-offline";
-    const sign = JSON.stringify([look, leaving, block === this.selected]);
+    const kept = cell.why.length > 0 && cell.state === "online";
+    const sign = JSON.stringify([look, leaving, kept, block === this.selected]);
     if (this.drawn.get(block) === sign) return;
     this.drawn.set(block, sign);
     const { x, y, width, height } = this.laid.places.get(block);
@@ -162,6 +163,7 @@ export class MemoryMap {
     this.brush.clearRect(x - edge, y - edge, width + 2 * edge, height + 2 * edge);
     if (look.look) paint(this.brush, look.look, x, y, width, height);
     else this.fillUp(look.groups, x, y, width, height);
+    if (kept) flag(this.brush, x, y, width, Math.min(11, height / 2));
     if (this.laid.form.label) this.label(block, leaving);
     if (leaving) this.ring(block, "ink", -1, [5, 3]);
     if (block === this.selected) this.ring(block, "ink", Math.max(edge - 1, edge ? 0.5 : -0.5), []);
@@ -202,8 +204,10 @@ export class MemoryMap {
       (look.look ? [look.look] : Object.keys(look.groups)).forEach((name) => present.add(name));
     }
     const known = Object.keys(LOOKS).filter((name) => present.has(name));
-    if (this.explained !== String(known)) this.legend.replaceChildren(...known.map(sample));
-    this.explained = String(known);
+    const kept = Object.values(this.frame.cells).some((cell) => cell.why.length);
+    const sign = String([...known, kept]);
+    if (this.explained !== sign) this.legend.replaceChildren(...known.map(sample), ...(kept ? [sampleFlag()] : []));
+    this.explained = sign;
   }
 
   select(block, told = true) {

@@ -17,6 +17,22 @@ export const LOOKS = {
   dark: ["dark", "stars"],
 };
 
+// The corner of a block that something in it keeps from leaving.
+export function flag(brush, x, y, width, side) {
+  const hue = colours();
+  brush.save();
+  brush.fillStyle = hue.ink;
+  brush.strokeStyle = hue.sheet;
+  brush.beginPath();
+  brush.moveTo(x + width - side, y);
+  brush.lineTo(x + width, y);
+  brush.lineTo(x + width, y + side);
+  brush.closePath();
+  brush.fill();
+  brush.stroke();
+  brush.restore();
+}
+
 let hues = null;
 
 // The colours as the page's style has them now.
@@ -118,11 +134,16 @@ export function sharp(canvas, width, height) {
 }
 
 // One entry of a legend.
-export function sample(look) {
+export const sample = (look) => entry(LOOKS[look][0], (brush) => paint(brush, look, 0, 0, 16, 12));
+
+// That of the corner.
+export const sampleFlag = () => entry("does not leave", (brush) => flag(brush, 0, 0, 14, 11));
+
+function entry(words, draw) {
   const canvas = document.createElement("canvas");
   canvas.setAttribute("aria-hidden", "true");
-  paint(sharp(canvas, 16, 12), look, 0, 0, 16, 12);
-  const entry = document.createElement("span");
-  entry.append(canvas, LOOKS[look][0]);
-  return entry;
+  draw(sharp(canvas, 16, 12));
+  const made = document.createElement("span");
+  made.append(canvas, words);
+  return made;
 }
