@@ -18,10 +18,11 @@ def whole_browser() -> Iterator[Chrome]:
 
 
 @pytest.fixture
-def browser(whole_browser: Chrome) -> Chrome:
-    """As it was at first, and silent."""
+def browser(whole_browser: Chrome) -> Iterator[Chrome]:
+    """As it was at first, and silent; the page that a test leaves open is closed before its server goes."""
     whole_browser.get("about:blank")
     turn(whole_browser, "light")
     resize(whole_browser, *SIZE)
     complaints(whole_browser)
-    return whole_browser
+    yield whole_browser
+    whole_browser.get("about:blank")

@@ -23,8 +23,8 @@ FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 SCHEMES = ("light", "dark")
 LIVE, REPORT = (1320, 980), (1080, 620)
 NAMES = tuple(f"{kind}-{scheme}" for kind in ("web", "simulate") for scheme in SCHEMES)
-_PAGES = 90_000  # of 4 KiB, in use
-_PAST = 12.0  # seconds to look back at
+PAGES = 90_000  # of 4 KiB, in use
+PAST = 12.0  # seconds to look back at
 _BOARD = """
 name = "four-banks"
 arch = "arm"
@@ -54,18 +54,18 @@ def board() -> str:
     return _BOARD + "".join(banks)
 
 
-def live(site: Site, browser: Chrome) -> Iterator[tuple[str, Image.Image]]:
+def live(site: Site, browser: Chrome, past: float = PAST) -> Iterator[tuple[str, Image.Image]]:
     """A bank that is dark, one that a pinned page keeps, and one on its way out."""
     resize(browser, *LIVE)
     browser.get(site.url)
-    patience.until(lambda: site.feed.frame is not None and browser.find_element(By.ID, "state").text == "live")
+    patience.until(lambda: browser.find_element(By.ID, "state").text == "live")
     site.session.remove("three")
     browser.execute_script("document.getElementById('map').map.select(28)")
     for scheme in SCHEMES:
         turn(browser, scheme)
         for block in site.session.list().blocks:
             site.feed.look(block.number)
-        time.sleep(_PAST)
+        time.sleep(past)
         site.feed.change("remove", "one")
         patience.until(lambda: steps(site) > 2)
         time.sleep(0.5)
@@ -95,7 +95,7 @@ def main() -> None:
         file, machine = Path(folder, "four-banks.toml"), Path(folder, "camera.html")
         file.write_text(board(), encoding="utf-8")
         run(["simulate", "arm-2009", "--workload", "camera", "--html", str(machine)])
-        with Site(boot(ModelSpec(str(file), pages=_PAGES, faults=("pin",)))) as site:
+        with Site(boot(ModelSpec(str(file), pages=PAGES, faults=("pin",)))) as site:
             for name, shown in (*live(site, browser), *report(machine, browser)):
                 keep(shown, FOLDER / f"{name}.png")
 

@@ -68,7 +68,7 @@ def dark_seconds(browser: Chrome, seconds: float) -> float:
         const canvas = document.querySelector(".bars canvas"), brush = canvas.getContext("2d");
         const hue = getComputedStyle(document.documentElement).getPropertyValue("--dark").trim();
         const wanted = [1, 3, 5].map((at) => parseInt(hue.slice(at, at + 2), 16));
-        const row = brush.getImageData(64, 6, canvas.width - 64 - 6, 1).data;
+        const row = brush.getImageData(64, 6, canvas.width - 64 - 26, 1).data;
         let dark = 0;
         const near = (at) => wanted.every((value, i) => Math.abs(row[at + i] - value) < 9);
         for (let at = 0; at < row.length; at += 4) dark += near(at);

@@ -49,11 +49,11 @@ export class Plot {
     return {
       width: this.place.clientWidth,
       height,
-      padding: [10, 26, 0, 0],
+      padding: [10, MARGIN, 0, 0],
       legend: { show: false },
       cursor: { sync: onMoment ? { key: "time" } : undefined, y: false, points: { size: 6 }, drag: { x: !onMoment, y: false } },
       scales: { x: { time }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
-      axes: [{ ...axis, ...below, size: 26, grid: { show: false } }, { ...axis, size: 64, values: (_, at) => at.map(show), ...(show === size ? { incrs: BINARY } : {}) }],
+      axes: [{ ...axis, ...below, size: 26, grid: { show: false } }, { ...axis, size: NAMES, values: (_, at) => at.map(show), ...(show === size ? { incrs: BINARY } : {}) }],
       series: [{}, ...this.lines.map((line) => this.series(line, hue))],
       hooks: onMoment ? { ready: [(plot) => listen(plot, onMoment)], draw: [(plot) => this.mark(plot)] } : {},
     };
@@ -87,6 +87,9 @@ export class Plot {
     plot.ctx.restore();
   }
 }
+
+const NAMES = 64; // pixels left of what is drawn over time
+const MARGIN = 26; // and right of it
 
 // How a line looks, for its key.
 function mark(colour, dash) {
@@ -130,13 +133,12 @@ export function bars(rows, from, to, ground, words) {
   return place;
 }
 
-const NAMES = 64;
 const ROW = 26;
 
 function drawBars(canvas, width, rows, from, to, ground) {
   if (!width) return;
   const brush = sharp(canvas, width, rows.length * ROW);
-  const x = (t) => NAMES + ((width - NAMES - 6) * (t - from)) / (to - from);
+  const x = (t) => NAMES + ((width - NAMES - MARGIN) * (t - from)) / (to - from);
   brush.font = "12px system-ui, 'DejaVu Sans', sans-serif";
   brush.textBaseline = "middle";
   rows.forEach(({ name, spans }, row) => {
