@@ -22,7 +22,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from hotbank import operate, serve
-from hotbank.errors import Code, MachineError, Refusal
+from hotbank.errors import Code, HotbankError, MachineError, Refusal, Severity
 from hotbank.machine import Machine, Reading, Snapshot, Survey, is_examinable
 from hotbank.memory import Power
 
@@ -276,11 +276,19 @@ class Session:
             what = f"{self.name} has no files to look at: doctor reads those of a running kernel"
             raise Refusal(Code.UNSUPPORTED, what, remedy="hotbank explain --all says what keeps its blocks")
         if board is None:
-            return self.machine.doctor()
+            found = (*self.machine.doctor(), *self._turned())
+            return tuple(sorted(found, key=lambda finding: list(Severity).index(finding.severity)))
         from hotbank import board as boards
 
         boards.load(board)  # here its mistakes are told with the file's name
         return self.machine.doctor(boards.read(board))
+
+    def _turned(self) -> Iterator[Finding]:
+        """What the journal knows better than the machine's files. A journal that can't be read knows nothing."""
+        from hotbank.report.states import turned
+
+        with suppress(HotbankError):
+            yield from turned(self.machine.snapshot(), self.history())
 
     def onlined_by(self, block: int) -> Onlined | None:
         """Who brought the block online: the kernel's policy, a rule of udev, hotbank, or unknown; None for a block that

@@ -17,14 +17,16 @@ from pathlib import Path
 import pytest
 
 import hotbank
-from hotbank import board, cli
-from hotbank.errors import Code, MachineError, Refusal
+from hotbank import board, cli, operate
+from hotbank.errors import Code, Finding, MachineError, Refusal, Severity
+from hotbank.machine import Ability
 from hotbank.memory import KernelState, Power
 from hotbank.model import Model, capture
-from hotbank.operate import Event
+from hotbank.operate import Event, MemoryJournal
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen
 from hotbank.session import Session, connect
+from hotbank.testing import ScriptedMachine
 from patience import ended
 
 ROOT = Path(__file__).parents[2]
@@ -238,6 +240,31 @@ def test_a_capture_starts_a_model(tmp_path: Path) -> None:
         machine.capture(tmp_path / "c.gz")
     with connect(f"model:{tmp_path / 'c.gz'}", change=True) as again:
         assert again.remove("high").code is Code.OK
+
+
+class Examined(ScriptedMachine):
+    """One that has something to say of itself."""
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        return frozenset({Ability.DOCTOR})
+
+    def doctor(self, board: str | None = None) -> tuple[Finding, ...]:
+        return (Finding("BY_ITSELF", Severity.INFO, "", ""),)
+
+
+def test_the_doctor_knows_the_journal() -> None:
+    machine, journal = Examined(), MemoryJournal()
+
+    def again(change: bool) -> Session:
+        return Session(machine, None, change=change, history=journal.entries, again=again)
+
+    session = again(False)
+    assert operate.remove(machine, "high", journal=journal).power is Power.OFF
+    assert [finding.code for finding in session.doctor()] == ["BY_ITSELF"]
+    machine.levels["ddr"] = Power.ON
+    (first, _) = session.doctor()
+    assert str(first.message).startswith("domain ddr is on, and the journal has left it off")
 
 
 def test_who_has_no_files_has_no_doctor() -> None:

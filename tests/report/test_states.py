@@ -14,7 +14,8 @@ from hotbank.errors import Code
 from hotbank.memory import Power
 from hotbank.operate import Before, Entry, Row
 from hotbank.operate.journal import DomainBefore
-from hotbank.report.states import DARK, Now, dark_seconds, seconds_by_state, stretches
+from hotbank.report.states import DARK, Now, dark_seconds, seconds_by_state, stretches, turned
+from hotbank.testing import ScriptedMachine
 
 OK = Code.OK
 OFF, ON, SELF, UNKNOWN = Power.OFF, Power.ON, Power.SELF_REFRESH, Power.UNKNOWN
@@ -33,6 +34,27 @@ def spent(entries: tuple[Entry, ...], boot: str = "a", power: Power | None = Non
     """By state, when it is the 100th second and the machine is in that boot."""
     found = stretches(entries, Now(100.0, boot, {} if power is None else {"ddr": power}))
     return seconds_by_state(found.get("ddr", ()))
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "now", "codes"),
+    [
+        ([("power-off", OK, 10)], [], OFF, []),
+        ([("power-off", OK, 10)], [], ON, ["SWITCH_TURNED"]),
+        ([("power-off", OK, 10)], [], UNKNOWN, []),  # said by who asks the switch
+        ([("power-off", OK, 10), ("power-on", OK, 20)], [], OFF, ["SWITCH_TURNED"]),
+        ([("power-off", Code.SWITCH_FAILED, 10)], [], ON, []),  # nobody knows how it was left
+        ([("power-off", OK, 10)], [("b", OK)], ON, []),  # as this boot found it
+        ([("power-off", OK, 10)], [("a", None)], ON, []),  # under way
+    ],
+)
+def test_a_switch_that_another_hand_turned_is_found(
+    rows: list[tuple[str, Code | None, float]], more: list[tuple[str, Code | None]], now: Power, codes: list[str]
+) -> None:
+    entries = [entry("a", 0, *rows, found=ON), *(entry(boot, 50, found=ON, code=code) for boot, code in more)]
+    machine = ScriptedMachine(boot_id=entries[-1].before.boot_id)
+    machine.levels["ddr"] = now
+    assert [finding.code for finding in turned(machine.snapshot(), entries)] == codes
 
 
 DARK_AT_10 = entry("a", 0, ("power-off", OK, 10), found=ON)

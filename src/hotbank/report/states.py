@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hotbank.errors import Code
+from hotbank.errors import Code, Finding, Severity
+from hotbank.machine import Snapshot
 from hotbank.memory import Power
 from hotbank.operate import Entry, Row
 from hotbank.operate.plan import REACHES
@@ -61,6 +62,27 @@ def stretches(entries: Sequence[Entry], now: Now) -> dict[str, tuple[Stretch, ..
     signs = _in_order([*_signs(entries), _Sign(now.at, now.boot_id, seen=now.powers)])
     names = {name: None for sign in signs for name in (*sign.seen, *sign.made)}
     return {name: tuple(_merged(_states(name, signs))) for name in names}
+
+
+def left(entries: Iterable[Entry], boot_id: str) -> dict[str, Power]:
+    """The state of each domain that the journal knows last, in that boot. ``entries``: the oldest first. Without those
+    for which nobody can vouch, and without any while a transaction is open."""
+    known, open_ = dict[str, Power](), False
+    for entry in entries:
+        open_ = entry.code is None
+        for sign in _signs([entry] if entry.before.boot_id == boot_id else []):
+            known |= {**sign.seen, **sign.made}
+    return {} if open_ else {name: power for name, power in known.items() if power is not Power.UNKNOWN}
+
+
+def turned(snapshot: Snapshot, entries: Iterable[Entry]) -> Iterator[Finding]:
+    """Domains that are not as the journal left them: another hand turned their switch, or it does not keep its word."""
+    for name, power in left(entries, snapshot.boot_id).items():
+        now = snapshot.domain(name)
+        if now is not None and now.power not in (power, Power.UNKNOWN):
+            what = f"domain {name} is {now.power}, and the journal has left it {power}: another hand was at its switch"
+            help_ = f"hotbank power {name} {power} turns it back; see who else has it"
+            yield Finding("SWITCH_TURNED", Severity.HURTS, what, help_)
 
 
 def seconds_by_state(states: Iterable[Stretch]) -> dict[Power, float]:
