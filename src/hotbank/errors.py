@@ -66,6 +66,7 @@ class Code(StrEnum):
     NO_MACHINE = "NO_MACHINE"
     KERNEL_REFUSED = "KERNEL_REFUSED"
     SYSTEM_ERROR = "SYSTEM_ERROR"
+    USAGE = "USAGE"
 
 
 class HotbankError(Exception):

@@ -156,7 +156,7 @@ def test_several_machines_last_side_by_side(hotbank: Hotbank) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("--name", "a"), ("--qemu",), ("--pages", "3"), ("arm-2009", "--json")],
+    [("--name", "a"), ("--qemu",), ("--pages", "3")],
     ids=lambda words: " ".join(words),
 )
 def test_what_a_list_does_not_take_is_a_usage_error(hotbank: Hotbank, words: tuple[str, ...]) -> None:

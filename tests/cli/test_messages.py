@@ -146,3 +146,30 @@ def test_a_module_without_headers_names_them() -> None:
 def test_one_is_one(number: int, words: str) -> None:
     assert counted(number, "boot") == words
     assert counted(number, "process", "es") == f"{number} process" + "es" * (number != 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "help_of"),
+    [
+        (("list", "--no-such-option"), "hotbank list"),
+        (("up", "arm-2009"), "hotbank up"),
+        (("plan", "--free", "much"), "hotbank plan"),
+        (("lits",), "hotbank"),
+    ],
+    ids=lambda part: " ".join(part),
+)
+def test_a_wrong_command_line_is_a_document_for_programs(
+    words: tuple[str, ...], help_of: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words, "--json"]) == 2
+    told = capsys.readouterr()
+    error = json.loads(told.out)["error"]
+    assert (error["code"], error["remedy"]) == ("USAGE", f"{help_of} --help")
+    assert " ".join(error["message"].split()) in " ".join(told.err.split())
+    assert run([*words[:-1], "--no-such-option"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_a_file_that_is_not_there_is_a_document_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["decode", "/nowhere/file", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "SYSTEM_ERROR"

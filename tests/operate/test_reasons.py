@@ -11,7 +11,7 @@ from hotbank.operate.reasons import remedy
 
 PAGE = Path(__file__).parents[2] / "docs" / "reasons.md"
 NOTHING_WRONG = {Code.OK}
-SAYS_IT_IN_THE_MESSAGE = {Code.BAD_BOARD, Code.BAD_FORMAT, Code.KERNEL_REFUSED, Code.SYSTEM_ERROR}
+SAYS_IT_IN_THE_MESSAGE = {Code.BAD_BOARD, Code.BAD_FORMAT, Code.KERNEL_REFUSED, Code.SYSTEM_ERROR, Code.USAGE}
 
 
 def test_every_code_has_its_paragraph() -> None:

@@ -135,9 +135,13 @@ def run(arguments: list[str]) -> int:
             sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except HotbankError as error:
-        _tell_programs(arguments, error)
+        _tell_programs(arguments, error.code, str(error), error.remedy)
         return _fail(f"{error.code}: {error}", error.remedy)
     except click.ClickException as error:
+        where = getattr(error, "ctx", None)
+        _tell_programs(
+            arguments, Code.USAGE, error.format_message(), f"{where.command_path if where else 'hotbank'} --help"
+        )
         error.show(text := io.StringIO())
         say_text(text.getvalue(), err=True)
         return error.exit_code
@@ -148,7 +152,9 @@ def run(arguments: list[str]) -> int:
         if error.errno == errno.EPIPE:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_FAILED
-        return _fail(f"{Code.SYSTEM_ERROR}: {error.filename or 'system'}: {error.strerror}", "")
+        what = f"{error.filename or 'system'}: {error.strerror}"
+        _tell_programs(arguments, Code.SYSTEM_ERROR, what, "")
+        return _fail(f"{Code.SYSTEM_ERROR}: {what}", "")
 
 
 def _equip_for_completion(command: click.Command) -> None:
@@ -156,9 +162,9 @@ def _equip_for_completion(command: click.Command) -> None:
         import_module("hotbank.cli.completion").equip(command)
 
 
-def _tell_programs(arguments: list[str], error: HotbankError) -> None:
+def _tell_programs(arguments: list[str], code: Code, message: str, remedy: str) -> None:
     if sys.stdout is not None and not {"-J", "--json"}.isdisjoint(arguments):
-        told = {"code": error.code.value, "message": str(error), "remedy": error.remedy}
+        told = {"code": code.value, "message": message, "remedy": remedy}
         say_json({"schema": SCHEMA["error"], "error": told})
 
 
