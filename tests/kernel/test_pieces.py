@@ -362,6 +362,25 @@ def test_lists_that_were_not_all_read_are_read_again(tmp_path: Path, monkeypatch
         assert (tmp_path / "reads").read_text(encoding="ascii").count("x") == reads
 
 
+def test_unpacking_many_packages_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And once they are unpacked none."""
+    debs = [tmp_path / f"{name}.deb" for name in ("one", "two", "three")]
+    for deb in debs:
+        folder = tmp_path / deb.stem
+        (folder / "DEBIAN").mkdir(parents=True)
+        (folder / deb.stem).touch()
+        control = f"Package: {deb.stem}\nVersion: 1\nArchitecture: all\nMaintainer: m\nDescription: d\n"
+        (folder / "DEBIAN/control").write_text(control, encoding="ascii")
+        subprocess.run(["dpkg-deb", "--build", folder, deb], check=True, stdout=subprocess.DEVNULL)
+    monkeypatch.setattr(Archive, "fetch", lambda *_, **__: debs)
+    said = list[str]()
+    archive = Archive("arm64", tmp_path, said.append)
+    unpacked = archive.unpack("one", "two", "three")
+    assert [sorted(path.name for path in folder.iterdir()) for folder in unpacked] == [["one"], ["two"], ["three"]]
+    assert archive.unpack("one", "two", "three") == unpacked
+    assert said == ["unpacking 3 packages"]
+
+
 def apt_with(folder: Path, update: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An apt whose ``update`` is this shell text, and that has nothing to download."""
     folder.mkdir(exist_ok=True)

@@ -78,9 +78,9 @@ def up(
     run_commands: bool,
     **of_model: Any,
 ) -> None:
-    """Start a machine in the background and make it the current one; without BOARD list what is up.
+    """Start a machine in the background; without BOARD list what is up.
 
-    With --name it is one of several, which -m up:NAME finds; the current machine stays what it is. BOARD is a TOML
+    It becomes the current machine; with --name it is one of several, which -m up:NAME finds. BOARD is a TOML
     file or the name of a shipped board, such as arm-2009 or virt-arm64. With --qemu what is missing (kernel,
     BusyBox, Python for the guest) is fetched through apt into a cache folder; this host's packages stay as they
     are. CAPTURE is what `hotbank capture` wrote: a model goes on from the state of that machine.
@@ -207,10 +207,18 @@ def console(running: str) -> None:
     from hotbank import boards_qemu
 
     with boards_qemu.console(serve.recorded(running)) as stream:
-        say("connected; Ctrl-] leaves", err=True)
+        say("connected; Ctrl-] leaves" + _fitting(), err=True)
         with _raw_terminal():
             stream.sendall(b"\n")
             _relay(stream)
+
+
+def _fitting() -> str:
+    """A serial line does not tell how large a terminal is. Nothing is typed for the user: something may run there."""
+    if not sys.stdin.isatty():
+        return ""
+    size = os.get_terminal_size(sys.stdin.fileno())
+    return f"; `stty rows {size.lines} cols {size.columns}` fits the guest's lines to this window"
 
 
 def _relay(stream: socket.socket) -> None:

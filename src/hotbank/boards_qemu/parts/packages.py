@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ class Archive:
     def unpack_kernel(self, release: str) -> Path:
         """Fetch a release and give one folder with its image and modules: of one package, or since 6.19 of three."""
         debs = self.fetch(*sorted(_parts_of(release)))
-        return self._unpacked(debs, f"linux-{release}")
+        return self._unpacked({f"linux-{release}": debs})[0]
 
     def fetch(self, *names: str, depends: bool = False) -> tuple[Path, ...]:
         """The ``.deb`` files of the named packages, with all that they depend on when ``depends``.
@@ -92,7 +92,7 @@ class Archive:
 
     def unpack(self, *names: str, depends: bool = False) -> tuple[Path, ...]:
         """Fetch, and give one folder for each package with its files in it; unpacked once, then kept."""
-        return tuple(self._unpacked([deb], deb.stem) for deb in self.fetch(*names, depends=depends))
+        return self._unpacked({deb.stem: [deb] for deb in self.fetch(*names, depends=depends)})
 
     @property
     def _debs(self) -> Path:
@@ -165,12 +165,17 @@ class Archive:
         _run(apt, ["apt-get", "download", "-qq", *(_name_and_version(part["file"]) for part in parts)], self._debs)
         return [_line(self._debs / part["file"]) for part in parts]
 
-    def _unpacked(self, debs: Sequence[Path], name: str) -> Path:
-        """The packages' files in one folder."""
+    def _unpacked(self, wanted: Mapping[str, Sequence[Path]]) -> tuple[Path, ...]:
+        """A folder for each name, with the files of its packages; made once, then kept."""
+        new = [name for name in wanted if not (self.cache / "unpacked" / name).is_dir()]
+        if new:
+            self.progress(f"unpacking {new[0] if len(new) == 1 else f'{len(new)} packages'}")
+        return tuple(self._folder_of(name, debs) for name, debs in wanted.items())
+
+    def _folder_of(self, name: str, debs: Sequence[Path]) -> Path:
         folder = self.cache / "unpacked" / name
         if folder.is_dir():
             return folder
-        self.progress(f"unpacking {name}")
         _check_space(self.cache, 4 * sum(deb.stat().st_size for deb in debs))
         part = _make(folder.parent) / f".{name}.{os.getpid()}"
         for deb in debs:
