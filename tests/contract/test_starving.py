@@ -670,6 +670,25 @@ def test_a_worker_that_waits_for_its_owner_is_not_blamed(house: House, monkeypat
     assert offlined
 
 
+class Overtaken(FileStream):
+    """A stream that somebody else closes just before it is written to."""
+
+    def write_some(self, data: memoryview) -> int:
+        self.close()
+        return FileStream.write_some(self, data)
+
+
+def test_a_stream_that_is_closed_between_a_look_and_a_word_ends_its_line_alone(model: Model) -> None:
+    owner = Owner(model)
+    ours, theirs = socket.socketpair()
+    over = owner.take(Overtaken(theirs.makefile("rb"), theirs.makefile("wb")))
+    with local.attached(owner) as another:
+        assert over.wait(HANG)
+        assert another.snapshot().machine
+    ours.close()
+    theirs.close()
+
+
 @pytest.mark.parametrize("in_pipes", [False, True])
 def test_a_stream_that_is_closed_under_its_line_ends_that_line_alone(model: Model, in_pipes: bool) -> None:
     owner = Owner(model)

@@ -76,7 +76,7 @@ class Line:
         try:
             with memoryview(self._outbox) as waiting:
                 sent = self.stream.write_some(waiting)
-        except OSError:
+        except (OSError, ValueError):  # the latter of a file that is closed
             return False
         if sent:
             del self._outbox[:sent]
