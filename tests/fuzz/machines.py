@@ -47,7 +47,7 @@ def _make_file(rng: Random) -> bytes:
 @functools.cache
 def _texts() -> dict[str, str]:
     zone = ZoneInfo(0, Zone.MOVABLE.value, *range(1, 13))
-    entries = (iomem.Entry(Range(0, 1 << 30), "System RAM", 0), iomem.Entry(Range(4096, 8192), "Kernel code", 1))
+    entries = (iomem.Resource(Range(0, 1 << 30), "System RAM", 0), iomem.Resource(Range(4096, 8192), "Kernel code", 1))
     shown = {
         names.IOMEM: FILES[names.IOMEM].show(entries),
         names.ZONEINFO: FILES[names.ZONEINFO].show((zone,)),

@@ -118,6 +118,7 @@ def _worker_dies(models: dict[str, Model], run: Run) -> Outcome | None:
             with local.attached(owner) as client, _killing(run, lambda: _kill(owner)):
                 outcome = _ordered(run, lambda: (serve.remove if run.verb == "remove" else serve.add)(client, *BOTH))
                 owner.wait()
+            owner.stop()  # what it left open it would settle by itself
             settled = operate.recover(here.watched, journal)
             _check(here, settled or (outcome if outcome is not None and not outcome.open else None))
             assert journal.unfinished() is None

@@ -51,7 +51,7 @@ zone = st.builds(
     *[pages] * 9,
 )
 entry = st.builds(
-    iomem.Entry,
+    iomem.Resource,
     spans(),
     st.sampled_from(["System RAM", "System RAM (kmem)", "reserved", "pl011@9000000", "PCI Bus 0000:00", ""]),
     st.integers(0, 7),
@@ -148,5 +148,5 @@ def test_who_added_memory() -> None:
     rows = [("System RAM", True, None), ("System RAM (kmem)", True, "kmem"), ("System RAM ()", True, None)]
     rows += [("reserved", False, None), ("System RAMs", False, None)]
     for title, is_ram, driver in rows:
-        found = iomem.Entry(Range(0, 1), title)
+        found = iomem.Resource(Range(0, 1), title)
         assert (found.is_ram, found.driver) == (is_ram, driver)

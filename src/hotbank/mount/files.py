@@ -183,14 +183,14 @@ def _meminfo(snapshot: Snapshot) -> Mapping[str, int]:
     return {name: value * unit for name, value in pages.items()}
 
 
-def _resources(snapshot: Snapshot) -> list[iomem.Entry]:
+def _resources(snapshot: Snapshot) -> list[iomem.Resource]:
     """Boot memory merged; what a driver added, under that driver's name, each bank by itself."""
     added = {b.name: f"System RAM ({driver})" for b in snapshot.banks if (driver := _driver(b))}
     spans: dict[str | None, list[Range]] = {}
     for block in snapshot.blocks:
         spans.setdefault(_bank_of(snapshot, block.range, added), []).append(block.range)
     rows = [(span, added.get(bank or "", "System RAM")) for bank, parts in spans.items() for span in merge(parts)]
-    return [iomem.Entry(span, title) for span, title in sorted(rows)]
+    return [iomem.Resource(span, title) for span, title in sorted(rows)]
 
 
 def _driver(bank: BankStatus) -> str | None:

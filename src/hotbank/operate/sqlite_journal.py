@@ -147,9 +147,10 @@ class SqliteJournal:
         return self._held
 
     def close_file(self) -> None:
-        """Let go of the files."""
-        self._db.close()
-        os.close(self._held)
+        """Let go of the files, once nobody reads or writes them."""
+        with self._lock:
+            self._db.close()
+            os.close(self._held)
 
     def begin(self, before: Before) -> int:
         """Open a transaction; its id. Raises Refusal(BUSY_TRANSACTION) while another one is open."""

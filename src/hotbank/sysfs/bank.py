@@ -19,7 +19,7 @@ class Presence(StrEnum):
     PRESENT = "present"
 
 
-class Order(StrEnum):
+class StateWord(StrEnum):
     """What may be written to ``state``."""
 
     ADD = "add"

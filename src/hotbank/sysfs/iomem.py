@@ -15,7 +15,7 @@ _RAM = "System RAM"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Resource:
     """One resource. ``depth``: how many others it lies in."""
 
     range: Range
@@ -33,20 +33,20 @@ class Entry:
         return self.name[len(_RAM) + 2 : -1] or None if self.is_ram else None
 
 
-def _parse(text: str) -> tuple[Entry, ...]:
+def _parse(text: str) -> tuple[Resource, ...]:
     return tuple(_entries(text))
 
 
-def _entries(text: str) -> Iterator[Entry]:
+def _entries(text: str) -> Iterator[Resource]:
     for indent, start, last, name in _LINE.findall(text):
         first, end = int(start, 16), int(last, 16) + 1
         if first < end:
-            yield Entry(Range(first, end), name, len(indent) // 2)
+            yield Resource(Range(first, end), name, len(indent) // 2)
 
 
-def _show(entries: tuple[Entry, ...]) -> str:
+def _show(entries: tuple[Resource, ...]) -> str:
     return "".join(f"{'  ' * e.depth}{e.range.start:08x}-{e.range.end - 1:08x} : {e.name}\n" for e in entries)
 
 
-ENTRIES: Form[tuple[Entry, ...]] = Form(_parse, _show)
+ENTRIES: Form[tuple[Resource, ...]] = Form(_parse, _show)
 """All entries in order; a line that is none is left out."""

@@ -19,7 +19,7 @@ from hotbank.gate import refuse_dark
 from hotbank.machine import Machine, is_interruptible
 from hotbank.memory import BlockState, Online, Power
 from hotbank.numbers import kstrtobool
-from hotbank.sysfs.bank import Order, Supply
+from hotbank.sysfs.bank import StateWord, Supply
 from hotbank.sysfs.block import OnlineType
 
 NO_DEADLINE = 7 * 86400.0  # seconds: the kernel has none, and tries until a signal
@@ -79,9 +79,9 @@ class Stores:
     def bank_state(self, bank: str, word: str) -> None:
         """``state`` of a bank with our driver."""
         what = f"state of {bank}"
-        order = _one_of(Order, word, what)
+        order = _one_of(StateWord, word, what)
         with _gone(what):
-            self._writer.add(bank) if order is Order.ADD else self._writer.remove(bank)
+            self._writer.add(bank) if order is StateWord.ADD else self._writer.remove(bank)
 
     def supply(self, bank: str, word: str) -> None:
         """``supply`` of a bank: the switch of its whole domain. EBUSY while any of that is in the kernel."""
