@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -324,7 +325,8 @@ def test_scrapes_over_http_from_this_host_only(served: str) -> None:
         assert url is not None
         with closing(urllib.request.urlopen(url[0], timeout=HANG)) as answer:
             assert one(read(answer.read().decode()), "machine_up") == 1
-        process.terminate()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(HANG) == 0
 
 
 @pytest.mark.parametrize(

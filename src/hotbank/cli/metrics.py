@@ -141,4 +141,5 @@ def _serve(scrape: Scrape, asking: _Asking, host: str, port: int) -> None:
     shown = f"[{host}]" if ":" in host else host
     deque(scrape.collect(), maxlen=0)  # whose name it is
     say(f"machine {asking.name}", f"listening at http://{shown}:{server.server_port}/metrics; Ctrl-C ends it")
-    thread.join()
+    with suppress(KeyboardInterrupt):
+        thread.join()
