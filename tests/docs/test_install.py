@@ -144,6 +144,19 @@ def test_make_install_puts_it_below_a_prefix_and_takes_it_away(newcomer: Newcome
     assert [path.name for path in prefix.rglob("*") if path.is_file()] == ["other.1"]
 
 
+@pytest.mark.slow
+def test_pipx_installs_it_with_man_pages_and_takes_it_away(newcomer: Newcomer) -> None:
+    newcomer.must("python3 -m venv tools && tools/bin/pip install --quiet pipx", newcomer.root)
+    newcomer.env["PATH"] = f"{newcomer.root}/tools/bin:{newcomer.home}/.local/bin:{newcomer.env['PATH']}"
+    newcomer.must(_line("pipx install"), newcomer.checkout)
+    assert newcomer.must("type -P hotbank", newcomer.root).strip() == f"{newcomer.home}/.local/bin/hotbank"
+    assert "arm-2009" in newcomer.must("hotbank board list", newcomer.root)
+    assert (newcomer.home / ".local/share/man/man1/hotbank.1").exists()
+    newcomer.must("pipx uninstall hotbank", newcomer.root)
+    left = [path for path in newcomer.home.rglob("*hotbank*") if "pipx/logs" not in path.as_posix()]
+    assert [path for path in left if path.name != ".hotbank.lock"] == []  # pipx's own
+
+
 def test_readme_names_the_folders_that_the_code_writes_to() -> None:
     named = " ".join(_named_folders())
     for folder in ("$XDG_RUNTIME_DIR/hotbank", "/tmp/hotbank-UID", "/var/lib/hotbank", "~/.local/state/hotbank"):
