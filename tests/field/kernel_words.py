@@ -22,7 +22,8 @@ from zlib import MAX_WBITS, decompress
 from hotbank.boards_qemu.parts.packages import Archive, host_architecture
 
 TABLE = Path(__file__).parents[1] / "data" / "field" / "kernel-words.tsv"
-PACKAGED = ("6.1", "6.12")  # linux-doc-* of Debian 12 and its backports
+RELEASES = ("6.1", "6.12", "7.3")  # whose files it was made from
+PACKAGED = RELEASES[:2]  # linux-doc-* of Debian 12 and its backports
 _HEAD = re.compile(r"\t([a-z][^\s=\[,:]*)")
 _MEMORY = re.compile(
     r"\b(memory|NUMA|nodes?|zones?|huge ?pages?|CMA|RAM|ramdisk|e820|memblock|memmap|(each |per )?pages|each page"
