@@ -106,5 +106,8 @@ def test_a_wheel_carries_pages_and_completions(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=source, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    names = {name.partition(".data/data/")[2] for name in zipfile.ZipFile(wheel).namelist()}
+    inside = zipfile.ZipFile(wheel).namelist()
+    static = (path for path in (ROOT / "src/hotbank/web/static").rglob("*") if path.is_file())
+    assert {path.relative_to(ROOT / "src").as_posix() for path in static} <= set(inside)
+    names = {name.partition(".data/data/")[2] for name in inside}
     assert names >= {f"share/man/man1/{page}" for page in PAGES} | set(SHELLS)

@@ -32,6 +32,10 @@ class Line:
         except (MachineError, ProtocolError):
             self._drop()
             raise
+        except (OSError, ValueError) as e:
+            if not self._closed:
+                raise
+            raise MachineError("the connection is closed") from e  # under the one who read from it
 
     def close(self) -> None:
         """For good, also under a question that waits."""

@@ -29,7 +29,7 @@ from hotbank.web.page import text
 from hotbank.web.series import COLUMNS
 from hotbank.web.viewers import MOST, Viewers
 
-_LARGEST = 1 << 20  # bytes of what is posted: the plan of a large machine
+_LARGEST = 1 << 23  # bytes of what is posted: the plan of a large machine
 _STATUS = {Code.NOT_PERMITTED: 403, Code.NO_SUCH_BANK: 404, Code.BAD_FORMAT: 400}
 _CONFLICT = 409
 _VERBS = ("remove", "add")

@@ -61,10 +61,14 @@ class Door:
         self._hosts = frozenset(f"{name}:{port}" for name in NAMES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI calls it."""
-        if scope["type"] != "http":
+        """As ASGI calls it. What is no call, the beginning and the end, goes through; a websocket, which nobody has,
+        does not."""
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-            return
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         send = _with_headers(send)
         token, path = _parted(scope["path"])
         answer = self._refusal(scope) or (None if self._knows(token) else _without_token(scope))

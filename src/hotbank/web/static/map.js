@@ -117,11 +117,18 @@ export class MemoryMap {
   }
 
   show(frame) {
-    const same = this.frame && this.laid && JSON.stringify(this.frame.strips) === JSON.stringify(frame.strips);
     this.frame = frame;
+    const heads = JSON.stringify([frame.strips, frame.strips.map((strip) => this.zones(strip))]);
+    const same = this.laid && this.heads === heads;
+    this.heads = heads;
     if (!same) this.redraw();
     else for (const block of this.laid.places.keys()) this.draw(block);
     this.explainLooks();
+  }
+
+  // Of a bank, or of blocks that belong to none.
+  zones(strip) {
+    return strip.zone || [...new Set(strip.blocks.map((block) => this.frame.cells[block].zone).filter(Boolean))].join("/");
   }
 
   redraw() {
@@ -137,8 +144,7 @@ export class MemoryMap {
   drawHead({ strip, y }) {
     const { ink, soft } = colours();
     const name = strip.bank || (strip.blocks.length > 1 ? `memory${strip.blocks[0]}–${strip.blocks.at(-1)}` : `memory${strip.blocks[0]}`);
-    const zone = strip.zone || "";
-    const facts = [size(strip.size), zone, strip.kernel, strip.bank && `power ${strip.power}`, strip.domain, strip.interleaved && "interleaved"];
+    const facts = [size(strip.size), this.zones(strip), strip.kernel, strip.bank && `power ${strip.power}`, strip.domain, strip.interleaved && "interleaved"];
     this.brush.textBaseline = "alphabetic";
     this.brush.font = "600 13px system-ui, 'DejaVu Sans', sans-serif";
     this.brush.fillStyle = ink;
