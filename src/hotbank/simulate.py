@@ -65,19 +65,20 @@ class Load:
 @dataclass(frozen=True, slots=True)
 class Harm:
     """Processes killed for want of memory; requests refused; ``squeezed``: pages of page cache that a trace asked for
-    and had no room, summed over its samples."""
+    and had no room, summed over its samples. ``refaults``: pages of it that were dropped and read again."""
 
     oom_kills: int = 0
     refused_acts: int = 0
     squeezed: int = 0
+    refaults: int = 0
 
     def document(self) -> dict[str, Any]:
-        """Part of the JSON. A model does not know refaults."""
+        """Part of the JSON."""
         return {
             "oom_kills": self.oom_kills,
             "refused_acts": self.refused_acts,
             "squeezed": self.squeezed,
-            "refaults": None,
+            "refaults": self.refaults,
         }
 
 
@@ -289,7 +290,8 @@ class _Playing:
         """Until now."""
         refused = self._playback.refused if self._playback else 0
         failed, squeezed = (self._replay.failed, self._replay.squeezed) if self._replay else (0, 0)
-        return Harm(len(self.model.tasks.oom_killed), refused + failed, squeezed)
+        tasks = self.model.tasks
+        return Harm(len(tasks.oom_killed), refused + failed, squeezed, tasks.refaults)
 
 
 def _bring_in(model: Model, parts: Parts) -> Iterator[str]:

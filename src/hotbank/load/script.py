@@ -25,6 +25,7 @@ from hotbank.memory import parse_size
 from hotbank.model.clock import Alarm
 from hotbank.model.machine import Model
 
+_AHEAD = 256  # pages that are read at once
 _STEP = 0.5  # seconds between two acts of an activity that has a rate
 _PAUSE = 1.0  # seconds until an activity that was refused, or killed, begins anew
 _FOREVER = float("inf")
@@ -167,6 +168,23 @@ class Scan:
                 context.model.write_back(name)
             at += 1
             yield context.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """A file of ``size`` bytes that is read as a whole ``every`` so often: what is missing of it is read again."""
+
+    size: int
+    every: float
+
+    def run(self, context: Context) -> Iterator[float]:
+        tasks, whole = context.model.tasks, context.exactly(self.size)
+        while True:
+            for left in range(whole - tasks.cached(context.name), 0, -_AHEAD):
+                context.model.read_file(
+                    context.name, min(left, _AHEAD)
+                )  # what was read first may be dropped for the rest
+            yield context.wait(self.every)
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +391,7 @@ _ACTIVITIES: Mapping[str, Callable[..., Activity]] = {
     "ramp": Ramp,
     "churn": Churn,
     "scan": Scan,
+    "reread": Reread,
     "fork": Fork,
     "pin": Pin,
     "inodes": Inodes,
@@ -385,6 +404,7 @@ _OWN: Mapping[str, tuple[Key, ...]] = {  # in the order of the activity's argume
     "ramp": (_COMM, Key("points", _points, needed=True), Key("again", boolean, False)),
     "churn": (_COMM, _SIZED, _RATE),
     "scan": (_SIZED, _RATE, Key("files", _count, 1), Key("dirty", _percent, 0)),
+    "reread": (_SIZED, _EVERY),
     "fork": (_COMM, _SIZED, Key("shared", parse_size, 0), _EVERY, Key("live", seconds, needed=True)),
     "pin": (_COMM, _SIZED, _EVERY, Key("hold", moment, 0.0)),
     "inodes": (Key("count", _count, needed=True),),

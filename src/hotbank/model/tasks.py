@@ -61,11 +61,13 @@ class Process:
 
 @dataclass(slots=True, eq=False)
 class File:
-    """A file's pages in the page cache, in the order they were read; ``dirty`` ones were not written back yet."""
+    """A file's pages in the page cache, in the order they were read; ``dirty`` ones were not written back yet.
+    ``evicted``: pages that reclaim dropped and nobody has read again (mm/workingset.c, shadow entries)."""
 
     holder: Holder
     pages: dict[Handle, None] = field(default_factory=dict)
     dirty: set[Handle] = field(default_factory=set)
+    evicted: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -88,6 +90,7 @@ class Tasks:
         self.huge = HugePages(allocator, contents)
         self.placeless = set[Handle]()
         self.oom_killed: list[int] = []
+        self.refaults = 0  # pages of the cache that reclaim had dropped and that were read again
         self._doomed: set[Handle] = set()  # pages whose last user left while they were pinned
         self._poisoned = False
         self._next_pid = 100
@@ -201,9 +204,11 @@ class Tasks:
     # Page cache
 
     def read_file(self, name: str, pages: int) -> None:
-        """Read ``pages`` further pages of a file: clean page cache."""
+        """Read ``pages`` further pages of a file: clean page cache. Those that reclaim dropped come first."""
         file = self.files.setdefault(name, File(Holder(Kind.FILE, name)))
+        again = min(pages, file.evicted)
         handles = self._take(GFP_HIGHUSER_MOVABLE, file.holder, pages)
+        self.refaults, file.evicted = self.refaults + again, file.evicted - again
         file.pages.update(dict.fromkeys(handles))
         self._contents.mark_clean(handles)
 
@@ -280,8 +285,11 @@ class Tasks:
         return sum(1 for handle in self._contents.pins if handle in self._contents.clean)
 
     def drop_caches(self) -> int:
-        """``echo 1 > drop_caches``: every clean page. Returns how many."""
-        return self._drop([handle for handle in self._contents.clean if handle not in self._contents.pins])
+        """``echo 1 > drop_caches``: every clean page, none of which leaves a shadow. Returns how many."""
+        dropped = self._drop([handle for handle in self._contents.clean if handle not in self._contents.pins])
+        for file in self.files.values():
+            file.evicted = 0
+        return dropped
 
     def drop_put_back(self, frames: Sequence[int]) -> int:
         """kswapd takes clean pages that a migration without room put back (``putback_movable_pages``), isolated or not.
@@ -431,7 +439,9 @@ class Tasks:
 
     def _drop(self, handles: list[Handle]) -> int:
         for handle in handles:
-            del self.files[self._contents.holder(handle).comm].pages[handle]
+            file = self.files[self._contents.holder(handle).comm]
+            del file.pages[handle]
+            file.evicted += 1
         self._contents.unmark_clean(handles)
         self._release(handles)
         return len(handles)

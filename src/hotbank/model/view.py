@@ -68,11 +68,12 @@ class View:
             )
 
     def reading(self) -> Reading:
-        """Free memory and clean cache by zone, and what migration moved. Pressure and refaults are not modelled."""
+        """Free memory and clean cache by zone, pages moved, cache that was read again. It knows no pressure."""
         with self._parts.lock:
             migration = self._parts.hotplug.migration
             moved = Migrated(migration.success, migration.fail)
-            return Reading(self._parts.clock.now(), tuple(self.zones()), migrated=moved)
+            refaults = self._parts.tasks.refaults
+            return Reading(self._parts.clock.now(), tuple(self.zones()), refaults=refaults, migrated=moved)
 
     def survey(self, block: int) -> Survey:
         """The kinds of all pages of the block, and which of them stand in the way. Raises KernelError(ENOENT)."""
