@@ -39,6 +39,7 @@ from hotbank.serve.protocol import Order
 from hotbank.serve.state import listen, sweep_sockets
 from hotbank.testing import ScriptedMachine
 from hotbank.wire import encode
+from kernel.kernel_kit import children_of
 from patience import HANG, ended, promised, until
 
 BIN = Path(sys.executable).parent
@@ -190,6 +191,42 @@ def test_an_idle_owner_of_this_host_sleeps_and_is_small(folder: Path) -> None:
     finally:
         process.terminate()
         process.communicate()
+
+
+def test_who_governs_is_small_together_with_its_worker(folder: Path) -> None:
+    """While a bank leaves, with the model that is governed; pages of files count once, since both map the same ones."""
+    (folder / "auto.toml").write_text('policy = "balance"\nevery = 0.05\n[settings]\ntrust = 0.01\n')
+    words = ["--socket", str(folder / "socket"), "--auto", str(folder / "auto.toml")]
+    argv = [sys.executable, "-m", "hotbank", "-m", "model:arm-2009", "serve", *words]
+    process, seen = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True), dict[str, int]()
+    try:
+        assert process.stderr is not None
+        assert "is served at" in process.stderr.readline()
+        with Remote.unix(folder / "socket") as client:
+            until(lambda: noted(process.pid, seen) and client.power("ddr-high") is Power.OFF)
+            noted(process.pid, seen)
+    finally:
+        process.terminate()
+        process.communicate()
+    assert seen["worker"] > 4 << 10, "it was seen at work"
+    assert seen["owner"] + seen["worker"] <= 48 << 10
+
+
+def noted(owner: int, seen: dict[str, int]) -> bool:
+    """Note the most that an owner has in KiB, and what its worker has of its own."""
+    mine = memory(owner)
+    seen["owner"] = max(seen.get("owner", 0), mine["RssAnon"] + mine["RssFile"])
+    seen["worker"] = max([seen.get("worker", 0), *(memory(child).get("RssAnon", 0) for child in children_of(owner))])
+    return True
+
+
+def memory(pid: int) -> dict[str, int]:
+    """KiB by the names of proc_pid_status(5); nothing once the process is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return {}
+    return {name: int(size) for name, size in re.findall(r"(Rss\w+):\s+(\d+) kB", text)}
 
 
 # The owner's end, and the next one's beginning.
