@@ -9,7 +9,7 @@ import socket
 import threading
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -61,32 +61,33 @@ JSON = st.recursive(
 
 
 # What crosses the wire in this version. When it changes, the version of the protocol has to: then note both here.
-SHAPE = (5, "3443f0d6e444")
+SHAPE = (5, "ce1a1d8a5444")
 
 
-def shapes(hint: Any, seen: dict[str, str]) -> None:
-    """By name of each class that the type is made of: its fields with their types, or its members."""
+def shapes(hint: Any, seen: dict[object, tuple[str, str]]) -> None:
+    """Of each class that the type is made of, its name, and its fields with their types, or its members."""
     for part in typing.get_args(hint):
         shapes(part, seen)
-    if not isinstance(hint, type) or hint.__name__ in seen:
+    if not isinstance(hint, type) or hint in seen:
         return
     if issubclass(hint, Enum):
-        seen[hint.__name__] = repr([member.value for member in hint])
+        seen[hint] = hint.__name__, repr([member.value for member in hint])
     elif is_dataclass(hint):
         hints = typing.get_type_hints(hint)
-        seen[hint.__name__] = repr([(f.name, str(hints[f.name])) for f in fields(hint)])
+        seen[hint] = hint.__name__, repr([(f.name, str(hints[f.name])) for f in fields(hint)])
         for part in hints.values():
             shapes(part, seen)
 
 
 def shape(*tables: Table) -> str:
     """A digest of all calls and of all that their arguments and results are made of."""
-    seen: dict[str, str] = {}
+    seen: dict[object, tuple[str, str]] = {}
     for call in (call for calls in tables for call in calls.values()):
-        seen[call.name] = repr([(name, str(hint)) for name, hint in (*call.parameters.items(), ("", call.result))])
+        types = [(name, str(hint)) for name, hint in (*call.parameters.items(), ("", call.result))]
+        seen[call.name] = call.name, repr(types)
         for hint in (*call.parameters.values(), call.result):
             shapes(hint, seen)
-    return hashlib.sha256(repr(sorted(seen.items())).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr(sorted(seen.values())).encode()).hexdigest()[:12]
 
 
 def test_what_crosses_the_wire_changes_with_its_version() -> None:
@@ -106,6 +107,16 @@ def test_a_field_more_is_another_shape() -> None:
 
     one, more = ({"look": replace(CLOCK["now"], result=kind)} for kind in (Few, More))
     More.__name__ = More.__qualname__ = "Few"
+    assert shape(one) != shape(more)
+
+
+def test_two_classes_of_one_name_both_count() -> None:
+    def kind(*names: str) -> type:
+        return make_dataclass("Outcome", [(name, int) for name in names])
+
+    one, more = (
+        {"look": replace(CLOCK["now"], parameters={"at": kind("a")}, result=kind(*names))} for names in ("b", "bc")
+    )
     assert shape(one) != shape(more)
 
 
