@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 
 from hotbank.errors import BoardError
+from hotbank.govern.policy import Balance, Seen, Wish
+from hotbank.govern.view import View
 from hotbank.sweep import run as runs_of
 from hotbank.sweep.grid import load
-from hotbank.sweep.run import Member
+from hotbank.sweep.run import Member, work
 from sweeping import write_sweep
 
 BOOTED = 'boards = ["arm-2009"]\nworkloads = ["camera", "inodes"]\ntraces = ["vm01"]\nallow_gaps = true\nseconds = 30\n'
@@ -98,3 +101,21 @@ def test_what_runs_on_a_device_imports_none_of_it() -> None:
     code += "print([name for name in sys.modules if name.startswith(('hotbank.sweep', 'distributed', 'dask'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_work_is_linear_in_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks of a policy: as many a machine, however many machines."""
+    looks = Counter[int]()
+    count = 0
+
+    def counting(self: Balance, view: View, state: Seen) -> tuple[Wish, Seen]:
+        looks[count] += 1
+        return decide(self, view, state)
+
+    decide = Balance.decide
+    monkeypatch.setattr(Balance, "decide", counting)
+    for count in (1, 2, 8):
+        its = load(write_sweep(tmp_path, count=count))
+        work(its.runs, its.contents)
+    assert looks[2] == 2 * looks[1]
+    assert looks[8] == 8 * looks[1] == 8 * 40 * 8  # samples, and runs of a machine with this policy

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,8 @@ import click
 
 from hotbank.cli import table
 from hotbank.cli.plan import size_option
-from hotbank.cli.terminal import counted, say, say_json
+from hotbank.cli.screen import live
+from hotbank.cli.terminal import counted, say, say_json, visible
 from hotbank.cli.times import Seconds, date
 from hotbank.documents import EXIT_DONE, together
 from hotbank.errors import Code, Refusal
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from hotbank.fleet.journal import Begun, Journal
 
 Cells = Callable[[Sequence[Mapping[str, Any]]], Sequence[str]]
+_FEW = 5  # machines that are named
 _HEADINGS = ("MACHINE", "DOMAIN", "CODE")
 
 
@@ -65,14 +69,28 @@ def fleet(
 def _asked(its: _Fleet, words: Sequence[str], headings: Sequence[str], cells: Cells, right: Sequence[str] = ()) -> int:
     from hotbank.fleet.asking import ask
 
-    def heard(reply: Reply) -> None:
-        if its.as_json:
-            say_json(reply.document())
-
-    replies = ask(its.chosen, words, forks=its.forks, timeout=its.timeout, heard=heard)
+    with _telling(its) as heard:
+        replies = ask(its.chosen, words, forks=its.forks, timeout=its.timeout, heard=heard)
     if not its.as_json:
         say(*_table(replies, headings, cells, right))
     return together([reply.exit for reply in replies])
+
+
+@contextmanager
+def _telling(its: _Fleet) -> Iterator[Callable[[Reply], None]]:
+    """Each reply as JSON as it comes; on a terminal how many have come, and who has not while they are few."""
+    waiting = dict.fromkeys(member.name for member in its.chosen)
+    with live(sys.stderr) as area:
+
+        def heard(reply: Reply) -> None:
+            del waiting[reply.member.name]
+            if its.as_json:
+                say_json(reply.document())
+            if area is not None:
+                still = f", waiting for {', '.join(waiting)}" if 0 < len(waiting) <= _FEW else ""
+                area.show(visible(f"{len(its.chosen) - len(waiting)} of {len(its.chosen)} answered{still}"))
+
+        yield heard
 
 
 def _table(replies: Iterable[Reply], headings: Sequence[str], cells: Cells, right: Sequence[str]) -> Iterable[str]:

@@ -53,7 +53,8 @@ class _Course:
         named = {member.name: member for member in members}
         self._members = [named[name] for name in begun.machines if name in named]
         self._limited = begun.verb == REMOVE and begun.dark is not None
-        self._failed, self._dark, self._flying = 0, set[str](), set[str]()
+        self._failed, self._flying = 0, set[str]()
+        self._dark, self._seen = set[str](), frozenset[str]()
 
     async def run(self) -> list[Reply]:
         self._room, self._turn = asyncio.Semaphore(self._terms.forks), asyncio.Condition()
@@ -66,8 +67,8 @@ class _Course:
         domains = {member.domain for member in self._members}
         fellows = [member for member in self._everybody if member.domain in domains]
         found = await all_asked(fellows, ["list", "--json"], self._terms.forks, self._terms.timeout, lambda _: None)
-        self._dark = {reply.member.name for reply in found if is_dark(reply)}
-        self._dark |= {name for name in self._begun.asked if not self._is_known(name)}
+        self._seen = frozenset(reply.member.name for reply in found if is_dark(reply))
+        self._dark = {*self._seen, *(name for name in self._begun.asked if not self._is_known(name))}
 
     def _is_known(self, name: str) -> bool:
         return name in self._begun.came and bool(self._begun.came[name]["certain"])
@@ -119,6 +120,8 @@ class _Course:
             self._flying.discard(member.name)
             if not (reply.certain and reply.exit == EXIT_FAILED):
                 self._dark.add(member.name)
+            elif member.name not in self._seen:
+                self._dark.discard(member.name)
             self._failed += reply.exit != EXIT_DONE
             self._turn.notify_all()
         return reply
@@ -132,7 +135,6 @@ class _Course:
                 return await self._landed(member, replace(found, exit=EXIT_FAILED, certain=False))
             entry = since(found.answered, self._begun.asked[member.name], self._begun.verb)
             if entry is None:
-                self._dark.discard(member.name)
                 return await self._ordered(member)
             if entry["ended"] is not None:
                 return await self._landed(member, replace(found, **_ended(entry)))
