@@ -92,6 +92,7 @@ class Processes:
             self._pool.shutdown(wait=False, cancel_futures=True)
             for child in set(multiprocessing.active_children()) - self._others:
                 child.kill()
+                child.join()
             self._pool = None
 
 
