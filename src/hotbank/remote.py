@@ -148,14 +148,15 @@ class Remote:
         self.hello = self._greet(timeout if patience is None else patience)
 
     @classmethod
-    def unix(cls, path: str | os.PathLike[str], *, timeout: float = 30.0) -> Remote:
-        """Connect to an owner's Unix socket. Raises MachineError when there is none."""
+    def unix(cls, path: str | os.PathLike[str], *, timeout: float = 30.0, gone: str = _GONE) -> Remote:
+        """Connect to an owner's Unix socket. Raises MachineError when there is none. ``gone``: what helps when the
+        owner is."""
         try:
             connection = dial(path, timeout)
         except OSError as e:
             what = f"no machine answers at {path}: {e.strerror or e}"
             raise MachineError(what, code=unreached(e), remedy=_NOBODY) from e
-        return cls(SocketStream(connection), timeout=timeout)
+        return cls(SocketStream(connection), timeout=timeout, gone=gone)
 
     @property
     def clock(self) -> Clock:

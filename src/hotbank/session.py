@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # what only some verbs need is imported by them, so that a li
     from hotbank.serve.protocol import News
 
 Again = Callable[[bool], "Session"]  # a line to the same machine; whether to change it
+_SERVED = "see what became of its owner: hotbank serve, of this host systemctl status hotbank"
 _ASK_EVERY = 0.25  # seconds of wall time
 
 
@@ -91,7 +92,9 @@ def _connect(where: str | None, timeout: float | None, change: bool) -> Session:
         from hotbank import ssh
         from hotbank.remote import Remote
 
-        remote = Remote.unix(rest) if kind == "unix" else ssh.connect(rest, patience=timeout or ssh.PATIENCE)
+        remote = (
+            Remote.unix(rest, gone=_SERVED) if kind == "unix" else ssh.connect(rest, patience=timeout or ssh.PATIENCE)
+        )
         return Session(remote, remote, change=change, again=again)
     remedy = "use host, model:BOARD, model:CAPTURE, up:NAME, ssh:HOST or unix:PATH"
     raise MachineError(f"no machine is called {where!r}", remedy=remedy)

@@ -379,3 +379,17 @@ def test_a_host_that_this_user_may_not_change_is_refused_before_anything_is_trie
     assert str(asked[-1]).endswith("/state")
     assert not (tmp_path / "state").exists(), "no journal, no lock"
     assert "NOT_PERMITTED" in {finding.code for finding in connect("host").doctor()}
+
+
+def test_an_owner_that_hangs_up_is_not_answered_with_the_remedy_of_up(tmp_path: Path) -> None:
+    """As systemd's socket does while its service fails to start."""
+    path = tmp_path / "socket"
+    with listen(path) as listener:
+
+        def hang_up() -> None:
+            listener.accept()[0].close()
+
+        threading.Thread(target=hang_up).start()
+        with pytest.raises(MachineError) as caught:
+            connect(f"unix:{path}")
+    assert "systemctl status hotbank" in caught.value.remedy

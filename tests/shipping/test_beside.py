@@ -89,6 +89,8 @@ def test_man_shows_them(beside: Path) -> None:
 def test_units_start_the_program_that_is_named(beside: Path) -> None:
     owner = (beside / "lib/systemd/system/hotbank.service").read_text()
     assert "\nExecStart=/opt/x/hotbank -m host serve" in owner
+    governs = (beside / "share/doc/hotbank/hotbank.service.d/auto.conf").read_text()
+    assert "\nExecStart=/opt/x/hotbank -m host serve" in governs
     assert (beside / "lib/sysusers.d/hotbank.conf").is_file()
 
 
