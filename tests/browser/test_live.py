@@ -20,7 +20,7 @@ from selenium.webdriver.common.keys import Keys
 import patience
 from browser.browsing import complaints, turn
 from browser.site import Site
-from hotbank.memory import Kind, Power, Range
+from hotbank.memory import BlockState, Kind, Power, Range
 from hotbank.report.cells import Cell, Group
 from hotbank.serve import ModelSpec
 from hotbank.serve.daemon import boot
@@ -97,6 +97,8 @@ def expected(frame: Frame, height: int = 64) -> dict[int, dict[str, int]]:
 def _expected(frame: Frame, cell: Cell, height: int) -> Counter[str]:
     if cell.dark:
         return Counter({"dark": height})
+    if cell.state in (None, BlockState.OFFLINE):
+        return Counter({"": height})  # no hue: a line through it, or a dashed rim
     if cell.groups:
         return Counter({group.value: part for group, part in cell.parts(height)})
     assert cell.used is not None
@@ -134,6 +136,11 @@ def look_everywhere(site: Site) -> None:
 def now(site: Site) -> Frame:
     assert site.feed.frame is not None
     return site.feed.frame
+
+
+def state_of(site: Site, block: int) -> BlockState | None:
+    cell = now(site).map.cell(block)
+    return None if cell is None else cell.state
 
 
 def ordered(page: Chrome, verb: str, name: str) -> None:
@@ -202,6 +209,13 @@ def test_a_removal_is_watched_to_its_end_and_back(site: Site, page: Chrome) -> N
     patience.until(lambda: not site.feed.ordering)
     ordered(page, "add", "high")
     patience.until(lambda: "add high" in running.text and "OK" in running.text)
+    patience.until(lambda: not site.feed.ordering)
+    site.session.remove("memory22")
+    patience.until(lambda: state_of(site, 22) is BlockState.OFFLINE)
+    frame = settled(site, page)
+    assert looks_of(page)[22] == {"": 64} == expected(frame)[22]
+    site.session.add("memory22")
+    patience.until(lambda: state_of(site, 22) is BlockState.ONLINE)
     assert looks_of(page) == expected(settled(site, page))
     assert complaints(page) == []
 

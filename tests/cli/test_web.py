@@ -37,7 +37,7 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
         port = taken.getsockname()[1]
         assert run(["-m", "model:arm-2009", "web", "--port", str(port)]) == 1
     said = capsys.readouterr().err
-    assert said == f"hotbank: NO_MACHINE: port {port} of 127.0.0.1: EADDRINUSE; another --port, or none\n"
+    assert said == f"hotbank: SYSTEM_ERROR: port {port} of 127.0.0.1: EADDRINUSE; another --port, or none\n"
 
 
 def test_without_the_extra() -> None:

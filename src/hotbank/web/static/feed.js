@@ -39,7 +39,10 @@ export class Feed {
   async lost() {
     this.onState("lost", true);
     if (this.source.readyState !== EventSource.CLOSED) return;
-    const known = await fetch(new URL("known", this.base)).then((answer) => answer.status !== 403, () => true);
+    const known = await fetch(new URL("known", this.base)).then(
+      (answer) => answer.status !== 403,
+      () => true,
+    );
     this.onState("lost", known);
     if (known) setTimeout(() => this.open(), AGAIN);
   }
@@ -55,7 +58,8 @@ export class Feed {
     const headers = { "Content-Type": "application/json" };
     const answer = await fetch(new URL(what, this.base), { method: "POST", headers, body: JSON.stringify(asked) });
     const told = await answer.json().catch(() => ({ error: { code: answer.status, message: answer.statusText } }));
-    if (told.error) throw new Error(`${told.error.code}: ${told.error.message}${told.error.remedy ? `; ${told.error.remedy}` : ""}`);
+    if (told.error)
+      throw new Error(`${told.error.code}: ${told.error.message}${told.error.remedy ? `; ${told.error.remedy}` : ""}`);
     return told.done;
   }
 }

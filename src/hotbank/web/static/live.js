@@ -3,7 +3,7 @@
 // somebody looks back.
 
 import { Feed } from "./feed.js";
-import { MemoryMap, words } from "./map.js";
+import { isDark, MemoryMap, words } from "./map.js";
 import { el, figure, fill, moment, size } from "./page.js";
 import * as panels from "./panels.js";
 import { Plot } from "./plots.js";
@@ -24,8 +24,20 @@ const map = new MemoryMap($("map"), $("legend"), select);
 const percent = (value) => `${value} %`;
 const watts = (value) => `${+value.toPrecision(3)} W`;
 const plots = {
-  memory: new Plot("Over time", [["in the kernel", "accent", { step: true, fill: true }], ["in use", "kernel"], ["dark", "soft", { step: true, dash: [4, 3] }]], { height: 150, show: size, onMoment: lookAt }),
-  pressure: new Plot("Waiting for memory", [["some, 10 s", "kernel", { fill: true }]], { height: 90, show: percent, onMoment: lookAt }),
+  memory: new Plot(
+    "Over time",
+    [
+      ["in the kernel", "accent", { step: true, fill: true }],
+      ["in use", "kernel"],
+      ["dark", "soft", { step: true, dash: [4, 3] }],
+    ],
+    { height: 150, show: size, onMoment: lookAt },
+  ),
+  pressure: new Plot("Waiting for memory", [["some, 10 s", "kernel", { fill: true }]], {
+    height: 90,
+    show: percent,
+    onMoment: lookAt,
+  }),
   watts: new Plot("Power", [["watts", "accent", { fill: true }]], { height: 90, show: watts, onMoment: lookAt }),
 };
 const SERIES = { memory: ["on", "demand", "dark"], pressure: ["pressure"], watts: ["watts"] };
@@ -44,10 +56,13 @@ const feed = new Feed(base, {
   onState: (word, fits) => {
     $("state").className = word;
     const alive = !feed.frame || feed.frame.alive;
-    $("state").textContent = word === "live" ? (alive ? "live" : "the machine does not answer") : "the server does not answer";
+    $("state").textContent =
+      word === "live" ? (alive ? "live" : "the machine does not answer") : "the server does not answer";
     if (word === "live" && !alive) $("state").className = "lost";
     $("trouble").hidden = (fits && alive) || past !== null;
-    $("trouble").textContent = fits ? feed.frame?.trouble || "" : "The server that is there now does not know this page: open the address that it printed.";
+    $("trouble").textContent = fits
+      ? feed.frame?.trouble || ""
+      : "The server that is there now does not know this page: open the address that it printed.";
   },
 });
 
@@ -67,9 +82,14 @@ function show(next) {
 }
 
 function figures() {
-  const at = frame.strips.reduce((sum, strip) => sum + (["off", "self-refresh"].includes(strip.power) ? strip.size : 0), 0);
+  const dark = frame.strips.filter((strip) => isDark(strip.power)).reduce((sum, strip) => sum + strip.size, 0);
   const saved = frame.saved_j ? figure("Saved", `${+frame.saved_j.typical.toPrecision(3)} J`.replace("-", "−")) : null;
-  return [figure("In the kernel", size(frame.managed)), figure("Free", size(frame.free)), figure("Dark", size(at)), saved];
+  return [
+    figure("In the kernel", size(frame.managed)),
+    figure("Free", size(frame.free)),
+    figure("Dark", size(dark)),
+    saved,
+  ];
 }
 
 const firstOfInterest = () => (frame.strips.find((strip) => strip.movable) || frame.strips[0])?.blocks[0];
@@ -95,10 +115,16 @@ function showSelected() {
 
 function buttons(strip, cell, block) {
   if (past !== null) return [];
-  const button = (verb, name) => el("button", { type: "button", "data-key": `${verb} ${name}`, "data-verb": verb, "data-name": name }, `Plan: ${verb} ${name}`);
+  const button = (verb, name) =>
+    el(
+      "button",
+      { type: "button", "data-key": `${verb} ${name}`, "data-verb": verb, "data-name": name },
+      `Plan: ${verb} ${name}`,
+    );
   const found = [];
   if (strip.bank && strip.movable) found.push(button(strip.kernel === "absent" ? "add" : "remove", strip.bank));
-  if (cell.state === "online" && !(strip.bank && strip.movable && strip.blocks.length === 1)) found.push(button("remove", `memory${block}`));
+  if (cell.state === "online" && !(strip.bank && strip.movable && strip.blocks.length === 1))
+    found.push(button("remove", `memory${block}`));
   if (cell.state === "offline") found.push(button("add", `memory${block}`));
   return found;
 }
@@ -117,7 +143,9 @@ async function propose(verb, name) {
   $("dialog").showModal();
   try {
     const plan = await feed.ask("plan", { verb, name });
-    const note = known.change ? "" : el("p", { class: "soft" }, "For reading only: hotbank web --allow-changes lets the page do it.");
+    const note = known.change
+      ? ""
+      : el("p", { class: "soft" }, "For reading only: hotbank web --allow-changes lets the page do it.");
     fill($("dialog-body"), panels.plan(plan), note);
     confirm.hidden = !known.change || !plan.steps.length;
     confirm.textContent = `${verb} ${name}`;

@@ -15,7 +15,9 @@ function rounded(value) {
 
 // Groups of pages as parts of so many in all: [[name, part]]. The rule of Cell.parts in report/cells.py.
 export function parts(groups, whole) {
-  const entries = Object.keys(LOOKS).filter((name) => groups[name]).map((name) => [name, groups[name]]);
+  const entries = Object.keys(LOOKS)
+    .filter((name) => groups[name])
+    .map((name) => [name, groups[name]]);
   const total = entries.reduce((sum, [, pages]) => sum + pages, 0);
   const sizes = new Map(entries.map(([name, pages]) => [name, Math.max(1, rounded((pages * whole) / total))]));
   for (;;) {
@@ -38,9 +40,12 @@ function widest(sizes, groups) {
 
 const DARK = new Set(["off", "self-refresh"]);
 
+// Whether memory can't be read or written with that power.
+export const isDark = (power) => DARK.has(power);
+
 // What a block shows: the look of the whole, or pages by group.
 export function shown(cell, pages) {
-  if (DARK.has(cell.power)) return { look: "dark" };
+  if (isDark(cell.power)) return { look: "dark" };
   if (cell.state === null) return { look: "out" };
   if (cell.state === "offline") return { look: "offline" };
   if (Object.keys(cell.groups).length) return { groups: cell.groups };
@@ -53,7 +58,9 @@ export function shown(cell, pages) {
 export function words(cell, strip, block, pages) {
   const where = strip.bank ? `memory${block} in ${strip.bank}` : `memory${block}`;
   if (cell.state === null) return `${where}: out of the kernel, power ${cell.power}`;
-  const held = parts(cell.groups, pages).map(([name, n]) => `${LOOKS[name][0]} ${count(n)}`).join(", ");
+  const held = parts(cell.groups, pages)
+    .map(([name, n]) => `${LOOKS[name][0]} ${count(n)}`)
+    .join(", ");
   const used = cell.used === null ? "use unknown" : `${count(cell.used)} of ${counted(pages, "page")} in use`;
   return `${where}: ${cell.state}, ${cell.zone || "no zone"}, ${used}${held ? `; ${held}` : ""}`;
 }
@@ -73,7 +80,8 @@ function layout(frame, width) {
   const total = frame.strips.reduce((sum, strip) => sum + strip.blocks.length, 0);
   const longest = Math.max(1, ...frame.strips.map((strip) => strip.blocks.length));
   const form = { ...FORMS.find(({ most }) => total <= most) };
-  form.width = form.width || Math.max(44, Math.min(240, Math.floor((width - EDGE * 2) / Math.min(longest, 16)) - form.gap));
+  form.width =
+    form.width || Math.max(44, Math.min(240, Math.floor((width - EDGE * 2) / Math.min(longest, 16)) - form.gap));
   const perRow = Math.max(1, Math.floor((width - EDGE * 2 + form.gap) / (form.width + form.gap)));
   const heads = [];
   const places = new Map();
@@ -87,7 +95,14 @@ function layout(frame, width) {
       if (column === 0) rows.push([]);
       const top = y + Math.floor(at / perRow) * (form.height + form.label + form.gap);
       rows.at(-1).push(block);
-      places.set(block, { x: EDGE + column * (form.width + form.gap), y: top, width: form.width, height: form.height, row: rows.length - 1, strip });
+      places.set(block, {
+        x: EDGE + column * (form.width + form.gap),
+        y: top,
+        width: form.width,
+        height: form.height,
+        row: rows.length - 1,
+        strip,
+      });
     });
     y += Math.ceil(strip.blocks.length / perRow) * (form.height + form.label + form.gap) + BETWEEN;
   }
@@ -128,7 +143,9 @@ export class MemoryMap {
 
   // Of a bank, or of blocks that belong to none.
   zones(strip) {
-    return strip.zone || [...new Set(strip.blocks.map((block) => this.frame.cells[block].zone).filter(Boolean))].join("/");
+    return (
+      strip.zone || [...new Set(strip.blocks.map((block) => this.frame.cells[block].zone).filter(Boolean))].join("/")
+    );
   }
 
   redraw() {
@@ -143,8 +160,17 @@ export class MemoryMap {
 
   drawHead({ strip, y }) {
     const { ink, soft } = colours();
-    const name = strip.bank || (strip.blocks.length > 1 ? `memory${strip.blocks[0]}–${strip.blocks.at(-1)}` : `memory${strip.blocks[0]}`);
-    const facts = [size(strip.size), this.zones(strip), strip.kernel, strip.bank && `power ${strip.power}`, strip.domain, strip.interleaved && "interleaved"];
+    const name =
+      strip.bank ||
+      (strip.blocks.length > 1 ? `memory${strip.blocks[0]}–${strip.blocks.at(-1)}` : `memory${strip.blocks[0]}`);
+    const facts = [
+      size(strip.size),
+      this.zones(strip),
+      strip.kernel,
+      strip.bank && `power ${strip.power}`,
+      strip.domain,
+      strip.interleaved && "interleaved",
+    ];
     this.brush.textBaseline = "alphabetic";
     this.brush.font = "600 13px system-ui, 'DejaVu Sans', sans-serif";
     this.brush.fillStyle = ink;
@@ -223,7 +249,10 @@ export class MemoryMap {
     if (before === block) return;
     [before, block].forEach((each) => this.laid.places.has(each) && this.draw(each));
     const { strip } = this.laid.places.get(block);
-    this.canvas.setAttribute("aria-label", `Map of memory. ${words(this.frame.cells[block], strip, block, this.pages)}`);
+    this.canvas.setAttribute(
+      "aria-label",
+      `Map of memory. ${words(this.frame.cells[block], strip, block, this.pages)}`,
+    );
     if (told) this.onSelect(block);
   }
 
@@ -264,7 +293,8 @@ export class MemoryMap {
 
   // The map as a table.
   table() {
-    const row = (strip) => strip.blocks.map((block) => el("li", {}, words(this.frame.cells[block], strip, block, this.pages)));
+    const row = (strip) =>
+      strip.blocks.map((block) => el("li", {}, words(this.frame.cells[block], strip, block, this.pages)));
     return el("ul", { class: "words" }, this.frame.strips.map(row));
   }
 }

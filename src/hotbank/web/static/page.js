@@ -59,7 +59,13 @@ export function table(columns, rows, properties = {}) {
   const head = columns.map(([title, , number]) => el("th", { scope: "col", class: number ? "number" : null }, title));
   const line = (row) => columns.map(([, of, number]) => el("td", { class: number ? "number" : null }, of(row)));
   return el(
-    "table", properties,
-    el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows.map((row) => el("tr", {}, line(row)))),
+    "table",
+    properties,
+    el("thead", {}, el("tr", {}, head)),
+    el(
+      "tbody",
+      {},
+      rows.map((row) => el("tr", {}, line(row))),
+    ),
   );
 }

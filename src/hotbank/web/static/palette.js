@@ -39,7 +39,19 @@ let hues = null;
 export function colours() {
   if (hues === null) {
     const style = getComputedStyle(document.documentElement);
-    const names = ["ground", "sheet", "ink", "soft", "line", "accent", "rim", "star", "good", "bad", ...Object.keys(LOOKS)];
+    const names = [
+      "ground",
+      "sheet",
+      "ink",
+      "soft",
+      "line",
+      "accent",
+      "rim",
+      "star",
+      "good",
+      "bad",
+      ...Object.keys(LOOKS),
+    ];
     hues = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
     hues.offline = hues.out = hues.sheet;
   }

@@ -12,7 +12,9 @@ export class Plot {
     this.options = { height: 130, time: true, show: String, ...options };
     this.values = lines.map(() => el("output", {}));
     this.place = el("div", {});
-    const key = lines.map(([name, colour, { dash } = {}], at) => el("span", {}, mark(colour, dash), name, this.values[at]));
+    const key = lines.map(([name, colour, { dash } = {}], at) =>
+      el("span", {}, mark(colour, dash), name, this.values[at]),
+    );
     this.root = el("figure", { class: "plot" }, el("h2", {}, title, el("span", { class: "key" }, key)), this.place);
     this.data = [[], ...lines.map(() => [])];
     onColours(() => this.draw());
@@ -51,9 +53,17 @@ export class Plot {
       height,
       padding: [10, MARGIN, 0, 0],
       legend: { show: false },
-      cursor: { sync: onMoment ? { key: "time" } : undefined, y: false, points: { size: 6 }, drag: { x: !onMoment, y: false } },
+      cursor: {
+        sync: onMoment ? { key: "time" } : undefined,
+        y: false,
+        points: { size: 6 },
+        drag: { x: !onMoment, y: false },
+      },
       scales: { x: { time }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
-      axes: [{ ...axis, ...below, size: 26, grid: { show: false } }, { ...axis, size: NAMES, values: (_, at) => at.map(show), ...(show === size ? { incrs: BINARY } : {}) }],
+      axes: [
+        { ...axis, ...below, size: 26, grid: { show: false } },
+        { ...axis, size: NAMES, values: (_, at) => at.map(show), ...(show === size ? { incrs: BINARY } : {}) },
+      ],
       series: [{}, ...this.lines.map((line) => this.series(line, hue))],
       hooks: onMoment ? { ready: [(plot) => listen(plot, onMoment)], draw: [(plot) => this.mark(plot)] } : {},
     };
@@ -61,7 +71,11 @@ export class Plot {
 
   series([label, colour, { step = false, fill = false, dash = null } = {}], hue) {
     return {
-      label, dash, stroke: hue[colour], width: 1.6, points: { show: false },
+      label,
+      dash,
+      stroke: hue[colour],
+      width: 1.6,
+      points: { show: false },
       fill: fill ? `${hue[colour]}2e` : undefined,
       paths: step ? window.uPlot.paths.stepped({ align: 1 }) : undefined,
     };
