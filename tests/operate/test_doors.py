@@ -301,6 +301,7 @@ PLACES = {
     "host/proposal.py _is_fed": "reads only",
     "host/switch.py Supply._tell": "a host's, then the driver's own",
     "host/switch.py Supply._word": "reads only",
+    "load/looks.py _look": "memory there, in a record of looks",
     "model/machine.py Model.set_power": "a gate",
     "model/machine.py Model._switch": "a model's real ones, behind its gate",
     "mount/files.py MachineFiles._bank": "mount",
