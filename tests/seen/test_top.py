@@ -22,19 +22,24 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from hotbank import cli
+from hotbank.cli import bankmap
 from hotbank.cli.plan import plan_lines
 from hotbank.cli.seen.app import Head, Top
 from hotbank.cli.seen.dialogs import Dialog
 from hotbank.cli.seen.mapview import MapView
+from hotbank.cli.seen.tiles import Part
 from hotbank.errors import Code, Refusal
+from hotbank.load import Workload
 from hotbank.memory import KernelState
 from hotbank.model import Model
+from hotbank.operate.look import surveys_of
+from hotbank.report.cells import Map
 from hotbank.serve import ModelSpec, current, down, serve_in_background
 from hotbank.session import Session, connect, visit
 from hotbank.watch import Feed, Frame
 from model.small_boards import HIGH, small_model
 from patience import HANG
-from seen.played import Played, leaving
+from seen.played import START, Played, leaving
 from terminal import pictures, screens
 
 SIZE = (100, 32)
@@ -236,6 +241,27 @@ def test_everything_stands_on_a_screen_of_any_size(size: tuple[int, int], played
         await until(pilot, lambda: "interrupt what runs" in shown(app))
 
     driven(Played(played), act, size)
+
+
+def test_signs_are_those_of_the_map_that_is_listed() -> None:
+    """Of many blocks: what ``list --map`` prints of them, but for the selected one."""
+    model = small_model(**{'"16M"': '"256M"'})
+    Workload(model, 4, pages=9000).fill()
+    snapshot = model.snapshot()
+    drawn = Map.of(snapshot, surveys_of(model, snapshot, [b.number for b in snapshot.blocks]))
+    rows = [line[1:] for line in bankmap.lines(drawn, 80) if line[0][0].startswith("0x")]
+    listed = "".join(sign for row in rows for sign, _ in row)
+
+    async def act(app: Top, pilot: Pilot[None]) -> None:
+        view = app.query_one(MapView)
+        await pilot.press("end")
+        await until(pilot, lambda: "◆" in shown(app))
+        lines = [(row, view.render_line(y).text) for y, row in enumerate(view._layout_of_map.rows)]
+        signs = "".join(text[spot.x] for row, text in lines if row.part is Part.SIGNS for spot in row.spots)
+        assert signs == listed[:-1] + "◆"
+        assert len(set(signs)) > 3
+
+    driven(Played([Frame(1, START, snapshot, drawn, model.reading())]), act)
 
 
 @pytest.fixture(scope="module")

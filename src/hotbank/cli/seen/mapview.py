@@ -18,14 +18,15 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip as Line
 
 from hotbank.cli import bankmap
+from hotbank.cli.lsmem import human
 from hotbank.cli.seen.palette import DAY, NIGHT, Palette, ink_on
 from hotbank.cli.seen.tiles import Layout, Part, Row, Spot, digits
 from hotbank.cli.terminal import visible
-from hotbank.memory import BlockState, folded, format_size
+from hotbank.memory import BlockState, folded
 from hotbank.report.cells import Cell, Group, Map, Strip
 
 _LEVELS = " ▁▂▃▄▅▆▇█"
-_UNSEEN = "·"
+_UNSEEN, _CHOSEN, _DOING = "·", "◆", "▸"
 
 
 class MapView(ScrollView, can_focus=True):
@@ -147,10 +148,10 @@ class MapView(ScrollView, can_focus=True):
         bank, faint = strip.bank, Style(color=self.palette.faint)
         if bank is None:
             yield Segment(" ".join(folded(cell.block for cell in strip.cells)), Style(bold=True))
-            yield Segment(f"  {format_size(strip.range.size)}", faint)
+            yield Segment(f"  {human(strip.range.size)}", faint)
             return
         yield Segment(visible(bank.name), Style(bold=True))
-        words = (format_size(bank.range.size), bank.zone, bank.kernel, f"power {bank.power}")
+        words = (human(bank.range.size), bank.zone, bank.kernel, f"power {bank.power}")
         yield Segment("  " + "  ".join(filter(None, words)), faint)
         if strip.interleaved:
             yield Segment("  interleaved", Style(color=self.palette.warn))
@@ -160,7 +161,7 @@ class MapView(ScrollView, can_focus=True):
         forms = (f"memory{cell.block} {cell.range.start:#x}", f"memory{cell.block}", str(cell.block))
         name = next((form for form in forms if len(form) + 2 <= spot.width), forms[-1][: spot.width])
         if cell.block == self.doing or cell.state is BlockState.GOING_OFFLINE:
-            name = f"▸{name}"
+            name = f"{_DOING}{name}"
         style = Style(color=self.palette.accent, bold=True, reverse=True) if chosen else Style(color=self.palette.faint)
         yield Segment(f" {name}"[: spot.width].ljust(spot.width), style)
 
@@ -203,7 +204,8 @@ class MapView(ScrollView, can_focus=True):
         return (bankmap.OFFLINE[1], self.palette.offline) if cell.state is BlockState.OFFLINE else ("", "")
 
     def _sign(self, spot: Spot) -> Segment:
-        cell = spot.cell
+        """One that is tiny: what keeps it, or else most of it; the part in use where nobody looked."""
+        cell, ink = spot.cell, None
         word, ground = self._whole(cell)
         share = _share(cell, self.drawn)
         if word:
@@ -215,8 +217,10 @@ class MapView(ScrollView, can_focus=True):
             sign, ground = _UNSEEN, self.palette.unseen
         else:
             sign, ground = _LEVELS[math.ceil(share * (len(_LEVELS) - 1))], self.palette.groups[Group.FREE]
-        chosen = cell.block in (self.selected, self.doing)
-        return Segment(sign * spot.width, Style(color=ink_on(self.palette, ground), bgcolor=ground, reverse=chosen))
+            ink = self.palette.used
+        if cell.block in (self.selected, self.doing):
+            sign, ink, ground = _CHOSEN if cell.block == self.selected else _DOING, None, self.palette.accent
+        return Segment(sign * spot.width, Style(color=ink or ink_on(self.palette, ground), bgcolor=ground))
 
     def _on(self, ground: str, text: str) -> Segment:
         ink = self.palette.faint if ground == self.palette.dark else ink_on(self.palette, ground)

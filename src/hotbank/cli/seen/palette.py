@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from textual.color import Color
 from textual.theme import Theme
 
 from hotbank.report.cells import Group
@@ -80,6 +81,7 @@ DAY = Palette(
     accent="#9a5b00",
 )
 
+_LIGHT = 0.43  # brightness from which on a ground is light
 _NIGHT, _DAY, _PLAIN = "hotbank-night", "hotbank-day", "ansi-dark"
 THEMES = (
     Theme(
@@ -99,6 +101,5 @@ def theme(*, light: bool, plain: bool) -> str:
 
 
 def ink_on(palette: Palette, ground: str) -> str:
-    """What reads on it: WCAG's relative luminance, roughly."""
-    red, green, blue = (int(ground[at : at + 2], 16) for at in (1, 3, 5))
-    return palette.ink if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else palette.chalk
+    """What reads on it."""
+    return palette.ink if Color.parse(ground).brightness > _LIGHT else palette.chalk
