@@ -40,8 +40,8 @@ if TYPE_CHECKING:  # what only some verbs need is imported by them, so that a li
     from hotbank.serve.owner import Owner
     from hotbank.serve.protocol import News
 
-Again = Callable[[bool], "Session"]  # a line to the same machine; whether to change it
 _SERVED = "see what became of its owner: hotbank serve, of this host systemctl status hotbank"
+Again = Callable[[bool | None], "Session"]  # a line to the same machine; whether to change it, None as usual
 _ASK_EVERY = 0.25  # seconds of wall time
 
 
@@ -58,8 +58,7 @@ def connect(where: str | Machine | None = None, *, change: bool = False, timeout
     """
     if not isinstance(where, str | None):
         return _own(where, change)
-    again = partial(_connect, where or None, timeout)
-    return again(change)
+    return _dialed(where or None, timeout, change)
 
 
 def visit(where: str | None = None, *, timeout: float | None = None) -> Session:
@@ -68,17 +67,35 @@ def visit(where: str | None = None, *, timeout: float | None = None) -> Session:
     A model is owned by this process, a host that nobody serves is read: to change that, ``again(change=True)``.
     """
     if where == "host":
-        from hotbank.serve import local
+        return _visited_host(timeout)
+    return _dialed(where, timeout, bool(where) or serve.current() is not None)
 
+
+def _visited_host(timeout: float | None, change: bool | None = None) -> Session:
+    """By its owner as long as it has one."""
+    change = _host_is_served() if change is None else change
+    return _reached("host", timeout, change, partial(_visited_host, timeout))
+
+
+def _host_is_served() -> bool:
+    """To this user: who may not ask its owner may still read its files."""
+    from hotbank.serve import local
+
+    try:
         served = local.served_host()
-        if served is not None:
-            served.close()
-        return connect(where, change=served is not None)
-    return connect(where, change=bool(where) or serve.current() is not None, timeout=timeout)
+    except MachineError:
+        return False
+    if served is not None:
+        served.close()
+    return served is not None
 
 
-def _connect(where: str | None, timeout: float | None, change: bool) -> Session:
-    again = partial(_connect, where, timeout)
+def _dialed(where: str | None, timeout: float | None, usual: bool, change: bool | None = None) -> Session:
+    change = usual if change is None else change
+    return _reached(where, timeout, change, partial(_dialed, where, timeout, usual))
+
+
+def _reached(where: str | None, timeout: float | None, change: bool, again: Again) -> Session:
     if where is None:
         return _current(change, again)
     kind, _, rest = where.partition(":")
@@ -153,10 +170,10 @@ def _model(name: str, change: bool) -> Session:
     return _own(named.start(named.find(name), **resources(os.environ)), change)
 
 
-def _own(machine: Machine, change: bool) -> Session:
+def _own(machine: Machine, usual: bool, change: bool | None = None) -> Session:
     """A machine at hand; to change it, this process owns it as long as the session lasts."""
-    if not change:
-        return Session(machine, None, change=False, again=partial(_own, machine))
+    if not (usual if change is None else change):
+        return Session(machine, None, change=False, again=partial(_own, machine, False))
     from hotbank.host import Host
     from hotbank.serve import local
     from hotbank.serve.owner import Owner
@@ -167,12 +184,12 @@ def _own(machine: Machine, change: bool) -> Session:
     return _attached(owner, True, here=here)
 
 
-def _attached(owner: Owner, change: bool, *, here: bool = False) -> Session:
+def _attached(owner: Owner, usual: bool, change: bool | None = None, *, here: bool = False) -> Session:
     """A line to an owner in this process."""
     from hotbank.serve import local
 
-    remote = local.attached(owner)
-    return Session(remote, remote, change=change, again=partial(_attached, owner, here=here), here=here)
+    remote, change = local.attached(owner), usual if change is None else change
+    return Session(remote, remote, change=change, again=partial(_attached, owner, usual, here=here), here=here)
 
 
 class Session:
@@ -207,7 +224,7 @@ class Session:
         Also when this one is gone: to the owner that is there now. Raises what ``connect`` does, and MachineError when
         another machine is there in its place.
         """
-        fresh = self._again(self._change if change is None else change)
+        fresh = self._again(change)
         if self._remote is None or fresh.name == self.name:
             return fresh
         fresh.close()

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from documents import wrong
 from hotbank import board
 from hotbank.errors import Code, HotbankError, KernelError, MachineError, Refusal
 from hotbank.load import Workload
+from hotbank.machine import Snapshot
 from hotbank.memory import BlockState, KernelState, Online
 from hotbank.model import Model
 from hotbank.operate.look import surveys_of
@@ -257,6 +259,41 @@ def test_a_host_that_nobody_serves_is_watched_and_not_owned(path: Path) -> None:
         assert unnamed.name == "host"
         with pytest.raises(HotbankError, match="no machine is up"):
             unnamed.again(change=True)
+
+
+def test_a_host_whose_owner_this_user_may_not_ask_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed() -> None:
+        raise MachineError(f"{path}: Permission denied")
+
+    monkeypatch.setattr("hotbank.serve.local.served_host", closed)
+    with visit("host") as session:
+        assert session.name == "host"
+
+
+def test_a_host_is_asked_of_its_owner_while_it_has_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And read when that is gone: whoever watches never becomes its owner."""
+    monkeypatch.setattr("hotbank.serve.local._SERVED", path)
+    monkeypatch.setattr("hotbank.serve.local.host_socket", lambda: path)
+    with Served(path, Named("host", small_model())), visit("host") as session:
+        assert session.list().bank("high") is not None
+        with session.again() as line:
+            assert line.list().bank("high") is not None
+    session.close()
+    path.unlink()
+    with session.again() as line:
+        assert line.list().bank("high") is None
+        assert not line.is_ours
+
+
+class Named(Faulty):
+    """A machine under another name."""
+
+    def __init__(self, name: str, machine: Model) -> None:
+        super().__init__(machine)
+        self._name = name
+
+    def snapshot(self) -> Snapshot:
+        return replace(super().snapshot(), machine=self._name)
 
 
 def test_the_oracle_sees_a_block_that_was_not_followed() -> None:

@@ -20,7 +20,7 @@ from hotbank.watch.running import Progress, after
 from watch.frames import made_frames, told
 
 
-@examples(60)
+@examples(40)
 @given(made_frames())
 def test_what_has_changed_makes_one_frame_of_another(frames: list[Frame]) -> None:
     shown = json.loads(json.dumps(frames[0].document()))
@@ -30,6 +30,7 @@ def test_what_has_changed_makes_one_frame_of_another(frames: list[Frame]) -> Non
         assert shown == json.loads(json.dumps(frame.document()))
 
 
+@examples(30)
 @given(made_frames())
 def test_nothing_has_changed_but_what_has(frames: list[Frame]) -> None:
     before, later = frames[0], replace(frames[0], seq=9, at=9999.0)
@@ -38,6 +39,7 @@ def test_nothing_has_changed_but_what_has(frames: list[Frame]) -> None:
     assert all(before.document()["cells"].get(block) != cell for block, cell in other.get("cells", {}).items())
 
 
+@examples(40)
 @given(made_frames(), st.integers(1, 4), st.lists(st.floats(990, 1010)))
 def test_a_record_says_what_a_list_says(frames: list[Frame], kept: int, moments: list[float]) -> None:
     record = Record(kept)

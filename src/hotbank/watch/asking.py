@@ -20,7 +20,7 @@ class Line:
     """A session of one's own, so that nobody waits for somebody else's answer. For one thread, which others may end."""
 
     def __init__(self, dial: Callable[[], Session]) -> None:
-        self._dial, self._closed = dial, False
+        self._dial, self._closed, self._old = dial, False, False
         self._session: Session | None = None
         self._lock = threading.Lock()
 
@@ -42,7 +42,14 @@ class Line:
         self._closed = True
         self._drop()
 
+    def renew(self) -> None:
+        """Have the next question dial again: somebody else may answer now. From any thread."""
+        self._old = True
+
     def _dialed(self) -> Session:
+        if self._old:
+            self._old = False
+            self._drop()
         session = self._session or self._dial()
         with self._lock:
             self._session = session

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from hotbank import memspec
@@ -167,24 +168,23 @@ class Feed:
     # What the threads do.
 
     def _hear(self) -> None:
-        """Ask for news again and again; a machine without an owner has none, and is looked at more often."""
+        """Ask for news again and again. A machine without an owner has none, and is listed more often until it has."""
         since: int | None = None
         while not self._ended.is_set():
             try:
-                news = self._hearing.ask(lambda session, since=since: session.events(since, _POLL))  # type: ignore[misc]
-            except Refusal as e:
-                if e.code is Code.UNSUPPORTED:
-                    return
-                self._ended.wait(_AGAIN)
-            except HotbankError:
+                news = self._hearing.ask(partial(_news, since))
+            except HotbankError as e:
                 self._standing.told = False
-                self._ended.wait(_AGAIN)
+                self._hearing.renew()
+                self._ended.wait(_UNTOLD if e.code is Code.UNSUPPORTED else _AGAIN)
             else:
                 since = news.next
                 self._learn(news)
 
     def _learn(self, news: News) -> None:
-        self._standing.told = True
+        if not self._standing.told:
+            self._standing.told = True
+            self._asking.renew()
         if news.happenings or news.missed != 0:
             self._note(news.happenings)
 
@@ -335,6 +335,11 @@ class _Standing:
             self._governed.get(lambda: _if_any(session.auto)),
             tuple(entry for entry in entries if not entry.is_sign)[-_SHOWN:],
         )
+
+
+def _news(since: int | None, session: Session) -> News:
+    """At first at once: then it is known that somebody tells."""
+    return session.events(since, 0.0 if since is None else _POLL)
 
 
 def _saved(snapshot: Snapshot, entries: tuple[Entry, ...], at: float) -> Bounds | None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar
+from functools import partial
+from typing import ClassVar
 
 from rich.style import Style
 from rich.text import Text
@@ -34,6 +35,7 @@ from hotbank.watch.running import Progress
 
 _REST = 0.4  # seconds that a selection rests before its pages are looked at
 _FRESH = 5.0  # seconds that a look is not repeated
+_WAIT = 0.25  # seconds that a thread waits for a frame until it looks whether the view has ended
 _TICK = 0.25  # seconds between two looks at whether a rollback is over
 
 
@@ -86,6 +88,7 @@ class Top(App[None]):
         super().__init__(ansi_color=True if self._plain else None)
         self._feed, self._light = feed, light
         self.frame: Frame | None = None
+        self._newest: Frame | None = None
         self._resting: Timer | None = None
         self._looked: dict[str, float] = {}
         self._head, self._map, self._details = Head(id="head"), MapView(), Details()
@@ -120,10 +123,15 @@ class Top(App[None]):
     def _follow(self) -> None:
         seq = 0
         while self.is_running:
-            frame = self._feed.wait(seq, 1.0)
-            if frame is not None and self.is_running:
-                seq = frame.seq
-                self._from_thread(self.show, frame)
+            frame = self._feed.wait(seq, _WAIT)
+            if frame is not None:
+                seq, self._newest = frame.seq, frame
+                self._later(self._show_newest)
+
+    def _show_newest(self) -> None:
+        """Those that came while another one was drawn are left out."""
+        if self._newest is not None and self._newest is not self.frame:
+            self.show(self._newest)
 
     def show(self, frame: Frame) -> None:
         """Draw it."""
@@ -219,7 +227,7 @@ class Top(App[None]):
 
         def ask() -> None:
             plan = self._feed.plan(verb, name)
-            self._from_thread(self._confirm, plan, act)
+            self._later(self._confirm, plan, act)
 
         self._in_thread(ask)
 
@@ -268,11 +276,11 @@ class Top(App[None]):
         self._in_thread(self._feed.interrupt)
         self.set_interval(_TICK, lambda: None if self._feed.ordering else self.exit())
 
-    def _from_thread(self, show: Callable[..., object], *what: object, **more: Any) -> None:
-        """Have the loop do it, unless it has ended meanwhile."""
+    def _later(self, act: Callable[..., object], *what: object) -> None:
+        """Have the loop do it, from any thread. Nobody waits for that: the loop may end before it is done."""
         try:
-            self.call_from_thread(show, *what, **more)
-        except RuntimeError:
+            self.call_later(act, *what)
+        except RuntimeError:  # the loop has ended
             if self.is_running:
                 raise
 
@@ -284,6 +292,6 @@ class Top(App[None]):
                 act()
             except HotbankError as e:
                 told = f"{e.code}: {visible(str(e))}" + (f"; {visible(e.remedy)}" if e.remedy else "")
-                self._from_thread(self.notify, told, severity="error", markup=False)
+                self._later(partial(self.notify, told, severity="error", markup=False))
 
         self.run_worker(doing, thread=True)
