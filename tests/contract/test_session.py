@@ -256,8 +256,8 @@ class Examined(ScriptedMachine):
 def test_the_doctor_knows_the_journal() -> None:
     machine, journal = Examined(), MemoryJournal()
 
-    def again(change: bool) -> Session:
-        return Session(machine, None, change=change, history=journal.entries, again=again)
+    def again(change: bool | None) -> Session:
+        return Session(machine, None, change=bool(change), history=journal.entries, again=again)
 
     session = again(False)
     assert operate.remove(machine, "high", journal=journal).power is Power.OFF

@@ -192,7 +192,7 @@ def test_an_owner_that_is_gone_and_back(served: Session) -> None:
 
 
 def test_who_may_not_change_it_is_told() -> None:
-    def refuse(machine: Model, change: bool) -> Session:
+    def refuse(machine: Model, change: bool | None) -> Session:
         if change:
             raise Refusal(Code.NOT_PERMITTED, "not you", remedy="ask")
         return Session(machine, None, change=False, again=partial(refuse, machine))

@@ -145,7 +145,6 @@ ROOMS: dict[str, set[str]] = {
     "cli/doctor.py": {"int(blocked(findings))"},
     "cli/times.py": {"int((clock.now() - began) // every)"},
     "cli/journal.py": {"int(seconds)"},
-    "cli/seen/palette.py": {"int(ground[at:at + 2], 16)"},  # of a colour of our own
     "firmware/atags.py": {"int(fields['start'])", "int(fields['size'])"},  # unpacked from 32 bits
     "firmware/cmdline.py": {"int(text[at], 16)"},  # one digit after the other, as the kernel does
     "firmware/efi.py": {"int(match['number'])", "int(match['start'], 16)", "int(match['last'], 16)"},
