@@ -99,7 +99,8 @@ def yard(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _running(folder: Path, port: int) -> Iterator[None]:
-    Path("/run/sshd").mkdir(exist_ok=True)  # where sshd of Debian locks itself up
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # where sshd of Debian locks itself up
     sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     assert sshd, "openssh-server is missing: tests/referees.sh installs it"
     with (folder / "sshd.log").open("w") as log:
