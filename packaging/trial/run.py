@@ -25,6 +25,7 @@ _PACKAGES = (
 )
 _BANK = "memmap=514M!0x11fe00000"  # 2 MiB before it for the info block: docs/arm64.md
 _LINE = f"root=/dev/vda rw console=ttyS0 {_BANK} systemd.show_status=1 systemd.mask=serial-getty@ttyS0.service"
+_MODULES = "nd_e820\nnd_pmem\ndax_pmem\ndevice_dax\nkmem\n"  # docs/arm64.md, route kmem; firmware names no driver here
 _PROGRAMS = {"guest.sh": "root", "bank-power": "usr/local/sbin", "last-step": "usr/lib/systemd/system-shutdown"}
 _PATIENCE = 1800.0  # seconds of wall time: an emulated machine is slow, a hang is slower
 _BROUGHT_IN = "trial: last step (reboot): power on, bank of 4 blocks: 4 online"
@@ -64,6 +65,7 @@ def _image(root: Path, package: Path, folder: Path) -> Path:
     shutil.copy(HERE / "board.toml", stage / "root")
     for name, place in _PROGRAMS.items():
         _program(name, stage / place)
+    (stage / "etc/modules-load.d/trial.conf").write_text(_MODULES, encoding="utf-8")
     units = stage / "etc/systemd/system"
     shutil.copy(HERE / "trial.service", units)
     (units / "multi-user.target.wants/trial.service").symlink_to("../trial.service")
@@ -85,7 +87,7 @@ def _boots(root: Path, image: Path) -> Iterator[str]:
         *("-object", "memory-backend-ram,id=ram,size=3G", "-numa", "node,memdev=ram"),
         *("-kernel", str(next(boot.glob("vmlinuz-*"))), "-initrd", str(next(boot.glob("initrd.img-*")))),
         *("-append", _LINE, "-drive", f"file={image},format=raw,if=virtio,cache=unsafe"),
-        *("-nic", "none", "-display", "none", "-monitor", "none", "-serial", "stdio"),
+        *("-nic", "none", "-vga", "none", "-display", "none", "-monitor", "none", "-serial", "stdio"),
     ]
     with open(BUILD / "console.log", "w", encoding="utf-8") as log:
         machine = subprocess.Popen(
