@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from hotbank.govern.view import View
 from hotbank.machine import Reading, Snapshot
 from hotbank.memory import MIB, KernelState, Power
 from hotbank.model import Model
+from hotbank.model.frames import Frames
 
 BOARD = """
 name = "pair"
@@ -123,6 +125,31 @@ def test_the_kernels_word_brings_a_bank_back_before_any_average_tells() -> None:
     before = dark(found)
     one.step(pressed=True)
     assert len(before - dark(found)) == 1
+
+
+def test_a_look_walks_over_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the machine is page cache: nothing is asked of any frame, look after look."""
+    found = model()
+    found.read_file("cache", 100 * MIB // found.board.page_size)
+    one, asked = governor(found), list[str]()
+    run(found, one, 4)
+    for name in ("count", "find", "holds", "kind", "migratetype", "zone", "owner", "content", "free_in"):
+        monkeypatch.setattr(found.allocator.frames, name, _counted(found.allocator.frames, name, asked))
+    assert not any(step.deeds for step in run(found, one, 20))
+    assert asked == []
+    found.allocator.frames.count(0, 1)
+    assert asked == ["count"], "it would have been seen"
+
+
+def _counted(frames: Frames, name: str, asked: list[str]) -> Callable[..., Any]:
+    """The method of that name, which is noted each time."""
+    call = getattr(frames, name)
+
+    def counted(*arguments: Any) -> Any:
+        asked.append(name)
+        return call(*arguments)
+
+    return counted
 
 
 @dataclass

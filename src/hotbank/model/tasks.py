@@ -17,7 +17,7 @@ from hotbank.errors import KernelError
 from hotbank.memory import CODE, Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp, OutOfMemoryError, PageAllocator
 from hotbank.model.contents import Handle, Holder, PageContents
-from hotbank.model.frames import Frame, MigrateType
+from hotbank.model.frames import Frame, Frames, MigrateType
 from hotbank.model.hugepages import HugePages
 
 # Objects a page holds: an in-memory inode of 1 KiB (no shrinker frees it while the file exists), a dentry of 192 bytes.
@@ -449,21 +449,17 @@ class Tasks:
     def reclaim(self, zones: frozenset[int], pages: int) -> int:
         """``shrink_inactive_list``: the oldest clean pages of those zones, outside memory that is being isolated."""
         chosen: list[Handle] = []
-        clean, there = self._contents.clean, self._contents.droppable()
+        clean, there, left = self._contents.clean, self._contents.droppable(), len(self._contents.clean)
         wanted = min(pages, sum(there.get(zone, 0) for zone in zones))  # none behind the last of them is looked at
-        for _ in range(len(clean)):
-            if len(chosen) >= wanted:
-                break
-            handle = next(iter(clean))
-            clean.move_to_end(handle)  # looked at: the next look starts behind it
-            if self._reclaimable(handle, zones):
-                chosen.append(handle)
+        usable = _Usable(self._frames, zones)
+        while left and len(chosen) < wanted:
+            looked = list(islice(clean, min(left, wanted - len(chosen))))
+            left -= len(looked)
+            for handle in looked:
+                clean.move_to_end(handle)  # the next look starts behind it
+            where = zip(looked, self._contents.frames(looked), strict=True)
+            chosen += [handle for handle, frame in where if usable.at(frame) and handle not in self._contents.pins]
         return self._drop(chosen)
-
-    def _reclaimable(self, handle: Handle, zones: frozenset[int]) -> bool:
-        frame = self._contents.frame(handle)
-        isolated = self._frames.migratetype(frame) == MigrateType.ISOLATE
-        return handle not in self._contents.pins and not isolated and self._frames.zone(frame) in zones
 
     def kill(self) -> bool:
         """``out_of_memory``: the largest process dies. False when there is none left that owns memory."""
@@ -497,3 +493,19 @@ class Tasks:
 
 def _maps(process: Process, handle: Handle) -> bool:
     return any(handle in segment.pages for segment in process.segments)
+
+
+class _Usable:
+    """Which frames reclaim may take: of these zones, outside memory that is being isolated. A pageblock is one or the
+    other as a whole, so each is asked for once."""
+
+    def __init__(self, frames: Frames, zones: frozenset[int]) -> None:
+        self._frames, self._zones, self._shift = frames, zones, frames.shape.pageblock_order
+        self._known: dict[int, bool] = {}
+
+    def at(self, frame: Frame) -> bool:
+        pageblock = frame >> self._shift
+        if pageblock not in self._known:
+            isolated = self._frames.migratetype(frame) == MigrateType.ISOLATE
+            self._known[pageblock] = not isolated and self._frames.zone(frame) in self._zones
+        return self._known[pageblock]
