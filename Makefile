@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel fuzz soak fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench policy referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz soak fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench policy breathe referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -97,6 +97,10 @@ bench: $(DEV)
 	$(BIN)/python bench/fdt_decode.py --check
 	$(BIN)/python bench/listing.py --check
 	$(BIN)/python bench/sweep.py
+
+# A real kernel under a governor: ten breaths, and another hand on the way.
+breathe: referees kernels $(DEV)
+	$(BIN)/pytest -p no:benchmark -s -m slow tests/kernel/arm64/test_breath.py
 
 # What the governor's policies save of what could be saved, on real series: docs/policy.md.
 policy: $(DEV)

@@ -14,6 +14,8 @@ from hotbank.memory import GIB, BlockState, KernelState
 from hotbank.memspec import Part
 from hotbank.routes import route
 
+_ENTRY = 8  # bytes of a page table's entry
+
 Parts = Callable[[str | None], Sequence[Part]]
 """The devices that a name may mean: memspec.named."""
 
@@ -74,11 +76,13 @@ def _cost(snapshot: Snapshot, domain: DomainStatus, banks: Iterable[BankStatus],
 
 def needed_to_return(snapshot: Snapshot, groups: Sequence[Group], owner: int) -> int:
     """Bytes that have to be free for the largest group to come back: what each zone keeps from everybody (up to its
-    high watermark, where reclaim sleeps), the memory map of what is added, and ``owner``: what adding it takes at most.
+    high watermark, where reclaim sleeps), the memory map of what is added and page tables that map both page by page
+    (arch/arm64/mm/mmu.c, ``arch_add_memory``), and ``owner``: what adding it takes at most.
     """
     kept = sum(zone.high for zone in snapshot.zones) * snapshot.page_size
     largest = max((group.size for group in groups), default=0)
-    return kept + largest // snapshot.page_size * snapshot.memmap_per_page + owner
+    memmap = largest // snapshot.page_size * snapshot.memmap_per_page
+    return kept + memmap + (largest + memmap) // snapshot.page_size * _ENTRY + owner
 
 
 def size_of(bank: BankStatus, snapshot: Snapshot) -> int:

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A governor on a real kernel: banks are dark while nobody needs them and back before anyone does, breath after breath.
+
+The guest is idle, grows by 20 MiB a second until it needs all of its banks, and is idle again. ``make breathe`` has it
+breathe ten times, and another hand at work.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from hotbank import operate
+from hotbank.boards_qemu import Wanted
+from hotbank.boards_qemu.supervisor import QemuMachine
+from hotbank.errors import HotbankError
+from hotbank.govern.banks import bunches, needed_to_return
+from hotbank.govern.settings import EVERY
+from hotbank.memory import KernelState, Online, Power
+from hotbank.memspec import named
+from hotbank.operate.journal import GOVERNOR
+from hotbank.remote import Remote
+from hotbank.serve.client import RemoteOwner
+from hotbank.serve.owner import Owner
+from hotbank.serve.state import listen
+from kernel.kernel_kit import Holder, add, complaints, guest, intact, lean
+from patience import HANG, ended, promised, until
+
+pytestmark = pytest.mark.kernel
+
+HERE = Path(__file__).parent
+BANKS = ("high", "top")
+TOP, RATE = 660, 20  # MiB, and MiB a second
+
+
+def wanted() -> Wanted:
+    """The board, with what runs in it."""
+    text = (HERE.parent / "guest_breath.py").read_text(encoding="utf-8")
+    return lean(Wanted(str(HERE / "breath.toml"), files={"opt/breath.py": text}))
+
+
+@dataclass
+class Governed:
+    """A guest, and the owner that governs it, a process of its own that can be killed and begun anew."""
+
+    guest: QemuMachine
+    folder: Path
+    owner: subprocess.Popen[bytes] = field(init=False)
+
+    def begin(self) -> None:
+        """Start the owner."""
+        command = [sys.executable, "-m", "kernel.arm64.governed_owner", str(self.folder / "guest"), str(self.folder)]
+        self.owner = subprocess.Popen(command, cwd=HERE.parents[1])
+        until(self._answers)
+
+    def _answers(self) -> bool:
+        assert self.owner.poll() is None
+        with suppress(HotbankError):
+            self.history()
+            return True
+        return False
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        """End it by a signal."""
+        self.owner.send_signal(number)
+        self.owner.wait(HANG)
+
+    @contextmanager
+    def asked(self) -> Iterator[RemoteOwner]:
+        with Remote.unix(str(self.folder / "owner"), timeout=HANG) as machine:
+            yield RemoteOwner(machine)
+
+    def history(self) -> list[operate.Entry]:
+        """Transactions that the governor ordered."""
+        with self.asked() as owner:
+            return [entry for entry in owner.history() if entry.before.cause == GOVERNOR and not entry.is_sign]
+
+    def paused(self) -> str:
+        """Why nothing is taken."""
+        with self.asked() as owner:
+            status = owner.governed().status
+            return status.state.paused if status else ""
+
+    def resume(self) -> None:
+        with self.asked() as owner:
+            owner.resume()
+
+    def dark(self) -> set[str]:
+        """Banks that are out and without power."""
+        banks = self.guest.snapshot().banks
+        return {b.name for b in banks if (b.kernel, b.power) == (KernelState.ABSENT, Power.OFF)}
+
+    def wait_dark(self, *banks: str) -> None:
+        """Return when these are, and no others."""
+        until(lambda: self.dark() == set(banks), f"{banks} dark", pause=0.5)
+
+    def returns(self) -> float:
+        """Seconds that a return took at most, from the look that missed it."""
+        entries = self.history()
+        took = [entry.ended - entry.began for entry in entries if entry.before.verb == "add" and entry.ended]
+        return EVERY + max(took, default=0.0)
+
+    def breathe(self) -> None:
+        """Once, and everything that is promised of it."""
+        before = self.counters()
+        out = self.guest.runner.run(f"exec python3 -S /opt/breath.py {TOP} {RATE} {self.reserve()}", timeout=HANG)
+        told, returns = json.loads(out), self.returns()
+        print(f"{told}; a return takes {returns:.1f} s at most")
+        assert self.counters() == before
+        assert told["damaged"] == 0
+        assert told["below"] <= promised(returns)
+
+    def reserve(self) -> int:
+        """Bytes that are to stay free."""
+        snapshot = self.guest.snapshot()
+        return needed_to_return(snapshot, [bunch.group for bunch in bunches(snapshot, named)], 0)
+
+    def counters(self) -> dict[str, int]:
+        """How often the guest's kernel had no page left, and killed for one."""
+        rows = dict(line.split() for line in self.guest.runner.run("cat /proc/vmstat").splitlines())
+        return {name: int(rows[name]) for name in rows if name.startswith("allocstall") or name == "oom_kill"}
+
+
+@contextmanager
+def governed(folder: Path) -> Iterator[Governed]:
+    """A guest with both banks in the kernel, and its governor."""
+    with guest(wanted()) as machine, listen(folder / "guest") as listener:
+        for bank in BANKS:
+            assert add(machine, bank).exit == 0
+        outer = Owner(machine)
+        serving = Thread(target=outer.serve, args=(listener,), daemon=True)
+        serving.start()
+        one = Governed(machine, folder)
+        one.begin()
+        try:
+            yield one
+        finally:
+            one.end()
+            outer.stop()
+            ended(serving)
+        assert complaints(machine) == []
+
+
+def test_two_breaths(tmp_path: Path) -> None:
+    with governed(tmp_path) as one, Holder(one.guest, anon=24, shared=8, tmpfs=8, file=8) as holder:
+        for _ in range(2):
+            one.wait_dark(*BANKS)
+            one.breathe()
+            assert intact(holder.damage())
+        verbs = [entry.before.verb for entry in one.history()]
+        assert (verbs.count("add"), verbs[:8].count("remove")) == (4, 4)  # later ones are the next time out
+
+
+@pytest.mark.slow
+def test_ten_breaths_and_another_hand(tmp_path: Path) -> None:
+    with governed(tmp_path) as one, Holder(one.guest, anon=24, shared=8, tmpfs=8, file=8) as holder:
+        for number in range(10):
+            (handed if number == 4 else Governed.breathe)(one)
+            assert intact(holder.damage())
+            one.wait_dark(*BANKS)
+
+
+def handed(one: Governed) -> None:
+    """Somebody brings a block in by hand: it is named, nothing is taken, and what is ours still comes back."""
+    one.guest.set_power("ddr-top", Power.ON)
+    one.guest.add("top")
+    status = one.guest.snapshot().bank("top")
+    assert status is not None
+    one.guest.online(status.blocks[0], Online.MOVABLE)
+    until(lambda: one.paused() == "ddr-top came in by another hand")
+    one.breathe()
+    assert one.dark() == set()
+    one.resume()
