@@ -164,6 +164,21 @@ def test_a_second_governor_is_refused_before_it_looks(serving: Serving) -> None:
     assert not served.journal.entries()
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_who_governed_in_an_owner_that_is_gone_is_not_waited_for(
+    inside: bool, serving: Serving, tmp_path: Path
+) -> None:
+    """It was killed with it, without a word; one in a process of its own may still be there."""
+    told = replace(governing(serving(Desk())).look(), who="another", pid=os.getpid() if inside else os.getppid())
+    desk_in(tmp_path, "m").govern(told)
+    served = serving(desk_in(tmp_path, "m"))
+    if inside:
+        served.look(governing(served), 1)
+        return
+    with pytest.raises(Refusal, match="governs this machine"):
+        served.look(governing(served), 1)
+
+
 def test_one_that_is_gone_is_succeeded(serving: Serving) -> None:
     served = serving(told_by(1, serving, period=0.0))
     served.look(governing(served), 1)

@@ -30,10 +30,11 @@ _WORDS = 200  # characters of a reason
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What is in the file."""
+    """What is in the file. ``owner``: the process that wrote it."""
 
     status: Status | None = None
     orders: Orders = field(default_factory=Orders)
+    owner: int = 0
 
 
 class Desk:
@@ -87,7 +88,7 @@ class Desk:
             status = self._kept.status
             if status is not None:
                 status = replace(status, state=replace(status.state, paused="", expected=None))
-            self._keep(_Kept(status, Orders("", self._kept.orders.resumes + 1)))
+            self._keep(replace(self._kept, status=status, orders=Orders("", self._kept.orders.resumes + 1)))
 
     def _is_there(self, status: Status) -> bool:
         """Whether who told it so lately may tell more, or has an order carried out."""
@@ -100,7 +101,7 @@ class Desk:
         beside = self._file.with_suffix(".auto.new")
         try:
             with beside.open("w", encoding="ascii") as file:
-                json.dump(encode(kept), file)
+                json.dump(encode(replace(kept, owner=os.getpid())), file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, self._file)
@@ -135,11 +136,14 @@ def _told(status: Status) -> Any:
 
 
 def _read(file: Path) -> _Kept:
-    """What was kept. Of a file that can't be read nobody knows whether it said to pause: then it does."""
+    """What was kept. Of a file that can't be read nobody knows whether it said to pause: then it does. A governor that
+    lived in the owner before this one has ended with it."""
     try:
         found: _Kept = decode(_Kept, json.loads(read_regular(file, _LARGEST)))
     except FileNotFoundError:
         return _Kept()
     except (OSError, ValueError, RecursionError, HotbankError):
         return _Kept(None, Orders(f"{file.name} can't be read, so what it said is not known"))
+    if found.status is not None and found.status.pid == found.owner:
+        return replace(found, status=replace(found.status, period=0.0))
     return found
