@@ -22,7 +22,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 @cache
 def options() -> frozenset[str]:
     """The long options of all commands."""
-    return OF_OTHERS.union(_options(cli))
+    return OF_OTHERS.union(_options(cli), {"--help"})
 
 
 def _options(command: click.Command) -> Iterator[str]:
