@@ -71,14 +71,14 @@ class Question(Generic[_T]):
     of a machine's time, however large it is. ``now``: seconds on any clock."""
 
     def __init__(self, every: float, now: Callable[[], float]) -> None:
-        self._every, self._now, self._stale = every, now, False
+        self._every, self._now, self.is_stale = every, now, False
         self._due, self._paid = -math.inf, -math.inf
         self._answer: _T
 
     def stale(self, *, at_once: bool = False) -> None:
         """Something has changed: it is due as soon as the last answer has been paid for, or ``at_once``. From any
         thread."""
-        self._stale = True
+        self.is_stale = True
         if at_once:
             self._paid = -math.inf
 
@@ -87,7 +87,7 @@ class Question(Generic[_T]):
         began = self._now()
         if began < self.due:
             return self._answer
-        self._stale = False
+        self.is_stale = False
         self._answer = ask()
         ended = self._now()
         self._paid = ended + (ended - began) * SHARE
@@ -97,4 +97,4 @@ class Question(Generic[_T]):
     @property
     def due(self) -> float:
         """When it is to be asked again."""
-        return self._paid if self._stale else self._due
+        return self._paid if self.is_stale else self._due

@@ -7,6 +7,7 @@ one looks at pages that a viewer selected. Each order has a fourth. An owner tha
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -40,6 +41,7 @@ _POLL = 5.0  # seconds that a question for news waits
 _AGAIN = 1.0  # seconds until a machine that did not answer is dialed again
 _JOINED = 2.0  # seconds for the threads to end
 _SHOWN = 20  # transactions of a frame
+_EARLY = 0.9  # of the time from frame to frame: a question is due again a little before the next frame
 _UNTOLD, _SELDOM, _GOVERNED = 5.0, 30.0, 2.0  # seconds between questions that nothing makes due sooner
 
 
@@ -298,7 +300,8 @@ class _Standing:
 
     def __init__(self, every: float) -> None:
         self.told = False
-        self._reading = Question[Reading](every / 2, time.monotonic)
+        every *= _EARLY
+        self._reading = Question[Reading](every, time.monotonic)
         self._often, self._rarely = (Question[Snapshot](t, time.monotonic) for t in (every, max(every, _UNTOLD)))
         self._governed = Question[Governed | None](_GOVERNED, time.monotonic)
         self._history = Question[tuple[Entry, ...]](_SELDOM, time.monotonic)
@@ -308,14 +311,15 @@ class _Standing:
 
     def stale(self, *, ended: bool) -> None:
         """Something happened; ``ended``: a transaction did, perhaps."""
-        happened: tuple[Question[Any], ...] = (self._often, self._rarely, self._governed)
+        happened: tuple[Question[Any], ...] = (self._reading, self._often, self._rarely, self._governed)
         for question in (*happened, self._history, self._saved) if ended else happened:
             question.stale(at_once=ended)
 
     @property
     def due(self) -> float:
-        """When the next question is to be asked, on the monotonic clock."""
-        return min(q.due for q in (self._snapshot, self._reading, self._governed, self._history, self._saved))
+        """When the next of the questions that something made due is to be asked, on the monotonic clock."""
+        asked = (self._snapshot, self._reading, self._governed, self._history, self._saved)
+        return min((question.due for question in asked if question.is_stale), default=math.inf)
 
     @property
     def _snapshot(self) -> Question[Snapshot]:
