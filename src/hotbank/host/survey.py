@@ -159,9 +159,9 @@ def _each(flags: int, span: range) -> Iterator[int]:
 
 def _leaf(tree: Tree, block: Block, own: int, ram: Ram, finds: _Finds) -> str:
     """The map with a leaf across an edge of what leaves; its own memmap, ``own`` bytes, stays. Needs no look for boot
-    memory, which is refused before."""
-    kernel = kernel_of(tree)
-    if ram.arch != "arm64" or kernel is None or not kernel.vetoes_leaf or ram.at_boot(block.range):
+    memory, which is refused before, by the same notifier."""
+    kernel, vetoes = kernel_of(tree), kernels.arch(ram.arch).boot_memory_leaves is False
+    if not vetoes or kernel is None or not kernel.vetoes_leaf or ram.at_boot(block.range):
         return ""
     leaves = Leaves.open(tree)
     cut = None
