@@ -87,7 +87,8 @@ class Site:
         try:
             line.request(method, place, body, dict(headers or {}))
             answer = line.getresponse()
-            return answer.status, answer.read().decode(), {k.lower(): v for k, v in answer.getheaders()}
+            told = answer.read() if answer.length is not None else answer.read1(1 << 16)  # a stream has no end
+            return answer.status, told.decode(), {k.lower(): v for k, v in answer.getheaders()}
         finally:
             line.close()
 

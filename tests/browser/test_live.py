@@ -243,6 +243,27 @@ def test_brushing_shows_what_was_recorded_then(site: Site, page: Chrome) -> None
     assert not page.find_element(By.ID, "past").is_displayed()
 
 
+def test_a_canvas_that_shows_something_else_is_noticed(site: Site, page: Chrome) -> None:
+    """In the past, which no frame draws over: one page more or less, and a bank that is not dark."""
+    patience.until(lambda: len(site.feed.record.since(0)) > 10)
+    brush(page, site.feed.record.since(0)[-5].at)
+    then = site.feed.record.at(float(page.find_element(By.ID, "brush").get_property("value")))  # type: ignore[arg-type]
+    assert then is not None
+    patience.until(lambda: shown(page)["seq"] == then.seq)
+    assert looks_of(page) == expected(then)
+    for breach in ({"power": "off"}, {"groups": {"kernel": 700, "free": 15684}}, {"groups": {"anon": 16384}}):
+        page.execute_script(
+            """
+            const { map } = document.getElementById("map");
+            const cells = { ...map.frame.cells, 17: { ...map.frame.cells[17], ...arguments[0] } };
+            map.frame = { ...map.frame, cells };
+            map.redraw();
+            """,
+            breach,
+        )
+        assert looks_of(page) != expected(then)
+
+
 def brush(page: Chrome, moment: float) -> None:
     page.execute_script(
         """
