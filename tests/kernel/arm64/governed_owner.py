@@ -19,6 +19,10 @@ from hotbank.serve.owner import Owner
 from hotbank.serve.state import journal_in, listen
 from patience import HANG
 
+# Twice the rise of the last look is expected again: an emulated kernel's reclaim can't keep up with a ramp that leaves
+# just as much as a return takes.
+GUARD = {"foresight": 2.0}
+
 
 def main(socket: str, folder: Path) -> None:
     machine = Remote.unix(socket, timeout=HANG)
@@ -27,7 +31,9 @@ def main(socket: str, folder: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: owner.stop())
     with listen(folder / "owner") as listener:
         owner.settle()
-        with governed(owner, Settings(), lambda what: print(what, file=sys.stderr, flush=True), inside=False):
+        with governed(
+            owner, Settings(guard=GUARD), lambda what: print(what, file=sys.stderr, flush=True), inside=False
+        ):
             owner.serve(listener)
     owner.finish(HANG)
 
