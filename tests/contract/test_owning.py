@@ -30,10 +30,11 @@ from hotbank.memory import Power
 from hotbank.model import Model, WallClock
 from hotbank.operate import Before, Event, Limits, MemoryJournal
 from hotbank.operate.sqlite_journal import SqliteJournal
-from hotbank.remote import Remote
+from hotbank.remote import Hello, Remote
 from hotbank.report.states import Now, stretches
 from hotbank.serve import local
 from hotbank.serve.client import RemoteOwner
+from hotbank.serve.job import Job
 from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import Order
 from hotbank.serve.state import listen, sweep_sockets
@@ -325,6 +326,34 @@ def test_what_was_left_is_settled_when_its_last_writer_is_gone_and_nobody_asks(
         owner.wait()
         assert [(e.code, e.is_sign) for e in journal.entries()] == [(Code.SUPERSEDED, False), (Code.OK, True)]
         assert serve.remove(client, "high").exit == 0
+
+
+def test_a_settling_that_nobody_ordered_has_its_name_and_ends_with_the_owner(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotbank.serve.owner._SETTLING", Limits(total=0.0))
+    journal, begun, cancelled = Shared(), threading.Event(), threading.Event()
+    journal.begin(Before("remove", ("high",), "another boot", "high"))
+    owner = Owner(model, journal=journal)
+    owner.settle()
+    owner.wait()
+
+    class Waiting(Job):
+        def run(self, hello: Hello) -> None:  # noqa: ARG002
+            begun.set()
+            cancelled.wait(HANG)
+
+        def cancel(self) -> None:
+            cancelled.set()
+
+    monkeypatch.setattr("hotbank.serve.owner.Job", Waiting)
+    journal.held = False
+    assert begun.wait(HANG)
+    with local.attached(owner) as client, pytest.raises(Refusal, match="^recover of pid"):
+        serve.remove(client, "high")
+    owner.stop()
+    owner.finish(HANG)
+    assert cancelled.is_set()
 
 
 def test_an_owner_that_is_to_settle_while_an_order_runs_goes_on(model: Model) -> None:

@@ -216,18 +216,27 @@ class Owner:
         return Following(self._begin(order))
 
     def _begin(self, order: Order) -> Job:
-        self._take_turn(settles=order.verb == _RECOVER)
+        job = self._take_job(order)
         try:
-            job = self._job = self._new_job(order)
             threading.Thread(target=self._see_through, args=(job,), daemon=True).start()
         except BaseException:
-            self._job = None
-            self._changing.release()
+            self._give_turn_back()
             raise
         return job
 
-    def _new_job(self, order: Order) -> Job:
-        return Job(order, self._machine, self._journal, self._ring, self._interruptions.want)
+    def _take_job(self, order: Order) -> Job:
+        """An order's job, which has the turn."""
+        self._take_turn(settles=order.verb == _RECOVER)
+        try:
+            self._job = Job(order, self._machine, self._journal, self._ring, self._interruptions.want)
+        except BaseException:
+            self._give_turn_back()
+            raise
+        return self._job
+
+    def _give_turn_back(self) -> None:
+        self._job = None
+        self._changing.release()
 
     def _carry_out(self, job: Job) -> None:
         try:
@@ -235,8 +244,7 @@ class Owner:
             if job.order.verb == _RECOVER:
                 self._sign(START)
         finally:
-            self._job = None
-            self._changing.release()
+            self._give_turn_back()
             job.publish()  # only now: who hears of the end may send the next order at once
 
     def _see_through(self, job: Job) -> None:
@@ -258,8 +266,7 @@ class Owner:
             if self._is_left_alone():
                 pause = min(2 * pause, _LOOK_AT_LEAST)
                 with suppress(HotbankError):  # somebody else was faster
-                    self._take_turn(settles=True)
-                    self._carry_out(self._new_job(Order(_RECOVER, (), _SETTLING)))
+                    self._carry_out(self._take_job(Order(_RECOVER, (), _SETTLING)))
 
     def _left_open(self) -> Entry | None:
         with suppress(HotbankError):
