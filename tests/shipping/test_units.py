@@ -75,6 +75,26 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     assert not done, done
 
 
+def test_debs_installation_brings_no_bank_in_and_a_reboot_after_it_does(tmp_path: Path) -> None:
+    """The unit starts, so that it is stopped before the machine goes down; starting does nothing then."""
+    place, said = tmp_path / "run/systemd/system", tmp_path / "said"
+    drop_in = place / "hotbank-banks.service.d/installed.conf"
+    stub = f'#!/bin/sh\necho "${{0##*/}} $*" >>{said}; ! [ -e {drop_in} ] || cat {drop_in} >>{said}\n'
+    place.mkdir(parents=True)
+    for program in ("systemd-sysusers", "py3compile", "deb-systemd-helper", "systemctl", "deb-systemd-invoke"):
+        (tmp_path / program).write_text(stub)
+        (tmp_path / program).chmod(0o755)
+    script = (PACKAGING / "deb/postinst").read_text().replace("/run/systemd", str(tmp_path / "run/systemd"))
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", script, "postinst", "configure", ""], env=env, check=True)
+    text = said.read_text()
+    started = text[text.index("deb-systemd-invoke start") :]
+    assert "hotbank-banks.service" in started.splitlines()[0]
+    assert started.splitlines()[1:4] == ["[Service]", "ExecStart=", "ExecStart=/bin/true"]
+    assert started.splitlines()[4:] == ["systemctl --system daemon-reload"], "and the unit is as it was"
+    assert not drop_in.parent.exists()
+
+
 @pytest.mark.referee
 def test_systemd_notices_a_wrong_unit(tmp_path: Path) -> None:
     text = (PACKAGING / "systemd/hotbank.service").read_text()
