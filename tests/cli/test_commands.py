@@ -170,6 +170,12 @@ def test_a_name_is_no_path(hotbank: Hotbank, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("a"))
 
 
+def test_who_asks_for_a_machine_that_is_not_up_leaves_nothing(hotbank: Hotbank, tmp_path: Path) -> None:
+    refused(hotbank("-m", "up:nobody", "list"), Code.NO_MACHINE)
+    refused(hotbank("down", "nobody"), Code.NO_MACHINE)
+    assert not list(tmp_path.rglob("nobody"))
+
+
 @pytest.mark.long
 def test_a_dead_machine_of_an_earlier_up_is_an_error_until_down(hotbank: Hotbank) -> None:
     pid = int(hotbank("up", "arm-2009").stdout.split("pid ")[1].split(")")[0])

@@ -70,15 +70,13 @@ class Record:
 
 
 def home(name: str = "") -> Path:
-    """The folder of the machine of that name, of the current one where it is empty; made if need be. MachineError for
-    what can't be a name."""
+    """The folder of the machine of that name, of the current one where it is empty. MachineError for what can't be a
+    name."""
     if not name:
         return runtime_folder()
     if not _NAME.fullmatch(name):
         raise MachineError(f"{name!r} is no name for a machine", remedy="letters, digits, . _ and -; 32 at most")
-    folder = runtime_folder() / _NAMED / name
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    return runtime_folder() / _NAMED / name
 
 
 def names() -> tuple[str, ...]:
@@ -143,6 +141,7 @@ def start_in_background(module: str, spec: Mapping[str, Any], *, name: str = "",
     Raises MachineError when that machine answers already, and what the boot raised when it failed.
     """
     folder = home(name)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _one_at_a_time(folder):
         check_free(name)
         sweep_sockets(folder)
