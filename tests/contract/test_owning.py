@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import json
 import os
@@ -22,11 +23,11 @@ from pathlib import Path
 import pytest
 
 from contract.test_serve import FOREVER, Running, sleeps
-from hotbank import board, serve, ssh
-from hotbank.errors import Code, HotbankError, MachineError, Refusal
+from hotbank import board, operate, serve, ssh
+from hotbank.errors import Code, HotbankError, KernelError, MachineError, Refusal
 from hotbank.host import Host
 from hotbank.machine import Snapshot, Survey
-from hotbank.memory import Power
+from hotbank.memory import KernelState, Online, Power
 from hotbank.model import Model, WallClock
 from hotbank.operate import Before, Event, Limits, MemoryJournal
 from hotbank.operate.sqlite_journal import SqliteJournal
@@ -328,32 +329,94 @@ def test_what_was_left_is_settled_when_its_last_writer_is_gone_and_nobody_asks(
         assert serve.remove(client, "high").exit == 0
 
 
-def test_a_settling_that_nobody_ordered_has_its_name_and_ends_with_the_owner(
-    model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Full(MemoryJournal):
+    """Of a disk that is full when an entry is to be closed."""
+
+    full = False
+
+    def close(self, entry: int, code: Code, moved: int | None) -> None:
+        if self.full:
+            raise MachineError("the disk is full", code=Code.SYSTEM_ERROR)
+        super().close(entry, code, moved)
+
+
+def half_way(model: Model) -> Full:
+    """An addition that is open with its bank in, so that settling it takes offlines."""
+    journal = Full()
+    assert operate.remove(model, ("high",), journal=journal).exit == 0
+    journal.full = True
+    with pytest.raises(MachineError):
+        operate.add(model, ("high",), journal=journal)
+    journal.full = False
+    return journal
+
+
+def test_an_owner_that_ends_does_not_cut_short_what_is_settled(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, begun, go = half_way(model), threading.Event(), threading.Event()
+
+    def offline(block: int, deadline: float, *, spare: int = 0) -> None:
+        begun.set()
+        assert go.wait(HANG)
+        Model.offline(model, block, deadline, spare=spare)
+
+    monkeypatch.setattr(model, "offline", offline)
+    owner = Owner(model, journal=journal)
+    owner.settle()
+    assert begun.wait(HANG)
+    with local.attached(owner) as client:
+        client.cancel()
+        owner.stop()
+        owner.finish(0.0)
+        go.set()
+        owner.finish(HANG)
+    assert [(bank.name, bank.kernel) for bank in model.snapshot().banks][1] == ("high", KernelState.ABSENT)
+    assert model.power("ddr-high") is Power.OFF
+
+
+def test_nothing_cuts_short_the_way_back_of_an_order(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An addition fails at its last block, and is interrupted while it is rolled back."""
+    assert operate.remove(model, ("high",)).exit == 0
+    owner = Owner(model)
+
+    def online(block: int, how: Online) -> None:
+        if block == 23:
+            raise KernelError(errno.ENOMEM, f"online memory{block}")
+        Model.online(model, block, how)
+
+    with local.attached(owner) as client, local.attached(owner) as other:
+
+        def offline(block: int, deadline: float, *, spare: int = 0) -> None:
+            other.cancel()
+            until(lambda: owner._job is not None and owner._job._cancelled, "the order to stop")
+            Model.offline(model, block, deadline, spare=spare)
+
+        monkeypatch.setattr(model, "online", online)
+        monkeypatch.setattr(model, "offline", offline)
+        outcome = serve.add(client, "high")
+    assert (outcome.exit, outcome.unrestored, outcome.kernel, outcome.power) == (1, (), KernelState.ABSENT, Power.OFF)
+
+
+def test_a_settling_that_nobody_ordered_is_told_by_its_name(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hotbank.serve.owner._SETTLING", Limits(total=0.0))
-    journal, begun, cancelled = Shared(), threading.Event(), threading.Event()
+    journal, begun, go = Shared(), threading.Event(), threading.Event()
     journal.begin(Before("remove", ("high",), "another boot", "high"))
     owner = Owner(model, journal=journal)
     owner.settle()
     owner.wait()
 
     class Waiting(Job):
-        def run(self, hello: Hello) -> None:  # noqa: ARG002
+        def run(self, hello: Hello) -> None:
             begun.set()
-            cancelled.wait(HANG)
-
-        def cancel(self) -> None:
-            cancelled.set()
+            assert go.wait(HANG)
+            super().run(hello)
 
     monkeypatch.setattr("hotbank.serve.owner.Job", Waiting)
     journal.held = False
     assert begun.wait(HANG)
-    with local.attached(owner) as client, pytest.raises(Refusal, match="^recover of pid"):
+    with local.attached(owner) as client, pytest.raises(Refusal, match=r"^recover of pid"):
         serve.remove(client, "high")
-    owner.stop()
-    owner.finish(HANG)
-    assert cancelled.is_set()
+    go.set()
+    until(lambda: journal.unfinished() is None, "its settling")
 
 
 def test_an_owner_that_is_to_settle_while_an_order_runs_goes_on(model: Model) -> None:

@@ -18,6 +18,7 @@ from hotbank.errors import Code, HotbankError, KernelError, MachineError, Protoc
 from hotbank.machine import Machine, Survey
 from hotbank.operate import Before, Event, Journal, Outcome, recover, remedy
 from hotbank.operate.look import migrated
+from hotbank.operate.plan import Action
 from hotbank.operate.reasons import code_of
 from hotbank.operate.recovery import closed
 from hotbank.remote import Hello, SocketStream
@@ -72,11 +73,19 @@ class Job:
         return self._end if self._end != _NOTHING else None
 
     def cancel(self) -> None:
-        """Interrupt it: the worker is told at its next step, and an offline that runs is ended. Waits for nothing."""
+        """Interrupt it: the worker is told at its next step, and an offline that runs is ended; none on the way back:
+        what is cut short of that stays half-way. Waits for nothing."""
         with self._state:
             self._cancelled = True
-            if not self._worker_knows:
+            if self._offlining is not None and self._is_step(self._offlining[0]):
                 self._end_offline()
+
+    def _is_step(self, block: int) -> bool:
+        """Whether the block's offline is a step forward. The worker tells of each before it takes it; what it does
+        beside them, or once it knows that it is to stop, is on the way back."""
+        told = next((event for event in reversed(self._events) if event.event != "progress"), None)
+        forward = told is not None and (told.event, told.step, told.block) == ("step", Action.OFFLINE, block)
+        return forward and not self._worker_knows
 
     def _end_offline(self) -> None:
         if self._offlining is not None:
@@ -174,12 +183,9 @@ class Job:
         return survey
 
     def _offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
-        """An offline that does not even begin when the order to stop has overtaken it.
-
-        A worker that knows of the order is rolling back: its offlines are done.
-        """
+        """An offline, which as a step does not even begin when the order to stop has overtaken it."""
         with self._state:
-            if self._cancelled and not self._worker_knows:
+            if self._cancelled and self._is_step(block):
                 raise KernelError(errno.EINTR, f"offline memory{block}")
             self._offlining = (block, deadline)
         try:
