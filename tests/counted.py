@@ -3,11 +3,24 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+
+@contextmanager
+def _own_work() -> Iterator[None]:
+    """Without what is done as things are collected that somebody else has left, whenever that is due."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def calls(act: Callable[[], object]) -> int:
@@ -18,11 +31,12 @@ def calls(act: Callable[[], object]) -> int:
         nonlocal count
         count += event in ("call", "c_call")
 
-    sys.setprofile(see)
-    try:
-        act()
-    finally:
-        sys.setprofile(None)
+    with _own_work():
+        sys.setprofile(see)
+        try:
+            act()
+        finally:
+            sys.setprofile(None)
     return count
 
 
@@ -36,11 +50,12 @@ def lines(act: Callable[[], object]) -> int:
         return see
 
     before = sys.gettrace()
-    sys.settrace(see)
-    try:
-        act()
-    finally:
-        sys.settrace(before)
+    with _own_work():
+        sys.settrace(see)
+        try:
+            act()
+        finally:
+            sys.settrace(before)
     return count
 
 
