@@ -54,11 +54,18 @@ def find(kind: str, name: str | os.PathLike[str]) -> Path:
 def read(kind: str, path: str | os.PathLike[str], *, code: Code | None = None) -> str:
     """The file's text. Raises BoardError, with ``code`` where it is given."""
     try:
-        return read_regular(path, _LARGEST).decode()
+        data = read_regular(path, _LARGEST)
     except OSError as e:
         raise BoardError(kind, os.fspath(path), f"unreadable: {e.strerror}", code=code) from e
+    return decoded(kind, data, os.fspath(path), code=code)
+
+
+def decoded(kind: str, data: bytes, file: str, *, code: Code | None = None) -> str:
+    """The same of the bytes of a file of that name. Raises BoardError."""
+    try:
+        return data.decode()
     except UnicodeDecodeError as e:
-        raise BoardError(kind, os.fspath(path), f"no text: its byte {e.start} is no UTF-8", code=code) from e
+        raise BoardError(kind, file, f"no text: its byte {e.start} is no UTF-8", code=code) from e
 
 
 def table(

@@ -34,6 +34,15 @@ def test_each_against_each(tmp_path: Path) -> None:
     assert {file.digest for run in its.runs for file in run.subject.files} == its.contents.keys()
 
 
+@pytest.mark.parametrize("key", ["boards", "workloads", "costs"])
+def test_a_file_that_is_no_text_is_named(tmp_path: Path, key: str) -> None:
+    (tmp_path / "bad.toml").write_bytes(b"\xff")
+    named = {"boards": '["arm-2009"]', "workloads": '["inodes"]', "policies": '["balance"]', "seeds": "[1]"}
+    named |= {key: '"bad.toml"' if key == "costs" else '["bad.toml"]'}
+    with pytest.raises(BoardError, match=r"bad\.toml.*its byte 0 is no UTF-8"):
+        load(write(tmp_path, "seconds = 5\n" + "".join(f"{name} = {value}\n" for name, value in named.items())))
+
+
 def test_settings_are_of_their_policy(tmp_path: Path) -> None:
     its = load(write_sweep(tmp_path, count=1))
     assert len(its.runs) == (4 + 1) * 2

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TypedDict, Unpack
 
-from hotbank import board
+from hotbank import board, keys
 from hotbank.board import Board
 from hotbank.errors import Code, Refusal
 from hotbank.model import capture
@@ -32,7 +32,7 @@ def find(name: str | os.PathLike[str]) -> Source:
 
 def decode(data: bytes, name: str) -> Source:
     """The same from the bytes of its file, of that name. Raises BoardError, FormatError."""
-    return capture.loads(data) if capture.begins_so(data) else board.loads(data.decode(), name)
+    return capture.loads(data) if capture.begins_so(data) else board.loads(keys.decoded("board", data, name), name)
 
 
 def start(source: Source, boot: BootOptions | None = None, **options: Unpack[ModelOptions]) -> Model:

@@ -42,7 +42,9 @@ from hotbank.errors import Code, in_file
 from hotbank.govern import settings
 from hotbank.keys import Key, Keys
 from hotbank.load import script, trace
+from hotbank.load.script import Script
 from hotbank.model import clock, named
+from hotbank.model.clock import Costs
 from hotbank.model.named import Source
 from hotbank.numbers import finite
 from hotbank.regular import read_regular
@@ -137,7 +139,7 @@ def _stem(policy: str) -> str:
 def _booted(given: Mapping[str, Any], files: _Files) -> Iterator[Subject]:
     gaps, costs = given["allow_gaps"], given["costs"]
     loads = [*_workloads(given["workloads"], files), *_traces(given["traces"], files, gaps)]
-    cost = files.read_as(files.path(costs), lambda data: clock.loads_costs(data.decode(), costs))[0] if costs else None
+    cost = files.read_as(files.path(costs), lambda data: _costs(data, costs))[0] if costs else None
     for name in given["boards"]:
         path = files.path(name, board.find)
         file, source = files.read_as(path, lambda data, path=path: named.decode(data, str(path)))  # type: ignore[misc]
@@ -149,7 +151,15 @@ def _booted(given: Mapping[str, Any], files: _Files) -> Iterator[Subject]:
 def _workloads(names: Iterable[str], files: _Files) -> Iterator[dict[str, File]]:
     for name in names:
         path = files.path(name, script.find)
-        yield {"workload": files.read_as(path, lambda data, path=path: script.loads(data.decode(), str(path)))[0]}  # type: ignore[misc]
+        yield {"workload": files.read_as(path, lambda data, path=path: _script(data, str(path)))[0]}  # type: ignore[misc]
+
+
+def _script(data: bytes, name: str) -> Script:
+    return script.loads(keys.decoded("workload", data, name), name)
+
+
+def _costs(data: bytes, name: str) -> Costs:
+    return clock.loads_costs(keys.decoded("costs", data, name, code=Code.BAD_FORMAT), name)
 
 
 def _traces(names: Iterable[str], files: _Files, gaps: bool) -> Iterator[dict[str, File]]:
