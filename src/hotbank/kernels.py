@@ -179,7 +179,7 @@ def kernel(release: str) -> Kernel:
     Raises Refusal(UNSUPPORTED) for a release older than the table, and for text that is no release.
     """
     asked = _series(release)
-    older = [row for row in KERNELS if asked is not None and _series(row.release) <= asked]
+    older = [row for row in KERNELS if _series(row.release) <= asked]
     if not older:
         raise Refusal(Code.UNSUPPORTED, f"no rules for kernel {release!r}", remedy=f"known: {known()}, and newer ones")
     row = older[-1]

@@ -89,9 +89,8 @@ class Guard:
 
     ``reserve``: bytes that stay free at any rate: the memory map and page tables of what returns next, and what the
     owner itself needs at most. ``returning``: seconds until what is ordered is there, or what it took lately where that
-    is more; ``foresight``: how much of
-    the last rise to expect again until then.
-    ``hourly``: groups taken in an hour at most. ``ban``: seconds of the first ban; ``longest`` of the last.
+    is more; ``foresight``: how much of the last rise to expect again until then. ``hourly``: groups taken in an hour at
+    most. ``ban``: seconds of the first ban; ``longest`` of the last.
     """
 
     reserve: int = 0
