@@ -4,6 +4,7 @@ are killed, cut off and gone on with."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +155,10 @@ def test_a_scheduler_that_goes_leaves_what_is_done(tmp_path: Path) -> None:
 def test_a_command_that_is_interrupted_goes_on(sweep: Path, alone: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "hotbank", "sweep", str(sweep), "-o", str(tmp_path), "--jobs", "2"]
     first = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert first.stderr is not None
-    assert "of 200 runs" in first.stderr.readline()
+    while first.poll() is None and not (tmp_path / "kept.jsonl").exists():
+        time.sleep(0.001)
+    while first.poll() is None and not (tmp_path / "kept.jsonl").stat().st_size:
+        time.sleep(0.001)
     first.send_signal(signal.SIGINT)
     _, told = first.communicate()
     assert first.returncode == 130
@@ -164,6 +169,28 @@ def test_a_command_that_is_interrupted_goes_on(sweep: Path, alone: Path, tmp_pat
     assert "200 of 200 runs there" in again.stdout
     assert same(alone, tmp_path)
     assert kept < len((tmp_path / "kept.jsonl").read_text().splitlines()) == 200
+
+
+def test_a_ctrl_c_while_workers_are_ended_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    crew, others, kill = Processes(2), set(multiprocessing.active_children()), BaseProcess.kill
+    pool, killed = crew.begin(), set[BaseProcess]()
+
+    def noted(worker: BaseProcess) -> None:
+        killed.add(worker)
+        kill(worker)
+
+    wait([pool.submit(os.getpid), pool.submit(os.getpid)])
+    workers = set(multiprocessing.active_children()) - others
+    monkeypatch.setattr(BaseProcess, "join", _interrupted)
+    monkeypatch.setattr(BaseProcess, "kill", noted)
+    with pytest.raises(KeyboardInterrupt):
+        crew.end()
+    assert killed == workers
+    assert len(workers) == 2
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_workers_die_with_who_started_them(tmp_path: Path) -> None:

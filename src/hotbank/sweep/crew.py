@@ -90,8 +90,10 @@ class Processes:
         """See Crew."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-            for child in set(multiprocessing.active_children()) - self._others:
+            children = set(multiprocessing.active_children()) - self._others
+            for child in children:
                 child.kill()
+            for child in children:  # a Ctrl-C here leaves none: one alone would wait for the lock that another had
                 child.join()
             self._pool = None
 
