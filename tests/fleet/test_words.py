@@ -111,7 +111,7 @@ def test_a_journal_is_read_as_it_was_written(tmp_path: Path) -> None:
         begun = journal.open
         assert begun is not None
         assert (begun.asked, begun.dark, begun.done) == ({"m": 7, "n": None}, 2, False)
-        with pytest.raises(Refusal, match="another operator"):
+        with pytest.raises(Refusal, match="another process is at work"):
             Journal(tmp_path / "j")
         journal.told(begun, Reply(Member("n", "ssh:n"), Code.OK))
         assert journal.open is None

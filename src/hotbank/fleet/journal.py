@@ -7,22 +7,20 @@ whom to ask what became of it. One operator at a time has it open.
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hotbank.errors import Code, FormatError, Refusal
+from hotbank.appended import Appended, as_line
 from hotbank.fleet.asking import Reply
-from hotbank.regular import open_regular, read_open
 
-_FORM, _LARGEST = "fleet journal", 1 << 30
+_LARGEST = 1 << 30  # bytes
 
 
 @dataclass(slots=True)
@@ -49,20 +47,14 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Makes the file. Raises Refusal(BUSY_TRANSACTION), FormatError, OSError."""
-        self._path = Path(path)
-        self._file = open_regular(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-        try:
-            self._lock()
-            self.orders = {begun.order: begun for begun in self._read()}
-        except BaseException:
-            os.close(self._file)
-            raise
+        self.orders = dict[str, Begun]()
+        self._file = Appended(Path(path), "fleet journal", "at", _LARGEST, partial(_take, self.orders))
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
-        os.close(self._file)
+        self._file.__exit__(kind, e, tb)
 
     @property
     def open(self) -> Begun | None:
@@ -92,27 +84,7 @@ class Journal:
 
     def _write(self, begun: Begun, event: str, more: Mapping[str, Any]) -> None:
         row = {"at": round(time.time(), 6), "order": begun.order, "event": event, **more}
-        os.write(self._file, json.dumps(row, separators=(",", ":")).encode() + b"\n")
-        os.fsync(self._file)
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            what = f"{self._path}: another operator is at work with this fleet"
-            raise Refusal(Code.BUSY_TRANSACTION, what, remedy="wait for the end of it") from e
-
-    def _read(self) -> Iterator[Begun]:
-        data = read_open(self._file, _LARGEST) or b""
-        whole = data.rfind(b"\n") + 1
-        os.ftruncate(self._file, whole)
-        found = dict[str, Begun]()
-        for number, line in enumerate(data[:whole].splitlines(), 1):
-            try:
-                _take(found, json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-                raise FormatError(_FORM, 0, f"{self._path}, line {number}", "no row of a fleet's journal") from e
-        yield from found.values()
+        self._file.append(as_line(row))
 
 
 def _take(found: dict[str, Begun], row: Mapping[str, Any]) -> None:

@@ -9,21 +9,18 @@ however it was carried out. One sweep at a time works on a folder.
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hotbank.errors import Code, FormatError, Refusal
-from hotbank.regular import open_regular, read_open
+from hotbank.appended import Appended, as_line
 from hotbank.sweep.run import Row
 
 COLUMNS = ("run", "subject", "member", "load", "policy", "settings", "seed")
-_FORM, _LARGEST = "kept rows", 8 << 30
+_LARGEST = 8 << 30  # bytes
 
 
 class Store:
@@ -33,63 +30,33 @@ class Store:
         """Makes the folder. Raises Refusal(BUSY_TRANSACTION), FormatError, OSError."""
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._file = open_regular(self.folder / "kept.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, mode=0o666)
-        try:
-            self._lock()
-            self.rows: dict[str, Row] = {row["run"]: row for row in self._read()}
-        except BaseException:
-            os.close(self._file)
-            raise
+        self.rows = dict[str, Row]()
+        kept = self.folder / "kept.jsonl"
+        self._file = Appended(kept, "sweep", "schema", _LARGEST, self._take, mode=0o666)
 
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
-        os.close(self._file)
+        self._file.__exit__(kind, e, tb)
 
     def keep(self, rows: Iterable[Row]) -> None:
         """Write rows down; they are on the disk when this returns."""
         fresh = {row["run"]: row for row in rows if row["run"] not in self.rows}
         if fresh:
-            _write_all(self._file, b"".join(map(_line, fresh.values())))
-            os.fsync(self._file)
+            self._file.append(b"".join(map(as_line, fresh.values())))
             self.rows |= fresh
 
     def write(self, runs: Iterable[str]) -> list[Row]:
         """Those of these runs that are there, in their order, as ``runs.jsonl`` and ``runs.csv``."""
         found = [self.rows[run] for run in runs if run in self.rows]
-        replace_file(self.folder / "runs.jsonl", b"".join(map(_line, found)))
+        replace_file(self.folder / "runs.jsonl", b"".join(map(as_line, found)))
         replace_file(self.folder / "runs.csv", table(found).encode())
         return found
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            what = f"{self.folder}: another sweep is at work in it"
-            raise Refusal(Code.BUSY_TRANSACTION, what, remedy="wait for it, or name another folder") from e
-
-    def _read(self) -> Iterator[Row]:
-        """All whole lines; what follows the last of them is cut off."""
-        data = read_open(self._file, _LARGEST) or b""
-        whole = data.rfind(b"\n") + 1
-        os.ftruncate(self._file, whole)
-        for number, line in enumerate(data[:whole].splitlines(), 1):
-            yield _row(line, f"{self.folder / 'kept.jsonl'}, line {number}")
-
-
-def _row(line: bytes, where: str) -> Row:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as e:
-        raise FormatError(_FORM, 0, where, "no JSON") from e
-    if not isinstance(row, dict) or not isinstance(row.get("run"), str):
-        raise FormatError(_FORM, 0, where, "no row of a sweep")
-    return row
-
-
-def _line(row: Row) -> bytes:
-    return json.dumps(row, separators=(",", ":")).encode() + b"\n"
+    def _take(self, row: Row) -> None:
+        _flat(row)
+        self.rows[row["run"]] = row
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -115,8 +82,3 @@ def replace_file(path: Path, data: bytes) -> None:
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def _write_all(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]
