@@ -52,6 +52,16 @@ def at_work(seed: int) -> Model:
     return model
 
 
+def test_blocks_that_are_as_they_were_are_kept_once() -> None:
+    with connect(small_model(), change=True) as session, Feed(session) as feed:
+        before = first(feed, lambda frame: True).snapshot
+        feed.change("remove", f"memory{HIGH[0]}")
+        later = first(feed, lambda frame: frame.snapshot.blocks != before.blocks).snapshot
+        same = [block for block in later.blocks if block == before.block(block.number)]
+        assert len(same) > 1
+        assert all(block is before.block(block.number) for block in same)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_cells_are_what_explain_all_says(seed: int) -> None:
     """Of blocks that were looked at all that ``explain`` says; of the others what needs no look."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,7 +14,10 @@ from hypothesis import strategies as st
 from documents import wrong
 from effort import examples
 from hotbank.errors import Code
+from hotbank.memory import Range
 from hotbank.operate import Event
+from hotbank.report.cells import Cell, Map, Strip
+from hotbank.testing import ScriptedMachine
 from hotbank.watch import Frame, Record, Running, merged
 from hotbank.watch.asking import SHARE, Question
 from hotbank.watch.running import Progress, after
@@ -37,6 +41,21 @@ def test_nothing_has_changed_but_what_has(frames: list[Frame]) -> None:
     assert later.changes(before) == {"seq": 9, "at": 9999.0}
     other = frames[1].changes(before)
     assert all(before.document()["cells"].get(block) != cell for block, cell in other.get("cells", {}).items())
+
+
+def test_a_frame_that_was_told_is_no_larger_than_before() -> None:
+    """A record keeps thousands of them, each of a machine that may have thousands of blocks."""
+    blocks = tuple(Cell(number, Range.sized(number << 20, 1 << 20)) for number in range(1000))
+    frame = Frame(1, 1.0, ScriptedMachine().snapshot(), Map("m", 4096, 1 << 20, (Strip(None, blocks),)))
+    assert len(frame.document()["cells"]) == 1000
+    later = replace(frame, seq=2)
+    tracemalloc.start()
+    try:
+        assert later.changes(frame) == {"seq": 2}
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert left < 100 * len(blocks)
 
 
 @examples(40)

@@ -306,6 +306,7 @@ class _Standing:
         self._governed = Question[Governed | None](_GOVERNED, time.monotonic)
         self._history = Question[tuple[Entry, ...]](_SELDOM, time.monotonic)
         self._saved = Question[Bounds | None](_SELDOM, time.monotonic)
+        self._stood: Snapshot | None = None
         self._last: Reading | None = None
         self._drawn: Mapping[str, float] = {}
 
@@ -327,7 +328,7 @@ class _Standing:
 
     def ask(self, session: Session, at: float) -> _Seen:
         """What is due; the other answers as they were."""
-        snapshot, reading = self._snapshot.get(session.list), self._reading.get(session.reading)
+        snapshot, reading = self._snapshot.get(partial(self._listed, session)), self._reading.get(session.reading)
         entries = self._history.get(session.history)
         if reading is not self._last:
             self._drawn, self._last = watts((self._last or reading, reading)), reading
@@ -339,6 +340,15 @@ class _Standing:
             self._governed.get(lambda: _if_any(session.auto)),
             tuple(entry for entry in entries if not entry.is_sign)[-_SHOWN:],
         )
+
+    def _listed(self, session: Session) -> Snapshot:
+        """With the blocks that are as they were the same ones as then: a record keeps thousands of snapshots."""
+        now, before = session.list(), self._stood
+        if before is not None:
+            blocks = (was if (was := before.block(block.number)) == block else block for block in now.blocks)
+            now = replace(now, blocks=tuple(blocks))
+        self._stood = now
+        return now
 
 
 def _news(since: int | None, session: Session) -> News:

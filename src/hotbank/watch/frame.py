@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from hotbank.documents import SCHEMA
@@ -21,7 +20,7 @@ from hotbank.wire import encode
 CELLS = "cells"  # the key whose entries change one by one
 
 
-@dataclass(frozen=True)  # without slots: it keeps its document
+@dataclass(frozen=True, slots=True)
 class Frame:
     """A machine at one moment. ``seq`` counts frames, from 1; ``at``: seconds since 1970.
 
@@ -66,18 +65,18 @@ class Frame:
 
     def document(self) -> dict[str, Any]:
         """All of it as JSON."""
-        return dict(self._document)
+        return self._head() | {CELLS: {str(cell.block): _cell(cell) for cell in self.map.cells}}
 
     def changes(self, before: Frame) -> dict[str, Any]:
         """Of the document the keys that differ from those of ``before``; of the blocks those that do, None for one that
         is gone. See ``merged``."""
-        old, new = before._document, self._document
-        changed = {key: value for key, value in new.items() if key != CELLS and old[key] != value}
-        cells = dict(_differing(old[CELLS], new[CELLS]))
+        old, new = before._head(), self._head()
+        changed = {key: value for key, value in new.items() if old[key] != value}
+        cells = {str(block): cell for block, cell in _differing(before.map, self.map)}
         return changed | ({CELLS: cells} if cells else {})
 
-    @cached_property
-    def _document(self) -> dict[str, Any]:
+    def _head(self) -> dict[str, Any]:
+        """All but the blocks. Made anew each time: a record keeps thousands of frames."""
         return {
             "schema": SCHEMA["frame"],
             "seq": self.seq,
@@ -89,7 +88,6 @@ class Frame:
             "page_size": self.map.page_size,
             "block_size": self.map.block_size,
             "strips": [_strip(strip) for strip in self.map.strips],
-            CELLS: {str(cell.block): _cell(cell) for cell in self.map.cells},
             **_felt(self.reading, self.map.page_size),
             "watts": dict(self.watts),
             "saved_j": encode(self.saved),
@@ -106,10 +104,12 @@ def merged(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return {**before, **changes, CELLS: {block: cell for block, cell in cells.items() if cell is not None}}
 
 
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _differing(old: Map, new: Map) -> Iterator[tuple[int, dict[str, Any] | None]]:
     if old is not new:
-        yield from ((block, cell) for block, cell in new.items() if old.get(block) != cell)
-        yield from ((block, None) for block in old.keys() - new.keys())
+        for block in dict.fromkeys(cell.block for cell in (*new.cells, *old.cells)):
+            was, now = old.cell(block), new.cell(block)
+            if was != now and (shown := _cell(now)) != _cell(was):
+                yield block, shown
 
 
 def _strip(strip: Strip) -> dict[str, Any]:
@@ -125,17 +125,21 @@ def _strip(strip: Strip) -> dict[str, Any]:
     }
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
-    return {
-        "start": cell.range.start,
-        "state": encode(cell.state),
-        "zone": cell.zone,
-        "power": cell.power.value,
-        "used": cell.used,
-        "kinds": encode(cell.kinds),
-        "groups": encode(cell.groups),
-        "why": encode(cell.why),
-    }
+def _cell(cell: Cell | None) -> dict[str, Any] | None:
+    return (
+        None
+        if cell is None
+        else {
+            "start": cell.range.start,
+            "state": encode(cell.state),
+            "zone": cell.zone,
+            "power": cell.power.value,
+            "used": cell.used,
+            "kinds": encode(cell.kinds),
+            "groups": encode(cell.groups),
+            "why": encode(cell.why),
+        }
+    )
 
 
 def _felt(reading: Reading | None, page_size: int) -> dict[str, Any]:
