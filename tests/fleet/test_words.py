@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,7 @@ def test_what_a_process_says() -> None:
     assert not said(refused, status=1).certain  # the link may have been lost behind the order
     assert said({"schema": 1, "error": {"code": "BUSY_TRANSACTION", "message": "m"}}, status=1).certain
     assert not said({"event": "step", "code": None}, status=1).certain
+    assert said({"event": "done", "code": None, "fact": "nothing to do", "exit": 0}).code is Code.OK
     assert said({"steps": [], "code": "NO_CAPACITY"}, status=1).code is Code.NO_CAPACITY
     assert said(status=1, err=b"x\nhotbank: NOT_PERMITTED: no\n").code is Code.NOT_PERMITTED
     assert said(status=2, err=b"Error: what\n").code is Code.NO_MACHINE
@@ -94,6 +97,12 @@ def test_the_first_transaction_after_one() -> None:
     assert (since(history, 1, "remove") or {})["id"] == 3
     assert (since(history, None, "add") or {})["id"] == 0
     assert since(history, 5, "remove") is None
+
+
+def test_a_name_is_no_option(tmp_path: Path) -> None:
+    words = ["fleet", "-i", str(write(tmp_path, "model:arm-2009\n")), "-J", "remove", "--", "--all"]
+    done = subprocess.run([sys.executable, "-m", "hotbank", *words], capture_output=True, text=True)
+    assert (done.returncode, json.loads(done.stdout)["code"]) == (1, "NO_SUCH_BANK")
 
 
 def filled(path: Path) -> None:

@@ -130,7 +130,7 @@ def explain(its: _Fleet, targets: tuple[str, ...]) -> int:
         codes = [verdict["code"] for verdict in found if "code" in verdict]
         return (", ".join(f"{codes.count(code)} {code}" for code in dict.fromkeys(codes)) or "-",)
 
-    return _asked(its, ["explain", *(targets or ["--all"]), "--json"], ["VERDICTS"], cells)
+    return _asked(its, ["explain", "--json", *(_named(targets) if targets else ["--all"])], ["VERDICTS"], cells)
 
 
 @fleet.command("plan")
@@ -145,14 +145,19 @@ def plan(its: _Fleet, targets: tuple[str, ...], size: int | None) -> int:
         return ", ".join(made["banks"]) or "-", f"{made['pages']}", f"{made['seconds']:.2f}"
 
     return _asked(
-        its, ["plan", *_what(targets, size), "--json"], ["BANKS", "PAGES", "SECONDS"], cells, ["PAGES", "SECONDS"]
+        its, ["plan", "--json", *_what(targets, size)], ["BANKS", "PAGES", "SECONDS"], cells, ["PAGES", "SECONDS"]
     )
 
 
 def _what(targets: Sequence[str], size: int | None) -> list[str]:
     if bool(targets) is (size is not None):
         raise click.UsageError("name banks or blocks, or give --free SIZE")
-    return [*targets] if size is None else ["--free", str(size)]
+    return _named(targets) if size is None else ["--free", str(size)]
+
+
+def _named(targets: Sequence[str]) -> list[str]:
+    """As words that no name among them can make an option of."""
+    return ["--", *targets]
 
 
 @fleet.command("energy")
@@ -249,7 +254,7 @@ def add(its: _Fleet, targets: tuple[str, ...], every: bool, stop_after: int | No
     """Bring banks back on each machine."""
     if bool(targets) is every:
         raise click.UsageError("name banks or blocks, or give --all")
-    words = ["--all"] if every else [*targets]
+    words = ["--all"] if every else _named(targets)
     return _ordered(its, journal, stop_after, lambda book: book.begin("add", words, _names(its), None))
 
 
@@ -291,7 +296,8 @@ def _ordered(its: _Fleet, path: Path | None, stop: int | None, begin: Callable[[
             raise
     done = sum(reply.exit == EXIT_DONE for reply in replies)
     if not its.as_json:
-        say(f"{begun.verb} {' '.join(begun.words)}: done on {done} of {counted(len(replies), 'machine')}")
+        what = " ".join(word for word in begun.words if word != "--")
+        say(f"{begun.verb} {what}: done on {done} of {counted(len(replies), 'machine')}")
     return together([reply.exit for reply in replies])
 
 
@@ -304,7 +310,7 @@ def _handed_on(its: _Fleet, words: Sequence[str]) -> int:
 @click.pass_obj
 def auto_pause(its: _Fleet, why: str) -> int:
     """Have the governor of each machine take nothing, for the reason WHY, until `auto resume`."""
-    return _handed_on(its, ["auto", "pause", why])
+    return _handed_on(its, ["auto", "pause", *_named([why])])
 
 
 @auto.command("resume")

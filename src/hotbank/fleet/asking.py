@@ -137,7 +137,10 @@ def read(member: Member, status: int, out: bytes, err: bytes, seconds: float) ->
         return Reply(member, code, status, f"{refused.get('message')}", found, seconds, heard)
     if last and "code" in last and ("event" in last or "steps" in last):  # how an order ended, or a plan would
         ended = last.get("event") in ("done", None)
-        return Reply(member, _code(last["code"]), status, f"{last.get('fact') or ''}", found, seconds, ended)
+        code = (
+            Code.OK if last["code"] is None and status == EXIT_DONE else _code(last["code"])
+        )  # there was nothing to do
+        return Reply(member, code, status, f"{last.get('fact') or ''}", found, seconds, ended)
     if last:
         return Reply(member, Code.OK, EXIT_DONE, "", found, seconds)
     if status == EXIT_DONE:

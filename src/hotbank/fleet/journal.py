@@ -36,10 +36,19 @@ class Begun:
     asked: dict[str, int | None] = field(default_factory=dict)
     came: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def knows(self, name: str) -> bool:
+        """Whether a machine has its outcome, and it is certain."""
+        return name in self.came and bool(self.came[name]["certain"])
+
+    @property
+    def unsure(self) -> set[str]:
+        """Who was asked, and may have done it or not."""
+        return {name for name in self.asked if not self.knows(name)}
+
     @property
     def done(self) -> bool:
         """Every machine has its outcome, and it is certain."""
-        return all(name in self.came and self.came[name]["certain"] for name in self.machines)
+        return all(map(self.knows, self.machines))
 
 
 class Journal:

@@ -63,18 +63,22 @@ class _Course:
         return await asyncio.gather(*map(self._one, self._members))
 
     async def _look(self) -> None:
-        """Who is dark already, or may be: also whom an operator before this one asked, for it may be at work."""
+        """Who is dark already, or may be: also whom an operator before this one asked, for it may be at work; whom an
+        order before this one asked that was left open, as long as its transaction is."""
         domains = {member.domain for member in self._members}
         fellows = [member for member in self._everybody if member.domain in domains]
         found = await all_asked(fellows, ["list", "--json"], self._terms.forks, self._terms.timeout, lambda _: None)
         self._seen = frozenset(reply.member.name for reply in found if is_dark(reply))
-        self._dark = {*self._seen, *(name for name in self._begun.asked if not self._is_known(name))}
+        self._dark = {*self._seen, *self._begun.unsure, *await self._at_work(fellows)}
 
-    def _is_known(self, name: str) -> bool:
-        return name in self._begun.came and bool(self._begun.came[name]["certain"])
+    async def _at_work(self, fellows: Sequence[Member]) -> set[str]:
+        left = {name for begun in self._journal.orders.values() if begun is not self._begun for name in begun.unsure}
+        unsure = [member for member in fellows if member.name in left]
+        found = await all_asked(unsure, ["history", "--json"], self._terms.forks, self._terms.timeout, lambda _: None)
+        return {reply.member.name for reply in found if is_at_work(reply)}
 
     async def _one(self, member: Member) -> Reply:
-        if self._is_known(member.name):
+        if self._begun.knows(member.name):
             known = self._begun.came[member.name]
             return Reply(member, Code(known["code"]), known["exit"], known["message"])
         async with self._room:
@@ -92,7 +96,7 @@ class _Course:
         if before.answered is None:
             return await self._landed(member, replace(before, exit=EXIT_FAILED, certain=True))
         self._journal.asking(self._begun, member.name, last_of(before.answered))
-        words = [self._begun.verb, *self._begun.words, "--json"]
+        words = [self._begun.verb, "--json", *self._begun.words]
         return await self._landed(member, await asked(member, words, self._terms.timeout, more=Limits().total))
 
     async def _why_not(self, member: Member) -> Reply | None:
@@ -161,6 +165,12 @@ def is_dark(reply: Reply) -> bool:
         for bank in banks
         if bank["domain"] is not None
     )
+
+
+def is_at_work(reply: Reply) -> bool:
+    """A transaction of the machine is open, or nobody can tell."""
+    entries = (reply.answered or {}).get("transactions")
+    return entries is None or any(entry["ended"] is None for entry in entries)
 
 
 def last_of(history: Mapping[str, Any]) -> int | None:
