@@ -52,6 +52,13 @@ def test_settings_are_of_their_policy(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_setting_is_what_stands_there(tmp_path: Path) -> None:
+    values = [0.1234567, 0.1234568, 2.0, 5, 1e-7, 16777217]
+    its = load(write(tmp_path, f"{BOOTED}[settings.balance]\nguess = {values}\n"))
+    assert {run.choice.settings.given()["guess"] for run in its.runs} == set(values)
+    assert {pair for run in its.runs for pair in run.choice.pairs} >= {"guess=2", "guess=16777217"}
+
+
 def test_what_stands_there_twice_is_run_once(tmp_path: Path) -> None:
     assert len(load(write(tmp_path, BOOTED + "seeds = [7, 7]\n")).runs) == 3
 

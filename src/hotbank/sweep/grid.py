@@ -128,8 +128,13 @@ def _choices(given: Mapping[str, Any], files: _Files) -> Iterator[Choice]:
         name = str(files.path(policy)) if policy.endswith(".toml") else policy
         axes = given["settings"].get(_stem(policy), ())
         for values in product(*(values for _, values in axes)):
-            pairs = tuple(f"{key}={value:g}" for (key, _), value in zip(axes, values, strict=True))
+            pairs = tuple(f"{key}={_exact(value)}" for (key, _), value in zip(axes, values, strict=True))
             yield Choice(policy, pairs, settings.read(name, pairs))
+
+
+def _exact(value: float) -> str:
+    """As short as it can be read back."""
+    return repr(value).removesuffix(".0")
 
 
 def _stem(policy: str) -> str:
