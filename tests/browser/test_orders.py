@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -53,3 +54,11 @@ def test_the_governor_is_paused_and_goes_on(site: Site) -> None:
     assert site.session.auto().orders.paused
     assert site.post("resume", {}) == (200, {"done": None})
     assert not site.session.auto().orders.paused
+
+
+def test_a_name_with_half_of_a_character_is_told_in_frames_and_moments(site: Site) -> None:
+    assert site.post("plan", {"verb": "remove", "name": "\ud800"})[0] == 404
+    assert site.post("look", {"name": "\ud800"})[0] == 200
+    patience.until(lambda: site.feed.frame and "\ud800" in site.feed.frame.looks)
+    status, told, _ = site.call("/moment?at=9e9")
+    assert (status, list(json.loads(told)["looks"])) == (200, ["\ud800"])

@@ -36,6 +36,14 @@ _VERBS = ("remove", "add")
 Handler = Callable[[dict[str, Any]], Any]
 
 
+class Json(JSONResponse):
+    """In ASCII, as the stream of frames is: names from elsewhere may have halves of characters, UTF-8 has none."""
+
+    def render(self, content: Any) -> bytes:
+        """As Starlette calls it."""
+        return json.dumps(content).encode("ascii")
+
+
 class Desk:
     """What is asked and ordered, of one machine. ``change``: whether anything is."""
 
@@ -97,7 +105,7 @@ def application(desk: Desk, viewers: Viewers) -> Starlette:
         return Response(text("live.html"), media_type="text/html")
 
     async def known(_: Request) -> Response:
-        return JSONResponse({"columns": COLUMNS, "change": desk.change})
+        return Json({"columns": COLUMNS, "change": desk.change})
 
     async def events(request: Request) -> Response:
         if viewers.here >= MOST:
@@ -108,7 +116,7 @@ def application(desk: Desk, viewers: Viewers) -> Starlette:
     async def moment(request: Request) -> Response:
         at = decimal(request.query_params.get("at", ""))
         frame = None if at is None else viewers.feed.record.at(at)
-        return PlainTextResponse("not recorded\n", 404) if frame is None else JSONResponse(frame.document())
+        return PlainTextResponse("not recorded\n", 404) if frame is None else Json(frame.document())
 
     routes: list[BaseRoute] = [
         *(Route(path, answer) for path, answer in {"/": page, "/known": known, "/events": events}.items()),
@@ -128,7 +136,7 @@ def _posted(act: Handler) -> Callable[[Request], Awaitable[Response]]:
 
     async def answer(request: Request) -> Response:
         try:
-            return JSONResponse({"done": await run_in_threadpool(act, await _asked(request))})
+            return Json({"done": await run_in_threadpool(act, await _asked(request))})
         except HotbankError as error:
             return _refused(error)
 
@@ -162,4 +170,4 @@ def _text(asked: dict[str, Any], key: str) -> str:
 
 def _refused(error: HotbankError) -> Response:
     told = {"code": error.code.value, "message": str(error), "remedy": error.remedy}
-    return JSONResponse({"schema": SCHEMA["error"], "error": told}, _STATUS.get(error.code, _CONFLICT))
+    return Json({"schema": SCHEMA["error"], "error": told}, _STATUS.get(error.code, _CONFLICT))
