@@ -26,6 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hotbank import board, cli, memspec
 from hotbank.cli.metrics import metrics
+from hotbank.errors import BoardError
 from hotbank.export.metrics import Scrape, Seen
 from hotbank.govern.guard import State
 from hotbank.govern.status import Governed, Orders, Status
@@ -90,6 +91,16 @@ def scraped(served: str, folder: Path) -> Series:
     assert cli.run(["-m", served, "metrics", "--textfile", str(file)]) == 0
     assert [path.name for path in folder.iterdir()] == [file.name]  # what it was written under is gone
     return read(file.read_text())
+
+
+def test_a_machine_of_unknown_dram_is_up(served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def named(name: str | None) -> tuple[memspec.Part, ...]:
+        raise BoardError("memspec", name, "no such file")
+
+    monkeypatch.setattr(memspec, "named", named)
+    series = scraped(served, tmp_path)
+    assert (one(series, "machine_up"), one(series, "transactions_open")) == (1, 0)
+    assert not any("joules" in name for name, _ in series)
 
 
 def differences(series: Series, listed: Any, before: Any, after: Any, history: Any) -> list[str]:

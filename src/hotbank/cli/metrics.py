@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -16,13 +17,16 @@ from hotbank import memspec
 from hotbank.cli.context import Context
 from hotbank.cli.terminal import say
 from hotbank.documents import EXIT_DONE, EXIT_FAILED
-from hotbank.errors import Code, HotbankError, MachineError, Refusal
+from hotbank.errors import BoardError, Code, HotbankError, MachineError, Refusal
 from hotbank.numbers import digits
 from hotbank.report.ledger import of_journal
 
 if TYPE_CHECKING:
     from hotbank.export.metrics import Scrape, Seen
     from hotbank.govern.status import Governed
+    from hotbank.machine import Snapshot
+    from hotbank.operate import Entry
+    from hotbank.report.ledger import Ledger
     from hotbank.session import Session
 
 _PORTS = 1 << 16
@@ -86,8 +90,7 @@ class _Asking:
 
         self._session = session = self._session or self._context.connect(changing=False)
         snapshot, entries = session.list(), session.history()
-        ledger = of_journal(snapshot, entries, time.time(), memspec.named)
-        seen = Seen(snapshot, session.reading(), entries, ledger, _governed(session))
+        seen = Seen(snapshot, session.reading(), entries, _ledger(snapshot, entries), _governed(session))
         self.name, self.trouble = snapshot.machine, ""
         return seen
 
@@ -103,6 +106,13 @@ class _Asking:
         if str(error) != self.trouble:
             say(f"hotbank: {error.code}: {error}", err=True)
         self.trouble = str(error)
+
+
+def _ledger(snapshot: Snapshot, entries: Sequence[Entry]) -> Ledger | None:
+    """None where what the machine's board says of its DRAM is not known here."""
+    with suppress(BoardError):
+        return of_journal(snapshot, entries, time.time(), memspec.named)
+    return None
 
 
 def _governed(session: Session) -> Governed | None:

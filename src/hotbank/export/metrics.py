@@ -32,12 +32,12 @@ _Series = Iterable[tuple[_Labels, float]]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was asked of a machine. ``governed``: None where nobody owns it."""
+    """What was asked of a machine. ``ledger``: None where its DRAM is not known; ``governed``: where nobody owns it."""
 
     snapshot: Snapshot
     reading: Reading
     entries: Sequence[Entry]
-    ledger: Ledger
+    ledger: Ledger | None
     governed: Governed | None
 
 
@@ -155,7 +155,9 @@ def _of_counters(reading: Reading) -> Iterator[Metric]:
 # What it came to.
 
 
-def _of_ledger(ledger: Ledger) -> Iterator[Metric]:
+def _of_ledger(ledger: Ledger | None) -> Iterator[Metric]:
+    if ledger is None:
+        return
     accounts = [({"bank": account.bank}, account) for account in ledger.accounts]
     spent = [({**at, "state": power.value}, s) for at, a in accounts for power, s in a.seconds.items()]
     yield _counter("bank_power_seconds", "Time that a bank's power was in a state, since the journal began", spent)
