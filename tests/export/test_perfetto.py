@@ -97,6 +97,23 @@ def test_each_step_is_a_slice_with_its_start_end_and_bank(call: str, nth: int) -
     assert wrong(machine.snapshot(), entries, told(machine.snapshot(), entries)) == []
 
 
+def test_a_transaction_whose_process_died_before_its_first_step_is_a_slice() -> None:
+    machine, journal = journaled()
+    before = journal.entries()[0].before
+    journal.begin(before)
+    entries = journal.entries()
+    assert not entries[-1].rows
+    shown = told(machine.snapshot(), entries, now=1.8e9)
+    assert wrong(machine.snapshot(), entries, shown) == []
+    assert shown.on(timeline.TRANSACTIONS)[-1].ended == 18 * 10**17
+
+
+@pytest.mark.parametrize("at", [-1.0, -1e300, 1e300])
+def test_a_moment_that_no_trace_has_is_as_near_as_it_gets(at: float) -> None:
+    (shown,) = read(trace(Timeline("m", (timeline.Slice(timeline.Track("t"), "s", at, at),)))).slices
+    assert shown.began == shown.ended == (0 if at < 0 else 18 * 10**18)
+
+
 def test_the_oracle_sees_a_step_that_is_late_or_of_another_bank_or_gone() -> None:
     """Planted."""
     machine, journal = journaled()

@@ -26,6 +26,7 @@ from hotbank.export.utf8 import whole
 from hotbank.machine import Clocks
 
 _NS = 1_000_000_000
+_LATEST = 1.8e10  # seconds since 1970, in the year 2540
 _UNITS = {BYTES: CounterDescriptor.Unit.UNIT_SIZE_BYTES}
 
 
@@ -116,7 +117,8 @@ def _annotate(event: TrackEvent, name: str, value: str | int) -> None:
 
 
 def _ns(seconds: float) -> int:
-    return round(seconds * _NS)
+    """As near as a trace has it: 64 bits from 1970 on."""
+    return round(min(max(0.0, seconds), _LATEST) * _NS)
 
 
 def _number(name: str) -> int:

@@ -102,7 +102,7 @@ def _transaction(entry: Entry, ended: float) -> Slice:
 
 
 def _steps(snapshot: Snapshot, entry: Entry, ended: float) -> Iterator[Slice]:
-    ends = [*(row.began for row in entry.rows[1:]), ended]
+    ends = [*(row.began for row in entry.rows), ended][1:]
     for row, next_ in zip(entry.rows, ends, strict=True):
         notes = _told(bank=bank_of(snapshot, entry, row), code=row.code, errno=row.errno, transaction=entry.id)
         name = f"{row.step} {row.target}"
