@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from html.parser import HTMLParser
@@ -111,3 +112,16 @@ def test_what_a_sweep_is_called_is_text_in_the_page() -> None:
     page = sweep_report.page(its, "<svg></svg>")
     assert "<script>" not in page
     assert "<b>" not in page
+
+
+def test_a_name_with_dollars_is_no_formula(tmp_path: Path) -> None:
+    sweep_report.write(report("s", 1, [row("we$^$ird")]), tmp_path)
+    assert (tmp_path / "report.svg").is_file()
+
+
+def test_a_report_that_cannot_be_drawn_is_told_before_the_first_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert run(["sweep", str(write_sweep(tmp_path, count=1)), "-o", str(tmp_path / "o"), "--report"]) == 1
+    assert not (tmp_path / "o").exists()

@@ -18,10 +18,12 @@ _KINDS = ("png", "svg")
 def figure(width: float, height: float) -> Figure:
     """An empty one, in inches. Raises Refusal without matplotlib."""
     try:
+        from matplotlib import rcParams
         from matplotlib.figure import Figure
     except ImportError as e:
         what, remedy = "drawing needs matplotlib", "pip install 'hotbank[plot]'"
         raise Refusal(Code.UNSUPPORTED, what, remedy=remedy) from e
+    rcParams["text.parse_math"] = False  # a name with $ in it is no formula
     return Figure(figsize=(width, height), layout="constrained")
 
 

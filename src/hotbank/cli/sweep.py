@@ -48,6 +48,8 @@ def sweep(file: str, folder: str, jobs: int | None, dask: str | None, reporting:
 
     if jobs and dask:
         raise click.UsageError("--jobs and --dask exclude each other")
+    if reporting:
+        sweep_report.check()
     its = grid.load(file)
     with Store(folder) as store:
         report = _carried_out(its, store, lambda: _crew(jobs, dask))

@@ -47,6 +47,11 @@ def fleet(report: Report) -> Iterator[str]:
         yield f"{counted(report.machines, 'machine')} under {line.name}: {saves}; {short}"
 
 
+def check() -> None:
+    """Before a long sweep: that its report can be drawn. Raises Refusal without matplotlib."""
+    plots.figure(1, 1)
+
+
 def write(report: Report, folder: Path) -> None:
     """``report.txt``, ``report.svg`` and ``report.html``. Raises Refusal without matplotlib, OSError."""
     picture = plots.rendered(_drawn(report), "svg")
