@@ -15,6 +15,7 @@ import pytest
 from hotbank.errors import BoardError
 from hotbank.govern.policy import Balance, Seen, Wish
 from hotbank.govern.view import View
+from hotbank.sweep import grid
 from hotbank.sweep import run as runs_of
 from hotbank.sweep.grid import load
 from hotbank.sweep.run import Member, work
@@ -41,6 +42,15 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path, key: str) -> None:
     named |= {key: '"bad.toml"' if key == "costs" else '["bad.toml"]'}
     with pytest.raises(BoardError, match=r"bad\.toml.*its byte 0 is no UTF-8"):
         load(write(tmp_path, "seconds = 5\n" + "".join(f"{name} = {value}\n" for name, value in named.items())))
+
+
+def test_as_many_runs_as_there_may_be_are_counted_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, BOOTED + 'policies = ["balance", "reserve"]\n[settings.balance]\nguess = [0.1, 0.2, 0.3]\n')
+    monkeypatch.setattr(grid, "MOST", 1 * 3 * (3 + 1))
+    assert len(load(file).runs) == 12
+    monkeypatch.setattr(grid, "MOST", 11)
+    with pytest.raises(BoardError, match="more than 11 runs"):
+        load(file)
 
 
 def test_settings_are_of_their_policy(tmp_path: Path) -> None:

@@ -89,12 +89,21 @@ def _check(table: Keys, given: Mapping[str, Any], machines: Sequence[tuple[str, 
     stray = set(given["settings"]) - {_stem(policy) for policy in given["policies"]}
     for name in sorted(stray):
         table.note(f"settings.{name}", None, "is not one of policies")
-    subjects = sum(machine["count"] or 0 for _, machine in machines) or len(given["boards"])
-    settings = max((prod(len(values) for _, values in axes) for axes in given["settings"].values()), default=1)
-    runs = subjects * settings * len(given["policies"]) * len(given["seeds"])
+    runs = _subjects(given, machines) * _settings(given) * len(given["seeds"])
     if runs > MOST:
         table.note("seeds", given["seeds"], f"that would be more than {MOST} runs")
     table.check()
+
+
+def _subjects(given: Mapping[str, Any], machines: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
+    loads = len(given["workloads"]) + len(given["traces"])
+    return sum(machine["count"] or 0 for _, machine in machines) or len(given["boards"]) * loads
+
+
+def _settings(given: Mapping[str, Any]) -> int:
+    """Of all policies together."""
+    axes = (given["settings"].get(_stem(policy), ()) for policy in given["policies"])
+    return sum(prod(len(values) for _, values in each) for each in axes)
 
 
 class _Files:
