@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -30,7 +30,8 @@ from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen
 from hotbank.session import Session, connect, visit
 from hotbank.testing import Faulty
-from hotbank.watch import Feed, Frame
+from hotbank.watch import Feed, Frame, asking
+from hotbank.watch.looker import Looker
 from model.small_boards import HIGH, LOW, small_model
 from patience import ended, until
 from report.test_cells import disagreements
@@ -60,6 +61,20 @@ def test_blocks_that_are_as_they_were_are_kept_once() -> None:
         same = [block for block in later.blocks if block == before.block(block.number)]
         assert len(same) > 1
         assert all(block is before.block(block.number) for block in same)
+
+
+def test_a_look_that_is_wanted_again_before_it_is_over_is_one() -> None:
+    asked: list[object] = []
+
+    class Line:
+        ask = staticmethod(asked.append)
+
+    looker = Looker(cast("asking.Line", Line()), lambda: None)
+    for name in ("high", "low") * 50:
+        looker.want(name)
+    looker.end()
+    looker.run()
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -63,9 +63,12 @@ class Looker:
         self._lock = threading.Lock()
 
     def want(self, name: str) -> None:
-        """Have the bank or block looked at, after what was wanted before."""
-        self._keep(name, Look(self._now()))
-        self._wanted.put(name)
+        """Have the bank or block looked at, after what was wanted before; once until that is over."""
+        with self._lock:
+            known = self._looks.get(name)
+        if known is None or known.over:
+            self._keep(name, Look(self._now()))
+            self._wanted.put(name)
 
     def end(self) -> None:
         """Have ``run`` return once the look under way is over."""
