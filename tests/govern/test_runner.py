@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hotbank import board, memspec, operate
-from hotbank.errors import MachineError
+from hotbank.errors import Code, MachineError, Refusal
 from hotbank.govern.guard import Guard, Outcome
 from hotbank.govern.policy import Balance, Wish
 from hotbank.govern.runner import Governor, Step
@@ -97,6 +97,22 @@ def run(found: Model, one: Governor, seconds: float) -> list[Step]:
 
 def dark(found: Model) -> set[str]:
     return {domain.name for domain in found.snapshot().domains if domain.power is Power.OFF}
+
+
+@pytest.mark.parametrize("code", [Code.BUSY_TRANSACTION, Code.NO_MACHINE])
+def test_an_order_that_could_not_be_given_says_nothing_of_the_bank(code: Code, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = model()
+    one = governor(found)
+
+    def refuse(*_: object) -> Outcome:
+        raise Refusal(code, "not now")
+
+    with monkeypatch.context() as while_nobody_answers:
+        while_nobody_answers.setattr(Hands, "remove", refuse)
+        run(found, one, 60)
+    assert not one.state.bans
+    run(found, one, 60)
+    assert dark(found) == {"d1", "d2"}
 
 
 def test_banks_leave_when_idle_and_are_back_before_they_are_needed() -> None:

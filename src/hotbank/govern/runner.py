@@ -21,6 +21,8 @@ from hotbank.govern.view import View
 from hotbank.machine import Reading, Snapshot
 
 SETTLES = 60.0  # seconds in which it shows whether what left is missed
+# Somebody else is at work, or who is ordered is about to end: it says nothing of the bank.
+_NOBODYS_FAULT = (Code.BUSY_TRANSACTION, Code.NO_MACHINE)
 
 
 class Eyes(Protocol):
@@ -205,7 +207,7 @@ class Governor:
         try:
             return self._hands.remove(banks) if act.dark else self._hands.add(banks)
         except HotbankError as e:
-            return Outcome.PUT_OFF if e.code is Code.BUSY_TRANSACTION else Outcome.FAILED
+            return Outcome.PUT_OFF if e.code in _NOBODYS_FAULT else Outcome.FAILED
 
     def _regretted(self, now: View) -> Iterator[Deed]:
         """What left lately and is missed: half of its size was read again since. It comes back, and is banned."""
