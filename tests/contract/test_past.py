@@ -47,6 +47,18 @@ def long_journal(path: Path, entries: int) -> SqliteJournal:
     return journal
 
 
+@pytest.mark.parametrize("kind", [MemoryJournal, SqliteJournal])
+def test_any_number_may_be_asked_about(kind: type, tmp_path: Path) -> None:
+    """It comes from outside, and a table has room for 63 bits."""
+    journal = kind() if kind is MemoryJournal else kind(tmp_path / "journal")
+    for _ in range(3):
+        journal.close(journal.begin(BEFORE), Code.OK, 0)
+    for above in (1 << 63, 1 << 200):
+        assert past.part(journal, above).entries == past.part(journal, None).entries
+    for below in (0, -1, -(1 << 70)):
+        assert past.part(journal, below).entries == ()
+
+
 def work(journal: SqliteJournal) -> int:
     """Of a second look, when everything that is kept is there."""
     past.part(journal, None)

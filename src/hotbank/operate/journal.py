@@ -194,7 +194,7 @@ class MemoryJournal:
     def entries(self, before: int | None = None, most: int | None = None) -> tuple[Entry, ...]:
         """See Journal."""
         with self._lock:
-            end = len(self._entries) if before is None else min(before, len(self._entries))
+            end = len(self._entries) if before is None else max(0, min(before, len(self._entries)))
             return tuple(self._entries[0 if most is None else max(0, end - most) : end])
 
 

@@ -50,6 +50,7 @@ _HEAD = ("pid", "verb", "targets", "boot_id", "machine", "cause", "keep_partial"
 _TAIL = ("ended", "code", "moved")
 _ROW = ("step", "target", "code", "errno", "began", "ended")
 _ALL = -1  # LIMIT: none
+_LAST = (1 << 63) - 1  # the largest number that SQLite has
 _OURS = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW
 _PATIENCE, _ASK_EVERY = 5.0, 0.01  # seconds of wall time: for another process's write, and for its last breath
 
@@ -223,7 +224,7 @@ class SqliteJournal:
 
     def entries(self, before: int | None = None, most: int | None = None) -> tuple[Entry, ...]:
         """See Journal."""
-        where, values = ("", ()) if before is None else ("WHERE id < ? ", (before,))
+        where, values = ("", ()) if before is None else ("WHERE id < ? ", (max(0, min(before, _LAST)),))
         newest_first = self._entries(f"{where}ORDER BY id DESC LIMIT ?", *values, _ALL if most is None else most)
         return tuple(reversed(list(newest_first)))
 
