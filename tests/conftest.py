@@ -5,6 +5,7 @@ that anyone sees when one of them grows."""
 from __future__ import annotations
 
 import os
+import signal
 from collections import defaultdict
 from collections.abc import Generator
 from pathlib import Path
@@ -16,6 +17,9 @@ import effort
 effort.register()
 # Commands that tests start would be compiled anew each time, which is half of what most of them take.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# A shell starts what runs in the background deaf to Ctrl-C, and what tests start would be so too: some send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ARCHES = ("arm64", "arm32")
 HERE = Path(__file__).parent
@@ -23,6 +27,7 @@ HERE = Path(__file__).parent
 LONGEST = (
     "kernel/arm64/test_compare.py",
     "kernel/arm64/test_verdicts.py",
+    "kernel/arm64/test_breath.py",
     "kernel/arm64/test_routes.py",
     "kernel/arm64/test_crashes.py",
     "kernel/arm32/test_banks.py",
