@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -67,6 +68,14 @@ def test_each_bank_is_in_its_place_and_its_domain_below_it(sizes: list[int], dat
         number = (ord(letter.lower()) - ord("a")) % 2  # 26 letters, so that those after z keep to their domain
         assert letter == "." or (below[0][at], below[1][at]) == (("=", " "), (" ", "~"))[number]
     assert len(line) <= max(width, len(sizes) * 3 + 40)
+
+
+def test_banks_too_small_for_a_cell_take_it_from_the_large_ones() -> None:
+    ends = [16, 17, 18, 70]
+    banks = [Bank(f"b{n}", Range(a * MIB, b * MIB)) for n, (a, b) in enumerate(pairwise(ends))]
+    for width in range(49, 120):
+        line = [*blueprint.lines(Board("x", block_size=MIB, banks=tuple(banks)), width)][2]
+        assert len(line) <= width
 
 
 def test_a_check_tells_all_mistakes_of_a_file(tmp_path: Path) -> None:

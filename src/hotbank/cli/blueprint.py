@@ -94,10 +94,13 @@ def _in(strip: Strip, domain: str) -> bool:
 
 
 def _widths(strips: Sequence[Strip], room: int) -> list[int]:
-    """Cells of each strip, by size where there are enough for all of them."""
+    """Cells of each strip, by size; one at least, of which the largest ones then have fewer."""
     free = max(room - len(_HOLE) * sum(1 for _ in _gaps(strips)), len(strips))
     total = sum(strip.range.size for strip in strips)
-    return [max(1, strip.range.size * free // total) for strip in strips]
+    widths = [max(1, strip.range.size * free // total) for strip in strips]
+    if sum(widths) <= free:
+        return widths
+    return [1 + strip.range.size * (free - len(strips)) // total for strip in strips]
 
 
 def _gaps(strips: Sequence[Strip]) -> Iterator[int]:

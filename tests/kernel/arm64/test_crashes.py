@@ -136,8 +136,8 @@ def deadly(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     base = tmp_path_factory.mktemp("r")
     start = serve.start_in_background
 
-    def start_deadly(module: str, spec: dict[str, Any], *, patience: float) -> serve.Record:
-        return start("kernel.arm64.deadly_supervisor", spec, patience=patience)
+    def start_deadly(module: str, spec: dict[str, Any], **named: Any) -> serve.Record:
+        return start("kernel.arm64.deadly_supervisor", spec, **named)
 
     monkeypatch.setattr(serve, "start_in_background", start_deadly)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]), prepend=os.pathsep)
