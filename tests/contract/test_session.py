@@ -190,17 +190,26 @@ def test_ctrl_c_asks_for_a_rollback(served: str) -> None:
 
 def test_a_ctrl_c_at_the_terminal_does_not_reach_the_worker() -> None:
     """It goes to all processes of the terminal's foreground group: to who asked, not to who is to roll back."""
-    groups = set[int]()
+    groups, others = set[int](), children()
 
     def look(event: Event) -> None:
-        for task in Path("/proc/self/task").iterdir():
-            with suppress(FileNotFoundError):  # a thread of somebody else that has ended
-                groups.update(os.getpgid(int(child)) for child in (task / "children").read_text().split())
+        for child in children() - others:
+            with suppress(ProcessLookupError):
+                groups.add(os.getpgid(child))
 
     with connect("model:arm-2009", change=True) as machine:
         machine.remove("high", on_event=look)
     assert groups
     assert os.getpgrp() not in groups
+
+
+def children() -> set[int]:
+    """Processes that this one has started, in this test or in another."""
+    found = set[int]()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError):  # a thread of somebody else that has ended
+            found.update(map(int, (task / "children").read_text().split()))
+    return found
 
 
 # Where.
