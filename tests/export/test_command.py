@@ -7,20 +7,15 @@ import csv
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from export.owners import served_model
 from export.perfetto_reader import read
-from hotbank import board, cli
+from hotbank import cli
 from hotbank.export import timeline
-from hotbank.model import Model
-from hotbank.operate import MemoryJournal
-from hotbank.serve.owner import Owner
-from hotbank.serve.state import listen
-from patience import ended
 
 Run = Callable[..., tuple[int, str]]
 
@@ -28,15 +23,9 @@ Run = Callable[..., tuple[int, str]]
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """``unix:PATH`` of a served model with a bank out."""
-    path = tmp_path_factory.mktemp("owner") / "s"
-    owner = Owner(Model.boot(board.load("arm-2009"), backend="reference", seed=1), journal=MemoryJournal())
-    with listen(path) as listener:
-        thread = threading.Thread(target=owner.serve, args=(listener,))
-        thread.start()
-        assert cli.run(["-m", f"unix:{path}", "remove", "high"]) == 0
-        yield f"unix:{path}"
-        owner.stop()
-        ended(thread)
+    with served_model(tmp_path_factory.mktemp("owner")) as where:
+        assert cli.run(["-m", where, "remove", "high"]) == 0
+        yield where
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from click.testing import CliRunner
 from prometheus_client import generate_latest, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
+from export.owners import served_model
 from hotbank import board, cli, memspec
 from hotbank.cli.metrics import metrics
 from hotbank.errors import BoardError
@@ -64,17 +65,11 @@ def one(series: Series, name: str, **labels: str) -> float:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """``unix:PATH`` of a served model whose bank was out and in, and is out."""
-    path = tmp_path_factory.mktemp("owner") / "s"
-    owner = Owner(Model.boot(board.load("arm-2009"), backend="reference", seed=1), journal=MemoryJournal())
-    with listen(path) as listener:
-        thread = threading.Thread(target=owner.serve, args=(listener,))
-        thread.start()
+    with served_model(tmp_path_factory.mktemp("owner")) as where:
         for verb in ("remove", "add", "remove"):
-            assert cli.run(["-m", f"unix:{path}", verb, "high"]) == 0
-        assert cli.run(["-m", f"unix:{path}", "remove", "low"]) == 1
-        yield f"unix:{path}"
-        owner.stop()
-        ended(thread)
+            assert cli.run(["-m", where, verb, "high"]) == 0
+        assert cli.run(["-m", where, "remove", "low"]) == 1
+        yield where
 
 
 @pytest.fixture
