@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # What is tried in the guest, as root, by trial.service: before a reboot with a bank out, and after it. A line each.
-FILES=/root/files.before
+HERE=$(dirname "$0")
+FILES=$HERE/files.before
 SOCKET=unix:/run/hotbank/socket
 
 say() { echo "trial: $*"; }
@@ -29,15 +30,15 @@ high() { bank | grep '^high'; }
 # The unit that brings all banks in is restarted with the owner, after it.
 restart() { systemctl restart hotbank.service && systemctl start hotbank-banks.service; }
 blocks() { grep . /sys/devices/system/memory/memory*/state; }
-same_blocks() { blocks | cmp - /root/blocks.before; }
+same_blocks() { blocks | cmp - $HERE/blocks.before; }
 files() { find / -xdev \( -path /root -o -path /var/log -o -path /var/lib/dpkg -o -path /tmp -o -path /var/tmp \) -prune -o -print | sort; }
 
 first() {
     useradd member
     useradd stranger
     files >$FILES
-    blocks >/root/blocks.before
-    expect 0 "the package is installed" dpkg -i /root/hotbank.deb
+    blocks >$HERE/blocks.before
+    expect 0 "the package is installed" dpkg -i $HERE/hotbank.deb
     reads active "the socket listens" systemctl is-active hotbank.socket
     for unit in hotbank.socket hotbank.service hotbank-banks.service hotbank-kdump.path; do
         reads enabled "$unit is enabled" systemctl is-enabled $unit
@@ -46,7 +47,7 @@ first() {
     reads active "banks come in before a reboot" systemctl is-active hotbank-banks.service
     expect 0 "the man page is found" test -e /usr/share/man/man1/hotbank.1.gz
 
-    cp /root/board.toml /etc/hotbank/board.toml
+    cp $HERE/board.toml /etc/hotbank/board.toml
     expect 0 "the owner starts with a board" restart
     expect 0 "the board fits this machine" hotbank -m host board check /etc/hotbank/board.toml --host
 
@@ -77,7 +78,7 @@ first() {
     expect 0 "the owner starts without" restart
 
     reads "online  on" "all banks come in with it" high
-    expect 0 "the same package is installed over it" dpkg -i /root/hotbank.deb
+    expect 0 "the same package is installed over it" dpkg -i $HERE/hotbank.deb
     expect 0 "the bank leaves before the reboot" order remove high
     reads "absent  off" "it is out at the reboot" high
     reads "NRestarts=0" "the owner never failed" systemctl show -p NRestarts hotbank.service
@@ -97,9 +98,9 @@ second() {
     reads online "and the bank came in first" cat /sys/devices/system/memory/memory36/state
     expect 2 "its group is gone" getent group hotbank
     expect 1 "none of its units is left" sh -c "systemctl list-unit-files --no-legend | grep hotbank"
-    files >/root/files.after
-    left=$(comm -13 $FILES /root/files.after | tr '\n' ' ')
-    gone=$(comm -23 $FILES /root/files.after | tr '\n' ' ')
+    files >$HERE/files.after
+    left=$(comm -13 $FILES $HERE/files.after | tr '\n' ' ')
+    gone=$(comm -23 $FILES $HERE/files.after | tr '\n' ' ')
     if [ -z "$left$gone" ]; then say "ok: no file more or less than before"; else say "FAILED: left: $left gone: $gone"; fi
     say "the end"
     systemctl poweroff
