@@ -2,7 +2,7 @@
 """The gate to every power switch: nothing turns one but through here.
 
 Above it hotbank asks before it orders (operate/power.py); this is what each machine does for itself, whoever orders.
-Our driver answers the same (kernel/bank/hotbank_bank.c, ``supply_store``).
+Our driver answers the same (kernel/bank/driver.c, ``supply_store``).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 ``none``        it can be taken offline, and that is all
 ``kmem``        drivers/dax/kmem.c: a pmem region as a dax device
 ``virtio-mem``  drivers/virtio/virtio_mem.c: the hypervisor plugs and unplugs, the guest only agrees
-``driver``      our bank driver, kernel/bank/hotbank_bank.c
+``driver``      our bank driver, kernel/bank
 ``probe``       drivers/base/memory.c, ``probe_store``: adds a block; nothing removes one
 
 What acts by a route stands in host/routes.py, one class each, and in one place of a board's emulation. Nobody else

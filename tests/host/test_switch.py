@@ -156,7 +156,7 @@ class TestRegulator:
 
 
 class Feeder:
-    """Our driver's ``supply`` files of two banks, and what writing to them comes to (kernel/bank/hotbank_bank.c)."""
+    """Our driver's ``supply`` files of two banks, and what writing to them comes to (kernel/bank/power.c)."""
 
     def __init__(self, root: Path) -> None:
         self.tree, self.told = Tree(root), list[tuple[str, str]]()

@@ -40,8 +40,8 @@ def test_checkpatch_finds_nothing(path: Path) -> None:
     ],
 )
 def test_checkpatch_finds_a_breach(tmp_path: Path, clean: str, breach: str, said: str) -> None:
-    text = (KERNEL / "bank/hotbank_bank.c").read_text(encoding="utf-8")
+    text = (KERNEL / "bank/driver.c").read_text(encoding="utf-8")
     assert clean in text
-    broken = tmp_path / "hotbank_bank.c"
+    broken = tmp_path / "driver.c"
     broken.write_text(text.replace(clean, breach, 1), encoding="utf-8")
     assert any(said in line for line in complaints(broken))

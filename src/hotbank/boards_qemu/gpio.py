@@ -2,7 +2,7 @@
 """The supply of emulated banks: a GPIO line for each domain, switched by the guest's driver and watched from outside.
 
 A line of the PL061 enables a ``regulator-fixed``, and the bank driver holds that as it would a board's rail
-(kernel/bank/hotbank_bank.c). Nobody believes the driver: its line is read in QEMU's monitor, behind the guest's back
+(kernel/bank/power.c). Nobody believes the driver: its line is read in QEMU's monitor, behind the guest's back
 (hw/gpio/pl061.c: the data register reads as the lines are; hw/arm/virt.c: where it is, and what is wired to them).
 
 The content follows the line. Off: the line falls, then the files are emptied. On: the line rises, then the files are

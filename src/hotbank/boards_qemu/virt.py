@@ -54,7 +54,7 @@ def with_node(tree: fdt.Tree, node: fdt.Node) -> fdt.Tree:
 
 
 def with_driver_bank(tree: fdt.Tree, bank: Bank, properties: Iterable[tuple[str, bytes]]) -> fdt.Tree:
-    """The tree with a bank that our driver attends to, and more properties of its node (kernel/bank/hotbank_bank.c)."""
+    """The tree with a bank that our driver attends to, and more properties of its node (kernel/bank/driver.c)."""
     known = {node.name for node in tree.root.children}
     tree = devicetree.add_banks(tree, [MemoryRegion(bank.range, bank.node, source=bank.name)])
     (node,) = (node for node in tree.root.children if node.name not in known)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reference counts of a bank's page frames, as our bank driver shows them where there is no /proc/kcore.
 
-Truth: kernel/bank/hotbank_bank.c (``range``, ``refcounts``). 32-bit ARM has no kcore at all (fs/proc/Kconfig), and
+Truth: kernel/bank/pages.c (``refcounts``), driver.c (``range``). 32-bit ARM has no kcore at all (fs/proc/Kconfig), and
 elsewhere lockdown takes it away.
 """
 

@@ -2,7 +2,7 @@
 """Devices that hold memory which may come and go: of the dax bus, virtio-mem, banks of our driver.
 
 Truth: drivers/dax/bus.c (``resource``, ``size``, ``target_node``), drivers/virtio/virtio_mem.c
-(``virtio_mem_create_resource``: a region of /proc/iomem under the device's name), kernel/bank/hotbank_bank.c
+(``virtio_mem_create_resource``: a region of /proc/iomem under the device's name), kernel/bank/driver.c
 (``range``).
 """
 

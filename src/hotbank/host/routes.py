@@ -2,7 +2,7 @@
 """Routes: how a bank enters and leaves this kernel, and how one finds out whether it really did.
 
 ``probe``    drivers/base/memory.c, ``probe_store``: adds one block; nothing removes it
-``driver``   our own module, kernel/bank/hotbank_bank.c: ``/sys/class/hotbank/BANK/state``
+``driver``   our own module, kernel/bank: ``/sys/class/hotbank/BANK/state``
 ``kmem``     drivers/dax/kmem.c: dax devices, bound to ``kmem``. Its unbind reports success also when blocks could not
              be removed ("removing memory fails"), and then nothing but a reboot helps: STUCK. From 7.3 on a device has
              a ``state``, and writing ``unplugged`` to it takes out all blocks or none (2a6f2aef1126)

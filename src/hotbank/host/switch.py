@@ -4,7 +4,7 @@
 A switch is asked again after it was turned, and what it then says counts, whatever an exit status said.
 Truth for regulators: drivers/regulator/core.c (``/sys/class/regulator/*/state``, read only) and
 drivers/regulator/userspace-consumer.c (``state`` of a ``reg-userspace-consumer``, ``enabled`` or ``disabled``).
-Truth for the driver: kernel/bank/hotbank_bank.c, ``bank_power_name``.
+Truth for the driver: kernel/bank/power.c, ``bank_power_name``.
 """
 
 from __future__ import annotations

@@ -415,7 +415,7 @@ class MemoryHotplug:
         return errno.EPERM if action == GOING_OFFLINE and self.blocks[number].early else 0
 
     def _veto_kernel_zones(self, action: str, number: int) -> int:
-        """kernel/bank/hotbank_bank.c, ``bank_memory_event``. Boot memory may return to the zone that it came from."""
+        """kernel/bank/hotplug.c, ``bank_memory_event``. Boot memory may return to the zone that it came from."""
         block = self.blocks[number]
         kept = number in self.movable_only_blocks and not block.early
         into_kernel = action == GOING_ONLINE and block.zone is not None and not block.zone.movable_only

@@ -16,7 +16,7 @@ parameters.py    parameters of memory hotplug: mm/memory_hotplug.c
 cma.py           CMA areas in debugfs: mm/cma_debug.c
 hugepages.py     pools of huge pages: mm/hugetlb.c
 meters.py        power, energy and temperatures: Documentation/hwmon, Documentation/power/powercap
-bank.py          banks of our own driver: kernel/bank/hotbank_bank.c
+bank.py          banks of our own driver: kernel/bank
 uname.py         the architecture: kernel/utsname_sysctl.c
 store.py         what the kernel does on a write: state_store, online_store, auto_online_blocks_store
 """

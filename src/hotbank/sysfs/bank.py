@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a bank that our driver attends to: kernel/bank/hotbank_bank.c."""
+"""The files of a bank that our driver attends to: kernel/bank."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 """What a kernel does when one of its files is written to, done to any machine.
 
 Truth: drivers/base/memory.c (``state_store``, ``auto_online_blocks_store``), drivers/base/core.c (``online_store``),
-kernel/bank/hotbank_bank.c (``state_store``, ``supply_store``). A word may end in one newline (``sysfs_streq``).
+kernel/bank/driver.c (``state_store``, ``supply_store``). A word may end in one newline (``sysfs_streq``).
 Every write asks the machine as it is now: nothing is remembered from the moment when a file was looked up.
 """
 

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +68,7 @@ def kernel_headers(release: str, target: ArchNames, cache: Path, progress: Progr
     if not (tree / "Makefile").exists():
         _link_tree(tree / "common", shared / "usr/src" / f"linux-headers-{common}-common", tools)
         _link_tree(tree, own / "usr/src" / f"linux-headers-{release}", tools)
-        (tree / "Makefile").unlink()
-        (tree / "Makefile").write_text(f"include {tree / 'common' / 'Makefile'}\n", encoding="utf-8")
+        _move(tree / "Makefile", {f"linux-headers-{common}-common": tree / "common", f"linux-headers-{release}": tree})
     return tree
 
 
@@ -109,6 +109,15 @@ def _link_tree(tree: Path, own: Path, tools: Path) -> None:
             _link(tree / entry.name, entry)
     _link(tree / "scripts", kbuild / "scripts")
     _link(tree / "tools", kbuild / "tools")
+
+
+def _move(makefile: Path, moved: Mapping[str, Path]) -> None:
+    """Put a file in the place of its link, in which folders of /usr/src are where they really are."""
+    text = makefile.read_text(encoding="utf-8")
+    for name, folder in moved.items():
+        text = text.replace(f"/usr/src/{name}\n", f"{folder}\n").replace(f"/usr/src/{name}/", f"{folder}/")
+    makefile.unlink()
+    makefile.write_text(text, encoding="utf-8")
 
 
 def _link(link: Path, target: Path) -> None:

@@ -46,220 +46,24 @@
  *  - No hibernation while a bank is out: the image would not match.
  */
 
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
-#include <linux/device.h>
 #include <linux/memory.h>
-#include <linux/memory_hotplug.h>
-#include <linux/mm.h>
 #include <linux/module.h>
-#include <linux/mutex.h>
 #include <linux/of.h>
 #include <linux/platform_device.h>
 #include <linux/pm_runtime.h>
 #include <linux/regulator/consumer.h>
 #include <linux/slab.h>
-#include <linux/suspend.h>
-#include <linux/swap.h>
 
-#include "caches.h"
+#include "bank.h"
 
-#define MAX_LABEL	32
-#define RESOURCE_NAME	"System RAM (hotbank)"
-
-struct bank {
-	struct list_head list;
-	struct device *dev;		/* the platform device */
-	struct device *node;		/* the device of class "hotbank" */
-	char label[MAX_LABEL];
-	phys_addr_t start;
-	phys_addr_t size;
-	int nid;
-	struct regulator *supply;	/* or NULL */
-	bool domain;			/* it is in a power domain */
-	bool powered;			/* we hold the supply and the domain */
-	bool present;			/* it is in the kernel */
-	bool boot;			/* and has been since boot */
-	struct mutex lock;		/* present and powered */
-	struct bin_attribute refcounts;
-};
-
-static LIST_HEAD(banks);
-/* Taken inside the hotplug lock: never held across add or remove. */
-static DEFINE_MUTEX(banks_lock);
+LIST_HEAD(banks);
+DEFINE_MUTEX(banks_lock);
 
 static char *banks_param = "";
 module_param_named(banks, banks_param, charp, 0444);
 MODULE_PARM_DESC(banks, "LABEL@START+SIZE[,...]: banks that no device tree names");
 
-static bool bank_managed(const struct bank *bank)
-{
-	return bank->supply || bank->domain;
-}
-
-/* Power */
-
-static int bank_power_on(struct bank *bank)
-{
-	int rc;
-
-	if (bank->powered || !bank_managed(bank))
-		return 0;
-	if (bank->supply) {
-		rc = regulator_enable(bank->supply);
-		if (rc)
-			return rc;
-	}
-	if (bank->domain) {
-		rc = pm_runtime_resume_and_get(bank->dev);
-		if (rc) {
-			if (bank->supply)
-				regulator_disable(bank->supply);
-			return rc;
-		}
-	}
-	WRITE_ONCE(bank->powered, true);
-	return 0;
-}
-
-static int bank_power_off(struct bank *bank)
-{
-	int rc;
-
-	if (!bank_managed(bank))
-		return -EOPNOTSUPP;
-	if (bank->present)
-		return -EBUSY;
-	if (!bank->powered)
-		return 0;
-	if (bank->domain)
-		pm_runtime_put_sync(bank->dev);
-	if (bank->supply) {
-		rc = regulator_disable(bank->supply);
-		if (rc) {
-			if (bank->domain)
-				pm_runtime_get_sync(bank->dev);
-			return rc;
-		}
-	}
-	WRITE_ONCE(bank->powered, false);
-	return 0;
-}
-
-/*
- * pm_runtime_put does not prove off: another device may be in the domain. Without
- * the lock: whoever asks must not wait for an eviction that may take for ever.
- */
-static const char *bank_power_name(struct bank *bank)
-{
-	if (!bank_managed(bank))
-		return "unmanaged";
-	if (READ_ONCE(bank->powered))
-		return "on";
-	if (bank->supply && !bank->domain && regulator_is_enabled(bank->supply) == 0)
-		return "off";
-	return "released";
-}
-
-/* Into the kernel and out of it */
-
-static void bank_hold(struct bank *bank)
-{
-	WRITE_ONCE(bank->present, true);
-	__module_get(THIS_MODULE);
-	dev_pm_syscore_device(bank->dev, true);
-}
-
-static void bank_let_go(struct bank *bank)
-{
-	WRITE_ONCE(bank->present, false);
-	dev_pm_syscore_device(bank->dev, false);
-	module_put(THIS_MODULE);
-}
-
-static int bank_add(struct bank *bank)
-{
-	int rc;
-
-	if (bank->present)
-		return -EEXIST;
-	if (bank_managed(bank) && !bank->powered)
-		return -ENXIO;
-	rc = add_memory_driver_managed(bank->nid, bank->start, bank->size, RESOURCE_NAME, MHP_NONE);
-	if (!rc)
-		bank_hold(bank);
-	return rc;
-}
-
-static int bank_remove(struct bank *bank, bool offline_first)
-{
-	int rc;
-
-	if (!bank->present)
-		return -ENODEV;
-	rc = offline_first ? offline_and_remove_memory(bank->start, bank->size) :
-			     remove_memory(bank->start, bank->size);
-	if (rc)
-		return rc;
-	WRITE_ONCE(bank->boot, false);
-	bank_let_go(bank);
-	return 0;
-}
-
-/* Notifiers */
-
-static struct bank *bank_of(unsigned long start_pfn, unsigned long nr_pages)
-{
-	phys_addr_t start = PFN_PHYS(start_pfn), end = PFN_PHYS(start_pfn + nr_pages);
-	struct bank *bank;
-
-	list_for_each_entry(bank, &banks, list)
-		if (start < bank->start + bank->size && end > bank->start)
-			return bank;
-	return NULL;
-}
-
-static int bank_memory_event(struct notifier_block *nb, unsigned long action, void *data)
-{
-	struct memory_notify *change = data;
-	int rc = NOTIFY_OK;
-	struct bank *bank;
-
-	if (action != MEM_GOING_ONLINE && action != MEM_OFFLINE)
-		return NOTIFY_DONE;
-	mutex_lock(&banks_lock);
-	bank = bank_of(change->start_pfn, change->nr_pages);
-	if (!bank)
-		rc = NOTIFY_DONE;
-	else if (action == MEM_OFFLINE)
-		bank_clean_caches(change->start_pfn, change->nr_pages);
-	else if (!READ_ONCE(bank->boot) &&
-		 page_zonenum(pfn_to_page(change->start_pfn)) != ZONE_MOVABLE)
-		rc = notifier_from_errno(-EPERM);
-	mutex_unlock(&banks_lock);
-	return rc;
-}
-
-static struct notifier_block bank_memory_notifier = { .notifier_call = bank_memory_event };
-
-static int bank_sleep_event(struct notifier_block *nb, unsigned long action, void *data)
-{
-	struct bank *bank;
-	int rc = NOTIFY_DONE;
-
-	if (action != PM_HIBERNATION_PREPARE)
-		return NOTIFY_DONE;
-	mutex_lock(&banks_lock);
-	list_for_each_entry(bank, &banks, list)
-		if (!READ_ONCE(bank->present))
-			rc = notifier_from_errno(-EBUSY);
-	mutex_unlock(&banks_lock);
-	return rc;
-}
-
-static struct notifier_block bank_sleep_notifier = { .notifier_call = bank_sleep_event };
-
-/* Attributes */
+/* Files */
 
 static ssize_t range_show(struct device *node, struct device_attribute *attr, char *buf)
 {
@@ -318,38 +122,6 @@ static ssize_t supply_store(struct device *node, struct device_attribute *attr,
 	return rc ? rc : count;
 }
 static DEVICE_ATTR_RW(supply);
-
-/*
- * A page in a CPU's batch, on its way to another LRU list, has a reference that
- * looks like a pin, perhaps for long. Offlining drains the batches first; a
- * module can do that only where the kernel lets it (our 32-bit port does).
- */
-static void bank_drain_batches(void)
-{
-#ifdef CONFIG_ARM_MEMORY_HOTPLUG
-	lru_add_drain_all();
-#endif
-}
-
-static ssize_t refcounts_read(struct file *file, struct kobject *kobj, struct bin_attribute *attr,
-			      char *buf, loff_t at, size_t count)
-{
-	struct bank *bank = attr->private;
-	unsigned long pfn = PHYS_PFN(bank->start) + at / sizeof(s32);
-	s32 *out = (s32 *)buf;
-	struct page *page;
-	size_t i;
-
-	if (at % sizeof(s32) || count % sizeof(s32))
-		return -EINVAL;
-	if (IS_ALIGNED(pfn, PAGES_PER_SECTION))
-		bank_drain_batches();
-	for (i = 0; i < count / sizeof(s32); i++) {
-		page = pfn_to_online_page(pfn + i);
-		out[i] = page ? page_ref_count(page) : -1;
-	}
-	return count;
-}
 
 static struct attribute *bank_attrs[] = {
 	&dev_attr_range.attr,
@@ -439,7 +211,7 @@ static void bank_unregister(void *data)
 {
 	struct bank *bank = data;
 
-	sysfs_remove_bin_file(&bank->node->kobj, &bank->refcounts);
+	bank_hide_pages(bank);
 	device_unregister(bank->node);
 }
 
@@ -450,13 +222,7 @@ static int bank_register(struct bank *bank)
 	bank->node = device_create(&bank_class, bank->dev, MKDEV(0, 0), bank, "%s", bank->label);
 	if (IS_ERR(bank->node))
 		return PTR_ERR(bank->node);
-	sysfs_bin_attr_init(&bank->refcounts);
-	bank->refcounts.attr.name = "refcounts";
-	bank->refcounts.attr.mode = 0400;
-	bank->refcounts.size = PHYS_PFN(bank->size) * sizeof(s32);
-	bank->refcounts.private = bank;
-	bank->refcounts.read = refcounts_read;
-	rc = sysfs_create_bin_file(&bank->node->kobj, &bank->refcounts);
+	rc = bank_show_pages(bank);
 	if (rc) {
 		device_unregister(bank->node);
 		return rc;
@@ -580,10 +346,10 @@ static int __init bank_init(void)
 
 	if (rc)
 		return rc;
-	rc = register_memory_notifier(&bank_memory_notifier);
+	rc = bank_watch_memory();
 	if (rc)
 		goto no_notifier;
-	rc = register_pm_notifier(&bank_sleep_notifier);
+	rc = bank_watch_sleep();
 	if (rc)
 		goto no_sleep;
 	rc = platform_driver_register(&bank_driver);
@@ -596,9 +362,9 @@ static int __init bank_init(void)
 	param_unregister();
 	platform_driver_unregister(&bank_driver);
 no_driver:
-	unregister_pm_notifier(&bank_sleep_notifier);
+	bank_unwatch_sleep();
 no_sleep:
-	unregister_memory_notifier(&bank_memory_notifier);
+	bank_unwatch_memory();
 no_notifier:
 	class_unregister(&bank_class);
 	return rc;
@@ -608,8 +374,8 @@ static void __exit bank_exit(void)
 {
 	param_unregister();
 	platform_driver_unregister(&bank_driver);
-	unregister_pm_notifier(&bank_sleep_notifier);
-	unregister_memory_notifier(&bank_memory_notifier);
+	bank_unwatch_sleep();
+	bank_unwatch_memory();
 	class_unregister(&bank_class);
 }
 

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A bank, and what the parts of this module ask of each other:
+ *
+ *	driver.c	devices, their files, the module itself
+ *	hotplug.c	into the kernel and out of it; which zone its blocks get
+ *	power.c		supply and power domain
+ *	pages.c		what its pages are
+ *
+ * Locks, outermost first: bank->lock, the kernel's hotplug lock, banks_lock.
+ */
+#ifndef HOTBANK_BANK_H
+#define HOTBANK_BANK_H
+
+#include <linux/device.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/types.h>
+
+#define MAX_LABEL	32
+
+struct bank {
+	struct list_head list;
+	struct device *dev;		/* the platform device */
+	struct device *node;		/* the device of class "hotbank" */
+	char label[MAX_LABEL];
+	phys_addr_t start;
+	phys_addr_t size;
+	int nid;
+	struct regulator *supply;	/* or NULL */
+	bool domain;			/* it is in a power domain */
+	bool powered;			/* we hold the supply and the domain */
+	bool present;			/* it is in the kernel */
+	bool boot;			/* and has been since boot */
+	struct mutex lock;		/* present and powered */
+	struct bin_attribute refcounts;
+};
+
+extern struct list_head banks;
+/* Taken inside the hotplug lock: never held across add or remove. */
+extern struct mutex banks_lock;
+
+static inline bool bank_managed(const struct bank *bank)
+{
+	return bank->supply || bank->domain;
+}
+
+/* hotplug.c, under bank->lock */
+int bank_add(struct bank *bank);
+int bank_remove(struct bank *bank, bool offline_first);
+void bank_hold(struct bank *bank);
+int bank_watch_memory(void);
+void bank_unwatch_memory(void);
+
+/* power.c, under bank->lock but for the name */
+int bank_power_on(struct bank *bank);
+int bank_power_off(struct bank *bank);
+const char *bank_power_name(struct bank *bank);
+int bank_watch_sleep(void);
+void bank_unwatch_sleep(void);
+
+/* pages.c */
+int bank_show_pages(struct bank *bank);
+void bank_hide_pages(struct bank *bank);
+
+#endif

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The supply and the power domain of a bank, and what sleep may not do to them. */
+
+#include <linux/pm_runtime.h>
+#include <linux/regulator/consumer.h>
+#include <linux/suspend.h>
+
+#include "bank.h"
+
+int bank_power_on(struct bank *bank)
+{
+	int rc;
+
+	if (bank->powered || !bank_managed(bank))
+		return 0;
+	if (bank->supply) {
+		rc = regulator_enable(bank->supply);
+		if (rc)
+			return rc;
+	}
+	if (bank->domain) {
+		rc = pm_runtime_resume_and_get(bank->dev);
+		if (rc) {
+			if (bank->supply)
+				regulator_disable(bank->supply);
+			return rc;
+		}
+	}
+	WRITE_ONCE(bank->powered, true);
+	return 0;
+}
+
+int bank_power_off(struct bank *bank)
+{
+	int rc;
+
+	if (!bank_managed(bank))
+		return -EOPNOTSUPP;
+	if (bank->present)
+		return -EBUSY;
+	if (!bank->powered)
+		return 0;
+	if (bank->domain)
+		pm_runtime_put_sync(bank->dev);
+	if (bank->supply) {
+		rc = regulator_disable(bank->supply);
+		if (rc) {
+			if (bank->domain)
+				pm_runtime_get_sync(bank->dev);
+			return rc;
+		}
+	}
+	WRITE_ONCE(bank->powered, false);
+	return 0;
+}
+
+/*
+ * pm_runtime_put does not prove off: another device may be in the domain. Without
+ * the lock: whoever asks must not wait for an eviction that may take for ever.
+ */
+const char *bank_power_name(struct bank *bank)
+{
+	if (!bank_managed(bank))
+		return "unmanaged";
+	if (READ_ONCE(bank->powered))
+		return "on";
+	if (bank->supply && !bank->domain && regulator_is_enabled(bank->supply) == 0)
+		return "off";
+	return "released";
+}
+
+static int bank_sleep_event(struct notifier_block *nb, unsigned long action, void *data)
+{
+	struct bank *bank;
+	int rc = NOTIFY_DONE;
+
+	if (action != PM_HIBERNATION_PREPARE)
+		return NOTIFY_DONE;
+	mutex_lock(&banks_lock);
+	list_for_each_entry(bank, &banks, list)
+		if (!READ_ONCE(bank->present))
+			rc = notifier_from_errno(-EBUSY);
+	mutex_unlock(&banks_lock);
+	return rc;
+}
+
+static struct notifier_block bank_sleep_notifier = { .notifier_call = bank_sleep_event };
+
+int bank_watch_sleep(void)
+{
+	return register_pm_notifier(&bank_sleep_notifier);
+}
+
+void bank_unwatch_sleep(void)
+{
+	unregister_pm_notifier(&bank_sleep_notifier);
+}
