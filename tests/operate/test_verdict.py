@@ -76,6 +76,13 @@ def test_holes_come_before_everything() -> None:
     assert operate.explain(machine, "high").code is Code.HOLES
 
 
+def test_a_block_without_a_zone_is_refused_for_that_before_its_holes_are_counted() -> None:
+    """So does memory_block_offline, and `list`, which looks at no page, says the same as `explain`."""
+    machine = ScriptedMachine()
+    machine.slots[23].holes, machine.slots[23].zone = True, "none"
+    assert operate.explain(machine, "high").code is Code.MULTI_ZONE
+
+
 def test_the_zone_that_may_give_unmovable_pages_is_named_where_there_are_two() -> None:
     machine = ScriptedMachine()
     machine.slots[21].zone = "Normal"

@@ -214,7 +214,7 @@ def _happens(model: Model, number: int, zone: str, kept: int) -> Code:
     except Refusal as e:
         return e.code
     except KernelError as e:
-        return _reason(e, model.survey(number), passes)
+        return _reason(e, passes)
     try:
         model.online(number, Online.MOVABLE if zone == "Movable" else Online.KERNEL)
     except KernelError as e:
@@ -237,9 +237,9 @@ def _watch(model: Model) -> list[Pass]:
     return passes
 
 
-def _reason(error: KernelError, survey: Survey, passes: list[Pass]) -> Code:
+def _reason(error: KernelError, passes: list[Pass]) -> Code:
     if error.errno == errno.EINVAL:
-        return Code.HOLES if survey.holes else Code.MULTI_ZONE
+        return Code.MULTI_ZONE if "spans zones" in str(error) else Code.HOLES
     if error.errno == errno.EBUSY:
         return Code.UNMOVABLE
     if error.errno == errno.EPERM:

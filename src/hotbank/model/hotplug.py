@@ -149,7 +149,7 @@ class MemoryHotplug:
         if block.state is not BlockState.ONLINE:
             raise KernelError(errno.EINVAL, what, detail=f"it is {block.state}")
         if block.zone is None or block.holes:
-            raise KernelError(errno.EINVAL, what, detail="it has holes" if block.holes else "it spans zones")
+            raise KernelError(errno.EINVAL, what, detail="it spans zones" if block.zone is None else "it has holes")
         first, end = self._geometry.frames(number)
         start = first + block.own_memmap
         self._allocator.pcp.drain()  # zone_pcp_disable; pages of isolated pageblocks never enter the lists

@@ -163,13 +163,14 @@ def _held(case: _Case) -> _Answer | None:
 
 
 def _shape(case: _Case) -> _Answer | None:
-    for number, survey in case.surveys.items():
-        if survey.holes:
-            return _Answer(Code.HOLES, f"memory{number} has holes: part of it is no memory")
+    """memory_block_offline wants one zone before offline_pages counts holes; both are EINVAL."""
     for number in case.surveys:
         block = case.snapshot.block(number)
         if block is not None and block.valid_zones == ("none",):
             return _Answer(Code.MULTI_ZONE, f"memory{number} spans several zones (valid_zones is none)")
+    for number, survey in case.surveys.items():
+        if survey.holes:
+            return _Answer(Code.HOLES, f"memory{number} has holes: part of it is no memory")
     return None
 
 
