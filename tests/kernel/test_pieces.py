@@ -210,6 +210,23 @@ def test_what_a_guest_printed_last_is_plain_text(tmp_path: Path) -> None:
     assert machine.last_lines(5) == "Run /init\nguest# reboot"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[    2.9] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
+        "CONFIG_VIRTIO_CONSOLE is missing: no port to the host",
+    ],
+)
+def test_a_guest_that_gave_up_is_not_waited_for(tmp_path: Path, line: str) -> None:
+    (tmp_path / "console.log").write_text(f"Run /init\r\n{line}\r\n")
+    machine = Qemu.__new__(Qemu)
+    machine.folder, machine._ended, machine._open_ports = tmp_path, False, set()
+    machine._changed = threading.Condition()
+    with pytest.raises(MachineError) as caught:
+        machine.wait_open("agent", 10 * HANG)
+    assert caught.value.message == f"the guest stopped: {line.removeprefix('[    2.9] ')}"
+
+
 def test_the_32_bit_port_is_of_one_series(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"port is of 6\.1, not of 6\.12"):
         prepare(Wanted("arm-2009", series="6.12"), tmp_path)

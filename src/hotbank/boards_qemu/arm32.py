@@ -27,6 +27,8 @@ from hotbank.memory import MIB, MemoryRegion, Range, format_size
 from hotbank.routes import route
 
 ARCH, DEBIAN, PROGRAM = "arm", "armhf", "qemu-system-arm"
+NAMES = bank_module.ArchNames(DEBIAN, ARCH, "arm-linux-gnueabihf-")
+OPTIONS = ("ARM_APPENDED_DTB", "ARM_ATAG_DTB_COMPAT", "SERIAL_AMBA_PL011_CONSOLE", "VIRTIO_CONSOLE", "VIRTIO_MMIO")
 AGENT_MODULES: tuple[str, ...] = ()  # our own kernel has all of that built in
 CARRIED: tuple[str, ...] = ()
 SUPPLIES = False  # our kernel has no driver for the GPIO block

@@ -27,6 +27,8 @@ from hotbank.memory import GIB, MIB, MemoryRegion, Range, format_size
 from hotbank.routes import route
 
 ARCH, DEBIAN, PROGRAM = "arm64", "arm64", "qemu-system-aarch64"
+NAMES = bank_module.ArchNames(DEBIAN, ARCH, "aarch64-linux-gnu-")
+OPTIONS = ("PCI_HOST_GENERIC", "SERIAL_AMBA_PL011_CONSOLE", "VIRTIO_CONSOLE", "VIRTIO_PCI")
 AGENT_MODULES = ("virtio_pci", "virtio_console")  # built in or not, by the kernel's version
 # There for whoever wants to try something: a file system, block devices, swap, injected errors.
 CARRIED = ("ext4", "crc32c_generic", "virtio_blk", "zram", "memory_notifier_error_inject")
@@ -34,7 +36,6 @@ SUPPLIES = True
 SERIES = kernels.DEFAULT
 INFO_BLOCK = 2 * MIB  # what the kmem route keeps below its bank, in memory that is always on
 _STUB, _KERNEL = virt.RAM + MIB, virt.RAM + 2 * MIB
-_NAMES = bank_module.ArchNames(DEBIAN, ARCH, "aarch64-linux-gnu-")
 # Boots in half the time that the emulation of "max" needs; a unit that counts cycles costs a fifth of all the rest.
 _CPU = "cortex-a57,pmu=off"
 
@@ -67,7 +68,7 @@ def kernel(series: str | None, drives: bool, progress: Progress) -> GuestKernel:
     archive = Archive.open(DEBIAN, progress)
     release = archive.kernel(series or SERIES, DEBIAN)
     folder = archive.unpack_kernel(release)
-    driver = (bank_module.build(release, _NAMES, cache_folder(), progress),) if drives else ()
+    driver = (bank_module.build(release, NAMES, cache_folder(), progress),) if drives else ()
     return GuestKernel(_only(folder, "**/vmlinuz*"), _only(folder, "**/lib/modules/*"), driver)
 
 

@@ -19,7 +19,7 @@ from hotbank import kernels
 from hotbank.board import Board
 from hotbank.boards_qemu import arm32, arm64, dram, leftovers
 from hotbank.boards_qemu.gpio import lines_of
-from hotbank.boards_qemu.parts import bank_module, initramfs
+from hotbank.boards_qemu.parts import bank_module, initramfs, own_kernel
 from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder, no_progress
 from hotbank.boards_qemu.port import GuestBoot, GuestKernel, Port
 from hotbank.boards_qemu.qemu import Qemu, QemuCommand
@@ -31,10 +31,12 @@ from hotbank.routes import route
 PROGRAMS = ("busybox-static", "python3-minimal", "libpython3-stdlib")
 PORTS: Mapping[str, Port] = {port.ARCH: port for port in (arm64, arm32)}
 SUPPLY_MODULE = "fixed"  # a regulator behind a GPIO line
+SUPPLY_OPTIONS = ("GPIO_PL061", "REGULATOR_FIXED_VOLTAGE")
 # Options that name files: what must be there, and what may be given.
 _FILES = (
     ("kernel", "file", f"give an Image, or a series of Debian's kernel such as {kernels.DEFAULT}"),
     ("modules", "folder", "give the kernel's lib/modules/VERSION"),
+    ("source", "folder", "give the folder that the kernel was built in"),
     ("initrd", "file", "leave it out to have one made"),
 )
 # New memory stays offline until hotbank puts it online: else it could land in a kernel zone.
@@ -44,7 +46,8 @@ POLICY = "memhp_default_state=offline"
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What to run. ``board``: a shipped board or a file. ``series``: of the kernel, None for the port's usual one,
-    unless ``kernel`` (an Image) is given, with ``modules`` (its ``lib/modules/VERSION``) and ``initrd`` or without.
+    unless ``kernel`` (an Image) is given, with ``initrd`` or without. ``source``: the folder that it was built in, in
+    which our driver is built for it; ``modules``: its ``lib/modules/VERSION``, where no driver of ours is needed.
 
     ``cmdline`` comes last on the kernel's command line. ``default_on``: banks that the driver adds by itself.
     ``supplies``: GPIO lines that feed banks, by their names; None for one to each domain that our driver switches, as
@@ -56,6 +59,7 @@ class Wanted:
     series: str | None = None
     kernel: str | None = None
     modules: str | None = None
+    source: str | None = None
     initrd: str | None = None
     cmdline: str = ""
     cpus: int = 2
@@ -89,9 +93,9 @@ def prepare(wanted: Wanted, folder: Path, progress: Progress = no_progress) -> P
     port = _port(board)
     port.check(board)
     _check_programs(port)
-    making = _Making(wanted, path, board, port, progress)
+    making = _Making(wanted, path, board, port, folder, progress)
     kernel, supplies = making.kernel(), making.supplies()
-    initrd = wanted.initrd or making.initrd(kernel, supplies, folder)
+    initrd = wanted.initrd or making.initrd(kernel, supplies)
     return Prepared(
         board=str(path.resolve()),
         folder=str(folder),
@@ -109,10 +113,7 @@ def prepare(wanted: Wanted, folder: Path, progress: Progress = no_progress) -> P
 def _given(wanted: Wanted) -> Wanted:
     """With whole paths: who starts the guest has a working folder of its own. Raises MachineError for what is not
     there."""
-    if wanted.modules and not wanted.kernel:
-        raise MachineError(
-            "--modules belongs to an Image of your own", code=Code.UNSUPPORTED, remedy="give it with --kernel"
-        )
+    _check_together(wanted)
     paths: dict[str, Any] = {}
     for option, kind, remedy in _FILES:
         given = getattr(wanted, option)
@@ -124,6 +125,22 @@ def _given(wanted: Wanted) -> Wanted:
                 )
             paths[option] = str(path)
     return replace(wanted, **paths)
+
+
+def _check_together(wanted: Wanted) -> None:
+    """Raise MachineError for an option that would have no effect beside the others."""
+    for option in ("modules", "source"):
+        if not getattr(wanted, option):
+            continue
+        if not wanted.kernel:
+            what, remedy = "belongs to an Image of your own", "give it with --kernel"
+        elif wanted.initrd:
+            what, remedy = "has no effect beside --initrd, which has its modules inside", "leave one of them out"
+        elif option == "modules" and wanted.source:
+            what, remedy = "has no effect beside --source, whose modules are taken", "leave one of them out"
+        else:
+            continue
+        raise MachineError(f"--{option} {what}", code=Code.UNSUPPORTED, remedy=remedy)
 
 
 def start(prepared: Prepared, on_end: Callable[[], None] = lambda: None) -> QemuMachine:
@@ -176,36 +193,41 @@ def _check_programs(port: Port) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Making:
-    """The parts of one guest in the making. ``path``: the board's file."""
+    """The parts of one guest in the making. ``path``: the board's file. ``folder``: the guest's own."""
 
     wanted: Wanted
     path: Path
     board: Board
     port: Port
+    folder: Path
     progress: Progress
 
     def kernel(self) -> GuestKernel:
         """The one that was given, or the port's."""
         wanted = self.wanted
-        drives = any(bank_module.NAME in route(bank.route).modules for bank in self.board.banks)
         if wanted.kernel is None:
-            return self.port.kernel(wanted.series, drives, self.progress)
-        if drives and not wanted.initrd:
-            remedy = "give --initrd with it inside"
+            return self.port.kernel(wanted.series, self._drives, self.progress)
+        if tree := self._tree():
+            return self._built(tree, Path(wanted.kernel))
+        if self._drives and not wanted.initrd:
             raise MachineError(
-                "the bank driver is built for Debian's kernels only", code=Code.UNSUPPORTED, remedy=remedy
+                "the bank driver is built for Debian's kernels and in the tree of one's own",
+                code=Code.UNSUPPORTED,
+                remedy="give --source with the folder that the kernel was built in, or --initrd with the driver inside",
             )
-        return GuestKernel(Path(wanted.kernel), Path(wanted.modules) if wanted.modules else None)
+        image, modules = Path(wanted.kernel), Path(wanted.modules) if wanted.modules else None
+        if not wanted.initrd and (options := own_kernel.options_of(image)):
+            own_kernel.check_options(options, self._needed, str(image), loadable=modules is not None)
+        return GuestKernel(image, modules)
 
     def supplies(self) -> dict[str, int]:
         """The line that feeds each bank, by its name."""
         if self.wanted.supplies is not None:
             return dict(self.wanted.supplies)
-        ours = self.wanted.kernel is None and self.wanted.initrd is None
-        return lines_of(self.board) if ours and self.port.SUPPLIES else {}
+        return lines_of(self.board) if self.port.SUPPLIES and self._feeds() else {}
 
-    def initrd(self, kernel: GuestKernel, supplies: Mapping[str, int], folder: Path) -> Path:
-        """Packed into ``folder``."""
+    def initrd(self, kernel: GuestKernel, supplies: Mapping[str, int]) -> Path:
+        """Packed into the guest's folder."""
         contents = initramfs.Contents(
             name=self.board.name,
             programs=Archive.open(self.port.DEBIAN, self.progress).unpack(*PROGRAMS, depends=True),
@@ -215,7 +237,33 @@ class _Making:
             extra_modules=kernel.extra,
             files={"etc/hotbank/board.toml": self.path.read_bytes(), **self.wanted.files},
         )
-        return initramfs.build(contents, folder, cache_folder())
+        return initramfs.build(contents, self.folder, cache_folder())
+
+    @property
+    def _drives(self) -> bool:
+        """True if a bank of the board comes and goes by our driver."""
+        return any(bank_module.NAME in route(bank.route).modules for bank in self.board.banks)
+
+    @property
+    def _needed(self) -> tuple[str, ...]:
+        return (*own_kernel.GUEST, *self.port.OPTIONS, *(own_kernel.DRIVER if self._drives else ()))
+
+    def _tree(self) -> own_kernel.Tree | None:
+        return own_kernel.Tree.opened(Path(self.wanted.source), self.port.NAMES) if self.wanted.source else None
+
+    def _built(self, tree: own_kernel.Tree, image: Path) -> GuestKernel:
+        """A kernel and all that its tree has for it."""
+        own_kernel.check_options(tree.options, self._needed, f"{tree.folder}/.config", loadable=True)
+        tree.check_image(image)
+        build = bank_module.build_in
+        driver = (build(tree.folder, self.port.NAMES, cache_folder(), self.progress),) if self._drives else ()
+        return GuestKernel(image, tree.modules(self.folder), driver)
+
+    def _feeds(self) -> bool:
+        """True if the kernel can switch a line, and an initramfs of ours says so to it."""
+        if tree := self._tree():
+            return all(option in tree.options for option in SUPPLY_OPTIONS)
+        return self.wanted.kernel is None and self.wanted.initrd is None
 
     def _to_load(self, supplies: Mapping[str, int]) -> tuple[str, ...]:
         """The modules loaded at boot, in this order: a supply is there before the driver that asks for it."""

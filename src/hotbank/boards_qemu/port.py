@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hotbank.board import Board
+from hotbank.boards_qemu.parts.bank_module import ArchNames
 from hotbank.boards_qemu.parts.packages import Progress
 from hotbank.boards_qemu.qemu import QemuCommand
 
@@ -41,6 +42,8 @@ class GuestKernel:
 class Port(Protocol):
     """``ARCH``: as boards name it; ``DEBIAN``: as Debian names it, whose BusyBox and Python run in the guest.
 
+    ``NAMES``: as all name it. ``OPTIONS``: what its machine can't do without of a kernel's configuration.
+
     ``PROGRAM``: QEMU's. ``AGENT_MODULES``: what reaches the agent's ports, where it is not built in. ``CARRIED``:
     modules that a guest has for whoever wants to try something. ``SUPPLIES``: whether its kernel can feed banks through
     lines of the GPIO block.
@@ -48,6 +51,8 @@ class Port(Protocol):
 
     ARCH: str
     DEBIAN: str
+    NAMES: ArchNames
+    OPTIONS: tuple[str, ...]
     PROGRAM: str
     AGENT_MODULES: tuple[str, ...]
     CARRIED: tuple[str, ...]

@@ -25,6 +25,7 @@ from hotbank.boards_qemu.qmp import Event, Qmp, connected
 from hotbank.errors import Code, MachineError
 from hotbank.memory import Range
 
+_GAVE_UP = re.compile(r"Kernel panic - not syncing: .*|CONFIG_\w+ is missing: .*")  # by the kernel, by our init
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")  # ECMA-48, and what remains of C0
 _PATH_MAX = 100  # bytes of a Unix socket's path: 107 at most, and the names of the ports
 
@@ -148,10 +149,17 @@ class Qemu:
     def wait_open(self, port: str, timeout: float, *, opened: bool = True) -> None:
         """Wait until a program in the guest has the port open (or, with ``opened=False``, closed).
 
-        Raises MachineError after ``timeout`` seconds, or at once when QEMU ends.
+        Raises MachineError after ``timeout`` seconds, at once when QEMU ends, and within a second or two when the
+        guest said on its serial line that this will not happen.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or (port in self._open_ports) == opened, timeout)
+            deadline = time.monotonic() + timeout
+            while not self._changed.wait_for(
+                lambda: self._ended or (port in self._open_ports) == opened, min(1.0, deadline - time.monotonic())
+            ):
+                self._check_hope()
+                if time.monotonic() >= deadline:
+                    break
             if self._ended or (port in self._open_ports) != opened:
                 state = "ended" if self._ended else f"did not {'open' if opened else 'close'} {port} in {timeout:.0f} s"
                 raise MachineError(f"the guest {state}", remedy=self._last_line())
@@ -176,6 +184,11 @@ class Qemu:
         """What the guest printed last, without the control sequences that a shell sends to a terminal."""
         lines = [line for line in _CONTROL.sub("", self.console_log()).splitlines() if line.strip()]
         return "\n".join(lines[-count:])
+
+    def _check_hope(self) -> None:
+        """Raise MachineError with what the guest said when it gave up."""
+        if words := _GAVE_UP.search(_CONTROL.sub("", self.console_log())):
+            raise MachineError(f"the guest stopped: {words[0]}", code=Code.SYSTEM_ERROR)
 
     def _socket(self, name: str) -> Path:
         path, deadline = self.folder / name, time.monotonic() + 10

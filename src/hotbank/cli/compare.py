@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 @click.option("--cmdline", metavar="TEXT", default="", help="Kernel command line, after the board's own.")
 @click.option("--kernel", metavar="VERSION|IMAGE", help="That series of Debian's kernel, or an Image file.")
 @click.option("--modules", type=click.Path(file_okay=False), help="lib/modules/VERSION of the Image.")
+@click.option(
+    "--source", metavar="TREE", type=click.Path(file_okay=False), help="The folder that the Image was built in."
+)
 @click.option("--html", "page", type=click.Path(dir_okay=False), help="Also write it as a page that stands by itself.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 def compare(board_name: str, ops: int, seed: int, page: str | None, as_json: bool, **options: Any) -> int:

@@ -7,7 +7,7 @@ import os
 import re
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hotbank.model.named import Source
 
 _SERIES = re.compile(r"[0-9]+\.[0-9]+(\.[0-9]+)?")
-_OF_MODEL, _OF_QEMU = ("description", "seed", "pages", "workload", "faults"), ("modules", "initrd")
+_OF_MODEL, _OF_QEMU = ("description", "seed", "pages", "workload", "faults"), ("modules", "tree", "initrd")
 _OF_BOOT = (*_OF_QEMU, "cmdline", "kernel", "description", "run_commands")
 _LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
 
@@ -61,6 +61,13 @@ _LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh console have it
     help="Model: a page in a bank that may leave is pinned, or bad, or written to a device that does not answer.",
 )
 @click.option("--modules", type=click.Path(file_okay=False), help="--qemu: lib/modules/VERSION of the Image.")
+@click.option(
+    "--source",
+    "tree",
+    metavar="TREE",
+    type=click.Path(file_okay=False),
+    help="--qemu: the folder that the Image was built in; our driver is built for it there.",
+)
 @click.option("--initrd", type=click.Path(dir_okay=False), help="--qemu: this initramfs instead of ours.")
 @click.option(
     "--run-commands", is_flag=True, help='Run the programs of switch = "command" here; memory follows what they say.'
@@ -74,6 +81,7 @@ def up(
     cmdline: str | None,
     kernel: str | None,
     modules: str | None,
+    tree: str | None,
     initrd: str | None,
     run_commands: bool,
     **of_model: Any,
@@ -98,7 +106,8 @@ def up(
     if isinstance(found, board.Board):
         _check_fits(found, of_model["pages"] or 0)
     if qemu:
-        record = _in_qemu(source, name, cmdline, kernel, modules, initrd, run_commands)
+        own = {"modules": modules, "source": tree, "initrd": initrd, **kernel_option(kernel)}
+        record = _in_qemu(source, name, cmdline, run_commands, own)
     else:
         if kernel and (caveat := kernels.kernel(kernel).caveat):
             say(caveat, err=True)
@@ -158,23 +167,12 @@ def _check_fits(its: board.Board, pages: int) -> None:
 
 
 def _in_qemu(
-    source: str,
-    name: str,
-    cmdline: str | None,
-    kernel: str | None,
-    modules: str | None,
-    initrd: str | None,
-    run_commands: bool,
+    source: str, name: str, cmdline: str | None, run_commands: bool, own: Mapping[str, str | None]
 ) -> serve.Record:
+    """``own``: the parts that the user gave, as ``Wanted`` calls them."""
     from hotbank import boards_qemu
 
-    options: dict[str, Any] = {
-        "cmdline": cmdline or "",
-        "modules": modules,
-        "initrd": initrd,
-        "run_commands": run_commands,
-    }
-    options |= kernel_option(kernel)
+    options: dict[str, Any] = {"cmdline": cmdline or "", "run_commands": run_commands, **own}
     wanted = boards_qemu.Wanted(source, **options)
     return boards_qemu.up(wanted, progress=lambda line: say(line, err=True), name=name)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cross-builds our bank driver (kernel/bank) against the headers of a Debian kernel, and keeps what it built.
+"""Cross-builds our bank driver (kernel/bank) against the headers of a Debian kernel or the tree that a kernel was built
+in, and keeps what it built.
 
 Debian's header packages expect to lie in /usr: a tree of links that points into the unpacked packages stands in
-for that. A build is keyed by the driver's source and the kernel's package.
+for that. A build is keyed by the driver's source and by the kernel's package, or what the tree exports.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from hotbank.errors import Code, MachineError
 from hotbank.keys import shipped
 
 NAME = "hotbank_bank"
+# What a module depends on: the kernel's name, its configuration, its symbols with their versions.
+_OF_TREE = ("include/config/kernel.release", "include/generated/autoconf.h", "Module.symvers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +48,28 @@ def source_folder() -> Path:
 
 def build(release: str, target: ArchNames, cache: Path, progress: Progress = no_progress) -> Path:
     """The driver for a release of Debian's kernel, built if need be. Raises MachineError."""
-    source = source_folder()
-    key = hashlib.sha256(
-        release.encode() + b"".join(path.read_bytes() for path in sorted(source.iterdir()))
-    ).hexdigest()
-    built = cache / "modules" / key[:16] / f"{NAME}.ko"
+    built = _kept(cache, [release.encode()])
     if not built.exists():
         progress(f"building the bank driver for {release}")
         headers = kernel_headers(release, target, cache, progress)
-        make_module(source, headers, target, built)
+        make_module(source_folder(), headers, target, built)
     return built
+
+
+def build_in(tree: Path, target: ArchNames, cache: Path, progress: Progress = no_progress) -> Path:
+    """The driver for the kernel that was built in ``tree``, built if need be. Raises MachineError."""
+    built = _kept(cache, [(tree / name).read_bytes() for name in _OF_TREE])
+    if not built.exists():
+        progress(f"building the bank driver in {tree}")
+        make_module(source_folder(), tree, target, built)
+    return built
+
+
+def _kept(cache: Path, kernel: Sequence[bytes]) -> Path:
+    """Where the driver for that kernel is kept."""
+    source = source_folder()
+    key = hashlib.sha256(b"".join((*kernel, *(path.read_bytes() for path in sorted(source.iterdir()))))).hexdigest()
+    return cache / "modules" / key[:16] / f"{NAME}.ko"
 
 
 def kernel_headers(release: str, target: ArchNames, cache: Path, progress: Progress = no_progress) -> Path:

@@ -77,6 +77,8 @@ for port in /sys/class/virtio-ports/*; do
         exec python3 -S -m hotbank.guest.runner <>"/dev/${port##*/}" >&0 2>>/tmp/runner.log
     fi
 done
+echo >>/run/waits
+[ "$(wc -l </run/waits)" -gt 20 ] && echo "CONFIG_VIRTIO_CONSOLE is missing: no port to the host" >/dev/console
 sleep 1
 """
 
