@@ -580,6 +580,11 @@ class Machine(Protocol):
         less than ``on`` while a block that touches the domain is in the kernel (gate.py)."""
         ...
 
+    def set_auto_online(self, word: str) -> None:
+        """Write ``auto_online_blocks``: what becomes of memory that is added from now on. Raises KernelError(EINVAL)
+        for a word that it does not take."""
+        ...
+
     def reading(self) -> Reading:
         """How the machine feels now: free memory, pressure, refaults, pages moved so far. Cheap, walks no page."""
         ...

@@ -177,6 +177,7 @@ class Remote:
     remove = asked(MACHINE, Machine.remove)
     power = asked(MACHINE, Machine.power)
     set_power = asked(MACHINE, Machine.set_power)
+    set_auto_online = asked(MACHINE, Machine.set_auto_online)
     reading = asked(MACHINE, Machine.reading)
 
     def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:

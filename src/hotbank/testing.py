@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from hotbank.documents import EXIT_PARTLY
 from hotbank.errors import CancelPending, Code, KernelError, SwitchError
 from hotbank.gate import Gate
 from hotbank.machine import (
@@ -46,7 +47,7 @@ from hotbank.routes import route
 BLOCK, PAGE = 64 * MIB, 4096
 PAGES = BLOCK // PAGE
 SPARE = 30  # pages of the room in Normal that are the kernel's own
-CALLS = ("snapshot", "survey", "online", "offline", "add", "remove", "power", "set_power")
+CALLS = ("snapshot", "survey", "online", "offline", "add", "remove", "power", "set_power", "set_auto_online")
 
 
 class ManualClock:
@@ -256,6 +257,11 @@ class ScriptedMachine:
         self.levels[domain] = want
         self.at_switch()
 
+    def set_auto_online(self, word: str) -> None:
+        if word not in {"offline", *Online}:
+            raise KernelError(errno.EINVAL, "auto_online_blocks")
+        self.auto_online = word
+
     def reading(self) -> Reading:
         """Migration that succeeds at once: every page that left its block."""
         return Reading(
@@ -362,16 +368,21 @@ class Faulty:
     def set_power(self, domain: str, want: Power) -> None:
         self._do("set_power", domain, want)
 
+    def set_auto_online(self, word: str) -> None:
+        self._do("set_auto_online", word)
+
     def reading(self) -> Reading:
         return self._do("reading")  # type: ignore[no-any-return]
 
 
 class Watched(Faulty):
-    """A machine whose owner looks on: every order against invariant 1 is written into ``breaches``."""
+    """A machine whose owner looks on: every order against invariants 1 and 6 is written into ``breaches``. ``policy``:
+    what ``auto_online_blocks`` was when it was last set aside."""
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
         self.breaches: list[str] = []
+        self.policy: str | None = None
         self._asked_since_change = False
 
     def _do(self, call: str, *args: Any, **more: Any) -> Any:
@@ -379,6 +390,9 @@ class Watched(Faulty):
             self._check_dark(args[0])
         if call == "add":
             self._check_lit(args[0])
+            self._check_policy(args[0])
+        if call == "set_auto_online" and args[0] == Online.MOVABLE:
+            self.policy = self.machine.snapshot().auto_online
         if call in ("snapshot", "survey", "reading"):
             self._asked_since_change |= call == "snapshot"
         elif call != "power":
@@ -398,6 +412,13 @@ class Watched(Faulty):
         if status is not None and status.domain is not None and self.machine.power(status.domain) is not Power.ON:
             self.breaches.append(f"{bank} added in the dark")
 
+    def _check_policy(self, bank: str) -> None:
+        snapshot = self.machine.snapshot()
+        status = snapshot.bank(bank)
+        vetoes = status is not None and route(status.route).movable_only
+        if snapshot.auto_online in INTO_KERNEL_ZONE and not vetoes:
+            self.breaches.append(f"{bank} added while auto_online_blocks is {snapshot.auto_online}")
+
 
 Places = dict[int, tuple[str, tuple[str, ...]]]
 
@@ -415,12 +436,13 @@ def switch_error(what: str = "ddr") -> SwitchError:
     return SwitchError(f"{what}: the switch did not answer")
 
 
-_CHANGES = {"online", "offline", "add", "remove", "set_power"}
+_CHANGES = {"online", "offline", "add", "remove", "set_power", "set_auto_online"}
 
 
 def breaches(before: Places, machine: Machine, watched: Watched, outcome: Outcome | None) -> list[str]:
     """What the transaction did that it must never do. ``machine``: the one below all wrappers."""
-    return watched.breaches + _in_the_dark(machine) + _not_restored(before, machine, outcome)
+    ends = _in_the_dark(machine) + _not_restored(before, machine, outcome) + _policy_left(machine, watched, outcome)
+    return watched.breaches + ends
 
 
 def acted(watched: Watched) -> bool:
@@ -440,12 +462,26 @@ def _in_the_dark(machine: Machine) -> list[str]:
     ]
 
 
+def _policy_left(machine: Machine, watched: Watched, outcome: Outcome | None) -> list[str]:
+    """After the end: an onlining policy that is not what it was, and of which nothing was said."""
+    now = machine.snapshot().auto_online
+    if outcome is None or outcome.open or watched.policy in (None, now) or "auto_online_blocks" in outcome.fact:
+        return []
+    return [f"auto_online_blocks was {watched.policy} and is {now}"]
+
+
 def _not_restored(before: Places, machine: Machine, outcome: Outcome | None) -> list[str]:
     """After a failure: blocks that are not as they were and that the outcome does not name."""
-    if outcome is None or outcome.exit == 0 or outcome.open:
+    if outcome is None or outcome.exit == 0 or outcome.open or _all_but_the_policy(outcome):
         return []
     now = places(machine)
     wrong = {n for n in before.keys() | now.keys() if before.get(n) != now.get(n)}
     named = set(outcome.unrestored)
     missed = [f"memory{n} was {before.get(n)}, is {now.get(n)}, and is not named" for n in sorted(wrong - named)]
     return missed + [f"memory{n} is named and was restored" for n in sorted(named - wrong)]
+
+
+def _all_but_the_policy(outcome: Outcome) -> bool:
+    """True if everything was done that was ordered, and only the onlining policy did not go back."""
+    asked = KernelState.ABSENT if outcome.verb == "remove" else KernelState.ONLINE
+    return (outcome.code, outcome.exit, outcome.kernel) == (Code.AUTO_ONLINE, EXIT_PARTLY, asked)

@@ -79,6 +79,17 @@ def _refused_as_unknown(machine: Machine, name: str, *calls: Callable[[], object
     assert machine.snapshot().banks == before.banks
 
 
+def a_policy_is_what_was_written(machine: Machine) -> None:
+    """Each word that the kernel takes, and none besides; a bank that is added has what the last one says."""
+    was = machine.snapshot().auto_online
+    for word in ("online", "online_kernel", "offline", "online_movable"):
+        machine.set_auto_online(word)
+        assert machine.snapshot().auto_online == word
+    refused(partial(machine.set_auto_online, "sideways"), errno.EINVAL)
+    assert machine.snapshot().auto_online == "online_movable"
+    machine.set_auto_online(was)
+
+
 def power_stays_under_memory(machine: Machine, domain: str) -> None:
     """Less than ``on`` is refused as long as the kernel has one block that touches the domain, and nothing happens."""
     assert machine.snapshot().touching(domain)

@@ -189,6 +189,10 @@ def test_a_bank_without_a_route(machine: Machine) -> None:
     refused(lambda: machine.remove("low"), errno.EOPNOTSUPP)
 
 
+def test_the_onlining_policy(machine: Machine) -> None:
+    promises.a_policy_is_what_was_written(machine)
+
+
 def test_power(machine: Machine) -> None:
     empty(machine, "high")
     for want in (Power.OFF, Power.ON, Power.SELF_REFRESH, Power.ON):

@@ -69,7 +69,7 @@ def wrong(snapshot: Snapshot, entries: Sequence[Entry], shown: Read) -> list[str
                 continue
             if step.began != round(row.began * NS) or (row.ended is not None and step.ended != round(row.ended * NS)):
                 faults.append(f"{step.name}: from {step.began} to {step.ended}")
-            if row.target != "auto_online_blocks" and not banks.issuperset({step.notes.get("bank")}):
+            if not row.step.endswith("policy") and not banks.issuperset({step.notes.get("bank")}):
                 faults.append(f"{step.name}: bank {step.notes.get('bank')}")
     orders = [f"{e.before.verb} {e.before.target}" for e in entries]
     if [order.name for order in shown.on(timeline.TRANSACTIONS)] != orders:

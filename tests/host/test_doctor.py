@@ -79,8 +79,8 @@ CASES: list[tuple[str, Severity, dict[str, str | bytes]]] = [
     ("BOOT_MEMORY", Severity.BLOCKS, {"proc/iomem": "40000000-4fffffff : System RAM\n"}),
     ("CANCEL_PENDING", Severity.BLOCKS, {f"{MEMORY}/memory9/state": "going-offline\n"}),
     ("NOT_MOVABLE_ZONE", Severity.BLOCKS, {f"{MEMORY}/memory9/valid_zones": "Normal\n"}),
-    ("AUTO_ONLINE", Severity.BLOCKS, {f"{MEMORY}/auto_online_blocks": "online\n"}),
-    ("AUTO_ONLINE", Severity.BLOCKS, {f"{MEMORY}/auto_online_blocks": "online_kernel\n"}),
+    ("AUTO_ONLINE", Severity.HURTS, {f"{MEMORY}/auto_online_blocks": "online\n"}),
+    ("AUTO_ONLINE", Severity.HURTS, {f"{MEMORY}/auto_online_blocks": "online_kernel\n"}),
     ("UDEV_ONLINE", Severity.BLOCKS, {"usr/lib/udev/rules.d/40-redhat.rules": UDEV}),
     ("NOT_ALIGNED", Severity.BLOCKS, {f"{MEMORY}/block_size_bytes": "10000000\n"}),
     ("BIG_BLOCKS", Severity.HURTS, {f"{MEMORY}/block_size_bytes": "20000000\n"}),
@@ -294,7 +294,7 @@ def test_a_machine_is_examined_where_its_files_are(tmp_path: Path) -> None:
 
 
 def test_the_machine_that_is_named_is_examined(tmp_path: Path) -> None:
-    tree = healthy(tmp_path / "tree", changes={f"{MEMORY}/auto_online_blocks": "online\n"})
+    tree = healthy(tmp_path / "tree", changes={"usr/lib/udev/rules.d/40-redhat.rules": UDEV})
     with listen(tmp_path / "socket") as listener:
         owner = Owner(Host(tree.root))
         thread = threading.Thread(target=owner.serve, args=(listener,))
@@ -306,7 +306,7 @@ def test_the_machine_that_is_named_is_examined(tmp_path: Path) -> None:
             owner.stop()
             ended(thread)
     assert (done.returncode, done.stdout.splitlines()[0]) == (1, f"machine   {tree.root}")
-    assert "AUTO_ONLINE" in done.stdout
+    assert "UDEV_ONLINE" in done.stdout
 
 
 def test_a_model_has_no_files_to_look_at() -> None:
@@ -320,11 +320,11 @@ def test_exit_status_text_and_json(tmp_path: Path) -> None:
     tree = healthy(tmp_path / "good")
     done = run("--sysroot", tree.root)
     assert (done.return_value, done.stdout) == (0, f"machine   {tree.root}\nnothing found\n")
-    bad = healthy(tmp_path / "bad", changes={f"{MEMORY}/auto_online_blocks": "online\n"})
+    bad = healthy(tmp_path / "bad", changes={"usr/lib/udev/rules.d/40-redhat.rules": UDEV})
     done = run("--sysroot", bad.root)
     assert done.return_value == 1
-    assert done.stdout.startswith(f"machine   {bad.root}\nblocks AUTO_ONLINE: ")
+    assert done.stdout.startswith(f"machine   {bad.root}\nblocks UDEV_ONLINE: ")
     done = run("--sysroot", bad.root, "--json")
-    assert [f["code"] for f in json.loads(done.stdout)["findings"]] == ["AUTO_ONLINE"]
-    write(tmp_path / "bad", {f"{MEMORY}/auto_online_blocks": "offline\n", "sys/kernel/kexec_loaded": "1\n"})
+    assert [f["code"] for f in json.loads(done.stdout)["findings"]] == ["UDEV_ONLINE"]
+    write(tmp_path / "bad", {"usr/lib/udev/rules.d/40-redhat.rules": "", "sys/kernel/kexec_loaded": "1\n"})
     assert run("--sysroot", bad.root).return_value == 0

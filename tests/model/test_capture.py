@@ -118,6 +118,7 @@ class CountsOnly:
         self.clock, self.snapshot, self.survey = model.clock, model.snapshot, model.survey
         self.online, self.offline, self.add, self.remove = model.online, model.offline, model.add, model.remove
         self.power, self.set_power, self.reading = model.power, model.set_power, model.reading
+        self.set_auto_online = model.set_auto_online
 
 
 @pytest.mark.parametrize("reached", [nullcontext, served], ids=["here", "far"])

@@ -79,7 +79,14 @@ def test_power_once_then_policy_then_each_bank_then_their_blocks(others: dict[st
     steps = [(step.action.value, step.target) for step in operate.plan_add(machine, names(machine)).steps]
     on = [("power-on", domain) for domain in machine.levels]
     onlines = [("online", f"memory{n}") for n in (20, 21, 22, 23, 24)]
+    assert steps == [*on, ("add", "high"), ("add", *others), *onlines]
+    machine.route = "kmem"
+    steps = [(step.action.value, step.target) for step in operate.plan_add(machine, names(machine)).steps]
     assert steps == [*on, ("check-policy", "auto_online_blocks"), ("add", "high"), ("add", *others), *onlines]
+    machine.auto_online = "online"
+    steps = [(step.action.value, step.target) for step in operate.plan_add(machine, names(machine)).steps]
+    suspend, resume = ("suspend-policy", "online"), ("resume-policy", "online")
+    assert steps == [*on, suspend, ("add", "high"), ("add", *others), resume, *onlines]
 
 
 @OTHERS
@@ -171,14 +178,20 @@ def test_a_bad_page_in_any_of_them_keeps_them_all_in(bad: int) -> None:
 
 @OTHERS
 def test_the_policy_is_looked_at_again_before_each_bank(others: dict[str, str]) -> None:
-    machine = prepared("add", others)
+    """Somebody sets it after the plan was made: what came in is taken out again, and his word stays."""
+
+    class Reset(ScriptedMachine):
+        def add(self, bank: str) -> None:
+            super().add(bank)
+            self.auto_online = "online"
+
+    machine = Reset(others=others, route="kmem", auto_online="online_movable")
+    assert operate.remove(machine, names(machine)).exit == 0
     before, watched = places(machine), Watched(machine)
-    watched.fail("add", 0, lambda: setattr(machine, "auto_online", "online"))
-    machine.auto_online = "online_movable"
     outcome = order("add", watched, names(machine))
-    assert outcome.exit == 1
+    assert (outcome.code, outcome.exit) == (Code.AUTO_ONLINE, 1)
     assert watched.calls.count("add") == 1
-    assert places(machine) == before
+    assert (places(machine), machine.auto_online) == (before, "online")
     assert not breaches(before, machine, watched, outcome)
 
 

@@ -82,8 +82,8 @@ def test_several_banks_are_one_plan(hotbank: Hotbank) -> None:
     assert sorted(document["blocks"]) == [20, 21]
     assert [s["step"] for s in document["steps"]] == ["offline", "offline"]
     back = json.loads(hotbank("-m", "model:virt-arm64", "plan", "--add", "high", "high", "--json")[1])
-    assert [s["step"] for s in back["steps"]][:3] == ["power-on", "check-policy", "add"]
-    assert len(back["steps"]) == 3 + len(back["blocks"])
+    assert [s["step"] for s in back["steps"]][:2] == ["power-on", "add"]
+    assert len(back["steps"]) == 2 + len(back["blocks"])
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,10 @@ class QemuMachine:
         look, shut = partial(self._vouched_for, domain), partial(self._check_unasked, domain)
         self._gate.turn(domain, want, look, self._switch(domain).turn, shut)
 
+    def set_auto_online(self, word: str) -> None:
+        """See Machine."""
+        self._changes.machine().set_auto_online(word)
+
     def reading(self) -> Reading:
         """The guest's, on this host's clock; its kernel's clocks are told half-way between question and answer."""
         asked = time.time()

@@ -271,12 +271,15 @@ def _write_nothing(name: str, word: str, what: str) -> None:
 
 
 def _auto_online(facts: Facts) -> Iterator[Finding]:
-    """mm/memory_hotplug.c, add_memory_resource: added blocks are onlined by this policy at once."""
+    """mm/memory_hotplug.c, add_memory_resource: added blocks are onlined by this policy at once. hotbank sets it aside
+    while it adds (operate/onlining.py); whoever else adds what is a bank does not."""
     policy = facts.tree.read(names.AUTO_ONLINE)
     if policy in INTO_KERNEL_ZONE:
-        severity = Severity.BLOCKS if facts.adds_banks else Severity.INFO
-        message = f"auto_online_blocks is {policy}: an added bank falls into a kernel zone and can't leave again"
-        help_ = f"echo offline > /{names.AUTO_ONLINE}, and memhp_default_state=offline on the command line"
+        severity = Severity.HURTS if facts.adds_banks else Severity.INFO
+        message = f"auto_online_blocks is {policy}: what anybody but hotbank adds falls into a kernel zone and stays"
+        help_ = (
+            f"echo online_movable > /{names.AUTO_ONLINE}, and memhp_default_state=online_movable on the command line"
+        )
         yield Finding("AUTO_ONLINE", severity, message, help_)
 
 

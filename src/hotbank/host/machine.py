@@ -216,6 +216,10 @@ class Host:
         switch = self._switch(domain)
         self._gate.turn(domain, want, self._seen_in_the_dark, switch.turn, partial(self._shut, domain))
 
+    def set_auto_online(self, word: str) -> None:
+        """Write ``auto_online_blocks``."""
+        self._write(names.AUTO_ONLINE, word, f"{word} to auto_online_blocks")
+
     def reading(self) -> Reading:
         """/proc/zoneinfo, /proc/vmstat, /proc/pressure/memory and the meters, each read once."""
         now, counters = self._clock.now(), files.counters(self._tree)

@@ -93,8 +93,7 @@ class MachineFiles:
             self._stores.interrupt()
 
     def _memory(self, snapshot: Snapshot) -> Entries:
-        stores = self._stores
-        onlining = stores.auto_online if stores is not None and stores.knows_auto_online else None
+        onlining = self._stores.auto_online if self._stores is not None else None
         yield names.BLOCK_SIZE, _file(blocks.BLOCK_SIZE, snapshot.block_size)
         yield names.AUTO_ONLINE, _text(snapshot.auto_online, onlining)
         for block in snapshot.blocks:

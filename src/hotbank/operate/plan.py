@@ -41,6 +41,8 @@ class Action(StrEnum):
     KEEP_POWER = "keep-power"
     POWER_ON = "power-on"
     CHECK_POLICY = "check-policy"
+    SUSPEND_POLICY = "suspend-policy"
+    RESUME_POLICY = "resume-policy"
     ADD = "add"
     ONLINE = "online"
 
@@ -55,7 +57,8 @@ REACHES: Mapping[str, Power] = {action: power for power, action in SWITCHING.ite
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step. ``target``: a block as ``memoryN``, a bank or a domain. Expected cost in pages and seconds.
+    """One step. ``target``: a block as ``memoryN``, a bank or a domain; of a policy that is set aside and put back its
+    word. Expected cost in pages and seconds.
 
     ``fact``: why it is so, in words, where the action does not say. ``leaving``: what an offline takes along.
     """
@@ -162,7 +165,7 @@ def removal(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: Sequence
     Movable; then each domain dark whose last bank that was.
     """
     answers = tuple(verdict(snapshot, _own(surveys, target), target) for target in targets)
-    steps = (*_offline_steps(snapshot, surveys, targets), *_remove_steps(targets), *_dark_steps(snapshot, targets))
+    steps = (*_offline_steps(snapshot, surveys, targets), *_out_steps(snapshot, targets))
     code, fact = _removal_verdict(snapshot, answers, steps)
     names, there = _names(targets), _found(snapshot, "remove", targets)
     return Plan(snapshot.machine, "remove", names, tuple(targets), steps, code, fact, remedy(code), answers, there)
@@ -257,10 +260,21 @@ def _leaving(targets: Sequence[Target]) -> list[BankStatus]:
     return [t.bank for t in targets if t.bank is not None and t.whole and route(t.bank.route).removes]
 
 
-def _remove_steps(targets: Sequence[Target]) -> tuple[Step, ...]:
+def _out_steps(snapshot: Snapshot, targets: Sequence[Target]) -> tuple[Step, ...]:
     there = [bank for bank in _leaving(targets) if bank.kernel is not KernelState.ABSENT]
-    look = [_CHECK_POLICY] if any(policy.needs_policy(bank) for bank in there) else []
-    return (*look, *(Step(Action.REMOVE, bank.name, seconds=_SECONDS_PER_ADD) for bank in there))
+    before, after = _policy_steps(snapshot, there)
+    removes = (Step(Action.REMOVE, bank.name, seconds=_SECONDS_PER_ADD) for bank in there)
+    return (*before, *removes, *_dark_steps(snapshot, targets), *after)
+
+
+def _policy_steps(snapshot: Snapshot, coming: Sequence[BankStatus]) -> tuple[Sequence[Step], Sequence[Step]]:
+    """What is done about the kernel's policy before those banks come in, or could have to, and afterwards."""
+    if not any(policy.needs_policy(bank) for bank in coming):
+        return (), ()
+    if not policy.danger(snapshot, "memory"):
+        return (_CHECK_POLICY,), ()
+    word = snapshot.auto_online
+    return (Step(Action.SUSPEND_POLICY, word),), (Step(Action.RESUME_POLICY, word),)
 
 
 def _dark_steps(snapshot: Snapshot, targets: Sequence[Target]) -> tuple[Step, ...]:
@@ -298,9 +312,9 @@ def _addition_steps(snapshot: Snapshot, targets: Sequence[Target]) -> tuple[Step
         return ()
     domains = dict.fromkeys(t.bank.domain for t in targets if t.bank is not None and t.bank.domain is not None)
     power = [Step(Action.POWER_ON, domain, seconds=_SECONDS_PER_SWITCH) for domain in domains]
-    look = [_CHECK_POLICY] if returning else []
+    before, after = _policy_steps(snapshot, returning)
     adds = [Step(Action.ADD, bank.name, seconds=_SECONDS_PER_ADD) for bank in returning]
-    return (*power, *look, *adds, *onlines)
+    return (*power, *before, *adds, *after, *onlines)
 
 
 def _online_steps(snapshot: Snapshot, blocks: Iterable[int]) -> tuple[Step, ...]:
@@ -318,7 +332,7 @@ def _add_verdict(snapshot: Snapshot, target: Target) -> tuple[Code, str]:
     if wrong is not None:
         return Code.NOT_MOVABLE_ZONE, f"memory{wrong} is online in a kernel zone already"
     if bank is not None and bank.kernel is KernelState.ABSENT:
-        return _absent_verdict(snapshot, bank)
+        return _absent_verdict(bank)
     return _presence_verdict(snapshot, target)
 
 
@@ -330,11 +344,10 @@ def _presence_verdict(snapshot: Snapshot, target: Target) -> tuple[Code, str]:
     return Code.UNSUPPORTED, f"memory{missing} of {target.name} is not in the kernel and the rest is: remove it first"
 
 
-def _absent_verdict(snapshot: Snapshot, bank: BankStatus) -> tuple[Code, str]:
+def _absent_verdict(bank: BankStatus) -> tuple[Code, str]:
     if not route(bank.route).enters:
         return Code.UNSUPPORTED, f"{bank.name} is out of the kernel and has no route to return by"
-    danger = policy.danger(snapshot, bank.name)
-    return (Code.AUTO_ONLINE, danger) if danger else (Code.OK, "")
+    return Code.OK, ""
 
 
 def _in_kernel_zone(snapshot: Snapshot, blocks: tuple[int, ...]) -> int | None:

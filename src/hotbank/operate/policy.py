@@ -7,7 +7,7 @@ drivers/base/memory.c, ``auto_online_blocks``; mm/memory_hotplug.c, ``add_memory
 from __future__ import annotations
 
 from hotbank.machine import BankStatus, Snapshot
-from hotbank.memory import KernelState, Online
+from hotbank.memory import Online
 from hotbank.routes import route
 
 
@@ -18,15 +18,6 @@ def danger(snapshot: Snapshot, what: str) -> str:
     return f"auto_online_blocks is {snapshot.auto_online}: {what} could get a kernel zone"
 
 
-def danger_on_return(snapshot: Snapshot, bank: BankStatus) -> str:
-    """The same of a bank in the kernel, were it taken out and had to be put back; empty where nothing takes it out."""
-    way = route(bank.route)
-    if not needs_policy(bank) or bank.kernel is KernelState.ABSENT or not way.removes:
-        return ""
-    why = danger(snapshot, bank.name)
-    return f"{why} if it had to be put back" if why else ""
-
-
-def needs_policy(bank: BankStatus) -> bool:
-    """False where the route's driver lets no block into a kernel zone, whatever the policy."""
-    return not route(bank.route).movable_only
+def needs_policy(bank: BankStatus | None) -> bool:
+    """False where the route's driver lets no block into a kernel zone, whatever the policy. An unknown one is none."""
+    return bank is None or not route(bank.route).movable_only

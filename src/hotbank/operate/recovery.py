@@ -17,6 +17,7 @@ from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate.found import as_found, differences
 from hotbank.operate.journal import Before, Entry, Journal, Journaled, busy
+from hotbank.operate.onlining import Aside
 from hotbank.operate.outcome import Outcome, standing
 from hotbank.operate.plan import SWITCHING
 from hotbank.operate.power import darken
@@ -66,9 +67,9 @@ def _settled(machine: Machine, journal: Journal, entry: Entry, patience: float |
         return _end(entry, Code.CANCEL_PENDING, EXIT_FAILED, fact, snapshot, open_=True)
     if entry.damage:
         return _unreadable(machine.snapshot(), entry, forget)
-    journaled = Journaled(machine, journal, entry.id)
+    journaled, aside = Journaled(machine, journal, entry.id), Aside.of(entry.rows)
     try:
-        return _forward(journaled, entry) or _back(journaled, entry)
+        return _forward(journaled, entry, aside) or _back(journaled, entry, aside)
     except CancelPending as e:
         return _end(entry, Code.CANCEL_PENDING, EXIT_FAILED, str(e), machine.snapshot(), open_=True)
 
@@ -117,16 +118,26 @@ def _wait(machine: Machine, patience: float | None, done: Callable[[], bool]) ->
     return True
 
 
-def _forward(journaled: Journaled, entry: Entry) -> Outcome | None:
+def _forward(journaled: Journaled, entry: Entry, aside: Aside) -> Outcome | None:
     """Finish a removal whose banks are all out of the kernel; None when that is not the case: all or nothing."""
     snapshot, before = journaled.machine.snapshot(), entry.before
     if before.verb != "remove" or not _all_out(snapshot, before):
         return None
     ends = [end for domain in before.domains if (end := _dark(journaled, snapshot, domain.name)) is not None]
+    ends += [end for end in [_policy_back(journaled, aside)] if end is not None]
     worst = max(ends, key=lambda end: end.status, default=_End(Code.OK, EXIT_DONE, ""))
     code = next((end.code for end in ends if end.code is not Code.OK and end.status == worst.status), Code.OK)
     fact = "; ".join([f"{before.target} out of the kernel", *(end.fact for end in ends)])
     return _end(entry, code, worst.status, fact, journaled.machine.snapshot())
+
+
+def _policy_back(journaled: Journaled, aside: Aside) -> _End | None:
+    """Put back the policy that was set aside; None where nothing is to be said of it."""
+    try:
+        said = aside.resume(journaled)
+    except Refusal as e:
+        return _End(e.code, EXIT_PARTLY, f"{e} ({e.remedy})")
+    return _End(Code.OK, EXIT_DONE, said) if said else None
 
 
 def _all_out(snapshot: Snapshot, before: Before) -> bool:
@@ -162,19 +173,20 @@ def _dark(journaled: Journaled, snapshot: Snapshot, name: str) -> _End | None:
     return _End(Code.OK, EXIT_DONE, f"domain {name} is dark")
 
 
-def _back(journaled: Journaled, entry: Entry) -> Outcome:
+def _back(journaled: Journaled, entry: Entry, aside: Aside) -> Outcome:
     """Put everything back as the transaction found it; with ``keep_partial`` only what must not stay."""
     before = entry.before
     snapshot = journaled.machine.snapshot()
     touched = {number for row in entry.rows for number in touched_by(snapshot, row.step, row.target)}
-    left = Rollback(journaled, before).run(touched)
+    back = Rollback(journaled, before, aside)
+    left = back.run(touched)
     kept = before.keep_partial and not as_found(before, journaled.machine.snapshot())
     if kept:
         _darken_what_is_out(journaled, before)
-    status = EXIT_PARTLY if left or kept else EXIT_FAILED
+    status = EXIT_PARTLY if left or kept or back.policy_left else EXIT_FAILED
     snapshot = journaled.machine.snapshot()
     end = f"stays as far as it was done: {differences(before, snapshot)}" if kept else "was rolled back"
-    fact = f"{before.verb} {before.target} {end}"
+    fact = "; ".join(filter(None, (f"{before.verb} {before.target} {end}", back.policy)))
     return _end(entry, Code.INTERRUPTED, status, fact, snapshot, unrestored=left)
 
 

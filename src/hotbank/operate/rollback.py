@@ -16,6 +16,7 @@ from hotbank.memory import BlockState, KernelState, Online, Power, Zone
 from hotbank.operate import policy
 from hotbank.operate.capacity import spare_for
 from hotbank.operate.journal import Before, BlockBefore, DomainBefore, Journaled
+from hotbank.operate.onlining import MEANWHILE, Aside
 from hotbank.operate.plan import SWITCHING, Action
 from hotbank.operate.power import ask, darken, switch_on
 from hotbank.operate.reasons import code_of
@@ -27,20 +28,24 @@ _PASSES = 2  # a refusal that was only a moment's is healed by asking once more
 class Rollback:
     """Brings a machine back to ``before``.
 
-    ``grace``: seconds that each offline on the way may take. ``on_act`` hears of each: step, target, block, failure.
+    ``aside``: the policy that the transaction has set aside; it is put back at the end, whatever came of the rest.
+    ``policy`` then says what else became of it, ``policy_left`` what somebody has to do by hand. ``grace``: seconds
+    that each offline on the way may take. ``on_act`` hears of each: step, target, block, failure.
     """
 
     def __init__(
         self,
         journaled: Journaled,
         before: Before,
+        aside: Aside,
         *,
         grace: float = 10.0,
         on_act: Callable[[str, str, int | None, HotbankError | None], None] | None = None,
     ) -> None:
         self._journaled, self.before = replace(journaled, regardless=True, reason=code_of), before
         self._machine = journaled.machine
-        self._grace, self._on_act = grace, on_act
+        self._aside, self._grace, self._on_act = aside, grace, on_act
+        self.policy = self.policy_left = ""
         self._touched: set[int] = set()
         self._before_of = {b.number: b for b in before.blocks}
         self._seen: Snapshot | None = None
@@ -51,6 +56,12 @@ class Rollback:
 
         Of a transaction that keeps what was done (``keep_partial``), only what must not stay. Raises CancelPending.
         """
+        try:
+            return self._put_all_back(touched)
+        finally:
+            self._resume_policy()
+
+    def _put_all_back(self, touched: set[int]) -> tuple[int, ...]:
         self._touched = self._must_go_back(touched) if self.before.keep_partial else touched
         if self.before.keep_partial and not self._touched:
             return ()
@@ -106,8 +117,27 @@ class Rollback:
         for bank in self.before.banks:
             if bank.kernel is KernelState.ABSENT or self._kernel_now(bank.name) is not KernelState.ABSENT:
                 continue
-            if bank.domain is None or self._is_lit(bank.domain):
+            if (bank.domain is None or self._is_lit(bank.domain)) and self._is_safe(bank.name):
                 self._do(Action.ADD, bank.name, None, _add(bank.name))
+
+    def _is_safe(self, bank: str) -> bool:
+        """Whether the bank would come in as Movable, once the policy is set aside. Else it stays out, and is named."""
+        try:
+            if policy.needs_policy(self._look().bank(bank)):
+                self._aside.suspend(self._journaled)
+        except Refusal as e:
+            self._tell(Action.SUSPEND_POLICY, bank, None, e)
+            return False
+        return True
+
+    def _resume_policy(self) -> None:
+        try:
+            self.policy = self._aside.resume(self._journaled)
+        except Refusal as e:
+            self.policy, self.policy_left = str(e), e.remedy
+        except HotbankError as e:  # the machine did not even answer
+            self.policy = f"auto_online_blocks was {self._aside.word} and may have stayed {MEANWHILE}: {e}"
+            self.policy_left = "hotbank recover"
 
     def _is_lit(self, domain: str) -> bool:
         on = ask(self._machine, domain) is Power.ON
@@ -171,9 +201,12 @@ class Rollback:
             raise
         except HotbankError as e:
             failed = e
+        self._tell(step, target, block, failed)
+        return failed is None
+
+    def _tell(self, step: str, target: str, block: int | None, failed: HotbankError | None) -> None:
         if self._on_act is not None:
             self._on_act(str(step), target, block, failed)
-        return failed is None
 
     def _look(self, number: int | None = None) -> Snapshot:
         """The machine as last seen, or seen anew when that block was acted on since; without a number, when anything
@@ -244,8 +277,7 @@ def _add(bank: str) -> Act:
 
     def add(machine: Machine) -> None:
         snapshot = machine.snapshot()
-        status = snapshot.bank(bank)
-        danger = policy.danger(snapshot, bank) if status is None or policy.needs_policy(status) else ""
+        danger = policy.danger(snapshot, bank) if policy.needs_policy(snapshot.bank(bank)) else ""
         if danger:
             raise Refusal(Code.AUTO_ONLINE, danger)
         machine.add(bank)

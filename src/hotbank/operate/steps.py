@@ -11,22 +11,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hotbank.errors import Code, Refusal
-from hotbank.machine import Machine
+from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Online, Zone
 from hotbank.operate import policy
 from hotbank.operate.capacity import spare_for
 from hotbank.operate.journal import Journaled
+from hotbank.operate.onlining import Aside
 from hotbank.operate.plan import REACHES, Action, Step
 from hotbank.operate.power import darken, switch_on
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of a step. ``code``: OK, or DOMAIN_IN_USE where the power stays on; ``fact``: one line in words where
-    it is not simply what the step says."""
+    """What came of a step. ``code``: OK, or DOMAIN_IN_USE where the power stays on, AUTO_ONLINE where the policy does
+    not go back; ``fact``: one line in words where it is not simply what the step says; ``left``: what somebody has to
+    do by hand."""
 
     code: Code = Code.OK
     fact: str = ""
+    left: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,14 @@ class Steps:
     """Carries out single steps.
 
     ``leaving``: banks that the transaction takes out of the kernel. ``deadline``: gives the moment at which an offline
-    that begins now is cancelled. ``force``: an offline may take the last of the memory.
+    that begins now is cancelled. ``aside``: the policy that this transaction sets aside. ``force``: an offline may take
+    the last of the memory.
     """
 
     journaled: Journaled
     leaving: tuple[str, ...]
     deadline: Callable[[], float]
+    aside: Aside
     force: bool = False
 
     def carry_out(self, step: Step) -> Done:
@@ -52,6 +57,8 @@ class Steps:
             Action.KEEP_POWER: self._keep_power,
             Action.POWER_ON: self._power_on,
             Action.CHECK_POLICY: self._check_policy,
+            Action.SUSPEND_POLICY: self._suspend_policy,
+            Action.RESUME_POLICY: self._resume_policy,
             Action.ADD: self._add,
             Action.ONLINE: self._online,
         }
@@ -113,15 +120,31 @@ class Steps:
             switch_on(machine, step.target)
         return Done()
 
-    def _check_policy(self, step: Step) -> Done:
-        what = step.target if step.action is Action.ADD else "a bank that is added"
-        danger = policy.danger(self._machine.snapshot(), what)
-        if danger:
-            raise Refusal(Code.AUTO_ONLINE, danger)
+    def _check_policy(self, step: Step) -> Done:  # noqa: ARG002  # all acts are called alike
+        self._refuse_danger(self._machine.snapshot(), "a bank that is added")
         return Done()
 
+    def _suspend_policy(self, step: Step) -> Done:  # noqa: ARG002
+        self.aside.suspend(self.journaled)
+        return Done()
+
+    def _resume_policy(self, step: Step) -> Done:  # noqa: ARG002
+        """What the transaction is about is done by then, and stays done."""
+        try:
+            return Done(fact=self.aside.resume(self.journaled))
+        except Refusal as e:
+            return Done(e.code, str(e), e.remedy)
+
+    @staticmethod
+    def _refuse_danger(snapshot: Snapshot, what: str) -> None:
+        danger = policy.danger(snapshot, what)
+        if danger:
+            raise Refusal(Code.AUTO_ONLINE, danger)
+
     def _add(self, step: Step) -> Done:
-        self._check_policy(step)  # it may have changed since the bank before this one
+        snapshot = self._machine.snapshot()
+        if policy.needs_policy(snapshot.bank(step.target)):  # it may have changed since the bank before this one
+            self._refuse_danger(snapshot, step.target)
         with self.journaled(step.action, step.target) as machine:
             machine.add(step.target)
             status = machine.snapshot().bank(step.target)

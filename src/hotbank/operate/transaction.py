@@ -21,6 +21,7 @@ from hotbank.memory import KernelState, Kind
 from hotbank.operate.found import as_found, differences, find, since
 from hotbank.operate.journal import PERSON, Before, Journal, Journaled
 from hotbank.operate.look import migrated, surveys_of
+from hotbank.operate.onlining import Aside
 from hotbank.operate.outcome import (
     BY_SURVEY,
     Circumstances,
@@ -42,7 +43,7 @@ from hotbank.operate.targets import resolve, resolve_all
 from hotbank.operate.verdict import Verdict, verdict
 from hotbank.routes import route
 
-_NEVER_FORCED = (Code.STUCK, Code.CANCEL_PENDING, Code.DEADLINE, Code.AUTO_ONLINE)
+_NEVER_FORCED = (Code.STUCK, Code.CANCEL_PENDING, Code.DEADLINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +136,17 @@ class Transaction:
         found = self._machine.snapshot()
         before = self._find(found)
         journaled = Journaled(self._machine, self._journal, self._journal.begin(before), reason=self._reason)
-        back = Rollback(journaled, before, grace=self._limits.grace, on_act=self._tell_rollback)
-        steps = Steps(journaled, self._plan.leaving, self._next_deadline, self._force)
+        aside = Aside()
+        back = Rollback(journaled, before, aside, grace=self._limits.grace, on_act=self._tell_rollback)
+        steps = Steps(journaled, self._plan.leaving, self._next_deadline, aside, self._force)
         try:
             ended = self._forward(found, steps)
         except CancelPending as e:
             return self._end(Code.CANCEL_PENDING, EXIT_FAILED, str(e), before, errno=e.errno, open=True)
         except BaseException:
-            if not back.run(self._touched):  # else it stays open: recover tries again, and names what can't be restored
+            if (
+                not back.run(self._touched) and not back.policy_left
+            ):  # else it stays open: recover tries again, and names what can't be restored
                 self._journal.close(journaled.entry, Code.INTERRUPTED, self._moved)
             raise
         outcome = self._undo(back, steps, ended) if isinstance(ended, Failure) else self._done(before, ended)
@@ -246,11 +250,11 @@ class Transaction:
         except CancelPending as e:
             fact = f"{failure.fact}; {e}"
             return self._end(Code.CANCEL_PENDING, EXIT_FAILED, fact, back.before, errno=e.errno, open=True)
-        if left:
+        fact = "; ".join(filter(None, (failure.fact, back.policy)))
+        if left or back.policy_left:
             words |= {"unrestored": left, "open": self._ask_snapshot() is None}
-            return self._end(failure.code, EXIT_PARTLY, failure.fact, back.before, **words)
+            return self._end(failure.code, EXIT_PARTLY, fact, back.before, **words)
         partly = self._keep_partial and self._differs(back.before)
-        fact = failure.fact
         if partly:
             self._darken_what_is_out(steps)
             fact += f"; kept: {self._kept(back.before)}"
@@ -275,7 +279,8 @@ class Transaction:
     def _done(self, before: Before, results: list[Done]) -> Outcome:
         code = next((done.code for done in results if done.code is not Code.OK), Code.OK)
         fact = success(self._plan, [done.fact for done in results])
-        return self._end(code, EXIT_DONE, fact, before, remedy="")
+        left = "; ".join(done.left for done in results if done.left)
+        return self._end(code, EXIT_PARTLY if left else EXIT_DONE, fact, before, remedy=left)
 
     def _end(self, code: Code, status: int, fact: str, before: Before | None = None, **more: Any) -> Outcome:
         """The outcome, with what the machine says of the banks now. ``before``: None when nothing was begun."""

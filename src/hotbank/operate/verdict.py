@@ -18,7 +18,7 @@ from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.machine import EVIDENCE, Evidence, Owner, Snapshot, Survey
 from hotbank.memory import KernelState, Kind, Zone
-from hotbank.operate import policy, reasons
+from hotbank.operate import reasons
 from hotbank.operate.targets import Target
 from hotbank.room import leaving_of, must_fit, pieces, pools, room
 
@@ -135,7 +135,7 @@ def _reason(case: _Case) -> _Answer:
     if held is not None:
         return held
     if not case.surveys:
-        return _way_back(case) or _Answer(Code.OK, f"{case.target.name}: nothing to do, no block of it is online")
+        return _Answer(Code.OK, f"{case.target.name}: nothing to do, no block of it is online")
     checks: tuple[Callable[[_Case], _Answer | None], ...] = (
         _shape,
         _at_isolation,
@@ -146,7 +146,6 @@ def _reason(case: _Case) -> _Answer:
         _gigantic,
         _room,
         _at_return,
-        _way_back,
         _pins,
     )
     answers = (check(case) for check in checks)
@@ -271,13 +270,6 @@ def _room(case: _Case) -> _Answer | None:
         if not pool.gigantic and pool.fresh > there:
             return _Answer(Code.NO_CAPACITY, reasons.no_pieces(pool, case.snapshot.page_size, there))
     return None
-
-
-def _way_back(case: _Case) -> _Answer | None:
-    """A bank that could not be put back safely if a later step failed is not taken out."""
-    bank = case.target.bank
-    danger = policy.danger_on_return(case.snapshot, bank) if bank is not None and case.target.whole else ""
-    return _Answer(Code.AUTO_ONLINE, danger) if danger else None
 
 
 def _pins(case: _Case) -> _Answer | None:

@@ -12,7 +12,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
 from hotbank.errors import CancelPending, Code, KernelError, Refusal
 from hotbank.gate import refuse_dark
@@ -27,15 +27,6 @@ _ASK_EVERY = 0.05
 _W = TypeVar("_W", bound=StrEnum)
 
 
-@runtime_checkable
-class AutoOnlining(Protocol):
-    """A machine that can be told what becomes of added blocks."""
-
-    def set_auto_online(self, word: str) -> None:
-        """Write ``auto_online_blocks``."""
-        ...
-
-
 class Stores:
     """Writes to a machine's files. ``writer`` is changed; looks go to ``reader``, also while a change is under way.
 
@@ -45,12 +36,6 @@ class Stores:
     def __init__(self, reader: Machine, writer: Machine) -> None:
         self._reader, self._writer = reader, writer
         self._offlining: tuple[int, float] | None = None  # the last one: block, deadline
-
-    @property
-    def knows_auto_online(self) -> bool:
-        """True if ``auto_online_blocks`` can be written."""
-        writer: object = self._writer
-        return isinstance(writer, AutoOnlining)
 
     def state(self, block: int, word: str) -> None:
         """``memoryN/state``: asking for what is there already is EINVAL."""
@@ -69,12 +54,8 @@ class Stores:
             self._writer.online(block, Online.ONLINE) if want else self._offline(block)
 
     def auto_online(self, word: str) -> None:
-        """``auto_online_blocks``. EACCES on a machine that can't be told."""
-        kind = _one_of(OnlineType, word, "auto_online_blocks")
-        writer: object = self._writer
-        if not isinstance(writer, AutoOnlining):
-            raise KernelError(errno.EACCES, "auto_online_blocks")
-        writer.set_auto_online(kind.value)
+        """``auto_online_blocks``."""
+        self._writer.set_auto_online(_one_of(OnlineType, word, "auto_online_blocks").value)
 
     def bank_state(self, bank: str, word: str) -> None:
         """``state`` of a bank with our driver."""
