@@ -425,6 +425,11 @@ class Reading:
         return sum(zone.free for zone in self.zones)
 
     @property
+    def lent(self) -> int:
+        """Those of them that only pages which can move may have (CMA): no memory map, no page table."""
+        return sum(zone.cma_free for zone in self.zones)
+
+    @property
     def clean(self) -> int:
         """Pages of clean page cache that reclaim could drop, of all zones."""
         return sum(zone.reclaimable for zone in self.zones)

@@ -95,6 +95,5 @@ def view(reading: Reading, page_size: int, groups: Sequence[Group], refaulted: i
     managed = reading.managed * page_size
     inside = sum(group.inside for group in groups)
     pressed = None if reading.pressure is None else reading.pressure.some_avg10 >= PRESSED
-    return View(
-        reading.at, max(0, managed - inside), tuple(groups), reading.demand * page_size, refaulted * page_size, pressed
-    )
+    fixed, used = max(0, managed - inside), reading.demand * page_size
+    return View(reading.at, fixed, tuple(groups), used, refaulted * page_size, pressed, reading.lent * page_size)

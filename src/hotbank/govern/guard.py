@@ -151,10 +151,12 @@ class Guard:
         )
 
     def least(self, view: View, state: State) -> int:
-        """Bytes below which nothing is taken: what is used, what it grows by before more is there, the reserve."""
+        """Bytes below which nothing is taken: what is used, what it grows by before more is there, the reserve, and
+        what is free and can't be a part of that."""
         passed = 0.0 if state.at is None else view.at - state.at
         rise = max(0.0, (view.used - state.used) / passed) if passed > 0 else 0.0
-        return view.used + self.reserve + round(self.foresight * rise * (passed + max(self.returning, state.takes)))
+        until = passed + max(self.returning, state.takes)
+        return view.used + view.lent + self.reserve + round(self.foresight * rise * until)
 
     def _looked(self, view: View, state: State) -> State:
         paused = state.paused or _another_hand(view, state)

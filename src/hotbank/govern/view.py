@@ -36,7 +36,8 @@ class View:
 
     ``fixed``: what the kernel manages outside the groups. ``used``: what is in use and could not be dropped: managed
     memory less free pages and clean page cache. ``refaulted``: page cache that had to be read again since the last
-    look. ``pressed``: tasks wait for memory (/proc/pressure/memory); None where nobody can tell.
+    look. ``pressed``: tasks wait for memory (/proc/pressure/memory); None where nobody can tell. ``lent``: free, and
+    yet not for the kernel itself, so that no bank can come back by it.
     """
 
     at: float
@@ -45,6 +46,7 @@ class View:
     used: int
     refaulted: int = 0
     pressed: bool | None = None
+    lent: int = 0
 
     @cached_property
     def total(self) -> int:

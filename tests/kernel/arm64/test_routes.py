@@ -12,13 +12,13 @@ from hotbank import operate
 from hotbank.boards_qemu import Wanted
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import Code
-from hotbank.memory import KIB, MIB, KernelState, Power, Range, Zone
+from hotbank.memory import KIB, MIB, KernelState, Online, Power, Range, Zone
+from kernel.arm64.test_policies import ANYWHERE, dies_with_it_set_aside
 from kernel.kernel_kit import Holder, add, complaints, guest, intact, lean, remove, span_of
 
 pytestmark = pytest.mark.kernel
 
 # The first as Debian has it, on two CPUs. Added memory goes to any zone by itself where no driver vetoes that.
-ANYWHERE = "memhp_default_state=online"
 ROUTES = {
     "driver, 6.12": Wanted("virt-arm64"),
     "driver, 6.1": lean(Wanted("virt-arm64", series="6.1")),
@@ -80,6 +80,14 @@ def test_cycles_lose_nothing(machine: QemuMachine, request: pytest.FixtureReques
         assert intact(holder.damage())
     first, last = fmean(free[: cycles // 3]), fmean(free[-(cycles // 3) :])
     assert abs(last - first) <= 0.01 * first, free
+
+
+def test_a_policy_that_was_set_aside_is_put_back(machine: QemuMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it has to be: of the others the default is another, or their driver vetoes kernel zones."""
+    if machine.snapshot().auto_online == Online.ONLINE:
+        assert remove(machine).exit == 0
+        dies_with_it_set_aside(machine, "high", monkeypatch)
+        assert add(machine).exit == 0
 
 
 def test_pins_are_seen(machine: QemuMachine) -> None:
