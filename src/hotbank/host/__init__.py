@@ -11,6 +11,7 @@ leaves.py    page tables in it, for what arm64 refuses to split
 owners.py    who maps a page, whose cgroup pays for it
 hugepages.py huge pages in use, and what their pools have free elsewhere
 offlined.py  pages that are offline, and whether who holds them lets go
+views.py     the open files of one block, and a look at some of its frames
 survey.py    all of these for one block
 devices.py   what holds memory that may come and go: dax, virtio-mem, our driver
 proposal.py  a board as this machine would have it

@@ -82,6 +82,7 @@ class Host:
         self._interrupted: tuple[int, float] | None = None  # the offline that is to end: block, deadline
         self._held: list[Writer] = []
         self._gate = Gate()
+        self._known: tuple[bytes | None, Ram] | None = None  # what /proc/iomem read, and what it meant
 
     @property
     def clock(self) -> Clock:
@@ -152,16 +153,14 @@ class Host:
         from hotbank.host.survey import survey  # most commands never look at a page, and start sooner without
 
         found = files.block(self._tree, self._existing(block), self._block_size)
-        return survey(
-            self._tree, found, page_size=self._page_size, clock=self._clock, ram=Ram.of(self._tree, self._arch())
-        )
+        return survey(self._tree, found, page_size=self._page_size, clock=self._clock, ram=self._ram())
 
     def pages(self, block: int) -> Pages:
         """What every page of a block is, as far as this process may see it."""
         from hotbank.host.survey import page_by_page
 
         found = files.block(self._tree, self._existing(block), self._block_size)
-        return page_by_page(self._tree, found, page_size=self._page_size, ram=Ram.of(self._tree, self._arch()))
+        return page_by_page(self._tree, found, page_size=self._page_size, ram=self._ram())
 
     def doctor(self, board: str | None = None) -> tuple[Finding, ...]:
         """What about this machine would make a removal fail or hurt."""
@@ -232,6 +231,13 @@ class Host:
         from hotbank.host.meters import Meters
 
         return Meters(self._tree)
+
+    def _ram(self) -> Ram:
+        """Where there is memory, and where from, which many files tell: asked again when resources have changed."""
+        resources = self._tree.read_bytes(names.IOMEM)
+        if self._known is None or self._known[0] != resources:
+            self._known = resources, Ram.of(self._tree, self._arch())
+        return self._known[1]
 
     def _arch(self) -> str | None:
         named = self._board.arch if self._board else kernels.ANY

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import takewhile
 
 from hotbank.host.planes import Planes, every, indices, number, plane
-from hotbank.memory import CODE, KINDS, Kind
+from hotbank.memory import CODE, Kind
 
 LRU, SLAB, BUDDY, MMAP, ANON, SWAPCACHE, SWAPBACKED = (1 << n for n in (5, 7, 10, 11, 12, 13, 14))
 UPTODATE, COMPOUND_HEAD, COMPOUND_TAIL, HUGE, HWPOISON = (1 << n for n in (3, 15, 16, 17, 19))
@@ -25,7 +26,7 @@ _MEMMAP = frozenset({OWNER_PRIVATE, OWNER_PRIVATE | RESERVED})  # from 6.11 on, 
 _LEAST_STRUCT_PAGE = 32  # bytes
 
 COUNTED = frozenset({Kind.ANON, Kind.SHMEM, Kind.FILE})  # kinds whose references are understood
-_AS_HEAD = len(KINDS)  # a tail of a large folio, whose flags are in its head alone before Linux 6.9
+_HEAD = 0x80  # beside the kind of a page before tails whose flags are in their head alone, as before Linux 6.9
 _SURE = (
     (NOPAGE, Kind.HOLE),
     (HWPOISON, Kind.POISONED),
@@ -39,7 +40,6 @@ _SURE = (
     (ANON, Kind.ANON),
     (SWAPBACKED, Kind.SHMEM),
 )
-_TAILS = re.compile(bytes([_AS_HEAD]) + b"+", re.DOTALL)
 _FOLIO = re.compile(b"\1\2+")
 
 
@@ -55,12 +55,10 @@ def kind_of(flags: int) -> Kind:
 
 def kinds_of(flags: Planes) -> bytearray:
     """One kind code per page. ``flags`` must start on a boundary that no large folio crosses."""
-    kinds = bytearray(plane(_own_kinds(flags), flags.count))
-    if _AS_HEAD in kinds:
-        for run in _TAILS.finditer(bytes(kinds)):
-            head = kinds[run.start() - 1] if run.start() else CODE[Kind.UNKNOWN]
-            kinds[run.start() : run.end()] = bytes([head]) * (run.end() - run.start())
-    return kinds
+    if flags.alike:
+        return kinds_of(flags.first(1)) * flags.count
+    kinds, tails = _own_kinds(flags)
+    return bytearray(plane(_as_heads(kinds, tails, flags.count) if tails else kinds, flags.count))
 
 
 def huge_shapes(flags: Planes) -> bytes:
@@ -76,29 +74,41 @@ def own_memmap(flags: Iterable[int], pages: int, page_size: int) -> int:
     return run if pages * _LEAST_STRUCT_PAGE <= run * page_size < pages * page_size else 0
 
 
-def _own_kinds(flags: Planes) -> int:
-    """The plane of kinds as ``kind_of`` has them, but for tails that say less than their head."""
-    found = _found(flags)
-    kinds = sum(mask * CODE[kind] for kind, mask in found.items())
-    tails = flags.has(COMPOUND_TAIL) & (found[Kind.FILE] | found[Kind.KERNEL])
-    inherits = tails and tails & flags.has(THP)
-    return kinds & ~(inherits * 0xFF) | inherits * _AS_HEAD
-
-
-def _found(flags: Planes) -> dict[Kind, int]:
-    """For each kind the mask of its pages, by the rules of ``kind_of`` and in their order."""
-    found, left = dict.fromkeys(Kind, 0), every(flags.count)
+def _own_kinds(flags: Planes) -> tuple[int, int]:
+    """The plane of kinds as ``kind_of`` has them, and the mask of tails that say less than their head."""
+    kinds, left = 0, every(flags.count)
     for bit, kind in _SURE:
-        mask = flags.has(bit) & left
-        found[kind] |= mask
-        left ^= mask
-    if left:
-        files = (flags.has(LRU) | flags.has(UPTODATE) & ~flags.has(COMPOUND_TAIL)) & left
-        kernel = flags.some() & (left ^ files)
-        found[Kind.FILE] |= files
-        found[Kind.KERNEL] |= kernel
-        found[Kind.UNKNOWN] |= left ^ files ^ kernel
-    return found
+        if mask := flags.has(bit) & left:
+            kinds |= mask * CODE[kind]
+            left ^= mask
+    tails = flags.has(COMPOUND_TAIL)
+    files = (flags.has(LRU) | flags.has(UPTODATE) & ~tails) & left
+    others = left ^ files
+    kernel = flags.some() & others if others else 0
+    kinds |= files * CODE[Kind.FILE] | kernel * CODE[Kind.KERNEL] | (others ^ kernel) * CODE[Kind.UNKNOWN]
+    inherits = tails & (files | kernel)
+    return kinds, inherits and inherits & flags.has(THP)
+
+
+def _as_heads(kinds: int, tails: int, count: int) -> int:
+    """The plane of kinds with those of ``tails`` being what is before their run; before the first page is ``unknown``.
+
+    A run of tails is one of ones, and one added to its first byte is carried through to its end.
+    """
+    firsts, ones = tails & ~(tails << 8), tails * 0xFF
+    heads = plane((kinds << 8 | CODE[Kind.UNKNOWN]) & firsts * 0xFF | firsts * _HEAD, count)
+    kinds &= ~ones
+    for head in set(heads.translate(None, b"\0")):
+        run = ones & ~(ones + number(heads.translate(_only(head))))
+        kinds |= run & tails * (head ^ _HEAD)
+    return kinds
+
+
+@lru_cache(maxsize=256)
+def _only(wanted: int | Collection[Kind]) -> bytes:
+    """A table that makes 1 of that byte, or of the codes of these kinds, and 0 of all others."""
+    codes = {wanted} if isinstance(wanted, int) else {CODE[kind] for kind in wanted}
+    return bytes(code in codes for code in range(256))
 
 
 def references_matter(kinds: bytearray) -> bool:
@@ -113,7 +123,7 @@ def resolve_unflagged(kinds: bytearray, refs: Planes) -> None:
     per-CPU list. With a reference and no flag it is the kernel's.
     """
     if CODE[Kind.UNKNOWN] in kinds:
-        unknown = _which(kinds, {Kind.UNKNOWN})
+        unknown = mask_of(kinds, {Kind.UNKNOWN})
         kernel = unknown & refs.positive()
         told = kernel * CODE[Kind.KERNEL] | (unknown ^ kernel) * CODE[Kind.FREE]
         kinds[:] = plane(number(kinds) & ~(unknown * 0xFF) | told, len(kinds))
@@ -122,33 +132,38 @@ def resolve_unflagged(kinds: bytearray, refs: Planes) -> None:
 def slabs_pass(kinds: bytearray, flags: Planes, refs: Planes) -> bool:
     """True if isolation passes over every slab there is: each is one page that nobody refers to.
     ``has_unmovable_pages`` looks at compound pages before it looks at the count."""
-    return not _which(kinds, {Kind.SLAB}) & (flags.has(COMPOUND_HEAD | COMPOUND_TAIL) | refs.some())
+    return not mask_of(kinds, {Kind.SLAB}) & (flags.has(COMPOUND_HEAD | COMPOUND_TAIL) | refs.some())
 
 
-def pinned(kinds: bytearray, flags: Planes, counts: Planes, refs: Planes) -> Iterator[range]:
-    """Index ranges of the pages that have more references than their mappings and caches explain."""
-    counted, extra = _which(kinds, COUNTED), _extra(flags)
+def pinned(kinds: bytearray, flags: Planes, counts: Planes, refs: Planes) -> bytearray:
+    """1 for each page that has more references than its mappings and caches explain, and 0 for all others."""
+    counted, extra = mask_of(kinds, COUNTED), _extra(flags)
     tails = flags.has(COMPOUND_TAIL)
     heads = flags.has(COMPOUND_HEAD) & ~tails
     single = counted & ~(heads | tails)
-    beyond = plane(extra, flags.count)
-    for index in indices(_unlike(refs.small(), counts.small() + extra, flags.count) & single * 0xFF, flags.count):
-        if refs.signed(index) > counts.at(index) + beyond[index]:
-            yield range(index, index + 1)
+    more, unclear = _beyond(refs.small(), counts.small(), extra, flags.count)
+    found, beyond = bytearray(plane(more & single, flags.count)), plane(extra, flags.count)
+    for index in indices(unclear & single, flags.count):
+        found[index] = refs.signed(index) > counts.at(index) + beyond[index]
     for head, end in _folios(heads & counted, tails, flags.count):
         if not _explained(refs.signed(head), counts.part(head, end), beyond[head], flags.at(head)):
-            yield range(head, end)
+            found[head:end] = b"\1" * (end - head)
+    return found
 
 
-def _which(kinds: bytearray, wanted: Collection[Kind]) -> int:
+def mask_of(kinds: bytearray, wanted: Collection[Kind]) -> int:
     """The mask of the pages of these kinds."""
-    codes = {CODE[kind] for kind in wanted}
-    return number(kinds.translate(bytes(code in codes for code in range(256))))
+    return number(kinds.translate(_only(frozenset(wanted))))
 
 
-def _unlike(refs: int, explained: int, count: int) -> int:
-    """The plane that is not zero where the numbers differ, or may because they are no small ones."""
-    return refs ^ explained | refs & every(count) * 0x80
+def _beyond(refs: int, counts: int, extra: int, count: int) -> tuple[int, int]:
+    """The mask of the numbers in ``refs`` that are above the sum of the others, and of those that are too large for a
+    byte with its highest bit to spare, which borrows from no neighbour."""
+    high = every(count) * 0x80
+    explained = (counts & ~high) + extra
+    unclear = (refs | counts | explained) & high
+    more = (refs | high) - ((explained & ~high) + every(count)) & high & ~unclear
+    return more >> 7, unclear >> 7
 
 
 def _extra(flags: Planes) -> int:

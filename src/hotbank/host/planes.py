@@ -14,68 +14,85 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-_SET = re.compile(rb"[^\0]")
+_SET, _SET_RUN = re.compile(rb"[^\0]"), re.compile(rb"[^\0]+")
 
 
 class Planes:
     """``count`` numbers of ``width`` bytes, every ``stride`` bytes of ``raw`` from ``offset`` on, in this machine's
-    byte order."""
+    byte order. A plane that nobody asks for is not made."""
 
     def __init__(self, raw: bytes, width: int, *, stride: int = 0, offset: int = 0) -> None:
-        places = range(width) if sys.byteorder == "little" else reversed(range(width))
-        self._bytes = [raw[offset + place :: stride or width] for place in places]
-        self.count = len(self._bytes[-1])
-        zeros = bytes(self.count)
-        self._planes = [0 if plane == zeros else number(plane) for plane in self._bytes]
+        self._raw, self._width, self._stride, self._start = raw, width, stride or width, offset
+        self._planes: list[int | None] = [None] * width
+        self.count = max(0, (len(raw) - offset - width) // self._stride + 1)
+
+    @property
+    def alike(self) -> bool:
+        """True if there are several, and all of them are the same."""
+        each = self._raw[: self._stride]
+        return self.count > 1 and len(self._raw) == self.count * self._stride and self._raw == each * self.count
+
+    def first(self, count: int) -> Planes:
+        """So many of them, from the start."""
+        return Planes(self._raw[: count * self._stride], self._width, stride=self._stride, offset=self._start)
 
     def has(self, mask: int) -> int:
         """Which have any bit of ``mask``."""
         found = 0
-        for place, plane in enumerate(self._planes):
+        for place in range(self._width):
             bits = mask >> 8 * place & 0xFF
+            plane = self._plane(place) if bits else 0
             while plane and bits:
                 found |= plane >> bits.bit_length() - 1
                 bits -= 1 << bits.bit_length() - 1
-        return found & every(self.count)
+        return found & every(self.count) if found else 0
 
     def some(self) -> int:
         """Which are not zero."""
         joined = 0
-        for plane in self._planes:
-            joined |= plane
-        return not_zero(joined, self.count)
+        for place in range(self._width):
+            joined |= self._plane(place)
+        return not_zero(joined, self.count) if joined else 0
 
     def positive(self) -> int:
         """Which are above zero, if they have a sign."""
-        return self.some() & ~(self._planes[-1] >> 7)
+        return self.some() & ~(self._plane(self._width - 1) >> 7)
 
     def small(self) -> int:
         """A byte for each: the number, or 0x80 where it is no number below 128."""
-        first, *others = self._planes
-        high = 0
-        for plane in others:
-            high |= plane
+        first, high = self._plane(0), 0
+        for place in range(1, self._width):
+            high |= self._plane(place)
         large = first >> 7 & every(self.count) | (not_zero(high, self.count) if high else 0)
         return first & ~(large * 0xFF) | large * 0x80 if large else first
 
-    def __iter__(self) -> Iterator[int]:
-        """Each of them, without a sign."""
-        return map(self.at, range(self.count))
-
     def at(self, index: int) -> int:
         """One of them, without a sign."""
-        return sum(plane[index] << 8 * place for place, plane in enumerate(self._bytes))
+        return int.from_bytes(self._one(index), sys.byteorder)
 
     def signed(self, index: int) -> int:
         """One of them, with a sign."""
-        bits = 8 * len(self._bytes)
-        return self.at(index) - (self.at(index) >> bits - 1 << bits)
+        return int.from_bytes(self._one(index), sys.byteorder, signed=True)
 
     def part(self, start: int, stop: int) -> Sequence[int]:
         """Some of them, without a sign."""
-        if any(self._planes[1:]):
+        if any(self._plane(place) for place in range(1, self._width)):
             return [self.at(index) for index in range(start, stop)]
-        return self._bytes[0][start:stop]
+        return self._bytes(0)[start:stop]
+
+    def _one(self, index: int) -> bytes:
+        start = self._start + index * self._stride
+        return self._raw[start : start + self._width]
+
+    def _plane(self, place: int) -> int:
+        made = self._planes[place]
+        if made is None:
+            made = self._planes[place] = number(self._bytes(place))
+        return made
+
+    def _bytes(self, place: int) -> bytes:
+        at = place if sys.byteorder == "little" else self._width - 1 - place
+        return self._raw[self._start + at :: self._stride][: self.count]
 
 
 @lru_cache(maxsize=16)
@@ -104,6 +121,14 @@ def indices(mask: int, count: int) -> Iterator[int]:
     """The pages that the bytes of a plane are not zero for, in order."""
     if mask:
         yield from (found.start() for found in _SET.finditer(plane(mask, count)))
+
+
+def parts(mask: int, count: int, whole: int) -> Iterator[range]:
+    """The ranges of pages, made of wholes of so many, that every page in the mask lies in; neighbours are one."""
+    found = plane(mask, count)
+    wanted = bytes(b"\1" in found[at : at + whole] for at in range(0, count, whole))
+    for run in _SET_RUN.finditer(wanted):
+        yield range(run.start() * whole, min(count, run.end() * whole))
 
 
 def runs(codes: bytes | bytearray) -> Iterator[tuple[int, int]]:

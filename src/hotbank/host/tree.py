@@ -218,7 +218,8 @@ def zones(tree: Tree) -> tuple[ZoneInfo, ...]:
 
 def cma_pages(tree: Tree) -> Iterator[tuple[int, str, int]]:
     """Node, zone and number of pages of each zone that lends some to CMA."""
-    for zone in zoneinfo.printed(tree.read(names.ZONEINFO) or ""):
+    text = tree.read(names.ZONEINFO) or ""
+    for zone in zoneinfo.printed(text) if zoneinfo.lends(text) else ():
         if zone.fields.get("cma"):
             yield zone.node, zone.zone, zone.fields["cma"]
 

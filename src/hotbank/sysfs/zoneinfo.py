@@ -20,6 +20,7 @@ from hotbank.sysfs.form import Form
 
 _ZONE = re.compile(r"^Node +(\d{1,9}), zone +(\S+)$", re.MULTILINE)
 _FIELD = re.compile(r"^\s+(?:pages )?(\w+):? +(\d{1,19})$", re.MULTILINE)
+_LENT = re.compile(r"^\s+cma +0*[1-9]", re.MULTILINE)
 _PROTECTION = re.compile(r"^ +protection: \((\d{1,19}(?:, \d{1,19})*)\)$", re.MULTILINE)
 _NEEDS = frozenset({"spanned", "present", "managed", "free", "min", "low", "high"})
 _ORDER = {zone.value: at for at, zone in enumerate(Zone)}
@@ -37,6 +38,11 @@ class Printed:
     zone: str
     fields: Mapping[str, int]
     protection: tuple[int, ...]
+
+
+def lends(text: str) -> bool:
+    """False if no zone in the text lends pages to CMA, which takes no reading of all the rest."""
+    return _LENT.search(text) is not None
 
 
 def printed(text: str) -> tuple[Printed, ...]:
