@@ -96,6 +96,7 @@ bench: $(DEV)
 	$(BIN)/python bench/replay.py
 	$(BIN)/python bench/fdt_decode.py --check
 	$(BIN)/python bench/listing.py --check
+	$(BIN)/python bench/look.py --check
 	$(BIN)/python bench/sweep.py
 
 # A real kernel under a governor: ten breaths, and another hand on the way.

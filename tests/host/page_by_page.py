@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plain twin of host/pages.py: one page after the other, by its own flag word, mappings and references."""
+"""The plain twin of host/pages.py and host/views.py: one page after the other, by its own flag word, mappings and
+references."""
 
 from __future__ import annotations
 
+import os
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 
 from hotbank.host import pages
+from hotbank.host.kcore import RefCounts
 from hotbank.host.planes import Planes
+from hotbank.host.tree import Tree
 from hotbank.memory import Kind
 
 _FOLIO = re.compile("HT+")
@@ -72,3 +77,32 @@ def _explained(refs: int, counts: Sequence[int], flags: int) -> bool:
     if surplus > min(counts) * others:
         return True
     return surplus >= 0 and surplus % others <= (not flags & pages.LRU)
+
+
+def look(tree: Tree, span: range) -> tuple[list[Kind], set[int]]:
+    """What each page of a block is, and the pfns of those that two samples find pinned; of the second sample what
+    looked like the kernel's in the first. The files are read as they are everywhere, and so are both samples."""
+    kinds, pins = _sample(tree, span)
+    again, still = _sample(tree, span)
+    settled = (late if kind is Kind.KERNEL else kind for kind, late in zip(kinds, again, strict=True))
+    return list(settled), pins & still
+
+
+def _sample(tree: Tree, span: range) -> tuple[list[Kind], set[int]]:
+    flags, counts = (_words(tree, f"proc/{name}", span) for name in ("kpageflags", "kpagecount"))
+    counted = RefCounts.open(tree)
+    assert counted is not None
+    with counted:
+        refs = values(counted.read(span.start, len(span)))
+    assert refs is not None
+    kinds = resolved(kinds_of(flags), refs)
+    return kinds, {span[index] for index in pinned(kinds, flags, counts, refs)}
+
+
+def _words(tree: Tree, name: str, span: range) -> Sequence[int]:
+    file = tree.open(name)
+    assert file is not None
+    try:
+        return array("Q", os.pread(file, len(span) * 8, span.start * 8))
+    finally:
+        os.close(file)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 _SET, _SET_RUN = re.compile(rb"[^\0]"), re.compile(rb"[^\0]+")
 
@@ -76,9 +76,14 @@ class Planes:
 
     def part(self, start: int, stop: int) -> Sequence[int]:
         """Some of them, without a sign."""
-        if any(self._plane(place) for place in range(1, self._width)):
+        if self._narrow is None:
             return [self.at(index) for index in range(start, stop)]
-        return self._bytes(0)[start:stop]
+        return self._narrow[start:stop]
+
+    @cached_property
+    def _narrow(self) -> bytes | None:
+        """A byte for each, None where one is not enough."""
+        return None if any(self._plane(place) for place in range(1, self._width)) else self._bytes(0)
 
     def _one(self, index: int) -> bytes:
         start = self._start + index * self._stride
