@@ -33,6 +33,7 @@ SCHEMA: Mapping[str, int] = {
     "power": 1,
     "recover": 2,
     "run": 1,
+    "series": 1,
     "simulate": 2,
     "sweep": 1,
     "up": 1,

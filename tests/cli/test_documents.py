@@ -91,7 +91,9 @@ def test_what_needs_a_kernel_or_a_meter_is_described_too() -> None:
     meter = Measured("rapl", Interval(0.1, 0.2, 0.3, 0.95), Interval(-0.1, 0.0, 0.1, 0.95), 4)
     measured = Measurement("host", "high", Windows(), (meter,), {"cpu": (40.0, 45.0)}).document()
     kernel = {"schema": 1, "arch": "arm", "release": "6.12.1", "image": "a", "modules": "b", "config": "c"}
-    for kind, document in (("measure", measured), ("compare", Report("qemu", 1).document()), ("kernel", kernel)):
+    compared, series = Report("qemu", 1).document(), {"schema": 1, "arch": "arm", "patches": ["a"]}
+    told = {"measure": measured, "compare": compared, "kernel": kernel, "series": series}
+    for kind, document in told.items():
         assert (kind_of(document), wrong(document)) == (kind, [])
 
 

@@ -28,13 +28,14 @@ from patience import until
 
 HERE = Path(__file__).parent
 RAM = virt.RAM
+RELEASE = os.environ.get("HOTBANK_ARM32")  # of the kernel that these tests boot, the port's usual one without it
 SHARED = Path("/dev/shm")  # in a file on disk, a read of a dark bank would leave no trace
 
 
 @cache
 def kernel() -> kernel_build.BuiltKernel:
     """Our kernel for 32-bit ARM, with the bank driver."""
-    return kernel_build.build("arm", modules=[bank_module.source_folder()])
+    return kernel_build.build("arm", release=RELEASE, modules=[bank_module.source_folder()])
 
 
 @cache

@@ -10,25 +10,24 @@ from pathlib import Path
 
 from hotbank.boards_qemu.parts.packages import Archive, cache_folder, host_architecture
 
-SERIES = "6.1"
+SERIES = "6.12"  # whose checkpatch judges what we write
 
 
-def from_source(*names: str) -> Path:
+def from_source(*names: str, series: str = SERIES) -> Path:
     """A folder with these files of the kernel's source in it, by their names there."""
-    package = Archive.open(host_architecture()).fetch(f"linux-source-{SERIES}")[0]
+    package = Archive.open(host_architecture()).fetch(f"linux-source-{series}")[0]
     folder = cache_folder() / "sources" / package.stem
     if not all((folder / name).exists() for name in names):
         part = folder.with_suffix(f".{os.getpid()}")
         part.mkdir(parents=True)
-        _take(package, names, part)
+        _take(package, f"linux-source-{series}", names, part)
         shutil.copytree(part, folder, dirs_exist_ok=True)
         shutil.rmtree(part)
     return folder
 
 
-def _take(package: Path, names: tuple[str, ...], into: Path) -> None:
+def _take(package: Path, whole: str, names: tuple[str, ...], into: Path) -> None:
     """The second tar ends when it has all of them, and the first one hears that as an error."""
-    whole = f"linux-source-{SERIES}"
     wanted = " ".join(f"{whole}/{name}" for name in names)
     take = (
         f"dpkg-deb --fsys-tarfile {package} | tar -xO ./usr/src/{whole}.tar.xz"

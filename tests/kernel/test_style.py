@@ -16,11 +16,24 @@ OURS = sorted(p for p in KERNEL.rglob("*") if p.suffix in (".c", ".h", ".S") or 
 pytestmark = pytest.mark.kernel
 
 
+NEEDS = ("scripts/checkpatch.pl", "scripts/spelling.txt", "scripts/const_structs.checkpatch")
+# Of patches: MAINTAINERS has a pattern for each new file's folder; a Kconfig that sources another one names it.
+OF_PATCHES = "FILE_PATH_CHANGES,EMBEDDED_FILENAME"
+
+
 def complaints(path: Path) -> list[str]:
     """What checkpatch has to say about a file: its errors and warnings."""
-    needs = ("scripts/checkpatch.pl", "scripts/spelling.txt", "scripts/const_structs.checkpatch")
-    script = from_source(*needs) / needs[0]
-    argv = ["perl", str(script), "--no-tree", "--terse", "--no-summary", "--file", str(path)]
+    return _checkpatch("--file", str(path))
+
+
+def complaints_about_patch(path: Path) -> list[str]:
+    """What checkpatch has to say about a patch, its text included."""
+    return _checkpatch(f"--ignore={OF_PATCHES}", str(path))
+
+
+def _checkpatch(*arguments: str) -> list[str]:
+    script = from_source(*NEEDS) / NEEDS[0]
+    argv = ["perl", str(script), "--no-tree", "--terse", "--no-summary", *arguments]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert not done.stderr, done.stderr
     return done.stdout.splitlines()

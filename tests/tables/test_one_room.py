@@ -36,7 +36,7 @@ PORTS = {
 SCRIPTED = {"testing.py"}  # a scripted machine has to be of some architecture and some route
 ROOMS: dict[str, set[str]] = {
     "versions": {"kernels.py"},
-    "releases": {"kernels.py", "boards_qemu/parts/kernel_build.py"},  # the port is for one release
+    "releases": {"kernels.py"},
     "routes": {"routes.py", "host/routes.py", "host/devices.py", "boards_qemu/arm64.py", "load/script.py"}
     | SCRIPTED,  # script: a load's word
     "architectures": {"kernels.py"} | PORTS | SCRIPTED,

@@ -20,7 +20,7 @@ from hotbank.boards_qemu.parts import bank_module, kernel_build
 from hotbank.boards_qemu.parts.packages import Progress
 from hotbank.boards_qemu.port import GuestBoot, GuestKernel
 from hotbank.boards_qemu.qemu import Loaded, QemuCommand, memory_arguments
-from hotbank.errors import BoardError, Code, MachineError
+from hotbank.errors import BoardError
 from hotbank.firmware import atags, describe, devicetree, fdt
 from hotbank.guest import serial
 from hotbank.memory import MIB, MemoryRegion, Range, format_size
@@ -55,15 +55,9 @@ def in_ram(board: Board) -> tuple[Bank, ...]:
 
 
 def kernel(series: str | None, drives: bool, progress: Progress) -> GuestKernel:
-    """Our port of 6.1; compiled the first time, which takes minutes. See Port."""
-    if series not in (None, kernel_build.SERIES):
-        raise MachineError(
-            f"our 32-bit port is of {kernel_build.SERIES}, not of {series}",
-            code=Code.UNSUPPORTED,
-            remedy="leave --kernel out, or give it a zImage",
-        )
+    """Our port, of one of its releases; compiled the first time, which takes minutes. See Port."""
     driver = [bank_module.source_folder()] if drives else []
-    built = kernel_build.build(ARCH, modules=driver, progress=progress)
+    built = kernel_build.build(ARCH, release=series, modules=driver, progress=progress)
     return GuestKernel(built.image, built.modules)
 
 

@@ -15,7 +15,7 @@ import pytest
 from hotbank.boards_qemu.parts import bank_module, kernel_build
 from hotbank.errors import SwitchError
 from kernel.arm32.test_banks import READER, reading
-from kernel.arm32_guests import booted
+from kernel.arm32_guests import RELEASE, booted
 from kernel.kernel_kit import remove, span_of
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
@@ -30,7 +30,7 @@ def test_entries_taken_from_init_mm_alone_are_found(tmp_path: Path) -> None:
     text = source.read_text(encoding="utf-8")
     assert text.count(WALK) == 1
     source.write_text(text.replace(WALK, "\t(void)page;\n"), encoding="utf-8")
-    built = kernel_build.build("arm", port=port, modules=[bank_module.source_folder()])
+    built = kernel_build.build("arm", release=RELEASE, port=port, modules=[bank_module.source_folder()])
     files = {"opt/reader.py": READER.read_text(encoding="utf-8")}
     with booted("arm-2009", built=built, files=files, cpus=2) as machine, reading(machine) as see:
         at = span_of(machine).start + 8 * (1 << 20)

@@ -13,7 +13,17 @@ from hotbank.boards_qemu.parts import kernel_build
 from hotbank.boards_qemu.parts.kernel_build import build
 from hotbank.errors import MachineError, Refusal
 
-EDITS = '[[edit]]\nfile = "arch/arm/Kconfig"\nafter = "config ARM"\ntext = "# ours\\n"\n'
+EDITS = """
+releases = ["6.1", "6.12"]
+[[patch]]
+subject = "arm: ours"
+text = "A line."
+files = ["own.c"]
+[[patch.edit]]
+file = "arch/arm/Kconfig"
+after = "config ARM"
+text = "# ours\\n"
+"""
 
 
 @pytest.fixture
@@ -21,7 +31,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every compilation leaves here what the edited file looked like."""
     seen: list[str] = []
 
-    def stand_in(tree: kernel_build._Tree, arch: str, port: object, modules: Sequence[Path], kernel: Path) -> None:
+    def stand_in(tree: kernel_build.Tree, arch: str, port: object, modules: Sequence[Path], kernel: Path) -> None:
         seen.append((tree.source / "arch/arm/Kconfig").read_text())
         kernel.mkdir(parents=True)
         (kernel / "release").write_text("6.1.0\n")
@@ -91,6 +101,11 @@ def test_what_is_no_kernel_or_no_fit_is_refused(compiled: list[str], source: Pat
     with pytest.raises(Refusal, match="has 0 lines 'config ARM'"):
         build("arm", source=source, port=port, cache=tmp_path / "cache")
     assert compiled == []
+
+
+def test_a_release_that_the_port_is_not_for_is_refused(port: Path, tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"our port is of 6\.1 and 6\.12, not of 6\.16"):
+        build("arm", release="6.16", port=port, cache=tmp_path / "cache")
 
 
 def test_missing_tools_are_named_with_their_packages(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hotbank.boards_qemu.parts import kernel_port
 from hotbank.boards_qemu.parts.kernel_build import port_folder
-from hotbank.boards_qemu.parts.kernel_port import Edit, KernelPort, applied, read_edits
+from hotbank.boards_qemu.parts.kernel_port import Edit, KernelPort, Line, Patch, applied, read_edits
 from hotbank.errors import FormatError, Refusal
 
 SOURCE = "int f(void)\n{\n\treturn 0;\n}\n\nint g(void)\n{\n\treturn 0;\n}\n"
@@ -30,7 +30,12 @@ def tree(tmp_path: Path) -> Path:
 
 def apply(tree: Path, *edits: Edit, files: dict[str, str] | None = None) -> None:
     """Make the tree that of a port with these edits and files."""
-    KernelPort(edits, files or {}, "").apply(tree, tree.parent / "originals")
+    port(*edits, files=files).apply(tree, tree.parent / "originals")
+
+
+def port(*edits: Edit, files: dict[str, str] | None = None) -> KernelPort:
+    """A port of one patch."""
+    return KernelPort((Patch("it", "all", edits, tuple(files or {})),), files or {}, "")
 
 
 def contents(tree: Path) -> dict[str, str]:
@@ -131,16 +136,64 @@ def test_an_edit_made_twice_is_refused(lines: list[str], anchor: str, place: str
         applied(edit, once)
 
 
+def test_an_edit_is_left_out_where_the_kernel_does_without(tree: Path) -> None:
+    """What the kernel's own line says, edited or not; a file of ours can be edited as well."""
+    has = Line("a.c", "  int g(void)")
+    not_here, here = (
+        Edit("own.c", "after", "new", "more\n", unless=line) for line in (has, Line("a.c", "int h(void)"))
+    )
+    for _ in range(2):
+        apply(tree, BEFORE_F, IN_G, not_here, files={"own.c": "new\n"})
+        assert contents(tree)["own.c"] == "new\n"
+    apply(tree, Edit("a.c", "replace", "int g(void)", "int h(void)\n"), here, files={"own.c": "new\n"})
+    assert contents(tree)["own.c"] == "new\nmore\n"
+
+
+def test_each_patch_starts_from_the_one_before(tree: Path) -> None:
+    first, second = (
+        Patch("f", "", (BEFORE_F,)),
+        Patch("g", "", (IN_G, Edit("own.c", "after", "new", "x\n")), ("own.c",)),
+    )
+    steps = KernelPort((first, second), {"own.c": "new\n"}, "").steps(tree, tree)
+    both = applied(IN_G, applied(BEFORE_F, SOURCE))
+    assert list(steps) == [
+        {"a.c": SOURCE},
+        {"a.c": applied(BEFORE_F, SOURCE)},
+        {"a.c": both, "own.c": "new\nx\n"},
+    ]
+
+
+@pytest.mark.parametrize("brought", ["", '"f", "f"', '"f", "g"'])
+def test_each_file_comes_with_one_patch(brought: str, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/f").write_text("ours\n")
+    (tmp_path / "config").write_text("")
+    listed = f"releases = ['1']\n[[patch]]\nsubject = 's'\ntext = 't'\nfiles = [{brought}]\n"
+    (tmp_path / "edits.toml").write_text(listed)
+    with pytest.raises(FormatError, match="files/ holds"):
+        KernelPort.load(tmp_path)
+    (tmp_path / "edits.toml").write_text(listed.replace(f"[{brought}]", "['f']"))
+    assert KernelPort.load(tmp_path).releases == ("1",)
+
+
+HEAD = "releases = ['1']\n[[patch]]\nsubject = 's'\ntext = 't'\n"
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "[[edit]]\nfile = 'a'\ntext = 'x'",
-        "[[edit]]\nfile = 'a'\nbefore = 'b'\nafter = 'c'\ntext = 'x'",
-        "[[edit]]\nbefore = 'b'\ntext = 'x'",
-        "[[edit]]\nfile = 'a'\nbefore = 'b'\ntext = ' '",
-        "[[edit]]\nfile = 'a'\nbefore = 'b'\ntext = 'x'\nwhere = 'y'",
-        "[[edit]]\nfile = 'a'\nbefore = 1\ntext = 'x'",
-        "edit",
+        HEAD + "[[patch.edit]]\nfile = 'a'\ntext = 'x'",
+        HEAD + "[[patch.edit]]\nfile = 'a'\nbefore = 'b'\nafter = 'c'\ntext = 'x'",
+        HEAD + "[[patch.edit]]\nbefore = 'b'\ntext = 'x'",
+        HEAD + "[[patch.edit]]\nfile = 'a'\nbefore = 'b'\ntext = ' '",
+        HEAD + "[[patch.edit]]\nfile = 'a'\nbefore = 'b'\ntext = 'x'\nwhere = 'y'",
+        HEAD + "[[patch.edit]]\nfile = 'a'\nbefore = 'b'\ntext = 'x'\nunless = 'y'",
+        HEAD + "[[patch.edit]]\nfile = 'a'\nbefore = 1\ntext = 'x'",
+        HEAD + "why = 'x'",
+        HEAD.replace("subject", "title"),
+        HEAD.removeprefix("releases = ['1']\n"),
+        "releases = ['1']\npatch = 1",
+        "releases",
         "x = 1",
     ],
 )

@@ -5,6 +5,7 @@ packages.py      Debian packages of another architecture, through apt, without t
 kernel_build.py  a kernel of our own, compiled from Debian's source
 own_kernel.py    one that somebody else built, and the tree it was built in
 kernel_port.py   our lines in that source
+kernel_series.py the same lines as patches to send
 bank_module.py   our driver, cross-built against the headers of a Debian kernel
 initramfs.py     BusyBox, Python, this package
 inside.py        how much of this package

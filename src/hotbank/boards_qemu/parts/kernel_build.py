@@ -26,7 +26,6 @@ from hotbank.errors import Code, MachineError
 from hotbank.keys import shipped
 
 ARCHES = ("arm",)
-SERIES = "6.1"
 
 _CROSS = {"arm": "arm-linux-gnueabihf-"}
 _TOOLS = {  # program: Debian package
@@ -79,6 +78,7 @@ def port_folder(arch: str) -> Path:
 def build(
     arch: str,
     *,
+    release: str | None = None,
     source: Path | None = None,
     port: Path | None = None,
     modules: Sequence[Path] = (),
@@ -87,14 +87,15 @@ def build(
 ) -> BuiltKernel:
     """The kernel of our port for ``arch``: from the cache, or compiled now (a few minutes).
 
-    ``source``: an unmodified kernel tree, which is copied; without it Debian's linux-source package is fetched.
-    ``port``: a port's folder instead of ours. ``modules``: folders of kernel modules to build with it.
+    ``release``: one that the port is for, None for its usual one. ``source``: an unmodified kernel tree, which is
+    copied; without it Debian's linux-source package of that release is fetched. ``port``: a port's folder instead of
+    ours. ``modules``: folders of kernel modules to build with it.
     ``progress`` hears one line for each step. Raises MachineError (a tool, the package or space is missing, or the
     compiler fails) and Refusal (the port does not fit the source).
     """
     cache = cache or cache_folder()
     ours = KernelPort.load(port or port_folder(arch))
-    tree = _Tree.of(source, cache, progress)
+    tree = Tree.of(source or package_of(ours, release), cache, progress)
     kernel = cache / "kernels" / _key(arch, tree.name, ours, modules)
     if not (kernel / "release").exists():
         _check_tools()
@@ -107,18 +108,36 @@ def build(
     return BuiltKernel(kernel, (kernel / "release").read_text(encoding="utf-8").strip())
 
 
+def package_of(port: KernelPort, release: str | None) -> str:
+    """The Debian package with the source of a release that the port is for, None for its usual one.
+
+    Raises MachineError for another release."""
+    release = release or port.releases[0]
+    if release not in port.releases:
+        raise MachineError(
+            f"our port is of {' and '.join(port.releases)}, not of {release}",
+            code=Code.UNSUPPORTED,
+            remedy="leave --kernel out, or give it a zImage",
+        )
+    return f"linux-source-{release}"
+
+
 @dataclass(frozen=True, slots=True)
-class _Tree:
-    """One kernel source in the cache. ``origin``: the Debian package's file, or a folder to copy."""
+class Tree:
+    """One kernel source in the cache. ``origin``: the Debian package's file, or a folder to copy.
+
+    ``source`` is the tree with some port applied, ``originals`` what the files were that it edits.
+    """
 
     folder: Path
     origin: Path
     progress: Progress
 
     @classmethod
-    def of(cls, source: Path | None, cache: Path, progress: Progress) -> _Tree:
-        if source is None:
-            package = Archive.open(host_architecture(), progress).fetch(f"linux-source-{SERIES}")[0]
+    def of(cls, source: Path | str, cache: Path, progress: Progress) -> Tree:
+        """Of an unmodified kernel tree, or a Debian package by its name. Raises MachineError."""
+        if isinstance(source, str):
+            package = Archive.open(host_architecture(), progress).fetch(source)[0]
             return cls(cache / "linux" / package.stem, package, progress)
         if not (source / "arch/arm/Kconfig").is_file():
             raise MachineError(
@@ -206,7 +225,7 @@ def _check_tools() -> None:
         )
 
 
-def _compile(tree: _Tree, arch: str, port: KernelPort, modules: Sequence[Path], kernel: Path) -> None:
+def _compile(tree: Tree, arch: str, port: KernelPort, modules: Sequence[Path], kernel: Path) -> None:
     tree.objects.mkdir(exist_ok=True)
     fragment = tree.folder / "config"
     fragment.write_text(port.config, encoding="utf-8")
@@ -229,7 +248,7 @@ def _compile(tree: _Tree, arch: str, port: KernelPort, modules: Sequence[Path], 
     part.rename(kernel)
 
 
-def _compile_module(make: _Make, tree: _Tree, folder: Path, into: Path) -> None:
+def _compile_module(make: _Make, tree: Tree, folder: Path, into: Path) -> None:
     """Build a module in a copy of its folder: objects don't belong into the source."""
     copy = tree.folder / "modules" / folder.name
     shutil.rmtree(copy, ignore_errors=True)
@@ -251,7 +270,7 @@ def _check_config(fragment: str, config: str) -> None:
 class _Make:
     """``make`` for a tree, heard line by line; its whole output is in ``log``."""
 
-    tree: _Tree
+    tree: Tree
     arch: str
 
     def __call__(self, what: str, *targets: str) -> None:

@@ -4,6 +4,9 @@
 A port is a folder with ``edits.toml``, ``config`` (a fragment on top of allnoconfig) and ``files/`` (copied into the
 tree). The repository holds no text of the kernel but single lines, the anchors. Where an anchor is missing or not
 unique, or our text is there already, nothing is written: the tree is another one than the port was made for.
+
+Edits and files come in patches, each with its subject and text, so that the same port is a tree to compile and a
+series to send (kernel_series.py).
 """
 
 from __future__ import annotations
@@ -21,11 +24,20 @@ _REACH = 40  # lines behind ``within`` in which the anchor must come
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """A line that an unmodified kernel has or has not, leading and trailing blanks apart: never ask for a release."""
+
+    file: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
 class Edit:
     """Put ``text`` ``before`` or ``after`` the line ``anchor`` of ``file``, or in its place (``replace``).
 
     Lines are compared without leading and trailing blanks. ``within``: a line that comes once in the file; the
     anchor is then the first such line behind it, at most 40 lines on. Without it, the anchor must come once.
+    ``unless``: kernels that have this line do without the edit.
     """
 
     file: str
@@ -33,23 +45,44 @@ class Edit:
     anchor: str
     text: str
     within: str | None = None
+    unless: Line | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One step of a port, which builds by itself. ``files``: those of our own that it brings, before its edits."""
+
+    subject: str
+    text: str
+    edits: tuple[Edit, ...]
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class KernelPort:
-    """A port's folder, read. ``files``: our own files by path in the tree. ``config``: the fragment's text."""
+    """A port's folder, read. ``files``: our own files by path in the tree. ``config``: the fragment's text.
 
-    edits: tuple[Edit, ...]
+    ``releases``: the kernels it is made for, the usual one first.
+    """
+
+    patches: tuple[Patch, ...]
     files: dict[str, str]
     config: str
+    releases: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, folder: Path) -> KernelPort:
         """Read a port's folder. Raises FormatError, OSError."""
         root = folder / "files"
         own = {str(p.relative_to(root)): p.read_text(encoding="utf-8") for p in sorted(root.rglob("*")) if p.is_file()}
-        edits = read_edits((folder / "edits.toml").read_text(encoding="utf-8"))
-        return cls(edits, own, (folder / "config").read_text(encoding="utf-8"))
+        releases, patches = read_edits((folder / "edits.toml").read_text(encoding="utf-8"))
+        _check_files(patches, own)
+        return cls(patches, own, (folder / "config").read_text(encoding="utf-8"), releases)
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """The edits of all patches, in order."""
+        return tuple(edit for patch in self.patches for edit in patch.edits)
 
     def apply(self, tree: Path, originals: Path) -> None:
         """Make the tree this port's. Only files whose content changes are written, so that ``make`` has little to do.
@@ -57,37 +90,44 @@ class KernelPort:
         ``originals`` keeps what the tree had before the first edit; applying another version of the port starts
         from there. Raises Refusal, and then has written nothing.
         """
-        edited, own = self._edited(tree, originals), self._own(tree, originals)
-        outdated = _previous(originals) - edited.keys() - own.keys()
+        self._check_own(tree, originals)
+        *_, texts = self.steps(tree, originals)
+        edited = texts.keys() - self.files.keys()
+        outdated = _previous(originals) - texts.keys()
         for file in edited:
             _keep(tree, originals, file)
-        _list(originals, outdated | edited.keys() | own.keys())  # first: whoever is cut short can be taken up again
+        _list(originals, outdated | texts.keys())  # first: whoever is cut short can be taken up again
         for file in outdated:
             _restore(tree, originals, file)
-        for file, text in (*edited.items(), *own.items()):
+        for file, text in texts.items():
             _write(tree / file, text)
-        _list(originals, edited.keys() | own.keys())
+        _list(originals, set(texts))
 
-    def _edited(self, tree: Path, originals: Path) -> dict[str, str]:
-        texts: dict[str, str] = {}
-        for edit in self.edits:
-            before = texts.get(edit.file)
-            texts[edit.file] = applied(edit, _original(tree, originals, edit.file) if before is None else before)
-        return texts
+    def steps(self, tree: Path, originals: Path) -> Iterator[dict[str, str]]:
+        """The files that the port edits and brings: first as they were, then after each patch. Raises Refusal."""
+        theirs = dict.fromkeys(edit.file for edit in self.edits if edit.file not in self.files)
+        texts = {file: _original(tree, originals, file) for file in theirs}
+        yield dict(texts)
+        for patch in self.patches:
+            texts |= {file: self.files[file] for file in patch.files}
+            for edit in patch.edits:
+                if edit.unless is None or not _has(tree, originals, edit.unless):
+                    texts[edit.file] = applied(edit, texts[edit.file])
+            yield dict(texts)
 
-    def _own(self, tree: Path, originals: Path) -> dict[str, str]:
+    def _check_own(self, tree: Path, originals: Path) -> None:
         for file in self.files:
             if (tree / file).exists() and file not in _previous(originals):
                 raise Refusal(Code.UNSUPPORTED, f"{file} is in the kernel's source already", remedy=_REMEDY)
-        return self.files
 
 
-def read_edits(text: str) -> tuple[Edit, ...]:
-    """The edits of an ``edits.toml``. Raises FormatError."""
+def read_edits(text: str) -> tuple[tuple[str, ...], tuple[Patch, ...]]:
+    """The releases and the patches of an ``edits.toml``. Raises FormatError."""
     try:
-        return tuple(_edit(n, table) for n, table in enumerate(tomllib.loads(text)["edit"]))
-    except (tomllib.TOMLDecodeError, KeyError) as e:
-        raise FormatError("edits.toml", 0, "edit", str(e)) from e
+        table = tomllib.loads(text)
+        return tuple(table["releases"]), tuple(_patch(n, patch) for n, patch in enumerate(table["patch"]))
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as e:
+        raise FormatError("edits.toml", 0, "patch", str(e)) from e
 
 
 def applied(edit: Edit, text: str) -> str:
@@ -127,15 +167,31 @@ def _contains(text: str, part: str) -> bool:
     return any(have[at : at + len(want)] == want for at in range(len(have) - len(want) + 1))
 
 
+def _patch(number: int, table: dict[str, Any]) -> Patch:
+    if set(table) - {"subject", "text", "files", "edit"}:
+        raise FormatError("edits.toml", 0, ", ".join(table), f"patch {number} has subject, text, files and edits")
+    edits = tuple(_edit(n, edit) for n, edit in enumerate(table.get("edit", ())))
+    return Patch(table["subject"], table["text"], edits, tuple(table.get("files", ())))
+
+
+def _check_files(patches: tuple[Patch, ...], own: dict[str, str]) -> None:
+    """Each file of ours comes with one patch."""
+    brought = sorted(file for patch in patches for file in patch.files)
+    if brought != sorted(own):
+        raise FormatError("edits.toml", 0, "files", f"patches bring {brought}, files/ holds {sorted(own)}")
+
+
 def _edit(number: int, table: dict[str, Any]) -> Edit:
-    known = {"file", "text", "within", *PLACES}
+    known = {"file", "text", "within", "unless", *PLACES}
     places = [place for place in PLACES if place in table]
-    if len(places) != 1 or set(table) - known or any(not isinstance(value, str) for value in table.values()):
-        problem = f"edit {number} needs file, text and one of {', '.join(PLACES)}; it may have within"
+    words = [value for key, value in table.items() if key != "unless"]
+    if len(places) != 1 or set(table) - known or any(not isinstance(value, str) for value in words):
+        problem = f"edit {number} needs file, text and one of {', '.join(PLACES)}; it may have within, unless"
         raise FormatError("edits.toml", 0, ", ".join(table), problem)
     if "file" not in table or not table.get("text", "").strip():
         raise FormatError("edits.toml", 0, "text", f"edit {number} has no file or no text")
-    return Edit(table["file"], places[0], table[places[0]], table["text"], table.get("within"))
+    unless = Line(**table["unless"]) if "unless" in table else None
+    return Edit(table["file"], places[0], table[places[0]], table["text"], table.get("within"), unless)
 
 
 def _previous(originals: Path) -> set[str]:
@@ -148,6 +204,10 @@ def _original(tree: Path, originals: Path, file: str) -> str:
         if (folder / file).is_file():
             return (folder / file).read_text(encoding="utf-8")
     raise Refusal(Code.UNSUPPORTED, f"the kernel's source has no {file}", remedy=_REMEDY)
+
+
+def _has(tree: Path, originals: Path, wanted: Line) -> bool:
+    return wanted.line.strip() in map(str.strip, _original(tree, originals, wanted.file).splitlines())
 
 
 def _list(originals: Path, files: set[str]) -> None:

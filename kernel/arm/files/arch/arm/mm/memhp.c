@@ -130,28 +130,9 @@ static void __init mark_memory_maps(void)
 static void __init mark_memory_maps(void) { }
 #endif
 
-/*
- * Pages of a lowmem bank count as highmem where ZONE_MOVABLE lies in highmem
- * as well (zone_movable_is_highmem), but free_highpages() counts by address.
- * Offlining counts by page: make the sum right from the start.
- */
-static void __init count_high_pages(void)
-{
-#ifdef CONFIG_HIGHMEM
-	unsigned long managed = 0;
-	struct zone *zone;
-
-	for_each_populated_zone(zone)
-		if (is_highmem(zone))
-			managed += zone_managed_pages(zone);
-	totalhigh_pages_add(managed - totalhigh_pages());
-#endif
-}
-
 void __init arm_memhp_mem_init(void)
 {
 	mark_memory_maps();
-	count_high_pages();
 }
 
 /* The linear mapping of lowmem banks */
@@ -339,13 +320,14 @@ int arch_add_memory(int nid, u64 start, u64 size, struct mhp_params *params)
 }
 
 #ifdef CONFIG_MEMORY_HOTREMOVE
-void arch_remove_memory(u64 start, u64 size, struct vmem_altmap *altmap)
+void arch_remove_memory(u64 start, u64 size, struct vmem_altmap *altmap,
+			struct dev_pagemap *pgmap)
 {
 	/* Mappings of its pages that were kept for reuse. */
 	kmap_flush_unused();
 	vm_unmap_aliases();
 	flush_bank(start, size);
 	set_linear(start, size, false);
-	__remove_pages(PFN_DOWN(start), PFN_DOWN(size), altmap);
+	__remove_pages(PFN_DOWN(start), PFN_DOWN(size), altmap, pgmap);
 }
 #endif
