@@ -6,8 +6,9 @@
  *	hotplug.c	into the kernel and out of it; which zone its blocks get
  *	power.c		supply and power domain
  *	pages.c		what its pages are
+ *	evacuate.c	emptied by several processes, behind a fence
  *
- * Locks, outermost first: bank->lock, the kernel's hotplug lock, banks_lock.
+ * Locks, outermost first: bank->lock, the kernel's hotplug lock, banks_lock, evacuation_lock.
  */
 #ifndef HOTBANK_BANK_H
 #define HOTBANK_BANK_H
@@ -16,6 +17,8 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/types.h>
+
+#include "evacuate.h"
 
 #define MAX_LABEL	32
 
@@ -34,6 +37,7 @@ struct bank {
 	bool boot;			/* and has been since boot */
 	struct mutex lock;		/* present and powered */
 	struct bin_attribute refcounts;
+	struct evacuation evacuation;
 };
 
 extern struct list_head banks;

@@ -6,6 +6,8 @@
 #ifndef HOTBANK_COMPAT_H
 #define HOTBANK_COMPAT_H
 
+#include <linux/gfp.h>
+#include <linux/mmzone.h>
 #include <linux/sysfs.h>
 
 typedef ssize_t (*bank_read_fn)(struct file *file, struct kobject *kobj,
@@ -27,5 +29,12 @@ static ssize_t __maybe_unused name##_compat(struct file *file, struct kobject *k
 #define bank_reader(name)							\
 	_Generic(((struct bin_attribute *)NULL)->read,				\
 		 bank_read_fn : name, default : name##_compat)
+
+/* What alloc_contig_range() is told of pages that are not CMA's: a migratetype, flags since 6.17. */
+#ifdef ACR_FLAGS_NONE
+#define BANK_CONTIG_ORDINARY	ACR_FLAGS_NONE
+#else
+#define BANK_CONTIG_ORDINARY	MIGRATE_MOVABLE
+#endif
 
 #endif

@@ -260,6 +260,8 @@ static int bank_probe(struct platform_device *pdev)
 	if (!rc)
 		rc = bank_find_power(bank);
 	if (!rc)
+		rc = evacuation_prepare(bank);
+	if (!rc)
 		rc = bank_power_on(bank);
 	if (rc)
 		return rc;
@@ -272,6 +274,8 @@ static int bank_probe(struct platform_device *pdev)
 	rc = devm_add_action_or_reset(bank->dev, bank_unlist, bank);
 	if (!rc)
 		rc = bank_register(bank);
+	if (!rc)
+		rc = evacuation_allow(bank);
 	if (!rc)
 		bank_start_up(bank);
 	return rc;
@@ -352,6 +356,9 @@ static int __init bank_init(void)
 	rc = bank_watch_sleep();
 	if (rc)
 		goto no_sleep;
+	rc = evacuation_watch_oom();
+	if (rc)
+		goto no_oom;
 	rc = platform_driver_register(&bank_driver);
 	if (rc)
 		goto no_driver;
@@ -362,6 +369,8 @@ static int __init bank_init(void)
 	param_unregister();
 	platform_driver_unregister(&bank_driver);
 no_driver:
+	evacuation_unwatch_oom();
+no_oom:
 	bank_unwatch_sleep();
 no_sleep:
 	bank_unwatch_memory();
@@ -374,6 +383,7 @@ static void __exit bank_exit(void)
 {
 	param_unregister();
 	platform_driver_unregister(&bank_driver);
+	evacuation_unwatch_oom();
 	bank_unwatch_sleep();
 	bank_unwatch_memory();
 	class_unregister(&bank_class);

@@ -69,22 +69,20 @@ static struct bank *bank_of(unsigned long start_pfn, unsigned long nr_pages)
 static int bank_memory_event(struct notifier_block *nb, unsigned long action, void *data)
 {
 	struct memory_notify *change = data;
-	int rc = NOTIFY_OK;
 	struct bank *bank;
+	int rc = 0;
 
-	if (action != MEM_GOING_ONLINE && action != MEM_OFFLINE)
-		return NOTIFY_DONE;
 	mutex_lock(&banks_lock);
 	bank = bank_of(change->start_pfn, change->nr_pages);
-	if (!bank)
-		rc = NOTIFY_DONE;
-	else if (action == MEM_OFFLINE)
+	if (bank)
+		rc = evacuation_event(bank, action, change);
+	if (bank && !rc && action == MEM_OFFLINE)
 		bank_clean_caches(change->start_pfn, change->nr_pages);
-	else if (!READ_ONCE(bank->boot) &&
+	else if (bank && !rc && action == MEM_GOING_ONLINE && !READ_ONCE(bank->boot) &&
 		 page_zonenum(pfn_to_page(change->start_pfn)) != ZONE_MOVABLE)
-		rc = notifier_from_errno(-EPERM);
+		rc = -EPERM;
 	mutex_unlock(&banks_lock);
-	return rc;
+	return notifier_from_errno(rc);
 }
 
 static struct notifier_block bank_memory_notifier = { .notifier_call = bank_memory_event };
