@@ -104,6 +104,10 @@ class Kernel:
     """An offline leaves slab caches alone unless it takes a node's last memory; before, it shrank all of them after
     isolation, so that a block with empty slabs might leave after all."""
 
+    keeps_types: bool = made_by("6.17", "e904bce2d9d4", "mm/page_isolation: make page isolation a standalone bit")
+    """An offline that comes to nothing leaves pageblocks the migratetype that they had; before, all that it had
+    isolated were Movable afterwards."""
+
     vetoes_leaf: bool = made_by(
         "7.1", "95a58852b0e5", "arm64/mm: Reject memory removal that splits a kernel leaf mapping"
     )

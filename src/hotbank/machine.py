@@ -232,7 +232,7 @@ class Snapshot:
     ``auto_online``: the content of ``auto_online_blocks``; ``policy``: the zone that a plain ``online`` then gives.
     ``boot_memory_leaves``: False where the kernel vetoes it (arm64), None when unknown. ``memmap_per_page``: bytes of
     ``struct page`` that adding one page costs. ``pending``: the block whose cancelled offline the kernel still holds,
-    or None.
+    or None. ``release``: the kernel's, as ``uname -r`` has it; empty when unknown.
     """
 
     machine: str
@@ -249,6 +249,7 @@ class Snapshot:
     memmap_per_page: int = kernels.arch(None).struct_page
     pending: int | None = None
     policy: OnlinePolicy = OnlinePolicy()
+    release: str = ""
 
     def __post_init__(self) -> None:
         """Raises ValueError for sizes that no machine has: they would be divided by, and counted up to."""
@@ -517,12 +518,14 @@ class Pages:
 
     ``runs``: kind and number of adjacent pages, from the block's start, summing to the block's pages. ``pinned``: pfns
     that something holds where they are, as far as that can be seen. ``cma``: first pfn and number of pages lent to CMA.
+    ``single``: the same of slabs that are a page each.
     """
 
     block: int
     runs: tuple[tuple[Kind, int], ...]
     pinned: tuple[int, ...] = ()
     cma: tuple[tuple[int, int], ...] = ()
+    single: tuple[tuple[int, int], ...] = ()
 
 
 class Ability(StrEnum):

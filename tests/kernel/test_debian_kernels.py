@@ -70,6 +70,13 @@ def test_what_cannot_be_had_is_refused_with_what_can(series: str, archive: Archi
     assert "it has 6.1, 6.12, 6.16, 7.2, 7.3" in caught.value.remedy
 
 
+def test_an_image_alone_will_do_where_nothing_is_loaded(archive: Archive) -> None:
+    assert archive.kernel("7.1", "cloud-arm64", whole=False) == "7.1.13+deb13-cloud-arm64"
+    whole, bare = archive.kernels("cloud-arm64"), archive.kernels("cloud-arm64", whole=False)
+    assert [r.partition("+")[0] for r in bare if r not in whole] == ["7.1.13", "7.2.13"]
+    assert [r.partition("-")[0] for r in bare][:4] == ["6.1.0", "6.1.0", "6.12.95+deb12", "6.12.118+deb13"]
+
+
 def packed(data: bytes, form: str) -> bytes:
     if form == "zstd":
         return subprocess.run(["zstd", "-qc"], input=data, capture_output=True, check=True).stdout

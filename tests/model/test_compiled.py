@@ -312,9 +312,9 @@ class LosesContent(CompiledFrames):
 class UnisolatesBackwards(CompiledFrames):
     """Gives the upper pageblocks back first, so that their free blocks come first in the lists."""
 
-    def unisolate(self, start: int, end: int) -> None:
+    def unisolate(self, start: int, end: int, migratetype: int = MigrateType.MOVABLE) -> None:
         for block in reversed(range(start, end, 1 << self.shape.pageblock_order)):
-            super().unisolate(block, block + (1 << self.shape.pageblock_order))
+            super().unisolate(block, block + (1 << self.shape.pageblock_order), migratetype)
 
 
 @pytest.mark.parametrize("wrong", [FreesBackwards, ForgetsFloor, LosesContent, UnisolatesBackwards])

@@ -37,7 +37,7 @@ SERIES = kernels.DEFAULT
 INFO_BLOCK = 2 * MIB  # what the kmem route keeps below its bank, in memory that is always on
 _STUB, _KERNEL = virt.RAM + MIB, virt.RAM + 2 * MIB
 # Boots in half the time that the emulation of "max" needs; a unit that counts cycles costs a fifth of all the rest.
-_CPU = "cortex-a57,pmu=off"
+CPU = "cortex-a57,pmu=off"
 
 
 def check(board: Board) -> None:
@@ -48,8 +48,8 @@ def check(board: Board) -> None:
     if not in_ram(board) or not in_ram(board)[0].at_boot:
         raise BoardError("bank", None, f"the bank at {virt.RAM:#x} must be there at boot")
     for bank in plugged(board):
-        if bank.range.start < _device_memory(end).start:
-            allowed = f"must be {_device_memory(end).start:#x} or more: there QEMU's device memory begins"
+        if bank.range.start < device_memory(end):
+            allowed = f"must be {device_memory(end):#x} or more: there QEMU's device memory begins"
             raise BoardError(f"bank.{bank.name}.start", f"{bank.range.start:#x}", allowed)
 
 
@@ -69,7 +69,7 @@ def kernel(series: str | None, drives: bool, progress: Progress) -> GuestKernel:
     release = archive.kernel(series or SERIES, DEBIAN)
     folder = archive.unpack_kernel(release)
     driver = (bank_module.build(release, NAMES, cache_folder(), progress),) if drives else ()
-    return GuestKernel(_only(folder, "**/vmlinuz*"), _only(folder, "**/lib/modules/*"), driver)
+    return GuestKernel(only(folder, "**/vmlinuz*"), only(folder, "**/lib/modules/*"), driver)
 
 
 def command(board: Board, boot: GuestBoot, folder: Path, files: Mapping[str, Path]) -> QemuCommand:
@@ -93,14 +93,14 @@ def command(board: Board, boot: GuestBoot, folder: Path, files: Mapping[str, Pat
         Loaded(boot.initrd, initrd.start),
     )
     memory = memory_arguments([(files[bank.name], bank.range) for bank in in_ram(board)], boot.cpus)
-    arguments = ("-M", "virt", "-cpu", _CPU, *_with_device_memory(memory, board), *_virtio_mem(board, files))
+    arguments = ("-M", "virt", "-cpu", CPU, *_with_device_memory(memory, board), *_virtio_mem(board, files))
     return QemuCommand(PROGRAM, (*arguments, *virt.start_at(_STUB)), loaded, serial.PORTS)
 
 
 def base_tree(board: Board, cpus: int, folder: Path) -> fdt.Tree:
     """The tree of the bare machine, as QEMU describes it."""
     size = sum(bank.range.size for bank in in_ram(board))
-    return virt.base_tree(PROGRAM, ("-cpu", _CPU, "-smp", str(cpus), "-m", f"{size}B"), folder)
+    return virt.base_tree(PROGRAM, ("-cpu", CPU, "-smp", str(cpus), "-m", f"{size}B"), folder)
 
 
 def device_tree(base: fdt.Tree, board: Board, boot: GuestBoot, initrd: Range) -> fdt.Tree:
@@ -150,9 +150,9 @@ def unpacked_kernel(kernel: Path, folder: Path) -> Path:
     return image
 
 
-def _device_memory(ram_end: int) -> Range:
-    """Where hot-plugged memory lies on ``virt``: from the next GiB on (hw/arm/virt.c, machvirt_init)."""
-    return Range.sized(_up(ram_end, GIB), 0)
+def device_memory(ram_end: int) -> int:
+    """Where hot-plugged memory begins on ``virt``: at the next GiB (hw/arm/virt.c, machvirt_init)."""
+    return _up(ram_end, GIB)
 
 
 def _with_device_memory(memory: Sequence[str], board: Board) -> tuple[str, ...]:
@@ -161,7 +161,7 @@ def _with_device_memory(memory: Sequence[str], board: Board) -> tuple[str, ...]:
     if not banks:
         return tuple(memory)
     ram_end = in_ram(board)[-1].range.end
-    room = _up(banks[-1].range.end - _device_memory(ram_end).start, GIB)
+    room = _up(banks[-1].range.end - device_memory(ram_end), GIB)
     return tuple(
         f"{size},maxmem={ram_end - virt.RAM + room}B" if flag == "-m" else size for flag, size in _pairs(memory)
     )
@@ -245,7 +245,8 @@ def _with_initrd(tree: fdt.Tree, initrd: Range) -> fdt.Tree:
     return virt.with_node(tree, chosen)
 
 
-def _only(folder: Path, pattern: str) -> Path:
+def only(folder: Path, pattern: str) -> Path:
+    """The one file of an unpacked package that matches. Raises MachineError where there is none."""
     found = sorted(folder.glob(pattern))
     if not found:
         raise MachineError(f"{folder.name} has no {pattern}", code=Code.SYSTEM_ERROR)

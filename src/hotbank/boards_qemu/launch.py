@@ -17,7 +17,7 @@ from typing import Any
 from hotbank import board as boards
 from hotbank import kernels
 from hotbank.board import Board
-from hotbank.boards_qemu import arm32, arm64, dram, leftovers
+from hotbank.boards_qemu import arm32, arm64, dram, leftovers, uefi
 from hotbank.boards_qemu.gpio import lines_of
 from hotbank.boards_qemu.parts import bank_module, initramfs, own_kernel
 from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder, no_progress
@@ -172,7 +172,9 @@ def start(prepared: Prepared, on_end: Callable[[], None] = lambda: None) -> Qemu
 def _port(board: Board) -> Port:
     if board.arch not in PORTS:
         raise BoardError("arch", board.arch, f"must be {' or '.join(PORTS)} to run in QEMU")
-    return PORTS[board.arch]
+    with_acpi: Port = uefi
+    described_by_acpi = board.arch == uefi.ARCH and board.describe == uefi.DESCRIBED
+    return with_acpi if described_by_acpi else PORTS[board.arch]
 
 
 def _command(board: Board, prepared: Prepared, folder: Path, files: Mapping[str, Path]) -> QemuCommand:

@@ -141,6 +141,7 @@ class Host:
             boot_memory_leaves=kernels.arch(arch).boot_memory_leaves,
             memmap_per_page=kernels.arch(arch).struct_page,
             pending=self._pending(blocks),
+            release=self._tree.read(names.OSRELEASE) or "",
         )
         return replace(bare, banks=self._banks(bare))
 

@@ -14,6 +14,7 @@ from hotbank.host import tree as files
 from hotbank.host.ram import Ram
 from hotbank.host.tree import Tree
 from hotbank.memory import Kind, Range
+from hotbank.sysfs import names
 
 _VIRTIO_MEM = "virtio_mem"
 _BOUND = "sys/bus/virtio/drivers/virtio_balloon"
@@ -40,5 +41,5 @@ def _ballooned(tree: Tree) -> bool:
 
 
 def _of_vmware(tree: Tree) -> Kind | None:
-    moves = kernels.moves_vmware_balloon(tree.read("proc/sys/kernel/osrelease") or "")
+    moves = kernels.moves_vmware_balloon(tree.read(names.OSRELEASE) or "")
     return None if moves is None else Kind.BALLOON if moves else Kind.UNBACKED

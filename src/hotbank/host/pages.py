@@ -135,6 +135,11 @@ def slabs_pass(kinds: bytearray, flags: Planes, refs: Planes) -> bool:
     return not mask_of(kinds, {Kind.SLAB}) & (flags.has(COMPOUND_HEAD | COMPOUND_TAIL) | refs.some())
 
 
+def single_slabs(kinds: bytearray, flags: Planes) -> int:
+    """The mask of the slabs that are a page each."""
+    return mask_of(kinds, {Kind.SLAB}) & ~flags.has(COMPOUND_HEAD | COMPOUND_TAIL)
+
+
 def pinned(kinds: bytearray, flags: Planes, counts: Planes, refs: Planes) -> bytearray:
     """1 for each page that has more references than its mappings and caches explain, and 0 for all others."""
     counted, extra = mask_of(kinds, COUNTED), _extra(flags)

@@ -95,7 +95,7 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) 
 
 def page_by_page(tree: Tree, block: Block, *, page_size: int, ram: Ram) -> Pages:
     """One look at every page of the block. Kinds are ``unknown`` where the kernel does not show them to us."""
-    kinds, pins = bytearray(), list[int]()
+    kinds, pins, single = bytearray(), list[int](), list[tuple[int, int]]()
     with Views(tree, block, page_size, ram) as views:
         span = views.span
         if block.state is BlockState.OFFLINE or views.flags is None:
@@ -107,10 +107,12 @@ def page_by_page(tree: Tree, block: Block, *, page_size: int, ram: Ram) -> Pages
             seen = views.sample(part)
             kinds += seen.kinds
             pins += [part[index] for index in planes.indices(planes.number(seen.pins or b""), len(part))]
+            single += views.single_slabs(seen)
     runs = tuple((KINDS[code], count) for code, count in planes.runs(kinds))
     areas = _cma_areas(tree, page_size) if _may_be_lent(block, cma_pages(tree)) else ()
     lent = [range(max(area.start, span.start), min(area.stop, span.stop)) for area in areas]
-    return Pages(block.number, runs, tuple(pins), tuple((part.start, len(part)) for part in lent if part))
+    areas_inside = tuple((part.start, len(part)) for part in lent if part)
+    return Pages(block.number, runs, tuple(pins), areas_inside, tuple(single))
 
 
 def _chunks(span: range) -> Iterator[range]:

@@ -81,7 +81,7 @@ class Tree:
 def kernel_of(tree: Tree) -> Kernel | None:
     """What the table knows of its kernel; None where the tree names none, or an older one."""
     with suppress(Refusal):
-        return kernels.kernel(tree.read("proc/sys/kernel/osrelease") or "")
+        return kernels.kernel(tree.read(names.OSRELEASE) or "")
     return None
 
 

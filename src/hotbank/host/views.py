@@ -25,7 +25,7 @@ from hotbank.machine import Block
 from hotbank.memory import CODE, Kind
 
 _PROBE = 64  # pages that tell most blocks without a memmap of their own
-_BALLOON, _RESERVED = CODE[Kind.BALLOON], CODE[Kind.RESERVED]
+_BALLOON, _RESERVED, _SLAB = CODE[Kind.BALLOON], CODE[Kind.RESERVED], CODE[Kind.SLAB]
 
 
 @dataclass(slots=True)
@@ -104,10 +104,17 @@ class Views:
         """True if isolation passes over every slab there is among the frames."""
         flags = words(self.flags, span)
         kinds = pages.kinds_of(flags)
-        if CODE[Kind.SLAB] not in kinds:
+        if _SLAB not in kinds:
             return True
         refs = None if self.refs is None else self.refs.read(span.start, len(span))
         return refs is not None and pages.slabs_pass(kinds, flags, refs)
+
+    def single_slabs(self, sample: Sample) -> Iterator[tuple[int, int]]:
+        """First pfn and number of adjacent pages of slabs that are a page each."""
+        if _SLAB in sample.kinds:
+            alone = pages.single_slabs(sample.kinds, words(self.flags, sample.span))
+            for run in planes.parts(alone, len(sample.span), 1):
+                yield sample.span[run.start], len(run)
 
     def _kinds(self, flags: Planes, span: range) -> bytearray:
         """By the flags, and what they do not say: whose PG_offline pages these are, and the block's own memmap, which

@@ -84,7 +84,7 @@ class BootMemory:
         """How this kernel chooses zones, and what it vetoes."""
         known, leaves = self.known, self.known.arch.boot_memory_leaves is not False
         high_pfn = known.limits[Zone.NORMAL] if known.arch.lowmem is not None else None
-        return Rules(leaves, _policy(known), high_pfn, page_struct=known.arch.struct_page)
+        return Rules(leaves, _policy(known), high_pfn, page_struct=known.arch.struct_page, kernel=known.kernel)
 
     @property
     def auto_online(self) -> str:
@@ -272,7 +272,7 @@ def _start_caches(boot: BootMemory, tasks: Tasks) -> None:
     kernel = boot.footprint
     tasks.kernel_alloc("kernel", kernel.other)
     tasks.kernel_alloc("kmalloc", kernel.slab, kind=Kind.SLAB)
-    tasks.kernel_alloc("dentry", kernel.slab_reclaimable, kind=Kind.SLAB, gfp=GFP_RECLAIMABLE)
+    tasks.kernel_alloc("dentry", kernel.slab_reclaimable, kind=Kind.SLAB, gfp=GFP_RECLAIMABLE, single=True)
     for node in boot.nodes[1:]:
         tasks.kernel_alloc(
             f"kmalloc of node {node}", kernel.per_node, kind=Kind.SLAB, gfp=replace(GFP_KERNEL, node=node)

@@ -44,6 +44,7 @@ class BlockCapture:
     clean: int | None = None
     unknown: tuple[str, ...] = ()
     huge: tuple[HugePages, ...] = ()
+    leaf: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,9 @@ def loads(data: bytes) -> Capture:
         raise FormatError(FORM, at, "document", f"no JSON, or cut short: {e}") from e
     _check_head(document)
     try:
-        capture = Capture(decode(Snapshot, document["snapshot"], "snapshot"), tuple(_blocks(document)))
+        capture = Capture(
+            decode(Snapshot, _whole(document["snapshot"], release=""), "snapshot"), tuple(_blocks(document))
+        )
     except ProtocolError as e:
         raise FormatError(FORM, 0, "document", str(e)) from e
     _check(capture)
@@ -137,7 +140,7 @@ def begins_so(data: bytes) -> bool:
 def _look(machine: Machine, snapshot: Snapshot, number: int) -> BlockCapture:
     survey = machine.survey(number)
     pages = _counted(survey, snapshot)
-    facts = BlockCapture(pages, survey.boot, survey.holes, survey.clean, survey.unknown, survey.huge)
+    facts = BlockCapture(pages, survey.boot, survey.holes, survey.clean, survey.unknown, survey.huge, survey.leaf)
     if tells_pages(machine):
         return replace(facts, pages=machine.pages(number))
     return replace(facts, unknown=(*survey.unknown, "positions"))
@@ -212,8 +215,14 @@ def _blocks(document: dict[str, Any]) -> Iterator[BlockCapture]:
         words = decode(tuple[int, ...], pages.get("runs"), f"{where}.runs")
         if len(words) % 2 or any(not 0 <= code < len(kinds) for code in words[::2]):
             raise ProtocolError(f"{where}.runs: expected pairs of a kind's index and a number of pages")
-        block = decode(BlockCapture, {"huge": []} | entry | {"pages": pages | {"runs": []}}, where)
+        entry |= {"pages": _whole(pages, single=[]) | {"runs": []}}
+        block = decode(BlockCapture, _whole(entry, huge=[], leaf=""), where)
         yield replace(block, pages=replace(block.pages, runs=tuple(map(run, words[::2], words[1::2]))))
+
+
+def _whole(entry: Any, **later: Any) -> Any:
+    """With the fields that captures did not always have."""
+    return later | entry if isinstance(entry, dict) else entry
 
 
 def _check(capture: Capture) -> None:

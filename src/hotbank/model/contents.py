@@ -22,11 +22,13 @@ _NOWHERE = Frame(-1)
 
 @dataclass(slots=True, eq=False)
 class Holder:
-    """Who a page belongs to: a process's memory, a file, a kernel cache."""
+    """Who a page belongs to: a process's memory, a file, a kernel cache. ``single``: a slab cache whose slabs are a
+    page each, so that isolation may pass over them (kernels.py, ``frozen_slab``)."""
 
     kind: Kind
     comm: str
     pid: int | None = None
+    single: bool = False
 
 
 class PageContents:

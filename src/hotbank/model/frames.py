@@ -160,8 +160,8 @@ class Frames(Protocol):
         """Make the pageblocks ISOLATE: their free pages leave the zone's count and are not handed out."""
         ...
 
-    def unisolate(self, start: int, end: int) -> None:
-        """Make the pageblocks MOVABLE again (``undo_isolate_page_range``)."""
+    def unisolate(self, start: int, end: int, migratetype: int = MigrateType.MOVABLE) -> None:
+        """Make the pageblocks MOVABLE again, or whatever they were (``undo_isolate_page_range``)."""
         ...
 
     def free_pages(self, zone: int) -> int:

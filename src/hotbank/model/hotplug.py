@@ -14,13 +14,14 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from itertools import groupby
 
 from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError, Refusal
 from hotbank.memory import CODE, KINDS, BlockState, Kind, Online, Pfn, codes
 from hotbank.model.alloc import GFP_MEMMAP, PageAllocator
 from hotbank.model.clock import Costs, ModelClock
 from hotbank.model.contents import Handle, PageContents
-from hotbank.model.frames import LEFT_BEHIND, MOVABLE_CODES, UNMOVABLE_CODES, Frame, cma_pageblocks
+from hotbank.model.frames import LEFT_BEHIND, MOVABLE_CODES, UNMOVABLE_CODES, Frame, MigrateType, cma_pageblocks
 from hotbank.model.geometry import Geometry
 from hotbank.model.migrate import MAX_BATCHED_MIGRATION, Migration, target_class
 from hotbank.model.tasks import Tasks
@@ -69,7 +70,7 @@ class MemoryHotplug:
         self.blocks: dict[int, MemoryBlock] = {}
         self.zoning = Zoning(allocator, self.blocks, rules, geometry.pages_per_block)
         self.notifiers: list[Notifier] = [] if rules.boot_memory_leaves else [self._veto_boot_memory]
-        self.notifiers.append(self._veto_kernel_zones)
+        self.notifiers += [self._veto_leaf, self._veto_kernel_zones]
         self.movable_only_blocks: frozenset[int] = frozenset()  # blocks whose driver wants them in ZONE_MOVABLE only
         self.migration = Migration(allocator, contents, tasks.huge)
         self._geometry, self._allocator, self._frames = geometry, allocator, allocator.frames
@@ -77,6 +78,7 @@ class MemoryHotplug:
         self._clock, self._costs, self._lock = clock, costs, lock
         self._busy = threading.Lock()  # device_hotplug_lock
         self._underway: Underway | None = None
+        self._types: list[tuple[int, int, int]] = []  # runs of pageblocks that are isolated, with what they were
         self._signalled: tuple[int, float] | None = None  # the offline that a signal was sent to: block, deadline
 
     @property
@@ -157,8 +159,10 @@ class MemoryHotplug:
         try:
             self._notify(GOING_OFFLINE, number, what)
         except KernelError:
-            self._frames.unisolate(start, end)
+            self._unisolate()
             raise
+        if not self._rules.kernel.keeps_slab:
+            self._tasks.shrink_slabs()
         block.state = BlockState.GOING_OFFLINE
         return block
 
@@ -167,17 +171,40 @@ class MemoryHotplug:
         bad = self._first_unmovable(block, start, end)
         size = 1 << self._geometry.shape.pageblock_order
         upto = end if bad is None else bad & -size
+        self._types = self._types_of(start, upto)
         self._frames.isolate(start, upto)
         if bad is not None:
-            self._frames.unisolate(start, upto)
+            self._unisolate()
             kind = KINDS[self._frames.kind(bad)]
             raise KernelError(errno.EBUSY, what, detail=f"unmovable page: pfn {self._geometry.pfn(bad):#x}, {kind}")
+
+    def _types_of(self, start: int, end: int) -> list[tuple[int, int, int]]:
+        """Runs of pageblocks, and what each will be once isolation is undone."""
+        if not self._rules.kernel.keeps_types:
+            return [(start, end, MigrateType.MOVABLE)]
+        size = self._geometry.shape.pageblock
+        runs = [list(run) for _, run in groupby(range(start, end, size), self._frames.migratetype)]
+        return [(run[0], run[-1] + size, self._frames.migratetype(run[0])) for run in runs]
+
+    def _unisolate(self) -> None:
+        """``undo_isolate_page_range``."""
+        for start, end, migratetype in self._types:
+            self._frames.unisolate(start, end, migratetype)
+        self._types = []
 
     def _first_unmovable(self, block: MemoryBlock, start: int, end: int) -> Frame | None:
         """``has_unmovable_pages``: reserved and unbacked ones anywhere, kernel pages outside Movable, CMA areas."""
         movable_only = block.zone is not None and block.zone.movable_only
-        found = self._frames.find(start, end, _UNMOVABLE_ANYWHERE if movable_only else UNMOVABLE_CODES, limit=1)
-        return min([*found, *cma_pageblocks(self._frames, start, end)[:1]], default=None)
+        stays = _UNMOVABLE_ANYWHERE if movable_only else UNMOVABLE_CODES
+        found = self._frames.find(start, end, stays, limit=None if self._rules.kernel.frozen_slab else 1)
+        first = next((frame for frame in found if not self.passes(frame)), None)
+        there = [frame for frame in (first, *cma_pageblocks(self._frames, start, end)[:1]) if frame is not None]
+        return min(there, default=None)
+
+    def passes(self, frame: Frame) -> bool:
+        """True if isolation passes over what can't move there: nobody refers to a slab that is one page."""
+        held = self._contents.at([frame]) if self._rules.kernel.frozen_slab else []
+        return any(self._contents.holder(handle).single for handle in held)
 
     def _evacuate(self, block: MemoryBlock, deadline: float, what: str, starved: Callable[[], bool]) -> None:
         """The loop of ``offline_pages``: pass after pass until nothing is left or a signal is pending."""
@@ -204,7 +231,7 @@ class MemoryHotplug:
         self._tasks.huge.dissolve(start, end)
         batch = self._frames.find(cursor, end, MOVABLE_CODES, limit=MAX_BATCHED_MIGRATION)
         if not batch:
-            return (None, 0.0) if cursor == start else (start, 0.0)
+            return self._after_the_last(start, end, cursor)
         assert block.zone is not None, "an online block without a zone never gets here"
         away = any(zone.managed and zone.node != block.node for zone in self._allocator.zones)
         outcome = self.migration.migrate(batch, target_class(block.zone, away=away))
@@ -214,6 +241,13 @@ class MemoryHotplug:
         self._underway.stalled = outcome.stalled
         retry = self._costs.failed_pass if outcome.failed else 0.0
         return batch[-1] + 1, outcome.moved * self._costs.migrate_page + retry
+
+    def _after_the_last(self, start: int, end: int, cursor: int) -> tuple[int | None, float]:
+        """``test_pages_isolated``: all gone, or once more from the start."""
+        if cursor != start:
+            return start, 0.0
+        passed = any(map(self.passes, self._frames.find(start, end, UNMOVABLE_CODES)))
+        return (start, self._costs.failed_pass) if passed else (None, 0.0)
 
     def _wait_writeback(self, block: MemoryBlock, deadline: float, what: str) -> None:
         """``folio_wait_writeback``: sleeps without looking at signals."""
@@ -255,8 +289,7 @@ class MemoryHotplug:
         self._allocator.set_watermarks()
 
     def _back_online(self, block: MemoryBlock) -> None:
-        start, end = self._geometry.frames(block.number)
-        self._frames.unisolate(start + block.own_memmap, end)
+        self._unisolate()
         block.state = BlockState.ONLINE
 
     def interrupt(self, number: int, deadline: float) -> None:
@@ -316,8 +349,9 @@ class MemoryHotplug:
                 if not own:
                     self._tasks.kernel_alloc(name, self.memmap_pages, gfp=GFP_MEMMAP)
                 memmap = None if own else name
+                leaf = "memmap" if own else ""
                 self.blocks[number] = MemoryBlock(
-                    number, BlockState.OFFLINE, node, group=group, memmap=memmap, own_memmap=own
+                    number, BlockState.OFFLINE, node, group=group, memmap=memmap, own_memmap=own, leaf=leaf
                 )
                 added.append(number)
         except KernelError:
@@ -413,6 +447,15 @@ class MemoryHotplug:
     def _veto_boot_memory(self, action: str, number: int) -> int:
         """arch/arm64/mm/mmu.c, ``prevent_bootmem_remove_notifier``."""
         return errno.EPERM if action == GOING_OFFLINE and self.blocks[number].early else 0
+
+    def vetoes_leaf(self, block: MemoryBlock) -> bool:
+        """True where arm64 lets no block go that would split a leaf of its maps."""
+        own_maps = not self._rules.boot_memory_leaves  # the same notifier
+        return bool(block.leaf) and own_maps and self._rules.kernel.vetoes_leaf
+
+    def _veto_leaf(self, action: str, number: int) -> int:
+        """arch/arm64/mm/mmu.c, ``can_unmap_without_split``."""
+        return errno.EPERM if action == GOING_OFFLINE and self.vetoes_leaf(self.blocks[number]) else 0
 
     def _veto_kernel_zones(self, action: str, number: int) -> int:
         """kernel/bank/hotplug.c, ``bank_memory_event``. Boot memory may return to the zone that it came from."""

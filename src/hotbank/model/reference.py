@@ -306,8 +306,8 @@ class ReferenceFrames:
     def isolate(self, start: int, end: int) -> None:
         self._move_free(start, end, _ISOLATE)
 
-    def unisolate(self, start: int, end: int) -> None:
-        self._move_free(start, end, _MOVABLE)
+    def unisolate(self, start: int, end: int, migratetype: int = _MOVABLE) -> None:
+        self._move_free(start, end, migratetype)
 
     def _move_free(self, start: int, end: int, migratetype: int) -> None:
         """``__move_freepages_block`` for each pageblock: free blocks go to the new type's tail; the type changes."""

@@ -9,11 +9,14 @@ captured ones until a block comes or goes; then they follow the rule that comes 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
+from hotbank.errors import Refusal
+from hotbank.kernels import Kernel
 from hotbank.machine import Block, OnlinePolicy, Snapshot
 from hotbank.memory import KERNEL_KINDS, OWNERLESS_KINDS, BlockState, Kind, Pfn, Zone
 from hotbank.model.alloc import PageAllocator, WatermarkRules, ZoneState
@@ -69,6 +72,7 @@ class Restored:
             _policy(snapshot),
             high_pfn=next((zone.start_pfn for zone in snapshot.zones if zone.zone == Zone.HIGHMEM), None),
             page_struct=snapshot.memmap_per_page,
+            kernel=_kernel(snapshot),
         )
 
     def fill(self, allocator: PageAllocator, tasks: Tasks) -> dict[int, MemoryBlock]:
@@ -81,7 +85,9 @@ class Restored:
                 self._fill(allocator.frames, block, seen, zones, found)
         self._settle_zones(allocator, zones, blocks)
         for kind, frames in found.frames.items():
-            tasks.adopt(kind, frames, dirty=found.dirty if kind is Kind.FILE else ())
+            single = self._single(kind, frames)
+            tasks.adopt(kind, [frame for frame in frames if frame not in single], dirty=found.dirty)
+            tasks.adopt(kind, sorted(single), single=True)
         self._pin(allocator.frames, tasks)
         tasks.keep_in_place(self._placeless(allocator.frames))
         return blocks
@@ -93,9 +99,22 @@ class Restored:
         state = BlockState.OFFLINE if block.state is BlockState.OFFLINE else BlockState.ONLINE
         group = None if early or bank is None else group_of(bank, self._snapshot.block_size)
         own = 0 if early else self._own_memmap(seen)
+        leaf = seen.leaf or ("memmap" if own else "")
         return MemoryBlock(
-            block.number, state, block.node or 0, zone, early=early, group=group, holes=seen.holes, own_memmap=own
+            block.number, state, block.node or 0, zone, early, group, seen.holes, own_memmap=own, leaf=leaf
         )
+
+    def _single(self, kind: Kind, frames: Sequence[Frame]) -> frozenset[Frame]:
+        """Those of the frames that are slabs of a page each."""
+        if kind is not Kind.SLAB:
+            return frozenset()
+        alone = set[int]()
+        for block in self._capture.blocks:
+            start = self.geometry.frames(block.pages.block)[0]
+            first = start - self.geometry.pfn(start)
+            for pfn, count in block.pages.single:
+                alone.update(range(first + pfn, first + pfn + count))
+        return frozenset(frame for frame in frames if frame in alone)
 
     def _own_memmap(self, seen: BlockCapture) -> int:
         """Whole pageblocks of reserved pages that begin an added block are its own memmap."""
@@ -187,6 +206,13 @@ class Restored:
                     inside = (range(max(first, at), min(first + end - start, at + huge.pages)) for at in huge.first)
                     held = (frames.owner(start + pfn - first) for span in inside for pfn in span)
                     yield from (Handle(owner) for owner in held if owner)
+
+
+def _kernel(snapshot: Snapshot) -> Kernel:
+    """The row of the captured release; the usual one where that is unknown, or older than the table."""
+    with suppress(Refusal):
+        return kernels.kernel(snapshot.release)
+    return kernels.kernel(kernels.DEFAULT)
 
 
 def _policy(snapshot: Snapshot) -> OnlinePolicy:

@@ -72,11 +72,13 @@ class File:
 
 @dataclass(slots=True, eq=False)
 class Cache:
-    """A kernel user of whole pages: a slab cache, stacks, a memmap."""
+    """A kernel user of whole pages: a slab cache, stacks, a memmap. ``empty``: slabs that it keeps though no object is
+    left in them."""
 
     holder: Holder
     gfp: Gfp
     pages: list[Handle] = field(default_factory=list)
+    empty: list[Handle] = field(default_factory=list)
 
 
 class Tasks:
@@ -304,11 +306,13 @@ class Tasks:
     def create_inodes(self, count: int) -> None:
         """Create files: inodes that stay and dentries that belong to them, both slab."""
         self.kernel_alloc("inode_cache", -(-count // INODES_PER_PAGE), kind=Kind.SLAB)
-        self.kernel_alloc("dentry", -(-count // DENTRIES_PER_PAGE), kind=Kind.SLAB, gfp=GFP_RECLAIMABLE)
+        self.kernel_alloc("dentry", -(-count // DENTRIES_PER_PAGE), kind=Kind.SLAB, gfp=GFP_RECLAIMABLE, single=True)
 
-    def kernel_alloc(self, name: str, pages: int, *, kind: Kind = Kind.KERNEL, gfp: Gfp = GFP_KERNEL) -> None:
-        """Pages for a kernel cache, none of which can move."""
-        cache = self.caches.setdefault(name, Cache(Holder(kind, name), gfp))
+    def kernel_alloc(
+        self, name: str, pages: int, *, kind: Kind = Kind.KERNEL, gfp: Gfp = GFP_KERNEL, single: bool = False
+    ) -> None:
+        """Pages for a kernel cache, none of which can move. ``single``: see Holder."""
+        cache = self.caches.setdefault(name, Cache(Holder(kind, name, single=single), gfp))
         cache.pages += self._take(cache.gfp, cache.holder, pages)
 
     def kernel_free(self, name: str, pages: int | None = None) -> None:
@@ -320,8 +324,21 @@ class Tasks:
         dropped = cache.pages[keep:]
         del cache.pages[keep:]
         self._release(dropped)
-        if not cache.pages:
+        if not cache.pages and not cache.empty:
             del self.caches[name]
+
+    def empty_slabs(self, name: str) -> None:
+        """The last object of each slab is gone, and the cache keeps its slabs (mm/slub.c, ``min_partial``)."""
+        cache = self.caches[name]
+        cache.empty, cache.pages = cache.empty + cache.pages, []
+
+    def shrink_slabs(self) -> None:
+        """``kmem_cache_shrink`` for every cache: what is empty goes."""
+        for name, cache in list(self.caches.items()):
+            dropped, cache.empty = cache.empty, []
+            self._release(dropped)
+            if not cache.pages:
+                del self.caches[name]
 
     def resize_cache(self, name: str, pages: int, *, kind: Kind = Kind.KERNEL, gfp: Gfp = GFP_KERNEL) -> None:
         """Have that many pages in a kernel cache."""
@@ -373,13 +390,15 @@ class Tasks:
 
     # What was there already
 
-    def adopt(self, kind: Kind, frames: Sequence[Frame], *, dirty: Iterable[Frame] = ()) -> None:
+    def adopt(self, kind: Kind, frames: Sequence[Frame], *, dirty: Iterable[Frame] = (), single: bool = False) -> None:
         """Give allocated frames of one kind, found on a captured machine, to one user named after it.
 
         Anonymous and shared memory belongs to a process, page cache (``dirty``: frames of it) to a file, the rest to a
-        kernel cache of that name.
+        kernel cache of that name; ``single``: see Holder.
         """
-        name = f"captured {kind.value}"
+        if not frames:
+            return
+        name = f"captured {'single ' if single else ''}{kind.value}"
         if kind in (Kind.ANON, Kind.SHMEM):
             pid = self._next_pid
             self._next_pid += 1
@@ -387,7 +406,7 @@ class Tasks:
             process = self.processes[pid] = Process(pid, holder, Holder(Kind.PAGE_TABLE, name, pid))
             process.segments.append(Segment(holder, self._contents.create(frames, holder)))
             return
-        holder = Holder(kind, name)
+        holder = Holder(kind, name, single=single)
         handles = self._contents.create(frames, holder)
         if kind is not Kind.FILE:
             self.caches[name] = Cache(holder, GFP_KERNEL, handles)
@@ -482,6 +501,7 @@ class Tasks:
             *(segment.pages for segment in segments.values()),
             *(list(file.pages) for file in self.files.values()),
             *(cache.pages for cache in self.caches.values()),
+            *(cache.empty for cache in self.caches.values()),
             *(page.handles for page in self.huge.pages),
             list(self._doomed),
         ]

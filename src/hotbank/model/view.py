@@ -8,7 +8,7 @@ Follows what a kernel shows: drivers/base/memory.c, mm/vmstat.c (/proc/zoneinfo)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from hotbank.board import Bank
@@ -33,6 +33,7 @@ from hotbank.model.zoning import MemoryBlock
 
 _FILE = codes([Kind.FILE])
 _POISONED = codes([Kind.POISONED])
+_SLAB = codes([Kind.SLAB])
 _NOT_USED = (FREE, CODE[Kind.HOLE], CODE[Kind.UNPLUGGED], OFFLINE)
 
 
@@ -65,6 +66,7 @@ class View:
                 boot_memory_leaves=parts.rules.boot_memory_leaves,
                 memmap_per_page=parts.rules.page_struct,
                 pending=parts.hotplug.pending,
+                release=parts.rules.kernel.release,
             )
 
     def reading(self) -> Reading:
@@ -91,6 +93,8 @@ class View:
                 boot=found.early,
                 holes=found.holes,
                 clean=sum(map(self._parts.tasks.is_clean, files)),
+                endless=self.kcore and self._goes_round(against),
+                leaf=found.leaf if self._parts.hotplug.vetoes_leaf(found) else "",
             )
 
     def pages(self, block: int) -> Pages:
@@ -102,7 +106,9 @@ class View:
             runs = tuple((kind, sum(1 for _ in run)) for kind, run in groupby(map(_kind, kinds)))
             cma = map(self._geometry.pfn, cma_pageblocks(self._frames, start, end))
             pinned = map(self._geometry.pfn, self._pinned(start, end))
-            return Pages(block, runs, tuple(pinned), tuple((pfn, self._frames.shape.pageblock) for pfn in cma))
+            single = tuple((self._geometry.pfn(frame), 1) for frame in self._single_slabs(start, end))
+            lent = tuple((pfn, self._frames.shape.pageblock) for pfn in cma)
+            return Pages(block, runs, tuple(pinned), lent, single)
 
     # Parts of a snapshot
 
@@ -176,6 +182,16 @@ class View:
 
     def _pinned(self, start: int, end: int) -> list[Frame]:
         return self._parts.contents.pinned_for_long(start, end) if self.kcore else []
+
+    def _goes_round(self, against: Mapping[Code, Sequence[Frame]]) -> bool:
+        """True if isolation passes over all that can't move."""
+        stays = against.get(Code.UNMOVABLE, ())
+        return bool(stays) and Code.CMA not in against and all(map(self._parts.hotplug.passes, stays))
+
+    def _single_slabs(self, start: int, end: int) -> Iterator[Frame]:
+        for frame in self._frames.find(start, end, _SLAB):
+            if any(self._parts.contents.holder(handle).single for handle in self._parts.contents.at([frame])):
+                yield frame
 
     def _placeless(self, start: int, end: int) -> list[Frame]:
         frames = map(self._parts.contents.frame, self._parts.tasks.placeless)

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 
 from hotbank import kernels
 from hotbank.board import Bank
+from hotbank.kernels import Kernel
 from hotbank.machine import BankStatus, OnlinePolicy
 from hotbank.memory import BlockState, Online, Pfn, Zone
 from hotbank.model.alloc import PageAllocator, ZoneState
 from hotbank.routes import route
 
 USUAL = OnlinePolicy()
+_USUAL_KERNEL = kernels.kernel(kernels.DEFAULT)
 POLICIES = ("contig-zones", "auto-movable")  # what ``online_policy`` takes
 
 
@@ -44,7 +46,8 @@ class MemoryBlock:
 
     ``early``: its memory is there since boot; ``group``: what it was added with; ``memmap``: the kernel cache that
     holds its ``struct page``s, None for those made at boot, which a removal does not give back, and for a block
-    that holds them itself, in its first ``own_memmap`` pages (memmap_on_memory).
+    that holds them itself, in its first ``own_memmap`` pages (memmap_on_memory). ``leaf``: the kernel's map
+    with a leaf across its edge (see Survey).
     """
 
     number: int
@@ -56,6 +59,7 @@ class MemoryBlock:
     holes: bool = False
     memmap: str | None = None
     own_memmap: int = 0
+    leaf: str = ""
     poisoned: set[int] = field(default_factory=set)
 
 
@@ -64,13 +68,15 @@ class Rules:
     """What differs between kernels and boots.
 
     ``boot_memory_leaves``: False on arm64, whose notifier vetoes it; ``policy``: the zone that a plain ``online``
-    gives; ``high_pfn``: where HighMem starts, or None; ``page_struct``: bytes of one ``struct page``.
+    gives; ``high_pfn``: where HighMem starts, or None; ``page_struct``: bytes of one ``struct page``; ``kernel``: the
+    row of its release.
     """
 
     boot_memory_leaves: bool
     policy: OnlinePolicy = USUAL
     high_pfn: int | None = None
     page_struct: int = kernels.arch(None).struct_page
+    kernel: Kernel = _USUAL_KERNEL
 
 
 class Zoning:

@@ -24,6 +24,7 @@ IOMEM, MEMINFO, VMSTAT, ZONEINFO = "proc/iomem", "proc/meminfo", "proc/vmstat", 
 PRESSURE = "proc/pressure/memory"
 CMDLINE = "proc/cmdline"
 ARCH, BOOT_ID = "proc/sys/kernel/arch", "proc/sys/kernel/random/boot_id"
+OSRELEASE = "proc/sys/kernel/osrelease"
 
 
 def block(number: int, file: str = "") -> str:

@@ -63,19 +63,36 @@ class Archive:
         """The archive with the user's cache folder."""
         return cls(arch, cache_folder() / "packages" / arch, progress)
 
-    def kernel(self, series: str, flavour: str) -> str:
+    def kernel(self, series: str, flavour: str, *, whole: bool = True) -> str:
         """The newest kernel of a series, or the one release: ``kernel("6.12", "arm64")`` gives ``6.12.95+deb12-arm64``.
 
-        Of a series that several releases of Debian have, the one built for this machine's own. Raises MachineError
-        when the archive has none, with what it has.
+        Of a series that several releases of Debian have, the one built for this machine's own. ``whole``: with its
+        modules; else its image alone will do. Raises MachineError when the archive has none, with what it has.
         """
-        found = self._answered(f"release of kernel {series} {flavour}", lambda: self._find_kernel(series, flavour))
-        return found[0]
+        there = self.kernels(flavour, whole=whole)
+        found = [release for release in there if _is_of(release, series)]
+        if not found:
+            series_there = dict.fromkeys(".".join(map(str, _by_number(release)[:2])) for release in there)
+            raise MachineError(
+                f"Debian's archive has no kernel {series} for {flavour}",
+                code=Code.UNSUPPORTED,
+                remedy=f"it has {', '.join(series_there) or 'none'}; or give one with --kernel and --modules",
+            )
+        return max(found, key=_own_first)
 
-    def unpack_kernel(self, release: str) -> Path:
-        """Fetch a release and give one folder with its image and modules: of one package, or since 6.19 of three."""
-        debs = self.fetch(*sorted(_parts_of(release)))
-        return self._unpacked({f"linux-{release}": debs})[0]
+    def kernels(self, flavour: str, *, whole: bool = True) -> list[str]:
+        """All releases that the archive has of a flavour, the oldest first. ``whole``: as ``kernel`` takes it."""
+        request = f"kernels {flavour}{' whole' if whole else ''}"
+        return self._answered(request, lambda: self._find_kernels(flavour, whole))
+
+    def unpack_kernel(self, release: str, *, whole: bool = True) -> Path:
+        """Fetch a release and give one folder with its image and modules: of one package, or since 6.19 of three.
+
+        ``whole``: as ``kernel`` takes it.
+        """
+        parts = sorted(_parts_of(release, whole))
+        name = f"linux-{release}" if whole or len(parts) > 1 else parts[0]
+        return self._unpacked({name: self.fetch(*parts)})[0]
 
     def fetch(self, *names: str, depends: bool = False) -> tuple[Path, ...]:
         """The ``.deb`` files of the named packages, with all that they depend on when ``depends``.
@@ -138,19 +155,10 @@ class Archive:
         except OSError:
             return False
 
-    def _find_kernel(self, series: str, flavour: str) -> list[str]:
+    def _find_kernels(self, flavour: str, whole: bool) -> list[str]:
         names = frozenset(_run(self._apt(), ["apt-cache", "pkgnames", "linux-"]).split())
-        releases = [r for r in (_release(name, flavour) for name in names) if r and _parts_of(r) <= names]
-        found = [release for release in releases if _is_of(release, series)]
-        if not found:
-            there = sorted({tuple(_by_number(release)[:2]) for release in releases})
-            raise MachineError(
-                f"Debian's archive has no kernel {series} for {flavour}",
-                code=Code.UNSUPPORTED,
-                remedy=f"it has {', '.join(f'{major}.{minor}' for major, minor in there) or 'none'}; "
-                "or give one with --kernel and --modules",
-            )
-        return [max(found, key=_own_first)]
+        releases = {r for name in names if (r := _release(name, flavour)) and _parts_of(r, whole) <= names}
+        return sorted(releases, key=lambda release: (_by_number(release), release))
 
     def _download(self, names: Sequence[str], depends: bool) -> list[str]:
         apt = self._apt()
@@ -247,10 +255,12 @@ def _release(package: str, flavour: str) -> str:
     return match["release"] if match is not None and match["flavour"] == flavour else ""
 
 
-def _parts_of(release: str) -> frozenset[str]:
-    """The packages that hold image and modules. Debian keeps images longer than the modules that go with them."""
-    split = tuple(_by_number(release)[:2]) >= _SPLIT
-    return frozenset({f"linux-{part}-{release}" for part in (("base", "binary", "modules") if split else ("image",))})
+def _parts_of(release: str, whole: bool = True) -> frozenset[str]:
+    """The packages that hold image and modules, or the image at least. Debian keeps images longer than the modules that
+    go with them."""
+    if tuple(_by_number(release)[:2]) < _SPLIT:
+        return frozenset({f"linux-image-{release}"})
+    return frozenset({f"linux-{part}-{release}" for part in (("base", "binary", "modules") if whole else ("binary",))})
 
 
 def _own_first(release: str) -> tuple[bool, list[int]]:

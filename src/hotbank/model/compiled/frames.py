@@ -156,8 +156,8 @@ class CompiledFrames:
     def isolate(self, start: int, end: int) -> None:
         self._move_free(start, end, MigrateType.ISOLATE)
 
-    def unisolate(self, start: int, end: int) -> None:
-        self._move_free(start, end, MigrateType.MOVABLE)
+    def unisolate(self, start: int, end: int, migratetype: int = MigrateType.MOVABLE) -> None:
+        self._move_free(start, end, migratetype)
 
     def _move_free(self, start: int, end: int, migratetype: int) -> None:
         self._groups(start, end)
