@@ -9,6 +9,7 @@ daemon.py       that process
 launch.py       from a board to a running guest
 port.py         what launching needs of an architecture
 arm64.py        a board as QEMU's arm64 machine, with our own device tree
+uefi.py         the same with UEFI, ACPI and DIMMs
 arm32.py        a board as QEMU's 32-bit machine, with ATAGs
 virt.py         what both machines have in common
 qemu.py         one QEMU process

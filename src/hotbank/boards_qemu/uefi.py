@@ -21,7 +21,9 @@ from hotbank.guest import serial
 from hotbank.routes import NONE
 
 ARCH, DEBIAN, PROGRAM = arm64.ARCH, arm64.DEBIAN, arm64.PROGRAM
-AGENT_MODULES = arm64.AGENT_MODULES
+NAMES = arm64.NAMES
+OPTIONS: tuple[str, ...] = (*arm64.OPTIONS, "EFI_STUB", "ACPI_HOTPLUG_MEMORY")
+AGENT_MODULES: tuple[str, ...] = arm64.AGENT_MODULES
 CARRIED: tuple[str, ...] = ()
 SUPPLIES = False
 DESCRIBED = "srat"  # how the board file says that ACPI describes it
