@@ -278,8 +278,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert (done.returncode, document["schema"], document["seconds"]) == (0, 2, 3000)
     assert document["manifest"]["load"] == "inodes + vm01_2018-06-05_60s"
     assert set(document["manifest"]["hashes"]) == {"board", "trace", "workload"}
-    text = call("arm-2009", "--workload", "inodes", folder=tmp_path).stdout
+    text = call("arm-2009", "--workload", "inodes", "--plot", "seen.svg", folder=tmp_path).stdout
     assert text.splitlines()[0] == "machine   model:arm-2009, inodes, seed 0, 300 s, policy balance"
+    assert (tmp_path / "seen.svg").read_bytes().startswith(b"<?xml")
 
 
 def call(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

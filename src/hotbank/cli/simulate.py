@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--costs", "costs_file", type=click.Path(dir_okay=False), help="What work takes (TOML, docs/model.md).")
 @click.option("--html", "page", type=click.Path(dir_okay=False), help="Also write it as a page that stands by itself.")
+@click.option("--plot", "picture", type=click.Path(dir_okay=False), metavar="FILE.svg|png", help="Draw it, too.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 def simulate(
     board_name: str,
@@ -53,6 +54,7 @@ def simulate(
     seed: int,
     costs_file: str | None,
     page: str | None,
+    picture: str | None,
     as_json: bool,
 ) -> None:
     """Try a policy under a workload, a recorded demand, or both; time is simulated.
@@ -88,6 +90,10 @@ def simulate(
     )
     if page:
         _write_page(page, report)
+    if picture:
+        from hotbank.cli.simulate_plot import draw
+
+        draw(report, picture)
     if as_json:
         say_json(report.document())
         return

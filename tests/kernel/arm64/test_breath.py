@@ -2,7 +2,7 @@
 """A governor on a real kernel: banks are dark while nobody needs them and back before anyone does, breath after breath.
 
 The guest is idle, grows by 20 MiB a second until it needs all of its banks, and is idle again. ``make breathe`` has it
-breathe ten times, and another hand at work.
+breathe ten times, with a pin in one bank, another hand at work, and its owner killed in the middle.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ from hotbank.remote import Remote
 from hotbank.serve.client import RemoteOwner
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen
-from kernel.kernel_kit import Holder, add, complaints, guest, intact, lean
+from kernel.kernel_kit import Holder, add, complaints, guest, intact, lean, span_of
 from patience import HANG, ended, promised, until
 
 pytestmark = pytest.mark.kernel
@@ -109,11 +109,12 @@ class Governed:
         took = [entry.ended - entry.began for entry in entries if entry.before.verb == "add" and entry.ended]
         return EVERY + max(took, default=0.0)
 
-    def breathe(self) -> None:
-        """Once, and everything that is promised of it."""
+    def breathe(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Once, and everything that is promised of it. ``meanwhile``: what happens as soon as it has begun."""
         before = self.counters()
-        out = self.guest.runner.run(f"exec python3 -S /opt/breath.py {TOP} {RATE} {self.reserve()}", timeout=HANG)
-        told, returns = json.loads(out), self.returns()
+        job = self.guest.runner.start(f"exec python3 -S /opt/breath.py {TOP} {RATE} {self.reserve()}")
+        meanwhile()
+        told, returns = json.loads(job.wait(HANG).out), self.returns()
         print(f"{told}; a return takes {returns:.1f} s at most")
         assert self.counters() == before
         assert told["damaged"] == 0
@@ -161,12 +162,31 @@ def test_two_breaths(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ten_breaths_and_another_hand(tmp_path: Path) -> None:
-    with governed(tmp_path) as one, Holder(one.guest, anon=24, shared=8, tmpfs=8, file=8) as holder:
-        for number in range(10):
-            (handed if number == 4 else Governed.breathe)(one)
+def test_ten_breaths_and_what_may_come_between(tmp_path: Path) -> None:
+    with governed(tmp_path) as one:
+        with Holder(one.guest, anon=24, shared=8, tmpfs=8, file=8, pinned=2) as holder:
+            pinned = {bank for bank in BANKS if holder.where(span_of(one.guest, bank))["pinned"]}
+            assert pinned
+            one.wait_dark(*set(BANKS) - pinned)
+            one.breathe()
             assert intact(holder.damage())
+            assert not pinned & one.dark()
+        with Holder(one.guest, anon=24, shared=8, tmpfs=8, file=8) as holder:
+            for how in [Governed.breathe] * 3 + [handed, killed] + [Governed.breathe] * 4:
+                one.wait_dark(*BANKS)
+                how(one)
+                assert intact(holder.damage())
             one.wait_dark(*BANKS)
+
+
+def killed(one: Governed) -> None:
+    """The owner dies while the demand grows, and the next one goes on at once."""
+
+    def again() -> None:
+        one.end(signal.SIGKILL)
+        one.begin()
+
+    one.breathe(again)
 
 
 def handed(one: Governed) -> None:
