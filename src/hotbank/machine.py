@@ -482,6 +482,14 @@ class HugePages:
 
 
 @dataclass(frozen=True, slots=True)
+class Buddies:
+    """How many free blocks of each order, from 0 on, a memory block holds, and all of its zone."""
+
+    here: tuple[int, ...]
+    zone: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Survey:
     """What the pages of one block are.
 
@@ -492,6 +500,7 @@ class Survey:
     could drop once they lie elsewhere; None when unknown. ``huge``: huge pages in use, by size. ``endless``: all that
     can't move passes isolation, because nobody refers to it, so that an offline would go round until a signal.
     ``leaf``: the kernel's map with a leaf across an edge of the block, which arm64 refuses to split; empty: none.
+    ``buddies``: in what pieces its free pages are; None when unknown.
     """
 
     block: int
@@ -505,6 +514,7 @@ class Survey:
     huge: tuple[HugePages, ...] = ()
     endless: bool = False
     leaf: str = ""
+    buddies: Buddies | None = None
 
     @property
     def to_move(self) -> int:

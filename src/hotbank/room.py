@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hotbank.machine import Block, HugePages, Snapshot, Survey, ZoneInfo
+from hotbank.machine import Block, Buddies, HugePages, Snapshot, Survey, ZoneInfo
 from hotbank.memory import Kind, Zone
 
 KERNEL_ZONES = frozenset({Zone.DMA, Zone.DMA32, Zone.NORMAL})
@@ -31,7 +31,8 @@ class Leaving:
     ``to_move``: pages that migration carries. ``must_fit``: those that need a place elsewhere on an only node; clean
     page cache needs none there, for where there is no room it is dropped. ``free`` and ``clean``: what its zone loses
     of its free pages and of its clean page cache. ``huge``: huge pages among those that move. ``unseen``: pages that do
-    not show what they hold, and may have to move too.
+    not show what they hold, and may have to move too. ``buddies``: in what pieces the free pages are, here and in the
+    zone; None: unknown.
     """
 
     zone: str | None
@@ -43,6 +44,7 @@ class Leaving:
     clean: int = 0
     huge: tuple[HugePages, ...] = ()
     unseen: int = 0
+    buddies: Buddies | None = None
 
     @property
     def may_move(self) -> int:
@@ -58,7 +60,7 @@ class Leaving:
         """
         pages, free, clean = sum(survey.kinds.values()), survey.kinds.get(Kind.FREE, 0), survey.clean or 0
         unseen, fit = survey.kinds.get(Kind.UNKNOWN, 0), survey.to_move - clean
-        return cls(block.zone, block.node, pages, survey.to_move, fit, free, clean, survey.huge, unseen)
+        return cls(block.zone, block.node, pages, survey.to_move, fit, free, clean, survey.huge, unseen, survey.buddies)
 
     @property
     def whole(self) -> Leaving:

@@ -124,3 +124,18 @@ def test_a_block_of_one_kind_takes_no_step_a_page() -> None:
     assert pages.kinds_of(anon) == bytes([CODE[Kind.ANON]]) * count
     assert not any(pages.pinned(pages.kinds_of(anon), anon, ones, ones))
     assert looked == []
+
+
+@given(
+    st.integers(0, 4).flatmap(lambda top: st.tuples(st.just(top), st.lists(st.booleans(), min_size=1, max_size=100)))
+)
+def test_free_pages_make_the_largest_blocks_that_they_can(made: tuple[int, list[bool]]) -> None:
+    top, free = made
+    free += [False] * (-len(free) % (1 << top))
+    whole = [0] * (top + 1)
+    at = 0
+    while at < len(free):
+        order = next((o for o in range(top, -1, -1) if at % (1 << o) == 0 and all(free[at : at + (1 << o)])), None)
+        whole[order or 0] += order is not None
+        at += 1 << (order or 0)
+    assert planes.buddies(planes.number(bytes(free)), len(free), top) == whole

@@ -39,6 +39,8 @@ class Twin:
         self.frames.validate()
         shape = self.frames.shape
         assert set(self.frames.find(0, shape.frames, b"\0")) == self.free
+        orders = [block.order for zone in range(zones) for block in self._blocks(zone)]
+        assert self.frames.free_by_order(0, shape.frames) == tuple(map(orders.count, range(shape.max_order + 1)))
         for zone in range(zones):
             mine = [frame for frame in self.free if self.frames.zone(frame) == zone]
             listed = self.frames.free_blocks(zone)

@@ -63,6 +63,7 @@ def test_the_plan_is_the_json_that_interfaces_pins() -> None:
         "banks",
         "blocks",
         "pages",
+        "again",
         "seconds",
         "steps",
         "code",

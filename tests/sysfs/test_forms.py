@@ -94,6 +94,9 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     names.MEMINFO: lines,
     names.VMSTAT: counters,
     names.ZONEINFO: st.lists(zone, max_size=8).map(nodes_in_order),
+    names.BUDDYINFO: st.dictionaries(
+        st.tuples(st.integers(0, 1023), zone_name), st.lists(number, min_size=1, max_size=14).map(tuple), max_size=8
+    ),
     names.PRESSURE: pressure,
     names.ARCH: st.sampled_from(["arm", "arm64", "x86_64", "riscv64"]),
 }

@@ -19,9 +19,9 @@ from hotbank.host import owners, pages, planes
 from hotbank.host.hugepages import Found, found_in, free_elsewhere, in_use
 from hotbank.host.leaves import Leaves
 from hotbank.host.ram import Ram
-from hotbank.host.tree import Tree, cma_pages, kernel_of
+from hotbank.host.tree import Tree, buddies, cma_pages, kernel_of
 from hotbank.host.views import Sample, Views, words
-from hotbank.machine import EVIDENCE, Block, Clock, Evidence, HugePages, Owner, Pages, Survey
+from hotbank.machine import EVIDENCE, Block, Buddies, Clock, Evidence, HugePages, Owner, Pages, Survey
 from hotbank.memory import CODE, IMMOVABLE_KINDS, KINDS, BlockState, Kind, Range, Zone
 from hotbank.sysfs import cma, names
 
@@ -39,12 +39,14 @@ _WHY_MOVABLE: Mapping[Kind, Code] = {kind: code for kind, code in _WHY.items() i
 
 @dataclass(slots=True)
 class _Finds:
-    """What the pass over a block's pages collects. ``unseen``: views that failed on the way."""
+    """What the pass over a block's pages collects. ``unseen``: views that failed on the way. ``orders``: free blocks of
+    each order, of as many orders as the zone has."""
 
     kinds: Counter[Kind] = field(default_factory=Counter)
     blocking: dict[Code, list[Evidence]] = field(default_factory=dict)
     blocked: Counter[Code] = field(default_factory=Counter)
     unseen: set[str] = field(default_factory=set)
+    orders: tuple[int, ...] = ()
     huge: tuple[HugePages, ...] = ()
 
     def add(self, why: Code, count: int, pages: Iterable[tuple[int, Kind]]) -> None:
@@ -61,6 +63,7 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) 
     there is memory everywhere.
     """
     whole, endless = ram.covers(block.range), False
+    zone = buddies(tree, block.node, block.zone)
     finds = _Finds(unseen=set() if whole is not None else {"holes"})
     with Views(tree, block, page_size, ram) as views:
         if block.state is BlockState.OFFLINE:
@@ -69,6 +72,7 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) 
             finds.kinds[Kind.UNKNOWN] = len(views.span)
             finds.unseen |= {"kinds", "pins"}
         else:
+            finds.orders = (0,) * len(zone)
             _look_at_all(tree, views, block, page_size, finds, clock)
             endless = _goes_round(views, finds)
             if finds.kinds[Kind.HUGETLB]:
@@ -90,6 +94,7 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) 
         huge=finds.huge,
         endless=endless,
         leaf=leaf,
+        buddies=Buddies(finds.orders, zone) if finds.orders else None,
     )
 
 
@@ -148,6 +153,7 @@ def _look_at_all(tree: Tree, views: Views, block: Block, page_size: int, finds: 
         seen = views.sample(part)
         _look_again(tree, views, seen, why, folio, clock)
         _collect(views, seen, finds, why)
+        _collect_free(seen, finds)
     _look_for_cma(tree, views, block, page_size, finds)
 
 
@@ -180,6 +186,13 @@ def _collect(views: Views, seen: Sample, finds: _Finds, why: Mapping[Kind, Code]
         finds.unseen.add("pins")
     elif 1 in pins:
         finds.add(Code.PINNED, pins.count(1), ((span[at], KINDS[kinds[at]]) for at in _places(pins, 1)))
+
+
+def _collect_free(seen: Sample, finds: _Finds) -> None:
+    """Count the free blocks by order, if the zone's orders are known."""
+    if finds.orders:
+        found = planes.buddies(pages.mask_of(seen.kinds, {Kind.FREE}), len(seen.span), len(finds.orders) - 1)
+        finds.orders = tuple(map(sum, zip(finds.orders, found, strict=True)))
 
 
 def _goes_round(views: Views, finds: _Finds) -> bool:

@@ -20,7 +20,7 @@ from hotbank.machine import Block, OnlinePolicy, Pressure, ZoneInfo
 from hotbank.memory import GIB, KIB, BlockState, Range
 from hotbank.regular import open_regular, read_open
 from hotbank.sysfs import block as block_files
-from hotbank.sysfs import meminfo, names, parameters, uname, vmstat, zoneinfo
+from hotbank.sysfs import buddyinfo, meminfo, names, parameters, uname, vmstat, zoneinfo
 from hotbank.sysfs.form import Form
 from hotbank.sysfs.parameters import MemmapOnMemory
 from hotbank.sysfs.pressure import PRESSURE
@@ -214,6 +214,12 @@ def node(tree: Tree, number: int) -> int | None:
 def zones(tree: Tree) -> tuple[ZoneInfo, ...]:
     """The populated zones of /proc/zoneinfo; nothing where it can't be read."""
     return tree.value(names.ZONEINFO, zoneinfo.ZONES) or ()
+
+
+def buddies(tree: Tree, node: int | None, zone: str | None) -> tuple[int, ...]:
+    """Free blocks of the zone by order; nothing where that can't be read, or the zone is not known."""
+    orders = tree.value(names.BUDDYINFO, buddyinfo.BUDDYINFO) or {}
+    return next((counts for (n, z), counts in orders.items() if z == zone and node in (None, n)), ())
 
 
 def cma_pages(tree: Tree) -> Iterator[tuple[int, str, int]]:

@@ -176,6 +176,10 @@ class Frames(Protocol):
         """Free frames, isolated ones too, of each ``size`` adjacent frames: a multiple of the largest buddy."""
         ...
 
+    def free_by_order(self, start: int, end: int) -> tuple[int, ...]:
+        """How many free blocks of each order begin there, isolated ones too. Bounds are multiples of the largest."""
+        ...
+
     def count(self, start: int, end: int) -> dict[int, int]:
         """Kind code → number of frames; codes that do not occur are left out."""
         ...

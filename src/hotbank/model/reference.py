@@ -335,6 +335,10 @@ class ReferenceFrames:
         assert size % (1 << self.shape.max_order) == 0 == self.shape.frames % size, f"no blocks of {size} frames"
         return [self._kind.count(FREE, start, start + size) for start in range(0, self.shape.frames, size)]
 
+    def free_by_order(self, start: int, end: int) -> tuple[int, ...]:
+        self._check_range(start, end)
+        return tuple(self._head.count(order + 1, start, end) for order in range(self.shape.max_order + 1))
+
     def count(self, start: int, end: int) -> dict[int, int]:
         self._check_range(start, end)
         kinds = self._kind[start:end]

@@ -17,6 +17,7 @@ from hotbank.machine import (
     EVIDENCE,
     BankStatus,
     Block,
+    Buddies,
     Evidence,
     Migrated,
     Owner,
@@ -27,6 +28,7 @@ from hotbank.machine import (
     ZoneInfo,
 )
 from hotbank.memory import CODE, KINDS, Kind, Power, Range, codes
+from hotbank.model.alloc import ZoneState
 from hotbank.model.frames import FREE, OFFLINE, UNMOVABLE_CODES, Frame, cma_pageblocks
 from hotbank.model.parts import Parts
 from hotbank.model.zoning import MemoryBlock
@@ -95,6 +97,7 @@ class View:
                 clean=sum(map(self._parts.tasks.is_clean, files)),
                 endless=self.kcore and self._goes_round(against),
                 leaf=found.leaf if self._parts.hotplug.vetoes_leaf(found) else "",
+                buddies=None if found.zone is None else self._pieces(found.zone, start, end),
             )
 
     def pages(self, block: int) -> Pages:
@@ -166,6 +169,13 @@ class View:
             return Power.UNKNOWN
 
     # Parts of a survey
+
+    def _pieces(self, zone: ZoneState, start: int, end: int) -> Buddies:
+        """Free blocks of the frames, and the zone's line of /proc/buddyinfo (mm/vmstat.c, ``frag_show_print``)."""
+        size, free = self._geometry.page_size, self._frames.free_by_order
+        memory = (Range(first * size, last * size) for first, last in zone.present)
+        runs = (free(*run) for part in memory for run in self._geometry.runs(part))
+        return Buddies(free(start, end), tuple(map(sum, zip(*runs, strict=True))))
 
     def _kinds(self, start: int, end: int) -> dict[Kind, int]:
         """Pages in per-CPU lists say nothing of themselves; where counts can be read, nobody refers to them: free."""

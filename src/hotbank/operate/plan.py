@@ -18,6 +18,7 @@ from hotbank.machine import BankStatus, DomainStatus, Evidence, Snapshot, Survey
 from hotbank.memory import SECONDS_PER_PAGE, BlockState, KernelState, Power, Zone
 from hotbank.operate import found, policy, reasons
 from hotbank.operate.journal import Before
+from hotbank.operate.landing import landing
 from hotbank.operate.power import in_use, stays_on
 from hotbank.operate.reasons import remedy
 from hotbank.operate.targets import Target
@@ -60,7 +61,8 @@ class Step:
     """One step. ``target``: a block as ``memoryN``, a bank or a domain; of a policy that is set aside and put back its
     word. Expected cost in pages and seconds.
 
-    ``fact``: why it is so, in words, where the action does not say. ``leaving``: what an offline takes along.
+    ``again``: those of the pages that moved before, out of blocks whose turn came earlier (landing.py). ``fact``: why
+    it is so, in words, where the action does not say. ``leaving``: what an offline takes along.
     """
 
     action: Action
@@ -70,6 +72,7 @@ class Step:
     seconds: float = 0.0
     fact: str = ""
     leaving: Leaving | None = None
+    again: int = 0
 
 
 def goes_dark(step: Step) -> bool:
@@ -123,8 +126,13 @@ class Plan:
 
     @property
     def pages(self) -> int:
-        """Pages expected to move."""
+        """Pages expected to move; one that moves twice counts twice."""
         return sum(step.pages for step in self.steps)
+
+    @property
+    def again(self) -> int:
+        """Those of them that move a second time."""
+        return sum(step.again for step in self.steps)
 
     @property
     def may_move(self) -> int:
@@ -151,6 +159,7 @@ class Plan:
             "banks": list(self.banks),
             "blocks": list(self.blocks),
             "pages": self.pages,
+            "again": self.again,
             "seconds": round(self.seconds, 6),
             "steps": [{"step": step.action.value, "target": step.target} for step in self.steps],
             "code": self.code.value,
@@ -225,7 +234,7 @@ def _removal_verdict(snapshot: Snapshot, answers: Sequence[Verdict], steps: Sequ
         needs, there = must_fit(snapshot.zones, leaving), room(snapshot.zones, leaving)
         if needs > there:
             return Code.NO_CAPACITY, reasons.no_room(needs, there)
-        fact = reasons.fits(sum(step.pages for step in steps), needs, there)
+        fact = reasons.fits(sum(one.to_move for one in leaving), needs, there)
     return _doubts(answers, steps, fact)
 
 
@@ -242,12 +251,15 @@ def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: S
     blocks = [b for n in numbers if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE]
     leaving = {block.number: Leaving.of(block, surveys[block.number]) for block in blocks}
     emptiest_first = sorted(leaving, key=lambda n: (leaving[n].may_move, n))
-    return tuple(_offline_step(n, leaving[n]) for n in emptiest_first)
+    again = landing(snapshot.zones, [leaving[n] for n in emptiest_first])
+    return tuple(_offline_step(n, leaving[n], pages) for n, pages in zip(emptiest_first, again, strict=True))
 
 
-def _offline_step(number: int, leaving: Leaving) -> Step:
-    seconds = offline_seconds(1, leaving.to_move)
-    return Step(Action.OFFLINE, f"memory{number}", number, leaving.to_move, seconds, leaving=leaving)
+def _offline_step(number: int, leaving: Leaving, again: int) -> Step:
+    pages = leaving.to_move + again
+    return Step(
+        Action.OFFLINE, f"memory{number}", number, pages, offline_seconds(1, pages), leaving=leaving, again=again
+    )
 
 
 def offline_seconds(blocks: int, pages: int) -> float:

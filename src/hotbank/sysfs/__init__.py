@@ -7,6 +7,7 @@ files.py         every file with its form
 block.py         memory blocks: drivers/base/memory.c
 node.py          NUMA nodes: drivers/base/node.c
 zoneinfo.py      /proc/zoneinfo: mm/vmstat.c
+buddyinfo.py     /proc/buddyinfo: mm/vmstat.c
 vmstat.py        /proc/vmstat: mm/vmstat.c
 pressure.py      /proc/pressure/memory: kernel/sched/psi.c
 meminfo.py       /proc/meminfo: fs/proc/meminfo.c

@@ -9,6 +9,7 @@ from typing import Any
 from hotbank.sysfs import (
     bank,
     block,
+    buddyinfo,
     cma,
     firmware_map,
     hugepages,
@@ -68,6 +69,7 @@ FILES: Mapping[str, Form[Any]] = {
     names.MEMINFO: meminfo.LINES,
     names.VMSTAT: vmstat.COUNTERS,
     names.ZONEINFO: zoneinfo.ZONES,
+    names.BUDDYINFO: buddyinfo.BUDDYINFO,
     names.PRESSURE: pressure.PRESSURE,
     names.ARCH: uname.ARCH,
 }

@@ -21,6 +21,7 @@ CRASH_HOTPLUG = f"{MEMORY}/crash_hotplug"
 BLOCK_SIZE = f"{MEMORY}/block_size_bytes"
 
 IOMEM, MEMINFO, VMSTAT, ZONEINFO = "proc/iomem", "proc/meminfo", "proc/vmstat", "proc/zoneinfo"
+BUDDYINFO = "proc/buddyinfo"
 PRESSURE = "proc/pressure/memory"
 CMDLINE = "proc/cmdline"
 ARCH, BOOT_ID = "proc/sys/kernel/arch", "proc/sys/kernel/random/boot_id"

@@ -178,6 +178,10 @@ class CompiledFrames:
         buddy.free_in(self._a, U(size), counts)
         return array("I", counts.tobytes())
 
+    def free_by_order(self, start: int, end: int) -> tuple[int, ...]:
+        counts = self._codes(start, end)
+        return tuple(int(counts[_HEAD + order]) >> order for order in range(self.shape.max_order + 1))
+
     def count(self, start: int, end: int) -> dict[int, int]:
         counts = self._count(start, end)
         return {int(code): int(counts[code]) for code in counts.nonzero()[0]}
@@ -283,10 +287,15 @@ class CompiledFrames:
     def _check_range(self, start: int, end: int) -> None:
         assert 0 <= start <= end <= self.shape.frames, f"[{start:#x}, {end:#x}) is not within the frames"
 
-    def _count(self, start: int, end: int) -> npt.NDArray[np.uint64]:
+    def _codes(self, start: int, end: int) -> npt.NDArray[np.uint64]:
+        """Frames of each kind code, and of each order's free blocks."""
         self._check_range(start, end)
         counts = np.zeros(256, np.uint64)
         buddy.count(self._a, U(start), U(end), counts)
+        return counts
+
+    def _count(self, start: int, end: int) -> npt.NDArray[np.uint64]:
+        counts = self._codes(start, end)
         counts[FREE] += counts[_HEAD:].sum()
         return counts[: len(KINDS) + 1]
 
