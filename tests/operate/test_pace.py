@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hotbank import operate
 from hotbank.errors import Code
 from hotbank.operate import Action, Before, Entry, Row
-from hotbank.operate.pace import Pace
+from hotbank.operate.pace import Pace, foretold
 from hotbank.operate.plan import offline_seconds
 from hotbank.session import connect
 from hotbank.testing import ScriptedMachine
@@ -54,6 +55,26 @@ def test_without_a_history_nothing_changes_and_failures_teach_nothing() -> None:
 
 def test_where_a_machine_does_not_count_what_was_planned_counts() -> None:
     assert Pace.of([done(1, None, planned=500)]) == Pace.of([done(1, 500)])
+
+
+@given(st.lists(st.floats(0.001, 100), min_size=2, max_size=30))
+def test_a_plan_says_how_far_off_earlier_ones_were(seconds: list[float]) -> None:
+    """Of transactions that moved the same each was expected to take as long as those before it, one with another."""
+    entries = [replace(done(taken, 100, planned=100), id=number) for number, taken in enumerate(seconds)]
+    told = foretold(entries)
+    assert list(told) == list(range(1, len(entries)))
+    for number, one in told.items():
+        assert one.took == pytest.approx(seconds[number] * len(STEPS))
+        assert one.expected == pytest.approx(fmean(seconds[:number]) * len(STEPS))
+    plan = Pace.of(entries).applied(operate.plan_remove(ScriptedMachine(), "high"))
+    ratios = [one.ratio for one in told.values()][-20:]
+    assert (plan.between is None) is (len(ratios) < 2)
+    if plan.between is not None:
+        assert plan.between == pytest.approx((plan.seconds * min(ratios), plan.seconds * max(ratios)))
+
+
+def test_what_failed_was_never_foretold() -> None:
+    assert foretold([done(1, 5), done(2, 5, code=Code.DEADLINE), replace(done(3, 5), damage="x")]) == {}
 
 
 def test_a_session_plans_by_its_own_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,7 @@ def test_the_plan_is_the_json_that_interfaces_pins() -> None:
         "pages",
         "again",
         "seconds",
+        "between",
         "steps",
         "code",
         "found",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -21,6 +21,7 @@ from hotbank.machine import Snapshot
 from hotbank.memory import Power
 from hotbank.operate import Entry, Limits, remedy
 from hotbank.operate.journal import PERSON
+from hotbank.operate.pace import Foretold, foretold
 from hotbank.report.states import Now, Stretch, dark_seconds, seconds_by_state, stretches
 from hotbank.wire import encode
 
@@ -82,7 +83,7 @@ def recover(context: Context, deadline: float, forget: int | None, as_json: bool
     return 0 if outcome is None else outcome.exit
 
 
-_COLUMNS = ("BEGAN", "VERB", "TARGET", "RESULT", "SECONDS", "PLANNED", "MOVED", "STEPS")
+_COLUMNS = ("BEGAN", "VERB", "TARGET", "RESULT", "SECONDS", "EXPECTED", "PLANNED", "MOVED", "STEPS")
 
 
 def states_of(entries: tuple[Entry, ...], snapshot: Snapshot, at: float) -> dict[str, tuple[Stretch, ...]]:
@@ -92,27 +93,30 @@ def states_of(entries: tuple[Entry, ...], snapshot: Snapshot, at: float) -> dict
 
 
 def _history(entries: tuple[Entry, ...], spent: Mapping[str, Mapping[Power, float]]) -> dict[str, Any]:
+    told = foretold(entries)
     return {
         "schema": SCHEMA["history"],
-        "transactions": [_document(entry) for entry in entries],
+        "transactions": [_document(entry, told.get(entry.id)) for entry in entries],
         "failures": _failures(entries),
         "off": {domain: dark_seconds(seconds) for domain, seconds in spent.items()},
         "states": {domain: encode(seconds) for domain, seconds in spent.items()},
     }
 
 
-def _document(entry: Entry) -> dict[str, Any]:
+def _document(entry: Entry, foretold: Foretold | None) -> dict[str, Any]:
     seconds = None if entry.ended is None else round(entry.ended - entry.began, 6)
     code = None if entry.code is None else entry.code.value
     told: dict[str, Any] = encode(entry)
-    return told | {"code": code, "seconds": seconds}
+    return told | {"code": code, "seconds": seconds, "foretold": None if foretold is None else encode(foretold)}
 
 
 def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
-    yield from table.lines(_COLUMNS, [_row(e) for e in entries], right=("SECONDS", "PLANNED", "MOVED"))
+    told = foretold(entries)
+    yield from table.lines(_COLUMNS, [_row(e, told.get(e.id)) for e in entries], right=_COLUMNS[4:8])
     ends = Counter(said(e.code) for e in entries if e.code is not None)
     summary = ", ".join(f"{count} {code}" for code, count in ends.most_common()) or "none yet"
     yield f"{counted(len(entries), 'transaction')}: {summary}; {sum(e.moved or 0 for e in entries)} pages moved"
+    yield from _off_by(told.values())
     failures = _failures(entries)
     if failures:
         yield "failures: " + ", ".join(f"{count} {code}" for code, count in failures.items())
@@ -134,13 +138,22 @@ def _besides(seconds: Mapping[Power, float]) -> str:
     )
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def _off_by(told: Iterable[Foretold]) -> Iterator[str]:
+    """How far off the expectations were, in parts of what was expected."""
+    errors = sorted(abs(one.ratio - 1) for one in told)
+    if errors:
+        middle, count = errors[len(errors) // 2], counted(len(errors), "transaction")
+        yield f"expected seconds: off by {middle:.0%} in the middle, {errors[-1]:.0%} at most, in {count} after others"
+
+
+def _row(entry: Entry, told: Foretold | None) -> tuple[str, ...]:
     began = date(entry.began)
     seconds = f"{entry.ended - entry.began:.2f}" if entry.ended is not None else "open"
+    expected = f"{told.expected:.2f}" if told is not None else "-"
     result, before = said(entry.code or _open_because(entry)), entry.before
     moved = "-" if entry.moved is None else str(entry.moved)
     steps = f"{len(entry.rows)}" + ("" if before.cause == PERSON else f", by the {before.cause}")
-    return began, before.verb, short_names(before.targets), result, seconds, str(before.planned), moved, steps
+    return began, before.verb, short_names(before.targets), result, seconds, expected, str(before.planned), moved, steps
 
 
 def _open_because(entry: Entry) -> Code:

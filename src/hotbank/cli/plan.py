@@ -107,10 +107,11 @@ def plan_lines(made: Plan) -> Iterator[str]:
         yield f"{number:>4}  {step.action:<14}{step.target:<19}{step.seconds:>8.2f} s{pages}".rstrip()
     if made.steps:
         history = ", by this machine's history" if made.paced_by else ""
+        between = f" ({made.between[0]:.2f} to {made.between[1]:.2f})" if made.between else ""
         again = f", {made.again} of them twice" if made.again else ""
         unknown = made.may_move + made.again - made.pages
         unseen = f", {unknown} more of unknown contents" if unknown > 0 else ""
-        yield f"total     {made.pages} pages to move{again}{unseen}, about {made.seconds:.2f} s{history}"
+        yield f"total     {made.pages} pages to move{again}{unseen}, about {made.seconds:.2f} s{between}{history}"
     if made.remedy and made.impossible:
         yield f"remedy    {made.remedy}"
 

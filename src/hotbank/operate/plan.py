@@ -88,8 +88,9 @@ class Plan:
     """``verb``: ``remove`` or ``add``. ``code``: OK, or why it can't be done; ``fact`` and ``remedy`` in words.
 
     ``target``: what it is about, in words. ``verdicts``: those that a removal was planned by, one for each target.
-    ``found``: what it was made of. ``paced_by``: transactions of this machine that its seconds go by. A plan whose code
-    is OK and that has no steps has nothing to do.
+    ``found``: what it was made of. ``paced_by``: transactions of this machine that its seconds go by;
+    ``between``: the seconds if it is as quick, or as slow, as its last ones. A plan whose code is OK and that has no
+    steps has nothing to do.
     """
 
     machine: str
@@ -103,6 +104,7 @@ class Plan:
     verdicts: tuple[Verdict, ...] = ()
     found: Before | None = None
     paced_by: int = 0
+    between: tuple[float, float] | None = None
 
     @property
     def banks(self) -> tuple[str, ...]:
@@ -161,6 +163,7 @@ class Plan:
             "pages": self.pages,
             "again": self.again,
             "seconds": round(self.seconds, 6),
+            "between": None if self.between is None else [round(seconds, 6) for seconds in self.between],
             "steps": [{"step": step.action.value, "target": step.target} for step in self.steps],
             "code": self.code.value,
             "found": found.document(self.found) if self.found is not None else None,
