@@ -89,6 +89,11 @@ class Kernel:
     """Nobody refers to the pages of a slab, and isolation passes over such pages (``has_unmovable_pages``): where slabs
     of one page are all that stays, an offline goes round until a signal. Larger ones are refused at once, as before."""
 
+    spares_left_huge_pages: bool = made_by("6.14", "04f13d241b8b", "mm: replace free hugepage folios after migration")
+    """A huge page that migrates takes none of its pool that lies in what is leaving (dequeue_hugetlb_folio_node_exact).
+    Before, on a machine of one node, each takes the place that the one before has just left, and an offline goes round
+    until a signal as long as the pool has a free page. Bracketed by guests: not in 6.12.95, in 6.16.12."""
+
     auto_online: str = made_by(
         "6.14",
         "44d46b76c3a4",

@@ -241,6 +241,23 @@ def test_huge_pages_need_a_free_one_or_contiguous_memory(
     assert verdict.code is (Code.PINS_UNKNOWN if fresh <= pieces else Code.NO_CAPACITY)
 
 
+@pytest.mark.parametrize("release", ["6.12.95", "6.16.12"])
+@pytest.mark.parametrize(("size", "kb"), [(512, 2048), (8192, 32768)])
+@pytest.mark.parametrize(("used", "node", "reserved"), [(1, 0, 0), (2, 0, 0), (2, 0, 4), (2, 1, 0)])
+def test_old_kernels_move_huge_pages_in_a_circle(
+    tmp_path: Path, release: str, size: int, kb: int, used: int, node: int, reserved: int
+) -> None:
+    """On a machine of one node, where the pool has a free page, each takes the place that the last has just left."""
+    runs = [*huge(size, used), Run(FREE, 32768 - used * size)]
+    files = pool(kb, 4, reserved=reserved, nodes={0: 4}) | {"proc/sys/kernel/osrelease": f"{release}\n"}
+    host = tree(tmp_path, runs, KMEM, files=files, arch="aarch64", node=node)
+    link_node(tmp_path, f"{MEMORY}/memory{BLOCK}", f"node{node}")
+    circle = release == "6.12.95" and (used, node, reserved) == (2, 0, 0)
+    assert host.survey(BLOCK).endless is circle
+    assert (said(host).code is Code.HUGETLB) is (circle or (size > 1024 and reserved > 0))
+    assert ("until a signal" in said(host).fact) is circle
+
+
 def test_several_blocks_have_one_pool(tmp_path: Path) -> None:
     runs = [*huge(8192, 2), Run(FREE, 16384)]
     files = pool(32768, 2) | {"etc/hotbank/board.toml": TWO_BLOCKS}

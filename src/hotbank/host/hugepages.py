@@ -4,7 +4,7 @@
 Truth: mm/hugetlb.c. A page that migrates takes a free one of its pool (``dequeue_hugetlb_folio_nodemask``), else a new
 one from the buddy allocator, which has none of a gigantic size (``alloc_migrate_hugetlb_folio``).
 mm/memory_hotplug.c, ``do_migrate_range``: on other nodes than the block's where there are others. A free page in the
-block itself does not count: it is isolated, and dissolved later.
+block itself does not count: it is isolated, and dissolved later, unless an old kernel takes it (``goes_round``).
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ def found_in(tree: Tree, flags: Flags, span: range, page_size: int) -> Iterator[
 
 def in_use(
     found: Iterable[Found], used: Callable[[Found], bool], free: Callable[[int, int], int | None], gigantic: int
-) -> Iterator[HugePages]:
-    """Those that somebody uses, by size. ``free``: of a size in pages, so many idle ones being in the block, how many
-    the pool has elsewhere. ``gigantic``: pages above which a size is."""
+) -> Iterator[tuple[HugePages, int]]:
+    """Those that somebody uses, by size, each with how many idle ones of that size are in the block. ``free``: of a
+    size in pages, so many idle ones being in the block, how many the pool has elsewhere. ``gigantic``: pages above
+    which a size is."""
     by_size = dict[int, list[Found]]()
     for one in found:
         by_size.setdefault(one.pages, []).append(one)
@@ -61,20 +62,39 @@ def in_use(
         busy = [one for one in ones if used(one)]
         if busy:
             inside, first = sum(one.inside for one in busy), tuple(one.first for one in busy)
-            yield HugePages(size, first, inside, free(size, len(ones) - len(busy)), size > gigantic)
+            idle = len(ones) - len(busy)
+            yield HugePages(size, first, inside, free(size, idle), size > gigantic), idle
 
 
 def free_elsewhere(tree: Tree, size: int, node: int | None, idle: int) -> int | None:
     """Free pages of the pool that may take the place of some in the block, of which ``idle`` ones are in it."""
-    nodes = {zone.node for zone in files.zones(tree) if zone.managed}
-    others = nodes - {node} if node is not None else set[int]()
-    everywhere = _number(tree, names.HUGEPAGES, size, "free_hugepages")
+    others, everywhere = _others(tree, node), _number(tree, names.HUGEPAGES, size, "free_hugepages")
     if everywhere is None:
         return None
-    available = everywhere - (_number(tree, names.HUGEPAGES, size, "resv_hugepages") or 0)
     told = [_number(tree, names.node(n, "hugepages"), size, "free_hugepages") for n in sorted(others)]
     there = sum(count for count in told if count is not None) if others and None not in told else everywhere - idle
-    return max(0, min(available, there))
+    return max(0, min(_unreserved(tree, size, everywhere), there))
+
+
+def goes_round(tree: Tree, size: int, node: int | None, busy: int, idle: int) -> bool:
+    """True if a kernel that takes free pages of the block itself (kernels.py, ``spares_left_huge_pages``) would move
+    its ``busy`` pages from one place in it to the next. The pool gives out what came back last: one page alone finds a
+    free one elsewhere; of several, or where ``idle`` ones lie in the block too, the next takes the place of the last."""
+    everywhere = _number(tree, names.HUGEPAGES, size, "free_hugepages")
+    if _others(tree, node) or everywhere is None or _unreserved(tree, size, everywhere) <= 0:
+        return False
+    return busy + idle > 1
+
+
+def _others(tree: Tree, node: int | None) -> set[int]:
+    """The nodes with memory that pages of that node's blocks go to; none where there is one node."""
+    nodes = {zone.node for zone in files.zones(tree) if zone.managed}
+    return nodes - {node} if node is not None else set()
+
+
+def _unreserved(tree: Tree, size: int, free: int) -> int:
+    """``available_huge_pages``: free ones that nobody was promised."""
+    return free - (_number(tree, names.HUGEPAGES, size, "resv_hugepages") or 0)
 
 
 def _pools(tree: Tree, folder: str) -> Mapping[int, str]:

@@ -16,7 +16,7 @@ from itertools import islice
 from hotbank import kernels
 from hotbank.errors import Code, FormatError
 from hotbank.host import owners, pages, planes
-from hotbank.host.hugepages import Found, found_in, free_elsewhere, in_use
+from hotbank.host.hugepages import Found, found_in, free_elsewhere, goes_round, in_use
 from hotbank.host.leaves import Leaves
 from hotbank.host.ram import Ram
 from hotbank.host.tree import Tree, buddies, cma_pages, kernel_of
@@ -77,7 +77,8 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) 
             endless = _goes_round(views, finds)
             if finds.kinds[Kind.HUGETLB]:
                 gigantic = kernels.arch(ram.arch).largest_buddy(page_size)
-                _look_for_huge(tree, views, block, page_size, gigantic, finds)
+                rounds = _look_for_huge(tree, views, block, page_size, gigantic, finds)
+                endless |= rounds and not (finds.blocked[Code.UNMOVABLE] or finds.blocked[Code.CMA])
         evidence = _with_owners(tree, views, finds, page_size, clock)
         leaf = _leaf(tree, block, len(views.own_memmap) * page_size, ram, finds)
     kinds = {kind: finds.kinds[kind] for kind in Kind if finds.kinds[kind]}
@@ -217,19 +218,25 @@ def _drain() -> None:
     drain()
 
 
-def _look_for_huge(tree: Tree, views: Views, block: Block, page_size: int, gigantic: int, finds: _Finds) -> None:
-    """Huge pages in use. Gigantic ones without a free one that could take their place can't move."""
+def _look_for_huge(tree: Tree, views: Views, block: Block, page_size: int, gigantic: int, finds: _Finds) -> bool:
+    """Huge pages in use. Gigantic ones without a free one that could take their place can't move; True if there are
+    any that would only change places in the block."""
 
     def free(pages_of_one: int, idle: int) -> int | None:
         return free_elsewhere(tree, pages_of_one * page_size, block.node, idle)
 
     found = found_in(tree, lambda frames: words(views.flags, frames), views.span, page_size)
-    finds.huge = tuple(in_use(found, lambda one: _used(views, one), free, gigantic))
-    for huge in finds.huge:
+    pools = list(in_use(found, lambda one: _used(views, one), free, gigantic))
+    finds.huge, kernel, rounds = tuple(huge for huge, _ in pools), kernel_of(tree), False
+    returns = kernel is not None and not kernel.spares_left_huge_pages
+    for huge, idle in pools:
+        back = returns and goes_round(tree, huge.pages * page_size, block.node, len(huge.first), idle)
+        rounds |= back
         if huge.gigantic and huge.free is None:
             finds.unseen.add("huge")
-        elif huge.gigantic and len(huge.first) > (huge.free or 0):
+        elif back or (huge.gigantic and len(huge.first) > (huge.free or 0)):
             finds.add(Code.HUGETLB, huge.inside, ((first, Kind.HUGETLB) for first in huge.first))
+    return rounds
 
 
 def _used(views: Views, huge: Found) -> bool:

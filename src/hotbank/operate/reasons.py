@@ -43,7 +43,8 @@ _REMEDIES = {
     Code.MULTI_ZONE: "align the zone boundary to a memory block (movablecore=, kernelcore=), or choose another block",
     Code.CMA: "move the CMA area out of the bank (cma=size@start, or linux,cma in the device tree)",
     Code.VETO: "the kernel log names the driver that refused; unload it or ask its owner",
-    Code.HUGETLB: "free a huge page of that size on another node, grow the pool there (nr_hugepages), or end its user",
+    Code.HUGETLB: "free a huge page of that size on another node, grow the pool there (nr_hugepages), or end its user;"
+    " before 6.14, on one node, take the free ones out of the pool",
     Code.POISONED: "leave the bank in: a bad page is forgotten when its block leaves and returns",
     Code.DEADLINE: "explain says what did not move; a longer --deadline helps only if it will",
     Code.INTERRUPTED: "run it again",
