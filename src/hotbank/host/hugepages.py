@@ -79,7 +79,7 @@ def free_elsewhere(tree: Tree, size: int, node: int | None, idle: int) -> int | 
 def goes_round(tree: Tree, size: int, node: int | None, busy: int, idle: int) -> bool:
     """True if a kernel that takes free pages of the block itself (kernels.py, ``spares_left_huge_pages``) would move
     its ``busy`` pages from one place in it to the next. The pool gives out what came back last: one page alone finds a
-    free one elsewhere; of several, or where ``idle`` ones lie in the block too, the next takes the place of the last."""
+    free one elsewhere; of several, or where ``idle`` ones lie in the block, the next takes the place of the last."""
     everywhere = _number(tree, names.HUGEPAGES, size, "free_hugepages")
     if _others(tree, node) or everywhere is None or _unreserved(tree, size, everywhere) <= 0:
         return False
