@@ -12,9 +12,9 @@ from kernel.kernel_source import from_source
 
 KERNEL = Path(__file__).resolve().parents[2] / "kernel"
 OURS = sorted(p for p in KERNEL.rglob("*") if p.suffix in (".c", ".h", ".S") or p.name in ("Kbuild", "Makefile"))
+PROPOSED = sorted(KERNEL.glob("upstream/*.patch"))
 
 pytestmark = pytest.mark.kernel
-
 
 NEEDS = ("scripts/checkpatch.pl", "scripts/spelling.txt", "scripts/const_structs.checkpatch")
 # Of patches: MAINTAINERS has a pattern for each new file's folder; a Kconfig that sources another one names it.
@@ -26,9 +26,9 @@ def complaints(path: Path) -> list[str]:
     return _checkpatch("--file", str(path))
 
 
-def complaints_about_patch(path: Path) -> list[str]:
+def complaints_about_patch(path: Path, *options: str) -> list[str]:
     """What checkpatch has to say about a patch, its text included."""
-    return _checkpatch(f"--ignore={OF_PATCHES}", str(path))
+    return _checkpatch(f"--ignore={OF_PATCHES}", *options, str(path))
 
 
 def _checkpatch(*arguments: str) -> list[str]:
@@ -42,6 +42,12 @@ def _checkpatch(*arguments: str) -> list[str]:
 @pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(KERNEL)))
 def test_checkpatch_finds_nothing(path: Path) -> None:
     assert complaints(path) == []
+
+
+@pytest.mark.parametrize("path", PROPOSED, ids=lambda path: path.name)
+def test_checkpatch_finds_nothing_in_what_we_propose(path: Path) -> None:
+    """Who sends it signs it off."""
+    assert complaints_about_patch(path, "--no-signoff") == []
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,8 @@ from patience import HANG, promised, until
 
 pytestmark = [pytest.mark.referee, needs_fuse]
 ZERO = Path(__file__).with_name("zero.toml")
+KERNEL = Path(__file__).resolve().parents[2] / "kernel"
+SELFTEST = "tools/testing/selftests/memory-hotplug/mem-on-off-test.sh"
 
 
 @dataclass(frozen=True)
@@ -142,8 +145,7 @@ def test_chmem_says_why(zero: Mounted) -> None:
 
 def _selftest() -> Path:
     """The kernel's memory-hotplug selftest."""
-    name = "tools/testing/selftests/memory-hotplug/mem-on-off-test.sh"
-    return from_source(name) / name
+    return from_source(SELFTEST) / SELFTEST
 
 
 @pytest.mark.long
@@ -165,6 +167,73 @@ def test_the_kernels_selftest_fails_where_it_must(zero: Mounted) -> None:
     said, status = zero.run(f"bash {_selftest()} -r 100")
     assert status == 1, said
     assert "FAILED - unable to offline some memory blocks, device busy?" in said
+
+
+@pytest.fixture
+def extended(tmp_path: Path) -> Path:
+    """The selftest as we propose it."""
+    script = tmp_path / SELFTEST
+    script.parent.mkdir(parents=True)
+    shutil.copy(_selftest(), script)
+    patch = KERNEL / "upstream/selftest.patch"
+    subprocess.run(["git", "apply", "--unsafe-paths", f"--directory={tmp_path}", str(patch)], check=True, cwd="/")
+    return script
+
+
+@pytest.mark.long
+@pytest.mark.kernel
+def test_the_selftest_that_we_propose(zero: Mounted, extended: Path) -> None:
+    """All that the kernel's own asks for, and an answer from every block while inodes are held."""
+    said, status = zero.run(f"bash {extended} -r 50 -i 100")
+    assert status == 0, said
+    assert said.count("-> Success") == 4
+    assert "with 100 inodes in it" in said
+    assert "unexpected" not in said
+    assert "FAILED" not in said
+
+
+@pytest.mark.long
+@pytest.mark.kernel
+def test_it_fails_where_an_offline_gives_no_answer(own: Mounted, extended: Path) -> None:
+    """Which the kernel's own waits for, for ever."""
+    block = _pin(own.model)
+    said, status = own.run(f"bash {extended} -r 2 -i 10 -t 1")
+    assert status == 1, said
+    assert f"FAILED - offline memory{block}: no answer within 1 s" in said
+
+
+@pytest.mark.long
+@pytest.mark.kernel
+def test_it_fails_where_a_refusal_changes_the_zone(own: Mounted, extended: Path, tmp_path: Path) -> None:
+    """A kernel that says no and puts the block back where it was not: planted between the selftest and the model."""
+    breach = tmp_path / "timeout"
+    breach.write_text(
+        "#!/bin/sh\nstate=${6##*> }; echo offline > $state; echo online_kernel > $state; exit 1\n", encoding="ascii"
+    )
+    breach.chmod(0o755)
+    said, status = own.run(f"PATH={tmp_path}:$PATH bash {extended} -r 2 -i 1")
+    assert status == 1, said
+    assert "unexpected zone, was Movable" in said
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [("frozen-slab.sh", "0 blocks gave no answer in 5 s"), ("leaf-veto.sh", "0 blocks were vetoed")],
+)
+def test_the_reproducers_put_back_what_they_try(zero: Mounted, tmp_path: Path, script: str, said: str) -> None:
+    """On a kernel that has neither fault; and this host's log is not theirs to clear."""
+    (tmp_path / "dmesg").symlink_to("/bin/true")
+    printed, status = zero.run(f"FILES=10 PATH={tmp_path}:$PATH sh {KERNEL}/upstream/{script}")
+    assert status == 0, printed
+    assert printed.endswith(f"{said}\n")
+    assert "left" in printed
+
+
+def test_a_reproducer_tells_a_hang_from_a_refusal(own: Mounted, tmp_path: Path) -> None:
+    (tmp_path / "dmesg").symlink_to("/bin/true")
+    block = _pin(own.model)
+    printed, _ = own.run(f"PATIENCE=1 PATH={tmp_path}:$PATH sh {KERNEL}/upstream/leaf-veto.sh")
+    assert f"memory{block} Movable: hangs" in printed
 
 
 def test_the_errno_reaches_the_writer(zero: Mounted) -> None:

@@ -2,7 +2,7 @@
 """Our lines for a kernel's source: files of our own, and edits that insert our text into existing files.
 
 A port is a folder with ``edits.toml``, ``config`` (a fragment on top of allnoconfig) and ``files/`` (copied into the
-tree). The repository holds no text of the kernel but single lines, the anchors. Where an anchor is missing or not
+tree). It holds no text of the kernel but single lines, the anchors. Where an anchor is missing or not
 unique, or our text is there already, nothing is written: the tree is another one than the port was made for.
 
 Edits and files come in patches, each with its subject and text, so that the same port is a tree to compile and a
