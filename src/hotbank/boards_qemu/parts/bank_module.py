@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL
 
 from hotbank.boards_qemu.parts.packages import Archive, Progress, host_architecture, no_progress
 from hotbank.errors import Code, MachineError
@@ -23,6 +24,11 @@ from hotbank.keys import shipped
 NAME = "hotbank_bank"
 # What a module depends on: the kernel's name, its configuration, its symbols with their versions.
 _OF_TREE = ("include/config/kernel.release", "include/generated/autoconf.h", "Module.symvers")
+
+# What the kernel was built with and need not be here: pahole, and an option of GCC 14. Without that, cold functions are
+# not aligned as arm64 wants of those that it traces, and it oopses when it loads them: none is traced.
+_WITHOUT = ("CONFIG_DEBUG_INFO_BTF_MODULES=", "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=", "CC_FLAGS_FTRACE=")
+_MODPOST = "modpost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,9 @@ def build_in(tree: Path, target: ArchNames, cache: Path, progress: Progress = no
 def _kept(cache: Path, kernel: Sequence[bytes]) -> Path:
     """Where the driver for that kernel is kept."""
     source = source_folder()
-    key = hashlib.sha256(b"".join((*kernel, *(path.read_bytes() for path in sorted(source.iterdir()))))).hexdigest()
+    how = " ".join(_WITHOUT).encode()
+    files = (path.read_bytes() for path in sorted(source.iterdir()))
+    key = hashlib.sha256(b"".join((*kernel, how, *files))).hexdigest()
     return cache / "modules" / key[:16] / f"{NAME}.ko"
 
 
@@ -83,6 +91,7 @@ def kernel_headers(release: str, target: ArchNames, cache: Path, progress: Progr
     if not (tree / "Makefile").exists():
         _link_tree(tree / "common", shared / "usr/src" / f"linux-headers-{common}-common", tools)
         _link_tree(tree, own / "usr/src" / f"linux-headers-{release}", tools)
+        _see_that_it_runs(tree, progress)
         _move(tree / "Makefile", {f"linux-headers-{common}-common": tree / "common", f"linux-headers-{release}": tree})
     return tree
 
@@ -92,14 +101,12 @@ def make_module(source: Path, headers: Path, target: ArchNames, built: Path) -> 
     work = built.parent / "build"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(source, work)
-    argv = ["make", "-C", str(headers), f"M={work}", f"ARCH={target.kernel}", f"CROSS_COMPILE={target.prefix}"]
-    argv += ["CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"]
     if shutil.which(f"{target.prefix}gcc") is None:
         package = f"gcc-{target.prefix.rstrip('-')}"
         raise MachineError(
             f"{target.prefix}gcc is not installed", code=Code.SYSTEM_ERROR, remedy=f"apt-get install make {package}"
         )
-    done = subprocess.run(argv, capture_output=True, text=True)
+    done = subprocess.run(building(work, headers, target), capture_output=True, text=True)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if "error" in line.lower() or "No such file" in line]
         raise MachineError(
@@ -109,6 +116,13 @@ def make_module(source: Path, headers: Path, target: ArchNames, built: Path) -> 
     shutil.copy(work / f"{NAME}.ko", part)
     part.replace(built)
     shutil.rmtree(work)
+
+
+def building(work: Path, headers: Path, target: ArchNames) -> list[str]:
+    """The command that builds the module whose source is in ``work``."""
+    argv = ["make", "-C", str(headers), f"M={work}", f"ARCH={target.kernel}", f"CROSS_COMPILE={target.prefix}"]
+    modpost = [f"MODPOST={own}" for own in (headers / _MODPOST,) if own.exists()]
+    return [*argv, *_WITHOUT, f"CC={target.prefix}gcc", *modpost, "modules"]
 
 
 def _kbuild(common: str) -> str:
@@ -124,6 +138,19 @@ def _link_tree(tree: Path, own: Path, tools: Path) -> None:
             _link(tree / entry.name, entry)
     _link(tree / "scripts", kbuild / "scripts")
     _link(tree / "tools", kbuild / "tools")
+
+
+def _see_that_it_runs(tree: Path, progress: Progress) -> None:
+    """A kernel of a newer Debian brings a modpost that wants that Debian's C library: run it with one."""
+    tool = (tree / "scripts/mod/modpost.real-lsb-64").resolve()  # ``modpost`` itself only picks the one of these
+    if not tool.exists() or "GLIBC" not in subprocess.run([tool], stdin=DEVNULL, capture_output=True, text=True).stderr:
+        return
+    archive = Archive.open(host_architecture(), progress)
+    (library,) = archive.unpack(archive.newest("libc6"))
+    loader = next(path for path in library.rglob("ld-linux*") if path.is_file() and not path.is_symlink())
+    script = f'#!/bin/sh\nexec {loader} --library-path {loader.parent} {tool} "$@"\n'
+    (tree / _MODPOST).write_text(script, encoding="utf-8")
+    (tree / _MODPOST).chmod(0o755)
 
 
 def _move(makefile: Path, moved: Mapping[str, Path]) -> None:

@@ -94,6 +94,12 @@ class Archive:
         name = f"linux-{release}" if whole or len(parts) > 1 else parts[0]
         return self._unpacked({name: self.fetch(*parts)})[0]
 
+    def newest(self, name: str) -> str:
+        """``NAME=VERSION`` of a package, the newest of all releases: for ``fetch`` and ``unpack``, which prefer this
+        machine's own release. Raises MachineError where there is none."""
+        found = self._answered(f"newest version of {name}", lambda: self._find_newest(name))
+        return found[0]
+
     def fetch(self, *names: str, depends: bool = False) -> tuple[Path, ...]:
         """The ``.deb`` files of the named packages, with all that they depend on when ``depends``.
 
@@ -159,6 +165,12 @@ class Archive:
         names = frozenset(_run(self._apt(), ["apt-cache", "pkgnames", "linux-"]).split())
         releases = {r for name in names if (r := _release(name, flavour)) and _parts_of(r, whole) <= names}
         return sorted(releases, key=lambda release: (_by_number(release), release))
+
+    def _find_newest(self, name: str) -> list[str]:
+        listed = _run(self._apt(), ["apt-cache", "madison", name]).splitlines()
+        if not listed:
+            raise MachineError(f"Debian's archive has no {name}", code=Code.UNSUPPORTED, remedy=_NO_NETWORK)
+        return [f"{name}={listed[0].split('|')[1].strip()}"]
 
     def _download(self, names: Sequence[str], depends: bool) -> list[str]:
         apt = self._apt()
