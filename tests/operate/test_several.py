@@ -371,6 +371,13 @@ def test_pages_that_moved_are_counted_and_not_the_planned_ones() -> None:
     assert (events[-1].total, events[-1].moved) == (400, 40)
 
 
+def test_the_counters_are_read_twice_for_a_block_and_once_more_for_the_first() -> None:
+    """Before each offline for room, after each for what has moved: a look takes as long as an empty block."""
+    watched = Watched(ScriptedMachine())
+    operate.remove(watched, "high")
+    assert (watched.calls.count("offline"), watched.calls.count("reading")) == (4, 2 * 4 + 1)
+
+
 def test_pages_that_moved_before_a_failure_are_counted() -> None:
     machine = ScriptedMachine()
     watched = Watched(machine)

@@ -97,6 +97,7 @@ class Transaction:
         self._failure: Failure | None = None
         self._seq = 0
         self._moved: int | None = 0
+        self._counted: int | None = None  # what the machine had migrated when the last offline ended
         self._touched: set[int] = set()
         self._latest = machine.clock.now()
         self._began = self._latest if began is None else began
@@ -197,15 +198,18 @@ class Transaction:
 
     @contextmanager
     def _counting(self, step: Step) -> Iterator[None]:
-        """Add what the machine migrates meanwhile, also when the step fails. Only an offline makes it do so."""
+        """Add what the machine migrates meanwhile, also when the step fails. Only an offline makes it do so; one right
+        after another begins where that ended, for each look at the counters takes a guest as long as an empty block."""
         if step.action is not Action.OFFLINE:
+            self._counted = None
             yield
             return
-        before = migrated(self._machine)
+        before = migrated(self._machine) if self._counted is None else self._counted
         try:
             yield
         finally:
-            self._moved = _sum(self._moved, before, migrated(self._machine))
+            self._counted = migrated(self._machine)
+            self._moved = _sum(self._moved, before, self._counted)
 
     # When a step fails.
 
