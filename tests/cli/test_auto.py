@@ -46,6 +46,9 @@ def test_it_takes_a_bank_and_says_so(up: None, tmp_path: Path) -> None:
     document = json.loads(invoke("auto", "status", "--json")[1])
     assert document["governed"]
     assert document["status"]["groups"][0]["ours"]
+    code, said, error = invoke("auto", "run")
+    assert (code, said) == (1, "")
+    assert f"pid {process.pid} governs this machine" in error
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     process.stdout.close()

@@ -65,15 +65,16 @@ def run(
     """
     chosen = read_settings(policy, given)
     machine = context.session(changing=not dry_run)
-    if not as_json:
-        doing = " and touches nothing" if dry_run else ""
-        say(f"machine {machine.name}", f"{chosen.name} looks every {chosen.every:g} s{doing}; Ctrl-C ends it")
     tell = _telling(machine.name if as_json else None)
     with ExitStack() as stack:
         file = stack.enter_context(record.open("a", encoding="ascii")) if record else None
         try:
             rest = Rest(Trigger.of() if machine.here else None)
             governor = machine.governing(chosen, dry=dry_run, pressed=rest.pressed)
+            governor.begin()
+            if not as_json:
+                doing = " and touches nothing" if dry_run else ""
+                say(f"machine {machine.name}", f"{chosen.name} looks every {chosen.every:g} s{doing}; Ctrl-C ends it")
             governor.run(rest.sleep, lambda status: _told(status, tell, file))
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED

@@ -127,6 +127,7 @@ class Governing:
 
         Raises Refusal(BUSY_TRANSACTION) while another one governs, MachineError when the machine is gone for good.
         """
+        self.begin()
         try:
             while True:
                 told(self.look())
@@ -135,14 +136,16 @@ class Governing:
         finally:
             self.leave()
 
-    def look(self) -> Status:
-        """One look, told to the owner; what was said meanwhile holds from the next one on.
-
-        Before the first one the owner is asked: it refuses who may not, and another one beside the one that governs.
-        """
+    def begin(self) -> None:
+        """Ask the owner before the first look: it refuses who may not (NOT_PERMITTED), and another one beside the one
+        that governs (BUSY_TRANSACTION). Once is enough."""
         if not self._begun:
             self._tell(self._status(Step(0.0, None, None, (), (), blind="it has not looked yet")))
             self._begun = True
+
+    def look(self) -> Status:
+        """One look, told to the owner; what was said meanwhile holds from the next one on."""
+        self.begin()
         self._last = self._status(self._governor.step(pressed=self._pressed()))
         self._tell(self._last)
         return self._last
