@@ -244,10 +244,13 @@ def simulate(
 ) -> Report:
     """Run the load without and with the policy until its end, or for ``seconds``. ``on_run`` hears what begins.
 
-    Raises Refusal(UNSUPPORTED) when no bank of the board could save anything by leaving, and what bringing a bank in
-    raises.
+    Raises Refusal(UNSUPPORTED) when no bank of the board could save anything by leaving, or one is to stand by, and
+    what bringing a bank in raises.
     """
     chosen, length = settings or Settings(), load.seconds if seconds is None else seconds
+    if chosen.standby:
+        what = f"a simulation keeps no domain on standby, and {chosen.standby} are to be"
+        raise Refusal(Code.UNSUPPORTED, what, remedy="leave standby out of the settings")
     looks = ceil(length / chosen.every)
     on_run("without a policy")
     without = _Without(boot(), load, chosen.every, parts).through(looks, length)

@@ -96,6 +96,17 @@ def test_a_governor_acts_through_the_owner_and_the_journal_says_so(serving: Serv
     ]
 
 
+def test_what_a_person_brings_in_is_not_taken_out_again(serving: Serving) -> None:
+    """The journal says that it is nobody's of ours any more; that another hand did it is seen all the same."""
+    served = serving(Desk())
+    one = governing(served)
+    served.look(one, 20)
+    assert served.is_dark()
+    assert serve.add(served.remote, "high").exit == 0
+    assert served.look(one, 60)[-1].state.paused == "ddr-high came in by another hand"
+    assert not served.is_dark()
+
+
 def test_an_idle_governor_looks_once_a_period_and_at_nothing_but_the_reading(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +15,7 @@ import click
 
 from hotbank.cli import table
 from hotbank.cli.context import Context
+from hotbank.cli.serve import STANDBY
 from hotbank.cli.terminal import say, say_json
 from hotbank.cli.times import date
 from hotbank.documents import EXIT_INTERRUPTED
@@ -44,6 +46,7 @@ def auto() -> None:
 @click.option(
     "--set", "given", multiple=True, metavar="KEY=VALUE", help="One setting: trust=1, guard.hourly=12, every=5."
 )
+@click.option("--standby", type=STANDBY, metavar="N", help="Keep the last N domains that left offline, not dark.")
 @click.option("--dry-run", is_flag=True, help="Decide and tell, and touch nothing.")
 @click.option(
     "--record", type=click.Path(dir_okay=False, path_type=Path), help="Append each look to this file, as JSON lines."
@@ -54,6 +57,7 @@ def run(
     context: Context,
     policy: str | None,
     given: tuple[str, ...],
+    standby: int | None,
     dry_run: bool,
     record: Path | None,
     as_json: bool,
@@ -63,7 +67,7 @@ def run(
     Nothing said, it goes by /etc/hotbank/auto.toml where that is there, else by balance. What is out stays out when it
     ends, and is the next one's to bring back. On -m host the board file has to say `auto = true`.
     """
-    chosen = read_settings(policy, given)
+    chosen = read_settings(policy, given, standby)
     machine = context.session(changing=not dry_run)
     tell = _telling(machine.name if as_json else None)
     with ExitStack() as stack:
@@ -81,9 +85,10 @@ def run(
     return 0
 
 
-def read_settings(policy: str | None, given: tuple[str, ...] = ()) -> Settings:
+def read_settings(policy: str | None, given: tuple[str, ...] = (), standby: int | None = None) -> Settings:
     """By name or file; nothing said: the file in /etc where that is there, else `balance`. Raises BoardError."""
-    return settings.read(policy or (str(CONFIG) if CONFIG.exists() else "balance"), given)
+    read = settings.read(policy or (str(CONFIG) if CONFIG.exists() else "balance"), given)
+    return read if standby is None else replace(read, standby=standby)
 
 
 def _told(status: Status, tell: Callable[[Status], None], file: IO[str] | None) -> None:

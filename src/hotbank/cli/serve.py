@@ -29,6 +29,7 @@ from hotbank.serve.state import listen, remove_socket
 if TYPE_CHECKING:
     from hotbank.govern.settings import Settings
 
+STANDBY = click.IntRange(min=0)  # domains
 _LAST_WORDS = 60.0  # seconds of wall time for a transaction to roll back before the end
 
 
@@ -38,9 +39,12 @@ _LAST_WORDS = 60.0  # seconds of wall time for a transaction to roll back before
 @click.option(
     "--auto", "policy", metavar="POLICY", help="Govern it too: take banks out and bring them back by a policy."
 )
+@click.option("--standby", type=STANDBY, metavar="N", help="With --auto: keep the last N domains offline, not dark.")
 @click.option("--stdio", is_flag=True, help="Answer on standard input and output, for `-m ssh:HOST`.")
 @click.pass_obj
-def serve(context: Context, path: Path | None, group: str | None, policy: str | None, stdio: bool) -> None:
+def serve(
+    context: Context, path: Path | None, group: str | None, policy: str | None, standby: int | None, stdio: bool
+) -> None:
     """Own this host (or the machine of -m): keep its lock and its journal, and carry out what clients order.
 
     Listens on the socket that systemd hands over; without one on /run/hotbank/socket when root, else in the user's
@@ -48,7 +52,9 @@ def serve(context: Context, path: Path | None, group: str | None, policy: str | 
     is handed on to whoever serves it. With --auto a policy takes banks out and brings them back, by the settings in
     /etc/hotbank/auto.toml (see `hotbank auto`).
     """
-    settings = _settings(policy) if policy else None
+    settings = _settings(policy, standby) if policy else None
+    if standby is not None and settings is None:
+        raise click.UsageError("--standby has an effect with --auto only")
     if stdio and settings:
         raise click.UsageError("--auto: who answers on pipes goes with its client; use `hotbank auto run`")
     if stdio:
@@ -88,10 +94,10 @@ def _serve(
     systemd.notify("STOPPING=1")
 
 
-def _settings(policy: str) -> Settings:
+def _settings(policy: str, standby: int | None) -> Settings:
     from hotbank.cli.auto import read_settings  # an owner that does not govern stays small without it
 
-    return read_settings(policy)
+    return read_settings(policy, standby=standby)
 
 
 def _governed(owner: Owner, settings: Settings | None, *, inside: bool) -> AbstractContextManager[None]:

@@ -12,7 +12,7 @@ All of it is pure, but for the loop around it.
 | `optimum.py` | the least that a demand could have cost, had it been known |
 | `banks.py` | which banks of a machine could go dark together; a look made of a reading |
 | `status.py` | what a governor tells of itself |
-| `settings.py` | policies by name, and what can be set |
+| `standby.py` | banks that stand by: out of use, and not yet dark |
 | `runner.py` | the loop: look, decide, have it carried out |
 | `replay.py` | a demand against banks, without pages |
 | `settings.py` | which policy, and how it and its guard are set |

@@ -15,6 +15,7 @@ from hotbank.memspec import Part
 from hotbank.routes import route
 
 _ENTRY = 8  # bytes of a page table's entry
+_OUT = {KernelState.ABSENT, KernelState.OFFLINE}  # nothing of the bank is in use
 
 Parts = Callable[[str | None], Sequence[Part]]
 """The devices that a name may mean: memspec.named."""
@@ -22,11 +23,13 @@ Parts = Callable[[str | None], Sequence[Part]]
 
 @dataclass(frozen=True, slots=True)
 class Bunch:
-    """The banks of one power domain, or one that has none: they leave together. ``why``: it can't go dark at all."""
+    """The banks of one power domain, or one that has none: they leave together. ``why``: it can't go dark at all.
+    ``stands_by``: some of it is offline, and nothing of it is in use."""
 
     group: Group
     banks: tuple[str, ...]
     why: str = ""
+    stands_by: bool = False
 
 
 def bunches(snapshot: Snapshot, parts: Parts) -> tuple[Bunch, ...]:
@@ -38,11 +41,12 @@ def _bunch(snapshot: Snapshot, domain: DomainStatus, parts: Parts) -> Bunch:
     banks = [bank for name in domain.banks if (bank := snapshot.bank(name)) is not None]
     size = sum(bank.range.size for bank in banks)
     why = _stays(domain, banks)
-    out = all(bank.kernel is KernelState.ABSENT for bank in banks)
-    whole = out or all(bank.kernel is KernelState.ONLINE for bank in banks)
+    states = {bank.kernel for bank in banks}
+    out = states <= _OUT
+    whole = out or states == {KernelState.ONLINE}
     cost = math.inf if why else _cost(snapshot, domain, banks, size, parts)
     group = Group(domain.name, size, out, cost, None if whole else _online(snapshot, banks))
-    return Bunch(group, tuple(bank.name for bank in banks), why)
+    return Bunch(group, tuple(bank.name for bank in banks), why, out and KernelState.OFFLINE in states)
 
 
 def _online(snapshot: Snapshot, banks: Iterable[BankStatus]) -> int:

@@ -7,7 +7,7 @@ it is one look. What it can't see it does not decide; after a blind look everyth
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -36,8 +36,9 @@ class Eyes(Protocol):
 
 
 class Hands(Protocol):
-    """What is done to a machine: Outcome.DONE if it was done wholly. ``taken``: the banks that a governor took out last
-    and nobody has brought back, by the machine's own record; None where there is none."""
+    """What is done to a machine: Outcome.DONE if it was done wholly. ``taken``: banks that a governor moved last, by
+    the machine's own record: True where it took them out, False where it brought them back; None where nothing is
+    recorded."""
 
     def remove(self, banks: Sequence[str]) -> Outcome:
         """Out, and dark."""
@@ -45,8 +46,8 @@ class Hands(Protocol):
     def add(self, banks: Sequence[str]) -> Outcome:
         """On, and back in."""
 
-    def taken(self) -> Collection[str] | None:
-        """What is to be brought back, whoever of us took it."""
+    def taken(self) -> Mapping[str, bool] | None:
+        """What is to be brought back, whoever of us took it, and what was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,21 +146,29 @@ class Governor:
     def _recollect(self, now: View) -> None:
         """Where banks are not as they were left, the machine's record says which of them are ours after all.
 
-        An order of ours may have been carried out although nobody told us, or one before us may have given it.
+        An order of ours may have been carried out although nobody told us, or one before us may have given it. What
+        came in and was not brought back by one of us stays ours for this look, so that the guard sees another hand.
         """
         if self.state.expected is not None and set(self.state.expected) == now.less:
             return
         taken = self._hands.taken() if self._dry is None and self._seen is not None else None
         if taken is None or self._seen is None:
             return
-        ours = {b.group.name for b in self._seen.bunches if set(b.banks) & set(taken)} & now.less
-        known = tuple(name for name in self.state.ours if name in ours)
+        ours = self._of(bank for bank, out in taken.items() if out) & now.less
+        settled = now.dark | self._of(bank for bank, out in taken.items() if not out)
+        known = tuple(name for name in self.state.ours if name in ours or name not in settled)
         state = replace(self.state, ours=(*known, *sorted(ours - set(known))))
         if state.expected is not None:  # what we did is nobody else's hand
             done = ours & now.dark
             expected, dark = set(state.expected) | done, set(state.dark) | done
             state = replace(state, expected=tuple(sorted(expected)), dark=tuple(sorted(dark)))
         self.state = state
+
+    def _of(self, banks: Iterable[str]) -> set[str]:
+        """The groups that any of these banks are in."""
+        assert self._seen is not None  # there was a look
+        named = set(banks)
+        return {bunch.group.name for bunch in self._seen.bunches if named.intersection(bunch.banks)}
 
     def _refaulted(self, refaults: int | None) -> int:
         """Pages read again since the look before; none where that is not told."""
@@ -176,7 +185,7 @@ class Governor:
             elif deed is not None:
                 dark, why = deed.dark, deed.why
             ours = group.name in self.state.ours
-            yield Standing(group.name, bunch.banks, group.size, dark, ours, "" if dark else why)
+            yield Standing(group.name, bunch.banks, group.size, dark, ours, _from_dark(bunch) if dark else why)
 
     def _carried_out(self, act: Act, now: View, wholly: Outcome = Outcome.DONE) -> Deed:
         """Have it done; ``wholly``: what it comes to then."""
@@ -219,6 +228,10 @@ class Governor:
                 yield self._carried_out(Act(name, False, "what left is read again"), now, Outcome.USELESS)
             elif now.at >= until:
                 del self._missed[name]
+
+
+def _from_dark(bunch: Bunch) -> str:
+    return "stands by: offline, with its power on" if bunch.stands_by else ""
 
 
 def _as_if(found: View, dark: set[str]) -> View:

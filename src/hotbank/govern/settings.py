@@ -3,6 +3,7 @@
 
     policy = "balance"
     every = 2.0            # seconds between looks
+    standby = 1            # groups that are kept offline with their power on (standby.py)
 
     [settings]             # of the policy: the fields of its class
     guess = 0.5
@@ -33,12 +34,14 @@ _KIND = "auto"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is to govern. ``every``: seconds between looks. ``guard``: what of it was given; all else is reckoned."""
+    """What is to govern. ``every``: seconds between looks. ``guard``: what of it was given; all else is reckoned.
+    ``standby``: groups that are kept offline with their power on."""
 
     name: str = "balance"
     policy: Policy = field(default_factory=Balance)
     every: float = EVERY
     guard: Mapping[str, float] = field(default_factory=dict)
+    standby: int = 0
 
     def guarded(self) -> Guard:
         """The guard as it was set."""
@@ -47,7 +50,8 @@ class Settings:
 
     def given(self) -> dict[str, Any]:
         """Every setting of the policy and what was given of the guard's, for a manifest."""
-        return {"every": self.every, **_values(self.policy), **{f"guard.{n}": v for n, v in self.guard.items()}}
+        more = {"standby": self.standby} if self.standby else {}
+        return {"every": self.every, **more, **_values(self.policy), **{f"guard.{n}": v for n, v in self.guard.items()}}
 
 
 def read(name: str, pairs: Iterable[str] = ()) -> Settings:
@@ -63,7 +67,8 @@ def load(path: str) -> Settings:
     keys = toml.table(_KIND, toml.read(_KIND, path, code=Code.BAD_FORMAT), code=Code.BAD_FORMAT, file=path)
     given = keys.read(_KEYS)
     keys.check()
-    settings = Settings(given["policy"], _made(given["policy"]), given["every"])
+    name, policy = given["policy"], _made(given["policy"])
+    settings = Settings(name, policy, given["every"], standby=given["standby"])
     guard = ((f"guard.{key}", value) for key, value in given["guard"].items())
     for key, value in [*given["settings"].items(), *guard]:
         settings = _set(settings, key, value)
@@ -76,9 +81,16 @@ def _numbers(value: object) -> Mapping[str, float]:
     return {str(key): float(number) for key, number in value.items()}
 
 
+def _groups(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError("must be a number of groups, 0 or more")
+    return value
+
+
 _KEYS = (
     toml.Key("policy", toml.text, "balance"),
     toml.Key("every", toml.seconds, EVERY),
+    toml.Key("standby", _groups, 0),
     toml.Key("settings", _numbers, {}),
     toml.Key("guard", _numbers, {}),
 )

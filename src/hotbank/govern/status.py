@@ -15,7 +15,7 @@ from hotbank.wire import encode
 class Standing:
     """One group: the ``banks`` of a power domain, of ``size`` bytes together. ``ours``: it was taken by the governor.
 
-    ``why``: what keeps it in; empty where it is dark.
+    ``why``: what keeps it in, or from being dark; empty where it is.
     """
 
     group: str

@@ -11,9 +11,9 @@ from functools import cached_property
 class Group:
     """Banks that go dark as one: those of a power domain.
 
-    ``size`` in bytes. ``dark``: none of it is in the kernel. ``cost``: seconds of darkness that pay for leaving and
-    coming back now (see energy/ledger.py, ``break_even``); infinite where being dark saves nothing. ``online``: bytes
-    of it that are, where some are and some are not; None where all are, or none is.
+    ``size`` in bytes. ``dark``: none of it is in use: it is out of the kernel, or stands by. ``cost``: seconds of
+    darkness that pay for leaving and coming back now (see energy/ledger.py, ``break_even``); infinite where being dark
+    saves nothing. ``online``: bytes of it that are, where some are and some are not; None where all are, or none is.
     """
 
     name: str

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -15,9 +15,11 @@ from itertools import takewhile
 from hotbank import memspec
 from hotbank.documents import EXIT_DONE
 from hotbank.errors import Code, HotbankError
+from hotbank.govern import runner as governing
 from hotbank.govern.guard import Outcome, State
 from hotbank.govern.runner import Governor, Step
 from hotbank.govern.settings import Settings
+from hotbank.govern.standby import Standby
 from hotbank.govern.status import Orders, Status
 from hotbank.host.trigger import Trigger
 from hotbank.machine import Machine
@@ -50,8 +52,8 @@ class Hands:
         """On, and back in."""
         return self._order("add", banks)
 
-    def taken(self) -> frozenset[str]:
-        """Banks whose last transaction in this boot was a governor's, and took them out."""
+    def taken(self) -> Mapping[str, bool]:
+        """Banks whose last transaction in this boot was a governor's, and whether it took them out."""
         return still_taken(self.owner.newest(), self.boot)
 
     def _order(self, verb: str, banks: Sequence[str]) -> Outcome:
@@ -59,18 +61,18 @@ class Hands:
         return Outcome.DONE if outcome is not None and outcome.exit == EXIT_DONE else Outcome.FAILED
 
 
-def still_taken(entries: Iterable[Entry], boot: str | None) -> frozenset[str]:
-    """Banks that a governor took out in that boot, and nobody moved since. ``entries``: the newest first, of which no
-    more are taken than that boot's."""
-    taken, moved = set[str](), set[str]()
+def still_taken(entries: Iterable[Entry], boot: str | None) -> dict[str, bool]:
+    """Banks that a governor moved in that boot, and nobody since: True where it took them out, False where it brought
+    them back. ``entries``: the newest first, of which no more are taken than that boot's."""
+    taken, moved = dict[str, bool](), set[str]()
     for entry in takewhile(lambda entry: entry.damage or entry.before.boot_id == boot, entries):
         if entry.is_sign or entry.code is not Code.OK:
             continue
         banks = {bank.name for bank in entry.before.banks} - moved
         moved |= banks
-        if entry.before.verb == "remove" and entry.before.cause == GOVERNOR:
-            taken |= banks
-    return frozenset(taken)
+        if entry.before.cause == GOVERNOR:
+            taken |= dict.fromkeys(banks, entry.before.verb == "remove")
+    return taken
 
 
 class _NoHands:
@@ -113,7 +115,7 @@ class Governing:
             state = _still_true(known.status, known.orders, self._boot)
         self._governor = Governor(
             machine,
-            _NoHands() if owner is None else Hands(owner, self._boot),
+            self._hands(machine),
             settings.policy,
             settings.guarded(),
             memspec.named,
@@ -121,6 +123,12 @@ class Governing:
             owner=OWNER_PEAK if inside else 0,
             dry=owner is None,
         )
+
+    def _hands(self, machine: Machine) -> governing.Hands:
+        if self._owner is None:
+            return _NoHands()
+        hands, count = Hands(self._owner, self._boot), self._settings.standby
+        return Standby(hands, count, machine.snapshot) if count else hands
 
     def run(self, sleep: Callable[[float], bool], told: Callable[[Status], None] = lambda _: None) -> None:
         """Look again and again until ``sleep``, which gets the seconds until the next look, answers True.
