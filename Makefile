@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel fuzz soak fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench policy breathe referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz soak microscope fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench policy breathe referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -41,6 +41,11 @@ fuzz-decoders: $(DEV)
 # An hour of an owner in a crowd, 2,000 crashes, 100,000 times out and in: SOAK="--minutes 10 --crashes 200 --cycles 5000".
 soak: referees $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m soak $(SOAK)
+
+# Our bank driver on a kernel that is built here and looks for its mistakes; each allocation denied once: docs/reliability.md.
+# MICROSCOPE="--operations add,remove --no-suite": a part of it.
+microscope: referees kernels $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m microscope $(MICROSCOPE)
 
 check: lint types layers $(DEV)
 	$(PYTEST) -m "not slow and not long and not kernel"

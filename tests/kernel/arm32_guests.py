@@ -9,7 +9,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from hotbank import board as boards
@@ -24,6 +24,8 @@ from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.firmware import atags, devicetree
 from hotbank.memory import MIB, MemoryRegion, Range
+from kernel import splats
+from microscope import kernel as microscope
 from patience import until
 
 HERE = Path(__file__).parent
@@ -34,8 +36,9 @@ SHARED = Path("/dev/shm")  # in a file on disk, a read of a dark bank would leav
 
 @cache
 def kernel() -> kernel_build.BuiltKernel:
-    """Our kernel for 32-bit ARM, with the bank driver."""
-    return kernel_build.build("arm", release=RELEASE, modules=[bank_module.source_folder()])
+    """Our kernel for 32-bit ARM, with the bank driver; under the microscope, where the environment says so."""
+    build = microscope.built_port if os.environ.get("HOTBANK_ARM32_MICROSCOPE") else partial(kernel_build.build, "arm")
+    return build(release=RELEASE, modules=[bank_module.source_folder()])
 
 
 @cache
@@ -103,10 +106,8 @@ def mib(start: int, size: int) -> Range:
 
 
 def complaints(machine: QemuMachine) -> list[str]:
-    """Lines of the kernel's log that no run may have."""
-    words = ("WARNING:", "BUG:", "Oops", "Bad page", "Unable to handle", "Internal error", "INFO: task")
-    log = machine.runner.run("dmesg")
-    return [line for line in log.splitlines() if any(word in line for word in words)]
+    """What the guest's kernel says of mistakes."""
+    return list(splats.read(machine.runner.run("dmesg")).mistakes)
 
 
 def printed(

@@ -37,7 +37,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (kernel / "release").write_text("6.1.0\n")
 
     monkeypatch.setattr(kernel_build, "_compile", stand_in)
-    monkeypatch.setattr(kernel_build, "_check_tools", lambda: None)
+    monkeypatch.setattr(kernel_build, "_check_tools", lambda arch: None)
     return seen
 
 

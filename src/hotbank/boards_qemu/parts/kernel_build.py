@@ -27,7 +27,8 @@ from hotbank.keys import shipped
 
 ARCHES = ("arm",)
 
-_CROSS = {"arm": "arm-linux-gnueabihf-"}
+_CROSS = {"arm": "arm-linux-gnueabihf-", "arm64": "aarch64-linux-gnu-"}
+_IMAGE = {"arm": "zImage", "arm64": "Image"}  # below arch/ARCH/boot
 _TOOLS = {  # program: Debian package
     "make": "make",
     "gcc": "gcc",
@@ -36,23 +37,25 @@ _TOOLS = {  # program: Debian package
     "bc": "bc",
     "tar": "tar",
     "xz": "xz-utils",
-    "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf",
-    "arm-linux-gnueabihf-ld": "binutils-arm-linux-gnueabihf",
 }
+_CROSS_TOOLS = {"gcc": "gcc", "ld": "binutils"}
 _COMPILING = re.compile(r"^\s+(?:CC|AS|LD)\b(?: \[M\])?\s+(\S+)")
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltKernel:
-    """What was built, in a folder of the cache. ``release`` is what ``uname -r`` will print."""
+    """What was built, in a folder of the cache. ``release`` is what ``uname -r`` will print. ``objects``: where it was
+    built last, against which a module can be built as long as nothing else is built there."""
 
     folder: Path
     release: str
+    arch: str
+    objects: Path
 
     @property
     def image(self) -> Path:
-        """The zImage; a device tree may be appended to a copy of it."""
-        return self.folder / "zImage"
+        """The zImage or Image; a device tree may be appended to a copy of a zImage."""
+        return self.folder / _IMAGE[self.arch]
 
     @property
     def config(self) -> Path:
@@ -80,7 +83,8 @@ def build(
     *,
     release: str | None = None,
     source: Path | None = None,
-    port: Path | None = None,
+    port: Path | KernelPort | None = None,
+    variant: str = "",
     modules: Sequence[Path] = (),
     cache: Path | None = None,
     progress: Progress = no_progress,
@@ -88,24 +92,25 @@ def build(
     """The kernel of our port for ``arch``: from the cache, or compiled now (a few minutes).
 
     ``release``: one that the port is for, None for its usual one. ``source``: an unmodified kernel tree, which is
-    copied; without it Debian's linux-source package of that release is fetched. ``port``: a port's folder instead of
-    ours. ``modules``: folders of kernel modules to build with it.
+    copied; without it Debian's linux-source package of that release is fetched. ``port``: another one instead of ours,
+    or its folder. ``variant``: objects are kept for each by themselves, so that two configurations of one source don't
+    undo each other's. ``modules``: folders of kernel modules to build with it.
     ``progress`` hears one line for each step. Raises MachineError (a tool, the package or space is missing, or the
     compiler fails) and Refusal (the port does not fit the source).
     """
     cache = cache or cache_folder()
-    ours = KernelPort.load(port or port_folder(arch))
-    tree = Tree.of(source or package_of(ours, release), cache, progress)
+    ours = port if isinstance(port, KernelPort) else KernelPort.load(port or port_folder(arch))
+    tree = Tree.of(source or package_of(ours, release), cache, progress, variant)
     kernel = cache / "kernels" / _key(arch, tree.name, ours, modules)
     if not (kernel / "release").exists():
-        _check_tools()
+        _check_tools(arch)
         with tree.locked():
             if not (kernel / "release").exists():  # nobody built it while we waited
                 tree.unpack()
                 progress(f"applying {len(ours.edits)} edits and {len(ours.files)} files")
                 ours.apply(tree.source, tree.originals)
                 _compile(tree, arch, ours, modules, kernel)
-    return BuiltKernel(kernel, (kernel / "release").read_text(encoding="utf-8").strip())
+    return BuiltKernel(kernel, (kernel / "release").read_text(encoding="utf-8").strip(), arch, tree.objects)
 
 
 def package_of(port: KernelPort, release: str | None) -> str:
@@ -132,18 +137,19 @@ class Tree:
     folder: Path
     origin: Path
     progress: Progress
+    variant: str = ""
 
     @classmethod
-    def of(cls, source: Path | str, cache: Path, progress: Progress) -> Tree:
+    def of(cls, source: Path | str, cache: Path, progress: Progress, variant: str = "") -> Tree:
         """Of an unmodified kernel tree, or a Debian package by its name. Raises MachineError."""
         if isinstance(source, str):
             package = Archive.open(host_architecture(), progress).fetch(source)[0]
-            return cls(cache / "linux" / package.stem, package, progress)
-        if not (source / "arch/arm/Kconfig").is_file():
+            return cls(cache / "linux" / package.stem, package, progress, variant)
+        if not any(source.glob("arch/*/Kconfig")):
             raise MachineError(
                 f"{source} is no kernel source", code=Code.BAD_FORMAT, remedy="give the folder that holds MAINTAINERS"
             )
-        return cls(cache / "linux" / f"tree-{_fingerprint(source)}", source.resolve(), progress)
+        return cls(cache / "linux" / f"tree-{_fingerprint(source)}", source.resolve(), progress, variant)
 
     @property
     def name(self) -> str:
@@ -159,7 +165,7 @@ class Tree:
 
     @property
     def objects(self) -> Path:
-        return self.folder / "objects"
+        return self.folder / f"objects{self.variant}"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -216,8 +222,10 @@ def _module_sources(modules: Sequence[Path]) -> Iterator[str]:
             yield f"{folder.name}/{path.name}\0{path.read_text(encoding='utf-8')}"
 
 
-def _check_tools() -> None:
-    missing = {package for program, package in _TOOLS.items() if shutil.which(program) is None}
+def _check_tools(arch: str) -> None:
+    prefix = _CROSS[arch]
+    needed = _TOOLS | {f"{prefix}{tool}": f"{package}-{prefix[:-1]}" for tool, package in _CROSS_TOOLS.items()}
+    missing = {package for program, package in needed.items() if shutil.which(program) is None}
     if missing:
         names = " ".join(sorted(missing))
         raise MachineError(
@@ -232,7 +240,7 @@ def _compile(tree: Tree, arch: str, port: KernelPort, modules: Sequence[Path], k
     make = _Make(tree, arch)
     make("configuring", f"KCONFIG_ALLCONFIG={fragment}", "allnoconfig")
     _check_config(port.config, (tree.objects / ".config").read_text(encoding="utf-8"))
-    make("compiling", "zImage", "modules")
+    make("compiling", _IMAGE[arch], "modules")
     part = kernel.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     release = (tree.objects / "include/config/kernel.release").read_text(encoding="utf-8").strip()
@@ -240,7 +248,7 @@ def _compile(tree: Tree, arch: str, port: KernelPort, modules: Sequence[Path], k
     for folder in modules:
         _compile_module(make, tree, folder, part / "lib/modules" / release)
     shutil.copy(tree.objects / "modules.builtin", part / "lib/modules" / release)
-    shutil.copy(tree.objects / "arch" / arch / "boot/zImage", part / "zImage")
+    shutil.copy(tree.objects / "arch" / arch / "boot" / _IMAGE[arch], part)
     shutil.copy(tree.objects / ".config", part / "config")
     shutil.copy(tree.objects / "System.map", part / "System.map")
     shutil.copy(tree.objects / "include/config/kernel.release", part / "release")
