@@ -539,10 +539,12 @@ class Pages:
 
 
 class Ability(StrEnum):
-    """What a machine may be able to do beyond the primitives: ``Interruptible``, ``PageByPage``, ``Examinable``."""
+    """What a machine may be able to do beyond the primitives: ``Interruptible``, ``PageByPage``, ``Glancing``,
+    ``Examinable``."""
 
     INTERRUPT = "interrupt"
     PAGES = "pages"
+    GLANCE = "glance"
     DOCTOR = "doctor"
 
 
@@ -625,6 +627,16 @@ class PageByPage(Machine, Protocol):
         ...
 
 
+class Glancing(Machine, Protocol):
+    """A machine that can tell what pages are without asking who holds them, which takes much longer to read."""
+
+    def glance(self, block: int) -> Survey:
+        """A survey by what pages are alone. Pins and owners are unknown, pages that do not show what they hold are
+        ``unknown``, and huge pages are taken to be idle: nothing speaks against the block that a survey would not find.
+        Raises KernelError(ENOENT) when there is no such block."""
+        ...
+
+
 class Examinable(Machine, Protocol):
     """A machine with files of its own, in which one can look for what would make a removal fail or hurt."""
 
@@ -642,6 +654,11 @@ def is_examinable(machine: Machine) -> TypeGuard[Examinable]:
 def is_interruptible(machine: Machine) -> TypeGuard[Interruptible]:
     """Whether the machine says so: of one at the far end of a wire the class tells nothing."""
     return Ability.INTERRUPT in machine.can
+
+
+def can_glance(machine: Machine) -> TypeGuard[Glancing]:
+    """The same."""
+    return Ability.GLANCE in machine.can
 
 
 def tells_pages(machine: Machine) -> TypeGuard[PageByPage]:

@@ -18,9 +18,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-from hotbank.calls import CLOCK, DOCTOR, MACHINE, PAGES, Call, asked
+from hotbank.calls import CLOCK, DOCTOR, GLANCE, MACHINE, PAGES, Call, asked
 from hotbank.errors import Code, HotbankError, MachineError, ProtocolError
-from hotbank.machine import Ability, Clock, Examinable, Machine, PageByPage
+from hotbank.machine import Ability, Clock, Examinable, Glancing, Machine, PageByPage
 from hotbank.wire import MAX_ANSWER, VERSION, Lines, Stream, decode, decode_error, encode
 
 _NOBODY = "hotbank serve --socket PATH serves one there"
@@ -171,6 +171,7 @@ class Remote:
     snapshot = asked(MACHINE, Machine.snapshot)
     survey = asked(MACHINE, Machine.survey)
     pages = asked(PAGES, PageByPage.pages)
+    glance = asked(GLANCE, Glancing.glance)
     doctor = asked(DOCTOR, Examinable.doctor)
     online = asked(MACHINE, Machine.online)
     add = asked(MACHINE, Machine.add)

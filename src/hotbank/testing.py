@@ -350,6 +350,9 @@ class Faulty:
     def pages(self, block: int) -> Pages:
         return self._do("pages", block)  # type: ignore[no-any-return]
 
+    def glance(self, block: int) -> Survey:
+        return self._do("glance", block)  # type: ignore[no-any-return]
+
     def online(self, block: int, how: Online) -> None:
         self._do("online", block, how)
 

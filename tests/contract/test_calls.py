@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import pytest
 
 from hotbank import board
-from hotbank.calls import CLOCK, DOCTOR, MACHINE, PAGES, Call, table
+from hotbank.calls import CLOCK, DOCTOR, GLANCE, MACHINE, PAGES, Call, table
 from hotbank.errors import Code, HotbankError, KernelError, MachineError, ProtocolError, Refusal, SwitchError
 from hotbank.machine import Ability, Machine
 from hotbank.memory import Power
@@ -32,9 +32,9 @@ from hotbank.wire import MAX_ANSWER, Lines, encode
 from patience import HANG, ended
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
-CALLS = [*MACHINE.values(), *PAGES.values(), *DOCTOR.values(), *CLOCK.values(), *OWNER.values()]
+CALLS = [*MACHINE.values(), *PAGES.values(), *GLANCE.values(), *DOCTOR.values(), *CLOCK.values(), *OWNER.values()]
 READS = {
-    "machine.snapshot", "machine.survey", "machine.pages", "machine.power", "machine.reading",
+    "machine.snapshot", "machine.survey", "machine.pages", "machine.glance", "machine.power", "machine.reading",
     "machine.doctor",     "clock.now", "clock.sleep", "owner.history", "owner.events",
     "owner.governed",
 }  # fmt: skip

@@ -137,6 +137,10 @@ class QemuMachine:
         """See PageByPage."""
         return self._reads.machine().pages(block)
 
+    def glance(self, block: int) -> Survey:
+        """See Glancing."""
+        return self._reads.machine().glance(block)
+
     def doctor(self, board: str | None = None) -> tuple[Finding, ...]:
         """See Examinable: the guest's own files."""
         return self._reads.machine().doctor(board)

@@ -15,7 +15,7 @@ from hotbank.cli.context import Context
 from hotbank.cli.terminal import say_over
 from hotbank.errors import Code
 from hotbank.machine import Machine, Snapshot, Survey
-from hotbank.operate.look import surveys_of
+from hotbank.operate.look import How, surveys_of
 
 _PATIENCE = 1.0  # seconds without a word
 _VIEWS = {
@@ -51,8 +51,9 @@ def machine_of(context: Context, sysroot: str | None) -> Machine:
     return Host(sysroot)
 
 
-def look(machine: Machine, snapshot: Snapshot, blocks: Iterable[int]) -> Mapping[int, Survey]:
-    """Surveys of the blocks that are online; on a terminal, how far it is, once that takes over a second."""
+def look(machine: Machine, snapshot: Snapshot, blocks: Iterable[int], how: How = surveys_of) -> Mapping[int, Survey]:
+    """Surveys of the blocks that are online, or glances at them; on a terminal, how far it is, once that takes over a
+    second."""
     wanted, surveys = list(blocks), dict[int, Survey]()
     begun = time.monotonic()
     shown = False
@@ -60,7 +61,7 @@ def look(machine: Machine, snapshot: Snapshot, blocks: Iterable[int]) -> Mapping
         if sys.stderr.isatty() and time.monotonic() - begun > _PATIENCE:
             say_over(f"looked at {done} of {len(wanted)} blocks")
             shown = True
-        surveys.update(surveys_of(machine, snapshot, (number,)))
+        surveys.update(how(machine, snapshot, (number,)))
     if shown:
         say_over("")
     return surveys

@@ -151,10 +151,17 @@ class Host:
 
     def survey(self, block: int) -> Survey:
         """Look at every page of a block, as far as this process may."""
+        return self._survey(block, pins=True)
+
+    def glance(self, block: int) -> Survey:
+        """The same by the flags of its pages alone."""
+        return self._survey(block, pins=False)
+
+    def _survey(self, block: int, *, pins: bool) -> Survey:
         from hotbank.host.survey import survey  # most commands never look at a page, and start sooner without
 
         found = files.block(self._tree, self._existing(block), self._block_size)
-        return survey(self._tree, found, page_size=self._page_size, clock=self._clock, ram=self._ram())
+        return survey(self._tree, found, page_size=self._page_size, clock=self._clock, ram=self._ram(), pins=pins)
 
     def pages(self, block: int) -> Pages:
         """What every page of a block is, as far as this process may see it."""

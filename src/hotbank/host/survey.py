@@ -49,6 +49,11 @@ class _Finds:
     orders: tuple[int, ...] = ()
     huge: tuple[HugePages, ...] = ()
 
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What was named, reason by reason."""
+        return tuple(e for named in self.blocking.values() for e in named)
+
     def add(self, why: Code, count: int, pages: Iterable[tuple[int, Kind]]) -> None:
         """Count pages that can't move, and name the first of them."""
         self.blocked[why] += count
@@ -56,8 +61,8 @@ class _Finds:
         named += [Evidence(pfn, kind, why) for pfn, kind in islice(pages, EVIDENCE - len(named))]
 
 
-def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) -> Survey:
-    """Look at every page of the block.
+def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram, pins: bool = True) -> Survey:
+    """Look at every page of the block; without ``pins`` at its flags alone.
 
     The frames of an offline block are no pages to the kernel, so they count as holes; ``holes`` says whether
     there is memory everywhere.
@@ -65,7 +70,7 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) 
     whole, endless = ram.covers(block.range), False
     zone = buddies(tree, block.node, block.zone)
     finds = _Finds(unseen=set() if whole is not None else {"holes"})
-    with Views(tree, block, page_size, ram) as views:
+    with Views(tree, block, page_size, ram, pins=pins) as views:
         if block.state is BlockState.OFFLINE:
             finds.kinds[Kind.HOLE] = len(views.span)
         elif views.flags is None:
@@ -75,11 +80,11 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram) 
             finds.orders = (0,) * len(zone)
             _look_at_all(tree, views, block, page_size, finds, clock)
             endless = _goes_round(views, finds)
-            if finds.kinds[Kind.HUGETLB]:
+            if finds.kinds[Kind.HUGETLB] and pins:
                 gigantic = kernels.arch(ram.arch).largest_buddy(page_size)
                 rounds = _look_for_huge(tree, views, block, page_size, gigantic, finds)
                 endless |= rounds and not (finds.blocked[Code.UNMOVABLE] or finds.blocked[Code.CMA])
-        evidence = _with_owners(tree, views, finds, page_size, clock)
+        evidence = _with_owners(tree, views, finds, page_size, clock) if pins else finds.evidence
         leaf = _leaf(tree, block, len(views.own_memmap) * page_size, ram, finds)
     kinds = {kind: finds.kinds[kind] for kind in Kind if finds.kinds[kind]}
     holes = not whole if whole is not None else _has_gaps(block, finds)
@@ -291,7 +296,7 @@ def _lent_by_device_tree(tree: Tree) -> Iterator[Range]:
 
 def _with_owners(tree: Tree, views: Views, finds: _Finds, page_size: int, clock: Clock) -> tuple[Evidence, ...]:
     """The evidence with the processes that map pinned pages and the cgroups that pay, as far as time allows."""
-    evidence = [e for named in finds.blocking.values() for e in named]
+    evidence = finds.evidence
     deadline = clock.now() + OWNERS_BUDGET
 
     def out_of_time() -> bool:

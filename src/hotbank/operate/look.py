@@ -8,22 +8,47 @@ stops looking when the time is over (``plan_in_time``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from hotbank.errors import HotbankError, brief
-from hotbank.machine import Machine, Snapshot, Survey
-from hotbank.memory import BlockState
+from hotbank.machine import Glancing, Machine, Snapshot, Survey, can_glance
+from hotbank.memory import BlockState, Kind
 from hotbank.numbers import is_whole
 from hotbank.operate.choice import Choice, choose
 from hotbank.operate.plan import Plan, addition, removal, too_late
 from hotbank.operate.targets import Names, Target, resolve, resolve_all
 from hotbank.operate.verdict import Verdict, verdict
 
-Look = Callable[[Machine, Snapshot, Iterable[int]], Mapping[int, Survey]]
+How = Callable[[Any, Snapshot, Iterable[int]], Mapping[int, Survey]]
+Look = Callable[[Machine, Snapshot, Iterable[int], How], Mapping[int, Survey]]
+_ROUNDS = 8  # of choosing by a glance; who is wrong so often is wrong more often
 
 
 def surveys_of(machine: Machine, snapshot: Snapshot, blocks: Iterable[int]) -> dict[int, Survey]:
     """Surveys of those of the blocks that are online; the others hold nothing that would have to move."""
-    return {n: machine.survey(n) for n in blocks if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE}
+    return {n: machine.survey(n) for n in _online(snapshot, blocks)}
+
+
+def in_silence(machine: Machine, snapshot: Snapshot, blocks: Iterable[int], how: How) -> Mapping[int, Survey]:
+    """A look that tells nobody how far it is."""
+    return how(machine, snapshot, blocks)
+
+
+def glances_at(machine: Glancing, snapshot: Snapshot, blocks: Iterable[int]) -> dict[int, Survey]:
+    """The same by a glance: no block costs more, and nothing more speaks against it, than its survey would say."""
+    return {n: _at_best(machine.glance(n)) for n in _online(snapshot, blocks)}
+
+
+def _online(snapshot: Snapshot, blocks: Iterable[int]) -> list[int]:
+    return [n for n in blocks if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE]
+
+
+def _at_best(glance: Survey) -> Survey:
+    """Without the pages that do not show what they hold: seen better they may be free, and cost nothing."""
+    if "kinds" in glance.unknown:
+        return glance
+    return replace(glance, kinds={kind: pages for kind, pages in glance.kinds.items() if kind is not Kind.UNKNOWN})
 
 
 def explain(machine: Machine, target: str | int) -> Verdict:
@@ -33,26 +58,47 @@ def explain(machine: Machine, target: str | int) -> Verdict:
     return verdict(snapshot, surveys_of(machine, snapshot, what.blocks), what)
 
 
-def plan_remove(machine: Machine, names: Names, *, look: Look = surveys_of) -> Plan:
+def plan_remove(machine: Machine, names: Names, *, look: Look = in_silence) -> Plan:
     """The plan that takes these banks out and these blocks offline, together. ``look``: surveys the blocks.
 
     Raises Refusal(NO_SUCH_BANK).
     """
     snapshot = machine.snapshot()
     targets = resolve_all(snapshot, names)
-    return removal(snapshot, look(machine, snapshot, _blocks(targets)), targets)
+    return removal(snapshot, look(machine, snapshot, _blocks(targets), surveys_of), targets)
 
 
-def plan_free(machine: Machine, size: int, *, look: Look = surveys_of) -> Choice:
+def plan_free(machine: Machine, size: int, *, look: Look = in_silence) -> Choice:
     """The banks, or blocks where no board names banks, that free ``size`` bytes by moving the fewest pages.
 
-    ``look``: surveys the blocks, one by one; every block of the machine is looked at. Raises ValueError for what is no
-    number of bytes, 1 or more.
+    ``look``: surveys the blocks, one by one. Every block of the machine is looked at; where a glance tells less and is
+    cheaper, only those that are about to be chosen are surveyed, and so are all where nothing can be chosen. Raises
+    ValueError for what is no number of bytes, 1 or more.
     """
     if not is_whole(size) or size < 1:
         raise ValueError(f"size = {brief(size)}: must be bytes, 1 or more")
     snapshot = machine.snapshot()
-    return choose(snapshot, look(machine, snapshot, [b.number for b in snapshot.blocks]), size)
+    everything = [b.number for b in snapshot.blocks]
+    if can_glance(machine):
+        seen = dict(look(machine, snapshot, everything, glances_at))
+        found = _by_glances(machine, snapshot, seen, size, look)
+        if found is not None:
+            return found
+    return choose(snapshot, look(machine, snapshot, everything, surveys_of), size)
+
+
+def _by_glances(machine: Machine, snapshot: Snapshot, seen: dict[int, Survey], size: int, look: Look) -> Choice | None:
+    """The choice, all of whose blocks were surveyed. A glance never says more than a survey against a block, so what
+    was passed over is no better. None where there is no choice, or none was found in a few rounds."""
+    sure = set[int]()
+    for _ in range(_ROUNDS):
+        found = choose(snapshot, seen, size)
+        doubtful = [number for number in found.plan.blocks if number in seen and number not in sure]
+        if not doubtful:
+            return found if found.plan.steps else None
+        seen |= look(machine, snapshot, doubtful, surveys_of)
+        sure |= set(doubtful)
+    return None
 
 
 def plan_add(machine: Machine, names: Names) -> Plan:

@@ -18,10 +18,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from hotbank.calls import CLOCK, DOCTOR, MACHINE, PAGES
+from hotbank.calls import CLOCK, DOCTOR, GLANCE, MACHINE, PAGES
 from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import Code, HotbankError, MachineError, ProtocolError, Refusal
-from hotbank.machine import Machine, WallClock, is_examinable, is_interruptible, tells_pages
+from hotbank.machine import Machine, WallClock, can_glance, is_examinable, is_interruptible, tells_pages
 from hotbank.operate import Entry, Event, Journal, Limits, MemoryJournal, remedy
 from hotbank.operate.journal import GOVERNOR, START, STOP, sign_of_life
 from hotbank.operate.reasons import code_of, errno_of
@@ -141,12 +141,20 @@ class Owner:
         alone = {name: self._alone(name) for name, call in MACHINE.items() if call.changes}
         machine = answers(MACHINE, self._machine, **alone)
         pages = answers(PAGES, self._machine) if tells_pages(self._machine) else {}
+        glance = answers(GLANCE, self._machine) if can_glance(self._machine) else {}
         doctor = answers(DOCTOR, self._machine) if is_examinable(self._machine) else {}
         journal, ring = self._journal, self._ring
         events = partial(Newsreader, ring)
         own: dict[str, Callable[..., Any]] = {"order": self._order, "stop": self._stop_if_idle}
         owner = answers(OWNER, self.desk, history=partial(past.part, journal), events=events, **own)
-        return {**machine, **pages, **doctor, **answers(CLOCK, self._machine.clock, **self._sleeping()), **owner}
+        return {
+            **machine,
+            **pages,
+            **glance,
+            **doctor,
+            **answers(CLOCK, self._machine.clock, **self._sleeping()),
+            **owner,
+        }
 
     def _sleeping(self) -> Mapping[str, Callable[..., Any]]:
         """Nobody need wait where time is real; simulated time passes when somebody sleeps."""
