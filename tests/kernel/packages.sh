@@ -4,7 +4,8 @@
 missing=
 for pair in qemu-system-aarch64:qemu-system-arm aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu make:make \
             mkfs.ext4:e2fsprogs setpriv:util-linux zstd:zstd cpio:cpio \
-            arm-linux-gnueabihf-gcc:gcc-arm-linux-gnueabihf gcc:gcc flex:flex bison:bison bc:bc xz:xz-utils prove:perl sparse:sparse; do
+            arm-linux-gnueabihf-gcc:gcc-arm-linux-gnueabihf gcc:gcc flex:flex bison:bison bc:bc xz:xz-utils prove:perl \
+            sparse:sparse git:git; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 [ -z "$missing" ] && exit 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAMS = ("qemu-system-arm", "arm-linux-gnueabihf-gcc", "make", "flex", "bison", "bc", "setpriv", "apt-get")
+PROGRAMS = ("qemu-system-arm", "arm-linux-gnueabihf-gcc", "make", "flex", "bison", "bc", "setpriv", "apt-get", "git")
 HERE = Path(__file__).parent
 
 

@@ -97,7 +97,7 @@ def test_nobody_signs_for_somebody_unknown(tmp_path: Path, monkeypatch: pytest.M
     port, tree = small(tmp_path)
     with pytest.raises(MachineError, match="git commit: ") as caught:
         written(port, "Both\n", tree, tree, tmp_path / "series")
-    assert "git config user.name" in (caught.value.remedy or "")
+    assert "user.name and user.email in your ~/.gitconfig" in (caught.value.remedy or "")
 
 
 def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

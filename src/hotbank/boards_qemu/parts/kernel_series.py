@@ -22,7 +22,7 @@ _PREFIX = "RFC PATCH"
 _BRANCH = "series"
 _PLACES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_NAMESPACE")
 _SETTINGS = ("-c", "core.autocrlf=false", "-c", "diff.noprefix=false", "-c", "user.useConfigOnly=true")
-_WHO = "does git know who you are? git config user.name, user.email"
+_WHO = "does git know who you are? set user.name and user.email in your ~/.gitconfig"
 
 
 def series(
