@@ -31,9 +31,8 @@ try_offline()
 	124 | 130) answer=hangs ;;
 	*) answer=${said##*: } ;;
 	esac
-	why=$(dmesg | grep -E 'leaf|Boot memory|unmovable page|page_type|refcount' | cut -c1-120 | tail -n 2)
-	echo "memory$1 $zone: $answer${why:+
-    $why}"
+	echo "memory$1 $zone: $answer"
+	dmesg | grep -E 'leaf|Boot memory|refcount|page_type' | sed 's/^/    /' | cut -c1-120 | tail -n 2
 	[ "$(cat "$BLOCKS/memory$1/state")" = online ] && return
 	case $zone in
 	Movable) echo online_movable ;;
