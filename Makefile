@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel fuzz soak microscope fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench policy breathe referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz soak microscope fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench policy breathe onlining referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -111,6 +111,10 @@ bench: $(DEV)
 # A real kernel under a governor: ten breaths, and another hand on the way.
 breathe: referees kernels $(DEV)
 	$(BIN)/pytest -p no:benchmark -s -m slow tests/kernel/arm64/test_breath.py
+
+# Three kernels that put added memory anywhere, each route: the policy is set aside and put back, also by who recovers.
+onlining: referees kernels $(DEV)
+	$(BIN)/pytest -p no:benchmark -s -m slow tests/kernel/arm64/test_policies.py
 
 # What the governor's policies save of what could be saved, on real series: docs/policy.md.
 policy: $(DEV)

@@ -28,18 +28,21 @@ from mount.mounts import mounted
 from patience import until
 
 BOARDS, VERBS = ("pair", "apart"), ("remove", "add")
+ASIDE = "aside"  # a kernel that puts added memory anywhere, so that its policy has to be set aside
 _TESTS = Path(__file__).parents[1]
 
 
 def writes(board: str) -> list[str]:
-    """Two blocks, two banks, and the power of each domain: an act each, either way."""
-    acts = 4 + len(deadly.board_of(board).domains)
+    """Two blocks, two banks, and the power of each domain: an act each, either way; and a policy that is set aside and
+    put back."""
+    acts = 4 + len(deadly.board_of(board).domains) + 2 * (board == ASIDE)
     return ["begin", *["intend", "result"] * acts, "close"]
 
 
 def model_of(board: str) -> Model:
     """A small model with that board, on the wall clock, in use."""
     model = Model.boot(deadly.board_of(board), backend="reference", seed=1, clock=WallClock())
+    model.set_auto_online("online" if board == ASIDE else "offline")
     Workload(model, 1, pages=300).fill()
     return model
 
@@ -63,10 +66,12 @@ class Stage:
     watched: Watched
     before: Places
     powers: dict[str, Power]
+    policy: str
 
     def check(self, outcome: Outcome | None) -> None:
         """Invariants 1, 2 and 5 after a crash and a recovery, and the model's own: both banks, or none."""
         assert not self.watched.breaches
+        assert self.model.auto_online == self.policy
         if self.verb == "remove" and kernels(self.model) == {KernelState.ABSENT}:
             assert set(powers(self.model).values()) == {Power.OFF}
         else:
@@ -82,7 +87,7 @@ def stage(verb: str, model: Model) -> Iterator[Stage]:
     """Before: the banks in for a removal, out and dark for an addition. Afterwards: in."""
     if verb == "add":
         assert operate.remove(model, BOTH).exit == 0
-    yield Stage(verb, model, Watched(model), places(model), powers(model))
+    yield Stage(verb, model, Watched(model), places(model), powers(model), model.auto_online)
     if kernels(model) != {KernelState.ONLINE}:
         assert operate.add(model, BOTH).exit == 0
 

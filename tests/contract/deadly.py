@@ -79,7 +79,7 @@ def points(names: list[str]) -> list[tuple[int, str]]:
 
 
 def board_of(name: str) -> board.Board:
-    """``pair``: both banks in one domain; ``apart``: in two."""
+    """``pair``: both banks in one domain; ``apart``: in two; ``aside``: as ``pair``, by a route that vetoes no zone."""
     return board.load(str(Path(__file__).with_name(f"{name}.toml")))
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from contract import deadly
 from contract.crashing import (
+    ASIDE,
     BOARDS,
     VERBS,
     Outside,
@@ -43,6 +44,8 @@ from mount.mounts import MEMORY, needs_fuse
 from patience import HANG, until
 
 QUICK = {  # after an act, before an intent, between an intent and its act
+    (ASIDE, "add", 4, "before"),  # the policy is set aside, and nobody wrote it down
+    (ASIDE, "add", 5, "before"),  # and nothing was added yet
     ("pair", "remove", 3, "before"),
     ("pair", "add", 6, "before"),
     ("apart", "remove", 7, "after"),
@@ -50,18 +53,18 @@ QUICK = {  # after an act, before an intent, between an intent and its act
 }
 
 
-def every_point() -> list[object]:
+def every_point(*boards: str) -> list[object]:
     """All crash points as board, verb, write and when; those outside of QUICK are marked long."""
-    every = [(board, verb, *point) for board in BOARDS for verb in VERBS for point in points(writes(board))]
+    every = [(board, verb, *point) for board in boards for verb in VERBS for point in points(writes(board))]
     return [p if p in QUICK else pytest.param(*p, marks=pytest.mark.long) for p in every]
 
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, Model]:
-    return {board: model_of(board) for board in BOARDS}
+    return {board: model_of(board) for board in (*BOARDS, ASIDE)}
 
 
-@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("board", [*BOARDS, ASIDE])
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_points_are_all_of_them(models: dict[str, Model], board: str, verb: str) -> None:
     with stage(verb, models[board]) as at:
@@ -71,7 +74,7 @@ def test_the_points_are_all_of_them(models: dict[str, Model], board: str, verb: 
             assert order(client, *BOTH).exit == 0
         assert journal.names == writes(board)
         assert at.verb == verb
-    assert [len(points(writes(board))) for board in BOARDS] == [17, 20]
+    assert [len(points(writes(board))) for board in (*BOARDS, ASIDE)] == [17, 20, 23]
 
 
 # The worker dies; its owner cleans up.
@@ -92,7 +95,7 @@ def test_a_worker_that_dies_when_all_is_done(models: dict[str, Model], verb: str
         assert not here.watched.breaches
 
 
-@pytest.mark.parametrize(("board", "verb", "at", "when"), every_point())
+@pytest.mark.parametrize(("board", "verb", "at", "when"), every_point(*BOARDS, ASIDE))
 def test_a_worker_that_dies_anywhere(models: dict[str, Model], board: str, verb: str, at: int, when: str) -> None:
     with stage(verb, models[board]) as here:
         journal = Deadly(MemoryJournal(), at, when, lambda: end(worker_of(owner)))
@@ -166,7 +169,7 @@ def outside(outsides: dict[str, Outside]) -> Outside:
 
 @needs_fuse
 @pytest.mark.referee
-@pytest.mark.parametrize(("board", "verb", "at", "when"), every_point())
+@pytest.mark.parametrize(("board", "verb", "at", "when"), every_point(*BOARDS))
 def test_an_owner_that_dies_anywhere(outsides: dict[str, Outside], board: str, verb: str, at: int, when: str) -> None:
     outside = outsides[board]
     with stage(verb, outside.model) as here:
