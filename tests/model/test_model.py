@@ -267,6 +267,7 @@ def calls_of_a_reading(model: Model) -> int:
 def test_a_reading_walks_no_page() -> None:
     model = small_model()
     model.read_file("first", 1)
+    assert model.reading().clean == 1
     few = calls_of_a_reading(model)
     model.spawn("app", anon_pages=3000)
     model.read_file("log", 4000)

@@ -141,7 +141,8 @@ class Governor:
     def _guard(self) -> Guard:
         """The guard, with the reserve that the next return needs, if that is more."""
         assert self._seen is not None  # there was a look
-        return replace(self.guard, reserve=max(self.guard.reserve, self._seen.reserve))
+        enough = self._seen.reserve <= self.guard.reserve
+        return self.guard if enough else replace(self.guard, reserve=self._seen.reserve)
 
     def _recollect(self, now: View) -> None:
         """Where banks are not as they were left, the machine's record says which of them are ours after all.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import groupby
 
 from hotbank.board import Bank
@@ -35,7 +36,9 @@ from hotbank.model.zoning import MemoryBlock
 
 _FILE = codes([Kind.FILE])
 _POISONED = codes([Kind.POISONED])
+
 _SLAB = codes([Kind.SLAB])
+_zone = lru_cache(maxsize=64)(ZoneInfo)  # most looks find a zone as the one before did
 _NOT_USED = (FREE, CODE[Kind.HOLE], CODE[Kind.UNPLUGGED], OFFLINE)
 
 
@@ -133,20 +136,10 @@ class View:
         clean = self._parts.tasks.clean_pages()
         for zone in sorted(self._parts.allocator.zones, key=lambda zone: (zone.node, zone.start_pfn)):
             if zone.spanned:
-                yield ZoneInfo(
-                    node=zone.node,
-                    zone=zone.name.value,
-                    start_pfn=zone.start_pfn,
-                    spanned=zone.spanned,
-                    present=zone.present_pages,
-                    managed=zone.managed,
-                    free=self._frames.free_pages(zone.number),
-                    min=zone.min,
-                    low=zone.low,
-                    high=zone.high,
-                    cma_free=self._frames.free_cma(zone.number),
-                    reclaimable=clean.get(zone.number, 0),
-                )
+                size = zone.start_pfn, zone.spanned, zone.present_pages, zone.managed
+                counts = self._frames.free_pages(zone.number), zone.min, zone.low, zone.high
+                cma_free, reclaimable = self._frames.free_cma(zone.number), clean.get(zone.number, 0)
+                yield _zone(zone.node, zone.name.value, *size, *counts, cma_free, reclaimable)
 
     def _bank(self, bank: Bank, blocks: Mapping[int, Block], powers: Mapping[str, Power]) -> BankStatus:
         return BankStatus.of(
