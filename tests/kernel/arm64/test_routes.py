@@ -51,6 +51,7 @@ def test_data_survives_a_bank_that_leaves_and_returns(machine: QemuMachine) -> N
         outcome = remove(machine)
         assert (outcome.code, outcome.exit) == (Code.OK, 0), outcome
         assert (outcome.kernel, outcome.power) == (KernelState.ABSENT, Power.OFF)
+        assert outcome.planned == pytest.approx(outcome.moved, rel=0.1), "what moves twice is foretold"
         assert is_gone(machine)
         assert machine.files["high"].resident == 0
         assert sum(holder.where(span).values()) == 0
