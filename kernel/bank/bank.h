@@ -7,8 +7,10 @@
  *	power.c		supply and power domain
  *	pages.c		what its pages are
  *	evacuate.c	emptied by several processes, behind a fence
+ *	compat.h	what differs between kernels
  *
- * Locks, outermost first: bank->lock, the kernel's hotplug lock, banks_lock, evacuation_lock.
+ * Locks, outermost first: bank->lock, the kernel's hotplug lock, banks_lock, then
+ * evacuation_lock or bank->looking; and bank->lock, bank->power_lock.
  */
 #ifndef HOTBANK_BANK_H
 #define HOTBANK_BANK_H
@@ -16,6 +18,7 @@
 #include <linux/device.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
+#include <linux/rwsem.h>
 #include <linux/types.h>
 
 #include "evacuate.h"
@@ -32,10 +35,14 @@ struct bank {
 	int nid;
 	struct regulator *supply;	/* or NULL */
 	bool domain;			/* it is in a power domain */
+	phys_addr_t there;		/* bytes of it in the kernel, from its start on */
+	bool boot;			/* they have been there since boot */
+	struct mutex lock;		/* there and boot: held while pages move, perhaps for ever */
 	bool powered;			/* we hold the supply and the domain */
-	bool present;			/* it is in the kernel */
-	bool boot;			/* and has been since boot */
-	struct mutex lock;		/* present and powered */
+	bool shut;			/* and keep them, for the next kernel */
+	struct mutex power_lock;	/* powered and shut: held for a switch to turn */
+	struct rw_semaphore looking;	/* its struct pages that are in use */
+	struct bin_attribute pages;
 	struct bin_attribute refcounts;
 	struct evacuation evacuation;
 };
@@ -52,13 +59,14 @@ static inline bool bank_managed(const struct bank *bank)
 /* hotplug.c, under bank->lock */
 int bank_add(struct bank *bank);
 int bank_remove(struct bank *bank, bool offline_first);
-void bank_hold(struct bank *bank);
+void bank_set_there(struct bank *bank, phys_addr_t there);
 int bank_watch_memory(void);
 void bank_unwatch_memory(void);
 
-/* power.c, under bank->lock but for the name */
+/* power.c; off under bank->lock */
 int bank_power_on(struct bank *bank);
 int bank_power_off(struct bank *bank);
+int bank_power_for_good(struct bank *bank);
 const char *bank_power_name(struct bank *bank);
 int bank_watch_sleep(void);
 void bank_unwatch_sleep(void);

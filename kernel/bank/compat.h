@@ -7,6 +7,7 @@
 #define HOTBANK_COMPAT_H
 
 #include <linux/gfp.h>
+#include <linux/mm_types.h>
 #include <linux/mmzone.h>
 #include <linux/sysfs.h>
 
@@ -36,5 +37,11 @@ static ssize_t __maybe_unused name##_compat(struct file *file, struct kobject *k
 #else
 #define BANK_CONTIG_ORDINARY	MIGRATE_MOVABLE
 #endif
+
+/* The flags of a page: a word until 6.17, the only member of a struct since. */
+static inline unsigned long page_bits(const struct page *page)
+{
+	return READ_ONCE(*(const unsigned long *)&page->flags);
+}
 
 #endif

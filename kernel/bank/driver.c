@@ -30,11 +30,13 @@
  *	supply		"on"; "released" (we let go of it, but it may still be on:
  *			someone else holds it); "off" (confirmed); "unmanaged";
  *			write "on" or "off"
- *	refcounts	one native-endian s32 for each page of the bank that is
- *			there: its reference count. It tells a pinned page from one
- *			that is only mapped.
+ *	pages		16 bytes for each page of the bank: flags, reference count, how
+ *			often it is mapped (pages.c). It tells what can move, and a
+ *			pinned page from one that is only mapped.
+ *	refcounts	of these only the reference counts
  *
  * What this driver sees to:
+ *  - A bank enters block by block, and leaves all at once or not at all.
  *  - A block of a bank is never onlined into a kernel zone: the notifier vetoes
  *    that with EPERM, whatever auto_online_blocks says. Only memory that has been
  *    there since boot may go back to the zone that the boot gave it.
@@ -78,7 +80,7 @@ static ssize_t state_show(struct device *node, struct device_attribute *attr, ch
 {
 	struct bank *bank = dev_get_drvdata(node);
 
-	return sysfs_emit(buf, "%s\n", READ_ONCE(bank->present) ? "present" : "absent");
+	return sysfs_emit(buf, "%s\n", READ_ONCE(bank->there) ? "present" : "absent");
 }
 
 static ssize_t state_store(struct device *node, struct device_attribute *attr,
@@ -113,12 +115,14 @@ static ssize_t supply_store(struct device *node, struct device_attribute *attr,
 	struct bank *bank = dev_get_drvdata(node);
 	int rc = -EINVAL;
 
-	mutex_lock(&bank->lock);
-	if (sysfs_streq(buf, "on"))
+	if (sysfs_streq(buf, "on")) {
 		rc = bank_managed(bank) ? bank_power_on(bank) : -EOPNOTSUPP;
-	else if (sysfs_streq(buf, "off"))
+	} else if (sysfs_streq(buf, "off")) {
+		if (mutex_lock_interruptible(&bank->lock))
+			return -EINTR;
 		rc = bank_power_off(bank);
-	mutex_unlock(&bank->lock);
+		mutex_unlock(&bank->lock);
+	}
 	return rc ? rc : count;
 }
 static DEVICE_ATTR_RW(supply);
@@ -237,7 +241,7 @@ static void bank_start_up(struct bank *bank)
 	mutex_lock(&bank->lock);
 	if (of_property_read_bool(bank->dev->of_node, "hotbank,at-boot")) {
 		WRITE_ONCE(bank->boot, true);
-		bank_hold(bank);
+		bank_set_there(bank, bank->size);
 	} else if (of_property_read_bool(bank->dev->of_node, "hotbank,default-on")) {
 		rc = bank_add(bank);
 	}
@@ -255,6 +259,8 @@ static int bank_probe(struct platform_device *pdev)
 		return -ENOMEM;
 	bank->dev = &pdev->dev;
 	mutex_init(&bank->lock);
+	mutex_init(&bank->power_lock);
+	init_rwsem(&bank->looking);
 	platform_set_drvdata(pdev, bank);
 	rc = bank_describe(bank, pdev);
 	if (!rc)
@@ -285,11 +291,9 @@ static void bank_shutdown(struct platform_device *pdev)
 {
 	struct bank *bank = platform_get_drvdata(pdev);
 
-	mutex_lock(&bank->lock);
-	if (bank_power_on(bank))
+	if (bank_power_for_good(bank))
 		dev_err(&pdev->dev, "bank %s can't be switched on for the next kernel\n",
 			bank->label);
-	mutex_unlock(&bank->lock);
 }
 
 static const struct of_device_id bank_match[] = {
@@ -391,6 +395,7 @@ static void __exit bank_exit(void)
 
 module_init(bank_init);
 module_exit(bank_exit);
+MODULE_VERSION("2");
 MODULE_LICENSE("GPL");
 MODULE_AUTHOR("The hotbank authors");
 MODULE_DESCRIPTION("Banks of DRAM that enter and leave a running kernel");

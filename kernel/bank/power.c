@@ -7,7 +7,7 @@
 
 #include "bank.h"
 
-int bank_power_on(struct bank *bank)
+static int bank_switch_on(struct bank *bank)
 {
 	int rc;
 
@@ -30,28 +30,55 @@ int bank_power_on(struct bank *bank)
 	return 0;
 }
 
+/* What it could not let go of is held still, so that its supply is never called off. */
+static int bank_switch_off(struct bank *bank)
+{
+	int rc;
+
+	if (!bank->powered)
+		return 0;
+	if (bank->domain)
+		pm_runtime_put_sync(bank->dev);
+	rc = bank->supply ? regulator_disable(bank->supply) : 0;
+	if (!rc || (bank->domain && pm_runtime_resume_and_get(bank->dev)))
+		WRITE_ONCE(bank->powered, false);
+	return rc;
+}
+
+int bank_power_on(struct bank *bank)
+{
+	int rc;
+
+	mutex_lock(&bank->power_lock);
+	rc = bank_switch_on(bank);
+	mutex_unlock(&bank->power_lock);
+	return rc;
+}
+
 int bank_power_off(struct bank *bank)
 {
 	int rc;
 
 	if (!bank_managed(bank))
 		return -EOPNOTSUPP;
-	if (bank->present)
+	if (bank->there)
 		return -EBUSY;
-	if (!bank->powered)
-		return 0;
-	if (bank->domain)
-		pm_runtime_put_sync(bank->dev);
-	if (bank->supply) {
-		rc = regulator_disable(bank->supply);
-		if (rc) {
-			if (bank->domain)
-				pm_runtime_get_sync(bank->dev);
-			return rc;
-		}
-	}
-	WRITE_ONCE(bank->powered, false);
-	return 0;
+	mutex_lock(&bank->power_lock);
+	rc = bank->shut ? -ESHUTDOWN : bank_switch_off(bank);
+	mutex_unlock(&bank->power_lock);
+	return rc;
+}
+
+/* On, and nobody switches it off any more: whoever asks for that may still run. */
+int bank_power_for_good(struct bank *bank)
+{
+	int rc;
+
+	mutex_lock(&bank->power_lock);
+	bank->shut = true;
+	rc = bank_switch_on(bank);
+	mutex_unlock(&bank->power_lock);
+	return rc;
 }
 
 /*
@@ -78,7 +105,7 @@ static int bank_sleep_event(struct notifier_block *nb, unsigned long action, voi
 		return NOTIFY_DONE;
 	mutex_lock(&banks_lock);
 	list_for_each_entry(bank, &banks, list)
-		if (!READ_ONCE(bank->present))
+		if (READ_ONCE(bank->there) != bank->size)
 			rc = notifier_from_errno(-EBUSY);
 	mutex_unlock(&banks_lock);
 	return rc;
