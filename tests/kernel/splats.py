@@ -16,7 +16,8 @@ _STAMP = re.compile(r"^(<\d+>)?\[\s*\d+\.\d+\](\[\s*[TC]\d+\])? ?")
 _MISTAKE = re.compile(
     r"WARNING:|\bBUG\b|Oops|Unable to handle kernel|Internal error:|Kernel panic|suspicious RCU usage"
     r"|possible recursive locking|circular locking|inconsistent lock state|\*\*\* DEADLOCK \*\*\*"
-    r"|turning off the locking correctness validator|list_(add|del) corruption|Bad page state|page dumped because"
+    r"|turning off the locking correctness validator|list_(add|del) corruption|Bad page state"
+    r"|page dumped because(?!: (migration failure|isolation failed|unmovable page))"  # what an offline meets
     r"|kmemleak: (\d+ new suspected|Kernel memory leak detector disabled|Cannot)|refcount_t: |Trying to vfree"
     r"|INFO: trying to register non-static key|Out of memory|oom-kill|invoked oom-killer"
 )

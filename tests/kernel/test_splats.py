@@ -32,6 +32,8 @@ MISTAKES = (
     "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b",
 )
 HARMLESS = (
+    "page dumped because: migration failure",
+    "page dumped because: unmovable page",
     "hotbank_bank: loading out-of-tree module taints kernel.",
     "Built 1 zonelists, mobility grouping on.  Total pages: 262144",
     "DEBUG_LOCKS is on",
