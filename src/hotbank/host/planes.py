@@ -139,18 +139,15 @@ def parts(mask: int, count: int, whole: int) -> Iterator[range]:
 def buddies(free: int, count: int, top: int) -> list[int]:
     """How many free blocks of each order up to ``top`` the pages of a mask make, if buddies are always merged
     (mm/page_alloc.c, ``__free_one_page``). Page 0 is the first of a block of order ``top``."""
+    if not free:
+        return [0] * (top + 1)
     found = []
     for order in range(top):
-        pairs = free & free >> (8 << order) & _aligned(count, order + 1)
-        found.append(free.bit_count() - 2 * pairs.bit_count())
+        codes = plane(free, count >> order)
+        pairs = number(codes[::2]) & number(codes[1::2])
+        found.append(codes.count(1) - 2 * pairs.bit_count())
         free = pairs
     return [*found, free.bit_count()]
-
-
-@lru_cache(maxsize=32)
-def _aligned(count: int, order: int) -> int:
-    """The mask of the pages that a block of that order may begin with."""
-    return number((b"\1" + bytes((1 << order) - 1)) * (count >> order))
 
 
 def runs(codes: bytes | bytearray) -> Iterator[tuple[int, int]]:
