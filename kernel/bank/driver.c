@@ -363,16 +363,14 @@ static int __init bank_init(void)
 	rc = evacuation_watch_oom();
 	if (rc)
 		goto no_oom;
-	rc = platform_driver_register(&bank_driver);
-	if (rc)
-		goto no_driver;
+	/* The driver comes last: a bank that it adds at once stays, even where this fails. */
 	rc = param_register();
+	if (!rc)
+		rc = platform_driver_register(&bank_driver);
 	if (!rc)
 		return 0;
 
 	param_unregister();
-	platform_driver_unregister(&bank_driver);
-no_driver:
 	evacuation_unwatch_oom();
 no_oom:
 	bank_unwatch_sleep();
@@ -385,8 +383,8 @@ no_notifier:
 
 static void __exit bank_exit(void)
 {
-	param_unregister();
 	platform_driver_unregister(&bank_driver);
+	param_unregister();
 	evacuation_unwatch_oom();
 	bank_unwatch_sleep();
 	bank_unwatch_memory();

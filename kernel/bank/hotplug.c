@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Banks into the kernel and out of it, and which zone their blocks get. */
 
+#include <linux/lockdep.h>
 #include <linux/memory.h>
 #include <linux/memory_hotplug.h>
 #include <linux/module.h>
@@ -63,6 +64,7 @@ int bank_add(struct bank *bank)
 	phys_addr_t before = bank->there;
 	int rc = 0;
 
+	lockdep_assert_held(&bank->lock);
 	if (before == bank->size)
 		return -EEXIST;
 	if (bank_managed(bank) && !bank->powered)
@@ -78,6 +80,7 @@ int bank_remove(struct bank *bank, bool offline_first)
 {
 	int rc;
 
+	lockdep_assert_held(&bank->lock);
 	if (!bank->there)
 		return -ENODEV;
 	rc = offline_first ? offline_and_remove_memory(bank->start, bank->there) :
@@ -94,6 +97,7 @@ static struct bank *bank_of(unsigned long start_pfn, unsigned long nr_pages)
 	phys_addr_t start = PFN_PHYS(start_pfn), end = PFN_PHYS(start_pfn + nr_pages);
 	struct bank *bank;
 
+	lockdep_assert_held(&banks_lock);
 	list_for_each_entry(bank, &banks, list)
 		if (start < bank->start + bank->size && end > bank->start)
 			return bank;
