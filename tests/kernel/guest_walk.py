@@ -260,7 +260,7 @@ def walk(name: str, operation: Operation, first: int, count: int) -> None:
         print(json.dumps({"errno": error, "hit": hit, "wrong": wrong}), flush=True)
         if not hit:
             break
-    loaded(bank)
+    absent(bank, "off")
 
 
 def main(words: list[str]) -> None:

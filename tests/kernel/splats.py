@@ -18,7 +18,7 @@ _MISTAKE = re.compile(
     r"|possible recursive locking|circular locking|inconsistent lock state|\*\*\* DEADLOCK \*\*\*"
     r"|turning off the locking correctness validator|list_(add|del) corruption|Bad page state"
     r"|page dumped because(?!: (migration failure|isolation failed|unmovable page))"  # what an offline meets
-    r"|kmemleak: (\d+ new suspected|Kernel memory leak detector disabled|Cannot)|refcount_t: |Trying to vfree"
+    r"|kmemleak: (\d+ new suspected|Kernel memory leak detector disabled)|refcount_t: |Trying to vfree"
     r"|INFO: trying to register non-static key|Out of memory|oom-kill|invoked oom-killer"
 )
 _INJECTED = "FAULT_INJECTION: forcing a failure"

@@ -32,6 +32,7 @@ MISTAKES = (
     "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b",
 )
 HARMLESS = (
+    "kmemleak: Cannot allocate a scan area, scanning the full object",
     "page dumped because: migration failure",
     "page dumped because: unmovable page",
     "hotbank_bank: loading out-of-tree module taints kernel.",

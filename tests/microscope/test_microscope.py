@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from hotbank.boards_qemu.parts import bank_module
 from kernel import guest_walk
 from kernel.test_splats import FAULT, MISTAKES
-from microscope import walks
+from microscope import guests, walks
 
 
 class Guest:
@@ -68,6 +69,14 @@ def test_a_splat_a_leak_and_a_page_that_is_lost_are_wrong() -> None:
 
 def test_the_walk_in_the_guest_has_every_operation() -> None:
     assert tuple(guest_walk.OPERATIONS) == walks.OPERATIONS
+
+
+def test_every_mistake_can_be_planted() -> None:
+    """In the driver as it is now."""
+    for breach in guests.BREACHES:
+        text = (bank_module.source_folder() / breach.file).read_text(encoding="utf-8")
+        assert [text.count(old) for old, _ in breach.edits] == [1] * len(breach.edits), breach.name
+        assert breach.operation in walks.OPERATIONS
 
 
 LOOK = guest_walk.Look("present", "on", ("online", "offline"), 256 << 20, 1_000_000 + (128 << 10))
