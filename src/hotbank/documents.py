@@ -31,6 +31,7 @@ SCHEMA: Mapping[str, int] = {
     "measure": 1,
     "plan": 1,
     "power": 1,
+    "radar": 1,
     "recover": 2,
     "run": 1,
     "series": 1,

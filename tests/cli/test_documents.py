@@ -18,9 +18,11 @@ from hotbank.compare import Report
 from hotbank.documents import SCHEMA
 from hotbank.energy.statistics import Interval
 from hotbank.errors import Code, Severity
+from hotbank.kernels import rules
 from hotbank.measure import Measured, Measurement, Windows
 from hotbank.memory import BlockState, KernelState, Kind, Power
 from hotbank.operate.plan import Action
+from hotbank.radar import Cell, Matrix
 
 MODEL = ("-m", "model:arm-2009")
 PRINTED: dict[str, tuple[str, ...]] = {
@@ -87,12 +89,18 @@ def test_a_command_prints_what_its_schema_says(kind: str, run: Callable[..., lis
     assert [fault for document in printed for fault in wrong(document)] == []
 
 
+def swept() -> Any:
+    """With a change that the table does not know, a difference, and a kernel that said nothing."""
+    cells = [Cell("leaf", "6.1", "6.1.0", "leaves", "leaves"), Cell("leaf", "7.3", "7.3.4", "EPERM", "leaves")]
+    return Matrix([*cells, Cell("types", "7.3", "7.3.4", None, "kept", "it ended")], rules(), {"9": "none"}).document()
+
+
 def test_what_needs_a_kernel_or_a_meter_is_described_too() -> None:
     meter = Measured("rapl", Interval(0.1, 0.2, 0.3, 0.95), Interval(-0.1, 0.0, 0.1, 0.95), 4)
     measured = Measurement("host", "high", Windows(), (meter,), {"cpu": (40.0, 45.0)}).document()
     kernel = {"schema": 1, "arch": "arm", "release": "6.12.1", "image": "a", "modules": "b", "config": "c"}
     compared, series = Report("qemu", 1).document(), {"schema": 1, "arch": "arm", "patches": ["a"]}
-    told = {"measure": measured, "compare": compared, "kernel": kernel, "series": series}
+    told = {"measure": measured, "compare": compared, "radar": swept(), "kernel": kernel, "series": series}
     for kind, document in told.items():
         assert (kind_of(document), wrong(document)) == (kind, [])
 

@@ -24,7 +24,7 @@ MODEL = "hotbank -m model:arm-2009"
 # Text and numbers that only the user knows; everything else is offered, or has a type that knows.
 FREE = {
     "ADDRESS", "BLOCK_SIZE", "CMDLINE", "GROUP", "KEY=NUMBER", "KEY=VALUE", "NAME", "NAME,KEY=VALUE,...", "SIZE",
-    "TEXT", "TIME", "WHEN", "WHY",
+    "TEXT", "TIME", "VERSION", "VERSION,...", "WHEN", "WHY",
 }  # fmt: skip
 
 

@@ -48,6 +48,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "simulate": "simulate",
         "sweep": "sweep",
         "compare": "compare",
+        "radar": "radar",
         "trace": "trace",
     },
     "Describe": {"board": "board", "decode": "describe", "encode": "describe", "zones": "describe"},

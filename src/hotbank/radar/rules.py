@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each rule as a small experiment, on a guest and on the model of its kernel's row; both answer with one word.
+
+The guest (guests.py) has memory that was there at boot, a DIMM of 1 GiB that the kernel maps by one leaf, and a smaller
+one; all blocks of both are offline at first. What several experiments start from is made by the first of them. On the
+model each has a machine of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from hotbank.board import Board, loads
+from hotbank.errors import KernelError, MachineError
+from hotbank.machine import Machine
+from hotbank.memory import Kind, Online, Zone
+from hotbank.model import Model
+from hotbank.model.frames import MigrateType
+from hotbank.radar.guests import BOARD, FOLDER, LARGE, LIMIT, SMALL, Subject
+
+_CMDLINE = "memhp_default_state=offline movablecore=512M"
+_TELLING = 3  # pageblocks of the kernel: some of them empty
+_SMALLEST = 128  # pages: mm/page_alloc.c, __setup_per_zone_wmarks, what is clamped so is no share
+_SIGNAL, _LEAVES = "signal", "leaves"
+_ANSWERS = {"EINTR": _SIGNAL, "done": _LEAVES}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``column``: of the table of kernels, empty for what no kernel is known to do otherwise."""
+
+    name: str
+    column: str
+    asks: str
+    real: Callable[[Subject], str]
+    modelled: Callable[[str], str]
+
+
+def offline(machine: Machine, block: int) -> str:
+    """``leaves``, ``signal`` where the kernel would go on, or the errno's name."""
+    try:
+        machine.offline(block, machine.clock.now() + LIMIT)
+    except KernelError as e:
+        return _answer(errno.errorcode[e.errno])
+    return _LEAVES
+
+
+def _answer(word: str) -> str:
+    return _ANSWERS.get(word, word)
+
+
+# On a guest
+
+
+def _boot_memory(subject: Subject) -> str:
+    return offline(subject.machine, _of_boot(subject.machine))
+
+
+def _of_boot(machine: Machine) -> int:
+    """A block that was there at boot, and in which nothing stands in the way."""
+    there = (block for block in machine.snapshot().blocks if block.number < LARGE.start)
+    return next(block.number for block in there if block.zone == Zone.MOVABLE)
+
+
+def _leaf(subject: Subject) -> str:
+    subject.machine.online(LARGE[1], Online.MOVABLE)
+    return offline(subject.machine, LARGE[1])
+
+
+def _neighbours(subject: Subject) -> None:
+    """Two blocks in Movable, and one between them that is offline."""
+    for number in (SMALL[1], SMALL[3]):
+        subject.machine.online(number, Online.MOVABLE)
+
+
+def _plain_online(subject: Subject) -> str:
+    subject.once(_neighbours)
+    block = subject.machine.snapshot().block(SMALL[2])
+    return block.valid_zones[0] if block is not None else "none"
+
+
+def _movable_min(subject: Subject) -> str:
+    subject.once(_neighbours)
+    return _share(subject.machine)
+
+
+def _share(machine: Machine) -> str:
+    least = next(zone.min for zone in machine.snapshot().zones if zone.zone == Zone.MOVABLE)
+    return "least" if least <= _SMALLEST else "share"
+
+
+def _slab_caches(subject: Subject) -> str:
+    """What the offline of an empty block frees of slabs, against what is left to be freed by hand."""
+    subject.once(_neighbours)
+    subject.run(f"for i in $(seq 300); do : >{FOLDER}/x$i; done; rm {FOLDER}/x*")
+    before = subject.slab_pages()
+    offline(subject.machine, SMALL[3])
+    after = subject.slab_pages()
+    subject.shrink_slabs()
+    return "shrunk" if before - after > after - subject.slab_pages() else "kept"
+
+
+def _types(subject: Subject) -> str:
+    """How many pageblocks are the kernel's, before and after an offline that fails."""
+    found = subject.slabs
+    if found["before"] < _TELLING or found["first"] == "done":
+        raise MachineError(f"{found['before']} pageblocks of the kernel, and the offline: {found['first']}")
+    return "kept" if found["after"] == found["before"] else "Movable"
+
+
+def _frozen(subject: Subject) -> str:
+    """Nothing but slabs of one page is in the block's way: who goes round has isolated all of it, so that only an errno
+    may be about something else."""
+    answer, stays = _answer(subject.slabs["again"]), dict(subject.slabs["single"])
+    if not stays.pop("single") or (stays and answer != _SIGNAL):
+        others = ", ".join(f"{n} {kind}" for kind, n in stays.items())
+        raise MachineError(f"{answer}, but there are other pages than slabs of one: {others}")
+    return answer
+
+
+def _compound(subject: Subject) -> str:
+    if not subject.slabs["large"].get(Kind.SLAB):
+        raise MachineError("no slab of several pages came into the block")
+    return _answer(subject.slabs["last"])
+
+
+# On a model
+
+
+def _board() -> Board:
+    """The guest's board, described by a device tree, which the model boots from; banks are added by our driver."""
+    made = loads(BOARD)
+    banks = tuple(bank if bank.at_boot else replace(bank, route="kmem") for bank in made.banks)
+    return replace(made, describe="dtb", banks=banks)
+
+
+def _model(release: str) -> Model:
+    model = Model.boot(_board(), kernel=release, cmdline=_CMDLINE, backend="reference")
+    for bank in model.board.banks:
+        if not bank.at_boot:
+            model.add(bank.name)
+    return model
+
+
+def _modelled_boot_memory(release: str) -> str:
+    model = _model(release)
+    return offline(model, _of_boot(model))
+
+
+def _modelled_leaf(release: str) -> str:
+    model = _model(release)
+    model.online(LARGE[1], Online.MOVABLE)
+    model.hotplug.blocks[LARGE[1]].leaf = "linear map"
+    return offline(model, LARGE[1])
+
+
+def _modelled_plain_online(release: str) -> str:
+    model = _model(release)
+    for number in (SMALL[1], SMALL[3]):
+        model.online(number, Online.MOVABLE)
+    block = model.snapshot().block(SMALL[2])
+    return block.valid_zones[0] if block is not None else "none"
+
+
+def _modelled_movable_min(release: str) -> str:
+    model = _model(release)
+    for number in SMALL[1:]:
+        model.online(number, Online.MOVABLE)
+    return _share(model)
+
+
+def _modelled_slab_caches(release: str) -> str:
+    model = _model(release)
+    model.online(SMALL[3], Online.MOVABLE)
+    model.tasks.kernel_alloc("files", 100, kind=Kind.SLAB, single=True)
+    model.tasks.empty_slabs("files")
+    offline(model, SMALL[3])
+    return "kept" if "files" in model.tasks.caches else "shrunk"
+
+
+def _filled(release: str, *, single: bool) -> Model:
+    """The first pageblock empty again, slabs in the second."""
+    model = _model(release)
+    model.online(SMALL[0], Online.KERNEL)
+    model.tasks.kernel_alloc("gone", model.frames.shape.pageblock, kind=Kind.SLAB)
+    model.tasks.kernel_alloc("kept", 100, kind=Kind.SLAB, single=single)
+    model.tasks.kernel_free("gone")
+    return model
+
+
+def _modelled_types(release: str) -> str:
+    model = _filled(release, single=True)
+    start, _ = model.geometry.frames(SMALL[0])
+    offline(model, SMALL[0])
+    return "Movable" if model.frames.migratetype(start) == MigrateType.MOVABLE else "kept"
+
+
+def _modelled_frozen(release: str) -> str:
+    return offline(_filled(release, single=True), SMALL[0])
+
+
+def _modelled_compound(release: str) -> str:
+    return offline(_filled(release, single=False), SMALL[0])
+
+
+_ALL = (
+    Rule("boot-memory", "", "boot memory of arm64, offline", _boot_memory, _modelled_boot_memory),
+    Rule("leaf", "vetoes_leaf", "a block inside a leaf of the linear map, offline", _leaf, _modelled_leaf),
+    Rule("plain-online", "", "online between Movable neighbours: the zone", _plain_online, _modelled_plain_online),
+    Rule("movable-min", "movable_keeps_less", "what Movable keeps free", _movable_min, _modelled_movable_min),
+    Rule("slab-caches", "keeps_slab", "empty slabs at an offline", _slab_caches, _modelled_slab_caches),
+    Rule("types", "keeps_types", "pageblocks of the kernel after an offline that fails", _types, _modelled_types),
+    Rule("frozen-slab", "frozen_slab", "a block with slabs of one page, offline", _frozen, _modelled_frozen),
+    Rule("compound-slab", "", "a block with larger slabs, offline", _compound, _modelled_compound),
+)
+RULES: Mapping[str, Rule] = {rule.name: rule for rule in _ALL}
+"""By name, in the order in which a guest is asked."""
