@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel fuzz soak microscope fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench policy breathe onlining referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz soak microscope fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench policy breathe onlining radar compare verdicts referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -115,6 +115,17 @@ breathe: referees kernels $(DEV)
 # Three kernels that put added memory anywhere, each route: the policy is set aside and put back, also by who recovers.
 onlining: referees kernels $(DEV)
 	$(BIN)/pytest -p no:benchmark -s -m slow tests/kernel/arm64/test_policies.py
+
+# The model's rules against every kernel that Debian has, by guests of their own: docs/radar.md. Ten minutes and more.
+radar: referees kernels $(DEV)
+	$(BIN)/hotbank radar --kernels 6.1,6.12.95,6.12.117,6.16,6.17,6.18,6.19,7.0,7.1,7.2,7.3
+
+# Operations, and verdicts, on another kernel than the usual one: make compare KERNEL=7.3
+compare: referees kernels $(DEV)
+	KERNEL=$(KERNEL) $(BIN)/pytest -p no:benchmark -s -m "kernel or slow" tests/kernel/arm64/test_compare.py
+
+verdicts: referees kernels $(DEV)
+	KERNEL=$(KERNEL) $(BIN)/pytest -p no:benchmark -s -m "kernel and not slow" tests/kernel/arm64/test_verdicts.py
 
 # What the governor's policies save of what could be saved, on real series: docs/policy.md.
 policy: $(DEV)

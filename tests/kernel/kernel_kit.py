@@ -23,6 +23,7 @@ from patience import HANG
 HOLDER = Path(__file__).with_name("guest_holder.py")
 LIMITS = Limits(total=240.0, block=120.0)  # an emulated CPU on a busy host is slow
 DISK_SIZE = 192 * MIB
+KERNEL = os.environ.get("KERNEL")  # a series or release, for wide runs on other kernels than the usual one
 # Pages are not cleared before they are used; the kernel maps memory by the 2 MiB instead of by the page.
 LEAN = "mitigations=off init_on_alloc=0 rodata=on"
 

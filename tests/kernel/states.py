@@ -29,7 +29,7 @@ from hotbank.operate.capacity import spare_for
 from hotbank.operate.look import surveys_of
 from hotbank.operate.targets import resolve
 from hotbank.operate.verdict import Verdict, verdict
-from kernel.kernel_kit import guest, lean, span_of
+from kernel.kernel_kit import KERNEL, guest, lean, span_of
 from patience import HANG
 
 BOARD = Path(__file__).parent / "arm64" / "verdicts.toml"
@@ -89,7 +89,7 @@ def trials(first_seed: int = 0) -> Iterator[Trial]:
 def _of_one_guest(seed: int) -> Iterator[Trial]:
     dice = random.Random(seed)
     files = {"opt/load.py": LOAD.read_text(encoding="utf-8")}
-    with guest(lean(Wanted(str(BOARD), files=files))) as machine:
+    with guest(lean(Wanted(str(BOARD), series=KERNEL, files=files))) as machine:
         machine.runner.run("mount -o remount,size=100% /tmp")
         machine.add("high")
         poisoned: set[int] = set()

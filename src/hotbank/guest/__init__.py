@@ -4,5 +4,6 @@
 agent.py    the guest's kernel as a Machine
 runner.py   shell commands
 holder.py   memory that is held, pinned and poisoned when asked
+slabs.py    a block with slabs in it, and what its offlines come to
 serial.py   the ports on which the first two answer
 """

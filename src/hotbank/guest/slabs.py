@@ -20,6 +20,7 @@ import resource
 import signal
 import sys
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from hotbank.sysfs import names
 _SLOTS = 128 * 4096  # bytes: 128 slots of 40 bytes are an object of kmalloc-8k
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ
 _HEAP = 24 << 20  # bytes: more than this process ever needs, so that it needs no page table later
+_STIR = 8
 _CACHES = Path("/sys/kernel/slab")
 _OF_KERNEL = ("Unmovable", "Reclaimable")
 
@@ -42,12 +44,16 @@ def main(block: int, folder: str, many: int, kept: int, pipes: int, seconds: int
     warm = next(b.number for b in host.snapshot().blocks if b.number < block)
     signal.signal(signal.SIGALRM, _interrupt)
     bytes([1]) * _HEAP  # written to, so that it is there, and kept (MALLOC_TRIM_THRESHOLD_ in the guest's profile)
-    _fill(place, many // 8, 0)
     warmed = _look(host.pages(warm)), _pageblocks(), _offline(state, seconds)
     held = _pipes(pipes, 0)
+    _fill(place, many // 8, 0)
+    for _ in range(_STIR):  # what the kernel takes of slabs to tell of a block is there, else it would lie lowest
+        Path(f"/{names.block(block, 'uevent')}").write_text("change")
     os.write(state, b"online_kernel")
     _fill(place, many, kept)
-    found: dict[str, Any] = {"before": _pageblocks(), "single": _look(host.pages(block))}
+    _shrink()
+    seen = host.pages(block)
+    found: dict[str, Any] = {"before": _pageblocks(), "single": _look(seen), "empty": _empty(seen)}
     found |= {"first": _offline(state, seconds), "after": _pageblocks(), "again": _offline(state, seconds)}
     held += _pipes(pipes, _SLOTS)
     found |= {"large": _look(host.pages(block)), "last": _offline(state, seconds)}
@@ -73,13 +79,12 @@ def _offline(state: int, seconds: int) -> str:
 
 
 def _fill(place: int, many: int, kept: int) -> None:
-    """Files that stay in the middle of some that go, and no empty slab."""
+    """Files that stay in the middle of some that go."""
     first = (many - kept) // 2
     for number in range(many):
         os.close(os.open(f"{number:x}", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=place))
     for number in (*range(first), *range(first + kept, many)):
         os.unlink(f"{number:x}", dir_fd=place)
-    _shrink()
 
 
 def _shrink() -> None:
@@ -94,6 +99,11 @@ def _look(pages: Pages) -> Mapping[str, int]:
     single = sum(count for _, count in pages.single)
     counts[Kind.SLAB] -= single
     return {kind.value: count for kind, count in counts.items() if count} | {"single": single}
+
+
+def _empty(pages: Pages) -> int:
+    """How many pages at the block's lower end are none that can't move: so much is isolated whatever comes behind."""
+    return sum(count for _, count in takewhile(lambda run: run[0] not in IMMOVABLE_KINDS, pages.runs))
 
 
 def _pipes(many: int, size: int) -> list[tuple[int, int]]:

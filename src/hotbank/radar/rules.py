@@ -21,7 +21,9 @@ from hotbank.model.frames import MigrateType
 from hotbank.radar.guests import BOARD, FOLDER, LARGE, LIMIT, SMALL, Subject
 
 _CMDLINE = "memhp_default_state=offline movablecore=512M"
-_TELLING = 3  # pageblocks of the kernel: some of them empty
+_TELLING, _PAGEBLOCK = 3, 512  # pageblocks of the kernel, the lowest of them empty
+_GRACE = 2  # seconds: until inodes that are gone are (call_rcu in fs/inode.c)
+_FEW = 40  # pages: fewer empty slabs tell nothing
 _SMALLEST = 128  # pages: mm/page_alloc.c, __setup_per_zone_wmarks, what is clamped so is no share
 _SIGNAL, _LEAVES = "signal", "leaves"
 _ANSWERS = {"EINTR": _SIGNAL, "done": _LEAVES}
@@ -94,19 +96,22 @@ def _share(machine: Machine) -> str:
 def _slab_caches(subject: Subject) -> str:
     """What the offline of an empty block frees of slabs, against what is left to be freed by hand."""
     subject.once(_neighbours)
-    subject.run(f"for i in $(seq 300); do : >{FOLDER}/x$i; done; rm {FOLDER}/x*")
+    subject.run(f"for i in $(seq 2000); do : >{FOLDER}/x$i; done; rm {FOLDER}/x*; sleep {_GRACE}")
     before = subject.slab_pages()
     offline(subject.machine, SMALL[3])
     after = subject.slab_pages()
     subject.shrink_slabs()
-    return "shrunk" if before - after > after - subject.slab_pages() else "kept"
+    least = subject.slab_pages()
+    if before - least < _FEW:
+        raise MachineError(f"{before - least} pages of empty slabs are too few to tell")
+    return "shrunk" if before - after > after - least else "kept"
 
 
 def _types(subject: Subject) -> str:
     """How many pageblocks are the kernel's, before and after an offline that fails."""
     found = subject.slabs
-    if found["before"] < _TELLING or found["first"] == "done":
-        raise MachineError(f"{found['before']} pageblocks of the kernel, and the offline: {found['first']}")
+    if found["before"] < _TELLING or found["empty"] < _PAGEBLOCK or found["first"] == "done":
+        raise MachineError(f"{found['before']} pageblocks of the kernel, {found['empty']} pages below what stays")
     return "kept" if found["after"] == found["before"] else "Movable"
 
 

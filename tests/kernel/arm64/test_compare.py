@@ -11,7 +11,7 @@ import pytest
 
 from hotbank.boards_qemu import Wanted
 from hotbank.compare import ROWS, Report, compare
-from kernel.kernel_kit import lean
+from kernel.kernel_kit import KERNEL, lean
 
 pytestmark = pytest.mark.kernel
 
@@ -27,7 +27,7 @@ FURTHER = 9  # shorter runs at most, if chance left an answer out
 def run(seed: int, operations: int) -> Report:
     """That many operations, by the route whose turn it is."""
     route, cmdline = RUNS[(seed - 1) % len(RUNS) + 1]
-    return compare(lean(Wanted(str(BOARDS / f"{route}.toml"), cmdline=cmdline)), operations, seed)
+    return compare(lean(Wanted(str(BOARDS / f"{route}.toml"), series=KERNEL, cmdline=cmdline)), operations, seed)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The radar without a guest: what kernels answered once against the models of today, and wrong cells of the table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hotbank import kernels, radar
+from hotbank.errors import MachineError
+from hotbank.radar import RULES, Cell, Matrix, sweep
+from hotbank.radar.search import halve
+
+ANSWERED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "radar.json").read_text(encoding="utf-8"))
+CELLS = [(cell["rule"], cell["release"], cell["answer"]) for cell in ANSWERED["cells"]]
+COLUMNS = [(rule.name, rule.column) for rule in RULES.values() if rule.column]
+
+
+@pytest.mark.parametrize(("rule", "release", "answer"), CELLS)
+def test_models_answer_as_kernels_did(rule: str, release: str, answer: str) -> None:
+    assert RULES[rule].modelled(release) == answer
+
+
+def test_every_rule_was_asked_of_nine_kernels() -> None:
+    assert {rule for rule, _, _ in CELLS} == set(RULES)
+    assert len({release for _, release, _ in CELLS}) >= 9
+
+
+def test_each_rule_with_a_column_changes_where_the_table_says() -> None:
+    matrix = Matrix([Cell(rule, "", release, answer, answer) for rule, release, answer in CELLS])
+    changed = {change.rule: change for change in matrix.changes}
+    assert changed.keys() == {rule for rule, _ in COLUMNS}
+    for rule, column in COLUMNS:
+        before, after = (
+            getattr(kernels.kernel(cell.release), column) for cell in (changed[rule].before, changed[rule].after)
+        )
+        assert (before, after) == (False, True)
+
+
+@contextmanager
+def guest(series: str, _progress: object) -> Iterator[Any]:
+    """Answers as the kernel of that series did."""
+    release = next(release for _, release, _ in CELLS if release.startswith(series))
+    answers = {rule: answer for rule, its, answer in CELLS if its == release}
+
+    class Subject:
+        def __init__(self) -> None:
+            self.release, self.answers = release, answers
+
+    yield Subject()
+
+
+@pytest.fixture
+def guests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels that answer as they did once, instead of QEMU."""
+
+    @contextmanager
+    def unlimited(*_: object) -> Iterator[None]:
+        yield
+
+    def answer(name: str, subject: Any) -> str:
+        return str(subject.answers[name])
+
+    monkeypatch.setattr(sweep, "booted", guest)
+    monkeypatch.setattr(sweep, "_limited", unlimited)
+    recorded = {name: replace(rule, real=partial(answer, name)) for name, rule in RULES.items()}
+    monkeypatch.setattr(sweep, "RULES", recorded)
+
+
+@pytest.mark.usefixtures("guests")
+def test_nothing_differs_from_what_kernels_answered() -> None:
+    matrix = radar.look(["6.1", "6.12.95", "7.3"])
+    assert len(matrix.cells) == 3 * len(RULES)
+    assert (matrix.differences, matrix.unheard) == ([], {})
+
+
+def _with(kernel: Any, columns: dict[str, bool]) -> Any:
+    return replace(kernel, **columns)
+
+
+@pytest.mark.usefixtures("guests")
+@pytest.mark.parametrize("row", ["6.1", "6.12", "7.3"])
+@pytest.mark.parametrize(("rule", "column"), COLUMNS)
+def test_a_wrong_cell_of_the_table_is_found(rule: str, column: str, row: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named with its rule, and with a kernel of which the rule is right."""
+    flipped = {
+        kernel.release: {column: not getattr(kernel, column)} for kernel in kernels.KERNELS if kernel.release == row
+    }
+    wrong = [_with(kernel, flipped.get(kernel.release, {})) for kernel in kernels.KERNELS]
+    monkeypatch.setattr(kernels, "KERNELS", tuple(wrong))
+    matrix = radar.look(["6.1", "6.12.95", "7.3"], [rule])
+    assert [(cell.rule, kernels.kernel(cell.release).judged_by) for cell in matrix.differences] == [(rule, row)]
+    near = matrix.neighbour(matrix.differences[0])
+    assert near is not None
+    assert not near.different
+
+
+def test_a_kernel_that_can_not_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(series: str, _progress: object) -> Any:
+        raise MachineError(f"Debian's archive has no kernel {series}")
+
+    monkeypatch.setattr(sweep, "booted", none)
+    matrix = radar.look(["6.14"])
+    assert (matrix.cells, list(matrix.unheard)) == ([], ["6.14"])
+
+
+@cache
+def releases(count: int) -> tuple[str, ...]:
+    return tuple(f"6.{n}" for n in range(count))
+
+
+@given(st.integers(2, 300), st.data())
+def test_the_first_kernel_that_differs_is_found_by_few_questions(count: int, data: st.DataObject) -> None:
+    first, asked = data.draw(st.integers(1, count - 1)), list[str]()
+
+    def ask(release: str) -> Cell:
+        asked.append(release)
+        return Cell("leaf", "", release, "EPERM" if releases(count).index(release) >= first else "leaves", "leaves")
+
+    found = halve("leaf", releases(count), ask)
+    assert found.before is not None
+    assert found.after is not None
+    assert (found.before.release, found.after.release) == releases(count)[first - 1 : first + 1]
+    assert len(asked) <= 2 + (count - 1).bit_length()
+
+
+def test_ends_that_agree_and_kernels_without_an_answer() -> None:
+    same = halve("leaf", releases(9), lambda release: Cell("leaf", "", release, "leaves", "leaves"))
+    assert (same.before, same.after, len(same.asked)) == (None, None, 2)
+    with pytest.raises(MachineError, match=r"6\.0 gave no answer about leaf: it ended"):
+        halve("leaf", releases(9), lambda release: Cell("leaf", "", release, None, "leaves", "it ended"))
