@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
@@ -89,9 +88,10 @@ def _matrix(matrix: Matrix) -> Iterator[str]:
     """A line for each kernel, a column for each rule, whose names stand in two lines: they are longer than answers."""
     if matrix.cells:
         above, below = zip(*(rule.partition("-")[::2] for rule in matrix.rules), strict=True)
+        said = {(cell.release, cell.rule): _word(cell) for cell in matrix.cells}
         rows = [
-            [_short(release), *(_word(cell) for cell in cells)]
-            for release, cells in groupby(matrix.cells, lambda cell: cell.release)
+            [_short(release), *(said.get((release, rule), _NONE) for rule in matrix.rules)]
+            for release in matrix.releases
         ]
         yield from table.lines(["", *above], [["kernel", *below], *rows])
 

@@ -5,6 +5,7 @@
 
 ``rules``   each rule as a small experiment: on a guest, and on the model of its kernel's row
 ``matrix``  what both said, by kernel and rule: differences, changes
+``guests``  the guest of an experiment
 ``sweep``   a guest for each kernel, within a deadline
 ``search``  between which two releases of the archive a rule changed
 """

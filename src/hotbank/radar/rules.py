@@ -19,11 +19,12 @@ from hotbank.memory import Kind, Online, Zone
 from hotbank.model import Model
 from hotbank.model.frames import MigrateType
 from hotbank.radar.guests import BOARD, FOLDER, LARGE, LIMIT, SMALL, Subject
+from hotbank.routes import ROUTES
 
 _CMDLINE = "memhp_default_state=offline movablecore=512M"
 _TELLING, _PAGEBLOCK = 3, 512  # pageblocks of the kernel, the lowest of them empty
 _GRACE = 2  # seconds: until inodes that are gone are (call_rcu in fs/inode.c)
-_FEW = 40  # pages: fewer empty slabs tell nothing
+_FEW = 100  # pages: fewer empty slabs tell nothing
 _SMALLEST = 128  # pages: mm/page_alloc.c, __setup_per_zone_wmarks, what is clamped so is no share
 _SIGNAL, _LEAVES = "signal", "leaves"
 _ANSWERS = {"EINTR": _SIGNAL, "done": _LEAVES}
@@ -94,8 +95,10 @@ def _share(machine: Machine) -> str:
 
 
 def _slab_caches(subject: Subject) -> str:
-    """What the offline of an empty block frees of slabs, against what is left to be freed by hand."""
+    """What the offline of an empty block frees of slabs, against what is left to be freed by hand. Caches are told to
+    keep what they can of empty slabs."""
     subject.once(_neighbours)
+    subject.run("for cache in /sys/kernel/slab/*/min_partial; do echo 10000 >$cache; done 2>/dev/null; true")
     subject.run(f"for i in $(seq 2000); do : >{FOLDER}/x$i; done; rm {FOLDER}/x*; sleep {_GRACE}")
     before = subject.slab_pages()
     offline(subject.machine, SMALL[3])
@@ -135,9 +138,10 @@ def _compound(subject: Subject) -> str:
 
 
 def _board() -> Board:
-    """The guest's board, described by a device tree, which the model boots from; banks are added by our driver."""
-    made = loads(BOARD)
-    banks = tuple(bank if bank.at_boot else replace(bank, route="kmem") for bank in made.banks)
+    """The guest's board, described by a device tree, which the model boots from; banks come by any route that lets them
+    into every zone, as DIMMs do."""
+    made, way = loads(BOARD), next(way for way in ROUTES.values() if way.enters and not way.movable_only)
+    banks = tuple(bank if bank.at_boot else replace(bank, route=way.name) for bank in made.banks)
     return replace(made, describe="dtb", banks=banks)
 
 
