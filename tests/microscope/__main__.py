@@ -71,7 +71,7 @@ def _walk(image: Path, tree: Path, operations: tuple[str, ...]) -> int:
 
 def _found(image: Path, tree: Path, breach: guests.Breach) -> bool:
     with guests.booted(image, tree, breach) as machine:
-        done = walks.walk(asking(machine), guests.BANK, breach.operation)
+        done = walks.walk(asking(machine), guests.BANK, breach.operation, breach.first, walks.STRIDE)
     seen = [what for what in done.wrong if breach.seen in what]
     say(f"planted: {breach.name}: {f'found: {seen[0]}' if seen else f'NOT FOUND in {done.wrong}'}")
     return bool(seen)

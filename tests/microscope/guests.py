@@ -25,7 +25,7 @@ HELD = 16  # MiB of memory of processes that an operation finds in the bank
 class Breach:
     """A mistake: in ``file`` of the driver each first text, which comes there once, becomes the second.
 
-    ``operation``: whose walk finds it; ``seen``: by what word.
+    ``operation``: whose walk finds it, from its allocation ``first`` on; ``seen``: by what word.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Breach:
     edits: tuple[tuple[str, str], ...]
     operation: str
     seen: str
+    first: int = 1
 
 
 BREACHES = (
@@ -59,6 +60,7 @@ BREACHES = (
         (("\tif (rc)\n\t\tbank_take_back(", "\tif (rc == -EEXIST)\n\t\tbank_take_back("),),
         "add",
         "blocks: ",
+        150,  # of 251: the first block is there
     ),
 )
 

@@ -48,6 +48,11 @@ def test_a_walk_goes_on_until_nothing_is_denied(allocations: int) -> None:
     assert done.errors == {0: 1, **({12: allocations} if allocations else {})}
 
 
+def test_a_walk_can_be_a_part_of_it() -> None:
+    done = walks.walk(Guest(130, {60: "lost"}), "high", "add", first=51, most=25)
+    assert (done.attempts, done.denied, done.wrong) == (25, 25, ["allocation 60: lost"])
+
+
 def test_what_is_wrong_is_told_with_its_allocation() -> None:
     done = walks.walk(Guest(30, {27: "resource: left"}), "high", "add")
     assert done.wrong == ["allocation 27: resource: left"]

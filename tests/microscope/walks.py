@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -47,15 +48,16 @@ class Walked:
         )
 
 
-def walk(ask: Ask, bank: str, operation: str) -> Walked:
-    """Count up until the operation succeeds with nothing denied."""
+def walk(ask: Ask, bank: str, operation: str, first: int = 1, most: float = math.inf) -> Walked:
+    """Count up from the ``first`` allocation until the operation succeeds with nothing denied, or ``most`` attempts."""
     done = Walked(operation)
     ask(f"python3 -S -c '{FILL}'")
     before = free(ask)
     ask("echo clear > /sys/kernel/debug/kmemleak")
-    while True:
-        attempts = [json.loads(line) for line in ask(_command(bank, operation, done.attempts + 1)).splitlines()]
-        _take(done, attempts)
+    while done.attempts < most:
+        command = f"python3 -S /opt/walk.py {bank} {operation} {first + done.attempts} {STRIDE}"
+        attempts = [json.loads(line) for line in ask(command).splitlines()]
+        _take(done, attempts, first)
         _read_log(done, ask)
         if not attempts or not attempts[-1]["hit"]:
             break
@@ -66,11 +68,7 @@ def walk(ask: Ask, bank: str, operation: str) -> Walked:
     return done
 
 
-def _command(bank: str, operation: str, first: int) -> str:
-    return f"python3 -S /opt/walk.py {bank} {operation} {first} {STRIDE}"
-
-
-def _take(done: Walked, attempts: Sequence[dict[str, object]]) -> None:
+def _take(done: Walked, attempts: Sequence[dict[str, object]], first: int) -> None:
     if not attempts:
         done.wrong.append("no answer")
     for attempt in attempts:
@@ -79,7 +77,7 @@ def _take(done: Walked, attempts: Sequence[dict[str, object]]) -> None:
         done.errors[int(str(attempt["errno"]))] += 1
         wrong = attempt["wrong"]
         assert isinstance(wrong, list)
-        done.wrong += [f"allocation {done.attempts}: {what}" for what in wrong]
+        done.wrong += [f"allocation {first + done.attempts - 1}: {what}" for what in wrong]
 
 
 def _read_log(done: Walked, ask: Ask) -> None:
