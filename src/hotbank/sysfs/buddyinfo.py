@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from hotbank.numbers import digits
 from hotbank.sysfs.form import Form, wrong
@@ -17,6 +18,7 @@ def _parse(text: str) -> Orders:
     return dict(map(_line, text.splitlines()))
 
 
+@lru_cache(maxsize=64)  # who looks at one block after the other reads the same lines again
 def _line(line: str) -> tuple[tuple[int, str], tuple[int, ...]]:
     found = re.fullmatch(_LINE, line)
     node, counts = (None, []) if found is None else (digits(found[1]), list(map(digits, found[3].split())))
