@@ -11,6 +11,7 @@ After each attempt the bank must be where it was or where it was to go, and the 
 
 import ctypes
 import json
+import mmap
 import os
 import re
 import sys
@@ -30,7 +31,7 @@ SETTINGS = {
     "failslab/verbose": "2",
     "fail_page_alloc/verbose": "2",
 }
-FENCED = 32 << 20  # bytes that an evacuation takes
+PAGE, HELD = 4096, 8 << 20  # bytes; HELD: of memory in use that an operation has to move
 _FINIT_MODULE, _DELETE_MODULE = 273, 106  # include/uapi/asm-generic/unistd.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -157,11 +158,26 @@ def read_whole(bank: Bank, name: str) -> None:
         os.close(descriptor)
 
 
+class Held:
+    """Memory of this process, which lies in the bank as long as that is online and has room."""
+
+    def __init__(self, size: int) -> None:
+        self.page, self.size = os.urandom(PAGE), size
+        self.map = mmap.mmap(-1, size or PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        for at in range(0, size, PAGE):
+            self.map[at : at + PAGE] = self.page
+
+    def damaged(self) -> list[str]:
+        """What is not as it was written."""
+        bad = sum(self.map[at : at + PAGE] != self.page for at in range(0, self.size, PAGE))
+        return [f"damaged: {bad} pages"] if bad else []
+
+
 def evacuate(bank: Bank) -> None:
-    """Take the first pages of the bank behind a fence, read what became of them, and give them back."""
+    """Take all of the bank behind a fence, read what became of it, and give it back."""
     descriptor = os.open(f"/dev/hotbank/{os.path.basename(bank.home)}", os.O_RDWR)
     try:
-        os.write(descriptor, f"{bank.range[0]:#x}-{bank.range[0] + FENCED - 1:#x}".encode())
+        os.write(descriptor, f"{bank.range[0]:#x}-{bank.range[1]:#x}".encode())
         os.read(descriptor, 4096)
     finally:
         os.close(descriptor)
@@ -204,10 +220,12 @@ def unloaded(bank: Bank) -> None:
 
 @dataclass(frozen=True)
 class Operation:
-    """``before``: brings the bank to where the operation starts; ``act``: the operation, one or a few system calls."""
+    """``before``: brings the bank to where the operation starts; ``act``: the operation, one or a few system calls.
+    ``held``: bytes in use that it finds there."""
 
     before: Callable[[Bank], None]
     act: Callable[[Bank], None]
+    held: int = 0
 
 
 OPERATIONS = {
@@ -219,9 +237,11 @@ OPERATIONS = {
     "online": Operation(lambda bank: present(bank, "offline"), lambda bank: to_block(bank, "online_movable")),
     "refcounts": Operation(lambda bank: present(bank, "online_movable"), lambda bank: read_whole(bank, "refcounts")),
     "pages": Operation(lambda bank: present(bank, "online_movable"), lambda bank: read_whole(bank, "pages")),
-    "evacuate": Operation(lambda bank: present(bank, "online_movable"), evacuate),
-    "offline": Operation(lambda bank: present(bank, "online_movable"), lambda bank: to_block(bank, "offline")),
-    "evict": Operation(lambda bank: present(bank, "online_movable"), lambda bank: put(bank.file("state"), "evict")),
+    "evacuate": Operation(lambda bank: present(bank, "online_movable"), evacuate, HELD),
+    "offline": Operation(lambda bank: present(bank, "online_movable"), lambda bank: to_block(bank, "offline"), HELD),
+    "evict": Operation(
+        lambda bank: present(bank, "online_movable"), lambda bank: put(bank.file("state"), "evict"), HELD
+    ),
     "remove": Operation(lambda bank: present(bank, "offline"), lambda bank: put(bank.file("state"), "remove")),
 }
 
@@ -251,10 +271,11 @@ def walk(name: str, operation: Operation, first: int, count: int) -> None:
     none = total()
     for number in range(first, first + count):
         operation.before(bank)
+        held = Held(operation.held)
         start = looked(bank)
         error, hit = denied(bank, operation, number)
         end = looked(bank)
-        wrong = impossible(bank, end, none)
+        wrong = impossible(bank, end, none) + held.damaged()
         if error and (end.state, end.supply, end.blocks) != (start.state, start.supply, start.blocks):
             wrong.append(f"changed by a failure: {start} {end}")
         print(json.dumps({"errno": error, "hit": hit, "wrong": wrong}), flush=True)

@@ -18,7 +18,6 @@ from hotbank.boards_qemu.supervisor import QemuMachine
 BOARD = Path(__file__).with_name("bank.toml")
 BANK = "high"
 WALK = Path(__file__).parents[1] / "kernel/guest_walk.py"
-HELD = 16  # MiB of memory of processes that an operation finds in the bank
 
 
 @dataclass(frozen=True)
