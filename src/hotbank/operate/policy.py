@@ -19,5 +19,5 @@ def danger(snapshot: Snapshot, what: str) -> str:
 
 
 def needs_policy(bank: BankStatus | None) -> bool:
-    """False where the route's driver lets no block into a kernel zone, whatever the policy. An unknown one is none."""
+    """False where the route's driver lets no block into a kernel zone, whatever the policy. One unknown needs it."""
     return bank is None or not route(bank.route).movable_only
