@@ -32,7 +32,7 @@ struct evacuation {
 	struct candidate candidate[MAX_CANDIDATES];
 };
 
-#ifdef CONFIG_CONTIG_ALLOC
+#if defined(CONFIG_ARM64) && defined(CONFIG_CONTIG_ALLOC)
 
 int evacuation_prepare(struct bank *bank);
 int evacuation_allow(struct bank *bank);

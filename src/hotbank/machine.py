@@ -573,13 +573,14 @@ class Machine(Protocol):
         """Write ``how`` to the block's state."""
         ...
 
-    def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
+    def offline(self, block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
         """Write ``offline`` to the block's state; cancel at ``deadline`` (on ``clock``).
 
         ``spare``: pages that must still be there for the block's pages meanwhile (room.py, ``starved``); 0 asks for
-        none. Raises KernelError with the kernel's errno when it refuses, KernelError(EINTR) when the deadline struck
-        and Refusal(NO_CAPACITY) when less was left, the block back as it was; CancelPending when the kernel has not
-        let go.
+        none. ``fence``: blocks that leave after it: where the bank's route can, what moves lands in none of them, and
+        they may be emptied already; an offline that fails, or a block that comes online, ends that. Raises KernelError
+        with the kernel's errno when it refuses, KernelError(EINTR) when the deadline struck and Refusal(NO_CAPACITY)
+        when less was left, the block back as it was; CancelPending when the kernel has not let go.
         """
         ...
 

@@ -181,10 +181,10 @@ class Remote:
     set_auto_online = asked(MACHINE, Machine.set_auto_online)
     reading = asked(MACHINE, Machine.reading)
 
-    def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
+    def offline(self, block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
         """See Machine. The answer may take until the deadline, and the timeout more."""
-        call = MACHINE["offline"]
-        self.ask(call, call.arguments(block, deadline, spare=spare), extra_time=max(0.0, deadline - self.clock.now()))
+        call, longest = MACHINE["offline"], max(0.0, deadline - self.clock.now())
+        self.ask(call, call.arguments(block, deadline, spare=spare, fence=fence), extra_time=longest)
 
     def interrupt(self, block: int, deadline: float) -> None:
         """See Interruptible. From any thread, or from a signal handler."""

@@ -29,7 +29,8 @@ class Route:
     False where a hypervisor has to ask. ``group``: its blocks are one memory group, ``dynamic`` one of virtio-mem's
     kind. ``own_memmap``: it asks for MHP_MEMMAP_ON_MEMORY. ``offlines``: a removal takes blocks offline by itself.
     ``sticks``: it lets go of a bank whose blocks are still there, and then only a reboot helps (STUCK).
-    ``movable_only``: its driver lets no block into a kernel zone. ``bank_files``: the bank has a folder in
+    ``movable_only``: its driver lets no block into a kernel zone. ``fences``: its driver can empty several blocks
+    together, so that nothing moves from one into another. ``bank_files``: the bank has a folder in
     /sys/class/hotbank. ``switches``: its driver turns the bank's supply. ``resource``: what /proc/iomem calls its
     memory, None for plain System RAM. ``modules``: what the kernel has to load, in this order.
     """
@@ -44,6 +45,7 @@ class Route:
     offlines: bool = False
     sticks: bool = False
     movable_only: bool = False
+    fences: bool = False
     bank_files: bool = False
     switches: bool = False
     resource: str | None = None
@@ -86,6 +88,7 @@ ROUTES: Mapping[str, Route] = {
         Route(
             "driver",
             movable_only=True,
+            fences=True,
             bank_files=True,
             switches=True,
             resource="hotbank",

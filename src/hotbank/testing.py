@@ -87,8 +87,8 @@ class ScriptedMachine:
     ``others``: more banks like ``high``, each of one block, and the domain that each is in. ``interlock``: refuse to
     switch power off under memory, as every machine has to. ``counts``: tell how many pages moved. ``lost``: banks that
     were in the kernel when their power went off; a test that sees one has found a breach. ``free``: pages that there is
-    room for in Normal. ``spared``: what each offline was told to keep free, SPARE of an orderly one.
-    ``at_switch``: what happens when a switch was turned, before anybody looks.
+    room for in Normal. ``spared``: what each offline was told to keep free, SPARE of an orderly one;
+    ``fenced``: which blocks leave after it. ``at_switch``: what happens when a switch was turned, before anybody looks.
     """
 
     clock: ManualClock = field(default_factory=ManualClock)
@@ -115,6 +115,7 @@ class ScriptedMachine:
         self.moved = 0
         self.lost: list[str] = []
         self.spared: list[int] = []
+        self.fenced: list[tuple[int, ...]] = []
         self.held: int | None = None
         self._gate = Gate()
 
@@ -194,9 +195,10 @@ class ScriptedMachine:
             raise KernelError(errno.EINVAL, f"memory{block}")
         slot.state, slot.zone = BlockState.ONLINE, "Movable" if how is Online.MOVABLE else "Normal"
 
-    def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
+    def offline(self, block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
         slot = self._slot(block)
         self.spared.append(spare)
+        self.fenced.append(fence)
         if slot.state is BlockState.OFFLINE or slot.holes:
             raise KernelError(errno.EINVAL, f"memory{block}")
         if slot.why is Code.UNMOVABLE:
@@ -356,8 +358,8 @@ class Faulty:
     def online(self, block: int, how: Online) -> None:
         self._do("online", block, how)
 
-    def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
-        self._do("offline", block, deadline, spare=spare)
+    def offline(self, block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
+        self._do("offline", block, deadline, spare=spare, fence=fence)
 
     def add(self, bank: str) -> None:
         self._do("add", bank)

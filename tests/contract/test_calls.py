@@ -121,10 +121,10 @@ class LateToBegin(Faulty):
         super().__init__(machine)
         self.asked, self.go = threading.Event(), threading.Event()
 
-    def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
+    def offline(self, block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
         self.asked.set()
         assert self.go.wait(HANG)
-        super().offline(block, deadline, spare=spare)
+        super().offline(block, deadline, spare=spare, fence=fence)
 
 
 def test_an_order_is_interrupted_also_before_its_offline_begins() -> None:
@@ -183,7 +183,8 @@ def test_what_a_reader_may_not_do_costs_no_thread() -> None:
         lines, before = Lines(SocketStream(ours), MAX_ANSWER), threading.active_count()
         assert lines.receive(10) is not None
         for n in range(1, 101):
-            lines.send({"id": n, "call": "machine.offline", "args": {"block": 1, "deadline": 1.0, "spare": 0}})
+            arguments = {"block": 1, "deadline": 1.0, "spare": 0, "fence": []}
+            lines.send({"id": n, "call": "machine.offline", "args": arguments})
         answers = [lines.receive(10) for _ in range(100)]
         assert threading.active_count() <= before  # others may end meanwhile
     owner.join(HANG)

@@ -354,10 +354,10 @@ def half_way(model: Model) -> Full:
 def test_an_owner_that_ends_does_not_cut_short_what_is_settled(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     journal, begun, go = half_way(model), threading.Event(), threading.Event()
 
-    def offline(block: int, deadline: float, *, spare: int = 0) -> None:
+    def offline(block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
         begun.set()
         assert go.wait(HANG)
-        Model.offline(model, block, deadline, spare=spare)
+        Model.offline(model, block, deadline, spare=spare, fence=fence)
 
     monkeypatch.setattr(model, "offline", offline)
     owner = Owner(model, journal=journal)
@@ -385,10 +385,10 @@ def test_nothing_cuts_short_the_way_back_of_an_order(model: Model, monkeypatch: 
 
     with local.attached(owner) as client, local.attached(owner) as other:
 
-        def offline(block: int, deadline: float, *, spare: int = 0) -> None:
+        def offline(block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
             other.cancel()
             until(lambda: owner._job is not None and owner._job._cancelled, "the order to stop")
-            Model.offline(model, block, deadline, spare=spare)
+            Model.offline(model, block, deadline, spare=spare, fence=fence)
 
         monkeypatch.setattr(model, "online", online)
         monkeypatch.setattr(model, "offline", offline)
@@ -423,10 +423,10 @@ def test_an_owner_that_is_to_settle_while_an_order_runs_goes_on(model: Model) ->
     """A governor in its process may be faster."""
     began, go = threading.Event(), threading.Event()
 
-    def offline(block: int, deadline: float, *, spare: int = 0) -> None:
+    def offline(block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
         began.set()
         assert go.wait(HANG)
-        Model.offline(model, block, deadline, spare=spare)
+        Model.offline(model, block, deadline, spare=spare, fence=fence)
 
     model.offline = offline  # type: ignore[method-assign]
     owner = Owner(model)

@@ -47,7 +47,7 @@ from patience import HANG, ended, promised, until
 GROUP, ANNA, BERT, CARL, OWNER = 7000, 7001, 7002, 7003, os.getuid()
 PAGES = {"id": 1, "call": "machine.pages", "args": {"block": 20}}
 SLEEP = {"id": 1, "call": "clock.sleep", "args": {"seconds": 1e5}}
-OFFLINE = {"id": 1, "call": "machine.offline", "args": {"block": 20, "deadline": 1e9, "spare": 0}}
+OFFLINE = {"id": 1, "call": "machine.offline", "args": {"block": 20, "deadline": 1e9, "spare": 0, "fence": []}}
 
 
 @dataclass
@@ -260,7 +260,7 @@ def test_an_interruption_that_hangs_holds_up_nobody_and_no_other_interruption(ho
     began, wanted, hang = list[int](), list[tuple[int, float]](), threading.Event()
     ends = [threading.Event(), threading.Event()]
 
-    def offline(block: int, deadline: float, *, spare: int = 0) -> None:
+    def offline(block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
         del deadline, spare
         began.append(block)
         assert ends[len(began) - 1].wait(HANG)
@@ -657,12 +657,12 @@ def test_a_worker_that_waits_for_its_owner_is_not_blamed(house: House, monkeypat
     house.model.pin(pid, house.model.place(pid, block)[0])
     offlined = list[int]()
 
-    def offline(block: int, deadline: float, *, spare: int = 0) -> None:
+    def offline(block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
         offlined.append(block)
         with monkeypatch.context() as strict:
             strict.setattr(watchdog, "LOOKS", 2)
             strict.setattr(watchdog, "_LOOK_EVERY", 0.1)
-            Model.offline(house.model, block, deadline, spare=spare)
+            Model.offline(house.model, block, deadline, spare=spare, fence=fence)
 
     house.model.offline = offline  # type: ignore[method-assign]
     with house.client() as client:

@@ -37,7 +37,7 @@ READS = (
 )
 SLEEPS = (request("clock.sleep", seconds=1e5), request("owner.events", since=None, wait=30.0))
 CHANGES = (
-    request("machine.offline", block=20, deadline=1e9, spare=0),
+    request("machine.offline", block=20, deadline=1e9, spare=0, fence=[]),
     request("machine.set_power", domain="ddr-high", want="off"),
     request("owner.stop"),
     b'{"cancel":true}\n',

@@ -150,6 +150,8 @@ ROOMS: dict[str, set[str]] = {
     "firmware/efi.py": {"int(match['number'])", "int(match['start'], 16)", "int(match['last'], 16)"},
     "govern/gaps.py": {"float(1 << place)"},  # a power of two of its own
     "govern/settings.py": {"float(number)", "int(value)"},  # finite, which keys.py and the line before see to
+    "host/evacuating.py": {"float(sys.argv[2])"},  # of our own parent
+    "host/evacuation.py": {"int(line.split()[1])"},  # of our own child
     "host/kcore.py": {  # a note of the running kernel; its caller takes ValueError for no note
         "int(note['SIZE(page)'])",
         "int(note['OFFSET(page._refcount)'])",

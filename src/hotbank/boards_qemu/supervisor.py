@@ -149,14 +149,14 @@ class QemuMachine:
         """See Machine."""
         self._changes.machine().online(block, how)
 
-    def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
+    def offline(self, block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
         """See Machine; the guest gets the time that is left, on its own clock."""
         guest = self._changes.machine()
         until = guest.clock.now() + max(0.0, deadline - self._clock.now())
         self._offlining = (block, deadline, until)
         if self._interrupted == (block, deadline):
             raise KernelError(errno.EINTR, f"offline of memory{block}", detail="it was interrupted before it began")
-        guest.offline(block, until, spare=spare)
+        guest.offline(block, until, spare=spare, fence=fence)
 
     def interrupt(self, block: int, deadline: float) -> None:
         """End that offline, from another thread."""

@@ -18,6 +18,8 @@ proposal.py  a board as this machine would have it
 routes.py    how a bank enters and leaves: probe, driver, kmem
 writer.py    writes that can block for ever, in a child that dies with its parent
 forking.py   the program that forks these children
+evacuation.py  blocks of a bank emptied together by our driver, before they go offline
+evacuating.py  the program that does it, and holds them
 switch.py    power switches
 meters.py    power, energy and temperature
 klog.py      what the kernel logged while it refused

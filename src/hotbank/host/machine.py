@@ -42,9 +42,10 @@ from hotbank.routes import NONE
 from hotbank.sysfs import names, vmstat
 
 if TYPE_CHECKING:  # who only reads starts sooner without what writes
+    from hotbank.host.evacuation import Evacuation
     from hotbank.host.meters import Meters
     from hotbank.host.routes import Route
-    from hotbank.host.writer import Writer, Writers
+    from hotbank.host.writer import Waited, Writers
 
 SETTLE = 0.5  # seconds for a cancelled offline to let go of its block; the rest of one is for putting back and telling
 LOOK = 0.05  # seconds between two looks at whether there is still room; a full block takes a second and more
@@ -80,7 +81,8 @@ class Host:
         self._writers = writers
         self._under_way: int | None = None
         self._interrupted: tuple[int, float] | None = None  # the offline that is to end: block, deadline
-        self._held: list[Writer] = []
+        self._held: list[Waited] = []
+        self._fenced: Evacuation | None = None
         self._gate = Gate()
         self._known: tuple[bytes | None, Ram] | None = None  # what /proc/iomem read, and what it meant
 
@@ -179,12 +181,14 @@ class Host:
     def online(self, block: int, how: Online) -> None:
         """Write ``how`` to the block's state."""
         name = names.block(self._existing(block), "state")
+        self._give_back()  # whoever brings one back wants the others as they were
         with _log_with_refusals(self._tree):
             self._write(name, how.value, f"{how.value} of memory{block}")
 
-    def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
+    def offline(self, block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
         """Write ``offline`` to the block's state; at the deadline, or when less than ``spare`` pages are left for what
-        moves, the write is cancelled."""
+        moves, the write is cancelled. Where our driver can, all blocks of ``fence`` are emptied beforehand, together,
+        and stay empty until they are asked to go or an offline fails."""
         name = names.block(self._existing(block), "state")
         found = files.block(self._tree, block, self._block_size)
         if self._interrupted == (block, deadline):
@@ -192,12 +196,51 @@ class Host:
         self._under_way = block
         try:
             with _log_with_refusals(self._tree):
-                writer = self.writers.write(self._tree.path(name), "offline")
-                why = self._why_to_end(writer, found, deadline, spare)
-                if why is None or not self._cancelled(writer, block, why):
-                    _raise_for(writer.errno, f"offline of memory{block}", "")
+                self._fence_off(found, deadline, spare, fence)
+                self._waited_for(self.writers.write(self._tree.path(name), "offline"), found, deadline, spare)
+            self._is_out(block)
+        except BaseException:
+            self._give_back()
+            raise
         finally:
             self._under_way = None
+
+    def _fence_off(self, block: Block, deadline: float, spare: int, fence: tuple[int, ...]) -> None:
+        if self._fenced is not None and block.number in self._fenced.blocks:
+            self._fenced.stay()
+            return
+        self._give_back()
+        path = self._way_of_fencing(block) if fence else None
+        if path is not None:
+            from hotbank.host.evacuation import Evacuation
+
+            there = ((n, Range.sized(n * self._block_size, self._block_size)) for n in {block.number, *fence})
+            self._fenced = Evacuation(path, there, len(os.sched_getaffinity(0)))
+            self._waited_for(self._fenced, block, deadline, spare)
+
+    def _is_out(self, block: int) -> None:
+        """Of what was held nothing is left once all of its blocks are out."""
+        if self._fenced is not None:
+            self._fenced.blocks.discard(block)
+            if not self._fenced.blocks:
+                self._give_back()
+
+    def _give_back(self) -> None:
+        """End what is held for blocks that are to leave."""
+        fenced, self._fenced = self._fenced, None
+        if fenced is not None:
+            fenced.give_back()
+
+    def _way_of_fencing(self, block: Block) -> str | None:
+        """The driver's file for the bank of that block; None where there is none."""
+        banks = self._board.banks if self._board is not None else ()
+        bank = next((b for b in banks if b.range.contains(block.range)), None)
+        return self._route(bank.route).fence(bank.name) if bank is not None else None
+
+    def _waited_for(self, what: Waited, block: Block, deadline: float, spare: int) -> None:
+        why = self._why_to_end(what, block, deadline, spare)
+        if why is None or not self._cancelled(what, block.number, why):
+            _raise_for(what.errno, f"offline of memory{block.number}", "")
 
     def add(self, bank: str) -> None:
         """Bring the bank into the kernel by its route (routes.py). EOPNOTSUPP where this host can't."""
@@ -267,7 +310,7 @@ class Host:
                 raise KernelError(errno.EINTR, what, detail=f"{detail}, and the kernel still holds the write")
         _raise_for(writer.errno, what, detail)
 
-    def _why_to_end(self, writer: Writer, block: Block, deadline: float, spare: int) -> str | None:
+    def _why_to_end(self, writer: Waited, block: Block, deadline: float, spare: int) -> str | None:
         """Wait for the write; None when it returned, else why it is not waited for any longer."""
         while not writer.wait(self._clock, min(deadline, self._clock.now() + LOOK)):
             if self._interrupted == (block.number, deadline):
@@ -278,7 +321,7 @@ class Host:
                 return _NO_ROOM
         return None
 
-    def _cancelled(self, writer: Writer, block: int, why: str) -> bool:
+    def _cancelled(self, writer: Waited, block: int, why: str) -> bool:
         """End a write. True if the block went offline before that, False if the write had returned by itself; raises
         when the block is back online, Refusal(NO_CAPACITY) where room was wanting, else KernelError(EINTR); and
         CancelPending."""

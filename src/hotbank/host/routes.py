@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -50,6 +51,10 @@ class Route(Protocol):
         where one stays."""
         ...
 
+    def fence(self, bank: str) -> str | None:
+        """The path of the file by which its blocks are emptied together (evacuation.py); None where there is none."""
+        ...
+
 
 def route_for(name: str, tree: Tree, write: Write) -> Route:
     """The route of that name on this machine."""
@@ -76,6 +81,10 @@ class Closed:
 
     def shut(self, bank: str, span: Range) -> None:
         """Nothing: no device stands behind it."""
+
+    def fence(self, bank: str) -> str | None:  # noqa: ARG002
+        """None."""
+        return None
 
 
 class Probe(Closed):
@@ -120,6 +129,11 @@ class Driver:
 
     def shut(self, bank: str, span: Range) -> None:
         """Nothing: the driver brings in no bank whose supply it has turned off."""
+
+    def fence(self, bank: str) -> str | None:
+        """What kernel/bank/evacuate.c makes, where this kernel has it."""
+        path = self._tree.path(names.evacuation(bank))
+        return path if os.path.exists(path) else None
 
     def _control(self, bank: str, span: Range, word: str) -> None:
         what = f"{word} of {bank}"
@@ -196,6 +210,10 @@ class Kmem:
         left = self._devices(span)
         if left:
             raise KernelError(errno.EBUSY, what, detail=f"{left[0]} is still there and could bring it in")
+
+    def fence(self, bank: str) -> str | None:  # noqa: ARG002
+        """None."""
+        return None
 
     def _unplug(self, device: str, what: str) -> None:
         """By the ``state`` of kernels from 7.3 on, which takes out all or nothing; then unbind what is empty."""

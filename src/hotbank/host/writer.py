@@ -27,7 +27,35 @@ from hotbank.machine import Clock
 _POLLS = (0.005, 0.02)
 
 
-class Writer:
+class Waited:
+    """What another process does in the kernel, and may never end by itself."""
+
+    @property
+    def pending(self) -> bool:
+        """True while it goes on."""
+        raise NotImplementedError
+
+    @property
+    def errno(self) -> int:
+        """What it ended with: 0, its errno, or EINTR when it was ended from outside."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Send SIGKILL. The kernel acts on it when it looks: ``pending`` tells."""
+        raise NotImplementedError
+
+    def wait(self, clock: Clock, deadline: float) -> bool:
+        """Wait for its end, at most until ``deadline`` on ``clock``; False when it is still pending."""
+        pause, longest = _POLLS
+        while self.pending:
+            if clock.now() >= deadline:
+                return False
+            clock.sleep(pause)
+            pause = min(2 * pause, longest)
+        return True
+
+
+class Writer(Waited):
     """One write of a word to a file, under way. Made by ``Writers.write``. ``result``: the pipe that tells its end."""
 
     def __init__(self, writers: Writers, pid: int, result: int) -> None:
@@ -51,16 +79,6 @@ class Writer:
             said = os.read(self._result, 1)
             self._errno = said[0] if said else errno.EINTR
         return self._errno is None
-
-    def wait(self, clock: Clock, deadline: float) -> bool:
-        """Wait for the end of the write, at most until ``deadline`` on ``clock``; False when it is still pending."""
-        pause, longest = _POLLS
-        while self.pending:
-            if clock.now() >= deadline:
-                return False
-            clock.sleep(pause)
-            pause = min(2 * pause, longest)
-        return True
 
     def cancel(self) -> None:
         """Send SIGKILL. The kernel acts on it when it looks: ``pending`` tells."""

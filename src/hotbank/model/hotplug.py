@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -144,6 +144,30 @@ class MemoryHotplug:
         finally:
             if not left_there:
                 self._finish()
+
+    @contextmanager
+    def fenced(self, numbers: Iterable[int]) -> Iterator[None]:
+        """Let nothing land in these blocks, those that are online and have nothing unmovable (our kernel/bank,
+        evacuate.c: their pageblocks are isolated)."""
+        with self._lock:
+            spans = [span for number in numbers if (span := self._movable_span(number)) is not None]
+            self._allocator.pcp.drain()
+            for span in spans:
+                self._frames.isolate(*span)
+        try:
+            yield
+        finally:
+            with self._lock:
+                for span in spans:
+                    self._frames.unisolate(*span)
+
+    def _movable_span(self, number: int) -> tuple[int, int] | None:
+        block = self.blocks.get(number)
+        if block is None or block.state is not BlockState.ONLINE or block.zone is None:
+            return None
+        first, end = self._geometry.frames(number)
+        start = first + block.own_memmap
+        return (start, end) if self._first_unmovable(block, start, end) is None else None
 
     def _start_offline(self, number: int, what: str) -> MemoryBlock:
         """Everything that can refuse, in the kernel's order: state, shape, isolation, notifiers."""

@@ -165,14 +165,19 @@ class Model(SystemCalls):
         self._check_block(block)
         self.hotplug.online(block, how)
 
-    def offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
-        """Evacuate a block and take it offline.
+    def offline(self, block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
+        """Evacuate a block and take it offline; meanwhile nothing lands in blocks of ``fence``, where a route fences.
 
         Raises KernelError, CancelPending, Refusal(NO_SUCH_BANK), and Refusal(NO_CAPACITY) when less than ``spare``
         pages are left for what moves; looked at between passes, where a kernel looks at signals.
         """
         self._check_block(block)
-        self.hotplug.offline(block, deadline, starved=lambda: bool(spare) and self._starved(block, spare))
+        with self.hotplug.fenced(n for n in fence if self._fences(n)):
+            self.hotplug.offline(block, deadline, starved=lambda: bool(spare) and self._starved(block, spare))
+
+    def _fences(self, block: int) -> bool:
+        bank = next((bank for bank in self.board.banks if block in self.board.blocks(bank)), None)
+        return bank is not None and route(bank.route).fences
 
     def _starved(self, block: int, spare: int) -> bool:
         """As a host would find out, from the counters of the zones."""

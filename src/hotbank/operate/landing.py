@@ -9,7 +9,7 @@ takes depends on what was freed last; here each is as likely.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from hotbank.machine import ZoneInfo
 from hotbank.memory import Zone
@@ -19,19 +19,24 @@ _ORDERS = 32  # more than any kernel has
 _RANK = {zone.value: rank for rank, zone in enumerate(Zone)}
 
 
-def landing(zones: Sequence[ZoneInfo], leaving: Sequence[Leaving]) -> tuple[int, ...]:
+def landing(
+    zones: Sequence[ZoneInfo], blocks: Mapping[int, Leaving], fences: Mapping[int, Collection[int]]
+) -> dict[int, int]:
     """How many pages of blocks before it are expected in each of the blocks, which leave in this order, when its turn
-    comes. 0 where it is not known in what pieces the free pages are."""
+    comes. 0 where it is not known in what pieces the free pages are. ``fences``: blocks that take nothing any more once
+    it is the turn of that one."""
+    leaving, place = list(blocks.values()), {number: at for at, number in enumerate(blocks)}
     landed = [0.0] * len(leaving)
     there = {id(zone): _Free(zone, leaving) for zone in zones}
     away = several(zones)
-    for number, one in enumerate(leaving):
+    for number, one in blocks.items():
         for free in there.values():
-            free.isolate(number)
-        pages = one.to_move + landed[number]
+            for shut in (number, *fences.get(number, ())):
+                free.isolate(place[shut])
+        pages = one.to_move + landed[place[number]]
         for zone in _targets(zones, Bound.of((one,), one.node if away else None)):
             pages -= there[id(zone)].take(pages, landed)
-    return tuple(map(round, landed))
+    return {number: round(landed[at]) for number, at in place.items()}
 
 
 def _targets(zones: Sequence[ZoneInfo], bound: Bound) -> Iterator[ZoneInfo]:

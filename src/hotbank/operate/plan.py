@@ -30,6 +30,9 @@ from hotbank.routes import route
 _SECONDS_PER_BLOCK = 0.05
 _SECONDS_PER_ADD = 0.05
 _SECONDS_PER_SWITCH = 0.1
+# A page that is held is cleared first (init_on_alloc, on in Debian's kernels), and given back later.
+_SECONDS_PER_HELD = 2e-6
+_NEARLY_EMPTY = 1 / 32  # of a block: less to move than it costs to hold the rest
 
 
 class Action(StrEnum):
@@ -62,7 +65,8 @@ class Step:
     word. Expected cost in pages and seconds.
 
     ``again``: those of the pages that moved before, out of blocks whose turn came earlier (landing.py). ``fact``: why
-    it is so, in words, where the action does not say. ``leaving``: what an offline takes along.
+    it is so, in words, where the action does not say. ``leaving``: what an offline takes along. ``fence``: blocks that
+    the machine empties together with it.
     """
 
     action: Action
@@ -73,6 +77,7 @@ class Step:
     fact: str = ""
     leaving: Leaving | None = None
     again: int = 0
+    fence: tuple[int, ...] = ()
 
 
 def goes_dark(step: Step) -> bool:
@@ -164,10 +169,15 @@ class Plan:
             "again": self.again,
             "seconds": round(self.seconds, 6),
             "between": None if self.between is None else [round(seconds, 6) for seconds in self.between],
-            "steps": [{"step": step.action.value, "target": step.target} for step in self.steps],
+            "steps": [_step_document(step) for step in self.steps],
             "code": self.code.value,
             "found": found.document(self.found) if self.found is not None else None,
         }
+
+
+def _step_document(step: Step) -> dict[str, Any]:
+    fence = {"fence": list(step.fence)} if step.fence else {}
+    return {"step": step.action.value, "target": step.target, **fence}
 
 
 def removal(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: Sequence[Target]) -> Plan:
@@ -254,15 +264,23 @@ def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: S
     blocks = [b for n in numbers if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE]
     leaving = {block.number: Leaving.of(block, surveys[block.number]) for block in blocks}
     emptiest_first = sorted(leaving, key=lambda n: (leaving[n].may_move, n))
-    again = landing(snapshot.zones, [leaving[n] for n in emptiest_first])
-    return tuple(_offline_step(n, leaving[n], pages) for n, pages in zip(emptiest_first, again, strict=True))
+    fences = _fences(targets, {n: leaving[n] for n in emptiest_first})
+    again = landing(snapshot.zones, {n: leaving[n] for n in emptiest_first}, fences)
+    return tuple(_offline_step(n, leaving[n], again[n], fences.get(n, ())) for n in emptiest_first)
 
 
-def _offline_step(number: int, leaving: Leaving, again: int) -> Step:
-    pages = leaving.to_move + again
-    return Step(
-        Action.OFFLINE, f"memory{number}", number, pages, offline_seconds(1, pages), leaving=leaving, again=again
-    )
+def _fences(targets: Sequence[Target], leaving: Mapping[int, Leaving]) -> dict[int, tuple[int, ...]]:
+    """Blocks of a bank that are emptied together, by the first of them; nearly empty ones go before, by themselves."""
+    full = {n for n, one in leaving.items() if one.may_move > one.pages * _NEARLY_EMPTY}
+    banks = [t for t in targets if t.bank is not None and route(t.bank.route).fences]
+    together = [[n for n in leaving if n in full and n in target.blocks] for target in banks]
+    return {first: tuple(rest) for first, *rest in filter(None, together) if rest}
+
+
+def _offline_step(number: int, leaving: Leaving, again: int, fence: tuple[int, ...]) -> Step:
+    pages, held = leaving.to_move + again, (len(fence) + 1) * leaving.pages if fence else 0
+    seconds = offline_seconds(1, pages) + held * _SECONDS_PER_HELD
+    return Step(Action.OFFLINE, f"memory{number}", number, pages, seconds, leaving=leaving, again=again, fence=fence)
 
 
 def offline_seconds(blocks: int, pages: int) -> float:

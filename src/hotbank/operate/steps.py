@@ -37,13 +37,13 @@ class Steps:
     """Carries out single steps.
 
     ``leaving``: banks that the transaction takes out of the kernel. ``deadline``: gives the moment at which an offline
-    that begins now is cancelled. ``aside``: the policy that this transaction sets aside. ``force``: an offline may take
-    the last of the memory.
+    that begins now and empties so many blocks is cancelled. ``aside``: the policy that this transaction sets aside.
+    ``force``: an offline may take the last of the memory.
     """
 
     journaled: Journaled
     leaving: tuple[str, ...]
-    deadline: Callable[[], float]
+    deadline: Callable[[int], float]
     aside: Aside
     force: bool = False
 
@@ -74,7 +74,7 @@ class Steps:
         number = number_of(step)
         spare = 0 if self.force else spare_for(self._machine, number, step.leaving)
         with self.journaled(step.action, step.target) as machine:
-            machine.offline(number, self.deadline(), spare=spare)
+            machine.offline(number, self.deadline(1 + len(step.fence)), spare=spare, fence=step.fence)
             block = machine.snapshot().block(number)
             if block is not None and block.state is not BlockState.OFFLINE:
                 raise Refusal(Code.RACED, f"{step.target} went offline and is {block.state} again")

@@ -319,8 +319,8 @@ class Transaction:
             self._latest = self._machine.clock.now()
         return self._latest
 
-    def _next_deadline(self) -> float:
-        self._block_deadline = min(self._deadline, self._machine.clock.now() + self._limits.block)
+    def _next_deadline(self, blocks: int) -> float:
+        self._block_deadline = min(self._deadline, self._machine.clock.now() + self._limits.block * blocks)
         return self._block_deadline
 
     def _tell_rollback(self, step: str, target: str, block: int | None, failed: HotbankError | None) -> None:

@@ -182,7 +182,7 @@ class Job:
         self._look_takes = max(self._look_takes, self._machine.clock.now() - began)
         return survey
 
-    def _offline(self, block: int, deadline: float, *, spare: int = 0) -> None:
+    def _offline(self, block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
         """An offline, which as a step does not even begin when the order to stop has overtaken it."""
         with self._state:
             if self._cancelled and self._is_step(block):
@@ -190,7 +190,7 @@ class Job:
             self._offlining = (block, deadline)
         try:
             with self._watching(block, deadline):
-                self._machine.offline(block, deadline, spare=spare)
+                self._machine.offline(block, deadline, spare=spare, fence=fence)
         finally:
             self._offlining = None
 

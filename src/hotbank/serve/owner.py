@@ -193,7 +193,8 @@ class Owner:
             t, block = self._machine.clock.now() - began, arguments.get("block")
             status = EXIT_DONE if code is Code.OK else EXIT_FAILED
             done = Event(t, 0, "done", name, block, code=code, errno=number, exit=status, fact=fact)
-            self._ring.add(" ".join(map(str, (name, *arguments.values()))), os.getpid(), done)
+            given = [str(value) for value in arguments.values() if value != ()]
+            self._ring.add(" ".join((name, *given)), os.getpid(), done)
 
     def _take_turn(self, *, settles: bool = False) -> None:
         """The right to change the machine, until ``_changing`` is released; ``settles``: also what is left open. Raises

@@ -43,6 +43,11 @@ def bank(name: str, file: str = "") -> str:
     return f"{BANKS}/{name}/{file}".rstrip("/")
 
 
+def evacuation(bank: str) -> str:
+    """The file by which our driver empties a bank."""
+    return f"dev/hotbank/{bank}"
+
+
 def block_number(name: str) -> int | None:
     """17 of ``memory17``; None for any other name."""
     return digits(name[6:]) if name.startswith("memory") else None

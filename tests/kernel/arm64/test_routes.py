@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 
@@ -13,14 +16,17 @@ from hotbank.boards_qemu import Wanted
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import Code
 from hotbank.memory import KIB, MIB, KernelState, Online, Power, Range, Zone
+from hotbank.routes import route
 from kernel.arm64.test_policies import ANYWHERE, dies_with_it_set_aside
 from kernel.kernel_kit import Holder, add, complaints, guest, intact, lean, remove, span_of
+from patience import HANG
 
 pytestmark = pytest.mark.kernel
 
+EVACUATION = Path(__file__).parents[1] / "guest_evacuation.py"
 # The first as Debian has it, on two CPUs. Added memory goes to any zone by itself where no driver vetoes that.
 ROUTES = {
-    "driver, 6.12": Wanted("virt-arm64"),
+    "driver, 6.12": Wanted("virt-arm64", files={"opt/evacuation.py": EVACUATION.read_text(encoding="utf-8")}),
     "driver, 6.1": lean(Wanted("virt-arm64", series="6.1")),
     "kmem, 6.12": lean(Wanted("virt-arm64-kmem", cmdline=ANYWHERE)),
     "virtio-mem, 6.12": lean(Wanted("virt-arm64-virtio-mem", cmdline=ANYWHERE)),
@@ -50,6 +56,9 @@ def test_data_survives_a_bank_that_leaves_and_returns(machine: QemuMachine) -> N
         assert machine.files["high"].resident >= 380 * MIB
         outcome = remove(machine)
         assert (outcome.code, outcome.exit) == (Code.OK, 0), outcome
+        if route(machine.board.banks[-1].route).fences:
+            assert outcome.moved is not None
+            assert outcome.moved < 1.02 * outcome.planned, outcome  # each page once
         assert (outcome.kernel, outcome.power) == (KernelState.ABSENT, Power.OFF)
         assert outcome.planned == pytest.approx(outcome.moved, rel=0.1), "what moves twice is foretold"
         assert is_gone(machine)
@@ -89,6 +98,29 @@ def test_a_policy_that_was_set_aside_is_put_back(machine: QemuMachine, monkeypat
         assert remove(machine).exit == 0
         dies_with_it_set_aside(machine, "high", monkeypatch)
         assert add(machine).exit == 0
+
+
+def test_what_is_held_is_given_back(machine: QemuMachine, request: pytest.FixtureRequest) -> None:
+    """Whoever holds a bank, or is about to, is killed at random moments: nothing stays held, and no block offline."""
+    if request.node.callspec.params["machine"] != "driver, 6.12":
+        pytest.skip("one kernel of the route that holds will do here")
+    with Holder(machine, anon=16, shared=16, tmpfs=16, file=16) as holder:
+        ended = evacuated(machine, "cancel", 4)
+        assert ended["lost"] == [0] * 4, ended
+        assert max(ended["held"]) == span_of(machine).size // KIB, ended
+        cycles = evacuated(machine, "cycles", 3)
+        assert (cycles["not_online"], cycles["lost"]) == ([], 0), cycles
+        assert max(*ended["free"], cycles["free"]) * KIB < 32 * MIB
+        assert intact(holder.damage())
+
+
+def evacuated(machine: QemuMachine, way: str, number: int) -> dict[str, Any]:
+    """What tests/kernel/guest_evacuation.py found in the guest."""
+    span = span_of(machine)
+    line = machine.runner.run(f"python3 -S /opt/evacuation.py {span.start:x} {span.end:x} {way} {number}", timeout=HANG)
+    print(way, line)
+    found: dict[str, Any] = json.loads(line)
+    return found
 
 
 def test_pins_are_seen(machine: QemuMachine) -> None:

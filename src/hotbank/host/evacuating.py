@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program that evacuates a bank by our driver: started by evacuation.py and nobody else.
+
+``evacuating.py FILE SECONDS RANGE…``: opens the driver's file once and forks a process for each range, which writes it
+(kernel/bank/evacuate.c). On its standard output it says a line for each, ``RANGE ERRNO``, when all have ended what the
+file then reads, and an empty line. Then it holds what was taken until its standard input ends, or has said nothing for
+so many seconds. What is held belongs to the open file: whenever this process and its children are gone, the kernel has
+it back. Nothing here imports hotbank: it must start fast.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from ctypes import CDLL
+
+_PR_SET_PDEATHSIG = 1
+_REPORT = 65536  # bytes
+
+
+def main(path: str, seconds: float, spans: list[str]) -> None:
+    """Take the ranges, tell, and hold them. A file that can't be opened gives its errno for each."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as e:
+        _say("".join(f"{span} {e.errno}\n" for span in spans) + "\n")
+        return
+    begun = {_begun(file, span): span for span in spans}
+    while begun:
+        pid, status = os.wait()
+        _say(f"{begun.pop(pid)} {os.waitstatus_to_exitcode(status)}\n")
+    _say(os.pread(file, _REPORT, 0).decode() + "\n")
+    while select.select([0], [], [], seconds)[0] and os.read(0, 1):
+        pass
+
+
+def _begun(file: int, span: str) -> int:
+    us, child = os.getpid(), os.fork()
+    if child == 0:
+        CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        os._exit(1 if os.getppid() != us else write(file, span))
+    return child
+
+
+def write(file: int, span: str) -> int:
+    """Write the range; 0 or the errno."""
+    try:
+        os.write(file, span.encode())
+    except OSError as e:
+        return e.errno or 0
+    return 0
+
+
+def _say(text: str) -> None:
+    os.write(1, text.encode())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], float(sys.argv[2]), sys.argv[3:])

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks of a bank that are emptied together, behind a fence, before they go offline: our driver's evacuation.
+
+Truth: kernel/bank/evacuate.c. A program of its own holds the driver's file open and has a process for each CPU
+(evacuating.py); what it took is given back when it ends, and it ends with this process at the latest.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+
+from hotbank.host import evacuating
+from hotbank.host.writer import Waited
+from hotbank.memory import Range
+from hotbank.sysfs.bank import RANGE
+
+_MOMENT = 1.0  # seconds; freeing takes a fraction of one
+HOLD = 60.0  # seconds after the last word from here: who holds memory for nobody gives it back
+
+
+class Evacuation(Waited):
+    """One under way, or what it holds. ``blocks``: numbers of those that are emptied, by where they lie."""
+
+    def __init__(self, path: str, blocks: Iterable[tuple[int, Range]], workers: int) -> None:
+        there = sorted(blocks, key=lambda one: one[1].start)
+        self.blocks = {number for number, _ in there}
+        spans = [RANGE.show(span).strip() for span in shares([span for _, span in there], workers)]
+        argv = [sys.executable, "-I", "-S", evacuating.__file__, path, f"{HOLD:g}", *spans]
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        self._said = b""
+        self._ended = False
+
+    @property
+    def pending(self) -> bool:
+        """True until it has told what came of all ranges, and once it was cancelled until the kernel has let go."""
+        self._listen(0.0)
+        return not self._ended and (self._process.poll() is not None or not self._told)
+
+    def _listen(self, seconds: float) -> None:
+        """Hear what it says, at most for so long after its last word."""
+        assert self._process.stdout is not None
+        while not self._ended and select.select([self._process.stdout], [], [], seconds)[0]:
+            word = os.read(self._process.stdout.fileno(), 65536)
+            self._said += word
+            if not word:
+                self._process.stdout.close()
+                self._ended = True
+
+    @property
+    def _told(self) -> bool:
+        return b"\n\n" in self._said
+
+    def cancel(self) -> None:
+        """Send SIGKILL to all of it. The kernel acts on it when it looks: ``pending`` tells."""
+        self._said = b""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stay(self) -> None:
+        """Have it hold for another ``HOLD`` seconds."""
+        assert self._process.stdin is not None
+        try:
+            os.write(self._process.stdin.fileno(), b".")
+        except BrokenPipeError:
+            return  # it is over, and all is given back
+
+    def give_back(self) -> None:
+        """End it, and wait a moment for what it holds to be the kernel's again."""
+        assert self._process.stdin is not None
+        self.cancel()
+        self._process.stdin.close()
+        self._listen(_MOMENT)
+
+    @property
+    def errno(self) -> int:
+        """0 when it is the offline's turn, ENOMEM when nothing has room for what leaves, EINTR when it was ended from
+        outside. What stays for another reason, the offline tries again, without a fence."""
+        if not self._told:
+            return errno.EINTR
+        ends = (int(line.split()[1]) for line in self._said.decode().splitlines() if line.startswith("0x"))
+        return errno.ENOMEM if errno.ENOMEM in ends else 0
+
+
+def shares(spans: Sequence[Range], workers: int) -> list[Range]:
+    """About as many equal parts, whole blocks each and none across a gap: they are to begin together, so that between
+    them nothing is left unfenced."""
+    size = -(-len(spans) // workers)
+    parts = [spans[at : at + size] for at in range(0, len(spans), size)]
+    return [run for part in parts for run in _runs(part)]
+
+
+def _runs(spans: Sequence[Range]) -> list[Range]:
+    runs: list[Range] = []
+    for span in spans:
+        if runs and runs[-1].end == span.start:
+            runs[-1] = Range(runs[-1].start, span.end)
+        else:
+            runs.append(span)
+    return runs

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks emptied together by our driver before they go offline: who holds them, and until when.
+
+The driver is /dev/null here, which takes every range; a folder, which refuses; and a file whose opening hangs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from host.captured_trees import MEMORY, Made, MadeBlock
+from host.test_writes import hanging, state
+from hotbank import board as boards
+from hotbank.errors import KernelError
+from hotbank.host import Host
+from hotbank.host.evacuation import Evacuation, shares
+from hotbank.memory import MIB, Online, Range
+from kernel.kernel_kit import children_of
+from patience import promised
+
+BOARD = """
+name = "b"
+block_size = "128M"
+[bank.high]
+start = 0x40000000
+size = "384M"
+movable = true
+at_boot = false
+route = "driver"
+"""
+BLOCKS = (8, 9, 10)
+SIZE = 128 * MIB
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "dev/hotbank").mkdir(parents=True)
+    return Made(tuple(MadeBlock(n, zones="Movable") for n in BLOCKS)).at(tmp_path)
+
+
+@pytest.fixture
+def host(root: Path) -> Iterator[Host]:
+    made = Host(root, boards.loads(BOARD))
+    yield made
+    made.writers.close()
+
+
+def driver_is(root: Path, device: str) -> None:
+    (root / "dev/hotbank/high").symlink_to(device)
+
+
+def holders() -> list[int]:
+    """Processes of ours that hold something."""
+    found = []
+    for pid in children_of(os.getpid()):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        found += [pid] if any(word.endswith(b"evacuating.py") for word in words) else []
+    return found
+
+
+def test_what_is_held_is_held_until_the_last_block_is_out(root: Path, host: Host) -> None:
+    driver_is(root, "/dev/null")
+    host.offline(8, host.clock.now() + 10, fence=(9, 10))
+    (holder,) = holders()
+    host.offline(9, host.clock.now() + 10)
+    assert holders() == [holder]
+    host.offline(10, host.clock.now() + 10)
+    assert holders() == []
+    assert [state(root, n) for n in BLOCKS] == ["offline"] * 3
+
+
+def test_a_block_that_comes_online_ends_it(root: Path, host: Host) -> None:
+    driver_is(root, "/dev/null")
+    host.offline(8, host.clock.now() + 10, fence=(9, 10))
+    assert len(holders()) == 1
+    host.online(8, Online.MOVABLE)
+    assert holders() == []
+
+
+def test_an_offline_that_fails_ends_it(root: Path, host: Host) -> None:
+    driver_is(root, "/dev/null")
+    host.offline(8, host.clock.now() + 10, fence=(9, 10))
+    with hanging(root / MEMORY / "memory9/state"), pytest.raises(KernelError, match="EINTR"):
+        host.offline(9, host.clock.now() + 0.2)
+    assert holders() == []
+
+
+def test_without_a_fence_the_blocks_go_all_the_same(root: Path, host: Host) -> None:
+    (root / "dev/hotbank/high").mkdir()
+    host.offline(8, host.clock.now() + 10, fence=(9, 10))
+    host.offline(9, host.clock.now() + 10)
+    host.offline(10, host.clock.now() + 10)
+    assert holders() == []
+    assert [state(root, n) for n in BLOCKS] == ["offline"] * 3
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.EBUSY, 0), (errno.EPERM, 0), (-9, 0), (errno.ENOMEM, errno.ENOMEM)]
+)
+def test_what_stays_is_for_the_offline_to_say(number: int, said: int) -> None:
+    held = object.__new__(Evacuation)
+    held._said = f"0x0-0x1 0\n0x2-0x3 {number}\nstuck 0x2-0x3\n\n".encode()
+    assert held.errno == said
+
+
+def test_without_the_driver_the_block_goes_by_itself(root: Path, host: Host) -> None:
+    host.offline(8, host.clock.now() + 10, fence=(9, 10))
+    assert holders() == []
+    assert state(root, 8) == "offline"
+
+
+def test_a_deadline_ends_it(root: Path, host: Host) -> None:
+    file = root / "dev/hotbank/high"
+    file.write_text("")
+    with hanging(file):
+        began = time.monotonic()
+        with pytest.raises(KernelError, match=r"EINTR.*back online"):
+            host.offline(8, host.clock.now() + 0.3, fence=(9, 10))
+        assert time.monotonic() - began < 0.3 + promised(1)
+    assert holders() == []
+    assert state(root, 8) == "online\n"
+
+
+@given(st.sets(st.integers(0, 40), min_size=1), st.integers(1, 9))
+def test_shares_are_all_of_it_once(numbers: set[int], workers: int) -> None:
+    spans = [Range.sized(n * SIZE, SIZE) for n in sorted(numbers)]
+    parts = shares(spans, workers)
+    assert [n for part in parts for n in range(part.start // SIZE, part.end // SIZE)] == sorted(numbers)
+    largest = -(-len(numbers) // workers)
+    assert all(part.size <= largest * SIZE for part in parts)
+    gaps = sum(b - a > 1 for a, b in zip(sorted(numbers), sorted(numbers)[1:], strict=False))
+    assert len(parts) <= workers + gaps
