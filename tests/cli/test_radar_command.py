@@ -58,7 +58,7 @@ def test_a_matrix_within_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_a_difference_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     sweep(monkeypatch, planted=True)
     assert run(["radar"]) == 1
-    assert "DIFFERENT  compound-slab, 7.3.4: EBUSY, the model elsewhere; 6.17.13 is as" in capsys.readouterr().out
+    assert "DIFFERENT  compound-slab, 7.3.4: EBUSY, the model elsewhere; 7.2.12 is as" in capsys.readouterr().out
 
 
 def test_json_and_an_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
