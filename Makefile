@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel fuzz soak microscope fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench policy breathe onlining radar compare verdicts referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz soak microscope fence fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench policy breathe onlining radar compare verdicts referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -41,6 +41,10 @@ fuzz-decoders: $(DEV)
 # An hour of an owner in a crowd, 2,000 crashes, 100,000 times out and in: SOAK="--minutes 10 --crashes 200 --cycles 5000".
 soak: referees $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m soak $(SOAK)
+
+# A full bank emptied behind a fence and block by block, 50 cancels, 200 cycles, on two kernels: docs/speed.md.
+fence: referees kernels $(DEV)
+	$(BIN)/pytest -n0 -s -m slow tests/kernel/arm64/test_evacuation.py
 
 # Our bank driver on a kernel that is built here and looks for its mistakes; each allocation denied once: docs/reliability.md.
 # MICROSCOPE="--operations add,remove --no-suite": a part of it.

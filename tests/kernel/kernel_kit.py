@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hotbank import operate
 from hotbank.boards_qemu import Wanted, prepare, start
@@ -21,6 +22,7 @@ from kernel import splats
 from patience import HANG
 
 HOLDER = Path(__file__).with_name("guest_holder.py")
+EVACUATION = {"opt/evacuation.py": Path(__file__).with_name("guest_evacuation.py").read_text(encoding="utf-8")}
 LIMITS = Limits(total=240.0, block=120.0)  # an emulated CPU on a busy host is slow
 DISK_SIZE = 192 * MIB
 KERNEL = os.environ.get("KERNEL")  # a series or release, for wide runs on other kernels than the usual one
@@ -117,6 +119,15 @@ def add(machine: QemuMachine, bank: str = "high") -> Outcome:
 def remove(machine: QemuMachine, bank: str = "high") -> Outcome:
     """Take a bank out, under generous limits."""
     return operate.remove(machine, bank, limits=LIMITS)
+
+
+def evacuated(machine: QemuMachine, way: str, number: int = 0) -> dict[str, Any]:
+    """What guest_evacuation.py finds in a guest that has it (EVACUATION); printed as well."""
+    span = span_of(machine)
+    line = machine.runner.run(f"python3 -S /opt/evacuation.py {span.start:x} {span.end:x} {way} {number}", timeout=HANG)
+    print(machine.runner.run("uname -r").strip(), way, line)
+    found: dict[str, Any] = json.loads(line)
+    return found
 
 
 def span_of(machine: QemuMachine, bank: str = "high") -> Range:

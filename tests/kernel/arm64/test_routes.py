@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import pytest
 
@@ -18,15 +15,13 @@ from hotbank.errors import Code
 from hotbank.memory import KIB, MIB, KernelState, Online, Power, Range, Zone
 from hotbank.routes import route
 from kernel.arm64.test_policies import ANYWHERE, dies_with_it_set_aside
-from kernel.kernel_kit import Holder, add, complaints, guest, intact, lean, remove, span_of
-from patience import HANG
+from kernel.kernel_kit import EVACUATION, Holder, add, complaints, evacuated, guest, intact, lean, remove, span_of
 
 pytestmark = pytest.mark.kernel
 
-EVACUATION = Path(__file__).parents[1] / "guest_evacuation.py"
 # The first as Debian has it, on two CPUs. Added memory goes to any zone by itself where no driver vetoes that.
 ROUTES = {
-    "driver, 6.12": Wanted("virt-arm64", files={"opt/evacuation.py": EVACUATION.read_text(encoding="utf-8")}),
+    "driver, 6.12": Wanted("virt-arm64", files=EVACUATION),
     "driver, 6.1": lean(Wanted("virt-arm64", series="6.1")),
     "kmem, 6.12": lean(Wanted("virt-arm64-kmem", cmdline=ANYWHERE)),
     "virtio-mem, 6.12": lean(Wanted("virt-arm64-virtio-mem", cmdline=ANYWHERE)),
@@ -112,15 +107,6 @@ def test_what_is_held_is_given_back(machine: QemuMachine, request: pytest.Fixtur
         assert (cycles["not_online"], cycles["lost"]) == ([], 0), cycles
         assert max(*ended["free"], cycles["free"]) * KIB < 32 * MIB
         assert intact(holder.damage())
-
-
-def evacuated(machine: QemuMachine, way: str, number: int) -> dict[str, Any]:
-    """What tests/kernel/guest_evacuation.py found in the guest."""
-    span = span_of(machine)
-    line = machine.runner.run(f"python3 -S /opt/evacuation.py {span.start:x} {span.end:x} {way} {number}", timeout=HANG)
-    print(way, line)
-    found: dict[str, Any] = json.loads(line)
-    return found
 
 
 def test_pins_are_seen(machine: QemuMachine) -> None:
