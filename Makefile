@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel fuzz soak microscope fence fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench policy breathe onlining radar compare verdicts referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz soak microscope fence fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench race policy breathe onlining radar compare verdicts referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -111,6 +111,10 @@ bench: $(DEV)
 	$(BIN)/python bench/listing.py --check
 	$(BIN)/python bench/look.py --check
 	$(BIN)/python bench/sweep.py
+
+# Who frees memory by moving the fewest pages, on models: docs/speed.md.
+race: $(DEV)
+	PYTHONPATH=tests:bench $(BIN)/python -m race.model
 
 # A real kernel under a governor: ten breaths, and another hand on the way.
 breathe: referees kernels $(DEV)

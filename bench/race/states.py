@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""States of ten movable blocks that somebody wants memory from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """``shares``: percent in use of each block, the lowest first. ``wanted``: blocks to be freed, or 0 for the bank of
+    four. ``kernel``: blocks that come up in a kernel zone, where ``clutter`` puts what can't move; ``pinned``: blocks
+    with a few pinned pages, all counted from the first. ``cache``: MiB of clean page cache on top."""
+
+    name: str
+    words: str
+    shares: Callable[[random.Random], list[int]]
+    wanted: int
+    kernel: tuple[int, ...] = ()
+    pinned: tuple[int, ...] = ()
+    cache: int = 0
+    clutter: str = ""
+
+
+def _scattered(low: int, high: int) -> Callable[[random.Random], list[int]]:
+    """Ten blocks evenly between two shares, in an order of their own."""
+
+    def shares(dice: random.Random) -> list[int]:
+        found = [low + (high - low) * number // 9 for number in range(10)]
+        dice.shuffle(found)
+        return found
+
+    return shares
+
+
+INODES = "mkdir -p /tmp/inodes; i=0; while [ $i -lt 4000 ]; do : > /tmp/inodes/$i; i=$((i+1)); done"
+PINNED = (7, 8, 9)
+STATES = (
+    State("full bank", "a bank of 512 MiB in use, room elsewhere", lambda _: [5] * 6 + [95] * 4, 0),
+    State("half", "ten blocks, 10 to 90 % in use; 512 MiB wanted", _scattered(10, 90), 4),
+    State("third", "ten blocks, 0 to 66 % in use; 512 MiB wanted", _scattered(0, 66), 4),
+    State(
+        "cache", "ten blocks, 70 to 90 % in use, 96 MiB clean cache; 128 MiB wanted", _scattered(70, 90), 1, cache=96
+    ),
+    State("pins", "10 to 90 % in use, pins in the highest three; 512 MiB wanted", _scattered(10, 90), 4, pinned=PINNED),
+    State(
+        "kernel zone",
+        "10 to 70 % in use, the three highest in a kernel zone with inodes; 512 MiB wanted",
+        _scattered(10, 70),
+        4,
+        kernel=(7, 8, 9),
+        clutter=INODES,
+    ),
+)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models whose movable blocks are in use by given shares, in runs of pages that lie apart."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from hotbank.board import Bank, Board
+from hotbank.memory import MIB, Online, Range
+from hotbank.model import Model
+
+BLOCK = 8 * MIB
+_PAGES = BLOCK // 4096
+
+
+def model_of(shares: Sequence[int], run: int, dice: random.Random) -> tuple[Model, list[int]]:
+    """A model with movable blocks in use by so many percent, in runs of so many pages; the blocks' numbers."""
+    high = Bank("high", Range.sized(0x60000000, len(shares) * BLOCK), movable=True, at_boot=False, route="kmem")
+    banks = (Bank("low", Range.sized(0x40000000, 512 * MIB)), high)
+    model = Model.boot(Board("filled", "arm64", block_size=BLOCK, describe="dtb", banks=banks), backend="reference")
+    model.set_auto_online("offline")
+    model.add("high")
+    numbers = [block.number for block in model.snapshot().blocks if high.range.contains(block.range)]
+    for number in numbers:
+        model.online(number, Online.MOVABLE)
+    _fill(model, dict(zip(numbers, shares, strict=True)), run, dice)
+    return model, numbers
+
+
+def _fill(model: Model, shares: dict[int, int], run: int, dice: random.Random) -> None:
+    """Take all of the blocks, a process for each run, and end those that are too many."""
+    inside: dict[int, list[int]] = {number: [] for number in shares}
+    for _ in range(len(shares) * _PAGES // run):
+        pid = model.spawn("load", anon_pages=run)
+        block = next((number for number in shares if len(model.place(pid, number)) == run), None)
+        inside.get(block or 0, [pid]).append(pid)
+    too_many = [pid for number, pids in inside.items() for pid in _too_many(pids, shares[number], dice)]
+    dice.shuffle(too_many)
+    for pid in too_many:
+        model.exit(pid)
+
+
+def _too_many(pids: list[int], share: int, dice: random.Random) -> list[int]:
+    """Those that end so that so many percent stay."""
+    return dice.sample(pids, len(pids) - len(pids) * share // 100)
