@@ -51,11 +51,12 @@ def test_data_survives_a_bank_that_leaves_and_returns(machine: QemuMachine) -> N
         assert machine.files["high"].resident >= 380 * MIB
         outcome = remove(machine)
         assert (outcome.code, outcome.exit) == (Code.OK, 0), outcome
+        assert outcome.moved is not None
         if route(machine.board.banks[-1].route).fences:
-            assert outcome.moved is not None
-            assert outcome.moved < 1.02 * outcome.planned, outcome  # each page once
+            assert outcome.moved < 1.02 * outcome.planned, outcome  # each page once, and clean page cache dropped
+        else:
+            assert outcome.planned == pytest.approx(outcome.moved, rel=0.1)  # what moves twice was foretold
         assert (outcome.kernel, outcome.power) == (KernelState.ABSENT, Power.OFF)
-        assert outcome.planned == pytest.approx(outcome.moved, rel=0.1), "what moves twice is foretold"
         assert is_gone(machine)
         assert machine.files["high"].resident == 0
         assert sum(holder.where(span).values()) == 0
