@@ -143,6 +143,21 @@ def a_survey_counts_every_page(machine: Machine, blocks: Sequence[int]) -> list[
     return surveys
 
 
+def a_fence_keeps_no_block_from_anything(machine: Machine, blocks: Sequence[int]) -> None:
+    """The first goes offline, the second is what it was, and goes when it is asked to, or after the first is back."""
+    first, second = blocks
+    machine.offline(first, machine.clock.now() + PATIENCE, fence=(second,))
+    found = machine.snapshot().block(second)
+    assert found is not None
+    assert found.state is BlockState.ONLINE
+    machine.offline(second, machine.clock.now() + PATIENCE)
+    machine.online(second, Online.MOVABLE)
+    machine.online(first, Online.MOVABLE)
+    machine.offline(first, machine.clock.now() + PATIENCE, fence=(second,))
+    machine.online(first, Online.MOVABLE)
+    a_block_goes_offline_and_comes_back(machine, second)
+
+
 def a_block_goes_offline_and_comes_back(machine: Machine, block: int) -> None:
     """An online block of a bank that may leave: off, refused where it is, online as asked, refused where it is."""
     machine.offline(block, machine.clock.now() + PATIENCE)

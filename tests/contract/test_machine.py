@@ -132,6 +132,10 @@ def test_offline_and_online(machine: Machine) -> None:
     promises.a_block_goes_offline_and_comes_back(machine, high(machine.snapshot())[1])
 
 
+def test_a_fence_keeps_no_block_from_anything(machine: Machine) -> None:
+    promises.a_fence_keeps_no_block_from_anything(machine, high(machine.snapshot())[1:3])
+
+
 def test_an_interruption_names_the_offline_that_it_ends(machine: Machine) -> None:
     promises.an_interruption_names_the_offline_that_it_ends(machine, high(machine.snapshot())[1:3])
 

@@ -14,9 +14,9 @@ BLOCK = 8 * MIB
 _PAGES = BLOCK // 4096
 
 
-def model_of(shares: Sequence[int], run: int, dice: random.Random) -> tuple[Model, list[int]]:
+def model_of(shares: Sequence[int], run: int, dice: random.Random, route: str = "kmem") -> tuple[Model, list[int]]:
     """A model with movable blocks in use by so many percent, in runs of so many pages; the blocks' numbers."""
-    high = Bank("high", Range.sized(0x60000000, len(shares) * BLOCK), movable=True, at_boot=False, route="kmem")
+    high = Bank("high", Range.sized(0x60000000, len(shares) * BLOCK), movable=True, at_boot=False, route=route)
     banks = (Bank("low", Range.sized(0x40000000, 512 * MIB)), high)
     model = Model.boot(Board("filled", "arm64", block_size=BLOCK, describe="dtb", banks=banks), backend="reference")
     model.set_auto_online("offline")

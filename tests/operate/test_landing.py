@@ -85,3 +85,16 @@ def test_what_is_not_known_moves_once() -> None:
     seen = {number: replace(model.survey(number), buddies=None) for number in numbers[:2]}
     made = removal(snapshot, seen, resolve_all(snapshot, numbers[:2]))
     assert (made.again, made.pages) == (0, sum(survey.to_move for survey in seen.values()))
+
+
+def test_behind_a_fence_each_page_moves_once() -> None:
+    """The same blocks as above, of a bank whose driver can empty them together; the nearly empty one goes first."""
+    model, numbers = model_of([5, 5, 5, 5, 80, 1, 85, 90], 16, random.Random(1), route="driver")
+    leaving = [numbers[index] for index in (4, 5, 6, 7)]
+    in_use = sum(model.survey(number).to_move for number in leaving)
+    made, before = operate.plan_remove(model, leaving), migrated(model)
+    assert [step.fence for step in made.steps] == [(), (numbers[6], numbers[7]), (numbers[7],), ()]
+    assert operate.remove(model, leaving).exit == 0
+    assert before is not None
+    assert (migrated(model) or 0) - before == pytest.approx(made.pages, rel=0.02)
+    assert in_use <= made.pages <= 1.02 * in_use

@@ -102,10 +102,12 @@ def plan_lines(made: Plan) -> Iterator[str]:
     names = short_names([t.name for t in made.targets]) or made.target
     fact = made.fact or ("" if made.steps else "nothing to do")
     yield f"{made.verb:<10}{names}: {said(made.code)}" + (f": {fact}" if fact else "")
+    held: set[int] = set()
     for number, step in enumerate(made.steps, 1):
         pages = f"{step.pages:>8} pages" if step.pages else ""
         yield f"{number:>4}  {step.action:<14}{step.target:<19}{step.seconds:>8.2f} s{pages}".rstrip()
-        if step.fence:
+        if step.fence and step.block not in held:
+            held.update(step.fence)
             yield f"      {'':<14}behind a fence, and {short_names([f'memory{n}' for n in step.fence])} with it"
     if made.steps:
         history = ", by this machine's history" if made.paced_by else ""

@@ -270,16 +270,20 @@ def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: S
 
 
 def _fences(targets: Sequence[Target], leaving: Mapping[int, Leaving]) -> dict[int, tuple[int, ...]]:
-    """Blocks of a bank that are emptied together, by the first of them; nearly empty ones go before, by themselves."""
+    """For each block those of its bank that are emptied together with it and leave later; nearly empty ones go before,
+    by themselves."""
     full = {n for n, one in leaving.items() if one.may_move > one.pages * _NEARLY_EMPTY}
-    banks = [t for t in targets if t.bank is not None and route(t.bank.route).fences]
-    together = [[n for n in leaving if n in full and n in target.blocks] for target in banks]
-    return {first: tuple(rest) for first, *rest in filter(None, together) if rest}
+    there: dict[str, set[int]] = {}
+    for target in targets:
+        if target.bank is not None and route(target.bank.route).fences:
+            there.setdefault(target.bank.name, set()).update(target.blocks)
+    together = [[n for n in leaving if n in full & blocks] for blocks in there.values()]
+    return {n: tuple(blocks[at + 1 :]) for blocks in together for at, n in enumerate(blocks)}
 
 
 def _offline_step(number: int, leaving: Leaving, again: int, fence: tuple[int, ...]) -> Step:
-    pages, held = leaving.to_move + again, (len(fence) + 1) * leaving.pages if fence else 0
-    seconds = offline_seconds(1, pages) + held * _SECONDS_PER_HELD
+    pages = leaving.to_move + again
+    seconds = offline_seconds(1, pages) + (leaving.pages * _SECONDS_PER_HELD if fence else 0)
     return Step(Action.OFFLINE, f"memory{number}", number, pages, seconds, leaving=leaving, again=again, fence=fence)
 
 
