@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel fuzz soak microscope fence fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench race policy breathe onlining radar compare verdicts referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz soak microscope fence fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench race policy breathe driver onlining radar compare verdicts referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -134,6 +134,10 @@ compare: referees kernels $(DEV)
 
 verdicts: referees kernels $(DEV)
 	KERNEL=$(KERNEL) $(BIN)/pytest -p no:benchmark -s -m "kernel and not slow" tests/kernel/arm64/test_verdicts.py
+
+# The bank driver on every kernel that Debian has headers for: built without a word, and a bank of 1 GiB in and out.
+driver: referees kernels $(DEV)
+	$(BIN)/pytest -p no:benchmark -s -m kernel tests/kernel/test_bank_builds.py tests/kernel/arm64/test_driver.py
 
 # What the governor's policies save of what could be saved, on real series: docs/policy.md.
 policy: $(DEV)

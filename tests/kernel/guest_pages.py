@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs in a guest: what our driver's ``pages`` says of a block against /proc/kpageflags, kpagecount and ``refcounts``.
+
+``python3 guest_pages.py FOLDER PFN PAGES`` prints one JSON line: how many pages have another kind, count of mappings or
+count of references, of how many, and how many are not free.
+"""
+
+import json
+import os
+import sys
+from collections import Counter
+from operator import ne
+from pathlib import Path
+
+from hotbank.host import pages
+from hotbank.host.planes import Planes
+from hotbank.memory import CODE, Kind
+
+
+def fill(buffer: memoryview, path: str, offset: int) -> None:
+    """From there on in the file; sysfs gives no more than a page at once."""
+    file, done = os.open(path, os.O_RDONLY), 0
+    while done < len(buffer):
+        done += os.preadv(file, [buffer[done:]], offset + done)
+    os.close(file)
+
+
+def unlike(a: memoryview, b: memoryview) -> int:
+    """How many numbers differ."""
+    return sum(map(ne, a, b))
+
+
+def main(bank: str, pfn: int, count: int) -> dict[str, int]:
+    """All of it, read in a row into memory that is there: what moves meanwhile differs."""
+    first = int(Path(f"{bank}/range").read_text().split("-")[0], 16) // 4096
+    raw, flags, maps, refs = (memoryview(bytearray(b"x" * size * count)) for size in (16, 8, 8, 4))
+    fill(raw, f"{bank}/pages", 16 * (pfn - first))
+    fill(flags, "/proc/kpageflags", 8 * pfn)
+    fill(maps, "/proc/kpagecount", 8 * pfn)
+    fill(refs, f"{bank}/refcounts", 4 * (pfn - first))
+    words = raw.cast("i")
+    own, theirs = pages.kinds_of(Planes(bytes(raw), 8, stride=16)), pages.kinds_of(Planes(bytes(flags), 8))
+    pairs = Counter((a, b) for a, b in zip(own, theirs, strict=True) if a != b)
+    return {
+        "kinds": pairs.total(),
+        "refs": unlike(words[2::4], refs.cast("i")),
+        "maps": unlike(words[3::4], maps.cast("q")),
+        "pages": len(own),
+        "used": len(own) - own.count(CODE[Kind.FREE]),
+        **{f"{list(Kind)[a]} not {list(Kind)[b]}": n for (a, b), n in pairs.items()},
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
