@@ -15,7 +15,7 @@ import hotbank
 from hotbank.cli import cli
 
 SOURCES = Path(hotbank.__file__).parent
-OF_OTHERS = frozenset({"--system", "--install"})  # of groupadd and of BusyBox
+OF_OTHERS = frozenset({"--system", "--install", "--library-path"})  # of groupadd, BusyBox and ld.so
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 

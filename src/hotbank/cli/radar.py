@@ -37,7 +37,7 @@ def radar(
     Exit status 1 if an answer differs from the model's, or a kernel gave none. docs/radar.md says what is asked.
     """
     from hotbank import radar as instrument
-    from hotbank.documents import EXIT_INTERRUPTED
+    from hotbank.documents import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 
     _check(rules, tuple(instrument.RULES), series, between)
     matrix, found = instrument.Matrix(), None
@@ -59,7 +59,8 @@ def radar(
         return EXIT_INTERRUPTED
     finally:
         _print(matrix, found, as_json)  # an interrupted sweep has found something, too
-    return int(bool(matrix.differences or matrix.unheard or any(cell.real is None for cell in matrix.cells)))
+    silent = matrix.unheard or any(cell.real is None for cell in matrix.cells)
+    return EXIT_FAILED if silent or matrix.differences else EXIT_DONE
 
 
 def _check(rules: Sequence[str], known: Sequence[str], series: str | None, between: tuple[str, str] | None) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,7 @@ from hotbank.boards_qemu import Wanted, leftovers, prepare, start
 from hotbank.boards_qemu.parts.packages import Progress
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.memory import GIB, MIB
-from hotbank.sysfs import names
+from hotbank.sysfs import names, vmstat
 
 BOARD = """
 name = "radar"
@@ -83,8 +82,8 @@ class Subject:
 
     def slab_pages(self) -> int:
         """Pages that are slabs."""
-        found = re.findall(r"^nr_slab_\w+ (\d+)$", self.run(f"cat /{names.VMSTAT}"), re.MULTILINE)
-        return sum(map(int, found))
+        counters = vmstat.COUNTERS.parse(self.run(f"cat /{names.VMSTAT}"))
+        return sum(count for name, count in counters.items() if name.startswith("nr_slab_"))
 
     def shrink_slabs(self) -> None:
         """Every cache lets go of its empty slabs."""
