@@ -16,10 +16,10 @@ from hotbank import operate
 from hotbank.boards_qemu import Wanted, prepare, start
 from hotbank.boards_qemu.leftovers import temporary_folder
 from hotbank.boards_qemu.supervisor import QemuMachine
-from hotbank.memory import KIB, MIB, Range
+from hotbank.memory import KIB, MIB, BlockState, Online, Range
 from hotbank.operate import Limits, Outcome
 from kernel import splats
-from patience import HANG
+from patience import HANG, until
 
 HOLDER = Path(__file__).with_name("guest_holder.py")
 EVACUATION = {"opt/evacuation.py": Path(__file__).with_name("guest_evacuation.py").read_text(encoding="utf-8")}
@@ -61,6 +61,21 @@ def _other_kernel(wanted: Wanted) -> Wanted:
     """On the kernel that the environment names instead of Debian's: make microscope."""
     image, tree = (os.environ.get(f"HOTBANK_TEST_{name}") for name in ("KERNEL", "SOURCE"))
     return replace(wanted, kernel=image, source=tree) if image and wanted.series is None else wanted
+
+
+def plug(machine: QemuMachine, size: int, how: Online = Online.MOVABLE) -> list[int]:
+    """Have virtio-mem plug that much of its bank, in bytes; the bank's blocks, online."""
+    path = "/machine/peripheral/bank-high"
+    machine.qemu.qmp.execute("qom-set", path=path, property="requested-size", value=size)
+    until(lambda: machine.qemu.qmp.execute("qom-get", path=path, property="size") == size, f"a bank of {size} bytes")
+    snapshot = machine.snapshot()
+    bank = snapshot.bank("high")
+    assert bank is not None
+    for number in bank.blocks:
+        block = snapshot.block(number)
+        if block is not None and block.state is BlockState.OFFLINE:
+            machine.online(number, how)
+    return sorted(bank.blocks)
 
 
 class Holder:

@@ -7,29 +7,13 @@ import pytest
 
 from hotbank import operate
 from hotbank.boards_qemu import Wanted
-from hotbank.boards_qemu.supervisor import QemuMachine
-from hotbank.memory import MIB, BlockState, Kind, Online
-from kernel.kernel_kit import complaints, guest, lean
-from patience import HANG, until
+from hotbank.memory import MIB, BlockState, Kind
+from kernel.kernel_kit import complaints, guest, lean, plug
+from patience import HANG
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 PLUGGED = 100 * MIB  # of the last block: a multiple of the device's 2 MiB, not of the block's 128 MiB
-
-
-def plug(machine: QemuMachine, size: int) -> list[int]:
-    """Ask the guest for that much of the bank; its blocks, online in Movable."""
-    path = "/machine/peripheral/bank-high"
-    machine.qemu.qmp.execute("qom-set", path=path, property="requested-size", value=size)
-    until(lambda: machine.qemu.qmp.execute("qom-get", path=path, property="size") == size, f"a bank of {size} bytes")
-    snapshot = machine.snapshot()
-    bank = snapshot.bank("high")
-    assert bank is not None
-    for number in bank.blocks:
-        block = snapshot.block(number)
-        if block is not None and block.state is BlockState.OFFLINE:
-            machine.online(number, Online.MOVABLE)
-    return sorted(bank.blocks)
 
 
 def test_a_block_that_is_plugged_in_part_leaves() -> None:
