@@ -253,10 +253,10 @@ class Arch:
     is not known. ``lowmem``: how far a 32-bit kernel reaches. ``mem_has_start``: ``mem=`` and ``movablemem=`` say where
     memory is. ``heeds_marks``: a bank that is marked movable is kept free of kernel memory without ``movable_node``.
     ``memmap_on_memory``: added memory may hold its own memmap (ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE).
-    ``ported``: upstream has no memory hotplug there, our port under kernel/ has. ``move_pages``: the number of that
-    system call. ``processors``: what a device tree's cpu nodes are called or compatible with, as a pattern (bindings
-    arm/cpus.yaml, riscv/cpus.yaml; ``arm`` comes first, whose list is closed). ``affinities``: types of its processors'
-    SRAT structures.
+    ``ported``: upstream has no memory hotplug there, our port under kernel/ has. ``evacuates``: our driver empties
+    banks behind a fence there (kernel/bank/Kbuild). ``move_pages``: the number of that system call. ``processors``:
+    what a device tree's cpu nodes are called or compatible with, as a pattern (bindings arm/cpus.yaml, riscv/cpus.yaml;
+    ``arm`` comes first, whose list is closed). ``affinities``: types of its processors' SRAT structures.
     ``systemd``: its name there, where that is another (src/basic/architecture.c).
     ``firmware``: what describes its boards. ``footprint``: None where the model can't boot it.
     """
@@ -274,6 +274,7 @@ class Arch:
     heeds_marks: bool = False
     memmap_on_memory: bool = True
     ported: bool = False
+    evacuates: bool = False
     move_pages: int | None = None
     firmware: str = "dtb"
     processors: str = ""
@@ -315,6 +316,7 @@ _ARM64 = Arch(
     boot_memory_leaves=False,  # arch/arm64/mm/mmu.c, prevent_bootmem_remove_notifier
     processors=r"arm,|apple,|qcom,|nvidia,|cavium,|brcm,|ampere,|marvell,|fujitsu,|hisilicon,|samsung,",
     affinities=(3,),
+    evacuates=True,
     move_pages=239,
     footprint=_ARM64_FOOTPRINT,
 )

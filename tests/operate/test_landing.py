@@ -94,6 +94,9 @@ def test_behind_a_fence_each_page_moves_once() -> None:
     in_use = sum(model.survey(number).to_move for number in leaving)
     made, before = operate.plan_remove(model, leaving), migrated(model)
     assert [step.fence for step in made.steps] == [(), (numbers[6], numbers[7]), (numbers[7],), ()]
+    elsewhere = replace(model.snapshot(), arch="arm")  # its driver has no fence
+    surveys = {number: model.survey(number) for number in leaving}
+    assert not any(step.fence for step in removal(elsewhere, surveys, resolve_all(elsewhere, leaving)).steps)
     assert operate.remove(model, leaving).exit == 0
     assert before is not None
     assert (migrated(model) or 0) - before == pytest.approx(made.pages, rel=0.02)

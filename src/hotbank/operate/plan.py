@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from hotbank import kernels
 from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.machine import BankStatus, DomainStatus, Evidence, Snapshot, Survey
@@ -264,14 +265,18 @@ def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: S
     blocks = [b for n in numbers if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE]
     leaving = {block.number: Leaving.of(block, surveys[block.number]) for block in blocks}
     emptiest_first = sorted(leaving, key=lambda n: (leaving[n].may_move, n))
-    fences = _fences(targets, {n: leaving[n] for n in emptiest_first})
+    fences = _fences(snapshot, targets, {n: leaving[n] for n in emptiest_first})
     again = landing(snapshot.zones, {n: leaving[n] for n in emptiest_first}, fences)
     return tuple(_offline_step(n, leaving[n], again[n], fences.get(n, ())) for n in emptiest_first)
 
 
-def _fences(targets: Sequence[Target], leaving: Mapping[int, Leaving]) -> dict[int, tuple[int, ...]]:
+def _fences(
+    snapshot: Snapshot, targets: Sequence[Target], leaving: Mapping[int, Leaving]
+) -> dict[int, tuple[int, ...]]:
     """For each block those of its bank that are emptied together with it and leave later; nearly empty ones go before,
     by themselves."""
+    if not kernels.arch(snapshot.arch).evacuates:
+        return {}
     full = {n for n, one in leaving.items() if one.may_move > one.pages * _NEARLY_EMPTY}
     there: dict[str, set[int]] = {}
     for target in targets:

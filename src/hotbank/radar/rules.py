@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from hotbank.board import Board, loads
-from hotbank.errors import KernelError, MachineError
+from hotbank.errors import Code, KernelError, MachineError
 from hotbank.machine import Machine
 from hotbank.memory import Kind, Online, Zone
 from hotbank.model import Model
@@ -106,15 +106,20 @@ def _slab_caches(subject: Subject) -> str:
     subject.shrink_slabs()
     least = subject.slab_pages()
     if before - least < _FEW:
-        raise MachineError(f"{before - least} pages of empty slabs are too few to tell")
+        raise _no_telling(f"{before - least} pages of empty slabs are too few to tell")
     return "shrunk" if before - after > after - least else "kept"
+
+
+def _no_telling(why: str) -> MachineError:
+    """Of an experiment that came out so that both answers could be behind it."""
+    return MachineError(why, code=Code.SYSTEM_ERROR, remedy="ask once more")
 
 
 def _types(subject: Subject) -> str:
     """How many pageblocks are the kernel's, before and after an offline that fails."""
     found = subject.slabs
     if found["before"] < _TELLING or found["empty"] < _PAGEBLOCK or found["first"] == "done":
-        raise MachineError(f"{found['before']} pageblocks of the kernel, {found['empty']} pages below what stays")
+        raise _no_telling(f"{found['before']} pageblocks of the kernel, {found['empty']} pages below what stays")
     return "kept" if found["after"] == found["before"] else "Movable"
 
 
@@ -124,13 +129,13 @@ def _frozen(subject: Subject) -> str:
     answer, stays = _answer(subject.slabs["again"]), dict(subject.slabs["single"])
     if not stays.pop("single") or (stays and answer != _SIGNAL):
         others = ", ".join(f"{n} {kind}" for kind, n in stays.items())
-        raise MachineError(f"{answer}, but there are other pages than slabs of one: {others}")
+        raise _no_telling(f"{answer}, but there are other pages than slabs of one: {others}")
     return answer
 
 
 def _compound(subject: Subject) -> str:
     if not subject.slabs["large"].get(Kind.SLAB):
-        raise MachineError("no slab of several pages came into the block")
+        raise _no_telling("no slab of several pages came into the block")
     return _answer(subject.slabs["last"])
 
 
