@@ -12,6 +12,7 @@ import pytest
 from documents import wrong
 from hotbank import kernels, radar
 from hotbank.cli import run
+from hotbank.errors import MachineError
 from hotbank.radar import RULES, Cell, Matrix
 
 ANSWERED = json.loads((Path(__file__).parents[1] / "data" / "radar.json").read_text(encoding="utf-8"))
@@ -21,6 +22,10 @@ ANSWERED = json.loads((Path(__file__).parents[1] / "data" / "radar.json").read_t
     "words",
     [
         ["--rule", "slabs"],
+        ["--kernels", ""],
+        ["--kernels", "6.1,,7.3"],
+        ["--deadline", "nan"],
+        ["--deadline", "0"],
         ["--between", "6.12", "7.3"],
         ["--between", "6.1", "7.3", "--rule", "leaf", "--kernels", "7"],
     ],
@@ -67,3 +72,15 @@ def test_json_and_an_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert wrong(document) == []
     assert len(document["differences"]) == 1
+
+
+def test_an_error_is_the_only_document(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def search(*_: object, matrix: Matrix, **__: object) -> None:
+        matrix.cells.append(Cell("leaf", "6.1", "6.1.176", "leaves", "leaves"))
+        raise MachineError("7.3 gave no answer")
+
+    monkeypatch.setattr(radar, "search", search)
+    assert run(["radar", "--between", "6.1", "7.3", "--rule", "leaf", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["message"] == "7.3 gave no answer"
+    assert run(["radar", "--between", "6.1", "7.3", "--rule", "leaf"]) == 1
+    assert "6.1.176  leaves" in capsys.readouterr().out

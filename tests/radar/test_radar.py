@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotbank import kernels, radar
-from hotbank.errors import MachineError
+from hotbank.boards_qemu.parts.packages import Archive
+from hotbank.errors import MachineError, Refusal
 from hotbank.radar import RULES, Cell, Matrix, sweep
 from hotbank.radar.search import halve
 
@@ -64,8 +67,8 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels that answer as they did once, instead of QEMU."""
 
     @contextmanager
-    def unlimited(*_: object) -> Iterator[None]:
-        yield
+    def unlimited(*_: object) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(over="")
 
     def answer(name: str, subject: Any) -> str:
         return str(subject.answers[name])
@@ -81,6 +84,75 @@ def test_nothing_differs_from_what_kernels_answered() -> None:
     matrix = radar.look(["6.1", "6.12.95", "7.3"], sorted(ASKED))
     assert len(matrix.cells) == 3 * len(ASKED)
     assert (matrix.differences, matrix.unheard) == ([], {})
+
+
+@pytest.mark.usefixtures("guests")
+def test_a_guest_is_asked_in_the_order_in_which_it_can_be_and_each_rule_once() -> None:
+    names = [name for name in RULES if name in ASKED]
+    matrix = radar.look(["7.3"], [*reversed(names), *names])
+    assert [cell.rule for cell in matrix.cells] == names
+
+
+def test_a_rule_that_there_is_not() -> None:
+    with pytest.raises(Refusal, match="there is no rule slabs"):
+        radar.look(["7.3"], ["slabs"])
+
+
+@pytest.mark.usefixtures("guests")
+def test_without_kernels_each_series_of_the_archive_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Archive, "kernels", lambda *_, **__: [release for _, release, _ in CELLS[:: len(ASKED)]])
+    matrix = radar.look(rules=["leaf"])
+    assert [cell.series for cell in matrix.cells] == [
+        *("6.1", "6.12", "6.16", "6.17", "6.18", "6.19"),
+        *("7.0", "7.1", "7.2", "7.3"),
+    ]
+
+
+def test_a_guest_that_takes_too_long_is_ended_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    @contextmanager
+    def slow(*_: object) -> Iterator[Any]:
+        yield SimpleNamespace(release="7.3.4", machine=SimpleNamespace(qemu=SimpleNamespace(stop=ended.set)))
+
+    def hang(_subject: object) -> str:
+        assert ended.wait(60)
+        raise MachineError("the machine's owner hung up")
+
+    monkeypatch.setattr(sweep, "booted", slow)
+    monkeypatch.setattr(sweep, "RULES", {"leaf": replace(RULES["leaf"], real=hang)})
+    (cell,) = radar.look(["7.3"], ["leaf"], deadline=0.01).cells
+    assert (cell.real, cell.why) == (None, "its deadline of 0.01 s is over")
+
+
+def test_a_guest_without_what_is_asked_about_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def empty(*_: object) -> Iterator[Any]:
+        stop = SimpleNamespace(stop=lambda: None)
+        there = SimpleNamespace(blocks=(), zones=())
+        machine = SimpleNamespace(qemu=stop, snapshot=lambda: there, online=lambda *_: None)
+        yield SimpleNamespace(release="7.3.4", machine=machine, once=lambda _make: None)
+
+    monkeypatch.setattr(sweep, "booted", empty)
+    matrix = radar.look(["7.3"], ["boot-memory", "movable-min"])
+    assert [(cell.real, cell.why) for cell in matrix.cells] == [
+        (None, "no block that was there at boot is in Movable"),
+        (None, "it has no zone Movable"),
+    ]
+
+
+@pytest.mark.usefixtures("guests")
+def test_what_was_asked_on_the_way_stands_in_the_order_of_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the matrix has one change, the one that was found."""
+    there = [release for _, release, _ in CELLS[:: len(ASKED)]]
+    monkeypatch.setattr(Archive, "kernels", lambda *_, **__: there)
+    matrix = Matrix()
+    found = radar.search("frozen-slab", "6.1", "7.3", matrix=matrix)
+    assert found.before is not None
+    assert found.after is not None
+    (change,) = matrix.changes
+    assert (change.before, change.after) == (found.before, found.after)
+    assert [there.index(cell.release) for cell in matrix.cells] == sorted(there.index(c.release) for c in matrix.cells)
 
 
 def _with(kernel: Any, columns: dict[str, bool]) -> Any:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hotbank import kernels
 from hotbank.cli import table
 from hotbank.cli.terminal import say, say_json
-from hotbank.errors import Code
+from hotbank.cli.times import Seconds
+from hotbank.errors import Code, HotbankError
 
 if TYPE_CHECKING:
     from hotbank.radar import Cell, Found, Matrix
@@ -25,12 +25,10 @@ _WRONG, _NONE = "!", "-"
 @click.option(
     "--between", nargs=2, metavar="VERSION", help="The first kernel in the archive of which the one --rule is not so."
 )
-@click.option(
-    "--deadline", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds for one kernel."
-)
+@click.option("--deadline", type=Seconds(), metavar="SECONDS", help="For one kernel, from when it is up (600).")
 @click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 def radar(
-    series: str | None, rules: Sequence[str], between: tuple[str, str] | None, deadline: float, as_json: bool
+    series: str | None, rules: Sequence[str], between: tuple[str, str] | None, deadline: float | None, as_json: bool
 ) -> int:
     """Boot each kernel, ask it about each rule by a small experiment, and the model by the kernel's row in the table.
 
@@ -45,20 +43,25 @@ def radar(
     def tell(line: str) -> None:
         say(line, err=True)
 
+    limit = deadline or instrument.DEADLINE
     try:
         if between:
             (rule,) = rules
-            found = instrument.search(rule, *between, deadline=deadline, progress=tell, matrix=matrix)
+            found = instrument.search(rule, *between, deadline=limit, progress=tell, matrix=matrix)
         else:
-            asked = series.split(",") if series else [row.release for row in kernels.KERNELS]
+            asked = series.split(",") if series is not None else ()
             instrument.look(
-                asked, rules, deadline=deadline, progress=tell, on_cell=lambda cell: tell(_line(cell)), matrix=matrix
+                asked, rules, deadline=limit, progress=tell, on_cell=lambda cell: tell(_line(cell)), matrix=matrix
             )
     except KeyboardInterrupt:
+        _print(matrix, None, as_json)  # an interrupted sweep has found something, too
         say(f"hotbank: {Code.INTERRUPTED}: after {len(matrix.cells)} answers", err=True)
         return EXIT_INTERRUPTED
-    finally:
-        _print(matrix, found, as_json)  # an interrupted sweep has found something, too
+    except HotbankError:
+        if not as_json:  # there it is one document, which says why
+            _print(matrix, None, as_json)
+        raise
+    _print(matrix, found, as_json)
     silent = matrix.unheard or any(cell.real is None for cell in matrix.cells)
     return EXIT_FAILED if silent or matrix.differences else EXIT_DONE
 
@@ -67,7 +70,9 @@ def _check(rules: Sequence[str], known: Sequence[str], series: str | None, betwe
     unknown = [name for name in rules if name not in known]
     if unknown:
         raise click.UsageError(f"--rule {unknown[0]}: there is no such rule; known: {', '.join(known)}")
-    if between and (series or len(rules) != 1):
+    if series is not None and not all(series.split(",")):
+        raise click.UsageError(f"--kernels {series}: a kernel without a name")
+    if between and (series is not None or len(rules) != 1):
         raise click.UsageError("--between takes one --rule, and no --kernels")
 
 

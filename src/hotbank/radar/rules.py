@@ -64,7 +64,10 @@ def _boot_memory(subject: Subject) -> str:
 def _of_boot(machine: Machine) -> int:
     """A block that was there at boot, and in which nothing stands in the way."""
     there = (block for block in machine.snapshot().blocks if block.number < LARGE.start)
-    return next(block.number for block in there if block.zone == Zone.MOVABLE)
+    found = next((block.number for block in there if block.zone == Zone.MOVABLE), None)
+    if found is None:
+        raise MachineError("no block that was there at boot is in Movable")
+    return found
 
 
 def _leaf(subject: Subject) -> str:
@@ -90,7 +93,9 @@ def _movable_min(subject: Subject) -> str:
 
 
 def _share(machine: Machine) -> str:
-    least = next(zone.min for zone in machine.snapshot().zones if zone.zone == Zone.MOVABLE)
+    least = next((zone.min for zone in machine.snapshot().zones if zone.zone == Zone.MOVABLE), None)
+    if least is None:
+        raise MachineError("it has no zone Movable")
     return "least" if least <= _SMALLEST else "share"
 
 

@@ -45,7 +45,10 @@ def search(
         look([release.removesuffix(f"-{uefi.FLAVOUR}")], [rule], deadline=deadline, progress=progress, matrix=kept)
         return kept.cells[-1] if not kept.unheard else _unheard(kept)
 
-    return halve(rule, there[min(first, last) : max(first, last) + 1], ask)
+    try:
+        return halve(rule, there[min(first, last) : max(first, last) + 1], ask)
+    finally:
+        kept.cells.sort(key=lambda cell: there.index(cell.release))  # what changed between which two goes by that
 
 
 def halve(rule: str, releases: Sequence[str], ask: Ask) -> Found:

@@ -72,7 +72,7 @@ class Archive:
         there = self.kernels(flavour, whole=whole)
         found = [release for release in there if _is_of(release, series)]
         if not found:
-            series_there = dict.fromkeys(".".join(map(str, _by_number(release)[:2])) for release in there)
+            series_there = self.series(flavour, whole=whole)
             raise MachineError(
                 f"Debian's archive has no kernel {series} for {flavour}",
                 code=Code.UNSUPPORTED,
@@ -84,6 +84,11 @@ class Archive:
         """All releases that the archive has of a flavour, the oldest first. ``whole``: as ``kernel`` takes it."""
         request = f"kernels {flavour}{' whole' if whole else ''}"
         return self._answered(request, lambda: self._find_kernels(flavour, whole))
+
+    def series(self, flavour: str, *, whole: bool = True) -> list[str]:
+        """All series of which the archive has a release, the oldest first. ``whole``: as ``kernel`` takes it."""
+        there = self.kernels(flavour, whole=whole)
+        return list(dict.fromkeys(".".join(map(str, _by_number(release)[:2])) for release in there))
 
     def unpack_kernel(self, release: str, *, whole: bool = True) -> Path:
         """Fetch a release and give one folder with its image and modules: of one package, or since 6.19 of three.
