@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,17 @@ def test_an_image_of_another_tree_is_refused(tree: Path, tmp_path: Path) -> None
     told = refusal(tmp_path, kernel=image(tmp_path, "6.12.1"), source=str(tree))
     assert "Image is 6.12.1, and" in told.message
     assert told.message.endswith(f"was built as {RELEASE}")
+
+
+def test_a_tree_whose_release_is_no_text_is_of_another_image(tree: Path, tmp_path: Path) -> None:
+    (tree / "include/config/kernel.release").write_bytes(b"\xff\xfe\n")
+    assert "Image is 7.3.4-mine, and" in refusal(tmp_path, kernel=image(tmp_path), source=str(tree)).message
+
+
+def test_modules_are_found_whatever_they_are_called(tree: Path, tmp_path: Path) -> None:
+    (tree / "modules.order").write_bytes(b"drivers/\xe9.o\n")
+    (link,) = Tree(tree, arm64.NAMES).modules(tmp_path).glob("*.ko")
+    assert link.readlink() == tree / os.fsdecode(b"drivers/\xe9.ko")
 
 
 def test_an_image_that_carries_its_configuration_is_held_to_it(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from hotbank.boards_qemu import Wanted, arm32, arm64, prepare
 from hotbank.boards_qemu.dram import BankFile, BankSwitch, create, discard
 from hotbank.boards_qemu.gpio import GpioSwitch, lines_of
 from hotbank.boards_qemu.leftovers import new_folder, sweep, sweep_links
-from hotbank.boards_qemu.parts import elf, kmodules
+from hotbank.boards_qemu.parts import bank_module, elf, kmodules
 from hotbank.boards_qemu.parts.cpio import Cpio
 from hotbank.boards_qemu.parts.inside import package_files
 from hotbank.boards_qemu.parts.packages import Archive
@@ -493,3 +493,43 @@ def test_a_console_of_a_machine_that_is_gone_goes(tmp_path: Path) -> None:
         (tmp_path / f"{pid}.console").symlink_to(tmp_path / target / "console")  # which QEMU may be about to make
     sweep_links(tmp_path, "*.console")
     assert sorted(os.listdir(tmp_path)) == ["1.console", "there"]
+
+
+def test_a_tree_of_headers_that_was_cut_short_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between its links and its Makefile must not leave a tree that counts as made."""
+    own, shared, tools = (tmp_path / name for name in ("own", "shared", "tools"))
+    makefile = own / "usr/src/linux-headers-6.12.95+deb12-arm64/Makefile"
+    for path in (makefile, shared / "usr/src/linux-headers-6.12.95+deb12-common/Makefile"):
+        path.parent.mkdir(parents=True)
+        path.write_text("include /usr/src/linux-headers-6.12.95+deb12-common/Makefile\n")
+    (tools / "usr/lib/linux-kbuild-6.12.95+deb12/scripts").mkdir(parents=True)
+    monkeypatch.setattr(Archive, "unpack", lambda _, *names: (own, shared) if len(names) > 1 else (tools,))
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(bank_module, "_see_that_it_runs", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            bank_module.kernel_headers("6.12.95+deb12-arm64", arm64.NAMES, tmp_path)
+    for _ in range(2):
+        tree = bank_module.kernel_headers("6.12.95+deb12-arm64", arm64.NAMES, tmp_path)
+        assert (tree / "Makefile").read_text() == f"include {tree}/common/Makefile\n"
+    assert makefile.read_text().startswith("include /usr/src/")
+
+
+def test_two_builds_of_one_driver_leave_each_other_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, built = tmp_path / "source", tmp_path / "cache/hotbank_bank.ko"
+    source.mkdir()
+    begun = list[Path]()
+
+    def building(work: Path, headers: Path, target: bank_module.ArchNames) -> list[str]:
+        begun.append(work)
+        if len(begun) == 1:  # another one begins, and ends, while this one is at it
+            bank_module.make_module(source, headers, target, built)
+        return ["sh", "-c", f"echo made >{work / built.name}"]
+
+    monkeypatch.setattr(bank_module, "building", building)
+    bank_module.make_module(source, tmp_path, bank_module.ArchNames("amd64", "x86", ""), built)
+    assert built.read_text() == "made\n"
+    assert list(built.parent.iterdir()) == [built]

@@ -12,7 +12,9 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL
@@ -88,7 +90,7 @@ def kernel_headers(release: str, target: ArchNames, cache: Path, progress: Progr
     )
     (tools,) = Archive.open(host_architecture(), progress).unpack(_kbuild(common))
     tree = cache / "headers" / release
-    if not (tree / "Makefile").exists():
+    if not (tree / "Makefile").exists() or (tree / "Makefile").is_symlink():  # not moved: it was cut short
         _link_tree(tree / "common", shared / "usr/src" / f"linux-headers-{common}-common", tools)
         _link_tree(tree, own / "usr/src" / f"linux-headers-{release}", tools)
         _see_that_it_runs(tree, progress)
@@ -98,24 +100,20 @@ def kernel_headers(release: str, target: ArchNames, cache: Path, progress: Progr
 
 def make_module(source: Path, headers: Path, target: ArchNames, built: Path) -> None:
     """Run the kernel's build in a copy of ``source`` and put the module at ``built``."""
-    work = built.parent / "build"
-    shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(source, work)
     if shutil.which(f"{target.prefix}gcc") is None:
         package = f"gcc-{target.prefix.rstrip('-')}"
         raise MachineError(
             f"{target.prefix}gcc is not installed", code=Code.SYSTEM_ERROR, remedy=f"apt-get install make {package}"
         )
-    done = subprocess.run(building(work, headers, target), capture_output=True, text=True)
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if "error" in line.lower() or "No such file" in line]
-        raise MachineError(
-            f"the bank driver did not build: {(lines or done.stderr.splitlines() or ['?'])[0]}", code=Code.SYSTEM_ERROR
-        )
-    part = built.with_suffix(f".{os.getpid()}")
-    shutil.copy(work / f"{NAME}.ko", part)
-    part.replace(built)
-    shutil.rmtree(work)
+    built.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=built.parent) as own:  # others may build the same
+        work = shutil.copytree(source, Path(own) / "build")
+        done = subprocess.run(building(work, headers, target), capture_output=True, text=True)
+        if done.returncode != 0:
+            lines = [line for line in done.stderr.splitlines() if "error" in line.lower() or "No such file" in line]
+            complaint = (lines or done.stderr.splitlines() or ["?"])[0]
+            raise MachineError(f"the bank driver did not build: {complaint}", code=Code.SYSTEM_ERROR)
+        (work / f"{NAME}.ko").replace(built)
 
 
 def building(work: Path, headers: Path, target: ArchNames) -> list[str]:
@@ -158,10 +156,11 @@ def _move(makefile: Path, moved: Mapping[str, Path]) -> None:
     text = makefile.read_text(encoding="utf-8")
     for name, folder in moved.items():
         text = text.replace(f"/usr/src/{name}\n", f"{folder}\n").replace(f"/usr/src/{name}/", f"{folder}/")
-    makefile.unlink()
-    makefile.write_text(text, encoding="utf-8")
+    part = makefile.with_suffix(f".{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    part.replace(makefile)
 
 
 def _link(link: Path, target: Path) -> None:
-    if not link.is_symlink():
+    with suppress(FileExistsError):
         link.symlink_to(target)

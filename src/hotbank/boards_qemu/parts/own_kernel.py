@@ -8,6 +8,7 @@ named at once. Modules that the tree has compiled go into the guest like those o
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -65,7 +66,7 @@ class Tree:
     @property
     def release(self) -> str:
         """What ``uname -r`` prints."""
-        return (self.folder / _BUILT[0]).read_text(encoding="utf-8").strip()
+        return (self.folder / _BUILT[0]).read_text(encoding="utf-8", errors="replace").strip()
 
     @property
     def options(self) -> Options:
@@ -98,7 +99,7 @@ class Tree:
     def _compiled(self) -> Iterable[Path]:
         """By modules.order, which names the modules, or their objects (since 6.3)."""
         try:
-            names = (self.folder / "modules.order").read_text(encoding="utf-8").split()
+            names = os.fsdecode((self.folder / "modules.order").read_bytes()).split()
         except OSError:
             return []
         return [self.folder / Path(name).with_suffix(".ko") for name in names]
