@@ -52,6 +52,7 @@
 #define UNIT_TRIES	5
 #define RANGE_TRIES	2
 #define MAX_RANGE_TEXT	48
+#define MAX_CANDIDATE_TEXT	112
 
 static DEFINE_MUTEX(evacuation_lock);
 
@@ -140,7 +141,7 @@ static bool seen_to_stay(unsigned long pfn, struct candidate *seen)
 		.pfn = pfn,
 		.count = folio_ref_count(folio) - 1,
 		.mapcount = atomic_read(&page->_mapcount) + 1,
-		.flags = *(unsigned long *)&page->flags,
+		.flags = page_bits(page),
 	};
 	folio_put(folio);
 	return stays;
@@ -313,28 +314,37 @@ static ssize_t evacuation_write(struct file *file, const char __user *from, size
 	return rc ? rc : count;
 }
 
-static int show_units(struct bank *bank, unsigned long *units, const char *word, char *text, int at)
+/* Of two kinds, each with a line for every other unit at most. */
+static size_t most_text(const struct bank *bank)
 {
+	return (bank->evacuation.units + 2) * MAX_RANGE_TEXT + MAX_CANDIDATES * MAX_CANDIDATE_TEXT;
+}
+
+static size_t show_units(struct bank *bank, unsigned long *units, const char *word, char *text,
+			 size_t at)
+{
+	size_t most = most_text(bank);
 	unsigned int first, end;
 	phys_addr_t start, last;
 
 	for_each_set_bitrange(first, end, units, bank->evacuation.units) {
 		start = bank->start + PFN_PHYS(first * UNIT);
 		last = bank->start + PFN_PHYS(end * UNIT) - 1;
-		at += scnprintf(text + at, PAGE_SIZE - at, "%s %pa-%pa\n", word, &start, &last);
+		at += scnprintf(text + at, most - at, "%s %pa-%pa\n", word, &start, &last);
 	}
 	return at;
 }
 
-static int show(struct bank *bank, char *text)
+static size_t show(struct bank *bank, char *text)
 {
 	struct evacuation *evacuation = &bank->evacuation;
-	int at, i;
+	size_t at, most = most_text(bank);
+	unsigned int i;
 
 	at = show_units(bank, evacuation->held, "held", text, 0);
 	at = show_units(bank, evacuation->stuck, "stuck", text, at);
 	for (i = 0; i < evacuation->candidates; i++)
-		at += scnprintf(text + at, PAGE_SIZE - at,
+		at += scnprintf(text + at, most - at,
 				"candidate %lu count %d mapcount %d flags %#lx\n",
 				evacuation->candidate[i].pfn, evacuation->candidate[i].count,
 				evacuation->candidate[i].mapcount, evacuation->candidate[i].flags);
@@ -343,16 +353,18 @@ static int show(struct bank *bank, char *text)
 
 static ssize_t evacuation_read(struct file *file, char __user *to, size_t count, loff_t *at)
 {
-	char *text = (char *)get_zeroed_page(GFP_KERNEL);
+	struct bank *bank = bank_of_file(file);
+	char *text = kvmalloc(most_text(bank), GFP_KERNEL);
+	size_t size;
 	ssize_t rc;
 
 	if (!text)
 		return -ENOMEM;
 	mutex_lock(&evacuation_lock);
-	rc = show(bank_of_file(file), text);
+	size = show(bank, text);
 	mutex_unlock(&evacuation_lock);
-	rc = simple_read_from_buffer(to, count, at, text, rc);
-	free_page((unsigned long)text);
+	rc = simple_read_from_buffer(to, count, at, text, size);
+	kvfree(text);
 	return rc;
 }
 

@@ -60,12 +60,16 @@ static u64 bank_page_flags(struct page *page)
 	return flags;
 }
 
-/* A page type lies where the count of mappings does and makes it negative. */
+/*
+ * A page type lies where the count of mappings does and makes it negative. The folio is
+ * looked up once: what is split meanwhile would be its own, with nothing behind it.
+ */
 static s32 bank_page_maps(struct page *page)
 {
 	s32 maps = max(atomic_read(&page->_mapcount) + 1, 0);
+	struct folio *folio = page_folio(page);
 
-	return PageCompound(page) ? maps + folio_entire_mapcount(page_folio(page)) : maps;
+	return folio_test_large(folio) ? maps + folio_entire_mapcount(folio) : maps;
 }
 
 static void bank_show_page(struct page *page, void *buf)
