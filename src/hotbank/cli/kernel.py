@@ -47,6 +47,7 @@ def build(arch: str, kernel: str | None, source: Path | None, as_json: bool) -> 
     """
     from hotbank.boards_qemu.parts import bank_module, kernel_build
 
+    _check(kernel, source)
     driver = [bank_module.source_folder()]
     built = kernel_build.build(arch, release=kernel, source=source, modules=driver, progress=_progress())
     if as_json:
@@ -69,11 +70,17 @@ def series(arch: str, kernel: str | None, source: Path | None, as_json: bool, fo
     """
     from hotbank.boards_qemu.parts import kernel_series
 
+    _check(kernel, source)
     made = kernel_series.series(arch, folder, release=kernel, source=source, progress=_progress())
     if as_json:
         say_json({"schema": SCHEMA["series"], "arch": arch, "patches": [str(path) for path in made]})
     else:
         say(*map(str, made))
+
+
+def _check(kernel: str | None, source: Path | None) -> None:
+    if kernel and source:
+        raise click.UsageError(f"--kernel {kernel}: has no effect beside --source, which is of one release")
 
 
 def _progress() -> Callable[[str], None]:

@@ -122,7 +122,7 @@ def package_of(port: KernelPort, release: str | None) -> str:
         raise MachineError(
             f"our port is of {' and '.join(port.releases)}, not of {release}",
             code=Code.UNSUPPORTED,
-            remedy="leave --kernel out, or give it a zImage",
+            remedy="give --kernel one of these, or leave it out; hotbank up takes a zImage as well",
         )
     return f"linux-source-{release}"
 
