@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -13,6 +15,7 @@ from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError, SwitchEr
 from hotbank.load import Workload
 from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Zone
 from hotbank.model import Model, WallClock
+from hotbank.model.frames import MigrateType
 from hotbank.model.hotplug import GOING_OFFLINE, GOING_ONLINE
 from model.small_boards import FOREVER, HIGH, LOW, errno_of, small_board, small_model
 from patience import HANG, ended, until
@@ -451,6 +454,23 @@ def test_a_hotplug_call_from_inside_another_is_refused() -> None:
     assert errno_of(model, HIGH[0], 1.0) == errno.EINTR
     assert answers == [errno.EBUSY]
     model.validate()
+
+
+def test_a_fence_stands_only_while_its_offline_has_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else another offline takes its pageblocks for isolated ones, or loses its own isolation halfway."""
+    model, fenced = small_model(), list[bool]()
+    first, _ = model.geometry.frames(HIGH[1])
+    hotplug = model.hotplug
+
+    def told(do: Callable[..., int | None], *args: object) -> int | None:
+        fenced.append(model.frames.migratetype(first) == MigrateType.ISOLATE)
+        return do(*args)
+
+    monkeypatch.setattr(hotplug, "_begin", partial(told, hotplug._begin))
+    monkeypatch.setattr(hotplug, "_finish", partial(told, hotplug._finish))
+    hotplug.notifiers.append(lambda _action, _number: told(int) or 0)
+    model.offline(HIGH[0], model.clock.now() + FOREVER, fence=(HIGH[1],))
+    assert fenced == [False, True, False]
 
 
 def test_others_can_look_and_interrupt_while_an_offline_loops() -> None:

@@ -122,8 +122,16 @@ class MemoryHotplug:
 
     # Offline
 
-    def offline(self, number: int, deadline: float, *, starved: Callable[[], bool] = lambda: False) -> None:
+    def offline(
+        self,
+        number: int,
+        deadline: float,
+        *,
+        starved: Callable[[], bool] = lambda: False,
+        fence: Iterable[int] = (),
+    ) -> None:
         """``state_store``: evacuate the block and take it offline; give up at ``deadline``, or when ``starved``.
+        Meanwhile nothing lands in the blocks of ``fence``.
 
         Raises KernelError: EINVAL (not online, holes, several zones), EBUSY (an unmovable page), a notifier's errno
         (EPERM: arm64's boot memory), EINTR (deadline or ``interrupt``); CancelPending when a page under writeback
@@ -133,11 +141,12 @@ class MemoryHotplug:
         self._begin(what, number, deadline)
         left_there = False
         try:
-            with self._lock:
-                block = self._start_offline(number, what)
-            self._evacuate(block, deadline, what, starved)
-            with self._lock:
-                self._complete_offline(block)
+            with self._fenced(fence):
+                with self._lock:
+                    block = self._start_offline(number, what)
+                self._evacuate(block, deadline, what, starved)
+                with self._lock:
+                    self._complete_offline(block)
         except CancelPending:
             left_there = True  # the kernel is still in there, and holds the lock: settle() ends it
             raise
@@ -146,9 +155,9 @@ class MemoryHotplug:
                 self._finish()
 
     @contextmanager
-    def fenced(self, numbers: Iterable[int]) -> Iterator[None]:
+    def _fenced(self, numbers: Iterable[int]) -> Iterator[None]:
         """Let nothing land in these blocks, those that are online and have nothing unmovable (our kernel/bank,
-        evacuate.c: their pageblocks are isolated)."""
+        evacuate.c: their pageblocks are isolated). Under ``device_hotplug_lock``: none of them leaves meanwhile."""
         with self._lock:
             spans = [span for number in numbers if (span := self._movable_span(number)) is not None]
             self._allocator.pcp.drain()

@@ -172,8 +172,8 @@ class Model(SystemCalls):
         pages are left for what moves; looked at between passes, where a kernel looks at signals.
         """
         self._check_block(block)
-        with self.hotplug.fenced(n for n in fence if self._fences(n)):
-            self.hotplug.offline(block, deadline, starved=lambda: bool(spare) and self._starved(block, spare))
+        fenced = tuple(number for number in fence if self._fences(number))
+        self.hotplug.offline(block, deadline, starved=lambda: bool(spare) and self._starved(block, spare), fence=fenced)
 
     def _fences(self, block: int) -> bool:
         bank = next((bank for bank in self.board.banks if block in self.board.blocks(bank)), None)
