@@ -200,11 +200,17 @@ static void bank_unlist(void *data)
 	mutex_unlock(&banks_lock);
 }
 
-/* Unloading: no byte of a bank is in the kernel then, and nobody is left to hold its power. */
+/*
+ * Unloading: no byte of a bank is in the kernel then, and nobody is left to hold its power.
+ * Who takes the device away by other means, as a device tree overlay that goes, is not
+ * asked: memory in use keeps its supply.
+ */
 static void bank_forget_power(void *data)
 {
 	struct bank *bank = data;
 
+	if (WARN_ON(bank->there))
+		return;
 	if (bank->powered && bank->domain)
 		pm_runtime_put_sync(bank->dev);
 	if (bank->powered && bank->supply)

@@ -23,6 +23,7 @@ from hotbank.routes import ROUTES
 
 _CMDLINE = "memhp_default_state=offline movablecore=512M"
 _TELLING, _PAGEBLOCK = 3, 512  # pageblocks of the kernel, the lowest of them empty
+_BUSY = 60.0  # seconds: an empty block needs a moment, on a busy host many; only one that never leaves needs all
 _GRACE = 2  # seconds: until inodes that are gone are (call_rcu in fs/inode.c)
 _FEW = 100  # pages: fewer empty slabs tell nothing
 _SMALLEST = 128  # pages: mm/page_alloc.c, __setup_per_zone_wmarks, what is clamped so is no share
@@ -41,10 +42,10 @@ class Rule:
     modelled: Callable[[str], str]
 
 
-def offline(machine: Machine, block: int) -> str:
+def offline(machine: Machine, block: int, seconds: float = LIMIT) -> str:
     """``leaves``, ``signal`` where the kernel would go on, or the errno's name."""
     try:
-        machine.offline(block, machine.clock.now() + LIMIT)
+        machine.offline(block, machine.clock.now() + seconds)
     except KernelError as e:
         return _answer(errno.errorcode[e.errno])
     return _LEAVES
@@ -58,7 +59,7 @@ def _answer(word: str) -> str:
 
 
 def _boot_memory(subject: Subject) -> str:
-    return offline(subject.machine, _of_boot(subject.machine))
+    return offline(subject.machine, _of_boot(subject.machine), _BUSY)
 
 
 def _of_boot(machine: Machine) -> int:
@@ -72,7 +73,7 @@ def _of_boot(machine: Machine) -> int:
 
 def _leaf(subject: Subject) -> str:
     subject.machine.online(LARGE[1], Online.MOVABLE)
-    return offline(subject.machine, LARGE[1])
+    return offline(subject.machine, LARGE[1], _BUSY)
 
 
 def _neighbours(subject: Subject) -> None:
@@ -106,7 +107,8 @@ def _slab_caches(subject: Subject) -> str:
     subject.run("for cache in /sys/kernel/slab/*/min_partial; do echo 10000 >$cache; done 2>/dev/null; true")
     subject.run(f"for i in $(seq 2000); do : >{FOLDER}/x$i; done; rm {FOLDER}/x*; sleep {_GRACE}")
     before = subject.slab_pages()
-    offline(subject.machine, SMALL[3])
+    if (answer := offline(subject.machine, SMALL[3], _BUSY)) != _LEAVES:
+        raise MachineError(f"an empty block did not leave: {answer}")
     after = subject.slab_pages()
     subject.shrink_slabs()
     least = subject.slab_pages()
