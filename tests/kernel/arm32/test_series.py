@@ -90,6 +90,24 @@ def test_each_patch_has_its_text_and_who_sends_it(tmp_path: Path) -> None:
     assert after_git_am(tree, made[1:], tmp_path / "repository") == {"a.c": "int a;\nint b;\n", "own.c": "int d;\n"}
 
 
+def test_the_series_is_the_same_however_git_is_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = tmp_path / "gitconfig"
+    settings.write_text(
+        "[commit]\ngpgsign = true\n[diff]\nnoprefix = true\nmnemonicPrefix = true\n"
+        "[format]\nuseAutoBase = true\nnoprefix = true\n[init]\ndefaultBranch = else\n"
+    )
+    port, tree = small(tmp_path)
+    for number, config in enumerate(("/dev/null", settings)):
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+        made = written(port, "Both\n", tree, tree, tmp_path / f"series{number}")
+        lines = [line for path in made for line in path.read_text().splitlines()]
+        assert [line for line in lines if line.startswith("diff")] == [
+            "diff --git a/a.c b/a.c",
+            "diff --git a/own.c b/own.c",
+            "diff --git a/own.c b/own.c",
+        ]
+
+
 def test_nobody_signs_for_somebody_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for role in WHO:
         monkeypatch.delenv(f"GIT_{role}_NAME")

@@ -69,7 +69,8 @@ def written(port: KernelPort, cover: str, source: Path, originals: Path, into: P
 
 def _format(count: int) -> tuple[str, ...]:
     cover = ("--cover-letter", "--cover-from-description=subject")
-    return ("format-patch", "--no-renames", f"-{count}", f"--subject-prefix={_PREFIX}", *cover)
+    usual = ("--no-renames", "--no-base", "--src-prefix=a/", "--dst-prefix=b/")  # whatever the caller's git does else
+    return ("format-patch", *usual, f"-{count}", f"--subject-prefix={_PREFIX}", *cover)
 
 
 def _commit(repository: Path, files: Mapping[str, str], message: str, *options: str) -> None:
@@ -92,7 +93,8 @@ def _git(repository: Path, *arguments: str) -> str:
             "git is not installed", code=Code.SYSTEM_ERROR, remedy="on Debian: apt-get install git"
         ) from e
     except subprocess.CalledProcessError as e:
-        raise MachineError(f"git {arguments[0]}: {_complaint(e.stderr)}", code=Code.SYSTEM_ERROR, remedy=_WHO) from e
+        remedy = _WHO if arguments[0] == "commit" else ""
+        raise MachineError(f"git {arguments[0]}: {_complaint(e.stderr)}", code=Code.SYSTEM_ERROR, remedy=remedy) from e
 
 
 def _complaint(stderr: str) -> str:
