@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import click
 import pytest
 
 from hotbank import board
@@ -305,6 +306,22 @@ def test_help_is_grouped_and_every_command_has_one(hotbank: Hotbank) -> None:
     for names in SECTIONS.values():
         for name in names:
             assert hotbank(name, "--help").returncode == 0
+
+
+def test_no_sentence_of_a_help_is_cut() -> None:
+    from hotbank.cli import cli
+
+    lines = [line for text in _helps(cli, click.Context(cli)) for line in text.splitlines()]
+    assert [line for line in lines if line.endswith("...") and "]" not in line] == []
+
+
+def _helps(command: click.Command, context: click.Context) -> Iterator[str]:
+    yield command.get_help(context)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from _helps(found, click.Context(found, info_name=name, parent=context))
 
 
 @pytest.mark.long

@@ -16,6 +16,7 @@ import click
 
 from hotbank import __version__
 from hotbank.cli.context import Context
+from hotbank.cli.groups import sentence
 from hotbank.cli.terminal import say, say_json, say_text
 from hotbank.cli.times import Seconds
 from hotbank.documents import EXIT_FAILED, EXIT_INTERRUPTED, SCHEMA
@@ -92,7 +93,7 @@ class Sections(click.Group):
             for name in names:
                 command = self.get_command(ctx, name)
                 if command is not None:
-                    rows.append((name.ljust(width), command.get_short_help_str(limit=90)))
+                    rows.append((name.ljust(width), sentence(command)))
             with formatter.section(section):
                 formatter.write_dl(rows)
 

@@ -15,6 +15,7 @@ import click
 
 from hotbank.cli import table
 from hotbank.cli.context import Context
+from hotbank.cli.groups import Group
 from hotbank.cli.serve import STANDBY
 from hotbank.cli.terminal import say, say_json
 from hotbank.cli.times import date
@@ -32,7 +33,7 @@ CONFIG = Path("/etc/hotbank/auto.toml")
 _json = click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 
 
-@click.group("auto")
+@click.group("auto", cls=Group)
 def auto() -> None:
     """Let a policy take banks out while nobody needs them, and bring them back in time.
 

@@ -15,6 +15,7 @@ from hotbank.cli import blueprint, table
 from hotbank.cli.board_new import new
 from hotbank.cli.context import Context
 from hotbank.cli.doctor import blocked, finding_lines
+from hotbank.cli.groups import Group
 from hotbank.cli.looking import sysroot_option
 from hotbank.cli.screen import columns
 from hotbank.cli.terminal import say, say_json
@@ -28,7 +29,7 @@ from hotbank.wire import encode
 _json_option = click.option("-J", "--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group("board", short_help="The file that says which banks a machine has.")
+@click.group("board", cls=Group, short_help="The file that says which banks a machine has.")
 def board() -> None:
     """The file that says which banks a machine has, and how they are switched.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hotbank.cli import table
+from hotbank.cli.groups import Group
 from hotbank.cli.lsmem import human
 from hotbank.cli.terminal import say, say_json
 from hotbank.documents import SCHEMA
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _json_option = click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
 
 
-@click.group("cache", short_help="What boards in QEMU have fetched and built.")
+@click.group("cache", cls=Group, short_help="What boards in QEMU have fetched and built.")
 def cache() -> None:
     """What boards in QEMU have fetched and built: gigabytes, made again when they are missing."""
 

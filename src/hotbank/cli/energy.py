@@ -13,6 +13,7 @@ from hotbank import memspec
 from hotbank.board import Board
 from hotbank.cli import handed, table
 from hotbank.cli.context import Context
+from hotbank.cli.groups import Group
 from hotbank.cli.terminal import say, say_json
 from hotbank.cli.times import date
 from hotbank.energy import Bounds
@@ -40,7 +41,10 @@ _COLUMNS = ("BANK", "SPAN", "DARK", "UNKNOWN", "SAVED", "TYPICAL", "NAIVE", "COS
 
 
 @click.group(
-    "energy", invoke_without_command=True, short_help="What banks saved by being dark, as bounds, and its cost."
+    "energy",
+    cls=Group,
+    invoke_without_command=True,
+    short_help="What banks saved by being dark, as bounds, and its cost.",
 )
 @click.option(
     "--simulation", type=click.Path(dir_okay=False, exists=True), help="What `hotbank simulate --json` printed."

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hotbank.cli import table
+from hotbank.cli.groups import Group
 from hotbank.cli.plan import size_option
 from hotbank.cli.screen import live
 from hotbank.cli.terminal import counted, say, say_json, visible
@@ -43,7 +44,7 @@ class _Fleet:
     as_json: bool
 
 
-@click.group("fleet")
+@click.group("fleet", cls=Group)
 @click.option(
     "-i", "inventory", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A list of machines."
 )
@@ -192,7 +193,7 @@ def history(its: _Fleet) -> int:
     return _asked(its, ["history", "--json"], ["DONE", "FAILED", "LAST"], cells, ["DONE", "FAILED"])
 
 
-@fleet.group("auto")
+@fleet.group("auto", cls=Group)
 def auto() -> None:
     """What governs each machine; have the governors take nothing, or go on."""
 

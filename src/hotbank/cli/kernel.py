@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from hotbank import kernels
+from hotbank.cli.groups import Group
 from hotbank.cli.terminal import say, say_json
 from hotbank.documents import SCHEMA
 
@@ -30,7 +31,7 @@ _SOURCE = click.option(
 )
 
 
-@click.group("kernel")
+@click.group("kernel", cls=Group)
 def kernel() -> None:
     """Build the kernel that 32-bit ARM boards need: upstream has no memory hotplug there."""
 

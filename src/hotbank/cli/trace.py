@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from hotbank.cli.context import Context
+from hotbank.cli.groups import Group
 from hotbank.cli.terminal import say
 from hotbank.cli.times import duration, ticks
 from hotbank.errors import Code, MachineError, Refusal, in_file
@@ -52,7 +53,7 @@ def _tools() -> click.Choice[str]:
     return click.Choice(FORMS)
 
 
-@click.group("trace", short_help="Record what this host's memory holds over time.")
+@click.group("trace", cls=Group, short_help="Record what this host's memory holds over time.")
 def trace() -> None:
     """Series of what a machine's memory holds, for hotbank simulate --trace."""
 
