@@ -74,6 +74,9 @@ def test_pause_and_resume(up: None) -> None:
             ("auto", "run", "--set", "speed=1"),
             "known: returning, floor, memory, guess, foresight, trust, every, guard.",
         ),
+        (("auto", "run", "--set", "speed=1"), "balance and its guard have no such setting"),
+        (("auto", "run", "--set", "guess=-1"), "guess = -1.0: must be 0 or more"),
+        (("auto", "run", "--set", "every=0"), "every = 0.0: must be more than 0"),
         (("auto", "run", "gone.toml"), "gone.toml"),
     ],
 )

@@ -121,9 +121,11 @@ def _set(settings: Settings, key: str, value: float) -> Settings:
     owner = Guard() if key.startswith("guard.") else settings.policy
     known = {**_values(owner), **({} if key.startswith("guard.") else {"every": settings.every})}
     name = key.removeprefix("guard.")
-    if name not in known or not value >= 0 or (name == "every" and value <= 0):
-        allowed = f"a number, 0 or more; known: {', '.join([*_values(settings.policy), 'every', *_guards()])}"
-        raise BoardError(key, value, allowed)
+    if name not in known:
+        every = ", ".join([*_values(settings.policy), "every", *_guards()])
+        raise BoardError(key, value, f"{settings.name} and its guard have no such setting; known: {every}")
+    if not value >= 0 or (name == "every" and value <= 0):
+        raise BoardError(key, value, f"must be {'more than 0' if name == 'every' else '0 or more'}")
     if key.startswith("guard."):
         return replace(settings, guard={**settings.guard, name: value})
     if name == "every":
