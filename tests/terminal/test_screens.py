@@ -84,6 +84,7 @@ def test_the_judge_sees_a_swallowed_and_a_cut_line() -> None:
 
 def test_what_follows_hangs_beside_its_label() -> None:
     assert list(wrapped("explain   one two three four five", 30)) == ["explain   one two three four", "          five"]
+    assert list(wrapped("given up  one two three four five", 30)) == ["given up  one two three four", "          five"]
     assert list(wrapped("   0.000  step", 80)) == ["   0.000  step"]
     assert list(wrapped("", 80)) == [""]
     assert list(wrapped("a/very/long/word more", 6)) == ["a/very/long/word", "more"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-_LABEL = re.compile(r"\s*\S+\s{2,}|\s*")  # what a line begins with, so that the rest of it hangs beside it
+_LABEL = re.compile(r"\s*\S+( \S+)?\s{2,}|\s*")  # what a line begins with, so that the rest of it hangs beside it
 _NARROW = 3  # a label wider than this part of the screen leaves too little beside it
 
 
