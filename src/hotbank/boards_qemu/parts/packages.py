@@ -186,7 +186,7 @@ class Archive:
         size = sum(int(part["size"]) for part in missing)
         _check_space(self._debs, size)
         if missing:
-            self.progress(f"fetching {len(missing)} packages for {self.arch}, {size / MIB:.0f} MiB")
+            self.progress(f"fetching packages for {self.arch}: {len(missing)} of {size / MIB:.0f} MiB")
         _run(apt, ["apt-get", "download", "-qq", *(_name_and_version(part["file"]) for part in parts)], self._debs)
         return [_line(self._debs / part["file"]) for part in parts]
 
