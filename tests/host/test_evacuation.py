@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,12 +23,12 @@ from hypothesis import strategies as st
 from host.captured_trees import MEMORY, Made, MadeBlock
 from host.test_writes import hanging, state
 from hotbank import board as boards
-from hotbank.errors import KernelError
+from hotbank.errors import CancelPending, KernelError
 from hotbank.host import Host
 from hotbank.host.evacuation import Evacuation, shares
 from hotbank.memory import MIB, Online, Range
 from kernel.kernel_kit import children_of
-from patience import promised
+from patience import promised, until
 
 BOARD = """
 name = "b"
@@ -138,3 +142,103 @@ def test_shares_are_all_of_it_once(numbers: set[int], workers: int) -> None:
     assert all(part.size <= largest * SIZE for part in parts)
     gaps = sum(b - a > 1 for a, b in zip(sorted(numbers), sorted(numbers)[1:], strict=False))
     assert len(parts) <= workers + gaps
+
+
+def test_a_process_too_many_is_done_without(root: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver_is(root, "/dev/null")
+
+    def none(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    host.writers.write(os.devnull, "")  # its own process is there by then
+    with monkeypatch.context() as patch:
+        patch.setattr("hotbank.host.evacuation.subprocess.Popen", none)
+        host.offline(8, host.clock.now() + 10, fence=(9, 10))
+    assert holders() == []
+    assert state(root, 8) == "offline"
+
+
+def test_what_is_held_no_more_is_taken_anew(root: Path, host: Host) -> None:
+    driver_is(root, "/dev/null")
+    host.offline(8, host.clock.now() + 10, fence=(9, 10))
+    (holder,) = holders()
+    os.kill(holder, signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{holder}/cmdline").read_bytes())
+    host.offline(9, host.clock.now() + 10, fence=(10,))
+    (other,) = holders()
+    assert other != holder
+    host.offline(10, host.clock.now() + 10)
+    assert holders() == []
+
+
+_STUBBORN = """
+import os, sys, time
+if os.fork() == 0:
+    while not os.path.exists(sys.argv[1] + ".enough"):
+        time.sleep(0.01)
+    os._exit(0)
+time.sleep(3600)
+"""
+
+
+def test_a_kernel_that_does_not_let_go_is_pending(
+    root: Path, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that does not end with the one that was killed is what the kernel works for."""
+    (tmp_path / "stubborn.py").write_text(_STUBBORN)
+    monkeypatch.setattr("hotbank.host.evacuating.__file__", str(tmp_path / "stubborn.py"))
+    file = root / "dev/hotbank/high"
+    file.touch()
+    began = time.monotonic()
+    with pytest.raises(CancelPending):
+        host.offline(8, host.clock.now() + 0.5, fence=(9, 10))
+    assert time.monotonic() - began < 0.5 + promised(1)
+    assert host.snapshot().pending == 8
+    file.with_name("high.enough").touch()
+    until(lambda: host.snapshot().pending is None)
+
+
+_OWNER = """
+import sys
+from hotbank import board as boards
+from hotbank.host import Host
+host = Host(sys.argv[1], boards.loads(sys.argv[2]))
+host.writers.keep(int(sys.argv[3]))
+host.offline(8, host.clock.now() + 3600, fence=(9, 10))
+"""
+
+
+def test_it_dies_with_who_began_it_and_nobody_takes_over_before(root: Path, tmp_path: Path) -> None:
+    """The driver is a full pipe, in which every write waits."""
+    os.mkfifo(root / "dev/hotbank/high")
+    pipe = os.open(root / "dev/hotbank/high", os.O_RDWR | os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(pipe, b"x" * 4096)
+    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    owner = subprocess.Popen([sys.executable, "-c", _OWNER, str(root), BOARD, str(lock)], pass_fds=[lock])
+    os.close(lock)
+    until(lambda: len(_evacuating(root)) > 1, "one that holds the file and one that writes")
+    assert all(_holds(pid, tmp_path / "lock") for pid in _evacuating(root))
+    owner.kill()
+    owner.wait()
+    until(lambda: not _evacuating(root), "their end")
+    os.close(pipe)
+
+
+def _evacuating(root: Path) -> list[int]:
+    """Processes that evacuate below that root, whoever started them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            ours = (
+                any(word.endswith(b"evacuating.py") for word in words)
+                and os.fsencode(root / "dev/hotbank/high") in words
+            )
+            found += [int(process.name)] if ours else []
+    return found
+
+
+def _holds(pid: int, path: Path) -> bool:
+    return any(os.readlink(file) == str(path) for file in Path(f"/proc/{pid}/fd").iterdir())

@@ -3,9 +3,10 @@
 
 ``evacuating.py FILE SECONDS RANGE…``: opens the driver's file once and forks a process for each range, which writes it
 (kernel/bank/evacuate.c). On its standard output it says a line for each, ``RANGE ERRNO``, when all have ended what the
-file then reads, and an empty line. Then it holds what was taken until its standard input ends, or has said nothing for
-so many seconds. What is held belongs to the open file: whenever this process and its children are gone, the kernel has
-it back. Nothing here imports hotbank: it must start fast.
+file then reads, and an empty line. Then it holds what was taken until its standard input has said nothing for so many
+seconds. When that ends, whoever started it is gone, and so is all of this at once. What is held belongs to the open
+file: whenever this process and its children are gone, the kernel has it back. Nothing here imports hotbank: it must
+start fast.
 """
 
 from __future__ import annotations
@@ -28,9 +29,13 @@ def main(path: str, seconds: float, spans: list[str]) -> None:
         _say("".join(f"{span} {e.errno}\n" for span in spans) + "\n")
         return
     begun = {_begun(file, span): span for span in spans}
-    while begun:
-        pid, status = os.wait()
-        _say(f"{begun.pop(pid)} {os.waitstatus_to_exitcode(status)}\n")
+    ends = {os.pidfd_open(pid): pid for pid in begun}
+    while ends:
+        ready = select.select([0, *ends], [], [])[0]
+        if 0 in ready:
+            return
+        pid = ends.pop(ready[0])
+        _say(f"{begun[pid]} {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n")
     _say(os.pread(file, _REPORT, 0).decode() + "\n")
     while select.select([0], [], [], seconds)[0] and os.read(0, 1):
         pass

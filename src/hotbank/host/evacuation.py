@@ -2,7 +2,8 @@
 """Blocks of a bank that are emptied together, behind a fence, before they go offline: our driver's evacuation.
 
 Truth: kernel/bank/evacuate.c. A program of its own holds the driver's file open and has a process for each CPU
-(evacuating.py); what it took is given back when it ends, and it ends with this process at the latest.
+(evacuating.py); what it took is given back when it ends, and it ends with this process at the latest. Who takes over a
+transaction waits for that, as for a write (writer.py, ``keep``).
 """
 
 from __future__ import annotations
@@ -25,15 +26,23 @@ HOLD = 60.0  # seconds after the last word from here: who holds memory for nobod
 
 
 class Evacuation(Waited):
-    """One under way, or what it holds. ``blocks``: numbers of those that are emptied, by where they lie."""
+    """One under way, or what it holds. ``blocks``: numbers of those that are emptied, by where they lie. ``kept``:
+    descriptors that whoever changes something inherits. Raises OSError where no process is to be had."""
 
-    def __init__(self, path: str, blocks: Iterable[tuple[int, Range]], workers: int) -> None:
+    def __init__(
+        self, path: str, blocks: Iterable[tuple[int, Range]], workers: int, kept: tuple[int, ...] = ()
+    ) -> None:
         there = sorted(blocks, key=lambda one: one[1].start)
-        self.blocks = {number for number, _ in there}
+        self.blocks: set[int] = {number for number, _ in there}
         spans = [RANGE.show(span).strip() for span in shares([span for _, span in there], workers)]
         argv = [sys.executable, "-I", "-S", evacuating.__file__, path, f"{HOLD:g}", *spans]
         self._process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=kept,
         )
         self._said = b""
         self._ended = False
@@ -64,20 +73,22 @@ class Evacuation(Waited):
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
-    def stay(self) -> None:
-        """Have it hold for another ``HOLD`` seconds."""
+    def stay(self) -> bool:
+        """Have it hold for another ``HOLD`` seconds. False when it is over, and all is given back."""
         assert self._process.stdin is not None
         try:
             os.write(self._process.stdin.fileno(), b".")
         except BrokenPipeError:
-            return  # it is over, and all is given back
+            return False
+        return True
 
     def give_back(self) -> None:
-        """End it, and wait a moment for what it holds to be the kernel's again."""
+        """End it, and wait a moment for what it holds to be the kernel's again; not again if it was cancelled."""
         assert self._process.stdin is not None
+        patience = _MOMENT if self._process.poll() is None else 0.0
         self.cancel()
         self._process.stdin.close()
-        self._listen(_MOMENT)
+        self._listen(patience)
 
     @property
     def errno(self) -> int:

@@ -206,17 +206,23 @@ class Host:
             self._under_way = None
 
     def _fence_off(self, block: Block, deadline: float, spare: int, fence: tuple[int, ...]) -> None:
-        if self._fenced is not None and block.number in self._fenced.blocks:
-            self._fenced.stay()
+        if self._fenced is not None and block.number in self._fenced.blocks and self._fenced.stay():
             return
         self._give_back()
         path = self._way_of_fencing(block) if fence else None
-        if path is not None:
-            from hotbank.host.evacuation import Evacuation
-
-            there = ((n, Range.sized(n * self._block_size, self._block_size)) for n in {block.number, *fence})
-            self._fenced = Evacuation(path, there, len(os.sched_getaffinity(0)))
+        self._fenced = self._evacuation(path, {block.number, *fence}) if path is not None else None
+        if self._fenced is not None:
             self._waited_for(self._fenced, block, deadline, spare)
+
+    def _evacuation(self, path: str, blocks: set[int]) -> Evacuation | None:
+        """Begin to empty these blocks. None where there is no room for one more process: then each goes by itself."""
+        from hotbank.host.evacuation import Evacuation
+
+        there = ((n, Range.sized(n * self._block_size, self._block_size)) for n in blocks)
+        try:
+            return Evacuation(path, there, len(os.sched_getaffinity(0)), self.writers.kept)
+        except OSError:
+            return None
 
     def _is_out(self, block: int) -> None:
         """Of what was held nothing is left once all of its blocks are out."""
@@ -344,8 +350,9 @@ class Host:
     def _pending(self, blocks: tuple[Block, ...]) -> int | None:
         """A block that the kernel holds although no call of ours waits for it."""
         self._held = [writer for writer in self._held if writer.pending]
-        going = (b.number for b in blocks if b.state is BlockState.GOING_OFFLINE)
-        return next((number for number in going if number != self._under_way), None)
+        going = [b.number for b in blocks if b.state is BlockState.GOING_OFFLINE]
+        emptied = (number for held in self._held for number in sorted(held.blocks))
+        return next((number for number in (*going, *emptied) if number != self._under_way), None)
 
     def _bank(self, name: str) -> tuple[Range, str]:
         if self._board is not None:

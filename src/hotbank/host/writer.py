@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Set
 
 from hotbank.host import forking
 from hotbank.machine import Clock
@@ -28,7 +29,10 @@ _POLLS = (0.005, 0.02)
 
 
 class Waited:
-    """What another process does in the kernel, and may never end by itself."""
+    """What another process does in the kernel, and may never end by itself. ``blocks``: numbers of those that the
+    kernel works on meanwhile without their state saying so."""
+
+    blocks: Set[int] = frozenset()
 
     @property
     def pending(self) -> bool:
