@@ -12,12 +12,14 @@ from typing import Any, Protocol
 
 import pytest
 
+from govern.test_runner import model as two_domains
 from hotbank import board, serve
 from hotbank.calls import Call
 from hotbank.errors import Code, MachineError, Refusal
+from hotbank.govern.policy import Reserve
 from hotbank.govern.settings import Settings
 from hotbank.govern.status import Status
-from hotbank.memory import Power
+from hotbank.memory import KernelState, Power
 from hotbank.model import Model
 from hotbank.operate import Event, MemoryJournal, Outcome
 from hotbank.remote import Remote
@@ -77,8 +79,8 @@ def told_by(pid: int, serving: Serving, period: float = 2.0) -> Desk:
     return desk
 
 
-def governing(served: Served, *, dry: bool = False) -> Governing:
-    return Governing(served.remote, None if dry else RemoteOwner(served.remote), SETTINGS)
+def governing(served: Served, *, dry: bool = False, settings: Settings = SETTINGS) -> Governing:
+    return Governing(served.remote, None if dry else RemoteOwner(served.remote), settings)
 
 
 def test_a_governor_acts_through_the_owner_and_the_journal_says_so(serving: Serving, tmp_path: Path) -> None:
@@ -94,6 +96,21 @@ def test_a_governor_acts_through_the_owner_and_the_journal_says_so(serving: Serv
     assert [line["deeds"] for line in lines if line["deeds"]] == [
         [{"group": "ddr-high", "dark": True, "why": deed.why, "outcome": "done"}]
     ]
+
+
+def test_what_stood_by_goes_dark_once_none_is_to(serving: Serving) -> None:
+    """By the policy that brings nothing back before it is needed."""
+    served, reserve = serving(Desk(), two_domains()), Settings("reserve", Reserve())
+    served.look(governing(served, settings=replace(reserve, standby=2)), 60)
+    assert _kernel_and_power(served) == [(KernelState.OFFLINE, Power.ON)] * 2
+    assert serve.add(served.remote, "two").exit == 0
+    RemoteOwner(served.remote).resume()
+    served.look(governing(served, settings=reserve), 60)
+    assert _kernel_and_power(served) == [(KernelState.ABSENT, Power.OFF)] * 2
+
+
+def _kernel_and_power(served: Served) -> list[tuple[KernelState, Power]]:
+    return [(bank.kernel, bank.power) for bank in served.model.snapshot().banks if bank.domain is not None]
 
 
 def test_what_a_person_brings_in_is_not_taken_out_again(serving: Serving) -> None:

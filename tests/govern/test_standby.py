@@ -11,7 +11,7 @@ import pytest
 
 from govern.test_runner import Hands, model, run
 from hotbank import memspec, operate
-from hotbank.errors import KernelError
+from hotbank.errors import Code, KernelError, Refusal
 from hotbank.govern.guard import Guard, Outcome
 from hotbank.govern.policy import Balance
 from hotbank.govern.runner import Governor
@@ -132,6 +132,31 @@ def test_one_that_does_not_go_dark_stands_by_until_the_next_time(monkeypatch: py
     assert hands.add(["two"]) is Outcome.DONE
     assert hands.remove(["two"]) is Outcome.DONE
     assert states(found) == {"one": DARK, "two": BY}
+
+
+def test_what_happens_to_another_group_says_nothing_of_the_one_that_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It left, whoever is at work when the one before it is to go dark."""
+    found = model()
+    one = Governor(found, Standby(Ours(found), 1, found.snapshot), Balance(), Guard(), memspec.named)
+    monkeypatch.setattr(Ours, "remove", _busy_with_banks)
+    deeds = [deed for step in run(found, one, 120) for deed in step.deeds]
+    assert [(deed.group, deed.outcome) for deed in deeds] == [("d1", Outcome.DONE), ("d2", Outcome.DONE)]
+    assert set(states(found).values()) == {BY}
+    assert not one.state.bans
+
+
+def _busy_with_banks(hands: Ours, banks: Sequence[str]) -> Outcome:
+    if not all(name.startswith("memory") for name in banks):
+        raise Refusal(Code.BUSY_TRANSACTION, "add two of pid 1 is not finished")
+    return hands._noted(Hands.remove(hands, banks), banks, out=True)
+
+
+def test_what_an_earlier_governor_left_standing_by_goes_dark_where_none_is_to() -> None:
+    found = model()
+    ours = Ours(found)
+    Standby(ours, 1, found.snapshot).remove(["one"])
+    assert Standby(ours, 0, found.snapshot).remove(["two"]) is Outcome.DONE
+    assert states(found) == {"one": DARK, "two": DARK}
 
 
 def _only_blocks(hands: Ours, banks: Sequence[str]) -> Outcome:

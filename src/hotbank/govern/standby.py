@@ -9,7 +9,9 @@ leaves, the one that has stood by longest goes dark.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
+from hotbank.errors import HotbankError
 from hotbank.govern.guard import Outcome
 from hotbank.govern.runner import Hands
 from hotbank.machine import Snapshot
@@ -19,23 +21,27 @@ Banks = tuple[str, ...]
 
 
 class Standby:
-    """Hands that keep ``count`` groups standing by. Which ones do is the machine's to say, so that it holds for who
-    goes on after them; in which order they left is known since this one began."""
+    """Hands that keep ``count`` groups standing by, 0 or more. Which ones do is the machine's to say, so that it holds
+    for who goes on after them; in which order they left is known since this one began."""
 
     def __init__(self, hands: Hands, count: int, look: Callable[[], Snapshot]) -> None:
         self._hands, self._count, self._look = hands, count, look
         self._left: list[Banks] = []
 
     def remove(self, banks: Sequence[str]) -> Outcome:
-        """Offline; and dark what stood by before and is one too many. If that fails, it stands by until the next
-        time."""
-        done = self._hands.remove(self._blocks(banks))
+        """Offline, or dark where none is to stand by; and dark what stood by before and is one too many. If that fails,
+        it stands by until the next time."""
+        done = self._hands.remove(self._blocks(banks) if self._count else banks)
         if done is Outcome.DONE:
             self._left = [*(group for group in self._left if group != tuple(banks)), tuple(banks)]
-            standing = self._standing()
-            for group in standing[: max(0, len(standing) - self._count)]:
-                self._hands.remove(group)
+            with suppress(HotbankError):
+                self._darken_too_many()
         return done
+
+    def _darken_too_many(self) -> None:
+        standing = self._standing()
+        for group in standing[: max(0, len(standing) - self._count)]:
+            self._hands.remove(group)
 
     def add(self, banks: Sequence[str]) -> Outcome:
         """Back in, from wherever they are."""

@@ -127,8 +127,7 @@ class Governing:
     def _hands(self, machine: Machine) -> governing.Hands:
         if self._owner is None:
             return _NoHands()
-        hands, count = Hands(self._owner, self._boot), self._settings.standby
-        return Standby(hands, count, machine.snapshot) if count else hands
+        return Standby(Hands(self._owner, self._boot), self._settings.standby, machine.snapshot)
 
     def run(self, sleep: Callable[[float], bool], told: Callable[[Status], None] = lambda _: None) -> None:
         """Look again and again until ``sleep``, which gets the seconds until the next look, answers True.
