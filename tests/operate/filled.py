@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from hotbank.board import Bank, Board
 from hotbank.memory import MIB, Online, Range
@@ -16,15 +17,26 @@ _PAGES = BLOCK // 4096
 
 def model_of(shares: Sequence[int], run: int, dice: random.Random, route: str = "kmem") -> tuple[Model, list[int]]:
     """A model with movable blocks in use by so many percent, in runs of so many pages; the blocks' numbers."""
-    high = Bank("high", Range.sized(0x60000000, len(shares) * BLOCK), movable=True, at_boot=False, route=route)
-    banks = (Bank("low", Range.sized(0x40000000, 512 * MIB)), high)
-    model = Model.boot(Board("filled", "arm64", block_size=BLOCK, describe="dtb", banks=banks), backend="reference")
+    return model_of_banks({"high": shares}, run, dice, route)
+
+
+def model_of_banks(
+    shares: Mapping[str, Sequence[int]], run: int, dice: random.Random, route: str
+) -> tuple[Model, list[int]]:
+    """The same with several banks, one after the other."""
+    banks, start = [Bank("low", Range.sized(0x40000000, 512 * MIB))], 0x60000000
+    for name, its in shares.items():
+        banks.append(Bank(name, Range.sized(start, len(its) * BLOCK), movable=True, at_boot=False, route=route))
+        start = banks[-1].range.end
+    board = Board("filled", "arm64", block_size=BLOCK, describe="dtb", banks=tuple(banks))
+    model = Model.boot(board, backend="reference")
     model.set_auto_online("offline")
-    model.add("high")
-    numbers = [block.number for block in model.snapshot().blocks if high.range.contains(block.range)]
+    for bank in banks[1:]:
+        model.add(bank.name)
+    numbers = [block.number for block in model.snapshot().blocks if block.range.start >= banks[1].range.start]
     for number in numbers:
         model.online(number, Online.MOVABLE)
-    _fill(model, dict(zip(numbers, shares, strict=True)), run, dice)
+    _fill(model, dict(zip(numbers, chain(*shares.values()), strict=True)), run, dice)
     return model, numbers
 
 

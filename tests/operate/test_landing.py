@@ -21,7 +21,7 @@ from hotbank.operate.look import migrated
 from hotbank.operate.plan import removal
 from hotbank.operate.targets import resolve_all
 from hotbank.room import leaving_of
-from operate.filled import model_of
+from operate.filled import model_of, model_of_banks
 
 BLOCKS = 8
 SHARES = st.lists(st.integers(0, 100), min_size=BLOCKS, max_size=BLOCKS)
@@ -101,3 +101,16 @@ def test_behind_a_fence_each_page_moves_once() -> None:
     assert before is not None
     assert (migrated(model) or 0) - before == pytest.approx(made.pages, rel=0.02)
     assert in_use <= made.pages <= 1.02 * in_use
+
+
+def test_what_is_behind_one_fence_leaves_in_a_row() -> None:
+    """A fence ends where another bank's turn comes; what lands in that bank meanwhile is counted."""
+    shares = {"high": [80, 60, 40, 20], "higher": [70, 1, 30, 10]}
+    model, numbers = model_of_banks(shares, 16, random.Random(1), "driver")
+    made, before = operate.plan_remove(model, list(shares)), migrated(model)
+    order = [step.block for step in made.steps if step.block is not None]
+    assert order == [numbers[n] for n in (5, 7, 6, 4, 3, 2, 1, 0)]
+    outcome = operate.remove(model, list(shares))
+    assert before is not None
+    assert (outcome.exit, outcome.moved) == (0, (migrated(model) or 0) - before)
+    assert outcome.moved == pytest.approx(made.pages, rel=0.02)

@@ -2,7 +2,7 @@
 """Plans: the ordered steps of a removal or an addition with their expected cost. Values; they touch nothing.
 
 Blocks go offline emptiest first: as long as a block of the bank is online, pages of the others may be
-migrated into it, and would have to move a second time.
+migrated into it, and would have to move a second time. Those that a driver empties behind one fence leave in a row.
 """
 
 from __future__ import annotations
@@ -184,8 +184,8 @@ def _step_document(step: Step) -> dict[str, Any]:
 def removal(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: Sequence[Target]) -> Plan:
     """The plan that takes banks out and blocks offline, together. ``surveys``: of all their online blocks.
 
-    All blocks go offline first, emptiest first; then each bank out, once it is sure that it could be put back into
-    Movable; then each domain dark whose last bank that was.
+    All blocks go offline first, emptiest first, those behind one fence in a row; then each bank out, once it is sure
+    that it could be put back into Movable; then each domain dark whose last bank that was.
     """
     answers = tuple(verdict(snapshot, _own(surveys, target), target) for target in targets)
     steps = (*_offline_steps(snapshot, surveys, targets), *_out_steps(snapshot, targets))
@@ -264,26 +264,32 @@ def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: S
     numbers = dict.fromkeys(n for target in targets for n in target.blocks)
     blocks = [b for n in numbers if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE]
     leaving = {block.number: Leaving.of(block, surveys[block.number]) for block in blocks}
-    emptiest_first = sorted(leaving, key=lambda n: (leaving[n].may_move, n))
-    fences = _fences(snapshot, targets, {n: leaving[n] for n in emptiest_first})
-    again = landing(snapshot.zones, {n: leaving[n] for n in emptiest_first}, fences)
-    return tuple(_offline_step(n, leaving[n], again[n], fences.get(n, ())) for n in emptiest_first)
+    emptiest_first = {n: leaving[n] for n in sorted(leaving, key=lambda n: (leaving[n].may_move, n))}
+    together = _together(snapshot, targets, emptiest_first)
+    fences = {n: group[at + 1 :] for group in together for at, n in enumerate(group)}
+    in_order = {n: leaving[n] for first in emptiest_first for n in _at_once(together, first)}
+    again = landing(snapshot.zones, in_order, fences)
+    return tuple(_offline_step(n, one, again[n], fences.get(n, ())) for n, one in in_order.items())
 
 
-def _fences(
+def _together(
     snapshot: Snapshot, targets: Sequence[Target], leaving: Mapping[int, Leaving]
-) -> dict[int, tuple[int, ...]]:
-    """For each block those of its bank that are emptied together with it and leave later; nearly empty ones go before,
-    by themselves."""
+) -> list[tuple[int, ...]]:
+    """The blocks of each bank that are emptied behind one fence, in the order in which they leave; nearly empty ones go
+    before, by themselves."""
     if not kernels.arch(snapshot.arch).evacuates:
-        return {}
+        return []
     full = {n for n, one in leaving.items() if one.may_move > one.pages * _NEARLY_EMPTY}
     there: dict[str, set[int]] = {}
     for target in targets:
         if target.bank is not None and route(target.bank.route).fences:
             there.setdefault(target.bank.name, set()).update(target.blocks)
-    together = [[n for n in leaving if n in full & blocks] for blocks in there.values()]
-    return {n: tuple(blocks[at + 1 :]) for blocks in together for at, n in enumerate(blocks)}
+    return [tuple(n for n in leaving if n in full & blocks) for blocks in there.values()]
+
+
+def _at_once(together: Sequence[tuple[int, ...]], number: int) -> tuple[int, ...]:
+    """What leaves with a block, one right after the other: a fence is there as long as nothing else leaves."""
+    return next((group for group in together if number in group), (number,))
 
 
 def _offline_step(number: int, leaving: Leaving, again: int, fence: tuple[int, ...]) -> Step:
