@@ -103,3 +103,18 @@ def test_a_second_look_that_finds_nothing_is_believed(tmp_path: Path, monkeypatc
 
 def _without_pins(sample: Sample, gone: bool) -> Sample:
     return replace(sample, pins=bytearray(len(sample.span))) if gone else sample
+
+
+def test_a_second_look_that_sees_no_references_leaves_pins_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, right, looks = host_with(tmp_path, "sixteen pages pinned"), RefCounts.read, list[int]()
+
+    def once(refs: RefCounts, pfn: int, count: int) -> Planes | None:
+        looks.append(pfn)
+        return right(refs, pfn, count) if len(looks) == 1 else None
+
+    monkeypatch.setattr(RefCounts, "read", once)
+    survey = host.survey(BLOCK)
+    assert len(looks) > 1
+    assert "pins" in survey.unknown

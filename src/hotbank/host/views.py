@@ -39,11 +39,13 @@ class Sample:
 
     def correct(self, doubts: int, again: Sample) -> None:
         """Believe another look at a part of the frames about which of them are pinned, and about the kind of those
-        that ``doubts`` has in its mask."""
+        that ``doubts`` has in its mask. One that saw no references leaves all pins unseen."""
         part = slice(again.span.start - self.span.start, again.span.stop - self.span.start)
-        if self.pins is not None:
-            both = planes.number(self.pins[part]) & planes.number(again.pins or b"")
+        if self.pins is not None and again.pins is not None:
+            both = planes.number(self.pins[part]) & planes.number(again.pins)
             self.pins[part] = planes.plane(both, len(again.span))
+        else:
+            self.pins = None
         anew = (doubts >> 8 * part.start & planes.every(len(again.span))) * 0xFF
         kinds = planes.number(self.kinds[part]) & ~anew | planes.number(again.kinds) & anew
         self.kinds[part] = planes.plane(kinds, len(again.span))
