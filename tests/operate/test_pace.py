@@ -73,6 +73,17 @@ def test_a_plan_says_how_far_off_earlier_ones_were(seconds: list[float]) -> None
         assert plan.between == pytest.approx((plan.seconds * min(ratios), plan.seconds * max(ratios)))
 
 
+def test_what_is_foretold_is_what_a_plan_says() -> None:
+    """Also of steps that no transaction before has done: they are none that went just as expected."""
+    machine = ScriptedMachine()
+    assert operate.remove(machine, "high").exit == 0
+    plan = Pace.of([done(3, 5)]).applied(operate.plan_add(machine, "high"))
+    rows = tuple(Row(step.action, step.target, Code.OK, None, 1.0, 8.0) for step in plan.steps)
+    added = Entry(2, 1, Before("add", ("high",), "boot"), 1.0, rows, Code.OK, 0, 99.0)
+    (told,) = foretold([done(3, 5), added]).values()
+    assert told.expected == pytest.approx(plan.seconds)
+
+
 def test_what_failed_was_never_foretold() -> None:
     assert foretold([done(1, 5), done(2, 5, code=Code.DEADLINE), replace(done(3, 5), damage="x")]) == {}
 

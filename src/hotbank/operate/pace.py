@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from hotbank.errors import Code
 from hotbank.operate.journal import Entry, Row
-from hotbank.operate.plan import Action, Plan, Step, offline_seconds
+from hotbank.operate.plan import Action, Plan, Step, offline_seconds, step_seconds
 
 _RECENT = 20  # transactions that say how far off an expectation may be
 
@@ -62,12 +62,12 @@ class Pace:
         return replace(paced, between=(paced.seconds * low, paced.seconds * high))
 
     def expected(self, entry: Entry) -> float:
-        """Seconds for the steps of a transaction that were done; those that nothing is known of count as they were."""
+        """Seconds for the steps of a transaction that were done, as its plan would have them."""
         rows = _done(entry.rows)
         offlines = len(_only(rows, Action.OFFLINE))
         others = [row for row in rows if row.step != Action.OFFLINE]
         reckoned = offline_seconds(offlines, entry.before.planned) if offlines else 0.0
-        return self.offline * reckoned + sum(self.means.get(row.step, _seconds(row)) for row in others)
+        return self.offline * reckoned + sum(self.means.get(row.step, step_seconds(row.step)) for row in others)
 
     def _step(self, step: Step) -> Step:
         if step.action is Action.OFFLINE:

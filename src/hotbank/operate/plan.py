@@ -29,7 +29,7 @@ from hotbank.routes import route
 
 # Measured on emulated arm64 boards (128 MiB blocks, an empty one in 10 to 90 ms).
 _SECONDS_PER_BLOCK = 0.05
-_SECONDS_PER_ADD = 0.05
+_SECONDS_PER_ADD = 0.05  # and per removal
 _SECONDS_PER_SWITCH = 0.1
 # A page that is held is cleared first (init_on_alloc, on in Debian's kernels), and given back later.
 _SECONDS_PER_HELD = 2e-6
@@ -58,6 +58,11 @@ SWITCHING: Mapping[Power, Action] = {
     Power.OFF: Action.POWER_OFF,
 }
 REACHES: Mapping[str, Power] = {action: power for power, action in SWITCHING.items()}
+_SECONDS: Mapping[str, float] = {
+    **dict.fromkeys((Action.ADD, Action.REMOVE), _SECONDS_PER_ADD),
+    **dict.fromkeys(REACHES, _SECONDS_PER_SWITCH),
+    Action.ONLINE: _SECONDS_PER_BLOCK,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +308,15 @@ def offline_seconds(blocks: int, pages: int) -> float:
     return blocks * _SECONDS_PER_BLOCK + pages * SECONDS_PER_PAGE
 
 
+def step_seconds(step: str) -> float:
+    """Reckoned seconds of any other step."""
+    return _SECONDS.get(step, 0.0)
+
+
+def _reckoned(action: Action, target: str, block: int | None = None) -> Step:
+    return Step(action, target, block, seconds=step_seconds(action))
+
+
 def _leaving(targets: Sequence[Target]) -> list[BankStatus]:
     """Whole banks with a route out of the kernel; all else ends at offline."""
     return [t.bank for t in targets if t.bank is not None and t.whole and route(t.bank.route).removes]
@@ -311,7 +325,7 @@ def _leaving(targets: Sequence[Target]) -> list[BankStatus]:
 def _out_steps(snapshot: Snapshot, targets: Sequence[Target]) -> tuple[Step, ...]:
     there = [bank for bank in _leaving(targets) if bank.kernel is not KernelState.ABSENT]
     before, after = _policy_steps(snapshot, there)
-    removes = (Step(Action.REMOVE, bank.name, seconds=_SECONDS_PER_ADD) for bank in there)
+    removes = (_reckoned(Action.REMOVE, bank.name) for bank in there)
     return (*before, *removes, *_dark_steps(snapshot, targets), *after)
 
 
@@ -340,7 +354,7 @@ def _dark_step(snapshot: Snapshot, domain: DomainStatus, leaving: Collection[str
     others = in_use(snapshot, domain.name, besides=leaving)
     if others:
         return Step(Action.KEEP_POWER, domain.name, fact=stays_on(domain.name, others))
-    return Step(SWITCHING[domain.darkest], domain.name, seconds=_SECONDS_PER_SWITCH)
+    return _reckoned(SWITCHING[domain.darkest], domain.name)
 
 
 # In.
@@ -359,15 +373,15 @@ def _addition_steps(snapshot: Snapshot, targets: Sequence[Target]) -> tuple[Step
     if not returning and not onlines:
         return ()
     domains = dict.fromkeys(t.bank.domain for t in targets if t.bank is not None and t.bank.domain is not None)
-    power = [Step(Action.POWER_ON, domain, seconds=_SECONDS_PER_SWITCH) for domain in domains]
+    power = [_reckoned(Action.POWER_ON, domain) for domain in domains]
     before, after = _policy_steps(snapshot, returning)
-    adds = [Step(Action.ADD, bank.name, seconds=_SECONDS_PER_ADD) for bank in returning]
+    adds = [_reckoned(Action.ADD, bank.name) for bank in returning]
     return (*power, *before, *adds, *after, *onlines)
 
 
 def _online_steps(snapshot: Snapshot, blocks: Iterable[int]) -> tuple[Step, ...]:
     waiting = [n for n in blocks if (b := snapshot.block(n)) is None or b.state is not BlockState.ONLINE]
-    return tuple(Step(Action.ONLINE, f"memory{n}", n, seconds=_SECONDS_PER_BLOCK) for n in waiting)
+    return tuple(_reckoned(Action.ONLINE, f"memory{n}", n) for n in waiting)
 
 
 def _add_verdict(snapshot: Snapshot, target: Target) -> tuple[Code, str]:
