@@ -8,7 +8,7 @@ import errno
 import pytest
 
 from hotbank import operate
-from hotbank.errors import Code, KernelError
+from hotbank.errors import Code, KernelError, MachineError
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate import Event, MemoryJournal, Outcome
 from hotbank.operate.onlining import Aside
@@ -117,7 +117,23 @@ def test_nor_after_a_failure() -> None:
     outcome = order("remove", watched)
     assert (outcome.code, outcome.exit, outcome.unrestored) == (Code.RACED, 64, ())
     assert "auto_online_blocks was online and stays online_movable: " in outcome.fact
+    assert outcome.remedy.endswith("; echo online > /sys/devices/system/memory/auto_online_blocks")
     assert places(machine) == before
+
+
+def test_a_machine_that_does_not_say_leaves_it_to_recovery() -> None:
+    """It is silent just when the policy is to go back, and answers afterwards."""
+    machine, journal = machine_for("remove"), MemoryJournal()
+    watched = Watched(machine)
+    watched.fail("remove", 0, raising(KernelError(errno.EBUSY, "remove")))
+    silent = raising(MachineError("no answer", code=Code.NO_MACHINE))
+    watched.fail("set_auto_online", 1, silent)
+    watched.fail("set_auto_online", 2, silent)
+    outcome = order("remove", watched, journal=journal)
+    assert (outcome.code, outcome.exit, outcome.open) == (Code.RACED, 64, True)
+    assert outcome.remedy.endswith("; hotbank recover")
+    assert operate.recover(machine, journal) is not None
+    assert machine.auto_online == "online"
 
 
 @VERBS

@@ -186,8 +186,9 @@ def _back(journaled: Journaled, entry: Entry, aside: Aside) -> Outcome:
     status = EXIT_PARTLY if left or kept or back.policy_left else EXIT_FAILED
     snapshot = journaled.machine.snapshot()
     end = f"stays as far as it was done: {differences(before, snapshot)}" if kept else "was rolled back"
-    fact = "; ".join(filter(None, (f"{before.verb} {before.target} {end}", back.policy)))
-    return _end(entry, Code.INTERRUPTED, status, fact, snapshot, unrestored=left)
+    by_hand = f" ({back.policy_left})" if back.policy_left else ""
+    fact = "; ".join(filter(None, (f"{before.verb} {before.target} {end}", back.policy + by_hand)))
+    return _end(entry, Code.INTERRUPTED, status, fact, snapshot, unrestored=left, open_=back.policy_unknown)
 
 
 def _darken_what_is_out(journaled: Journaled, before: Before) -> None:

@@ -29,7 +29,8 @@ class Rollback:
     """Brings a machine back to ``before``.
 
     ``aside``: the policy that the transaction has set aside; it is put back at the end, whatever came of the rest.
-    ``policy`` then says what else became of it, ``policy_left`` what somebody has to do by hand. ``grace``: seconds
+    ``policy`` then says what else became of it, ``policy_left`` what somebody has to do by hand, ``policy_unknown``
+    that the machine did not answer: then the transaction has to stay open. ``grace``: seconds
     that each offline on the way may take. ``on_act`` hears of each: step, target, block, failure.
     """
 
@@ -46,6 +47,7 @@ class Rollback:
         self._machine = journaled.machine
         self._aside, self._grace, self._on_act = aside, grace, on_act
         self.policy = self.policy_left = ""
+        self.policy_unknown = False
         self._touched: set[int] = set()
         self._before_of = {b.number: b for b in before.blocks}
         self._seen: Snapshot | None = None
@@ -137,7 +139,7 @@ class Rollback:
             self.policy, self.policy_left = str(e), e.remedy
         except HotbankError as e:  # the machine did not even answer
             self.policy = f"auto_online_blocks was {self._aside.word} and may have stayed {MEANWHILE}: {e}"
-            self.policy_left = "hotbank recover"
+            self.policy_left, self.policy_unknown = "hotbank recover", True
 
     def _is_lit(self, domain: str) -> bool:
         on = ask(self._machine, domain) is Power.ON

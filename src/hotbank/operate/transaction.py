@@ -256,7 +256,8 @@ class Transaction:
             return self._end(Code.CANCEL_PENDING, EXIT_FAILED, fact, back.before, errno=e.errno, open=True)
         fact = "; ".join(filter(None, (failure.fact, back.policy)))
         if left or back.policy_left:
-            words |= {"unrestored": left, "open": self._ask_snapshot() is None}
+            words["remedy"] = "; ".join(filter(None, (failure.remedy, back.policy_left)))
+            words |= {"unrestored": left, "open": back.policy_unknown or self._ask_snapshot() is None}
             return self._end(failure.code, EXIT_PARTLY, fact, back.before, **words)
         partly = self._keep_partial and self._differs(back.before)
         if partly:
