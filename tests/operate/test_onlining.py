@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import pytest
 
@@ -246,6 +247,16 @@ def test_recovery_names_what_it_can_not_put_back(monkeypatch: pytest.MonkeyPatch
     assert outcome is not None
     assert outcome.exit == 64
     assert "auto_online_blocks was online and stays online_movable" in outcome.fact
+
+
+@pytest.mark.parametrize("damage", ["", "its acts are noise"])
+def test_an_entry_that_can_not_be_read_may_have_set_one_aside(monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    machine, journal = _killed_between(monkeypatch)
+    journal._entries[-1] = replace(journal._entries[-1], damage=damage)
+    outcome = operate.recover(Watched(machine), journal)
+    assert outcome is not None
+    assert ("auto_online_blocks is online_movable and may have been another" in outcome.fact) is bool(damage)
+    assert (machine.auto_online == "online") is not bool(damage)
 
 
 def test_after_a_boot_there_is_nothing_to_put_back(monkeypatch: pytest.MonkeyPatch) -> None:

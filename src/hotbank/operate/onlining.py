@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hotbank.errors import Code, HotbankError, KernelError, Refusal
-from hotbank.machine import Machine
+from hotbank.machine import Machine, Snapshot
 from hotbank.memory import Online
 from hotbank.operate import policy
 from hotbank.operate.journal import Journaled, Row
@@ -61,6 +61,11 @@ class Aside:
             now = _put_back(journaled, self.word)
         word, self.word = self.word, None
         return "" if now == word else f"auto_online_blocks was set to {now} meanwhile and stays so"
+
+
+def doubtful(snapshot: Snapshot) -> str:
+    """Of a transaction whose acts nobody knows: that it may have set a policy aside, in words that go on."""
+    return f", auto_online_blocks is {MEANWHILE} and may have been another" if snapshot.auto_online == MEANWHILE else ""
 
 
 def _put_back(journaled: Journaled, word: str) -> str:

@@ -17,7 +17,7 @@ from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate.found import as_found, differences
 from hotbank.operate.journal import Before, Entry, Journal, Journaled, busy
-from hotbank.operate.onlining import Aside
+from hotbank.operate.onlining import Aside, doubtful
 from hotbank.operate.outcome import Outcome, standing
 from hotbank.operate.plan import SWITCHING
 from hotbank.operate.power import darken
@@ -75,7 +75,7 @@ def _settled(machine: Machine, journal: Journal, entry: Entry, patience: float |
 
 
 def _unreadable(snapshot: Snapshot, entry: Entry, forget: int | None) -> Outcome:
-    what = f"transaction {entry.id} can't be read ({entry.damage})"
+    what = f"transaction {entry.id} can't be read ({entry.damage}){doubtful(snapshot)}"
     halfway = _halfway(snapshot)
     if not halfway:
         return _end(entry, Code.DAMAGED, EXIT_DONE, f"{what}; nothing is half-way: every bank is in or out", snapshot)
