@@ -105,10 +105,10 @@ def plan_lines(made: Plan) -> Iterator[str]:
     held: set[int] = set()
     for number, step in enumerate(made.steps, 1):
         pages = f"{step.pages:>8} pages" if step.pages else ""
-        yield f"{number:>4}  {step.action:<14}{step.target:<19}{step.seconds:>8.2f} s{pages}".rstrip()
+        yield f"{number:>4}  {step.action:<15}{step.target:<18}{step.seconds:>8.2f} s{pages}".rstrip()
         if step.fence and step.block not in held:
             held.update(step.fence)
-            yield f"      {'':<14}behind a fence, and {short_names([f'memory{n}' for n in step.fence])} with it"
+            yield f"      {'':<15}behind a fence, and {short_names([f'memory{n}' for n in step.fence])} with it"
     if made.steps:
         history = ", by this machine's history" if made.paced_by else ""
         between = f" ({made.between[0]:.2f} to {made.between[1]:.2f})" if made.between else ""
