@@ -12,7 +12,10 @@ from hotbank import operate
 from hotbank.errors import Code, KernelError, MachineError
 from hotbank.memory import BlockState, KernelState, Power
 from hotbank.operate import Event, MemoryJournal, Outcome
+from hotbank.operate.journal import GOVERNOR
 from hotbank.operate.onlining import Aside
+from hotbank.operate.recovery import closed
+from hotbank.serve.governing import still_taken
 from hotbank.testing import Faulty, ScriptedMachine, Watched, breaches, places, raising, switch_error
 from operate.mortal import Mortal, crash
 
@@ -95,6 +98,27 @@ def test_a_machine_that_says_done_and_did_nothing(verb: str) -> None:
     assert (outcome.code, outcome.exit) == (Code.AUTO_ONLINE, 1)
     assert outcome.fact == "auto_online_blocks was set to online_movable and is online"
     assert not {"add", "remove"} & set(watched.calls)
+
+
+@VERBS
+def test_what_was_done_counts_as_done_though_the_policy_stays(verb: str) -> None:
+    """A governor has to know what it took, and a client whose worker died how it ended."""
+    machine, journal = machine_for(verb), MemoryJournal()
+    watched = Watched(machine)
+    watched.fail("set_auto_online", 1, raising(KernelError(errno.EPERM, "auto_online_blocks")), forever=True)
+    assert order(verb, watched, journal=journal, cause=GOVERNOR).exit == 64
+    assert still_taken(reversed(journal.entries()), machine.boot_id) == {"high": verb == "remove"}
+    assert closed(journal.entries()[-1], machine.snapshot()).exit == 64
+
+
+@VERBS
+def test_what_could_not_begin_was_not_done(verb: str) -> None:
+    machine, journal = machine_for(verb), MemoryJournal()
+    watched = Watched(machine)
+    watched.fail("set_auto_online", 0, raising(KernelError(errno.EROFS, "auto_online_blocks")), forever=True)
+    assert order(verb, watched, journal=journal, cause=GOVERNOR).exit == 1
+    assert still_taken(reversed(journal.entries()), machine.boot_id) == {}
+    assert closed(journal.entries()[-1], machine.snapshot()).exit == 1
 
 
 @VERBS

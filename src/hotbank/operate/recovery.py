@@ -19,7 +19,7 @@ from hotbank.operate.found import as_found, differences
 from hotbank.operate.journal import Before, Entry, Journal, Journaled, busy
 from hotbank.operate.onlining import Aside, doubtful
 from hotbank.operate.outcome import Outcome, standing
-from hotbank.operate.plan import SWITCHING
+from hotbank.operate.plan import SWITCHING, Action
 from hotbank.operate.power import darken
 from hotbank.operate.reasons import remedy
 from hotbank.operate.rollback import Rollback, touched_by
@@ -200,14 +200,22 @@ def _darken_what_is_out(journaled: Journaled, before: Before) -> None:
             _dark(journaled, snapshot, domain.name)
 
 
+def was_done(entry: Entry) -> bool:
+    """True of a transaction that did what it was about, if not all that goes with it: a domain stayed on for others, or
+    the onlining policy did not go back."""
+    policy = any(row.step == Action.RESUME_POLICY and row.code is not Code.OK for row in entry.rows)
+    return entry.code in (Code.OK, Code.DOMAIN_IN_USE) or (entry.code is Code.AUTO_ONLINE and policy)
+
+
 def closed(entry: Entry, snapshot: Snapshot) -> Outcome:
     """What the journal tells of a closed transaction whose process died before it could say how it ended. Blocks that
     could not be restored are not in there. Raises ValueError for an open one."""
     before, code = entry.before, entry.code
     if code is None:
         raise ValueError(f"{before.verb} {before.target} is open")
-    done = code in (Code.OK, Code.DOMAIN_IN_USE)
-    status = EXIT_DONE if done else EXIT_INTERRUPTED if code is Code.INTERRUPTED else EXIT_FAILED
+    done, by_hand = was_done(entry), code is Code.AUTO_ONLINE
+    failed = EXIT_INTERRUPTED if code is Code.INTERRUPTED else EXIT_FAILED
+    status = failed if not done else EXIT_PARTLY if by_hand else EXIT_DONE
     fact = f"{before.verb} {before.target} {'was done' if done else 'failed'}"
     return replace(_end(entry, code, status, fact, snapshot), moved=entry.moved)
 

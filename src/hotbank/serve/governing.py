@@ -14,7 +14,7 @@ from itertools import takewhile
 
 from hotbank import memspec
 from hotbank.documents import EXIT_DONE
-from hotbank.errors import Code, HotbankError
+from hotbank.errors import HotbankError
 from hotbank.govern import runner as governing
 from hotbank.govern.guard import Outcome, State
 from hotbank.govern.runner import Governor, Step
@@ -27,6 +27,7 @@ from hotbank.memory import MIB
 from hotbank.operate import Entry, Limits
 from hotbank.operate.journal import GOVERNOR
 from hotbank.operate.outcome import no_events
+from hotbank.operate.recovery import was_done
 from hotbank.remote import Remote
 from hotbank.serve.client import RemoteOwner
 from hotbank.serve.local import attached
@@ -66,7 +67,7 @@ def still_taken(entries: Iterable[Entry], boot: str | None) -> dict[str, bool]:
     them back. ``entries``: the newest first, of which no more are taken than that boot's."""
     taken, moved = dict[str, bool](), set[str]()
     for entry in takewhile(lambda entry: entry.damage or entry.before.boot_id == boot, entries):
-        if entry.is_sign or entry.code is not Code.OK:
+        if entry.is_sign or not was_done(entry):
             continue
         banks = {bank.name for bank in entry.before.banks} - moved
         moved |= banks
