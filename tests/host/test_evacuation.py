@@ -111,6 +111,7 @@ def test_without_a_fence_the_blocks_go_all_the_same(root: Path, host: Host) -> N
 )
 def test_what_stays_is_for_the_offline_to_say(number: int, said: int) -> None:
     held = object.__new__(Evacuation)
+    held._cancelled = False
     held._said = f"0x0-0x1 0\n0x2-0x3 {number}\nstuck 0x2-0x3\n\n".encode()
     assert held.errno == said
 
@@ -195,6 +196,24 @@ def test_a_kernel_that_does_not_let_go_is_pending(
     assert time.monotonic() - began < 0.5 + promised(1)
     assert host.snapshot().pending == 8
     file.with_name("high.enough").touch()
+    until(lambda: host.snapshot().pending is None)
+
+
+def test_who_frees_for_long_keeps_nobody_waiting(root: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed has ended when all that it held is freed; here it is killed late."""
+    driver_is(root, "/dev/null")
+    host.offline(8, host.clock.now() + 10, fence=(9, 10))
+    (holder,) = holders()
+    os.kill(holder, signal.SIGSTOP)
+    with monkeypatch.context() as slow:
+        slow.setattr("subprocess.Popen.send_signal", lambda *_: None)
+        slow.setattr("hotbank.host.evacuation._MOMENT", 0.1)
+        began = time.monotonic()
+        host.online(8, Online.MOVABLE)
+        assert time.monotonic() - began < promised(1)
+        (root / MEMORY / "memory8/state").write_text("online\n")
+        assert host.snapshot().pending == 9
+    os.kill(holder, signal.SIGKILL)
     until(lambda: host.snapshot().pending is None)
 
 

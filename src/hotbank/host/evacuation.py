@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from hotbank.host import evacuating
 from hotbank.host.writer import Waited
@@ -45,13 +46,16 @@ class Evacuation(Waited):
             pass_fds=kept,
         )
         self._said = b""
-        self._ended = False
+        self._ended = self._cancelled = False
 
     @property
     def pending(self) -> bool:
         """True until it has told what came of all ranges, and once it was cancelled until the kernel has let go."""
         self._listen(0.0)
-        return not self._ended and (self._process.poll() is not None or not self._told)
+        gone = self._process.poll() is not None
+        if self._cancelled:
+            return not (self._ended and gone)
+        return not self._ended and (gone or not self._told)
 
     def _listen(self, seconds: float) -> None:
         """Hear what it says, at most for so long after its last word."""
@@ -68,10 +72,9 @@ class Evacuation(Waited):
         return b"\n\n" in self._said
 
     def cancel(self) -> None:
-        """Send SIGKILL to all of it. The kernel acts on it when it looks: ``pending`` tells."""
-        self._said = b""
+        """Send SIGKILL to all of it. The kernel acts on it when it looks, and frees what is held: ``pending`` tells."""
+        self._cancelled = True
         self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
 
     def stay(self) -> bool:
         """Have it hold for another ``HOLD`` seconds. False when it is over, and all is given back."""
@@ -85,16 +88,18 @@ class Evacuation(Waited):
     def give_back(self) -> None:
         """End it, and wait a moment for what it holds to be the kernel's again; not again if it was cancelled."""
         assert self._process.stdin is not None
-        patience = _MOMENT if self._process.poll() is None else 0.0
+        patience = 0.0 if self._cancelled else _MOMENT
         self.cancel()
         self._process.stdin.close()
         self._listen(patience)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
 
     @property
     def errno(self) -> int:
         """0 when it is the offline's turn, ENOMEM when nothing has room for what leaves, EINTR when it was ended from
         outside. What stays for another reason, the offline tries again, without a fence."""
-        if not self._told:
+        if self._cancelled or not self._told:
             return errno.EINTR
         ends = (int(line.split()[1]) for line in self._said.decode().splitlines() if line.startswith("0x"))
         return errno.ENOMEM if errno.ENOMEM in ends else 0

@@ -236,6 +236,7 @@ class Host:
         fenced, self._fenced = self._fenced, None
         if fenced is not None:
             fenced.give_back()
+            self._held.append(fenced)  # until the kernel has all of it
 
     def _way_of_fencing(self, block: Block) -> str | None:
         """The driver's file for the bank of that block; None where there is none."""
@@ -336,7 +337,8 @@ class Host:
         until = self._clock.now() + SETTLE
         while writer.pending or files.state(self._tree, block) is BlockState.GOING_OFFLINE:
             if self._clock.now() >= until:
-                self._held.append(writer)
+                if writer is not self._fenced:
+                    self._held.append(writer)
                 raise CancelPending(what, detail=f"{why} and the kernel has not let go")
             self._clock.sleep(0.01)
         if writer.errno != errno.EINTR:
