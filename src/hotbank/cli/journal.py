@@ -104,7 +104,7 @@ def _history(entries: tuple[Entry, ...], spent: Mapping[str, Mapping[Power, floa
 
 
 def _document(entry: Entry, foretold: Foretold | None) -> dict[str, Any]:
-    seconds = None if entry.ended is None else round(entry.ended - entry.began, 6)
+    seconds = None if entry.seconds is None else round(entry.seconds, 6)
     code = None if entry.code is None else entry.code.value
     told: dict[str, Any] = encode(entry)
     return told | {"code": code, "seconds": seconds, "foretold": None if foretold is None else encode(foretold)}
@@ -148,7 +148,7 @@ def _off_by(told: Iterable[Foretold]) -> Iterator[str]:
 
 def _row(entry: Entry, told: Foretold | None) -> tuple[str, ...]:
     began = date(entry.began)
-    seconds = f"{entry.ended - entry.began:.2f}" if entry.ended is not None else "open"
+    seconds = "open" if entry.ended is None else "-" if entry.seconds is None else f"{entry.seconds:.2f}"
     expected = f"{told.expected:.2f}" if told is not None else "-"
     result, before = said(entry.code or _open_because(entry)), entry.before
     moved = "-" if entry.moved is None else str(entry.moved)

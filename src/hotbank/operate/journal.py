@@ -108,6 +108,11 @@ class Entry:
     damage: str = ""
 
     @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it is open, and where nobody knows when it began."""
+        return self.ended - self.began if self.ended is not None and self.began else None
+
+    @property
     def is_sign(self) -> bool:
         """True for a sign of life: no transaction, only what an owner found."""
         return self.before.verb in (START, STOP)

@@ -289,7 +289,10 @@ def _entry(row: dict[str, Any], acts: list[dict[str, Any]]) -> Entry:
         before |= {"targets": json.loads(row["targets"]), "keep_partial": bool(row["keep_partial"])}
         rest = {name: row[name] for name in ("id", "pid", "began", *_TAIL)}
         document = {**rest, "before": before | json.loads(row["found"]), "rows": acts, "damage": ""}
-        return decode(Entry, document, "entry")
+        entry = decode(Entry, document, "entry")
+        if min(entry.before.planned, entry.moved or 0) < 0:
+            raise ValueError("fewer pages than none")
+        return entry
     except (TypeError, ValueError, RecursionError, ProtocolError) as e:
         return _damaged(row, str(e))
 
