@@ -277,9 +277,7 @@ def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: S
     return tuple(_offline_step(n, one, again[n], fences.get(n, ())) for n, one in in_order.items())
 
 
-def _together(
-    snapshot: Snapshot, targets: Sequence[Target], leaving: Mapping[int, Leaving]
-) -> list[tuple[int, ...]]:
+def _together(snapshot: Snapshot, targets: Sequence[Target], leaving: Mapping[int, Leaving]) -> list[tuple[int, ...]]:
     """The blocks of each bank that are emptied behind one fence, in the order in which they leave; nearly empty ones go
     before, by themselves."""
     if not kernels.arch(snapshot.arch).evacuates:
