@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from pathlib import Path
 
@@ -108,6 +109,23 @@ def test_whoever_is_cut_short_is_taken_up_again(tree: Path, writes: int, monkeyp
     assert contents(tree) == {"a.c": applied(BEFORE_F, SOURCE), "new.c": "one\n"}
     apply(tree)
     assert contents(tree) == pristine
+
+
+def test_a_full_disk_leaves_no_half_of_an_original(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = Path.write_text
+
+    def half(path: Path, text: str, **options: str) -> int:
+        written(path, text[: len(text) // 2], **options)
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as context:
+        context.setattr(Path, "write_text", half)
+        with pytest.raises(OSError, match="No space"):
+            apply(tree, BEFORE_F)
+    apply(tree, BEFORE_F)
+    assert (tree / "a.c").read_text() == applied(BEFORE_F, SOURCE)
+    apply(tree)
+    assert (tree / "a.c").read_text() == SOURCE
 
 
 def test_what_does_not_change_is_not_written(tree: Path) -> None:
