@@ -56,7 +56,9 @@ def _is_loopback(host: str) -> bool:
 
 @click.command("metrics", short_help="The machine for Prometheus: a file for node_exporter, or a port.")
 @click.option(
-    "--textfile", type=click.Path(dir_okay=False), help="Write FILE.prom for node_exporter, whole or not at all."
+    "--textfile",
+    type=click.Path(dir_okay=False),
+    help="Write FILE for node_exporter, which reads *.prom, whole or not at all.",
 )
 @click.option("--listen", type=Address(), metavar="127.0.0.1:PORT", help="Answer scrapes there until Ctrl-C.")
 @click.pass_obj
