@@ -14,6 +14,9 @@ from hotbank.cli import run
 from hotbank.cli.terminal import counted
 from hotbank.machine import no_such
 
+SHIPPED = Path(__file__).parents[2] / "boards" / "arm-2009.toml"
+_LATER = '[bank.high]\nstart = "1G"\nsize = "256M"\nmovable = true\nat_boot = false\nroute = "driver"\n'
+
 
 def test_a_mistyped_command_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["explian"]) == 2
@@ -173,3 +176,29 @@ def test_a_wrong_command_line_is_a_document_for_programs(
 def test_a_file_that_is_not_there_is_a_document_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["decode", "/nowhere/file", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "SYSTEM_ERROR"
+
+
+def test_a_bank_that_leaves_for_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spread = tmp_path / "spread.toml"
+    shipped = SHIPPED.read_text(encoding="utf-8")
+    spread.write_text(shipped.replace("[domain.ddr-high]", "[domain.ddr-high]\ninterleaved = true"))
+    for name, told in ((str(spread), True), ("arm-2009", False)):
+        assert run(["-m", f"model:{name}", "explain", "high"]) == 0
+        assert ("domain ddr-high is interleaved" in capsys.readouterr().out) is told
+
+
+def test_json_is_no_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("machine.gz", "machine.json"):
+        assert run(["-m", "model:arm-2009", "capture", "-o", str(tmp_path / name)]) == 0
+        assert run(["decode", str(tmp_path / name)]) == 1
+        assert "BAD_FORMAT" in (said := capsys.readouterr().err)
+        assert len(said) < 400
+
+
+def test_a_board_without_memory_at_boot_is_told_what_it_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = tmp_path / "bare.toml"
+    bare.write_text('name = "bare"\narch = "arm64"\nblock_size = "128M"\n' + _LATER)
+    assert run(["-m", f"model:{bare}", "list"]) == 1
+    assert "at_boot = true" in capsys.readouterr().err

@@ -16,7 +16,8 @@ from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import Code
 from hotbank.machine import Evidence, Machine, Snapshot
 from hotbank.memory import Kind, block_named, format_size
-from hotbank.operate.reasons import may_go
+from hotbank.operate.plan import domain_of
+from hotbank.operate.reasons import INTERLEAVED, may_go
 from hotbank.operate.targets import block_target, resolve
 from hotbank.operate.verdict import Verdict, verdict
 
@@ -125,6 +126,15 @@ def _page(snapshot: Snapshot, answer: Verdict) -> Iterator[str]:
         yield f"unknown   {line}"
     if answer.remedy:
         yield f"remedy    {answer.remedy}"
+    yield from _in_vain(snapshot, answer.target)
+
+
+def _in_vain(snapshot: Snapshot, name: str) -> Iterator[str]:
+    """Of a bank that may leave for nothing."""
+    bank = snapshot.bank(name)
+    domain = domain_of(snapshot, bank) if bank is not None else None
+    if domain is not None and domain.interleaved:
+        yield f"power     domain {domain.name} is {INTERLEAVED}"
 
 
 def _whereabouts(snapshot: Snapshot, name: str) -> str:

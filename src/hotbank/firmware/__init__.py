@@ -34,7 +34,7 @@ def unwrap(data: bytes) -> bytes:
 def recognise(data: bytes) -> str:
     """``dtb``, ``atags``, ``srat`` or ``cmdline``, by magic numbers. Raises FormatError for anything else.
 
-    ``data`` is already unwrapped. Printable text is a command line.
+    ``data`` is already unwrapped. Printable text is a command line, but for JSON.
     """
     if data[:4] == struct.pack(">I", fdt.MAGIC):
         return "dtb"
@@ -42,6 +42,8 @@ def recognise(data: bytes) -> str:
         return "srat"
     if data[4:8] == struct.pack("<I", atags.CORE):
         return "atags"
+    if data[:2] == b'{"':
+        raise FormatError(FILE, 0, "magic", "JSON tells of no firmware; of a captured machine -m model:FILE does")
     text = data.rstrip(b"\0\n")
     if text and len(text) <= 1 << 16 and all((byte >= 0x20 and byte != 0x7F) or byte in b"\t\r\n" for byte in text):
         _one_line(text)

@@ -117,6 +117,9 @@ class BootMemory:
         return _blocks(self, states, allocator)
 
 
+_NO_MEMORY = "a board needs a bank with at_boot = true, and mem= must leave one"
+
+
 def boot_memory(board: Board, firmware: MemoryMap, cmdline: str, kernel: str) -> BootMemory:
     """Predict the zones and lay the frames out. Raises BoardError for an architecture
     whose boot nobody knows, Refusal when there is no memory to boot from."""
@@ -125,7 +128,7 @@ def boot_memory(board: Board, firmware: MemoryMap, cmdline: str, kernel: str) ->
         firmware, arch=arch, page_size=page_size, block_size=block_size, cmdline=cmdline, kernel=kernel
     )
     if not known.layout.ram:
-        raise Refusal(Code.UNSUPPORTED, "the description has no memory that this kernel can use")
+        raise Refusal(Code.UNSUPPORTED, "the description has no memory that this kernel can use", remedy=_NO_MEMORY)
     if known.panics:
         raise Refusal(Code.UNSUPPORTED, f"{known.panics}, and panics at boot")
     numbers = {entry.block for entry in known.layout.blocks}.union(*map(board.blocks, board.banks))

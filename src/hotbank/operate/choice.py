@@ -24,7 +24,7 @@ from hotbank.machine import DomainStatus, Snapshot, Survey, ZoneInfo
 from hotbank.memory import KernelState, Power, format_size
 from hotbank.operate.knapsack import NEVER, Effort, Fits, Found, Item, anything, cheapest, least_room
 from hotbank.operate.plan import Plan, domain_of, removal
-from hotbank.operate.reasons import no_room, remedy
+from hotbank.operate.reasons import INTERLEAVED, no_room, remedy
 from hotbank.operate.targets import Target, bank_target, block_target
 from hotbank.operate.verdict import verdict
 from hotbank.room import Bound, Leaving, bounds, leaving_of, must_fit, places, room, zone_room
@@ -141,7 +141,7 @@ def _saves_nothing(domain: DomainStatus | None, inside: Sequence[Target]) -> tup
     if domain is None:
         return None
     if domain.interleaved:
-        return Code.UNSUPPORTED, "interleaved: its ranges are spread over all chips, so their leaving saves nothing"
+        return Code.UNSUPPORTED, INTERLEAVED
     lowest = domain.darkest
     if lowest is not Power.OFF:
         return Code.UNSUPPORTED, "never off: " + (f"{lowest} only" if lowest is not Power.ON else "no switch")

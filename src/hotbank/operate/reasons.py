@@ -83,6 +83,9 @@ def leaf(block: str, cut: str) -> str:
     return f"{block}: a leaf of the kernel's {cut} crosses its edge, and arm64 splits none; memory added {how} leaves"
 
 
+INTERLEAVED = "interleaved: its ranges are spread over all chips, so their leaving saves nothing"
+"""Of a domain whose banks may leave for nothing."""
+
 GOES_ROUND = "this kernel would try until a signal"
 """Of pages that isolation passes over although nothing moves them."""
 
