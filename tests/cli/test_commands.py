@@ -297,6 +297,15 @@ def test_nothing_is_changed_without_a_named_machine(hotbank: Hotbank) -> None:
     refused(hotbank("-m", "nowhere", "list"), Code.NO_MACHINE)
 
 
+def test_who_runs_no_programs_is_told_that_their_switch_is_played(hotbank: Hotbank, tmp_path: Path) -> None:
+    plan = tmp_path / "programs.toml"
+    switch = 'switch = "command"\nstatus = ["cat", "/dev/null"]\non = ["true"]\nself-refresh = ["true"]\noff = ["true"]'
+    plan.write_text(board.find("arm-2009").read_text(encoding="utf-8").replace('switch = "machine"', switch))
+    assert "ddr-high are played; --run-commands" in hotbank("up", str(plan)).stderr
+    assert hotbank("down").returncode == 0
+    assert hotbank("up", str(plan), "--run-commands").stderr == ""
+
+
 def test_help_is_grouped_and_every_command_has_one(hotbank: Hotbank) -> None:
     from hotbank.cli import SECTIONS
 

@@ -105,6 +105,8 @@ def up(
     _check_effects(found, qemu, run_commands)
     if isinstance(found, board.Board):
         _check_fits(found, of_model["pages"] or 0)
+        if not run_commands and (played := _of_commands(found)):
+            say(f"switches of {', '.join(played)} are played; --run-commands runs their programs", err=True)
     if qemu:
         own = {"modules": modules, "source": tree, "initrd": initrd, **kernel_option(kernel)}
         record = _in_qemu(source, name, cmdline, run_commands, own)
@@ -153,10 +155,15 @@ def _check_effects(source: Source, qemu: bool, run_commands: bool) -> None:
     if stray := given(*(_OF_MODEL if qemu else _OF_QEMU)):
         where = "of a model, and there is none with --qemu" if qemu else "of a real kernel: --qemu"
         raise click.UsageError(f"{' and '.join(stray)}: {where}")
-    if run_commands and not any(domain.switch == "command" for domain in source.domains):
+    if run_commands and not _of_commands(source):
         raise click.UsageError(
             f'--run-commands has an effect only where a domain has switch = "command"; {source.name} has none'
         )
+
+
+def _of_commands(its: board.Board) -> list[str]:
+    """Domains that programs switch."""
+    return [domain.name for domain in its.domains if domain.switch == "command"]
 
 
 def _check_fits(its: board.Board, pages: int) -> None:
