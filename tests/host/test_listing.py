@@ -62,6 +62,12 @@ def test_without_a_board_the_blocks_are_listed_once(tmp_path: Path) -> None:
     assert "BANK" not in lines[1]
 
 
+def test_who_asks_for_banks_and_no_blocks_gets_their_names(tmp_path: Path) -> None:
+    heading, first, *_ = run(Made(BLOCKS).at(tmp_path), "-o", "bank,verdict").splitlines()
+    assert heading.split() == ["BANK", "VERDICT"]
+    assert first.startswith("memory")
+
+
 def test_nodes_are_listed_where_there_are_several(root: Path) -> None:
     assert "NODE" not in run(root)
     machine = Host(root).snapshot()

@@ -229,7 +229,11 @@ def tables(listing: Listing, chosen: Sequence[str], *, in_bytes: bool = False, h
         lines = [Line(row, listing, in_bytes) for row in listing.banks]
         names = [name for name in chosen if name in BANK_COLUMNS]
         parts.append(_table(names, [[BANK_COLUMNS[n](line) for n in names] for line in lines], headings))
-    names = [name for name in chosen if of_blocks and name in BLOCK_COLUMNS and not (name == "BANK" and twice)]
+    names = [
+        name
+        for name in chosen
+        if of_blocks and name in BLOCK_COLUMNS and not (name == "BANK" and twice and "BLOCK" in chosen)
+    ]
     lines_ = [Line(row, listing, in_bytes) for row in listing.blocks]
     parts.append(_table(names, [[BLOCK_COLUMNS[n](line) for n in names] for line in lines_], headings))
     return "\n".join(part for part in parts if part)
