@@ -25,7 +25,7 @@ _DEPTH = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 def of_keys(text: str) -> Mapping[str, int]:
     """The line, from 1 on, of each table and key of a valid TOML text by its whole name: ``bank.low.start``, and
-    ``growth[1].rate`` in the second ``[[growth]]``."""
+    ``growth[1].rate`` in the second ``[[growth]]``, of which ``growth`` is the first."""
     import tomllib
 
     found: dict[str, int] = {}
@@ -35,6 +35,7 @@ def of_keys(text: str) -> Mapping[str, int]:
         if statement.startswith("[["):
             table = f"{name}[{arrays[name]}]"
             arrays[name] += 1
+            found.setdefault(name, line)
         elif statement.startswith("["):
             table = name
         for key in _with_parents(table if statement.startswith("[") else f"{table}.{name}".lstrip(".")):

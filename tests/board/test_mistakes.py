@@ -290,3 +290,11 @@ def test_all_tables_know_different_keys() -> None:
     names = [key.name for table in board.TABLES.values() for key in table]
     assert len(names) == len({*names})
     assert all(isinstance(key, keys.Key) for table in board.TABLES.values() for key in table)
+
+
+def test_an_array_of_tables_where_none_may_be_stands_where_it_begins(tmp_path: Path) -> None:
+    file = tmp_path / "array.toml"
+    file.write_text('name = "n"\nblock_size = "64M"\n\n[[bank]]\nstart = 0\n\n[[bank]]\nstart = 1\n')
+    with pytest.raises(BoardError) as caught:
+        board.load(file)
+    assert (caught.value.key, caught.value.line) == ("bank", 4)
