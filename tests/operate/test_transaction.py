@@ -242,6 +242,15 @@ def test_self_refresh_where_off_fails() -> None:
     assert [row.step for row in journal.entries()[0].rows][-2:] == ["power-off", "self-refresh"]
 
 
+def test_nothing_leaves_under_unknown_power() -> None:
+    """It could not come back, if the switch failed then."""
+    watched = Watched(ScriptedMachine())
+    watched.fail("power", 0, raising(switch_error()), forever=True)
+    outcome = operate.remove(watched, "high")
+    assert (outcome.code, outcome.exit) == (Code.POWER_UNKNOWN, 1)
+    assert "offline" not in watched.calls
+
+
 def test_no_memory_under_unknown_power() -> None:
     machine = ScriptedMachine()
     operate.remove(machine, "high")

@@ -17,7 +17,7 @@ from typing import Any
 from hotbank.documents import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTLY
 from hotbank.errors import CancelPending, Code, HotbankError, KernelError, Refusal
 from hotbank.machine import Machine, Snapshot
-from hotbank.memory import KernelState, Kind
+from hotbank.memory import KernelState, Kind, Power
 from hotbank.operate.found import as_found, differences, find, since
 from hotbank.operate.journal import PERSON, Before, Journal, Journaled
 from hotbank.operate.look import migrated, surveys_of
@@ -136,6 +136,10 @@ class Transaction:
     def _acting(self) -> Outcome:
         found = self._machine.snapshot()
         before = self._find(found)
+        unsure = _no_way_back(before)
+        if unsure is not None:
+            fact = f"domain {unsure} can't say whether it is on, so that nothing that left could come back"
+            return self._end(Code.POWER_UNKNOWN, EXIT_FAILED, fact)
         journaled = Journaled(self._machine, self._journal, self._journal.begin(before), reason=self._reason)
         aside = Aside()
         back = Rollback(journaled, before, aside, grace=self._limits.grace, on_act=self._tell_rollback)
@@ -344,6 +348,13 @@ class Transaction:
         except Exception as e:
             self._observer_failed = e
         self._seq += 1
+
+
+def _no_way_back(before: Before) -> str | None:
+    """A domain of a bank that is to leave, whose switch tells nothing: no memory is added under unknown power."""
+    leaving = {bank.domain for bank in before.banks if bank.kernel is not KernelState.ABSENT}
+    silent = (domain.name for domain in before.domains if domain.power is Power.UNKNOWN)
+    return next((name for name in silent if before.verb == "remove" and name in leaving), None)
 
 
 def _sum(moved: int | None, before: int | None, after: int | None) -> int | None:
