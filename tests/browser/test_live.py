@@ -224,11 +224,8 @@ def test_brushing_shows_what_was_recorded_then(site: Site, page: Chrome) -> None
     """After the removal and the addition of the test before, or its own."""
     if not any(cell.dark for each in site.feed.record.since(0) for cell in each.map.cells):
         test_a_removal_is_watched_to_its_end_and_back(site, page)
-    span = site.feed.record.span
-    assert span is not None
     seen = set()
-    chance = random.Random(11)
-    for moment in [chance.uniform(*span) for _ in range(5)]:
+    for moment in [frame.at for frame in random.Random(11).sample(site.feed.record.since(0), 5)]:
         brush(page, moment)
         then = site.feed.record.at(float(page.find_element(By.ID, "brush").get_property("value")))  # type: ignore[arg-type]
         assert then is not None

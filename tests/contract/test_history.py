@@ -59,11 +59,12 @@ def test_an_open_transaction_says_why() -> None:
 def test_several_banks_are_one_line_that_tells_planned_from_moved() -> None:
     before = Before("remove", ("high", "mate"), "a", planned=400, cause="governor")
     rows = (Row("offline", "memory20", OK, None, 1, 2),)
-    counted = Entry(1, 7, before, 0.0, rows, Code.DOMAIN_IN_USE, 398, 2.5)
+    counted = Entry(1, 7, before, 1.0, rows, Code.DOMAIN_IN_USE, 398, 3.5)
     uncounted = replace(counted, before=replace(before, cause="person"), moved=None)
     lines = list(_table((counted, uncounted)))
     assert lines[1].split() == [
-        "1970-01-01T00:00:00Z", "remove", "high,", "mate", "OK", "2.50", "400", "398", "1,", "by", "the", "governor"
-    ]  # fmt: skip
+        *("1970-01-01T00:00:01Z", "remove", "high,", "mate", "OK", "2.50", "-", "400", "398", "1,"),
+        *("by", "the", "governor"),
+    ]
     assert lines[2].split()[-3:] == ["400", "-", "1"]
     assert lines[3] == "2 transactions: 2 OK; 398 pages moved"

@@ -170,7 +170,7 @@ def test_stalled_writeback(machine: QemuMachine) -> None:
 def test_a_worker_killed_while_the_kernel_holds_a_block(machine: QemuMachine) -> None:
     """It ends in CANCEL_PENDING with the power on; who has it open settles it once the kernel lets go."""
     owner = Owner(machine, journal=(journal := MemoryJournal()))
-    with local.attached(owner) as client:
+    with local.attached(owner) as client, without_a_fence(machine):
         with stalled_writeback(machine):
             running = Running(client, FOREVER)
             assert running.offlining.wait(HANG)
@@ -183,6 +183,16 @@ def test_a_worker_killed_while_the_kernel_holds_a_block(machine: QemuMachine) ->
         settled(journal)
         owner.wait()
     machine.runner.run("rm /mnt/dirty")
+
+
+@contextmanager
+def without_a_fence(machine: QemuMachine) -> Iterator[None]:
+    """The driver's evacuation is not to be found."""
+    machine.runner.run("mv /dev/hotbank /dev/aside")
+    try:
+        yield
+    finally:
+        machine.runner.run("mv /dev/aside /dev/hotbank")
 
 
 def is_held(machine: QemuMachine) -> bool:
