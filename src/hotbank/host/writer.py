@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Set
 
 from hotbank.host import forking
@@ -28,25 +29,25 @@ from hotbank.machine import Clock
 _POLLS = (0.005, 0.02)
 
 
-class Waited:
+class Waited(ABC):
     """What another process does in the kernel, and may never end by itself. ``blocks``: numbers of those that the
     kernel works on meanwhile without their state saying so."""
 
     blocks: Set[int] = frozenset()
 
     @property
+    @abstractmethod
     def pending(self) -> bool:
         """True while it goes on."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def errno(self) -> int:
         """What it ended with: 0, its errno, or EINTR when it was ended from outside."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cancel(self) -> None:
         """Send SIGKILL. The kernel acts on it when it looks: ``pending`` tells."""
-        raise NotImplementedError
 
     def wait(self, clock: Clock, deadline: float) -> bool:
         """Wait for its end, at most until ``deadline`` on ``clock``; False when it is still pending."""

@@ -96,10 +96,9 @@ def test_a_policy_that_was_set_aside_is_put_back(machine: QemuMachine, monkeypat
         assert add(machine).exit == 0
 
 
-def test_what_is_held_is_given_back(machine: QemuMachine, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("machine", ["driver, 6.12"], indirect=True)
+def test_what_is_held_is_given_back(machine: QemuMachine) -> None:
     """Whoever holds a bank, or is about to, is killed at random moments: nothing stays held, and no block offline."""
-    if request.node.callspec.params["machine"] != "driver, 6.12":
-        pytest.skip("one kernel of the route that holds will do here")
     with Holder(machine, anon=16, shared=16, tmpfs=16, file=16) as holder:
         ended = evacuated(machine, "cancel", 4)
         assert ended["lost"] == [0] * 4, ended
