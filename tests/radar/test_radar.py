@@ -22,6 +22,7 @@ from hotbank.boards_qemu.parts.packages import Archive
 from hotbank.errors import MachineError, Refusal
 from hotbank.radar import RULES, Cell, Matrix, sweep
 from hotbank.radar.search import halve
+from patience import HANG
 
 ANSWERED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "radar.json").read_text(encoding="utf-8"))
 CELLS = [(cell["rule"], cell["release"], cell["answer"]) for cell in ANSWERED["cells"]]
@@ -116,7 +117,7 @@ def test_a_guest_that_takes_too_long_is_ended_and_that_is_said(monkeypatch: pyte
         yield SimpleNamespace(release="7.3.4", machine=SimpleNamespace(qemu=SimpleNamespace(stop=ended.set)))
 
     def hang(_subject: object) -> str:
-        assert ended.wait(60)
+        assert ended.wait(HANG)
         raise MachineError("the machine's owner hung up")
 
     monkeypatch.setattr(sweep, "booted", slow)

@@ -67,7 +67,7 @@ def _of_boot(machine: Machine) -> int:
     there = (block for block in machine.snapshot().blocks if block.number < LARGE.start)
     found = next((block.number for block in there if block.zone == Zone.MOVABLE), None)
     if found is None:
-        raise MachineError("no block that was there at boot is in Movable")
+        raise MachineError("no block that was there at boot is in Movable", code=Code.UNSUPPORTED)
     return found
 
 
@@ -96,7 +96,7 @@ def _movable_min(subject: Subject) -> str:
 def _share(machine: Machine) -> str:
     least = next((zone.min for zone in machine.snapshot().zones if zone.zone == Zone.MOVABLE), None)
     if least is None:
-        raise MachineError("it has no zone Movable")
+        raise MachineError("it has no zone Movable", code=Code.UNSUPPORTED)
     return "least" if least <= _SMALLEST else "share"
 
 
@@ -108,7 +108,7 @@ def _slab_caches(subject: Subject) -> str:
     subject.run(f"for i in $(seq 2000); do : >{FOLDER}/x$i; done; rm {FOLDER}/x*; sleep {_GRACE}")
     before = subject.slab_pages()
     if (answer := offline(subject.machine, SMALL[3], _BUSY)) != _LEAVES:
-        raise MachineError(f"an empty block did not leave: {answer}")
+        raise MachineError(f"an empty block did not leave: {answer}", code=Code.KERNEL_REFUSED)
     after = subject.slab_pages()
     subject.shrink_slabs()
     least = subject.slab_pages()
