@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests in the state that somebody wants memory from, and back in the very same state for the next who wants it.
+
+QEMU keeps the whole machine (migration/savevm.c, ``snapshot-save``) in a file beside it, which is asked for by QMP
+alone. The disk is no part of that: nobody writes to it once a state is made.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hotbank.boards_qemu.shell import GuestJob
+from hotbank.boards_qemu.supervisor import QemuMachine
+from hotbank.errors import MachineError
+from hotbank.memory import MIB, Online
+from patience import HANG, until
+from race.states import State
+
+HERE = Path(__file__).resolve().parent
+FILL = (HERE / "fill.py").read_text(encoding="utf-8")
+PAGE, PATIENCE = 4096, 20.0  # bytes; seconds for a guest that was just loaded
+
+
+
+class Snapshots:
+    """States of one guest, by name."""
+
+    def __init__(self, machine: QemuMachine, folder: Path) -> None:
+        self._machine, self._qmp = machine, machine.qemu.qmp
+        self._numbers = itertools.count()
+        path = str(folder / "states")
+        self._job("blockdev-create", options={"driver": "file", "filename": path, "size": 0})
+        self._qmp.execute("blockdev-add", driver="file", **{"node-name": "states-file", "filename": path})
+        self._job("blockdev-create", options={"driver": "qcow2", "file": "states-file", "size": MIB})
+        self._qmp.execute("blockdev-add", driver="qcow2", **{"node-name": "states", "file": "states-file"})
+
+    def save(self, tag: str) -> None:
+        """Keep the machine as it is."""
+        self._job("snapshot-save", tag=tag, vmstate="states", devices=["states"])
+
+    def load(self, tag: str) -> None:
+        """Be that machine again, running and answering. Whoever attended a port there finds that it hung up (QEMU's
+        hw/char/virtio-serial-bus.c, ``virtio_serial_post_load_timer_cb``), ends, and is started again by init."""
+        self._job("snapshot-load", tag=tag, vmstate="states", devices=["states"])
+        until(self._answers, "the guest, after it was loaded", pause=0.2)
+
+    def _answers(self) -> bool:
+        try:
+            self._machine.snapshot()
+            return self._machine.runner.run("echo here", timeout=PATIENCE) == "here\n"
+        except (MachineError, OSError):
+            return False
+
+    def drop(self, tag: str) -> None:
+        """Forget it."""
+        self._job("snapshot-delete", tag=tag, devices=["states"])
+
+    def _job(self, command: str, **arguments: Any) -> None:
+        name = f"job{next(self._numbers)}"
+        self._qmp.execute(command, **{"job-id": name}, **arguments)
+        while (job := self._status(name))["status"] != "concluded":
+            time.sleep(0.02)
+        self._qmp.execute("job-dismiss", id=name)
+        if "error" in job:
+            raise RuntimeError(f"QEMU: {command}: {job['error']}")
+
+    def _status(self, name: str) -> dict[str, Any]:
+        jobs: list[dict[str, Any]] = self._qmp.execute("query-jobs", timeout=HANG)
+        return next(job for job in jobs if job["id"] == name)
+
+
+@dataclass
+class Filled:
+    """A guest in a state. ``held``: pages in use, by block; ``job``: who uses them."""
+
+    machine: QemuMachine
+    job: GuestJob
+    held: dict[int, int] = field(default_factory=dict)
+
+    def check(self) -> int:
+        """Pages that are not what was written, now."""
+        run = self.machine.runner.run
+        run(
+            "rm -f /run/checked; kill -USR1 $(cat /run/fill.pid); until [ -e /run/checked ]; do sleep 0.1; done",
+            timeout=HANG,
+        )
+        return int(run("cat /run/checked"))
+
+
+def blocks_of(machine: QemuMachine) -> list[int]:
+    """The numbers of the ten blocks."""
+    size = machine.board.block_size
+    spans = [bank.range for bank in machine.board.banks if not bank.at_boot]
+    return sorted(number for span in spans for number in range(span.start // size, span.end // size))
+
+
+def _bring(machine: QemuMachine, state: State) -> None:
+    """All ten blocks online, in the zones that the state wants; known as a bank only where that is wanted."""
+    for bank in ("pool", "bank"):
+        machine.add(bank)
+    first = blocks_of(machine)[0]
+    for number in blocks_of(machine):
+        machine.online(number, Online.KERNEL if number - first in state.kernel else Online.MOVABLE)
+    if state.wanted:
+        machine.runner.run("rm /etc/hotbank/board.toml; kill $(pgrep -f hotbank.guest.agent)")
+        until(lambda: not machine.snapshot().domains)
+
+
+def fill(machine: QemuMachine, state: State, seed: int) -> Filled:
+    """Put the guest into the state; everything settled."""
+    _bring(machine, state)
+    run, blocks = machine.runner.run, blocks_of(machine)
+    if state.clutter:
+        run(state.clutter, timeout=HANG)
+    movable = [number for number in blocks if number - blocks[0] not in state.kernel]
+    pages = machine.board.block_size // PAGE
+    asked = {
+        "seed": seed,
+        "first": blocks[0],
+        "pages": pages,
+        "shares": state.shares(random.Random(seed)),
+        "pinned": [blocks[number] for number in state.pinned],
+        "take": len(movable) * machine.board.block_size // MIB - 8,
+        "cache": state.cache,
+    }
+    job = machine.runner.start(f"echo $$ > /run/fill.pid; exec python3 -S /opt/fill.py '{json.dumps(asked)}'")
+    run("until [ -e /run/fill ]; do sleep 0.2; done", timeout=HANG)
+    held = {int(block): count for block, count in json.loads(run("cat /run/fill")).items()}
+    run("sync; sleep 1")
+    return Filled(machine, job, held)
