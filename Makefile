@@ -112,9 +112,10 @@ bench: $(DEV)
 	$(BIN)/python bench/look.py --check
 	$(BIN)/python bench/sweep.py
 
-# Who frees memory by moving the fewest pages, on models: docs/speed.md.
-race: $(DEV)
+# Who frees memory by moving the fewest pages, on models and in a guest: docs/speed.md. RACE="--runs 3 --states third".
+race: referees kernels $(DEV)
 	PYTHONPATH=tests:bench $(BIN)/python -m race.model
+	PYTHONPATH=tests:bench $(BIN)/python -m race $(RACE)
 
 # A real kernel under a governor: ten breaths, and another hand on the way.
 breathe: referees kernels $(DEV)

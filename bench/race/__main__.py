@@ -6,7 +6,7 @@ our driver's ``evict`` where a whole bank is wanted (mm/memory_hotplug.c, ``offl
 the guest. hotbank looks there, and decides here, as ``hotbank -m`` of a board in QEMU does: its look, its plan and the
 removal are all counted. Every run starts from the same snapshot of the machine, and who comes first alternates.
 
-    PYTHONPATH=tests python -m race [--runs N] [--states NAME,...] [--seed N] [--limit SECONDS] [--json FILE]
+    PYTHONPATH=tests:bench python -m race [--runs N] [--states NAME,...] [--seed N] [--limit SECONDS] [--json FILE]
 
 What an emulator can't show: real parallelism, real caches, and the price of a TLB. Ratios say more than seconds, CPU
 seconds (of QEMU, and of hotbank here) more than those of the clock where others use the machine.
@@ -91,11 +91,16 @@ class Timed:
 
 
 def chmem(machine: QemuMachine, state: State, limit: float) -> Ended:
-    """``chmem -d SIZE``: one block after the other from the highest on, until enough are offline."""
-    highest_first = "ls /sys/devices/system/memory | sed -n 's/^memory\\([0-9]*\\)$/\\1/p' | sort -rn"
-    enough, file = state.wanted, "/sys/devices/system/memory/memory$n/state"
-    each = f"[ $left -gt 0 ] || break; (echo offline > {file}) 2>/dev/null && left=$((left-1))"
-    return _within(machine, f"left={enough}; for n in $({highest_first}); do {each}; done", limit)
+    """``chmem -d SIZE``."""
+    return _within(machine, highest_first("/sys/devices/system/memory", state.wanted), limit)
+
+
+def highest_first(folder: str, enough: int) -> str:
+    """Its order for a shell: one block after the other from the highest on, until enough are offline; status 1 where
+    they never are. One that refuses is passed over."""
+    numbers = f"ls {folder} | sed -n 's/^memory\\([0-9]*\\)$/\\1/p' | sort -rn"
+    each = f"[ $left -gt 0 ] || break; (echo offline > {folder}/memory$n/state) 2>/dev/null && left=$((left-1))"
+    return f"left={enough}; for n in $({numbers}); do {each}; done; [ $left -eq 0 ]"
 
 
 def evict(machine: QemuMachine, state: State, limit: float) -> Ended:

@@ -8,6 +8,8 @@ back, in runs of ``RUN`` pages chosen by the seed. ``/run/fill`` says how many p
 everything is read, and ``/run/checked`` says how many pages are not what was written.
 """
 
+from __future__ import annotations
+
 import ctypes
 import json
 import mmap
@@ -17,13 +19,14 @@ import signal
 import struct
 import sys
 from array import array
+from typing import Any
 
 PAGE, MIB, RUN = 4096, 1 << 20, 16
 CACHED = "/mnt/cached"
 PFN = (1 << 55) - 1
 
 
-def main(asked: dict) -> None:
+def main(asked: dict[str, Any]) -> None:
     dice, held = random.Random(asked["seed"]), taken(asked)
     words = memoryview(held).cast("Q")
     frames = frames_of(held)
@@ -37,7 +40,7 @@ def main(asked: dict) -> None:
         signal.pause()
 
 
-def taken(asked: dict) -> mmap.mmap:
+def taken(asked: dict[str, Any]) -> mmap.mmap:
     """Anonymous memory for all of the blocks, each page with its number."""
     size = asked["take"] * MIB
     held = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -46,14 +49,14 @@ def taken(asked: dict) -> mmap.mmap:
     return held
 
 
-def frames_of(held: mmap.mmap) -> array:
+def frames_of(held: mmap.mmap) -> array[int]:
     address = ctypes.addressof(ctypes.c_char.from_buffer(held))
     with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
         pagemap.seek(address // PAGE * 8)
         return array("Q", pagemap.read(len(held) // PAGE * 8))
 
 
-def sorted_by_block(frames: array, asked: dict) -> dict[int, list[int]]:
+def sorted_by_block(frames: array[int], asked: dict[str, Any]) -> dict[int, list[int]]:
     """The runs of virtual pages by the block in which all of their frames lie; None: in several, or elsewhere."""
     runs: dict[int, list[int]] = {}
     for at in range(0, len(frames), RUN):
@@ -62,7 +65,9 @@ def sorted_by_block(frames: array, asked: dict) -> dict[int, list[int]]:
     return runs
 
 
-def keep(held: mmap.mmap, runs: dict[int, list[int]], asked: dict, dice: random.Random) -> dict[int, list[int]]:
+def keep(
+    held: mmap.mmap, runs: dict[int, list[int]], asked: dict[str, Any], dice: random.Random
+) -> dict[int, list[int]]:
     """Give back what is too much. The runs that stay, by block."""
     kept = {}
     for block, own in sorted(runs.items()):

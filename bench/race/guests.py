@@ -11,13 +11,13 @@ import itertools
 import json
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hotbank.boards_qemu.shell import GuestJob
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import MachineError
+from hotbank.guest import serial
 from hotbank.memory import MIB, Online
 from patience import HANG, until
 from race.states import State
@@ -25,7 +25,8 @@ from race.states import State
 HERE = Path(__file__).resolve().parent
 FILL = (HERE / "fill.py").read_text(encoding="utf-8")
 PAGE, PATIENCE = 4096, 20.0  # bytes; seconds for a guest that was just loaded
-
+END_AGENT = """p=$(grep -l 'guest[.]agent' /proc/[0-9]*/cmdline 2>/dev/null); p=${p%/cmdline}; kill ${p#/proc/}
+while [ -d $p ]; do sleep 0.1; done"""
 
 
 class Snapshots:
@@ -36,17 +37,21 @@ class Snapshots:
         self._numbers = itertools.count()
         path = str(folder / "states")
         self._job("blockdev-create", options={"driver": "file", "filename": path, "size": 0})
-        self._qmp.execute("blockdev-add", driver="file", **{"node-name": "states-file", "filename": path})
+        self._node("states-file", driver="file", filename=path)
         self._job("blockdev-create", options={"driver": "qcow2", "file": "states-file", "size": MIB})
-        self._qmp.execute("blockdev-add", driver="qcow2", **{"node-name": "states", "file": "states-file"})
+        self._node("states", driver="qcow2", file="states-file")
 
     def save(self, tag: str) -> None:
-        """Keep the machine as it is."""
+        """Keep the machine as it is, while its agent waits for somebody: whoever is loaded in the middle of a talk
+        goes on with it, and nobody hears that."""
+        self._machine.runner.run(END_AGENT)
+        for port in (serial.CHANGE, serial.READ):
+            self._machine.qemu.wait_open(port, HANG)
         self._job("snapshot-save", tag=tag, vmstate="states", devices=["states"])
 
     def load(self, tag: str) -> None:
-        """Be that machine again, running and answering. Whoever attended a port there finds that it hung up (QEMU's
-        hw/char/virtio-serial-bus.c, ``virtio_serial_post_load_timer_cb``), ends, and is started again by init."""
+        """Be that machine again, running and answering. Whoever is at this end of a port is hung up (QEMU's
+        hw/char/virtio-serial-bus.c, ``guest_reset``), and connects anew."""
         self._job("snapshot-load", tag=tag, vmstate="states", devices=["states"])
         until(self._answers, "the guest, after it was loaded", pause=0.2)
 
@@ -61,9 +66,12 @@ class Snapshots:
         """Forget it."""
         self._job("snapshot-delete", tag=tag, devices=["states"])
 
+    def _node(self, name: str, **arguments: Any) -> None:
+        self._qmp.execute("blockdev-add", **{"node-name": name, **arguments})
+
     def _job(self, command: str, **arguments: Any) -> None:
         name = f"job{next(self._numbers)}"
-        self._qmp.execute(command, **{"job-id": name}, **arguments)
+        self._qmp.execute(command, **{"job-id": name, **arguments})
         while (job := self._status(name))["status"] != "concluded":
             time.sleep(0.02)
         self._qmp.execute("job-dismiss", id=name)
@@ -77,11 +85,10 @@ class Snapshots:
 
 @dataclass
 class Filled:
-    """A guest in a state. ``held``: pages in use, by block; ``job``: who uses them."""
+    """A guest in a state. ``held``: pages in use, by block."""
 
     machine: QemuMachine
-    job: GuestJob
-    held: dict[int, int] = field(default_factory=dict)
+    held: dict[int, int]
 
     def check(self) -> int:
         """Pages that are not what was written, now."""
@@ -108,7 +115,7 @@ def _bring(machine: QemuMachine, state: State) -> None:
     for number in blocks_of(machine):
         machine.online(number, Online.KERNEL if number - first in state.kernel else Online.MOVABLE)
     if state.wanted:
-        machine.runner.run("rm /etc/hotbank/board.toml; kill $(pgrep -f hotbank.guest.agent)")
+        machine.runner.run(f"rm /etc/hotbank/board.toml; {END_AGENT}")
         until(lambda: not machine.snapshot().domains)
 
 
@@ -129,8 +136,8 @@ def fill(machine: QemuMachine, state: State, seed: int) -> Filled:
         "take": len(movable) * machine.board.block_size // MIB - 8,
         "cache": state.cache,
     }
-    job = machine.runner.start(f"echo $$ > /run/fill.pid; exec python3 -S /opt/fill.py '{json.dumps(asked)}'")
+    machine.runner.start(f"echo $$ > /run/fill.pid; exec python3 -S /opt/fill.py '{json.dumps(asked)}'")
     run("until [ -e /run/fill ]; do sleep 0.2; done", timeout=HANG)
     held = {int(block): count for block, count in json.loads(run("cat /run/fill")).items()}
     run("sync; sleep 1")
-    return Filled(machine, job, held)
+    return Filled(machine, held)

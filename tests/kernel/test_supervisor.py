@@ -22,12 +22,13 @@ from hotbank.board import Board
 from hotbank.boards_qemu import dram
 from hotbank.boards_qemu.qemu import Qemu
 from hotbank.boards_qemu.supervisor import QemuMachine
-from hotbank.errors import KernelError, SwitchError
+from hotbank.errors import KernelError, MachineError, SwitchError
 from hotbank.guest import serial
 from hotbank.memory import BlockState, KernelState, Online, Power
 from hotbank.model import Model
 from hotbank.remote import SocketStream
 from hotbank.serve.owner import Owner
+from patience import HANG
 
 SMALL = Path(__file__).parent / "arm64" / "small.toml"
 PLUGGED = SMALL.read_text(encoding="utf-8").replace('route = "driver"', 'route = "virtio-mem"')
@@ -48,6 +49,7 @@ class Guest:
     wishes: list[int] = field(default_factory=list)
     connected: list[str] = field(default_factory=list)
     waited: list[str] = field(default_factory=list)
+    ended: set[str] = field(default_factory=set)
     _size: int = 0
     _ends: list[socket.socket] = field(default_factory=list)
 
@@ -60,6 +62,7 @@ class Guest:
 
     def connect(self, port: str) -> socket.socket:
         self.connected.append(port)
+        self.ended.discard(port)
         ours, theirs = socket.socketpair()
         self._ends.append(theirs)
         if port != serial.RUNNER:
@@ -67,7 +70,7 @@ class Guest:
         return ours
 
     def carries(self, port: str, stream: socket.socket | None) -> bool:
-        return stream is not None
+        return stream is not None and port not in self.ended
 
     def wait_open(self, port: str, timeout: float) -> None:
         self.waited.append(port)
@@ -262,3 +265,14 @@ def test_there_is_one_runner_whoever_asks_first(machine: QemuMachine) -> None:
         runners = {id(found) for found in pool.map(lambda _: machine.runner, range(8))}
     assert len(runners) == 1
     assert guest.waited.count(serial.RUNNER) == 1
+
+
+def test_a_runner_that_ended_has_a_successor(machine: QemuMachine) -> None:
+    guest = cast(Guest, machine.qemu)
+    first = machine.runner
+    waits = first.start("sleep 60")
+    guest.ended.add(serial.RUNNER)
+    assert machine.runner is not first
+    assert machine.runner is machine.runner
+    with pytest.raises(MachineError, match="went away"):
+        waits.wait(HANG)

@@ -112,7 +112,8 @@ class Runner:
 
 class ShellPort:
     """The runner's port: connected before the guest opens it, since a program that finds nobody at the other end reads
-    nothing and ends (drivers/char/virtio_console.c, ``port_fops_read``). Safe to use from several threads."""
+    nothing and ends (drivers/char/virtio_console.c, ``port_fops_read``); and again after the guest's runner has ended.
+    Safe to use from several threads."""
 
     def __init__(self, qemu: Qemu) -> None:
         self._qemu = qemu
@@ -142,6 +143,7 @@ class ShellPort:
             self._stream.close()
 
     def _connected(self) -> socket.socket:
-        if self._stream is None:
-            self._stream = self._qemu.connect(serial.RUNNER)
+        if self._stream is None or not self._qemu.carries(serial.RUNNER, self._stream):
+            self.close()
+            self._runner, self._stream = None, self._qemu.connect(serial.RUNNER)
         return self._stream
