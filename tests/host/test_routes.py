@@ -45,7 +45,7 @@ class Bus:
     def __post_init__(self) -> None:
         start, size = f"{SPAN.start - 2 * MIB:#x}\n", f"{SPAN.size + 2 * MIB}\n"
         write(self.root, {f"{ND}/devices/region0/resource": start, f"{ND}/devices/region0/size": size})
-        Made(()).at(self.root)
+        Made((MadeBlock(0),)).at(self.root)
         for name in (f"{DAX}/devices/dax0.0", f"{DAX}/drivers/kmem/dax0.0", f"{ND}/drivers/dax_pmem/dax0.0"):
             (self.root / name).mkdir(parents=True)
 
@@ -88,7 +88,7 @@ def test_a_driver_that_is_not_loaded_is_named(tmp_path: Path) -> None:
     device = f"{DAX}/devices/dax0.0"
     ends = {f"{device}/resource": f"{SPAN.start:#x}\n", f"{device}/size": f"{SPAN.size}\n"}
     write(tmp_path, ends | {f"{DAX}/drivers/device_dax/dax0.0/x": ""})
-    Made(()).at(tmp_path)
+    Made((MadeBlock(0),)).at(tmp_path)
     with pytest.raises(KernelError, match=r"sys/bus/dax/drivers/kmem is missing: load kmem") as caught:
         Kmem(Tree(tmp_path), lambda *_: pytest.fail("wrote")).add("a", SPAN)
     assert caught.value.errno == errno.ENODEV

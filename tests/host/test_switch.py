@@ -5,23 +5,27 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from host.captured_trees import Made, MadeBlock, write
 from hotbank import board as boards
 from hotbank.board import Bank, Domain
-from hotbank.errors import Code, KernelError, Refusal, SwitchError
+from hotbank.errors import Code, KernelError, MachineError, Refusal, SwitchError
 from hotbank.host import Host
 from hotbank.host.switch import Absent, AlwaysOn, Command, Regulator, Supply, switch_for
 from hotbank.host.tree import Tree
 from hotbank.memory import MIB, Online, Power, Range
+from hotbank.operate.power import darken
 
 ON, OFF, RESTING = Power.ON, Power.OFF, Power.SELF_REFRESH
 BANK = Bank("one", Range.sized(0x4000_0000, 128 * MIB), route="driver", domain="ddr")
@@ -276,6 +280,19 @@ def test_an_injected_switch_is_asked_and_turned(rail: Path, tmp_path: Path) -> N
     assert status.power is OFF
 
 
+BOOT_ID = "proc/sys/kernel/random/boot_id"
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @dataclass
 class Recorder:
     """A switch that is on, and remembers what it was told and how often it was asked."""
@@ -326,7 +343,7 @@ def test_a_host_darkens_nothing_that_is_in_the_kernel(tmp_path: Path, block: int
 
 def test_a_host_asks_its_board_which_states_there_are(tmp_path: Path) -> None:
     """What is in the kernel is told first, as on every machine."""
-    switch, made = Recorder(), Made((MadeBlock(8),))
+    switch, made = Recorder(), Made((MadeBlock(0), MadeBlock(8)))
     host = Host(made.at(tmp_path), boards.loads(TWO.replace(', "off"', "")), switches={"ddr": switch})
     with pytest.raises(KernelError, match="EBUSY"):
         host.set_power("ddr", OFF)
@@ -344,6 +361,36 @@ def test_the_interlock_looks_anew(tmp_path: Path) -> None:
     with pytest.raises(KernelError, match="EBUSY"):
         host.set_power("ddr", OFF)
     assert switch.told == [OFF]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENOENT])
+def test_a_host_that_can_t_see_its_blocks_has_them(tmp_path: Path, monkeypatch: Any, number: int) -> None:
+    """No descriptor left, sysfs not mounted any more: nothing is out because nobody could look."""
+    switch, made = Recorder(), Made((MadeBlock(8),))
+    host = Host(made.at(tmp_path), boards.loads(TWO), switches={"ddr": switch})
+    real = os.listdir
+
+    def listdir(path: str) -> list[str]:
+        if path.endswith("system/memory"):
+            raise OSError(number, os.strerror(number))
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(MachineError):
+        darken(host, "ddr", OFF)
+    with pytest.raises(MachineError):
+        host.set_power("ddr", OFF)
+    assert switch.told == []
+
+
+def test_a_host_without_a_descriptor_left_does_not_guess(tmp_path: Path) -> None:
+    switch, made = Recorder(), Made((MadeBlock(8),), files={BOOT_ID: "one\n"})
+    host = Host(made.at(tmp_path), boards.loads(TWO), switches={"ddr": switch})
+    with no_descriptor_left():
+        for call in (host.snapshot, partial(host.set_power, "ddr", OFF), partial(host._tree.read, BOOT_ID)):
+            with pytest.raises(MachineError, match="Too many open files"):
+                call()
+    assert (switch.told, host.snapshot().boot_id) == ([], "one")
 
 
 def test_names_that_a_host_has_not(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 """One Linux instance as files below a root, and what they say about its memory blocks, zones and settings.
 
 How each file reads is in hotbank.sysfs. Nothing is written here, and what is missing reads as None or as nothing,
-never as a guess. A captured tree is somebody's files: only regular ones are opened, and none is read without end.
+never as a guess: what can't be looked at for a reason of ours or the system's (no descriptor, no memory, EIO) is not
+missing, and raises MachineError. A captured tree is somebody's files: only regular ones are opened, and none is read
+without end.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TypeVar
 
@@ -28,6 +31,8 @@ from hotbank.sysfs.pressure import PRESSURE
 PAGE_SIZES = (4 * KIB, 16 * KIB, 64 * KIB)
 _ATTRIBUTE, _LONGEST = 4 * KIB, 16 << 20  # bytes; a file of sysfs has no more than the first
 _LARGEST_BLOCK = 64 * GIB
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_NO_FOLDER = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG})
 T = TypeVar("T")
 
 
@@ -71,11 +76,8 @@ class Tree:
         return os.access(self.path(name), os.W_OK)
 
     def names(self, name: str) -> list[str]:
-        """What is in a folder, sorted; nothing where there is no such folder."""
-        try:
-            return sorted(os.listdir(self.path(name)))
-        except OSError:
-            return []
+        """What is in a folder, sorted; nothing where there is no such folder, or not for this user."""
+        return sorted(_entries(self.path(name)))
 
 
 def kernel_of(tree: Tree) -> Kernel | None:
@@ -93,9 +95,12 @@ def may_change(tree: Tree, blocks: Sequence[Block]) -> bool:
 def open_file(path: str, folder: int | None = None) -> int | None:
     """A descriptor of a regular file, to be read; None where there is none to be had. ``folder``: an open one that the
     path is relative to."""
-    with suppress(OSError):
+    try:
         return open_regular(path, folder=folder)
-    return None
+    except OSError as e:
+        if e.errno in _EXHAUSTED:
+            raise _unseen(path, e) from e
+        return None
 
 
 def read_file(path: str, folder: int | None = None) -> bytes | None:
@@ -115,35 +120,60 @@ def block_size(tree: Tree) -> int:
     """Bytes in a memory block. Raises MachineError where the kernel shows no memory blocks."""
     size = tree.value(names.BLOCK_SIZE, block_files.BLOCK_SIZE)
     if not size or size > _LARGEST_BLOCK:
-        where = tree.path(names.MEMORY)
-        help_ = "the kernel needs CONFIG_MEMORY_HOTPLUG=y, and sysfs must be mounted"
-        raise MachineError(f"{where} shows no memory blocks", code=Code.UNSUPPORTED, remedy=help_)
+        raise _no_blocks(tree)
     return size
 
 
 def block_numbers(tree: Tree) -> list[int]:
-    """Numbers of the memory blocks, ascending; they need not start at 0 and may have gaps."""
-    return _numbers(tree, names.MEMORY, names.block_number)
+    """Numbers of the memory blocks, ascending; they need not start at 0 and may have gaps. Raises MachineError where
+    there are none: no kernel runs without memory, and who believes it would switch off what is in use."""
+    found = _numbers(tree, names.MEMORY, names.block_number)
+    if not found:
+        raise _no_blocks(tree)
+    return found
 
 
 def _numbers(tree: Tree, folder: str, number_of: Callable[[str], int | None]) -> list[int]:
-    try:
-        entries = os.listdir(tree.path(folder))
-    except OSError:
-        return []
+    entries = _entries(tree.path(folder))
     return sorted(number for name in entries if (number := number_of(name)) is not None)
+
+
+def _entries(path: str) -> list[str]:
+    """What is in the folder; nothing where there is none. Raises MachineError where that can't be told."""
+    try:
+        return os.listdir(path)
+    except OSError as e:
+        if e.errno in _NO_FOLDER:
+            return []
+        raise _unseen(path, e) from e
+
+
+def _unseen(path: str, error: OSError) -> MachineError:
+    return MachineError(f"{path} can't be looked at: {error.strerror}", code=Code.SYSTEM_ERROR)
+
+
+def _no_blocks(tree: Tree) -> MachineError:
+    help_ = "the kernel needs CONFIG_MEMORY_HOTPLUG=y, and sysfs must be mounted"
+    return MachineError(f"{tree.path(names.MEMORY)} shows no memory blocks", code=Code.UNSUPPORTED, remedy=help_)
 
 
 def blocks(tree: Tree, size: int) -> tuple[Block, ...]:
     """Every memory block, as sysfs describes it: two files of each. One that leaves while we look is left out."""
     numbers = block_numbers(tree)
-    if not numbers:
-        return ()
     nodes = _nodes(tree, numbers)
-    folder = os.open(tree.path(names.MEMORY), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _opened(tree.path(names.MEMORY)) as folder:
         found = (_listed(tree, folder, number, size, nodes.get(number)) for number in numbers)
         return tuple(block for block in found if block is not None)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as e:
+        raise _unseen(path, e) from e
+    try:
+        yield folder
     finally:
         os.close(folder)
 
