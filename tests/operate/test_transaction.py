@@ -583,6 +583,14 @@ def test_rows_of_an_earlier_boot_are_superseded() -> None:
     assert journal.unfinished() is None
 
 
+def test_a_machine_that_does_not_say_its_boot_has_not_booted() -> None:
+    machine, journal, _ = pending()
+    machine.boot_id = ""
+    outcome = operate.recover(machine, journal, patience=1.0)
+    assert outcome is not None
+    assert (outcome.code, outcome.open) == (Code.CANCEL_PENDING, True)
+
+
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["total", "block", "grace"])
 def test_limits_are_seconds(name: str, seconds: float) -> None:

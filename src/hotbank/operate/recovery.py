@@ -59,8 +59,7 @@ def recover(
 
 def _settled(machine: Machine, journal: Journal, entry: Entry, patience: float | None, forget: int | None) -> Outcome:
     snapshot = machine.snapshot()
-    boot = entry.before.boot_id
-    if boot != snapshot.boot_id and (boot or not entry.damage):
+    if _has_booted(entry, snapshot.boot_id):
         return _end(entry, Code.SUPERSEDED, EXIT_DONE, "the machine has booted since", snapshot)
     if not _let_go(machine, patience):
         fact = f"memory{_held(machine.snapshot())} is still held by an offline"
@@ -72,6 +71,12 @@ def _settled(machine: Machine, journal: Journal, entry: Entry, patience: float |
         return _forward(journaled, entry, aside) or _back(journaled, entry, aside)
     except CancelPending as e:
         return _end(entry, Code.CANCEL_PENDING, EXIT_FAILED, str(e), machine.snapshot(), open_=True)
+
+
+def _has_booted(entry: Entry, boot: str) -> bool:
+    """Whether the machine has since; not where it doesn't say, or a damaged entry."""
+    was = entry.before.boot_id
+    return bool(boot) and was != boot and bool(was or not entry.damage)
 
 
 def _unreadable(snapshot: Snapshot, entry: Entry, forget: int | None) -> Outcome:
