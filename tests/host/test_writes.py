@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,9 +27,9 @@ from host import captured_trees as trees
 from host.captured_trees import MEMORY, Made, MadeBlock, write
 from hotbank import board as boards
 from hotbank.errors import CancelPending, Code, KernelError, Refusal
-from hotbank.host import Host
+from hotbank.host import Host, writer
 from hotbank.host.forking import write as write_once
-from hotbank.host.writer import Writers
+from hotbank.host.writer import Waited, Writers
 from hotbank.machine import WallClock, ZoneInfo
 from hotbank.memory import BlockState, Online
 from kernel.kernel_kit import children_of
@@ -167,7 +168,7 @@ def test_reads_stay_instant_while_an_offline_hangs(root: Path) -> None:
 
 _PARENT = """
 import os, sys, time
-from hotbank.host.writer import Writers
+from hotbank.host.writer import Waited, Writers
 writer = Writers().write(sys.argv[1], "offline")
 print(writer.pid, flush=True)
 time.sleep(3600)
@@ -246,6 +247,78 @@ def test_a_helper_that_was_ended_is_started_again(root: Path) -> None:
     os.kill(helper, signal.SIGKILL)
     host.online(8, Online.MOVABLE)
     assert state(root, 8) == "online_movable"
+
+
+def test_a_helper_that_is_stopped_is_ended_and_so_is_its_write(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_ANSWERS", 0.2)
+    monkeypatch.setattr(writer, "_ENDS", 0.1)
+    host, path, before = Host(root), str(root / MEMORY / "memory9/state"), _children()
+    assert host.writers.write(path, "online").errno == 0
+    (helper,) = _children() - before
+    os.kill(helper, signal.SIGSTOP)
+    assert host.writers.write(path, "offline").errno == errno.EINTR
+    assert state(root, 9) == "online"
+    assert not _alive(helper)
+    assert host.writers.write(path, "offline").errno == 0
+    host.writers.close()
+
+
+def test_a_stopped_helper_does_not_outlive_its_host(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_ENDS", 0.1)
+    host, before = Host(root), _children()
+    host.online(9, Online.MOVABLE)
+    (helper,) = _children() - before
+    os.kill(helper, signal.SIGSTOP)
+    host.writers.close()
+    assert not _alive(helper)
+
+
+@contextmanager
+def many_descriptors() -> Iterator[None]:
+    """So many are open that the next one is beyond what select(2) knows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        while stack.enter_context(open(os.devnull, "rb")).fileno() < 1024:
+            pass
+        yield
+
+
+def test_a_process_with_many_descriptors_writes_as_well(root: Path) -> None:
+    host = Host(root)
+    with many_descriptors():
+        host.offline(9, host.clock.now() + HANG)
+        with hanging(root / MEMORY / "memory8/state"), pytest.raises(KernelError, match="EINTR"):
+            host.offline(8, host.clock.now() + 0.1)
+        host.writers.close()
+    assert state(root, 9) == "offline"
+
+
+class Asked(Waited):
+    """Held in the kernel; ``then``: what happens elsewhere while it is asked."""
+
+    errno = 0
+
+    def __init__(self, then: Callable[[], None] = lambda: None) -> None:
+        self.blocks, self._then = {9}, then
+
+    @property
+    def pending(self) -> bool:
+        other = threading.Thread(target=self._then)
+        other.start()
+        other.join(0.2)
+        return True
+
+    def cancel(self) -> None:
+        """It stays."""
+
+
+def test_what_is_held_is_not_forgotten_by_who_looks_at_that_moment(root: Path) -> None:
+    host, late = Host(root), Asked()
+    host._hold(Asked(lambda: host._hold(late)))
+    host.snapshot()
+    until(lambda: late in host._held)
 
 
 def _children() -> set[int]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from hotbank.host import evacuating
-from hotbank.host.writer import Waited
+from hotbank.host.writer import Waited, readable
 from hotbank.memory import Range
 from hotbank.sysfs.bank import RANGE
 
@@ -60,7 +59,7 @@ class Evacuation(Waited):
     def _listen(self, seconds: float) -> None:
         """Hear what it says, at most for so long after its last word."""
         assert self._process.stdout is not None
-        while not self._ended and select.select([self._process.stdout], [], [], seconds)[0]:
+        while not self._ended and readable(self._process.stdout.fileno(), seconds):
             word = os.read(self._process.stdout.fileno(), 65536)
             self._said += word
             if not word:

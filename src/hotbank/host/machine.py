@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -82,6 +83,7 @@ class Host:
         self._under_way: int | None = None
         self._interrupted: tuple[int, float] | None = None  # the offline that is to end: block, deadline
         self._held: list[Waited] = []
+        self._asking = threading.Lock()  # those that are held: who is asked by two at once tells one of them nothing
         self._fenced: Evacuation | None = None
         self._gate = Gate()
         self._known: tuple[bytes | None, Ram] | None = None  # what /proc/iomem read, and what it meant
@@ -236,7 +238,7 @@ class Host:
         fenced, self._fenced = self._fenced, None
         if fenced is not None:
             fenced.give_back()
-            self._held.append(fenced)  # until the kernel has all of it
+            self._hold(fenced)  # until the kernel has all of it
 
     def _way_of_fencing(self, block: Block) -> str | None:
         """The driver's file for the bank of that block; None where there is none."""
@@ -313,7 +315,7 @@ class Host:
             writer.cancel()
             detail = f"given up after {PATIENCE:g} s"
             if not writer.wait(self._clock, self._clock.now() + SETTLE):
-                self._held.append(writer)
+                self._hold(writer)
                 raise KernelError(errno.EINTR, what, detail=f"{detail}, and the kernel still holds the write")
         _raise_for(writer.errno, what, detail)
 
@@ -338,7 +340,7 @@ class Host:
         while writer.pending or files.state(self._tree, block) is BlockState.GOING_OFFLINE:
             if self._clock.now() >= until:
                 if writer is not self._fenced:
-                    self._held.append(writer)
+                    self._hold(writer)
                 raise CancelPending(what, detail=f"{why} and the kernel has not let go")
             self._clock.sleep(0.01)
         if writer.errno != errno.EINTR:
@@ -351,10 +353,15 @@ class Host:
 
     def _pending(self, blocks: tuple[Block, ...]) -> int | None:
         """A block that the kernel holds although no call of ours waits for it."""
-        self._held = [writer for writer in self._held if writer.pending]
+        with self._asking:
+            self._held = [writer for writer in self._held if writer.pending]
+            emptied = [number for held in self._held for number in sorted(held.blocks)]
         going = [b.number for b in blocks if b.state is BlockState.GOING_OFFLINE]
-        emptied = (number for held in self._held for number in sorted(held.blocks))
         return next((number for number in (*going, *emptied) if number != self._under_way), None)
+
+    def _hold(self, what: Waited) -> None:
+        with self._asking:
+            self._held.append(what)
 
     def _bank(self, name: str) -> tuple[Range, str]:
         if self._board is not None:

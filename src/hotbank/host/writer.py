@@ -21,12 +21,15 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Set
+from contextlib import suppress
 
 from hotbank.host import forking
 from hotbank.machine import Clock
 
 # Seconds between two looks, at first and at most: where there is one CPU, each look takes some of it from the write.
 _POLLS = (0.005, 0.02)
+_ANSWERS = 10.0  # seconds of wall time for the helper to fork a writer; one that takes longer is stopped, or hangs
+_ENDS = 1.0  # seconds of wall time for the helper to end when it is hung up on
 
 
 class Waited(ABC):
@@ -60,17 +63,26 @@ class Waited(ABC):
         return True
 
 
-class Writer(Waited):
-    """One write of a word to a file, under way. Made by ``Writers.write``. ``result``: the pipe that tells its end."""
+def readable(file: int, seconds: float | None) -> bool:
+    """Whether the descriptor has something to be read, or its end, within so many seconds; None: for ever. Of any
+    number: select(2) knows none from 1024 on."""
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
 
-    def __init__(self, writers: Writers, pid: int, result: int) -> None:
+
+class Writer(Waited):
+    """One write of a word to a file, under way. Made by ``Writers.write``. ``result``: the pipe that tells its end;
+    ``pid``: None of one that was ended already."""
+
+    def __init__(self, writers: Writers, pid: int | None, result: int) -> None:
         self._writers = writers  # whose end would be this one's
         self.pid, self._result = pid, result
         self._errno: int | None = None
-        try:
-            self._process: int | None = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            self._process = None  # over already
+        self._process: int | None = None
+        if pid is not None:
+            with suppress(ProcessLookupError):  # over already
+                self._process = os.pidfd_open(pid)
 
     def __del__(self) -> None:
         for file in (getattr(self, "_result", None), getattr(self, "_process", None)):
@@ -80,7 +92,7 @@ class Writer(Waited):
     @property
     def pending(self) -> bool:
         """True while the write has neither returned nor been ended."""
-        if self._errno is None and select.select([self._result], [], [], 0)[0]:
+        if self._errno is None and readable(self._result, 0.0):
             said = os.read(self._result, 1)
             self._errno = said[0] if said else errno.EINTR
         return self._errno is None
@@ -97,7 +109,7 @@ class Writer(Waited):
     def errno(self) -> int:
         """What the finished write returned: 0, its errno, or EINTR when it was ended from outside."""
         while self.pending:
-            select.select([self._result], [], [])
+            readable(self._result, None)
         assert self._errno is not None
         return self._errno
 
@@ -142,12 +154,17 @@ class Writers:
         with self._turn:
             self._helper.end()
 
-    def _forked(self, request: bytes, result: int) -> int:
+    def _forked(self, request: bytes, result: int) -> int | None:
+        """The process that writes; None where a helper that does not answer was ended, and with it whoever wrote."""
         try:
-            return self._helper.ask(request, result, self.kept)
-        except (BrokenPipeError, ConnectionResetError):
+            try:
+                return self._helper.ask(request, result, self.kept)
+            except (BrokenPipeError, ConnectionResetError):
+                self._helper.end()
+                return self._helper.ask(request, result, self.kept)
+        except TimeoutError:
             self._helper.end()
-            return self._helper.ask(request, result, self.kept)
+            return None
 
 
 class _Helper:
@@ -158,7 +175,8 @@ class _Helper:
         self._requests: socket.socket | None = None
 
     def ask(self, request: bytes, result: int, kept: tuple[int, ...]) -> int:
-        """Have a writer forked; its process id. Raises BrokenPipeError, ConnectionResetError when nobody is there."""
+        """Have a writer forked; its process id. Raises BrokenPipeError, ConnectionResetError when nobody is there, and
+        TimeoutError."""
         if self._requests is None:
             self._requests = self._start(kept)
         socket.send_fds(self._requests, [request], [result])
@@ -172,13 +190,17 @@ class _Helper:
         with theirs:
             argv = [sys.executable, "-I", "-S", forking.__file__]
             self._process = subprocess.Popen(argv, stdin=theirs.fileno(), start_new_session=True, pass_fds=kept)
+        ours.settimeout(_ANSWERS)
         return ours
 
     def end(self) -> None:
-        """Hang up, and wait for its end."""
+        """Hang up, and see that it ends."""
         if self._requests is not None:
             self._requests.close()
             self._requests = None
         if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_ENDS)
+            self._process.kill()
             self._process.wait()
             self._process = None
