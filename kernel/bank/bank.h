@@ -16,6 +16,7 @@
 #define HOTBANK_BANK_H
 
 #include <linux/device.h>
+#include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/rwsem.h>
@@ -26,6 +27,7 @@
 #define MAX_LABEL	32
 
 struct bank {
+	struct kref refs;		/* its device, and the open file of evacuate.c */
 	struct list_head list;
 	struct device *dev;		/* the platform device */
 	struct device *node;		/* the device of class "hotbank" */
@@ -50,6 +52,10 @@ struct bank {
 extern struct list_head banks;
 /* Taken inside the hotplug lock: never held across add or remove. */
 extern struct mutex banks_lock;
+
+/* driver.c: when the last reference goes, so does the bank */
+void bank_get(struct bank *bank);
+void bank_put(struct bank *bank);
 
 static inline bool bank_managed(const struct bank *bank)
 {

@@ -256,13 +256,40 @@ static void bank_start_up(struct bank *bank)
 		dev_warn(bank->dev, "bank %s is not added at start: %d\n", bank->label, rc);
 }
 
+static void bank_free(struct kref *refs)
+{
+	struct bank *bank = container_of(refs, struct bank, refs);
+
+	evacuation_free(bank);
+	kfree(bank);
+}
+
+void bank_get(struct bank *bank)
+{
+	kref_get(&bank->refs);
+}
+
+void bank_put(struct bank *bank)
+{
+	kref_put(&bank->refs, bank_free);
+}
+
+static void bank_left(void *data)
+{
+	bank_put(data);
+}
+
 static int bank_probe(struct platform_device *pdev)
 {
-	struct bank *bank = devm_kzalloc(&pdev->dev, sizeof(*bank), GFP_KERNEL);
+	struct bank *bank = kzalloc(sizeof(*bank), GFP_KERNEL);
 	int rc;
 
 	if (!bank)
 		return -ENOMEM;
+	kref_init(&bank->refs);
+	rc = devm_add_action_or_reset(&pdev->dev, bank_left, bank);
+	if (rc)
+		return rc;
 	bank->dev = &pdev->dev;
 	mutex_init(&bank->lock);
 	mutex_init(&bank->power_lock);

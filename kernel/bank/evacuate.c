@@ -173,6 +173,8 @@ static int may_take(struct bank *bank, unsigned long start, unsigned long end)
 	struct evacuation *evacuation = &bank->evacuation;
 	unsigned long pfn;
 
+	if (evacuation->gone)
+		return -ENODEV;
 	if (evacuation->changing)
 		return -EAGAIN;
 	if (evacuation->short_of_memory)
@@ -275,6 +277,7 @@ static int evacuation_open(struct inode *inode, struct file *file)
 		evacuation->short_of_memory = false;
 		evacuation->candidates = 0;
 		bitmap_zero(evacuation->stuck, evacuation->units);
+		bank_get(bank_of_file(file));
 		rc = 0;
 	}
 	mutex_unlock(&evacuation_lock);
@@ -289,6 +292,7 @@ static int evacuation_release(struct inode *inode, struct file *file)
 	give_back(bank, first_pfn(bank), end_pfn(bank));
 	bank->evacuation.open = false;
 	mutex_unlock(&evacuation_lock);
+	bank_put(bank);
 	return 0;
 }
 
@@ -428,24 +432,39 @@ void evacuation_unwatch_oom(void)
 
 /* Beginning and end */
 
-/* Before anybody knows of the bank. */
+/* Before anybody knows of the bank. What it leaves half done is for evacuation_free(). */
 int evacuation_prepare(struct bank *bank)
 {
 	struct evacuation *evacuation = &bank->evacuation;
 
 	evacuation->units = PHYS_PFN(bank->size) / UNIT;
-	evacuation->held = devm_bitmap_zalloc(bank->dev, evacuation->units, GFP_KERNEL);
-	evacuation->stuck = devm_bitmap_zalloc(bank->dev, evacuation->units, GFP_KERNEL);
-	evacuation->device.nodename = devm_kasprintf(bank->dev, GFP_KERNEL, "hotbank/%s",
-						     bank->label);
-	evacuation->device.name = devm_kasprintf(bank->dev, GFP_KERNEL, "hotbank-%s", bank->label);
+	evacuation->held = bitmap_zalloc(evacuation->units, GFP_KERNEL);
+	evacuation->stuck = bitmap_zalloc(evacuation->units, GFP_KERNEL);
+	evacuation->device.nodename = kasprintf(GFP_KERNEL, "hotbank/%s", bank->label);
+	evacuation->device.name = kasprintf(GFP_KERNEL, "hotbank-%s", bank->label);
 	return evacuation->held && evacuation->stuck && evacuation->device.nodename &&
 	       evacuation->device.name ? 0 : -ENOMEM;
 }
 
+void evacuation_free(struct bank *bank)
+{
+	struct evacuation *evacuation = &bank->evacuation;
+
+	bitmap_free(evacuation->held);
+	bitmap_free(evacuation->stuck);
+	kfree(evacuation->device.nodename);
+	kfree(evacuation->device.name);
+}
+
+/* Who has the file open keeps it, and the bank: what is held is given back when it is closed. */
 static void evacuation_forbid(void *data)
 {
-	misc_deregister(data);
+	struct bank *bank = data;
+
+	misc_deregister(&bank->evacuation.device);
+	mutex_lock(&evacuation_lock);
+	bank->evacuation.gone = true;
+	mutex_unlock(&evacuation_lock);
 }
 
 int evacuation_allow(struct bank *bank)
@@ -458,5 +477,5 @@ int evacuation_allow(struct bank *bank)
 	device->parent = bank->dev;
 	device->mode = 0600;
 	rc = misc_register(device);
-	return rc ? rc : devm_add_action_or_reset(bank->dev, evacuation_forbid, device);
+	return rc ? rc : devm_add_action_or_reset(bank->dev, evacuation_forbid, bank);
 }

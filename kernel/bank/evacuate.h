@@ -25,6 +25,7 @@ struct evacuation {
 	unsigned long *held;		/* bits: by the open file, if there is one */
 	unsigned long *stuck;		/* bits: could not be taken since it was opened */
 	bool open;
+	bool gone;			/* the device is: nothing is taken any more */
 	bool changing;			/* a block of the bank goes online or offline */
 	bool short_of_memory;		/* until the file is opened again, nothing is taken */
 	unsigned int running;		/* ranges that are being taken */
@@ -35,6 +36,7 @@ struct evacuation {
 #if defined(CONFIG_ARM64) && defined(CONFIG_CONTIG_ALLOC)
 
 int evacuation_prepare(struct bank *bank);
+void evacuation_free(struct bank *bank);
 int evacuation_allow(struct bank *bank);
 int evacuation_event(struct bank *bank, unsigned long action, const struct memory_notify *change);
 int evacuation_watch_oom(void);
@@ -45,6 +47,10 @@ void evacuation_unwatch_oom(void);
 static inline int evacuation_prepare(struct bank *bank)
 {
 	return 0;
+}
+
+static inline void evacuation_free(struct bank *bank)
+{
 }
 
 static inline int evacuation_allow(struct bank *bank)

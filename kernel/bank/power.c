@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The supply and the power domain of a bank, and what sleep may not do to them. */
 
+#include <linux/ioport.h>
 #include <linux/pm_runtime.h>
 #include <linux/regulator/consumer.h>
 #include <linux/suspend.h>
@@ -55,13 +56,23 @@ int bank_power_on(struct bank *bank)
 	return rc;
 }
 
+/*
+ * Also what did not come by this driver: by "probe" or kmem, or with the boot, of a
+ * bank whose description does not say "at-boot".
+ */
+static bool bank_in_use(const struct bank *bank)
+{
+	return bank->there || region_intersects(bank->start, bank->size, IORESOURCE_SYSTEM_RAM,
+						IORES_DESC_NONE) != REGION_DISJOINT;
+}
+
 int bank_power_off(struct bank *bank)
 {
 	int rc;
 
 	if (!bank_managed(bank))
 		return -EOPNOTSUPP;
-	if (bank->there)
+	if (bank_in_use(bank))
 		return -EBUSY;
 	mutex_lock(&bank->power_lock);
 	rc = bank->shut ? -ESHUTDOWN : bank_switch_off(bank);
