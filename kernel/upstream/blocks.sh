@@ -18,12 +18,19 @@ zone_of()
 	cut -d' ' -f1 "$BLOCKS/memory$1/valid_zones"
 }
 
+# What the kernel has logged since that line, without emptying its log, which is others' as well.
+logged_since()
+{
+	at=$(dmesg | grep -nFx -e "$1" | tail -n 1 | cut -d: -f1)
+	dmesg | tail -n +$((${at:-0} + 1))
+}
+
 # Offline block $1 and say in one line what came of it; a block that left is put back into its zone.
 # Sets answer: left, hangs, or the kernel's error.
 try_offline()
 {
 	zone=$(zone_of "$1")
-	dmesg -c >/dev/null
+	last=$(dmesg | tail -n 1)
 	# cat, because some shells' echo keeps the error's name to itself; 124 and 130: two programs' ways to say "killed"
 	said=$(echo offline | timeout -s INT "$PATIENCE" cat 2>&1 >"$BLOCKS/memory$1/state")
 	case $? in
@@ -32,7 +39,7 @@ try_offline()
 	*) answer=${said##*: } ;;
 	esac
 	echo "memory$1 $zone: $answer"
-	dmesg | grep -E 'leaf|Boot memory|refcount|page_type' | sed 's/^/    /' | cut -c1-120 | tail -n 2
+	logged_since "$last" | grep -E 'leaf|Boot memory|refcount|page_type' | sed 's/^/    /' | cut -c1-120 | tail -n 2
 	[ "$(cat "$BLOCKS/memory$1/state")" = online ] && return
 	case $zone in
 	Movable) echo online_movable ;;
