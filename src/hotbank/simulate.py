@@ -4,7 +4,8 @@
 Three runs of one load. Without a policy: what it asks for, look by look, and what harm it does itself. With the policy
 behind its guard, every transaction through plan and rollback as on a real machine. And the clairvoyant's, which is
 arithmetic (govern/optimum.py): the same demand, covered as far as the policy covered it. Banks that the kernel
-did not get at boot are brought in first. Time is simulated, and both runs look at the same moments.
+did not get at boot are brought in first. Time is simulated, and both runs look at the same moments, side by side: where
+one is stopped both are, and what was simulated until then is a whole report of so many seconds.
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ class Report:
     """What happened. ``brought_in``: banks that the kernel did not have at boot. ``timeline``: seconds, and bytes asked
     for, in the kernel, and dark from then on. ``best``: seconds that the clairvoyant has each group dark.
 
-    ``manifest``: what made it, for whoever wants to make it again.
+    ``asked``: seconds that it was to last; more than ``seconds`` where it was stopped. ``manifest``: what made it, for
+    whoever wants to make it again.
     """
 
     snapshot: Snapshot
@@ -161,7 +163,13 @@ class Report:
     result: Result
     best: Mapping[str, float]
     parts: Parts
+    asked: float
     manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def partial(self) -> bool:
+        """True where it was stopped before its end."""
+        return self.seconds < self.asked
 
     @property
     def byte_seconds_off(self) -> int:
@@ -205,6 +213,8 @@ class Report:
                 **self.manifest,
             },
             "seconds": round(self.seconds, 6),
+            "asked": round(self.asked, 6),
+            "partial": self.partial,
             "brought_in": list(self.brought_in),
             "baseline": self.baseline.document(),
             "policy": {
@@ -240,9 +250,10 @@ def simulate(
     seconds: float | None = None,
     parts: Parts = memspec.named,
     manifest: Mapping[str, Any] | None = None,
-    on_run: Callable[[str], None] = lambda _: None,
+    stopped: Callable[[float], bool] = lambda _: False,
 ) -> Report:
-    """Run the load without and with the policy until its end, or for ``seconds``. ``on_run`` hears what begins.
+    """Run the load without and with the policy until its end, or for ``seconds``. ``stopped`` is asked before each look
+    with its moment, in seconds; True ends the simulation there.
 
     Raises Refusal(UNSUPPORTED) when no bank of the board could save anything by leaving, or one is to stand by, and
     what bringing a bank in raises.
@@ -251,12 +262,17 @@ def simulate(
     if chosen.standby:
         what = f"a simulation keeps no domain on standby, and {chosen.standby} are to be"
         raise Refusal(Code.UNSUPPORTED, what, remedy="leave standby out of the settings")
-    looks = ceil(length / chosen.every)
-    on_run("without a policy")
-    without = _Without(boot(), load, chosen.every, parts).through(looks, length)
-    on_run(f"with {chosen.name}")
-    found = _With(boot(), load, chosen, parts, without).through(looks, length)
-    return replace(found, manifest=manifest or {})
+    without = _Without(boot(), load, chosen.every, parts)
+    under = _With(boot(), load, chosen, parts, without)
+    looks, until = ceil(length / chosen.every), length
+    for number in range(looks):
+        if stopped(number * chosen.every):
+            looks, until = number, number * chosen.every
+            break
+        without.look(number)
+        under.look(number)
+    without.end(until)
+    return replace(under.end(looks, until), asked=length, manifest=manifest or {})
 
 
 class _Playing:
@@ -272,18 +288,16 @@ class _Playing:
             if source is not None:
                 source.start()
 
-    def looks(self, count: int, length: float) -> Iterator[int]:
-        """The numbers of the looks, each at its moment; those that a transaction took longer than are left out."""
-        clock = self.model.clock
-        for number in range(count):
-            wait = self.began + number * self._every - clock.now()
-            if wait >= 0:
-                clock.sleep(wait)
-                yield number
-        clock.sleep(self.began + length - clock.now())
+    def reached(self, number: int) -> bool:
+        """Wait for the moment of that look; False where a transaction has taken longer."""
+        wait = self.began + number * self._every - self.model.clock.now()
+        if wait >= 0:
+            self.model.clock.sleep(wait)
+        return wait >= 0
 
-    def stop(self) -> None:
-        """Nothing more is asked for."""
+    def end(self, length: float) -> None:
+        """Nothing more is asked for after so many seconds."""
+        self.model.clock.sleep(self.began + length - self.model.clock.now())
         for source in (self._replay, self._playback):
             if source is not None:
                 source.stop()
@@ -312,26 +326,28 @@ def _bring_in(model: Model, parts: Parts) -> Iterator[str]:
         yield from bunch.banks
 
 
-@dataclass(frozen=True, slots=True)
-class _Alone:
-    """The load without a policy: bytes used and harm done until each look."""
-
-    used: Sequence[int]
-    harm: Sequence[Harm]
-    end: Harm
-
-
 class _Without:
+    """The load without a policy. ``used``: bytes, and ``harm``: what was done, until each look."""
+
     def __init__(self, model: Model, load: Load, every: float, parts: Parts) -> None:
         self._playing = _Playing(model, load, every, parts)
+        self.used, self.harm = list[int](), list[Harm]()
 
-    def through(self, count: int, length: float) -> _Alone:
-        used, harm, model = [], [], self._playing.model
-        for _ in self._playing.looks(count, length):
-            used.append(view(model.reading(), model.board.page_size, ()).used)
-            harm.append(self._playing.harm)
-        self._playing.stop()
-        return _Alone(used, harm, self._playing.harm)
+    def look(self, number: int) -> None:
+        """See ``simulate``."""
+        model = self._playing.model
+        self._playing.reached(number)
+        self.used.append(view(model.reading(), model.board.page_size, ()).used)
+        self.harm.append(self._playing.harm)
+
+    def end(self, length: float) -> None:
+        """See ``_Playing``."""
+        self._playing.end(length)
+
+    @property
+    def harm_at_end(self) -> Harm:
+        """All of it."""
+        return self._playing.harm
 
 
 class _Hands:
@@ -397,7 +413,7 @@ class _Hands:
 class _With:
     """The load under the policy."""
 
-    def __init__(self, model: Model, load: Load, settings: Settings, parts: Parts, without: _Alone) -> None:
+    def __init__(self, model: Model, load: Load, settings: Settings, parts: Parts, without: _Without) -> None:
         self._playing = _Playing(model, load, settings.every, parts)
         self._load, self._settings, self._parts, self._without = load, settings, parts, without
         self._snapshot = model.snapshot()
@@ -409,11 +425,15 @@ class _With:
         self._blame: list[Blame] = []
         self._switches = 0
 
-    def through(self, count: int, length: float) -> Report:
-        for number in self._playing.looks(count, length):
+    def look(self, number: int) -> None:
+        """See ``simulate``; one that a transaction took longer than is left out."""
+        if self._playing.reached(number):
             self._note_harm(number)
             self._note(number, self._governor.step())
-        self._playing.stop()
+
+    def end(self, count: int, length: float) -> Report:
+        """What came of so many looks and seconds."""
+        self._playing.end(length)
         result, best = self._reckoned(count, length)
         return Report(
             snapshot=self._snapshot,
@@ -423,12 +443,13 @@ class _With:
             brought_in=self._playing.brought_in,
             banks=tuple(self._hands.banks.values()),
             timeline=tuple(self._timeline),
-            baseline=self._without.end,
+            baseline=self._without.harm_at_end,
             harm=self._playing.harm,
             blame=tuple(self._blame),
             result=result,
             best=best,
             parts=self._parts,
+            asked=length,
         )
 
     def _note(self, number: int, step: Step) -> None:

@@ -4,24 +4,29 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from hotbank import board, memspec
+from hotbank.cli import run as run_command
 from hotbank.errors import Code, Refusal
 from hotbank.govern.banks import needed_to_return
 from hotbank.govern.guard import Guard
 from hotbank.govern.policy import Policy, Reserve, Wish
 from hotbank.govern.replay import Park, replay
+from hotbank.govern.runner import Governor
 from hotbank.govern.settings import Settings
 from hotbank.govern.view import View
 from hotbank.load import script as scripts
 from hotbank.load import trace as traces
+from hotbank.load.script import Playback
 from hotbank.load.trace import Sample, Trace
 from hotbank.machine import Fitted, Snapshot
 from hotbank.memory import MIB, Power, Range
@@ -145,6 +150,50 @@ def test_a_seed_fixes_the_report() -> None:
 
     assert once(3) == once(3)
     assert once(3) != once(4)
+
+
+@pytest.mark.parametrize("looks", [1, 23, 60])
+def test_what_is_stopped_is_what_so_many_seconds_give(looks: int) -> None:
+    """The bank leaves, returns and leaves again, before and after it is stopped."""
+    load, every = demand(60, 60, 230, 230, 60, 60), CALM.every
+    stopped = simulate(Booted(), load, CALM, stopped=lambda at: at >= looks * every).document()
+    whole = simulate(Booted(), load, CALM, seconds=looks * every).document()
+    assert (stopped.pop("partial"), stopped.pop("asked")) == (True, load.seconds)
+    assert (whole.pop("partial"), whole.pop("asked")) == (False, looks * every)
+    assert stopped == whole
+
+
+@pytest.mark.parametrize(
+    ("act", "nth", "presses", "told"),
+    [
+        ((Governor, "step"), 3, 1, "partial   interrupted after 6 of 300 s"),
+        ((Governor, "step"), 3, 2, ""),
+        ((Playback, "start"), 1, 1, ""),
+    ],
+)
+def test_ctrl_c_tells_what_there_is(
+    act: tuple[type, str],
+    nth: int,
+    presses: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """While a look is over; twice; before the first look there is nothing to tell."""
+    plain, calls = getattr(*act), count(1)
+
+    def pressed(*args: object) -> object:
+        done = plain(*args)
+        for _ in range(presses if next(calls) == nth else 0):
+            signal.raise_signal(signal.SIGINT)
+        return done
+
+    monkeypatch.setattr(*act, pressed)
+    assert run_command(["simulate", "arm-2009", "--workload", "inodes"]) == 130
+    shown = capsys.readouterr().out
+    assert told in shown
+    assert bool(shown) == bool(told)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,18 +7,16 @@ A served machine's owner carries the transaction out, so it survives this proces
 from __future__ import annotations
 
 import json
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import IO, Any
 
 import click
 
 from hotbank import documents, operate
 from hotbank.cli.context import Context, given
+from hotbank.cli.interrupts import heard
 from hotbank.cli.looking import look
 from hotbank.cli.plan import choice_lines, plan_lines, size_option
 from hotbank.cli.progress import outcome_lines, short_names, watching
@@ -241,7 +239,11 @@ def _carry_out(machine: Session, verb: str, row: _Transaction, options: dict[str
             seen.add(event.event)
             show(event)
 
-        with _interrupts(machine.interrupt):
+        def stop() -> None:
+            say("hotbank: interrupted, rolling back", err=True)
+            machine.interrupt()
+
+        with heard(stop):
             act = machine.remove if verb == "remove" else machine.add
             outcome = act(*row.targets, found=row.found, on_event=note, **options)
     if not as_json:
@@ -256,19 +258,3 @@ def _stay_until_settled(machine: Session) -> None:
     """This process is the owner itself: who settles it when the kernel lets go is a worker that would die with us."""
     say("hotbank: waiting until the kernel lets go; Ctrl-C leaves it to hotbank recover", err=True)
     machine.settle()
-
-
-@contextmanager
-def _interrupts(stop: Callable[[], object]) -> Iterator[None]:
-    """While this runs, Ctrl-C and SIGTERM ask for a rollback instead of ending the process."""
-
-    def handle(_signal: int, _frame: FrameType | None) -> None:
-        say("hotbank: interrupted, rolling back", err=True)
-        stop()
-
-    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -5,20 +5,28 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hotbank import __version__, board, kernels
-from hotbank.cli.terminal import counted, say, say_json
+from hotbank.cli.interrupts import heard
+from hotbank.cli.screen import is_terminal
+from hotbank.cli.terminal import counted, say, say_json, say_over
 from hotbank.cli.times import Seconds
+from hotbank.documents import EXIT_DONE, EXIT_INTERRUPTED
 from hotbank.memory import format_size
 
 if TYPE_CHECKING:
     from hotbank.model import Model
     from hotbank.simulate import BankHistory, Blame, Harm, Report
+
+_EVERY = 1.0  # seconds of wall time between words about how far it is
 
 
 @click.command("simulate")
@@ -56,12 +64,13 @@ def simulate(
     page: str | None,
     picture: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Try a policy under a workload, a recorded demand, or both; time is simulated.
 
     The load runs twice: without a policy, which says what it asks for and what goes wrong anyway, and with it. Beside
     both stands the optimum, which knows the future. Says for each bank what was tried, refused and why, pages moved,
     how long it was dark; and who was out when something was killed or refused that would not have been otherwise.
+    Ctrl-C ends it early: all of that is then told of the seconds until there, and said to be partial.
     """
     from hotbank import simulate as simulation
     from hotbank.govern import settings
@@ -80,14 +89,18 @@ def simulate(
         "trace": trace_file and traces.find(trace_file),
         "workload": workload and scripts.find(workload),
     }
-    report = simulation.simulate(
-        _boot(board_name, seed, costs_file),
-        load,
-        settings.read(policy, pairs),
-        seconds=seconds,
-        manifest=_manifest({name: Path(file) for name, file in files.items() if file}),
-        on_run=lambda run: say(f"{load.name} {run}", err=True),
-    )
+    chosen = settings.read(policy, pairs)
+    say(f"{load.name} without a policy and with {chosen.name}", err=True)
+    until = _Until(load.seconds if seconds is None else seconds)
+    with heard(until.wish), closing(until):
+        report = simulation.simulate(
+            _boot(board_name, seed, costs_file),
+            load,
+            chosen,
+            seconds=seconds,
+            manifest=_manifest({name: Path(file) for name, file in files.items() if file}),
+            stopped=until.stopped,
+        )
     if page:
         _write_page(page, report)
     if picture:
@@ -96,8 +109,40 @@ def simulate(
         draw(report, picture)
     if as_json:
         say_json(report.document())
-        return
-    say(*_lines(report))
+    else:
+        say(*_lines(report))
+    return EXIT_INTERRUPTED if report.partial else EXIT_DONE
+
+
+class _Until:
+    """Until its end, or until Ctrl-C: the first ends it at the next look, a second one at once.
+
+    On a terminal it says how far it is, once that takes over a second. ``length``: seconds.
+    """
+
+    def __init__(self, length: float) -> None:
+        self._length, self._wished, self._shown = length, False, False
+        self._told = time.monotonic()
+
+    def wish(self) -> None:
+        """Ctrl-C. Raises KeyboardInterrupt the second time."""
+        if self._wished:
+            raise KeyboardInterrupt
+        self._wished = True
+
+    def stopped(self, at: float) -> bool:
+        """See ``simulate``. Raises KeyboardInterrupt where there is nothing yet that could be told."""
+        if self._wished and not at:
+            raise KeyboardInterrupt
+        if is_terminal(sys.stderr) and time.monotonic() - self._told > _EVERY:
+            say_over(f"{at:.0f} of {self._length:.0f} s")
+            self._told, self._shown = time.monotonic(), True
+        return self._wished
+
+    def close(self) -> None:
+        """The line is free for what comes."""
+        if self._shown:
+            say_over("")
 
 
 def _write_page(path: str, report: Report) -> None:
@@ -125,6 +170,8 @@ def _manifest(files: dict[str, Path]) -> dict[str, Any]:
 def _lines(report: Report) -> Iterator[str]:
     load, name = report.load, report.settings.name
     yield f"machine   {report.snapshot.machine}, {load.name}, seed {load.seed}, {report.seconds:.0f} s, policy {name}"
+    if report.partial:
+        yield f"partial   interrupted after {report.seconds:.0f} of {report.asked:.0f} s, of which all this is"
     if report.brought_in:
         yield f"first     {', '.join(report.brought_in)} brought in, which the kernel did not get at boot"
     for bank in report.banks:

@@ -19,10 +19,14 @@ function head() {
       { class: "masthead" },
       el("span", { class: "mark" }, "hotbank simulate"),
       el("h1", {}, `${manifest.board}, ${manifest.load}`),
-      el("span", { class: "soft push" }, lasting(found.seconds)),
+      el("span", { class: "soft push" }, length()),
     ),
     el("section", { class: "sheet" }, el("p", { class: "lead" }, lead()), el("dl", { class: "figures" }, figures())),
   ];
+}
+
+function length() {
+  return found.partial ? `interrupted after ${lasting(found.seconds)} of ${lasting(found.asked)}` : lasting(found.seconds);
 }
 
 function lead() {
