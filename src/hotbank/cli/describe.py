@@ -365,9 +365,8 @@ def _block_runs(layout: Layout) -> Iterable[tuple[str, str]]:
     """Neighbouring blocks of the same zones as one row."""
     numbered = enumerate(layout.blocks)
     for (_, valid_zones), run in groupby(numbered, lambda pair: (pair[1].block - pair[0], pair[1].valid_zones)):
-        numbers = [block.block for _, block in run]
-        name = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
-        yield name, " ".join(valid_zones)
+        (_, first), *more = run
+        yield table.numbers(first.block, len(more)), " ".join(valid_zones)
 
 
 def _edges(range_: Range) -> tuple[str, str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 import click
@@ -21,7 +22,7 @@ from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.host import Host
 from hotbank.machine import BankStatus, Block, Machine, Snapshot, Survey
-from hotbank.memory import BlockState, Kind
+from hotbank.memory import BlockState, Kind, Range
 from hotbank.operate.reasons import may_go
 from hotbank.operate.targets import Target, bank_target, block_target
 from hotbank.operate.verdict import verdict
@@ -150,11 +151,12 @@ def _block_document(row: Row[Block], bank: str | None) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Line(Generic[_T]):
-    """One row of a table on its way to text."""
+    """One row of a table on its way to text. ``more``: blocks behind this one of which all is the same."""
 
     row: Row[_T]
     listing: Listing
     in_bytes: bool
+    more: int = 0
 
     @property
     def item(self) -> _T:
@@ -162,15 +164,20 @@ class Line(Generic[_T]):
         return self.row.item
 
     @property
+    def range(self) -> Range:
+        """Of all that the line stands for."""
+        return Range.sized(self.item.range.start, self.item.range.size * (1 + self.more))
+
+    @property
     def size(self) -> str:
         """Size of the range."""
-        return self._size(self.item.range.size)
+        return self._size(self.range.size)
 
     @property
     def used(self) -> str:
         """Memory in use, or a dash when nobody looked."""
         pages = self.item.used if self.row.used is None else self.row.used
-        return "-" if pages is None else self._size(pages * self.listing.snapshot.page_size)
+        return "-" if pages is None else self._size(pages * (1 + self.more) * self.listing.snapshot.page_size)
 
     @property
     def movable(self) -> str:
@@ -187,7 +194,7 @@ def _or_dash(value: object) -> str:
 
 BANK_COLUMNS: dict[str, Callable[[Line[BankStatus]], str]] = {
     "BANK": lambda line: line.item.name,
-    "RANGE": lambda line: str(line.item.range),
+    "RANGE": lambda line: str(line.range),
     "SIZE": lambda line: line.size,
     "KERNEL": lambda line: line.item.kernel.value,
     "POWER": lambda line: line.item.power.value,
@@ -202,8 +209,8 @@ BANK_COLUMNS: dict[str, Callable[[Line[BankStatus]], str]] = {
     "SAVED": lambda line: _or_dash(line.listing.saved.get(line.item.name)),
 }
 BLOCK_COLUMNS: dict[str, Callable[[Line[Block]], str]] = {
-    "BLOCK": lambda line: str(line.item.number),
-    "RANGE": lambda line: str(line.item.range),
+    "BLOCK": lambda line: table.numbers(line.item.number, line.more),
+    "RANGE": lambda line: str(line.range),
     "SIZE": lambda line: line.size,
     "STATE": lambda line: line.item.state.value,
     "ZONES": lambda line: "/".join(line.item.valid_zones) or "-",
@@ -217,11 +224,22 @@ _ORDER = "BLOCK BANK RANGE SIZE STATE KERNEL POWER ZONES ZONE NODE USED MOVABLE 
 ALL_COLUMNS = tuple(_ORDER.split())
 _RIGHT = frozenset({"SIZE", "NODE", "USED", "MOVABLE", "BLOCK", "SAVED"})
 _WHEN_ASKED = frozenset({"ROUTE", "DOMAIN", "BLOCKS", "SAVED"})
+_ADDED_UP = frozenset({"BLOCK", "RANGE", "SIZE"})
 _OF_BANKS, _OF_BLOCKS = BANK_COLUMNS.keys() - BLOCK_COLUMNS.keys(), BLOCK_COLUMNS.keys() - BANK_COLUMNS.keys()
 
 
-def tables(listing: Listing, chosen: Sequence[str], *, in_bytes: bool = False, headings: bool = True) -> str:
-    """Banks, then blocks, each with those of the chosen columns that it has; what both have is of the banks."""
+def tables(
+    listing: Listing,
+    chosen: Sequence[str],
+    *,
+    in_bytes: bool = False,
+    headings: bool = True,
+    every_block: bool = False,
+) -> str:
+    """Banks, then blocks, each with those of the chosen columns that it has; what both have is of the banks.
+
+    Neighbouring blocks of which these columns say the same are one line, unless every block is asked for.
+    """
     parts = []
     twice = listing.banks_are_blocks
     of_blocks = twice or not _OF_BLOCKS.isdisjoint(chosen)
@@ -234,9 +252,23 @@ def tables(listing: Listing, chosen: Sequence[str], *, in_bytes: bool = False, h
         for name in chosen
         if of_blocks and name in BLOCK_COLUMNS and not (name == "BANK" and twice and "BLOCK" in chosen)
     ]
-    lines_ = [Line(row, listing, in_bytes) for row in listing.blocks]
+    each = [Line(row, listing, in_bytes) for row in listing.blocks]
+    lines_ = each if every_block else _folded(each, names)
     parts.append(_table(names, [[BLOCK_COLUMNS[n](line) for n in names] for line in lines_], headings))
     return "\n".join(part for part in parts if part)
+
+
+def _folded(lines: Sequence[Line[Block]], names: Sequence[str]) -> Iterator[Line[Block]]:
+    """Neighbours that are the same as one line."""
+    said = [BLOCK_COLUMNS[name] for name in names if name not in _ADDED_UP]
+
+    def alike(numbered: tuple[int, Line[Block]]) -> tuple[object, ...]:
+        at, line = numbered
+        return line.item.number - at, *(cell(line) for cell in said)
+
+    for _, run in groupby(enumerate(lines), alike):
+        (_, first), *more = run
+        yield replace(first, more=len(more))
 
 
 def _table(names: list[str], rows: list[list[str]], headings: bool) -> str:
@@ -259,7 +291,9 @@ _ONLY_LSMEM = "only with --lsmem"
 @click.option("--lsmem", "like_lsmem", is_flag=True, help="Print what lsmem prints, with its options.")
 @click.option("-P", "--pairs", is_flag=True, help=f"key=value output, {_ONLY_LSMEM}.")
 @click.option("-r", "--raw", is_flag=True, help=f"Raw output, {_ONLY_LSMEM}.")
-@click.option("-a", "--all", "every_block", is_flag=True, help=f"One line for each block, {_ONLY_LSMEM}.")
+@click.option(
+    "-a", "--all", "every_block", is_flag=True, help="One line for each block; else neighbours that are alike are one."
+)
 @click.option("-S", "--split", metavar="LIST", help=f"Columns that divide ranges, or none; {_ONLY_LSMEM}.")
 @click.option("--output-all", is_flag=True, help=f"All columns, {_ONLY_LSMEM}.")
 @click.option(
@@ -270,6 +304,8 @@ def list_(sysroot: str | None, like_lsmem: bool, as_map: bool, used: bool, **opt
 
     Without --used and --map no page is looked at: a verdict then appears only where the state, the zone or the boot
     already decides. With them, every block that is online is surveyed, which needs root on a host.
+
+    Neighbouring blocks of which all columns say the same are one line; --all has a line for each, as --json has.
     """
     if as_map:
         _refuse_beside_map(options, like_lsmem or used)
@@ -290,8 +326,15 @@ def list_(sysroot: str | None, like_lsmem: bool, as_map: bool, used: bool, **opt
             listing = replace(listing, saved=_saved(listing.snapshot))
         whole = not columns and not options["noheadings"]
         say(*([f"machine {listing.snapshot.machine}"] if whole else []))
-        say_text(tables(listing, chosen, in_bytes=options["in_bytes"], headings=not options["noheadings"]))
-        say(*(_totals(listing.snapshot) if whole else []))
+        text = tables(
+            listing,
+            chosen,
+            in_bytes=options["in_bytes"],
+            headings=not options["noheadings"],
+            every_block=options["every_block"],
+        )
+        say_text(text)
+        say(*([*_totals(listing.snapshot), *_unseen(listing)] if whole else []))
 
 
 def _totals(snapshot: Snapshot) -> Iterator[str]:
@@ -300,6 +343,13 @@ def _totals(snapshot: Snapshot) -> Iterator[str]:
     sizes["out"] = sum(len(snapshot.blocks_of(bank)) - len(snapshot.present(bank)) for bank in snapshot.banks)
     parts = (f"{human(blocks * snapshot.block_size)} {state}" for state, blocks in sizes.items() if blocks)
     yield f"total {', '.join(parts) or 'no memory'}"
+
+
+def _unseen(listing: Listing) -> Iterator[str]:
+    """Verdicts that come before any look, where pages may hold a reason that the kernel would come to sooner."""
+    verdicts = [(row.code, row.used) for row in listing.banks] + [(row.code, row.used) for row in listing.blocks]
+    if any(code is not None and used is None for code, used in verdicts):
+        yield "no page was looked at: explain and list --used do, and may find another reason first"
 
 
 def _drawn(machine: Machine) -> Iterator[screen.Line]:
@@ -365,7 +415,7 @@ def _as_newer_lsmem() -> bool:
 
 
 def _refuse_lsmem_options(options: Mapping[str, Any]) -> None:
-    for name, option in (("pairs", "-P"), ("raw", "-r"), ("every_block", "-a"), ("output_all", "--output-all")):
+    for name, option in (("pairs", "-P"), ("raw", "-r"), ("output_all", "--output-all")):
         if options[name]:
             raise click.UsageError(f"{option} works {_ONLY_LSMEM}")
     for name in ("split", "summary"):

@@ -36,3 +36,8 @@ def padded(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -
     """Cells filled up to their widths; ``right``: which of them on the left side."""
     each = zip(cells, widths, right, strict=True)
     return [text.rjust(width) if flushed else text.ljust(width) for text, width, flushed in each]
+
+
+def numbers(first: int, more: int) -> str:
+    """A number and how many follow it as one name: ``7``, ``7-9``."""
+    return f"{first}-{first + more}" if more else str(first)
