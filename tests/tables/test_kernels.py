@@ -132,7 +132,8 @@ def test_lowmem_of_32_bit_arm() -> None:
 
 def test_a_32_bit_host_says_what_its_memmap_costs(tmp_path: Path) -> None:
     memory = tmp_path / "sys/devices/system/memory"
-    memory.mkdir(parents=True)
+    (memory / "memory0").mkdir(parents=True)
+    (memory / "memory0/state").write_text("online\n")
     (memory / "block_size_bytes").write_text("4000000\n")
     (tmp_path / "proc/sys/kernel").mkdir(parents=True)
     for machine, size in (("armv7l", 32), ("aarch64", 64)):
@@ -143,7 +144,8 @@ def test_a_32_bit_host_says_what_its_memmap_costs(tmp_path: Path) -> None:
 def test_marks_of_a_captured_host_count_where_its_kernel_heeds_them(tmp_path: Path) -> None:
     """``movablemem=`` is read by the port alone: on arm64 the word changes nothing, ``movable_node`` does."""
     memory = tmp_path / "sys/devices/system/memory"
-    memory.mkdir(parents=True)
+    (memory / "memory0").mkdir(parents=True)
+    (memory / "memory0/state").write_text("online\n")
     (memory / "block_size_bytes").write_text("8000000\n")
     (tmp_path / "proc/sys/kernel").mkdir(parents=True)
     for machine, line, moves in (
