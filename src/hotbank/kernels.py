@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
@@ -194,6 +195,13 @@ def kernel(release: str) -> Kernel:
     row = older[-1]
     newer = row is KERNELS[-1] and asked != _series(row.release)
     return replace(row, release=release, judged_by=row.release, newer=newer)
+
+
+def row_of(release: str) -> Kernel | None:
+    """The same; None where there are no rules for it."""
+    with suppress(Refusal):
+        return kernel(release)
+    return None
 
 
 def moves_vmware_balloon(release: str) -> bool | None:

@@ -19,12 +19,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from hotbank import kernels
 from hotbank.boards_qemu import Wanted
 from hotbank.boards_qemu.shell import GuestJob
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError, Refusal
 from hotbank.machine import Snapshot, Survey
 from hotbank.memory import BlockState, Online, Zone
+from hotbank.operate import reasons
 from hotbank.operate.capacity import spare_for
 from hotbank.operate.look import surveys_of
 from hotbank.operate.targets import resolve
@@ -35,24 +37,45 @@ from patience import HANG
 BOARD = Path(__file__).parent / "arm64" / "verdicts.toml"
 LOAD = Path(__file__).with_name("guest_load.py")
 ROUNDS = 4  # of one guest: kernel zones fill up with what can't be moved
-PATIENCE, GREAT_PATIENCE = 3.0, 60.0  # seconds: a full block takes two on a quiet host
+PATIENCE, SOME_PATIENCE, GREAT_PATIENCE = 3.0, 15.0, 60.0  # seconds: a full block takes two on a quiet host
+SETTLES = 1.0  # seconds past its deadline in which an offline is settled, or said not to be
 RATELIMIT = 6.0  # seconds: the kernel logs a few failures, and then none for five seconds
 CLASSES = ("kernel zone", "Movable", "pinned", "poisoned", "no room")
 MEMORY = ("anon", "shared", "tmpfs", "file")  # kinds of load that are counted in MiB
 HOW = {"Movable": Online.MOVABLE}
+SMALL_SLABS = "slub_max_order=0 slab_max_order=0"
 _FAILED = re.compile(r"migrating pfn [0-9a-f]+ failed ret:(-?\d+)")
 
 PROMISE = {code: frozenset({code}) for code in Code} | {
     Code.PINS_UNKNOWN: frozenset({Code.OK, Code.PINNED}),
 }
+NO_ANSWER = frozenset({Code.DEADLINE, Code.PINNED, Code.NO_CAPACITY})
+
+
+def promised(said: Verdict) -> frozenset[Code]:
+    """What may happen if that is true. Of a kernel that would go round no answer is the only one that fits, whatever
+    else it meets on the way."""
+    return NO_ANSWER if goes_round(said) else PROMISE[said.code]
+
+
+def goes_round(said: Verdict) -> bool:
+    """True if it says that the kernel would try until a signal."""
+    return reasons.GOES_ROUND in said.fact
+
+
+def forgoes_large_slabs(seed: int) -> bool:
+    """True for every other guest of a kernel that does not refuse slabs of one page: chance leaves few blocks in which
+    these are all that stays."""
+    return seed % 2 == 1 and kernels.kernel(KERNEL or kernels.DEFAULT).frozen_slab
 
 
 @dataclass(frozen=True)
 class Trial:
     """One attempt. ``told``: what ``explain --all`` said of the block before the first attempt of its round. ``said``:
     the verdict right before this attempt, of ``snapshot`` and ``survey``. ``happened``: OK, or why the block did not
-    leave or could not come back, by the kernel's own word. ``begun``: False where hotbank refused to begin, so that the
-    kernel was asked without it."""
+    leave or could not come back, by the kernel's own word; DEADLINE: it gave none, and named no page that failed to
+    move. ``begun``: False where hotbank refused to begin, so that the kernel was asked without it. ``late``: seconds
+    after its deadline when that ended, 0 if before."""
 
     seed: int
     round: int
@@ -63,6 +86,7 @@ class Trial:
     trivial: bool
     happened: Code
     begun: bool
+    late: float
     detail: str
     snapshot: Snapshot
     survey: Survey
@@ -70,12 +94,17 @@ class Trial:
     @property
     def true(self) -> bool:
         """What was said came true, reason included."""
-        return self.happened in PROMISE[self.said.code]
+        return self.happened in promised(self.said)
 
     @property
     def foretold(self) -> bool:
         """The same of what ``explain --all`` said."""
-        return self.happened in PROMISE[self.told.code]
+        return self.happened in promised(self.told)
+
+    @property
+    def overdue(self) -> bool:
+        """It was begun as without force, and went on beyond its deadline."""
+        return self.begun and not self.said.impossible and self.late > SETTLES
 
 
 def trials(first_seed: int = 0) -> Iterator[Trial]:
@@ -89,7 +118,8 @@ def trials(first_seed: int = 0) -> Iterator[Trial]:
 def _of_one_guest(seed: int) -> Iterator[Trial]:
     dice = random.Random(seed)
     files = {"opt/load.py": LOAD.read_text(encoding="utf-8")}
-    with guest(lean(Wanted(str(BOARD), series=KERNEL, files=files))) as machine:
+    cmdline = SMALL_SLABS if forgoes_large_slabs(seed) else ""
+    with guest(lean(Wanted(str(BOARD), series=KERNEL, files=files, cmdline=cmdline))) as machine:
         machine.runner.run("mount -o remount,size=100% /tmp")
         machine.add("high")
         poisoned: set[int] = set()
@@ -118,6 +148,7 @@ class _Round:
     pinned: set[int] = field(default_factory=set)
     full: bool = False
     kills: int = 0
+    late: float = 0.0
 
     def trials(self) -> Iterator[Trial]:
         self.full = self.number > 0 and self.dice.random() < 0.5
@@ -172,12 +203,30 @@ class _Round:
         block = snapshot.block(number)
         assert block is not None
         zone = block.valid_zones[0]
-        happened, begun, detail = self._happens(number, HOW.get(zone, Online.KERNEL))
+        happened, begun, detail = self._happens(number, HOW.get(zone, Online.KERNEL), self._patience(number, said))
         kind = self._class(number, zone)
         trivial = zone == Zone.MOVABLE
         return Trial(
-            self.seed, self.number, number, kind, told, said, trivial, happened, begun, detail, snapshot, survey
+            self.seed,
+            self.number,
+            number,
+            kind,
+            told,
+            said,
+            trivial,
+            happened,
+            begun,
+            self.late,
+            detail,
+            snapshot,
+            survey,
         )
+
+    def _patience(self, number: int, said: Verdict) -> float:
+        """Seconds for an attempt. What is known to go on for ever would take all of them."""
+        if number in self.pinned:
+            return PATIENCE
+        return SOME_PATIENCE if goes_round(said) else GREAT_PATIENCE
 
     def _said(self, number: int) -> tuple[Snapshot, Survey, Verdict]:
         snapshot, survey = self.machine.snapshot(), self.machine.survey(number)
@@ -188,17 +237,11 @@ class _Round:
             return "pinned" if number in self.pinned else "poisoned"
         return "no room" if self.full else "Movable" if zone == Zone.MOVABLE else "kernel zone"
 
-    def _happens(self, number: int, how: Online) -> tuple[Code, bool, str]:
-        """Take the block offline and, if it went, bring it back: what happened, whether hotbank began it, and details.
-
-        A block with a page that is known to be pinned gets little time; it would take it all.
-        """
-        kept = self._spare(number)
+    def _happens(self, number: int, how: Online, patience: float) -> tuple[Code, bool, str]:
+        """Take the block offline and, if it went, bring it back: what happened, if hotbank began it, and details."""
+        kept, self.late = self._spare(number), 0.0
         begun = kept is not None
-        if kept is not None:
-            error = self._offline(number, PATIENCE if number in self.pinned else GREAT_PATIENCE, kept)
-        else:
-            error = self._offline_without_hotbank(number)
+        error = self._offline_without_hotbank(number) if kept is None else self._offline(number, patience, kept)
         if self._struck():
             return Code.NO_CAPACITY, begun, "the OOM killer struck"
         if error is not None:
@@ -235,13 +278,14 @@ class _Round:
             return None
 
     def _offline(self, number: int, seconds: float, kept: int) -> KernelError | Refusal | None:
+        deadline = self.machine.clock.now() + seconds
+        error: KernelError | Refusal | None = None
         try:
-            self.machine.offline(number, self.machine.clock.now() + seconds, spare=kept)
-        except Refusal as e:
-            return e
-        except KernelError as e:
-            return self._settled(number, e) if isinstance(e, CancelPending) else e
-        return None
+            self.machine.offline(number, deadline, spare=kept)
+        except (Refusal, KernelError) as e:
+            error = e
+        self.late = max(0.0, self.machine.clock.now() - deadline)
+        return self._settled(number, error) if isinstance(error, CancelPending) else error
 
     def _settled(self, number: int, error: KernelError) -> KernelError | None:
         """How a cancelled attempt ended, once the kernel has let go of the block."""
@@ -299,10 +343,17 @@ def matrix(found: list[Trial]) -> Iterator[str]:
     yield ""
     yield "| verdict | what happened | attempts | of which not begun |"
     yield "|---|---|---|---|"
-    pairs = Counter((t.said.code, t.happened) for t in found)
-    for (said, happened), count in sorted(pairs.items()):
-        idle = sum(not t.begun for t in found if (t.said.code, t.happened) == (said, happened))
-        yield f"| {said} | {happened} | {count} | {idle} |"
+    pairs = Counter(map(_pair, found))
+    for pair, count in sorted(pairs.items()):
+        idle = sum(not t.begun for t in found if _pair(t) == pair)
+        yield f"| {pair[0]} | {pair[1]} | {count} | {idle} |"
+    yield ""
+    yield f"late: {max((t.late for t in found), default=0.0):.1f} s at most"
+
+
+def _pair(t: Trial) -> tuple[str, str]:
+    """The verdict, and what happened."""
+    return f"{t.said.code}, until a signal" if goes_round(t.said) else t.said.code.value, t.happened.value
 
 
 def false(found: list[Trial]) -> Iterator[str]:
@@ -313,13 +364,15 @@ def false(found: list[Trial]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print the matrix of as many attempts as the first argument says, from the seed of the second on."""
+    """Print the matrix of as many attempts as the first argument says, from the seed of the second on; Ctrl-C: of those
+    that were made."""
     words = dict(enumerate(sys.argv))
     count, seed = int(words.get(1, "150")), int(words.get(2, "0"))
     found = []
-    for trial in islice(trials(seed), count):
-        found.append(trial)
-        print(_line(trial), "" if trial.true else trial.said.fact, file=sys.stderr, flush=True)
+    with suppress(KeyboardInterrupt):
+        for trial in islice(trials(seed), count):
+            found.append(trial)
+            print(_line(trial), "" if trial.true else trial.said.fact, file=sys.stderr, flush=True)
     print("\n".join([*matrix(found), *false(found)]))
 
 

@@ -54,6 +54,7 @@ def test_slabs_of_one_page_are_tried_until_a_signal(kernel: str, single: bool) -
     survey, told = model.survey(number), operate.explain(model, number)
     assert (survey.endless, survey.blocked) == (endless, 1000)
     assert (told.code, "until a signal" in told.fact) == (Code.UNMOVABLE, endless)
+    assert ("likely stays" in told.fact) is (endless and not kernels.kernel(kernel).keeps_slab)
     assert answer(model, number) == (errno.EINTR if endless else errno.EBUSY)
     block = model.snapshot().block(number)
     assert block is not None

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from hotbank import kernels
-from hotbank.errors import Code, FormatError, MachineError, Refusal
+from hotbank.errors import Code, FormatError, MachineError
 from hotbank.kernels import Kernel
 from hotbank.machine import Block, OnlinePolicy, Pressure, ZoneInfo
 from hotbank.memory import GIB, KIB, BlockState, Range
@@ -82,9 +82,7 @@ class Tree:
 
 def kernel_of(tree: Tree) -> Kernel | None:
     """What the table knows of its kernel; None where the tree names none, or an older one."""
-    with suppress(Refusal):
-        return kernels.kernel(tree.read(names.OSRELEASE) or "")
-    return None
+    return kernels.row_of(tree.read(names.OSRELEASE) or "")
 
 
 def may_change(tree: Tree, blocks: Sequence[Block]) -> bool:

@@ -9,13 +9,11 @@ captured ones until a block comes or goes; then they follow the rule that comes 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
-from hotbank.errors import Refusal
 from hotbank.kernels import Kernel
 from hotbank.machine import Block, OnlinePolicy, Snapshot
 from hotbank.memory import KERNEL_KINDS, OWNERLESS_KINDS, BlockState, Kind, Pfn, Zone
@@ -210,9 +208,7 @@ class Restored:
 
 def _kernel(snapshot: Snapshot) -> Kernel:
     """The row of the captured release; the usual one where that is unknown, or older than the table."""
-    with suppress(Refusal):
-        return kernels.kernel(snapshot.release)
-    return kernels.kernel(kernels.DEFAULT)
+    return kernels.row_of(snapshot.release) or kernels.kernel(kernels.DEFAULT)
 
 
 def _policy(snapshot: Snapshot) -> OnlinePolicy:

@@ -89,6 +89,9 @@ INTERLEAVED = "interleaved: its ranges are spread over all chips, so their leavi
 GOES_ROUND = "this kernel would try until a signal"
 """Of pages that isolation passes over although nothing moves them."""
 
+LIKELY_STAYS = "it shrinks its slab caches before, so that the block only likely stays"
+"""Of slabs, some of which may be empty."""
+
 
 def stuck(bank: str) -> str:
     """Of a bank that its route took half out."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hotbank import kernels
 from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.machine import EVIDENCE, Evidence, Owner, Snapshot, Survey
@@ -211,7 +212,11 @@ def _round(case: _Case, code: Code) -> str:
     """What isolation passes over is found out by nobody: the kernel goes round. One block that is refused at once ends
     it for all."""
     blocked = [s for s in case.surveys.values() if any(e.why is code for e in s.blocking)]
-    return f", and {reasons.GOES_ROUND}" if all(survey.endless for survey in blocked) else ""
+    if not all(survey.endless for survey in blocked):
+        return ""
+    row = kernels.row_of(case.snapshot.release)
+    shrinks = code is Code.UNMOVABLE and row is not None and not row.keeps_slab
+    return f", and {reasons.GOES_ROUND}{f'; {reasons.LIKELY_STAYS}' if shrinks else ''}"
 
 
 _WHY = {

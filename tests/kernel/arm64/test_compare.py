@@ -4,6 +4,7 @@ migrated pages, by each route."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -17,8 +18,11 @@ pytestmark = pytest.mark.kernel
 
 BOARDS = Path(__file__).parent / "compare"
 OPERATIONS = 167
-# movablecore= makes boot memory that could be isolated, which the kernel vetoes, and a block that spans two zones.
-RUNS = {1: ("driver", "movablecore=136M"), 2: ("kmem", ""), 3: ("virtio-mem", "")}
+# Those that the kernel has (docs/arm64.md): make compare KERNEL=6.16 ROUTES=kmem,virtio-mem
+ROUTES = os.environ.get("ROUTES", "driver,kmem,virtio-mem").split(",")
+SPLIT = "movablecore=136M"  # boot memory that could be isolated, which the kernel vetoes, and a block of two zones
+SEEDS = (1, 2, 3)
+OF_OUR_DRIVER = {"online, our driver keeps it out of a kernel zone: EPERM"}
 
 
 FURTHER = 9  # shorter runs at most, if chance left an answer out
@@ -26,14 +30,15 @@ FURTHER = 9  # shorter runs at most, if chance left an answer out
 
 def run(seed: int, operations: int) -> Report:
     """That many operations, by the route whose turn it is."""
-    route, cmdline = RUNS[(seed - 1) % len(RUNS) + 1]
+    route = ROUTES[(seed - 1) % len(ROUTES)]
+    cmdline = SPLIT if route == ROUTES[0] else ""
     return compare(lean(Wanted(str(BOARDS / f"{route}.toml"), series=KERNEL, cmdline=cmdline)), operations, seed)
 
 
 @pytest.fixture(scope="module")
 def reports() -> list[Report]:
     """One run for each seed, each by another route."""
-    return [run(seed, OPERATIONS) for seed in RUNS]
+    return [run(seed, OPERATIONS) for seed in SEEDS]
 
 
 def test_nothing_differs(reports: list[Report]) -> None:
@@ -57,9 +62,10 @@ def test_pages_move_as_the_model_says(reports: list[Report]) -> None:
 
 def test_every_measured_answer_was_met(reports: list[Report]) -> None:
     rows = sum((report.rows for report in reports), Counter[str]())
-    for seed in range(len(RUNS) + 1, len(RUNS) + 1 + FURTHER):
-        if rows.keys() < ROWS.keys():
+    possible = ROWS.keys() - (set() if "driver" in ROUTES else OF_OUR_DRIVER)
+    for seed in range(len(SEEDS) + 1, len(SEEDS) + 1 + FURTHER):
+        if not rows.keys() >= possible:
             report = run(seed, OPERATIONS // 2)
             assert report.equal
             rows += report.rows
-    assert rows.keys() == ROWS.keys()
+    assert rows.keys() == possible
