@@ -129,7 +129,8 @@ onlining: referees kernels $(DEV)
 radar: referees kernels $(DEV)
 	$(BIN)/hotbank radar --kernels 6.1,6.12.95,6.12.117,6.16,6.17,6.18,6.19,7.0,7.1,7.2,7.3
 
-# Operations, and verdicts, on another kernel than the usual one: make compare KERNEL=7.3
+# Operations, and verdicts, on another kernel than the usual one: make compare KERNEL=7.3, or, where the kernel has not all
+# routes, make compare KERNEL=6.16 ROUTES=kmem,virtio-mem
 compare: referees kernels $(DEV)
 	KERNEL=$(KERNEL) $(BIN)/pytest -p no:benchmark -s -m "kernel or slow" tests/kernel/arm64/test_compare.py
 
