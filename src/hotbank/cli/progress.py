@@ -57,6 +57,18 @@ def short_names(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= _FEW else f"{names[0]} … {names[-1]} ({len(names)} in all)"
 
 
+def names_within(names: Sequence[str], room: int) -> str:
+    """As many names as so many columns have room for, one at least, and how many there are besides: ``a, b +3``."""
+    for shown in range(len(names), 0, -1):
+        more = f" +{len(names) - shown}" if shown < len(names) else ""
+        text = ", ".join(visible(name) for name in names[:shown])
+        if len(text) + len(more) <= room:
+            return text + more
+        if shown == 1:
+            return text[: room - len(more) - 1] + "…" + more
+    return "-"
+
+
 def pages(outcome: Outcome) -> str:
     """Pages that were to move, and those that did: all that the machine migrated meanwhile, whoever made it."""
     moved = "-" if outcome.moved is None else str(outcome.moved)

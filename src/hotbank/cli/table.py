@@ -28,6 +28,14 @@ def lines(
         yield gap.join(padded(row, widths, [name in right for name in headings])).rstrip()
 
 
+def width(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Columns of the screen that a table needs at least."""
+    every = [headings, *([visible(cell) for cell in row] for row in rows)]
+    return sum(max(len(row[at]) for row in every) for at in range(len(headings))) + len(NARROW_GAP) * (
+        len(headings) - 1
+    )
+
+
 def _is_too_wide(width: int) -> bool:
     return is_terminal(sys.stdout) and width > columns()
 
