@@ -54,6 +54,14 @@ class Snapshots:
         hw/char/virtio-serial-bus.c, ``guest_reset``), and connects anew."""
         self._job("snapshot-load", tag=tag, vmstate="states", devices=["states"])
         until(self._answers, "the guest, after it was loaded", pause=0.2)
+        self._warm()
+
+    def _warm(self) -> None:
+        """The agent that was there before had looked at blocks and written to files; this one is made anew."""
+        seen = self._machine.snapshot()
+        self._machine.survey(seen.blocks[0].number)
+        self._machine.reading()
+        self._machine.set_auto_online(seen.auto_online)
 
     def _answers(self) -> bool:
         try:
@@ -116,7 +124,7 @@ def _bring(machine: QemuMachine, state: State) -> None:
         machine.online(number, Online.KERNEL if number - first in state.kernel else Online.MOVABLE)
     if state.wanted:
         machine.runner.run(f"rm /etc/hotbank/board.toml; {END_AGENT}")
-        until(lambda: not machine.snapshot().domains)
+        until(lambda: machine.snapshot().bank("pool") is None)
 
 
 def fill(machine: QemuMachine, state: State, seed: int) -> Filled:

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
@@ -22,6 +23,7 @@ from hotbank.memory import Range
 from hotbank.sysfs.bank import RANGE
 
 _MOMENT = 1.0  # seconds; freeing takes a fraction of one
+_PAUSE = 0.01  # seconds between two looks at whether a process is gone
 HOLD = 60.0  # seconds after the last word from here: who holds memory for nobody gives it back
 
 
@@ -55,6 +57,14 @@ class Evacuation(Waited):
         if self._cancelled:
             return not (self._ended and gone)
         return not self._ended and (gone or not self._told)
+
+    def listen(self, seconds: float | None) -> None:
+        """It tells what came of it, and hangs up when all of it is gone; its own end comes a moment later."""
+        assert self._process.stdout is not None
+        if not self._ended:
+            readable(self._process.stdout.fileno(), seconds)
+        else:
+            time.sleep(_PAUSE if seconds is None else min(seconds, _PAUSE))
 
     def _listen(self, seconds: float) -> None:
         """Hear what it says, at most for so long after its last word."""

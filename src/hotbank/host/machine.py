@@ -50,6 +50,8 @@ if TYPE_CHECKING:  # who only reads starts sooner without what writes
 
 SETTLE = 0.5  # seconds for a cancelled offline to let go of its block; the rest of one is for putting back and telling
 LOOK = 0.05  # seconds between two looks at whether there is still room; a full block takes a second and more
+# Where a look takes longer, what moves on the same CPU gets this many times as long, up to so many seconds.
+_REST, _LONGEST_LOOK = 10, 0.5
 _NO_ROOM = "no room is left for its pages"
 PATIENCE = 60.0  # seconds after which any other write is given up
 
@@ -321,13 +323,16 @@ class Host:
 
     def _why_to_end(self, writer: Waited, block: Block, deadline: float, spare: int) -> str | None:
         """Wait for the write; None when it returned, else why it is not waited for any longer."""
-        while not writer.wait(self._clock, min(deadline, self._clock.now() + LOOK)):
+        pause = LOOK
+        while not writer.wait(self._clock, min(deadline, self._clock.now() + pause)):
+            began = self._clock.now()
             if self._interrupted == (block.number, deadline):
                 return "it was interrupted"
-            if self._clock.now() >= deadline:
+            if began >= deadline:
                 return "the deadline passed"
             if spare and starved(files.zones(self._tree), block.zone, block.node, spare):
                 return _NO_ROOM
+            pause = min(max(LOOK, _REST * (self._clock.now() - began)), _LONGEST_LOOK)
         return None
 
     def _cancelled(self, writer: Waited, block: int, why: str) -> bool:

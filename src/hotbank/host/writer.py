@@ -26,8 +26,6 @@ from contextlib import suppress
 from hotbank.host import forking
 from hotbank.machine import Clock
 
-# Seconds between two looks, at first and at most: where there is one CPU, each look takes some of it from the write.
-_POLLS = (0.005, 0.02)
 _ANSWERS = 10.0  # seconds of wall time for the helper to fork a writer; one that takes longer is stopped, or hangs
 _ENDS = 1.0  # seconds of wall time for the helper to end when it is hung up on
 
@@ -52,14 +50,18 @@ class Waited(ABC):
     def cancel(self) -> None:
         """Send SIGKILL. The kernel acts on it when it looks: ``pending`` tells."""
 
+    @abstractmethod
+    def listen(self, seconds: float | None) -> None:
+        """Return when it may have ended, at most after so many seconds if they are given. Who looked at it every now
+        and then would take the only CPU from the write, or see late that an empty block has gone."""
+
     def wait(self, clock: Clock, deadline: float) -> bool:
         """Wait for its end, at most until ``deadline`` on ``clock``; False when it is still pending."""
-        pause, longest = _POLLS
         while self.pending:
-            if clock.now() >= deadline:
+            left = deadline - clock.now()
+            if left <= 0:
                 return False
-            clock.sleep(pause)
-            pause = min(2 * pause, longest)
+            self.listen(left)
         return True
 
 
@@ -97,6 +99,10 @@ class Writer(Waited):
             self._errno = said[0] if said else errno.EINTR
         return self._errno is None
 
+    def listen(self, seconds: float | None) -> None:
+        """Its result is there when the write has returned, and the pipe is closed when it was ended."""
+        readable(self._result, seconds)
+
     def cancel(self) -> None:
         """Send SIGKILL. The kernel acts on it when it looks: ``pending`` tells."""
         if self._process is not None:
@@ -109,7 +115,7 @@ class Writer(Waited):
     def errno(self) -> int:
         """What the finished write returned: 0, its errno, or EINTR when it was ended from outside."""
         while self.pending:
-            readable(self._result, None)
+            self.listen(None)
         assert self._errno is not None
         return self._errno
 
