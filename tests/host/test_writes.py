@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -29,7 +30,7 @@ from hotbank import board as boards
 from hotbank.errors import CancelPending, Code, KernelError, Refusal
 from hotbank.host import Host, writer
 from hotbank.host.forking import write as write_once
-from hotbank.host.writer import Waited, Writers
+from hotbank.host.writer import Waited, Writer, Writers
 from hotbank.machine import WallClock, ZoneInfo
 from hotbank.memory import BlockState, Online
 from kernel.kernel_kit import children_of
@@ -222,6 +223,19 @@ def test_a_cancelled_writer_is_interrupted(root: Path) -> None:
         assert writer.errno == errno.EINTR
 
 
+def test_a_write_is_left_alone_until_it_ends(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is one CPU, each look takes some of it from the write."""
+    looks = Counter[str]()
+    pending = vars(Writer)["pending"].fget
+    monkeypatch.setattr(Writer, "pending", property(lambda one: looks.update(["at it"]) or pending(one)))
+    with hanging(root / MEMORY / "memory8/state"):
+        writer = Writers().write(str(root / MEMORY / "memory8/state"), "offline")
+        assert not writer.wait(WallClock(), time.monotonic() + 0.5)
+        writer.cancel()
+        assert writer.wait(WallClock(), time.monotonic() + HANG)
+    assert looks["at it"] <= 6
+
+
 def test_two_hosts_share_no_fate(root: Path, tmp_path: Path) -> None:
     """What one holds open the other does not, and a helper that ends takes only its own writers along."""
     other = Made((MadeBlock(8),)).at(tmp_path / "other")
@@ -309,6 +323,9 @@ class Asked(Waited):
         other.start()
         other.join(0.2)
         return True
+
+    def listen(self, seconds: float | None) -> None:
+        """It says nothing."""
 
     def cancel(self) -> None:
         """It stays."""
