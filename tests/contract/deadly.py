@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +20,8 @@ from typing import TypeVar
 from hotbank import board, serve
 from hotbank.errors import Code, MachineError
 from hotbank.host import Host
-from hotbank.operate import Before, Entry, Journal
+from hotbank.operate import Before, Entry
+from hotbank.operate.journal import OwnersJournal
 from hotbank.serve import local
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import journal_in
@@ -32,7 +34,7 @@ T = TypeVar("T")
 class Deadly:
     """``strike`` is called at the write number ``at``: ``before`` it is made, which then never is, or ``after``."""
 
-    journal: Journal
+    journal: OwnersJournal
     at: int
     when: str
     strike: Callable[[], None]
@@ -55,6 +57,9 @@ class Deadly:
 
     def claim(self) -> bool:
         return self.journal.claim()
+
+    def alone(self) -> AbstractContextManager[None]:
+        return self.journal.alone()
 
     def entries(self, before: int | None = None, most: int | None = None) -> tuple[Entry, ...]:
         return self.journal.entries(before, most)

@@ -329,6 +329,27 @@ def test_what_was_left_is_settled_when_its_last_writer_is_gone_and_nobody_asks(
         assert serve.remove(client, "high").exit == 0
 
 
+def test_nobody_changes_what_a_process_of_a_dead_owner_may_still_change(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a switch's program that outlives who ran it, by a call that no transaction was written down for."""
+    monkeypatch.setattr("hotbank.operate.sqlite_journal._PATIENCE", 0.1)
+    dead = SqliteJournal(tmp_path / "journal")
+    assert dead._lock_file()  # as ``alone``, which it does not live to leave
+    left = subprocess.Popen(["sleep", str(HANG)], pass_fds=[dead.writers_keep])
+    dead.close_file()
+    journal = SqliteJournal(tmp_path / "journal")
+    with local.attached(Owner(model, journal=journal)) as client:
+        with pytest.raises(Refusal, match="another process may still change the machine"):
+            client.set_auto_online("offline")
+        with pytest.raises(Refusal, match="another process may still change the machine"):
+            serve.remove(client, "high")
+        left.kill()
+        left.wait()
+        client.set_auto_online("offline")
+        assert serve.remove(client, "high").exit == 0
+
+
 class Full(MemoryJournal):
     """Of a disk that is full when an entry is to be closed."""
 

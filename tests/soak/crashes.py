@@ -43,6 +43,7 @@ from hotbank.machine import Machine, Snapshot
 from hotbank.memory import BlockState, KernelState, Online, Power
 from hotbank.model import Model
 from hotbank.operate import Journal, Outcome
+from hotbank.operate.journal import OwnersJournal
 from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.serve import local
 from hotbank.serve.owner import Owner
@@ -139,7 +140,7 @@ def _kill(owner: Owner) -> None:
         end(worker_of(owner))
 
 
-def _journal(run: Run, journal: SqliteJournal, path: Path, kill: Callable[[], None]) -> Journal:
+def _journal(run: Run, journal: SqliteJournal, path: Path, kill: Callable[[], None]) -> OwnersJournal:
     at, when = run.at if isinstance(run.at, tuple) else (-1, "")
     if run.trouble == "full disk":
         return Full(journal, max(at, 0))
@@ -151,7 +152,7 @@ def _journal(run: Run, journal: SqliteJournal, path: Path, kill: Callable[[], No
 class Full(Deadly):
     """A journal on a disk that is full from the write number ``at`` on, until somebody else writes to it."""
 
-    def __init__(self, journal: Journal, at: int) -> None:
+    def __init__(self, journal: OwnersJournal, at: int) -> None:
         super().__init__(journal, at, "before", lambda: None)
 
     def _write(self, name: str, write: Callable[[], deadly.T]) -> deadly.T:

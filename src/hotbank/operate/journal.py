@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -150,6 +150,15 @@ class Journal(Protocol):
         ...
 
 
+class OwnersJournal(Journal, Protocol):
+    """What an owner keeps, and who else may come to own the machine."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """While something is done that is not written down. Raises Refusal(BUSY_TRANSACTION) while another process
+        changes the machine, or one that an owner before this one left behind still may."""
+        ...
+
+
 @dataclass
 class MemoryJournal:
     """A journal that lives as long as its process. ``now``: seconds since 1970; ``pid``: whose acts these are."""
@@ -196,6 +205,10 @@ class MemoryJournal:
         """Its process is this one."""
         return True
 
+    def alone(self) -> AbstractContextManager[None]:
+        """Nobody else has it."""
+        return nullcontext()
+
     def entries(self, before: int | None = None, most: int | None = None) -> tuple[Entry, ...]:
         """See Journal."""
         with self._lock:
@@ -208,6 +221,12 @@ def busy(entry: Entry) -> Refusal:
     code = Code.BUSY_TRANSACTION
     what = f"{entry.before.verb} {entry.before.target} of pid {entry.pid} is not finished"
     return Refusal(code, what, remedy=remedy(code))
+
+
+def left_behind() -> Refusal:
+    """The refusal that names nobody: an owner is at work without a transaction, or has left somebody who may be."""
+    code = Code.BUSY_TRANSACTION
+    return Refusal(code, "another process may still change the machine", remedy=remedy(code))
 
 
 def sign_of_life(journal: Journal, verb: str, now: Snapshot) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 from hotbank.errors import Code, MachineError, ProtocolError
 from hotbank.memory import KernelState, Power
 from hotbank.numbers import finite, is_whole
-from hotbank.operate.journal import BankBefore, Before, BlockBefore, DomainBefore, Entry, busy
+from hotbank.operate.journal import BankBefore, Before, BlockBefore, DomainBefore, Entry, busy, left_behind
 from hotbank.operate.reasons import remedy
 from hotbank.regular import open_regular
 from hotbank.wire import decode, encode
@@ -155,9 +155,11 @@ class SqliteJournal:
 
     def begin(self, before: Before) -> int:
         """Open a transaction; its id. Raises Refusal(BUSY_TRANSACTION) while another one is open."""
-        values = (os.getpid(), *_columns(before), self._now())
+        values, until = (os.getpid(), *_columns(before), self._now()), time.monotonic() + _PATIENCE
         while not self._lock_file():
             self._refuse_if_open()
+            if time.monotonic() >= until:
+                raise left_behind()
             time.sleep(_ASK_EVERY)  # it has just ended: its process is about to let go
         try:
             return self._write(_insert("entry", _HEAD), *values)
@@ -179,6 +181,16 @@ class SqliteJournal:
         if self.unfinished() is None:
             self._unlock_file()
         return True
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """See OwnersJournal: processes that this one starts meanwhile keep the lock, however it ends."""
+        if not self._lock_file():
+            raise left_behind()
+        try:
+            yield
+        finally:
+            self._unlock_file()
 
     def _lock_file(self) -> bool:
         with self._file():

@@ -22,8 +22,8 @@ from hotbank.calls import CLOCK, DOCTOR, GLANCE, MACHINE, PAGES
 from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import Code, HotbankError, MachineError, ProtocolError, Refusal
 from hotbank.machine import Machine, WallClock, can_glance, is_examinable, is_interruptible, tells_pages
-from hotbank.operate import Entry, Event, Journal, Limits, MemoryJournal, remedy
-from hotbank.operate.journal import GOVERNOR, START, STOP, sign_of_life
+from hotbank.operate import Entry, Event, Limits, MemoryJournal, remedy
+from hotbank.operate.journal import GOVERNOR, START, STOP, OwnersJournal, sign_of_life
 from hotbank.operate.reasons import code_of, errno_of
 from hotbank.remote import Hello
 from hotbank.serve import past
@@ -57,7 +57,7 @@ class Owner:
         self,
         machine: Machine,
         *,
-        journal: Journal | None = None,
+        journal: OwnersJournal | None = None,
         readers: int | None = None,
         desk: Desk | None = None,
     ) -> None:
@@ -166,7 +166,7 @@ class Owner:
         change = getattr(self._machine, name)
 
         def guarded(**arguments: Any) -> None:
-            with self._changes(), self._told(name, arguments):
+            with self._changes(), self._journal.alone(), self._told(name, arguments):
                 change(**arguments)
 
         return guarded
