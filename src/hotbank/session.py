@@ -212,6 +212,7 @@ class Session:
         self.here = here
         self.machine, self._remote, self._change, self._history = machine, owner, change, history
         self._again = again
+        self._known: tuple[Entry, ...] = ()  # of the journal, which only grows
 
     @cached_property
     def name(self) -> str:
@@ -334,7 +335,8 @@ class Session:
     def history(self) -> tuple[Entry, ...]:
         """The journal of the machine's owner, oldest transaction first; none where nobody owns it."""
         owner = self._answering()
-        return self._history() if owner is None else owner.history()
+        self._known = self._history() if owner is None else owner.history(self._known)
+        return self._known
 
     def events(self, since: int | None = None, wait: float = 0.0) -> News:
         """What happens on the machine, whoever ordered it, from number ``since`` on (None: from now on).

@@ -100,6 +100,35 @@ def test_a_client_gets_all_of_it_in_its_order(count: int) -> None:
         assert newest == (journal.entries()[-1] if count else None)
 
 
+class Counting(RemoteOwner):
+    """How many parts are asked for."""
+
+    asked = 0
+
+    def _past(self, before: int | None) -> History:
+        self.asked += 1
+        return super()._past(before)
+
+
+@pytest.mark.parametrize("fresh", [0, 1, past.MOST - 1, past.MOST, 2 * past.MOST])
+@pytest.mark.parametrize("left_open", [False, True])
+def test_who_asks_again_is_told_what_is_new(fresh: int, left_open: bool) -> None:
+    """Also how the one ended that was open; a journal that another has taken the place of is told as a whole."""
+    journal = written(MemoryJournal(), 5 * past.MOST)
+    entry = journal.begin(BEFORE) if left_open else None
+    with local.attached(Owner(ScriptedMachine(), journal=journal)) as client:
+        owner = Counting(client)
+        known = owner.history()
+        owner.asked = 0
+        if entry is not None:
+            journal.close(entry, Code.DEADLINE, 7)
+        written(journal, fresh)
+        assert owner.history(known) == journal.entries()
+        assert owner.asked == (fresh + left_open) // past.MOST + 1
+        another = tuple(replace(each, began=each.began + 1.0) for each in known)
+        assert owner.history(another) == journal.entries()
+
+
 class Telling(RemoteOwner):
     """An owner that tells these parts, one after the other."""
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 from hotbank.calls import asked
@@ -74,9 +74,17 @@ class RemoteOwner(AtOwner):
     resume = asked(OWNER, OwnerCalls.resume)
     stop = asked(OWNER, OwnerCalls.stop)
 
-    def history(self) -> tuple[Entry, ...]:
-        """The journal, oldest transaction first."""
-        return tuple(reversed(list(self.newest())))
+    def history(self, known: Sequence[Entry] = ()) -> tuple[Entry, ...]:
+        """The journal, oldest transaction first. ``known``: what it was at an earlier time, of which no more is asked
+        for again than the last that had ended by then."""
+        had = {entry.id: at for at, entry in enumerate(known) if entry.code is not None}
+        fresh = list[Entry]()
+        for entry in self.newest():
+            at = had.get(entry.id)
+            if at is not None and known[at] == entry:
+                return (*known[: at + 1], *reversed(fresh))
+            fresh.append(entry)
+        return tuple(reversed(fresh))
 
     def newest(self) -> Iterator[Entry]:
         """The journal, newest transaction first, no further than somebody asks."""
