@@ -250,7 +250,8 @@ TEN = [0, *(pytest.param(n, marks=pytest.mark.long) for n in range(1, 10))]
 def load(request: pytest.FixtureRequest) -> Iterator[None]:
     """Nothing else to do, or as many busy processes as there are processors."""
     count = (os.cpu_count() or 1) if request.param == "loaded" else 0
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    work = f"import os\nwhile os.getppid() == {os.getpid()}: pass"
+    busy = [subprocess.Popen([sys.executable, "-c", work]) for _ in range(count)]
     yield
     for process in busy:
         process.kill()
@@ -549,7 +550,7 @@ def test_an_idle_owner_sleeps(runtime: Path) -> None:
 
 def test_a_pid_alone_is_never_killed(runtime: Path) -> None:
     """The recorded pid belongs to somebody else by now, and nothing listens on the socket."""
-    bystander = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    bystander = subprocess.Popen(["sleep", str(HANG)])
     try:
         record = serve.Record(str(runtime_folder() / "x.sock"), bystander.pid, "model:m", 0.0)
         serve.remember(runtime_folder(), record)
