@@ -16,16 +16,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hotbank.errors import Code, FormatError, Refusal
+from hotbank.errors import Code, FormatError, ProtocolError, Refusal
 from hotbank.regular import open_regular, read_open
 
-_STRANGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_STRANGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, ProtocolError)
 
 
 class Appended:
     """Open and locked until closed. ``form``: what it is called in a message; ``first``: the key that every line begins
-    with; ``most``: bytes; ``take`` has each line's value, and raises ValueError, KeyError, TypeError or AttributeError
-    for what is no line of this form."""
+    with; ``most``: bytes; ``take`` has each line's value, and raises ValueError, KeyError, TypeError, AttributeError
+    or ProtocolError for what is no line of this form."""
 
     def __init__(
         self, path: Path, form: str, first: str, most: int, take: Callable[[Any], None], *, mode: int = 0o600

@@ -139,6 +139,16 @@ def test_a_journal_that_was_cut_anywhere_has_all_whole_lines(
     assert len(rows) == data.count(b"\n")
 
 
+@pytest.mark.parametrize("old", ['"OK"', "7", "null", '["high"]', "2", "true"])
+@pytest.mark.parametrize("new", ['"FROM_LATER"', "-1.5", "[[]]", "{}"])
+def test_a_row_that_says_something_else_is_told_and_not_believed(tmp_path: Path, old: str, new: str) -> None:
+    filled(tmp_path / "j")
+    text = (tmp_path / "j").read_text()
+    (tmp_path / "j").write_text(text.replace(f":{old}", f":{new}"))
+    with pytest.raises(FormatError, match="no row of a fleet journal"):
+        Journal(tmp_path / "j")
+
+
 @pytest.mark.parametrize("line", ["no json", "[]", "{}", '{"order":"x","event":"asked","machine":"m","last":1}'])
 def test_another_file_is_no_journal(tmp_path: Path, line: str) -> None:
     with pytest.raises(FormatError, match="line 1"):

@@ -18,9 +18,13 @@ from types import TracebackType
 from typing import Any
 
 from hotbank.appended import Appended, as_line
+from hotbank.errors import Code
 from hotbank.fleet.asking import Reply
+from hotbank.wire import decode
 
 _LARGEST = 1 << 30  # bytes
+_HEAD: Mapping[str, Any] = {"verb": str, "words": tuple[str, ...], "machines": tuple[str, ...], "dark": int | None}
+_CAME: Mapping[str, Any] = {"code": Code, "exit": int, "message": str, "certain": bool}
 
 
 @dataclass(slots=True)
@@ -99,8 +103,9 @@ class Journal:
 def _take(found: dict[str, Begun], row: Mapping[str, Any]) -> None:
     order = row["order"]
     if row["event"] == "begun":
-        found[order] = Begun(order, row["verb"], tuple(row["words"]), tuple(row["machines"]), row["dark"])
+        head = (decode(hint, row[name]) for name, hint in _HEAD.items())
+        found[order] = Begun(order, *head)
     elif row["event"] == "asked":
-        found[order].asked[row["machine"]] = row["last"]
+        found[order].asked[row["machine"]] = decode(int | None, row["last"])
     else:
-        found[order].came[row["machine"]] = {key: row[key] for key in ("code", "exit", "message", "certain")}
+        found[order].came[row["machine"]] = {name: decode(hint, row[name]) for name, hint in _CAME.items()}
