@@ -7,6 +7,8 @@ import errno
 import os
 import resource
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +28,7 @@ from hotbank.host.switch import Absent, AlwaysOn, Command, Regulator, Supply, sw
 from hotbank.host.tree import Tree
 from hotbank.memory import MIB, Online, Power, Range
 from hotbank.operate.power import darken
+from patience import HANG
 
 ON, OFF, RESTING = Power.ON, Power.OFF, Power.SELF_REFRESH
 BANK = Bank("one", Range.sized(0x4000_0000, 128 * MIB), route="driver", domain="ddr")
@@ -90,6 +93,29 @@ def test_who_goes_on_complaining_in_the_background_is_not_waited_for(rail: Path)
 def test_a_status_that_is_none(rail: Path, status: tuple[str, ...]) -> None:
     with pytest.raises(SwitchError):
         Command(domain(rail, status=status)).status()
+
+
+def test_whom_the_kernel_holds_after_his_program_was_ended_is_waited_for(
+    rail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He may still turn the power. Here he is killed later than the program, as if the kernel held him."""
+    late = tmp_path / "late"
+    program = ("sh", "-c", f"echo $$ > {late}; sleep {HANG} & wait")
+    ended, killpg = list[int](), os.killpg
+
+    def end(group: int) -> None:
+        rail.write_text("off")
+        killpg(group, signal.SIGKILL)
+        ended.append(group)
+
+    def kill(group: int, number: int) -> None:
+        os.kill(group, number)
+        threading.Timer(0.3, end, [group]).start()
+
+    monkeypatch.setattr(os, "killpg", kill)
+    with pytest.raises(SwitchError, match="did not end"):
+        Command(domain(rail, off=program, timeout=0.2)).turn(OFF)
+    assert ended == [int(late.read_text())]
 
 
 def test_a_hanging_command_is_ended_with_its_children(rail: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hotbank.board import Bank, Board, Domain
@@ -29,6 +30,7 @@ from hotbank.sysfs import names
 
 _CLASS = "sys/class/regulator"
 _MOST = 4096  # bytes that a command may say: a word is enough
+_LOOK = 0.05  # seconds of wall time between two looks whether processes that were killed have ended
 _CONSUMERS = "sys/bus/platform/drivers/reg-userspace-consumer"
 _REGULATOR = {"enabled": Power.ON, "disabled": Power.OFF}
 
@@ -142,10 +144,10 @@ class Command:
             try:
                 said, complaint = _heard(child, time.monotonic() + self._domain.timeout)
             except subprocess.TimeoutExpired as e:
-                os.killpg(child.pid, signal.SIGKILL)
+                _end(child.pid)
                 raise SwitchError(f"{' '.join(argv)} did not end within {self._domain.timeout:g} s") from e
             if len(said) > _MOST:
-                os.killpg(child.pid, signal.SIGKILL)
+                _end(child.pid)
                 raise SwitchError(f"{' '.join(argv)} says more than {_MOST} bytes")
         return _End(child.returncode, said.decode("utf-8", "replace"), complaint.decode("utf-8", "replace"))
 
@@ -161,6 +163,22 @@ class _End:
     def __str__(self) -> str:
         last = self.complaint.strip().rpartition("\n")[2].strip()
         return f"exited with {self.code}" + (f" ({brief(last)})" if last else "")
+
+
+def _end(group: int) -> None:
+    """Kill all of the process group, and return when none of it is left: one that the kernel holds, at a bus that does
+    not answer, may still turn the power when it is let go, and nothing must have come in by then."""
+    os.killpg(group, signal.SIGKILL)
+    while any(_is_of(process, group) for process in os.listdir("/proc") if process.isdigit()):
+        time.sleep(_LOOK)
+
+
+def _is_of(process: str, group: int) -> bool:
+    """Whether it is of the group and has not ended (proc(5), ``stat``: what follows the name)."""
+    with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{process}/stat", "rb") as file:
+        state, _, its = file.read().rpartition(b")")[2].split()[:3]
+        return int(its) == group and state not in (b"Z", b"X")
+    return False
 
 
 def _heard(child: subprocess.Popen[bytes], until: float) -> tuple[bytes, bytes]:
