@@ -228,7 +228,8 @@ host.offline(8, host.clock.now() + 3600, fence=(9, 10))
 """
 
 
-def test_it_dies_with_who_began_it_and_nobody_takes_over_before(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped", [False, True])
+def test_it_dies_with_who_began_it_and_nobody_takes_over_before(root: Path, tmp_path: Path, stopped: bool) -> None:
     """The driver is a full pipe, in which every write waits."""
     os.mkfifo(root / "dev/hotbank/high")
     pipe = os.open(root / "dev/hotbank/high", os.O_RDWR | os.O_NONBLOCK)
@@ -240,6 +241,8 @@ def test_it_dies_with_who_began_it_and_nobody_takes_over_before(root: Path, tmp_
     os.close(lock)
     until(lambda: len(_evacuating(root)) > 1, "one that holds the file and one that writes")
     assert all(_holds(pid, tmp_path / "lock") for pid in _evacuating(root))
+    for pid in _evacuating(root) if stopped else []:
+        os.kill(pid, signal.SIGSTOP)
     owner.kill()
     owner.wait()
     until(lambda: not _evacuating(root), "their end")

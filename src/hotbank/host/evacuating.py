@@ -4,9 +4,9 @@
 ``evacuating.py FILE SECONDS RANGE…``: opens the driver's file once and forks a process for each range, which writes it
 (kernel/bank/evacuate.c). On its standard output it says a line for each, ``RANGE ERRNO``, when all have ended what the
 file then reads, and an empty line. Then it holds what was taken until its standard input has said nothing for so many
-seconds. When that ends, whoever started it is gone, and so is all of this at once. What is held belongs to the open
-file: whenever this process and its children are gone, the kernel has it back. Nothing here imports hotbank: it must
-start fast.
+seconds. When that ends, whoever started it is gone, and so is all of this at once; at the latest it ends with the
+thread that started it. What is held belongs to the open file: whenever this process and its children are gone, the
+kernel has it back. Nothing here imports hotbank: it must start fast.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _REPORT = 65536  # bytes
 
 def main(path: str, seconds: float, spans: list[str]) -> None:
     """Take the ranges, tell, and hold them. A file that can't be opened gives its errno for each."""
+    _die_with_parent()
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as e:
@@ -44,9 +45,14 @@ def main(path: str, seconds: float, spans: list[str]) -> None:
 def _begun(file: int, span: str) -> int:
     us, child = os.getpid(), os.fork()
     if child == 0:
-        CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        _die_with_parent()
         os._exit(1 if os.getppid() != us else write(file, span))
     return child
+
+
+def _die_with_parent() -> None:
+    """Also when this process is stopped, and can't see that its standard input has ended."""
+    CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def write(file: int, span: str) -> int:
