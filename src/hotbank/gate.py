@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 from hotbank.errors import Code, KernelError, SwitchError
 from hotbank.machine import DomainStatus, Snapshot
@@ -23,11 +23,15 @@ AFTER_LOSS = "what was in the bank can't be trusted: end who used it, and remove
 
 def refuse_dark(snapshot: Snapshot, domain: str, want: Power) -> None:
     """The interlock: KernelError(EBUSY) when ``want`` is less than ``on`` while the kernel has a block that touches the
-    domain, or a bank of it is stuck half-way. No force reaches it."""
+    domain, or may still get one, or a bank of it is stuck half-way. No force reaches it."""
     if want is Power.ON:
         return
-    stuck = [b.name for b in snapshot.banks if b.domain == domain and b.kernel is KernelState.STUCK]
-    held = [*stuck, *(f"memory{number}" for number in snapshot.touching(domain))]
+    banks = [bank for bank in snapshot.banks if bank.domain == domain]
+    stuck = [bank.name for bank in banks if bank.kernel is KernelState.STUCK]
+    numbers = dict.fromkeys(snapshot.touching(domain))
+    if any(snapshot.pending in bank.range.blocks(snapshot.block_size) for bank in banks):
+        numbers[cast("int", snapshot.pending)] = None
+    held = [*stuck, *(f"memory{number}" for number in numbers)]
     if held:
         raise KernelError(errno.EBUSY, f"power of {domain} to {want}", detail=f"{_few(held)} in the kernel")
 

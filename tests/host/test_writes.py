@@ -32,7 +32,8 @@ from hotbank.host import Host, writer
 from hotbank.host.forking import write as write_once
 from hotbank.host.writer import Waited, Writer, Writers
 from hotbank.machine import WallClock, ZoneInfo
-from hotbank.memory import BlockState, Online
+from hotbank.memory import BlockState, Online, Power
+from hotbank.operate.power import darken
 from kernel.kernel_kit import children_of
 from patience import HANG, ended, promised, until
 
@@ -341,6 +342,55 @@ def test_what_is_held_is_not_forgotten_by_who_looks_at_that_moment(root: Path) -
 def _children() -> set[int]:
     """Of this thread, which made them."""
     return set(map(int, Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()))
+
+
+SWITCHED = """
+name = "b"
+block_size = "128M"
+[bank.high]
+start = 0x60000000
+size = "256M"
+at_boot = false
+route = "driver"
+domain = "ddr"
+[domain.ddr]
+states = ["on", "off"]
+switch = "machine"
+"""
+
+
+class Rail:
+    """A switch that is where it was told."""
+
+    level = Power.ON
+
+    def status(self) -> Power:
+        return self.level
+
+    def turn(self, want: Power) -> None:
+        self.level = want
+
+
+def test_what_the_kernel_may_still_add_keeps_its_power(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock is somebody else's for long, and no signal ends a wait for it."""
+    monkeypatch.setattr("hotbank.host.machine.PATIENCE", 0.1)
+    monkeypatch.setattr("hotbank.host.machine.SETTLE", 0.1)
+    monkeypatch.setattr(writer.Writer, "cancel", lambda _: None)
+    driver, rail = "sys/class/hotbank/high", Rail()
+    write(root, {f"{driver}/range": "0x60000000-0x6fffffff\n", f"{driver}/state": "absent\n"})
+    host = Host(root, boards.loads(SWITCHED), switches={"ddr": rail})
+    with hanging(root / driver / "state"):
+        with pytest.raises(KernelError, match="the kernel still holds the write"):
+            host.add("high")
+        assert host.snapshot().pending == 12
+        with pytest.raises(KernelError, match=r"EBUSY.*memory12 in the kernel"):
+            host.set_power("ddr", Power.OFF)
+        with pytest.raises(Refusal, match="memory12"):
+            darken(host, "ddr", Power.OFF)
+    until(lambda: host.snapshot().pending is None)
+    assert rail.status() is Power.ON
+    host.set_power("ddr", Power.OFF)
+    assert rail.status() is Power.OFF
 
 
 def test_one_write(tmp_path: Path) -> None:

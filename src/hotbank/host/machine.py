@@ -85,6 +85,7 @@ class Host:
         self._under_way: int | None = None
         self._interrupted: tuple[int, float] | None = None  # the offline that is to end: block, deadline
         self._held: list[Waited] = []
+        self._at_work: frozenset[int] = frozenset()  # blocks that a write is about which does not name one
         self._asking = threading.Lock()  # those that are held: who is asked by two at once tells one of them nothing
         self._fenced: Evacuation | None = None
         self._gate = Gate()
@@ -256,13 +257,14 @@ class Host:
     def add(self, bank: str) -> None:
         """Bring the bank into the kernel by its route (routes.py). EOPNOTSUPP where this host can't."""
         span, route = self._bank(bank)
-        with self._gate.lock:
+        with self._gate.lock, self._working_on(span):
             self._route(route).add(bank, span)
 
     def remove(self, bank: str) -> None:
         """Take the bank out of the kernel by its route (routes.py). EOPNOTSUPP where this host can't."""
         span, route = self._bank(bank)
-        self._route(route).remove(bank, span)
+        with self._working_on(span):
+            self._route(route).remove(bank, span)
 
     def interrupt(self, block: int, deadline: float) -> None:
         """End that offline, from another thread; it answers EINTR, or CancelPending."""
@@ -317,6 +319,7 @@ class Host:
             writer.cancel()
             detail = f"given up after {PATIENCE:g} s"
             if not writer.wait(self._clock, self._clock.now() + SETTLE):
+                writer.blocks = self._at_work
                 self._hold(writer)
                 raise KernelError(errno.EINTR, what, detail=f"{detail}, and the kernel still holds the write")
         _raise_for(writer.errno, what, detail)
@@ -357,12 +360,22 @@ class Host:
         raise KernelError(errno.EINTR, what, detail=f"{why}; the block is back online")
 
     def _pending(self, blocks: tuple[Block, ...]) -> int | None:
-        """A block that the kernel holds although no call of ours waits for it."""
+        """A block that the kernel holds although no call of ours waits for it; of a bank that it may still add, too."""
         with self._asking:
             self._held = [writer for writer in self._held if writer.pending]
             emptied = [number for held in self._held for number in sorted(held.blocks)]
         going = [b.number for b in blocks if b.state is BlockState.GOING_OFFLINE]
         return next((number for number in (*going, *emptied) if number != self._under_way), None)
+
+    @contextmanager
+    def _working_on(self, span: Range) -> Iterator[None]:
+        """What a write that the kernel does not let go of meanwhile may still do: bring the blocks in, or take them
+        out."""
+        self._at_work = frozenset(span.blocks(self._block_size))
+        try:
+            yield
+        finally:
+            self._at_work = frozenset()
 
     def _hold(self, what: Waited) -> None:
         with self._asking:
