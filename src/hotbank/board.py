@@ -291,7 +291,7 @@ def _node(value: object) -> int:
 
 
 def _arch(value: object) -> str:
-    its = kernels.arch_of_machine(value) if isinstance(value, str) else value
+    its = kernels.arch_called(value) if isinstance(value, str) else value
     if its != value and its in kernels.ARCHES:
         raise ValueError(f"its name in the kernel is {its}")
     return one_of(kernels.ARCHES)(value)

@@ -10,7 +10,7 @@ is read from the machine, where there is one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
@@ -254,7 +254,8 @@ class Footprint:
 class Arch:
     """One architecture, by the name of its directory in the kernel's tree for the ARMs, else by uname's.
 
-    ``machines``: what ``uname -m`` says, the usual one first. ``struct_page`` in bytes. ``max_orders``: MAX_PAGE_ORDER
+    ``machines``: what ``uname -m`` says, the usual one first; ``also``: what else people call it, Debian's name first.
+    ``struct_page`` in bytes. ``max_orders``: MAX_PAGE_ORDER
     by page size, as Debian configures it; empty where the model does not know. ``huge_pages``: a pageblock is a huge
     page; else it is the largest buddy (include/linux/pageblock-flags.h). ``blocks``: bytes of a memory block by page
     size. ``command_line``: COMMAND_LINE_SIZE. ``boot_memory_leaves``: False where a notifier vetoes it, None where that
@@ -265,12 +266,14 @@ class Arch:
     banks behind a fence there (kernel/bank/Kbuild). ``move_pages``: the number of that system call. ``processors``:
     what a device tree's cpu nodes are called or compatible with, as a pattern (bindings arm/cpus.yaml, riscv/cpus.yaml;
     ``arm`` comes first, whose list is closed). ``affinities``: types of its processors' SRAT structures.
+    ``resources``: what its kernel alone calls an entry of /proc/iomem, as a pattern.
     ``systemd``: its name there, where that is another (src/basic/architecture.c).
     ``firmware``: what describes its boards. ``footprint``: None where the model can't boot it.
     """
 
     name: str
     machines: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     struct_page: int = 64
     max_orders: Mapping[int, int] = field(default_factory=dict)
     huge_pages: bool = True
@@ -287,6 +290,7 @@ class Arch:
     firmware: str = "dtb"
     processors: str = ""
     affinities: tuple[int, ...] = ()
+    resources: str = ""
     systemd: str = ""
     footprint: Footprint | None = None
 
@@ -332,6 +336,7 @@ _ARM64 = Arch(
 _ARM = Arch(
     "arm",
     machines=("armv7l", "armv6l", "armv5tel", "armv8l"),
+    also=("armhf", "armel", "arm32"),
     struct_page=32,
     max_orders={4 * KIB: 10},
     huge_pages=False,
@@ -352,12 +357,14 @@ _ARM = Arch(
 _X86 = Arch(
     "x86_64",
     machines=("x86_64",),
+    also=("amd64", "x86-64", "x64"),
     max_orders={4 * KIB: 10},
     blocks={4 * KIB: 128 * MIB},
     boot_memory_leaves=True,
     move_pages=279,
     processors=r"intel,|AuthenticAMD|GenuineIntel",
     affinities=(0, 2),
+    resources=r"IOAPIC \d|Local APIC$|System ROM$",  # arch/x86/kernel/apic/, arch/x86/kernel/probe_roms.c
     systemd="x86-64",
 )
 # Boot memory may leave: no architecture but arm64 has a notifier that vetoes it (arch/*/, MEM_GOING_OFFLINE).
@@ -369,6 +376,7 @@ _OTHERS = (
     Arch(
         "ppc64le",
         ("ppc64le", "ppc64"),
+        ("ppc64el",),
         boot_memory_leaves=True,
         move_pages=301,
         processors="PowerPC,|fsl,e|ibm,power",
@@ -384,9 +392,9 @@ ARCHES: Mapping[str, Arch] = {
         _ARM,
         _ARM64,
         _X86,
-        Arch("i686", ("i686", "i586"), struct_page=32, boot_memory_leaves=True, systemd="x86"),
+        Arch("i686", ("i686", "i586"), ("i386",), struct_page=32, boot_memory_leaves=True, systemd="x86"),
         *_OTHERS,
-        replace(_ARM64, name="any", machines=(), boot_memory_leaves=None, move_pages=None, footprint=None),
+        replace(_ARM64, name="any", machines=(), also=(), boot_memory_leaves=None, move_pages=None, footprint=None),
     )
 }
 """The table. ``any`` is a board or a machine that does not say: arm64's rules, but nothing is taken for granted."""
@@ -437,6 +445,18 @@ def arch_of_processor(names: Sequence[str]) -> str | None:
 def arch_of_affinity(kind: int) -> str | None:
     """The architecture by the type of a processor's structure in an SRAT (ACPI 6.5, 5.2.16); None for the others."""
     return next((row.name for row in ARCHES.values() if kind in row.affinities), None)
+
+
+def arch_of_resource(names: Iterable[str]) -> str | None:
+    """The architecture by the names of what /proc/iomem lists; None where none of them tells."""
+    rows = [row for row in ARCHES.values() if row.resources]
+    return next((row.name for name in names for row in rows if re.match(row.resources, name)), None)
+
+
+def arch_called(name: str) -> str:
+    """The kernel's name of what people call an architecture, by uname or otherwise; an unknown name stays as it is."""
+    its = arch_of_machine(name)
+    return next((row.name for row in ARCHES.values() if its in row.also), its)
 
 
 def arch_of_machine(machine: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotbank import board
+from hotbank import board, kernels
 from hotbank.cli import run
 from hotbank.errors import FormatError, Refusal
 from hotbank.firmware import atags, console, efi, fdt, memory_map, srat
@@ -337,6 +337,40 @@ def test_acpi_without_srat_and_memory_that_came_later(tmp_path: Path, capsys: py
     assert f"NOT_AT_BOOT: {later} (1G) came after boot" in said
     assert "IOMEM_DIFFERS" not in said
     assert "32-39" not in said
+
+
+def test_an_x86_host_is_not_judged_by_the_rules_of_arm64(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "iomem").write_text((DATA / "x86.iomem").read_text() + "fec00000-fec003ff : IOAPIC 0\n")
+    its = ["zones", "--iomem", str(tmp_path / "iomem")]
+    assert run(its) == 1
+    assert "UNSUPPORTED: no zone rules for 'x86_64'; known: arm, arm64; hotbank list" in capsys.readouterr().err
+    assert run([*its, "--arch", "arm64"]) == 0
+    assert "ARCH_DIFFERS: the description is for x86_64" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [
+        ("aarch64", 0, "NODE"),
+        ("amd64", 1, "no zone rules for 'x86_64'; known: arm, arm64"),
+        ("riscv64", 1, "no zone rules for 'riscv64'; known: arm, arm64"),
+        ("vax", 2, "'vax' is not one of 'arm', 'arm64', 'x86_64'"),
+    ],
+)
+def test_an_architecture_by_any_of_its_names(
+    name: str, status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["zones", "--board", "virt-arm64", "--arch", name]) == status
+    assert said in "".join(capsys.readouterr())
+
+
+def test_every_name_of_an_architecture_is_of_one() -> None:
+    rows = [row for row in kernels.ARCHES.values() if row.name != kernels.ANY]
+    names = [name for row in rows for name in (row.name, *row.also)]
+    assert len(names) == len(set(names))
+    assert [kernels.arch_called(name) for row in rows for name in (row.name, *row.machines, *row.also)] == [
+        row.name for row in rows for _ in (row.name, *row.machines, *row.also)
+    ]
 
 
 def test_an_srat_beside_memory_that_came_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

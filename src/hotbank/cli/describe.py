@@ -17,7 +17,7 @@ from hotbank import board as boards
 from hotbank import firmware, kernels
 from hotbank.board import Board
 from hotbank.cli import table
-from hotbank.cli.releases import known_release
+from hotbank.cli.releases import Architecture, known_release
 from hotbank.cli.terminal import say, say_json
 from hotbank.documents import SCHEMA
 from hotbank.errors import FILE, Finding, FormatError, Severity, in_file
@@ -111,7 +111,12 @@ def encode(board: str, form: str | None, output: str | None, base: str | None, a
     help="Kernel log of a machine that UEFI booted with efi=debug: its memory map, in place of the tree's.",
 )
 @click.option("--strategy", type=click.Choice(STRATEGIES), default="mainline", show_default=True)
-@click.option("--arch", type=click.Choice(kernels.bootable()), help="Default: what the description says it is for.")
+@click.option(
+    "--arch",
+    type=Architecture([name for name in kernels.ARCHES if name != kernels.ANY]),
+    metavar="ARCH",
+    help=f"Default: what the description says it is for. Rules are known for {' and '.join(kernels.bootable())}.",
+)
 @click.option("--page-size", type=click.Choice(["4K", "16K", "64K"]), help="Default: 4K.")
 @click.option("--block-size", metavar="SIZE", help="Default: 64M on arm, 128M on arm64 (512M with 64K pages).")
 @click.option("--dma-size", metavar="SIZE", help="On arm: the machine's DMA zone. Default: no such zone.")
@@ -183,9 +188,10 @@ def _predict(request: _Request, options: dict[str, Any]) -> Layout:
             memory = iomem.as_found(memory, text)
     if options["efi_memmap"]:
         memory, boot = _as_uefi_booted(memory, options["efi_memmap"], acpi=alone or bool(options["srat"]))
+    found = memory.arch if alone and not options["arch"] else None
     layout = predict(
         memory,
-        arch=request.arch,
+        arch=found or request.arch,
         page_size=request.page_size,
         block_size=request.block_size,
         cmdline=None if options["cmdline"] is None else cmdline.typed(options["cmdline"]),

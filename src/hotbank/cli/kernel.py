@@ -11,12 +11,13 @@ import click
 
 from hotbank import kernels
 from hotbank.cli.groups import Group
+from hotbank.cli.releases import Architecture
 from hotbank.cli.terminal import say, say_json
 from hotbank.documents import SCHEMA
 
 _ARCH = click.option(
     "--arch",
-    type=click.Choice(kernels.ported()),
+    type=Architecture(kernels.ported()),
     default=kernels.ported()[0],
     show_default=True,
     help="Architecture of the port.",

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``--kernel RELEASE``: a release that the table of kernels can judge, as an option's callback."""
+"""``--kernel RELEASE`` and ``--arch ARCH``: what the tables of kernels and architectures know, for options."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
@@ -16,3 +18,11 @@ def known_release(context: click.Context, parameter: click.Parameter, value: str
     except Refusal as e:
         raise click.BadParameter(f"{e}; {e.remedy}", context, parameter) from e
     return value
+
+
+class Architecture(click.Choice):  # type: ignore[type-arg]  # Debian 12 has click 8.1, where it is no generic
+    """One of these, by the kernel's name or another that people have for it: ``aarch64``, ``amd64``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The kernel's name."""
+        return super().convert(kernels.arch_called(value), param, ctx)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from hotbank import kernels
 from hotbank.errors import Finding, FormatError, Severity
 from hotbank.firmware import console
 from hotbank.firmware.nodes import Nodes
@@ -74,7 +75,8 @@ def within(memory: MemoryMap, mapped: Sequence[Range], unmapped: Sequence[Range]
 def as_found(memory: MemoryMap, text: str) -> MemoryMap:
     """``memory`` with what the kernel found in place of what was described: for a tree that UEFI overrides.
 
-    Memory keeps the node that the tree names for its address. Raises FormatError.
+    Memory keeps the node that the tree names for its address; what only one architecture's kernel lists tells that one,
+    where nothing else does. Raises FormatError.
     """
     entries, nodes = decode(text), Nodes(memory.regions)
     regions = tuple(
@@ -82,8 +84,9 @@ def as_found(memory: MemoryMap, text: str) -> MemoryMap:
         for part in merge(r for r, name in entries if name in ("System RAM", "reserved"))
     )
     no_map = tuple(Reservation(r, "reserved", no_map=True) for r, name in entries if name == "reserved")
+    arch = memory.arch or kernels.arch_of_resource(name for _, name in entries)
     kept = tuple(r for r in memory.reserved if not r.listed and not r.no_map)
-    return replace(memory, regions=regions, reserved=(*kept, *no_map), uefi=None, no_memory="")
+    return replace(memory, regions=regions, reserved=(*kept, *no_map), uefi=None, no_memory="", arch=arch)
 
 
 def added_later(memory: MemoryMap, boot: Sequence[Range], ram: Sequence[Range]) -> Iterator[Finding]:

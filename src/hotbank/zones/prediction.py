@@ -108,7 +108,8 @@ def _zones(
 
 def _check(arch: str, page_size: int, block_size: int, strategy: str) -> None:
     if arch not in (*kernels.bootable(), kernels.ANY):
-        raise Refusal(Code.UNSUPPORTED, f"no zone rules for {arch!r}", remedy="known: " + ", ".join(kernels.bootable()))
+        remedy = f"known: {', '.join(kernels.bootable())}; hotbank list has the zones that a running kernel has made"
+        raise Refusal(Code.UNSUPPORTED, f"no zone rules for {arch!r}", remedy=remedy)
     if strategy not in STRATEGIES:
         raise Refusal(Code.UNSUPPORTED, f"no strategy {strategy!r}", remedy="known: " + ", ".join(STRATEGIES))
     largest = kernels.arch_to_boot(arch).largest_buddy(page_size) * page_size
