@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -205,22 +206,67 @@ def test_every_real_board_gives_zones_or_says_why_not() -> None:
 
 
 FILE = "40000000-5fffffff : System RAM\n  40010000-40ffffff : Kernel code\n60000000-7fffffff : System RAM\n"
-ADDED = [
+STAMPS = [
+    "",
+    "[   12.345678] ",
+    "<6>[   12.345678][    T0] ",
+    "[Sat Nov 28 10:00:00 2026] ",
+    "Nov 28 10:00:00 board kernel: ",
+    "2026-11-28T10:00:00,123456+00:00 ",
+    "2026-11-28T10:00:00.123456+0000 board kernel: ",
+    "[2026-11-28 10:00:00.123] ",
+    "[10:00:00.123] ",
+    "[12.345678 0.000012] ",
+]
+PROMPTS = [
+    "# ",
+    "/ # ",
+    "~ # ",
+    "$ ",
+    "host% ",
+    "root@board:~# ",
+    "[root@host ~]# ",
+    "sh-5.1# ",
+    "pi@pi:/sys $ ",
+    "=> ",
+]
+COMMANDS = ["cat {}", "sudo cat {}", "ssh root@board cat {}", "ssh board 'cat {}'", "dmesg", ""]
+TALK = ["", "\n", "[sudo] password for pi: \n", "Script started on 2026-11-28\n"]
+AFTER = ["", "\n\n", "{}", "{}\n", "{}exit\nexit\n", "Connection to board closed.\n", "\x04", "\0\0"]
+WRITTEN = [
+    lambda text: text,
     lambda text: "\ufeff" + text,
     lambda text: text.replace("\n", "\r\n"),
-    lambda text: f"root@board:~# cat /proc/iomem\n{text}root@board:~# ",
-    lambda text: f"/ # cat /proc/iomem\n{text}/ # \n",
-    lambda text: f"$ sudo cat /proc/iomem\n\n{text}\n\n",
-    lambda text: "".join(f"[   12.345678] {line}" for line in text.splitlines(keepends=True)),
+    lambda text: text.replace("\n", "\r\r\n"),
+    lambda text: "".join(f"    {line}" for line in text.splitlines(keepends=True)),
+    lambda text: "".join(f"> {line}" for line in text.splitlines(keepends=True)),
+    lambda text: "\x1b[?2004h" + text.replace("# ", "\x1b[01;32m# \x1b[0m"),
+    lambda text: "\f" + text,
 ]
 
 
-@given(st.lists(st.sampled_from(ADDED), max_size=3, unique=True))
-def test_what_a_console_adds_is_not_read(added: list[object]) -> None:
-    text = FILE
-    for change in sorted(added, key=lambda change: -ADDED.index(change)):  # type: ignore[arg-type]
-        text = change(text)  # type: ignore[operator]
-    assert iomem.decode(text) == iomem.decode(FILE)
+@given(
+    st.sampled_from(STAMPS),
+    st.sampled_from(PROMPTS),
+    st.sampled_from(["", *COMMANDS]),
+    st.sampled_from(TALK),
+    st.sampled_from(AFTER),
+    st.sampled_from(WRITTEN),
+    st.sampled_from(["utf-8", "utf-16-le", "utf-16-be"]),
+)
+def test_what_a_console_or_an_editor_adds_is_not_read(
+    stamp: str, prompt: str, command: str, talk: str, after: str, written: Callable[[str], str], encoding: str
+) -> None:
+    for file, read in ((FILE, iomem.decode), (LINE + "\n", _line)):
+        asked = f"{prompt}{command.format('/proc/file')}\n" if command else ""
+        body = "".join(stamp + line for line in file.splitlines(keepends=True))
+        text = written(asked + talk + body + after.format(prompt))
+        bom = "" if encoding == "utf-8" or text.startswith("\ufeff") else "\ufeff"
+        assert read(console.text((bom + text).encode(encoding))) == read(file)
+
+
+def _line(text: str) -> str | None:
+    return (memory_map(text.encode()).cmdline or "").strip()
 
 
 @pytest.mark.parametrize(
@@ -242,6 +288,8 @@ LINE = "console=ttyS0 mem=512M@0x40000000"
         f"\ufeff{LINE}\n",
         f"root@board:~# cat /proc/cmdline\n{LINE}\nroot@board:~#\n",
         f"[    0.000000] Kernel command line: {LINE}\n",
+        f"=> printenv bootargs\nbootargs={LINE}\n=> ",
+        f"bootargs={LINE}\n",
     ],
 )
 def test_a_command_line_from_a_console(text: str) -> None:

@@ -21,7 +21,7 @@ from hotbank.cli.releases import Architecture, known_release
 from hotbank.cli.terminal import say, say_json
 from hotbank.documents import SCHEMA
 from hotbank.errors import FILE, Finding, FormatError, Severity, in_file
-from hotbank.firmware import atags, cmdline, devicetree, efi, fdt
+from hotbank.firmware import atags, cmdline, console, devicetree, efi, fdt
 from hotbank.memory import KIB, MIB, MemoryMap, MemoryRegion, Range, Unplaced, format_size, merge, parse_size
 from hotbank.zones import STRATEGIES, Layout, iomem, predict
 
@@ -180,7 +180,7 @@ def _predict(request: _Request, options: dict[str, Any]) -> Layout:
     memory, ram, boot = request.memory, tuple[Range, ...](), tuple[Range, ...]()
     alone = not any(options[name] for name in ("dtb", "atag_list", "srat", "board"))
     if options["iomem_file"]:
-        text = _read(options["iomem_file"]).decode("utf-8", "replace")
+        text = console.text(_read(options["iomem_file"]))
         ram = iomem.system_ram(text)
         if options["srat"] and not options["efi_memmap"]:
             memory = iomem.restrict(memory, text)
@@ -209,7 +209,7 @@ def _as_uefi_booted(memory: MemoryMap, log: str, *, acpi: bool) -> tuple[MemoryM
     """The map with the memory that UEFI reported, and where that is."""
     if memory.uefi is None and not acpi:
         raise click.UsageError("--efi-memmap goes with an SRAT, or a device tree of a machine that UEFI booted")
-    descriptors = efi.decode(_read(log).decode("utf-8", "replace"))
+    descriptors = efi.decode(console.text(_read(log)))
     mapped, unmapped = efi.ram(descriptors)
     if memory.regions and acpi:
         return iomem.within(memory, mapped, unmapped), merge([*mapped, *unmapped])

@@ -44,8 +44,8 @@ def recognise(data: bytes) -> str:
         return "atags"
     if data[:2] == b'{"':
         raise FormatError(FILE, 0, "magic", "JSON tells of no firmware; of a captured machine -m model:FILE does")
-    text = data.rstrip(b"\0\n")
-    if text and len(text) <= 1 << 16 and all((byte >= 0x20 and byte != 0x7F) or byte in b"\t\r\n" for byte in text):
+    text = console.plain(_text(data))
+    if text.strip("\n") and len(data) <= 1 << 16 and all((c >= " " and c != "\x7f") or c in "\t\r\n" for c in text):
         _one_line(text)
         return "cmdline"
     what = "device tree, ATAG list (CORE first), SRAT, command line, gzip, zImage with appended device tree"
@@ -65,17 +65,28 @@ def memory_map(data: bytes, *, vendor: str | None = None) -> MemoryMap:
     return _cmdline_map(data)
 
 
-def _one_line(data: bytes) -> str:
+def _text(data: bytes) -> str:
+    """One character a byte, whatever its encoding; of UTF-16, one for each byte that UTF-8 would have."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return cmdline.typed(console.text(data))
+    return data.removeprefix(codecs.BOM_UTF8).decode("latin-1")
+
+
+def _one_line(text: str) -> str:
     """The command line in a file or in what a console showed of one. Raises FormatError for any other text."""
-    text = data.removeprefix(codecs.BOM_UTF8).decode("latin-1").rstrip("\0\n")
-    found = [line.rpartition("Kernel command line: ")[2] for line in console.lines(text)]
+    found = [_bare(line) for line in console.lines(text)]
     if len(found) > 1:
         raise FormatError(FILE, 0, "text", f"{len(found)} lines: a command line is one")
     return found[0] if found else ""
 
 
+def _bare(line: str) -> str:
+    """Without what a kernel's log, or U-Boot's printenv, says before it."""
+    return line.rpartition("Kernel command line: ")[2].removeprefix("bootargs=")
+
+
 def _cmdline_map(data: bytes) -> MemoryMap:
-    line = _one_line(data)
+    line = _one_line(_text(data))
     regions = tuple(
         MemoryRegion(Range(r.start, end), hotpluggable=r.key == "movablemem", source=f"{r.key}=")
         for r in cmdline.memory_options(cmdline.decode(line)).ranges
