@@ -56,6 +56,12 @@ class Kernel:
     """/reserved-memory is read before the memory reservation block, so a range in both can be no-map; before, what the
     list had reserved was refused to be (early_init_dt_reserve_memory, EBUSY)."""
 
+    dumps_above_dma: bool = made_by(
+        "6.2", "a9ae89df7377", "arm64: kdump: Support crashkernel=X fall back to reserve region above DMA zones"
+    )
+    """arm64: ``crashkernel=size`` that does not fit below what all DMA masters reach goes above it, and what lies above
+    has 128 MiB below unless ``,low`` says otherwise (a149cf00b158, of the same release)."""
+
     checks_mirror: bool = made_by("6.6", "0db31d63f27e", "mm: disable kernelcore=mirror when no mirror memory")
     """``kernelcore=mirror`` without mirrored memory is ignored; before, everything above 4 GiB became Movable."""
 
@@ -113,6 +119,11 @@ class Kernel:
     keeps_types: bool = made_by("6.17", "e904bce2d9d4", "mm/page_isolation: make page isolation a standalone bit")
     """An offline that comes to nothing leaves pageblocks the migratetype that they had; before, all that it had
     isolated were Movable afterwards."""
+
+    knows_dump_in_cma: bool = made_by(
+        "6.17", "35c18f2933c5", 'Add a new optional ",cma" suffix to the crashkernel= command line option'
+    )
+    """A ``crashkernel=`` with ``,cma`` stands beside others; before, it was one that could not be read."""
 
     vetoes_leaf: bool = made_by(
         "7.1", "95a58852b0e5", "arm64/mm: Reject memory removal that splits a kernel leaf mapping"
@@ -258,9 +269,10 @@ class Arch:
     ``struct_page`` in bytes. ``max_orders``: MAX_PAGE_ORDER
     by page size, as Debian configures it; empty where the model does not know. ``huge_pages``: a pageblock is a huge
     page; else it is the largest buddy (include/linux/pageblock-flags.h). ``blocks``: bytes of a memory block by page
-    size. ``command_line``: COMMAND_LINE_SIZE. ``boot_memory_leaves``: False where a notifier vetoes it, None where that
-    is not known. ``lowmem``: how far a 32-bit kernel reaches. ``mem_has_start``: ``mem=`` and ``movablemem=`` say where
-    memory is. ``heeds_marks``: a bank that is marked movable is kept free of kernel memory without ``movable_node``.
+    size. ``huge_sizes_by_page``: of huge pages, by page size. ``command_line``: COMMAND_LINE_SIZE.
+    ``boot_memory_leaves``: False where a notifier vetoes it, None where that is not known. ``lowmem``: how far a 32-bit
+    kernel reaches. ``mem_has_start``: ``mem=`` and ``movablemem=`` say where memory is. ``heeds_marks``: a bank that is
+    marked movable is kept free of kernel memory without ``movable_node``.
     ``memmap_on_memory``: added memory may hold its own memmap (ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE).
     ``ported``: upstream has no memory hotplug there, our port under kernel/ has. ``evacuates``: our driver empties
     banks behind a fence there (kernel/bank/Kbuild). ``move_pages``: the number of that system call. ``processors``:
@@ -278,6 +290,7 @@ class Arch:
     max_orders: Mapping[int, int] = field(default_factory=dict)
     huge_pages: bool = True
     blocks: Mapping[int, int] = field(default_factory=dict)
+    huge_sizes_by_page: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     command_line: int = 2048
     boot_memory_leaves: bool | None = None
     lowmem: Lowmem | None = None
@@ -293,6 +306,10 @@ class Arch:
     resources: str = ""
     systemd: str = ""
     footprint: Footprint | None = None
+
+    def huge_sizes(self, page_size: int) -> tuple[int, ...]:
+        """Bytes of each size of huge pages that ``hugepagesz=`` may name; none where the architecture has none here."""
+        return self.huge_sizes_by_page.get(page_size, ())
 
     def max_order(self, page_size: int) -> int:
         """MAX_PAGE_ORDER."""
@@ -317,6 +334,11 @@ def _huge_order(page_size: int) -> int:
 
 
 _ARM64_ORDERS = {4 * KIB: 10, 16 * KIB: 11, 64 * KIB: 13}
+_ARM64_HUGE = {  # contiguous PTEs, a PMD, contiguous PMDs, and with 4K pages a PUD
+    4 * KIB: (64 * KIB, 2 * MIB, 32 * MIB, 1024 * MIB),
+    16 * KIB: (2 * MIB, 32 * MIB, 1024 * MIB),
+    64 * KIB: (2 * MIB, 512 * MIB, 16 * 1024 * MIB),
+}
 _ARM64_FOOTPRINT = Footprint(
     2 * MIB, 43 * MIB, 2 * MIB, slab=2014, slab_reclaimable=174, other=1100, per_node=300, cma=64 * MIB, bounce=64 * MIB
 )
@@ -325,6 +347,7 @@ _ARM64 = Arch(
     machines=("aarch64", "aarch64_be"),
     max_orders=_ARM64_ORDERS,
     blocks={4 * KIB: 128 * MIB, 16 * KIB: 128 * MIB},
+    huge_sizes_by_page=_ARM64_HUGE,
     boot_memory_leaves=False,  # arch/arm64/mm/mmu.c, prevent_bootmem_remove_notifier
     processors=r"arm,|apple,|qcom,|nvidia,|cavium,|brcm,|ampere,|marvell,|fujitsu,|hisilicon,|samsung,",
     affinities=(3,),

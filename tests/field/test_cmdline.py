@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from field import kernel_words
 from hotbank import board, kernels
 from hotbank.firmware import bootwords
 from hotbank.firmware.cmdline import Parameter, decode
+from hotbank.firmware.ground import Ground
 from hotbank.memory import GIB, MIB, MemoryMap, MemoryRegion, Range, Reservation
 from hotbank.model import Model
 from hotbank.zones import Layout, predict
@@ -72,6 +74,99 @@ def test_what_has_no_place_is_told(line: str, words: list[str]) -> None:
     assert all(word in one for word, one in zip(words, found, strict=True)), found
 
 
+@pytest.mark.parametrize(
+    ("line", "kernel", "words"),
+    [
+        # Rounded up to 128 MiB: 4095 MiB are of the range that begins at 4 GiB; an earlier entry may spoil the rest.
+        ("mem=4095M crashkernel=1G-4G:64M,4G-:128M", "6.12", ["crashkernel= (reserved) takes 128M"]),
+        ("mem=3967M crashkernel=1G-4G:64M,4G-:128M", "6.12", ["crashkernel= (reserved) takes 64M"]),
+        ("crashkernel=4G-1G:64M,1G-:128M", "6.12", []),
+        ("crashkernel=1G-2G:8G,2G-:128M", "6.12", []),
+        ("crashkernel=0-2G:64M,2G-4G:128M,4G-:256M", "6.12", ["takes 256M"]),
+        ("crashkernel=auto", "6.12", []),
+        ("crashkernel=64M,128M", "6.12", []),
+        ("crashkernel=4G", "6.12", []),
+        ("crashkernel=256M crashkernel=64M,128M", "6.12", []),  # the last counts, though nobody can read it
+        ("crashkernel=256M crashkernel=128M,high", "6.12", ["crashkernel= (reserved) takes 256M"]),
+        (
+            "crashkernel=256M,high crashkernel=64M,low",
+            "6.12",
+            ["=,high (reserved) takes 256M", "=,low (reserved) takes 64M"],
+        ),
+        ("crashkernel=1G-:256M,high", "6.12", []),
+        ("crashkernel=256M,high crashkernel=x,low", "6.12", []),
+        ("crashkernel=256M,low", "6.12", []),
+        ("crashkernel=256M,high", "6.1", ["=,high (reserved) takes 256M"]),  # low memory by itself since 6.2
+        ("crashkernel=256M,high", "6.2", ["=,high (reserved) takes 256M", "=,low (reserved) takes 128M"]),
+        ("mem=2G crashkernel=256M,high", "6.12", ["=,high (reserved) takes 256M within 0x0-0xbfffffff"]),
+        ("crashkernel=256M crashkernel=128M,cma", "6.12", []),  # a word of its own, and the last
+        ("crashkernel=256M crashkernel=128M,cma", "6.17", ["crashkernel= (reserved) takes 256M"]),
+        ("hugepagesz=4M hugepages=9", "6.12", []),
+        ("hugepagesz=64K hugepages=16 hugepagesz=32M hugepages=2", "6.12", ["of 64K (reserved) takes 1M", "of 32M"]),
+        ("hugepages=7 hugepages=9", "6.12", ["of 2M (reserved) takes 14M"]),
+        ("hugepages=7 default_hugepagesz=32M", "6.12", ["of 32M (reserved) takes 224M"]),
+        ("default_hugepagesz=1G hugepagesz=2M hugepages=3", "6.12", ["of 2M (reserved) takes 6M"]),
+        ("default_hugepagesz=3M hugepages=4", "6.12", []),
+        ("hugepagesz=2M hugepages=4 hugepagesz=2M hugepages=8", "6.12", ["of 2M (reserved) takes 8M"]),
+        ("hugepages=5G", "6.12", ["of 2M (reserved) takes 10M"]),
+        ("hugepages=x", "6.12", []),
+        ("reserve_mem=4M:4096:a reserve_mem=8M:4096:a", "6.12", ["reserve_mem= a (reserved) takes 4M"]),
+        ("reserve_mem=4M:4096:abcdefghijklmnop", "6.12", []),
+        ("reserve_mem=4M:abc", "6.12", []),
+        ("reserve_mem=4M,4096,a", "6.12", []),
+        ("cma=64M cma=32M", "6.12", ["cma= (CMA pool) takes 32M"]),
+        ("cma=64M@0x60000000 cma=32M", "6.12", ["takes 32M within 0x60000000-0x63ffffff"]),
+        ("cma=64M@4G-5G", "6.12", []),  # above what DMA reaches
+        ("cma=5G", "6.12", []),
+        ("cma=", "6.12", []),
+    ],
+)
+def test_what_a_word_takes_and_what_it_does_not(line: str, kernel: str, words: list[str]) -> None:
+    made = layout(line, kernel)
+    found = said(made, "RESERVED_SOMEWHERE")
+    assert len(found) == len(words), found
+    assert all(word in one for word, one in zip(words, found, strict=True)), found
+    silent = {"crashkernel=256M,low", "cma=", "hugepages=x", "cma=64M cma=32M"}
+    assert words or said(made, "OPTION_IGNORED") or line in silent
+
+
+@pytest.mark.parametrize("word", ["cma=64M@0x60100000", "cma=64M@0x100000000", "crashkernel=64M@0x60100000"])
+def test_a_place_that_is_no_good_takes_nothing(word: str) -> None:
+    made = layout(word)
+    assert made.reserved == ()
+    assert not said(made, "RESERVED_SOMEWHERE")
+    assert "nothing is reserved" in said(made, "OPTION_IGNORED")[0]
+
+
+@given(st.integers(0, 40), st.integers(0, 3), st.sampled_from(["arm", "arm64"]))
+def test_what_the_kernel_does_not_keep_of_a_line_decides_nothing(more: int, words: int, arch: str) -> None:
+    size = kernels.arch(arch).command_line
+    kept = "x" * (size - 12 - words) + " " * words + " mem=512M"
+    assert len(kept) < size
+    lost = kept + " " * more + " mem=256M@0x40000000"
+    cut, whole = layout(lost, arch=arch), layout(lost[: size - 1], arch=arch)
+    assert (cut.zones, cut.ram, cut.reserved) == (whole.zones, whole.ram, whole.reserved)
+    assert bool(said(cut, "LINE_TOO_LONG")) == (len(lost) >= size)
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12", "7.3"])
+def test_an_empty_value_is_a_value(kernel: str) -> None:
+    """``mem=`` lifts an earlier cap on arm64 and leaves nothing on arm; ``vmalloc=`` asks for the least."""
+    assert layout("mem=1G mem=", kernel).ram == layout("", kernel).ram
+    assert layout("mem=1G mem", kernel).ram == layout("mem=1G", kernel).ram
+    assert said(layout("mem=", kernel, arch="arm"), "NO_MEMORY")
+    assert layout("vmalloc=", kernel, arch="arm").zones == layout("vmalloc=16M", kernel, arch="arm").zones
+
+
+def test_32_bit_arm_reads_crashkernel_its_own_way() -> None:
+    assert said(layout("crashkernel=256M", arch="arm"), "RESERVED_SOMEWHERE")[0].startswith("crashkernel= (reserved)")
+    assert not said(layout("crashkernel=256M,high", arch="arm"), "RESERVED_SOMEWHERE")
+    assert layout("crashkernel=64M@0x60100000", arch="arm").reserved == (Range.sized(0x60100000, 64 * MIB),)
+    assert layout("crashkernel=64M@0x60080000", arch="arm").reserved == ()
+    assert layout("crashkernel=64M@0xa0000000", arch="arm").reserved == (Range.sized(0xA0000000, 64 * MIB),)
+    assert not said(layout("hugepages=4", arch="arm"), "RESERVED_SOMEWHERE")
+
+
 def test_a_kernel_that_does_not_know_a_word_does_not_obey_it() -> None:
     assert not said(layout("reserve_mem=4M:4096:trace", "6.1"), "RESERVED_SOMEWHERE")
     assert "read by x86 only" in said(layout("memmap=512M$0x60000000"), "OPTION_IGNORED")[0]
@@ -116,15 +211,33 @@ def test_a_place_that_firmware_does_not_map_takes_nothing() -> None:
     assert "which is not all memory that is mapped" in message
 
 
-@given(st.sampled_from(["cma", "crashkernel"]), st.integers(1, 2**64 - 1), st.integers(2**64 - 2**33, 2**64 - 1))
-def test_a_reservation_ends_where_addresses_do(word: str, size: int, start: int) -> None:
-    its, kernel = kernels.arch("arm64"), kernels.kernel("6.12")
-    line = decode(f"{word}={size:#x}@{start:#x}")
-    memory = [Range(0, 2**64)]
-    taken = bootwords.taken(line, total=4 * GIB, memory=memory, arch=its, page_size=4096, kernel=kernel)
-    asked = [*taken.reserved, *(one for one, _ in bootwords.misplaced(line, total=4 * GIB, memory=memory))]
-    assert [one.range for one in asked] == [Range.sized(start, size)]
-    assert bool(taken.reserved) == (start + size <= 2**64)
+def ground(memory: Sequence[Range], taken: Sequence[Range] = (), kernel: str = "6.12", arch: str = "arm64") -> Ground:
+    total, end = sum(r.size for r in memory), max(r.end for r in memory)
+    reach, its = min(end, 4 * GIB), kernels.arch(arch)
+    return Ground(total, tuple(memory), tuple(taken), reach, reach, end, its, kernels.kernel(kernel), 4096)
+
+
+@given(st.integers(1, 2**64 - 1), st.integers(2**64 - 2**33, 2**64 - 1))
+def test_a_reservation_ends_where_addresses_do(size: int, start: int) -> None:
+    start -= start % (2 * MIB)
+    taken = bootwords.taken(decode(f"crashkernel={size:#x}@{start:#x}"), ground([Range(0, 2**64)]))
+    assert [r.range for r in taken.reserved] == ([Range.sized(start, size)] if start + size <= 2**64 else [])
+    assert len(taken.reserved) + len(taken.refused) == 1
+
+
+FREE, UNIT = 64, 2 * MIB
+
+
+@given(st.sampled_from(["cma", "crashkernel"]), st.integers(1, 3 * MIB), st.integers(0, 3 * MIB), st.integers(0, 70))
+def test_what_is_taken_is_free_whole_and_begins_where_it_may(word: str, size: int, off: int, at: int) -> None:
+    """By brute force: memory of 64 units from 1 GiB on, of which every fifth is taken."""
+    memory, held = Range.sized(GIB, FREE * UNIT), [Range.sized(GIB + n * UNIT, UNIT) for n in range(0, FREE, 5)]
+    start = GIB + at * UNIT - off
+    found = bootwords.taken(decode(f"{word}={size:#x}@{start:#x}"), ground([memory], held))
+    whole = Range.sized(start, size if word == "crashkernel" else -(-size // UNIT) * UNIT)
+    good = start % UNIT == 0 and memory.contains(whole) and not any(r.overlaps(whole) for r in held)
+    assert [r.range for r in found.reserved] == ([whole] if good else [])
+    assert bool(found.refused) != good
 
 
 @examples(30)

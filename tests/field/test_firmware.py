@@ -436,3 +436,28 @@ def test_an_srat_beside_memory_that_came_later(tmp_path: Path, capsys: pytest.Ca
     assert f"NOT_AT_BOOT: {later}" in said
     assert "MAYBE_ADDED" not in said
     assert "32-39" not in said
+
+
+# What early boot of arm64 does with addresses.
+
+
+@given(st.integers(0, 3), st.integers(1, 3), st.sampled_from(["6.1", "7.3"]))
+def test_memory_beyond_the_linear_map_is_not_used(low: int, more: int, kernel: str) -> None:
+    """arm64_memblock_init: 128 TiB from the GiB on in which memory begins."""
+    start, edge = low * GIB + 512 * MIB, (1 << 47) + low * GIB
+    top = Range(edge - GIB, edge + more * GIB)
+    layout = _zones(memory_map(fdt.encode(_tree(_ram(Range.sized(start, GIB)), _ram(top)))), kernel)
+    assert [r.range for r in layout.ram] == [Range.sized(start, GIB), Range(top.start, edge)]
+    assert [h.range for h in layout.hidden if "linear map" in h.why] == [Range(edge, top.end)]
+
+
+@given(st.integers(0, 500), st.integers(1, 12))
+def test_an_initramfs_in_a_movable_bank_leaves_it_movable(at: int, size: int) -> None:
+    """memblock_add and memblock_clear_nomap leave the mark alone: the bank's zone begins where the bank does."""
+    initrd = Range.sized(2 * GIB + at * MIB, size * MIB)
+    chosen = Node(
+        "chosen", (("linux,initrd-start", cells(0, initrd.start)), ("linux,initrd-end", cells(0, initrd.end)))
+    )
+    bank = _ram(Range.sized(2 * GIB, 512 * MIB), hotpluggable=b"")
+    layout = _zones(memory_map(fdt.encode(_tree(chosen, _ram(Range(GIB, 2 * GIB)), bank))), "6.1", "movable_node")
+    assert [(z.zone, z.start_pfn) for z in layout.zones] == [("DMA", GIB >> 12), ("Movable", 2 * GIB >> 12)]

@@ -1,26 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Words of the command line that take memory at boot, and those that decide about memory and are not followed here.
 
-Truth: kernel/crash_reserve.c (``parse_crashkernel``), kernel/dma/contiguous.c (``early_cma``), mm/memblock.c
-(``reserve_mem``), mm/hugetlb.c (``hugepages_setup``), and Documentation/admin-guide/kernel-parameters.txt for the rest.
-A word that is written wrongly takes nothing, as in the kernel.
+Truth: kernel/dma/contiguous.c (``early_cma``, ``dma_contiguous_reserve``), mm/cma.c, mm/memblock.c (``reserve_mem``),
+and Documentation/admin-guide/kernel-parameters.txt for the rest; ``crashkernel`` and ``hugepages`` are files beside.
+A word that is written wrongly takes nothing, as in the kernel, and is told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
+from hotbank.firmware import crashkernel, hugepages
 from hotbank.firmware.cmdline import CommandLine, memparse
-from hotbank.kernels import Arch, Kernel
-from hotbank.memory import MIB, Range, Reservation, Unplaced, among, format_size
-from hotbank.numbers import U64, digits
+from hotbank.firmware.ground import Ground, Refused
+from hotbank.kernels import Kernel
+from hotbank.memory import Range, Reservation, Unplaced, format_size, merge
 
-_CRASH_LOW = 128 * MIB  # DEFAULT_CRASH_KERNEL_LOW_SIZE
+_NAME_SIZE, _MOST_NAMED = 16, 8  # RESERVE_MEM_NAME_SIZE, RESERVE_MEM_MAX_ENTRIES
 
 UNFOLLOWED: Mapping[str, str] = {
     "acpi": "which of two descriptions of memory and nodes counts",
     "acpi_no_memhotplug": "whether ACPI adds memory and takes it out",
+    "bootconfig": "which other words the initramfs brings",
     "cma_pernuma": "a CMA area of each node",
     "numa_cma": "a CMA area of a node",
     "hugetlb_cma": "a CMA area for gigantic pages",
@@ -85,37 +88,25 @@ ELSEWHERE: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What the words take: in a place that they say, or in one that the kernel chooses."""
+    """What the words take: in a place that they say, or in one that the kernel chooses; and why others take nothing."""
 
     reserved: tuple[Reservation, ...] = ()
     unplaced: tuple[Unplaced, ...] = ()
+    refused: tuple[str, ...] = ()
 
 
-def taken(
-    line: CommandLine, *, total: int, memory: Sequence[Range], arch: Arch, page_size: int, kernel: Kernel
-) -> Taken:
-    """What the line's words take of ``total`` bytes of memory; ``memory``: what of it is mapped, merged."""
-    found = (*_crash(line, total), *_cma(line), *_named(line, kernel), *_huge_pages(line, arch, page_size))
+def taken(line: CommandLine, ground: Ground) -> Taken:
+    """What the line's words take on that ground, in the kernel's order: CMA, the crash kernel, then the rest."""
+    lent = tuple(_cma(line, ground))
+    held = (one.range for one in lent if isinstance(one, Reservation))
+    left = replace(ground, taken=merge([*ground.taken, *held]))
+    crash = crashkernel.taken(line.all("crashkernel"), left)
+    found = (*lent, *crash, *_named(line, ground), *hugepages.taken(line, ground))
     return Taken(
-        tuple(one for one in found if isinstance(one, Reservation) and not _amiss(one.range, memory)),
+        tuple(one for one in found if isinstance(one, Reservation)),
         tuple(one for one in found if isinstance(one, Unplaced)),
+        tuple(one.why for one in found if isinstance(one, Refused)),
     )
-
-
-def misplaced(line: CommandLine, *, total: int, memory: Sequence[Range]) -> Iterator[tuple[Reservation, str]]:
-    """What the line asks for in places where the kernel reserves nothing, each with what is wrong about its place."""
-    for one in (*_crash(line, total), *_cma(line)):
-        if isinstance(one, Reservation) and (why := _amiss(one.range, memory)):
-            yield one, why
-
-
-def _amiss(range_: Range, memory: Sequence[Range]) -> str:
-    if range_.end > U64:
-        return "ends beyond all addresses"
-    there = among(memory, range_)
-    if not there:
-        return "is no memory that is mapped"
-    return "" if there[0].contains(range_) else "is not all memory that is mapped"
 
 
 def unfollowed(line: CommandLine, kernel: Kernel) -> Iterator[tuple[str, str]]:
@@ -134,96 +125,75 @@ def elsewhere(line: CommandLine) -> Iterator[tuple[str, str]]:
 
 def cma_place(value: str) -> Range | None:
     """Where ``cma=size@start`` puts the area; None without a start, and with an end, below which it is anywhere."""
-    size, at = memparse(value)
-    if value[at : at + 1] != "@" or not size:
-        return None
-    start, at = memparse(value, at + 1)
-    return Range.sized(start, size) if start and value[at : at + 1] != "-" else None
+    area = _Area().after(value)
+    fixed = area.size and area.base and area.base + area.size == area.limit
+    return Range(area.base, area.limit) if fixed else None
 
 
-def _cma(line: CommandLine) -> Iterator[Reservation | Unplaced]:
-    value = line.last("cma")
-    size = memparse(value)[0] if value else 0
-    if value and size:
-        place = cma_place(value)
-        yield (
-            Reservation(place, "cma=", reusable=True)
-            if place
-            else Unplaced("cma=", size, within=_below(value), reusable=True)
-        )
+@dataclass(frozen=True, slots=True)
+class _Area:
+    """early_cma: what stays of all ``cma=`` of a line. A later word without a place keeps the place of an earlier."""
+
+    size: int | None = None
+    base: int = 0
+    limit: int = 0
+
+    def after(self, value: str) -> _Area:
+        size, at = memparse(value)
+        if value[at : at + 1] != "@":
+            return replace(self, size=size)
+        base, at = memparse(value, at + 1)
+        bounded = value[at : at + 1] == "-"
+        return _Area(size, base, memparse(value, at + 1)[0] if bounded else base + size)
 
 
-def _below(value: str) -> tuple[Range, ...]:
-    """``cma=size@start-end``: anywhere in between."""
-    _, at = memparse(value)
-    if value[at : at + 1] != "@":
-        return ()
-    start, at = memparse(value, at + 1)
-    end = memparse(value, at + 1)[0] if value[at : at + 1] == "-" else 0
-    return (Range(start, end),) if start < end else ()
-
-
-def _crash(line: CommandLine, total: int) -> Iterator[Reservation | Unplaced]:
-    """The last word of each form counts; one with ``,high`` only where none is plain, and ``,low`` beside it."""
-    forms = dict[str, str]()
-    for value in line.all("crashkernel"):
-        head, _, form = (value or "").rpartition(",")
-        plain = form not in ("high", "low", "cma")
-        forms["" if plain else form] = (value or "") if plain else head
-    if "" in forms:
-        size, start = _crash_size(forms[""], total)
-        if size and start:
-            yield Reservation(Range.sized(start, size), "crashkernel=")
-        elif size:
-            yield Unplaced("crashkernel=", size)
-    elif high := memparse(forms.get("high", ""))[0]:
-        yield Unplaced("crashkernel=,high", high)
-        low = memparse(forms["low"])[0] if "low" in forms else _CRASH_LOW
-        yield from [Unplaced("crashkernel=,low", low)] if low else []
-
-
-def _crash_size(value: str, total: int) -> tuple[int, int]:
-    """``size[@start]`` or ``from-[to]:size,…[@start]``; 0 where the value is none, or no range holds the total."""
-    amounts, _, place = value.partition("@")
-    start = memparse(place)[0]
-    if ":" not in amounts:
-        size, end = memparse(amounts)
-        return (size, start) if end == len(amounts) else (0, 0)
-    for part in amounts.split(","):
-        bounds, _, size_text = part.partition(":")
-        lower, at = memparse(bounds)
-        upper = memparse(bounds, at + 1)[0] or U64
-        if bounds[at : at + 1] == "-" and lower <= total < upper:
-            return memparse(size_text)[0], start
-    return 0, 0
-
-
-def _named(line: CommandLine, kernel: Kernel) -> Iterator[Unplaced]:
-    """``reserve_mem=size:align:name``, of which there may be several."""
-    for value in line.all("reserve_mem") if kernel.reserves_by_name else ():
-        size_text, _, rest = (value or "").partition(":")
-        align, _, name = rest.partition(":")
-        size = memparse(size_text)[0]
-        if size and name:
-            yield Unplaced(f"reserve_mem= {name}", size, memparse(align)[0])
-
-
-def _huge_pages(line: CommandLine, arch: Arch, page_size: int) -> Iterator[Unplaced]:
-    """``hugepages=`` counts pages of the ``hugepagesz=`` before it, else of ``default_hugepagesz=``."""
-    if not arch.huge_pages:
+def _cma(line: CommandLine, ground: Ground) -> Iterator[Reservation | Unplaced | Refused]:
+    """dma_contiguous_reserve, cma_declare_contiguous_nid."""
+    area = reduce(_Area.after, (value for value in line.all("cma") if value is not None), _Area())
+    if not area.size:
         return
-    default = memparse(line.last("default_hugepagesz") or "")[0] or page_size << arch.pageblock_order(page_size)
-    size, wanted = default, dict[int, int]()
-    for word in line.parameters:
-        if word.named("hugepagesz"):
-            size = memparse(word.value or "")[0]
-        elif word.named("hugepages") and size and not size & (size - 1):
-            wanted[size] = _pages(word.value or "")
-    for size, pages in sorted(wanted.items()):
-        if pages:
-            yield Unplaced(f"hugepages= of {format_size(size)}", size * pages, size)
+    unit = ground.page_size << ground.arch.pageblock_order(ground.page_size)
+    if area.base and area.base + area.size == area.limit:
+        yield _cma_there(Range.sized(area.base, area.size), unit, ground)
+        return
+    end = min(area.limit or ground.dma_end, ground.dma_end)
+    if area.base + area.size > end:
+        yield Refused(
+            f"cma= asks for {format_size(area.size)} below {end:#x}, which is not so much: nothing is reserved"
+        )
+    else:
+        within = (Range(area.base, end),) if area.limit and area.base < end else ()
+        yield Unplaced("cma=", area.size, within=within, reusable=True)
 
 
-def _pages(value: str) -> int:
-    """``4``, or by node ``0:2,1:2``."""
-    return sum(digits(part.rpartition(":")[2].strip()) or 0 for part in value.split(","))
+def _cma_there(range_: Range, unit: int, ground: Ground) -> Reservation | Refused:
+    asked = Reservation(range_, "cma=", reusable=True)
+    whole = Range.sized(range_.start, -(-range_.size // unit) * unit)
+    why = ground.amiss(range_, unit)
+    if not why and whole.end > min(ground.dma_end, ground.end):
+        why = f"ends beyond what all DMA masters reach ({ground.dma_end:#x})"
+    return Refused.of(asked, why) if why else replace(asked, range=whole)
+
+
+def _named(line: CommandLine, ground: Ground) -> Iterator[Unplaced | Refused]:
+    """``reserve_mem=size:align:name``, of which there may be several, with names of their own."""
+    names = list[str]()
+    for value in line.all("reserve_mem") if ground.kernel.reserves_by_name else ():
+        size, at = memparse(value or "")
+        align, end = memparse(value or "", at + 1)
+        name = (value or "")[end + 1 :]
+        formed = size and (value or "")[at : at + 1] == ":" == (value or "")[end : end + 1]
+        why = _unnamed(name, names) if formed else "is not size:align:name"
+        if why:
+            yield Refused(f"reserve_mem={value or ''} {why}: nothing is reserved")
+        else:
+            names.append(name)
+            yield Unplaced(f"reserve_mem= {name}", size, align)
+
+
+def _unnamed(name: str, names: Sequence[str]) -> str:
+    if not name.strip() or len(name) >= _NAME_SIZE:
+        return f"has no name of 1 to {_NAME_SIZE - 1} characters"
+    if name in names:
+        return "has the name of an earlier one"
+    return f"is more than the {_MOST_NAMED} that there may be" if len(names) >= _MOST_NAMED else ""

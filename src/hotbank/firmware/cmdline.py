@@ -200,7 +200,7 @@ def memory_options(line: CommandLine) -> MemoryOptions:
             if (name := p.key.replace("-", "_")).startswith("memory_hotplug.")
         ),
         cma=line.last("cma"),
-        vmalloc=next((memparse(v)[0] for v in reversed(line.all("vmalloc")) if v), None),
+        vmalloc=next((memparse(v)[0] for v in reversed(line.all("vmalloc")) if v is not None), None),
         numa_off=any((value or "").startswith("off") for value in line.all("numa")),
         numa_fake=any((value or "").startswith("fake=") for value in line.all("numa")),
     )
@@ -208,7 +208,7 @@ def memory_options(line: CommandLine) -> MemoryOptions:
 
 def _ranges(line: CommandLine) -> Iterator[SizedRange]:
     for word in line.parameters:
-        if not word.value or not (word.named("mem") or word.named("movablemem")):
+        if word.value is None or not (word.named("mem") or word.named("movablemem")):
             continue
         size, end = memparse(word.value)
         start = memparse(word.value, end + 1)[0] if word.value[end : end + 1] == "@" else None

@@ -22,6 +22,7 @@ from hotbank.zones.memblock import Memblock
 
 _U32_MAX = (1 << 32) - 1
 _PHYS_END = 1 << 48  # PHYS_MASK_SHIFT of Debian's arm64 kernels
+_LINEAR_MAP, _LINEAR_UNIT = 1 << 47, 1 << 30  # PAGE_END - PAGE_OFFSET without LVA, and ARM64_MEMSTART_ALIGN
 _ARM_PMD = 2 * MIB
 _MAX_NODES = 16  # CONFIG_NODES_SHIFT of Debian's arm64 kernels is 4
 _MAX_DOMAINS = 256  # MAX_PXM_DOMAINS
@@ -62,6 +63,9 @@ def boot_arm64(memory: MemoryMap, options: MemoryOptions, arch: Arch, kernel: Ke
     _add_regions(boot, memory, page_size)
     if boot.memory.end > _PHYS_END:
         _remove(boot, Range(_PHYS_END, 1 << 65), "beyond 48 physical address bits")
+    mapped_to = boot.memory.start // _LINEAR_UNIT * _LINEAR_UNIT + _LINEAR_MAP
+    if boot.memory.end > mapped_to:
+        _remove(boot, Range(mapped_to, 1 << 65), "beyond the linear map of 48 virtual address bits")
     _apply_cap(boot, memory, options, page_size)
     _reserve(boot, memory, kernel)
     _look_for_room(boot, "page tables")
@@ -141,7 +145,6 @@ def _apply_cap(boot: Boot, memory: MemoryMap, options: MemoryOptions, page_size:
     if memory.initrd and memory.initrd.start >= boot.memory.start:
         start = memory.initrd.start // page_size * page_size
         whole = Range(start, -(-memory.initrd.end // page_size) * page_size)
-        boot.memory.remove(whole)  # loses its flags
         boot.memory.add(whole)
     after = merge(r.range for r in boot.memory)
     boot.hidden += [Hidden(part, f"mem={caps[-1].size:#x} on the command line") for part in without(before, after)]

@@ -209,9 +209,7 @@ def _words(made: Prediction) -> Iterator[Finding]:
         yield Finding("OPTION_NOT_FOLLOWED", Severity.INFO, message, _COMPARE)
     for word, arch in bootwords.elsewhere(line):
         yield Finding("OPTION_IGNORED", Severity.INFO, f"{word}= is read by {arch} only", _DROP)
-    for asked, why in bootwords.misplaced(line, total=made.memory.total, memory=made.memory.mapped):
-        message = f"{asked.name} asks for {asked.range}, which {why}: nothing is reserved"
-        yield Finding("OPTION_IGNORED", Severity.INFO, message, _DROP)
+    yield from (Finding("OPTION_IGNORED", Severity.INFO, why, _DROP) for why in made.refused)
     yield from _fake_nodes(made)
 
 

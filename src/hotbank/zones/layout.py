@@ -70,7 +70,8 @@ class Prediction:
     ``limits``: the first pfn behind each of the architecture's zones, in their order. ``movable_node``: this kernel
     keeps its own memory out of what is marked movable. ``line``: the command line, and ``options`` what it says about
     memory. Sizes in bytes. ``no_numa``: why the kernel refuses firmware's node numbers, or empty.
-    ``panics``: why it does not boot, or empty; then there are no zones.
+    ``panics``: why it does not boot, or empty; then there are no zones. ``refused``: why words of the line that ask for
+    memory get none.
     """
 
     layout: Layout
@@ -86,3 +87,4 @@ class Prediction:
     line: str = ""
     no_numa: str = ""
     panics: str = ""
+    refused: tuple[str, ...] = ()

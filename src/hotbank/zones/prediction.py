@@ -13,13 +13,15 @@ from hotbank import kernels
 from hotbank.errors import Code, Finding, Refusal, Severity
 from hotbank.firmware import bootwords
 from hotbank.firmware import cmdline as _cmdline
+from hotbank.firmware.ground import Ground
 from hotbank.kernels import Kernel
-from hotbank.memory import MemoryMap, MemoryRegion, Range, Zone, among, format_size, merge, place
+from hotbank.memory import MemoryMap, MemoryRegion, Range, Zone, among, format_size, merge, place, without
 from hotbank.zones import mainline, proposal_2009
 from hotbank.zones.boot import Boot, early_boot
 from hotbank.zones.findings import findings
 from hotbank.zones.layout import BlockZones, Hidden, Layout, Prediction, ZoneSpan
 
+_U32 = 1 << 32
 _TOPMOST = "let the movable banks be the topmost of their node"
 STRATEGIES = ("mainline", "adjust", "banks")
 
@@ -43,11 +45,13 @@ def predict(
     """
     _check(arch, page_size, block_size, strategy)
     line = cmdline if cmdline is not None else memory.cmdline or ""
-    words = _cmdline.decode(line)
+    its = kernels.arch_to_boot(arch)
+    words = _cmdline.decode(line[: its.command_line - 1])
     options = _cmdline.memory_options(words)
-    its, traits = kernels.arch_to_boot(arch), _traits(kernel, strategy)
+    traits = _traits(kernel, strategy)
     boot = early_boot(memory, options, its, traits, page_size, dma_size)
-    memory = _with_words(memory, boot, words, traits, page_size)
+    taken = bootwords.taken(words, _ground(boot, traits, page_size))
+    memory = _with_words(memory, boot, taken)
     zones, blocks = _zones(boot, options, traits, page_size, block_size, strategy)
     if boot.panics and strategy == "mainline":
         zones, blocks = (), ()
@@ -66,24 +70,33 @@ def predict(
         line,
         boot.no_numa,
         boot.panics,
+        taken.refused,
     )
     differ = () if boot.panics else _strategies_differ(boot, options, traits, page_size, zones, strategy)
     found = (*findings(made), *differ)
     return replace(made, layout=replace(made.layout, findings=found))
 
 
-def _with_words(
-    memory: MemoryMap, boot: Boot, words: _cmdline.CommandLine, kernel: Kernel, page_size: int
-) -> MemoryMap:
-    """The map with what the command line takes at boot."""
-    own = bootwords.taken(
-        words,
-        total=boot.memory.total,
-        memory=boot.memory.mapped,
+def _ground(boot: Boot, kernel: Kernel, page_size: int) -> Ground:
+    """What there is for words that take memory. memblock gives nothing out of marked banks under movable_node."""
+    marked = [r.range for r in boot.memory if r.hotplug] if boot.movable_node else []
+    low_end = boot.limits.get(Zone.NORMAL, 0) * page_size
+    total = boot.memory.total if boot.arch.lowmem is None else max(0, low_end - boot.memory.start)
+    return Ground(
+        total=total,
+        mapped=without(boot.memory.mapped, marked),
+        taken=merge(boot.memory.reserved),
+        dma_end=boot.limits[Zone.DMA] * page_size if Zone.DMA in boot.limits else _U32,
+        low_end=low_end,
+        end=boot.memory.end,
         arch=boot.arch,
-        page_size=page_size,
         kernel=kernel,
+        page_size=page_size,
     )
+
+
+def _with_words(memory: MemoryMap, boot: Boot, own: bootwords.Taken) -> MemoryMap:
+    """The map with what the command line takes at boot."""
     for reservation in own.reserved:
         boot.memory.reserve(reservation.range)
     return replace(memory, reserved=(*memory.reserved, *own.reserved), unplaced=(*memory.unplaced, *own.unplaced))
