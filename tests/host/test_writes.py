@@ -463,6 +463,22 @@ def test_an_offline_ends_when_less_than_the_spare_is_left(
     assert host.snapshot().pending is None
 
 
+def test_a_look_that_takes_long_is_a_tenth_of_the_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look takes as much of an only CPU from what moves; ten of them would fit into that second."""
+    looks: list[float] = []
+
+    def zones(_: object) -> tuple[ZoneInfo, ...]:
+        time.sleep(0.05)
+        looks.append(time.monotonic())
+        return ZONES
+
+    monkeypatch.setattr("hotbank.host.tree.zones", zones)
+    host = Host(root)
+    with hanging(root / MEMORY / "memory8/state"), pytest.raises(KernelError):
+        host.offline(8, host.clock.now() + 1.0, spare=400)
+    assert 1 <= len(looks) <= 3
+
+
 def test_pages_of_a_kernel_zone_are_not_helped_by_what_is_free_in_movable(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
