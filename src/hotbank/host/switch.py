@@ -177,7 +177,7 @@ def _is_of(process: str, group: int) -> bool:
     """Whether it is of the group and has not ended (proc(5), ``stat``: what follows the name)."""
     with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{process}/stat", "rb") as file:
         state, _, its = file.read().rpartition(b")")[2].split()[:3]
-        return int(its) == group and state not in (b"Z", b"X")
+        return its == b"%d" % group and state not in (b"Z", b"X")
     return False
 
 
