@@ -11,6 +11,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import HotbankError
 from hotbank.govern.banks import bunches, needed_to_return
 from hotbank.govern.settings import EVERY
+from hotbank.govern.status import Status
 from hotbank.memory import KernelState, Online, Power
 from hotbank.memspec import named
 from hotbank.operate.journal import GOVERNOR
@@ -40,6 +42,7 @@ pytestmark = pytest.mark.kernel
 HERE = Path(__file__).parent
 BANKS = ("high", "top")
 TOP, RATE = 660, 20  # MiB, and MiB a second
+SAID = 15.0  # seconds between lines about what is waited for
 
 
 def wanted() -> Wanted:
@@ -55,6 +58,12 @@ class Governed:
     guest: QemuMachine
     folder: Path
     owner: subprocess.Popen[bytes] = field(init=False)
+    began: float = field(default_factory=time.monotonic)
+    breaths: int = 0
+
+    def say(self, what: str) -> None:
+        """A line of progress, with the seconds since the beginning."""
+        print(f"{time.monotonic() - self.began:6.0f} s  {what}", flush=True)
 
     def begin(self) -> None:
         """Start the owner."""
@@ -84,11 +93,15 @@ class Governed:
         with self.asked() as owner:
             return [entry for entry in owner.history() if entry.before.cause == GOVERNOR and not entry.is_sign]
 
+    def status(self) -> Status | None:
+        """The governor's last look."""
+        with self.asked() as owner:
+            return owner.governed().status
+
     def paused(self) -> str:
         """Why nothing is taken."""
-        with self.asked() as owner:
-            status = owner.governed().status
-            return status.state.paused if status else ""
+        status = self.status()
+        return status.state.paused if status else ""
 
     def resume(self) -> None:
         with self.asked() as owner:
@@ -100,8 +113,24 @@ class Governed:
         return {b.name for b in banks if (b.kernel, b.power) == (KernelState.ABSENT, Power.OFF)}
 
     def wait_dark(self, *banks: str) -> None:
-        """Return when these are, and no others."""
-        until(lambda: self.dark() == set(banks), f"{banks} dark", pause=0.5)
+        """Return when these are, and no others. What keeps a bank in meanwhile is said now and again."""
+        said = time.monotonic()
+
+        def are_dark() -> bool:
+            nonlocal said
+            dark = self.dark()
+            if time.monotonic() >= said + SAID:
+                said = time.monotonic()
+                self.say(f"dark: {', '.join(sorted(dark)) or 'none'}; {self.held()}")
+            return dark == set(banks)
+
+        self.say(f"waits until {' and '.join(sorted(banks))} are dark")
+        until(are_dark, f"{banks} dark", pause=0.5)
+
+    def held(self) -> str:
+        """What keeps each group in."""
+        status = self.status()
+        return "; ".join(f"{at.group}: {at.why or '-'}" for at in status.groups) if status else "no look yet"
 
     def returns(self) -> float:
         """Seconds that a return took at most, from the look that missed it."""
@@ -111,11 +140,13 @@ class Governed:
 
     def breathe(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Once, and everything that is promised of it. ``meanwhile``: what happens as soon as it has begun."""
+        self.breaths += 1
+        self.say(f"breath {self.breaths} begins")
         before = self.counters()
         job = self.guest.runner.start(f"exec python3 -S /opt/breath.py {TOP} {RATE} {self.reserve()}")
         meanwhile()
         told, returns = json.loads(job.wait(HANG).out), self.returns()
-        print(f"{told}; a return takes {returns:.1f} s at most")
+        self.say(f"breath {self.breaths}: {told}; a return takes {returns:.1f} s at most")
         assert self.counters() == before
         assert told["damaged"] == 0
         assert told["below"] <= promised(returns)
