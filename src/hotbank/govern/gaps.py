@@ -31,6 +31,12 @@ class Gaps:
         faded[place] += 1.0
         return Gaps(tuple(faded), self.fade)
 
+    def lasts(self, seconds: float, cost: float, trust: float) -> bool:
+        """Whether it is too early to leave after so many idle seconds. The past is asked only where it can matter."""
+        if seconds >= cost:
+            return False
+        return seconds < min(trust, 1.0) * cost or seconds < self.patience(cost, trust)
+
     def patience(self, cost: float, trust: float) -> float:
         """Seconds after which to leave: the cheapest by what was seen, from ``trust x cost`` to ``cost``.
 

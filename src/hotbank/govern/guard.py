@@ -139,8 +139,7 @@ class Guard:
         if act.dark:
             ours = (*(name for name in state.ours if name != act.group), act.group)
             now = replace(state, expected=_names(expected | {act.group}), dark=_names(dark | {act.group}))
-            now = replace(now, takes=state.takes or took)
-            return replace(now, ours=ours, taken=(*state.taken, at))
+            return replace(now, takes=state.takes or took, ours=ours, taken=(*state.taken, at))
         return replace(
             state,
             ours=tuple(name for name in state.ours if name != act.group),
@@ -159,11 +158,18 @@ class Guard:
         return view.used + view.lent + self.reserve + round(self.foresight * rise * until)
 
     def _looked(self, view: View, state: State) -> State:
-        paused = state.paused or _another_hand(view, state)
-        there = tuple(name for name in state.ours if name in view.less)
-        recent = tuple(at for at in state.taken if at > view.at - _HOUR)
-        found = replace(state, expected=_names(view.less), dark=_names(view.dark))
-        return replace(found, ours=there, taken=recent, at=view.at, used=view.used, paused=paused)
+        less, dark = _names(view.less), _names(view.dark)
+        as_left = (less, dark) == (state.expected, state.dark)
+        return replace(
+            state,
+            ours=tuple(name for name in state.ours if name in view.less),
+            expected=less,
+            dark=dark,
+            taken=tuple(at for at in state.taken if at > view.at - _HOUR),
+            at=view.at,
+            used=view.used,
+            paused=state.paused or ("" if as_left else _another_hand(view, state)),
+        )
 
     def _back(self, view: View, wish: Wish, state: State, least: int) -> tuple[Act, ...]:
         """What returns: the last that left first, as many as are missing; under pressure one more than none."""

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -54,6 +54,10 @@ class Reserve:
         return Wish(now[0][1], f"{self.headroom:.0%} of the machine beside what is used"), now
 
 
+Idle = tuple[float | None, ...]
+"""Since when each level is idle; None: it is needed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What `balance` remembers: the last look and the seconds ``between`` it and the one before, the rise then and the
@@ -64,7 +68,7 @@ class Seen:
     used: int = 0
     slope: float = 0.0
     steepest: float = 0.0
-    idle: tuple[float | None, ...] = ()
+    idle: Idle = ()
     gaps: tuple[Gaps, ...] = ()
 
 
@@ -91,48 +95,53 @@ class Balance:
 
     def decide(self, view: View, state: Seen) -> tuple[Wish, Seen]:
         """Keep each level that is needed by the demand as foreseen, or was so until less than its patience ago."""
-        state = self._risen(view, state)
-        foreseen = view.used + round(self.margin(view, state))
+        passed, slope, steepest = self._risen(view, state)
+        foreseen = view.used + round(self.margin(view.total, slope, steepest, passed))
         starts = list(accumulate((group.size for group in view.groups), initial=view.fixed))
-        state = _counted(view, state, [foreseen > start for start in starts[:-1]])
-        kept = [self._kept(view, state, level) for level in range(len(view.groups))]
-        top = max((level + 1 for level, keep in enumerate(kept) if keep), default=0)
-        return Wish(max(starts[top], min(foreseen, view.total)), _why(view, state, top)), state
+        idle, gaps = _counted(view.at, state, [foreseen > start for start in starts[:-1]])
+        top = self._top(view, idle, gaps)
+        wish = Wish(max(starts[top], min(foreseen, view.total)), _why(view.at, idle, top))
+        return wish, Seen(view.at, passed, view.used, slope, steepest, idle, gaps)
 
-    def margin(self, view: View, state: Seen) -> float:
-        """Bytes to have beside what is used."""
-        rise = max(self.foresight * state.slope, self.guess * state.steepest, 0.0)
-        return self.floor * view.total + rise * (state.between + self.returning)
+    def margin(self, total: int, slope: float, steepest: float, between: float) -> float:
+        """Bytes to have beside what is used, of ``total``: see Seen."""
+        rise = max(self.foresight * slope, self.guess * steepest, 0.0)
+        return self.floor * total + rise * (between + self.returning)
 
-    def _risen(self, view: View, state: Seen) -> Seen:
-        """With the slope since the last look."""
+    def _risen(self, view: View, state: Seen) -> tuple[float, float, float]:
+        """Seconds since the last look, the slope since then, and the steepest lately."""
         passed = 0.0 if state.at is None else view.at - state.at
         slope = (view.used - state.used) / passed if passed > 0 else 0.0
         kept = 0.5 ** (passed / self.memory) if self.memory > 0 else 0.0
-        steepest = max(slope, state.steepest * kept)
-        return replace(state, at=view.at, between=passed, used=view.used, slope=slope, steepest=steepest)
+        return passed, slope, max(slope, state.steepest * kept)
 
-    def _kept(self, view: View, state: Seen, level: int) -> bool:
-        since = state.idle[level]
-        return since is None or view.at - since < state.gaps[level].patience(view.groups[level].cost, self.trust)
+    def _top(self, view: View, idle: Idle, gaps: Sequence[Gaps]) -> int:
+        """Levels that are kept: those up to the highest that is needed, or was so until less than its patience ago."""
+        for level in reversed(range(len(view.groups))):
+            since = idle[level]
+            if since is None or gaps[level].lasts(view.at - since, view.groups[level].cost, self.trust):
+                return level + 1
+        return 0
 
 
-def _counted(view: View, state: Seen, needed: Sequence[bool]) -> Seen:
-    """With each level's idleness begun, gone on or ended. A level that was not there before begins as needed."""
+def _counted(at: float, state: Seen, needed: Sequence[bool]) -> tuple[Idle, tuple[Gaps, ...]]:
+    """Each level's idleness begun, gone on or ended. A level that was not there before begins as needed."""
+    if needed == [since is None for since in state.idle]:
+        return state.idle, state.gaps
     missing = len(needed) - len(state.idle)
     idle = [*state.idle[: len(needed)], *[None] * missing]
     gaps = [*state.gaps[: len(needed)], *[Gaps() for _ in range(missing)]]
     for level, need in enumerate(needed):
         since = idle[level]
         if need and since is not None:
-            gaps[level] = gaps[level].seen(view.at - since)
-        idle[level] = None if need else view.at if since is None else since
-    return replace(state, idle=tuple(idle), gaps=tuple(gaps))
+            gaps[level] = gaps[level].seen(at - since)
+        idle[level] = None if need else at if since is None else since
+    return tuple(idle), tuple(gaps)
 
 
-def _why(view: View, state: Seen, top: int) -> str:
+def _why(at: float, idle: Idle, top: int) -> str:
     """In words. ``top``: levels that are kept."""
-    since = state.idle[top - 1] if top else None
+    since = idle[top - 1] if top else None
     if since is None:
         return "what is used, and what it may grow by before more is there"
-    return f"nothing has needed the last of it for {view.at - since:.0f} s, and its return would cost more"
+    return f"nothing has needed the last of it for {at - since:.0f} s, and its return would cost more"
