@@ -27,6 +27,7 @@ from hotbank.host.tree import Tree
 from hotbank.serve.local import attached
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen
+from hotbank.sysfs.names import OSRELEASE, PARAMETERS
 from patience import ended
 
 BOARD = """
@@ -72,11 +73,16 @@ def test_nothing_is_found_where_nothing_is_wrong(tmp_path: Path) -> None:
     assert examine(healthy(tmp_path)) == ()
 
 
+OWN_MEMMAP: dict[str, str | bytes] = {f"{PARAMETERS}/memmap_on_memory": "Y\n", OSRELEASE: "7.1.13+deb13-arm64\n"}
+
 CASES: list[tuple[str, Severity, dict[str, str | bytes]]] = [
     ("NO_HOTPLUG", Severity.BLOCKS, {f"{MEMORY}/block_size_bytes": ""}),
     ("NO_HOTREMOVE", Severity.BLOCKS, {f"{MEMORY}/memory{n}/removable": "0\n" for n in (8, 9)}),
     ("NOT_REMOVABLE", Severity.INFO, {f"{MEMORY}/memory8/removable": "0\n"}),
     ("BOOT_MEMORY", Severity.BLOCKS, {"proc/iomem": "40000000-4fffffff : System RAM\n"}),
+    ("OWN_MEMMAP", Severity.BLOCKS, OWN_MEMMAP),
+    ("OWN_MEMMAP", Severity.BLOCKS, {**OWN_MEMMAP, f"{PARAMETERS}/memmap_on_memory": "force\n"}),
+    ("OWN_MEMMAP", Severity.HURTS, {**OWN_MEMMAP, "etc/hotbank/board.toml": BOARD.replace("kmem", "driver")}),
     ("CANCEL_PENDING", Severity.BLOCKS, {f"{MEMORY}/memory9/state": "going-offline\n"}),
     ("NOT_MOVABLE_ZONE", Severity.BLOCKS, {f"{MEMORY}/memory9/valid_zones": "Normal\n"}),
     ("AUTO_ONLINE", Severity.HURTS, {f"{MEMORY}/auto_online_blocks": "online\n"}),
@@ -117,6 +123,9 @@ def test_each_finding(name: str, severity: Severity, changes: dict[str, str | by
         {"usr/lib/udev/rules.d/40-redhat.rules": UDEV, "etc/udev/rules.d/40-redhat.rules": ""},
         {"usr/lib/udev/rules.d/40-x.rules": UDEV.replace('="online"', '="online_movable"')},
         {"sys/power/state": "mem disk\n", "sys/power/disk": "[disabled]\n"},
+        {**OWN_MEMMAP, OSRELEASE: "7.0.13+deb13-arm64\n"},
+        {**OWN_MEMMAP, f"{PARAMETERS}/memmap_on_memory": "N\n"},
+        {**OWN_MEMMAP, "proc/sys/kernel/arch": "x86_64\n"},
         {"sys/kernel/kexec_crash_loaded": "1\n", f"{MEMORY}/crash_hotplug": "1\n"},
     ],
 )

@@ -155,6 +155,19 @@ def _boot_memory(facts: Facts) -> Iterator[Finding]:
             yield Finding("BOOT_MEMORY", Severity.BLOCKS, message, help_)
 
 
+def _own_memmap(facts: Facts) -> Iterator[Finding]:
+    """arch/arm64/mm/mmu.c, can_unmap_without_split: where the memmap of a block ends in the block itself, a leaf of the
+    kernel's own map lies across. Our driver and virtio-mem never ask for that (routes.py, ``own_memmap``)."""
+    kernel, policy = files.kernel_of(facts.tree), files.policy(facts.tree, facts.arch)
+    vetoes = kernel is not None and kernel.vetoes_leaf and kernels.arch(facts.arch).boot_memory_leaves is False
+    banks = [b for b in facts.board.banks if not b.at_boot and route(b.route).own_memmap] if facts.board else []
+    if vetoes and policy.memmap_on_memory:
+        of = f"bank {banks[0].name}" if banks else "what comes as a DIMM or as a dax device"
+        message = f"memmap_on_memory is on, so {of} holds its own memmap, and this kernel never lets that go (EPERM)"
+        severity = Severity.BLOCKS if banks else Severity.HURTS
+        yield Finding("OWN_MEMMAP", severity, message, "memory_hotplug.memmap_on_memory=0 on the command line")
+
+
 def _movable_zone(facts: Facts) -> Iterator[Finding]:
     """mm/page_alloc.c: only zone Movable keeps the kernel's own pages out."""
     help_ = "boot with movablecore=SIZE, or describe the bank as movable; online added blocks with online_movable"
@@ -386,6 +399,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _hotremove,
     _rights,
     _boot_memory,
+    _own_memmap,
     _stuck,
     _places,
     _switches,
