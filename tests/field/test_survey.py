@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effort import examples
-from field.trees import FREE, OFFLINE, Run, Zoned, machine
+from field.trees import FREE, OFFLINE, Run, Zoned, machine, zone_lines
 from host.captured_trees import MEMORY, link_node, words
 from hotbank.errors import Code, KernelError
 from hotbank.host import Host, pages
@@ -205,6 +205,45 @@ def test_gigantic_pages_of_arm64(tmp_path_factory: pytest.TempPathFactory, count
     verdict = said(host)
     assert verdict.code is (Code.PINS_UNKNOWN if free >= count else Code.HUGETLB)
     assert verdict.blocked == (0 if free >= count else count * 8192)
+
+
+@pytest.mark.parametrize("release", ["6.12.95", "7.3.4"])
+@pytest.mark.parametrize(
+    ("setting", "other", "leaves"),
+    [("0", "Movable", False), ("1", "Movable", True), ("0", "Normal", True), (None, "Movable", False)],
+)
+def test_gigantic_pages_go_to_memory_for_the_kernel_alone(
+    tmp_path: Path, release: str, setting: str | None, other: str, leaves: bool
+) -> None:
+    """Free ones on a node of nothing but Movable are out of reach, unless vm.movable_gigantic_pages (7.0) is set."""
+    files = pool(32768, 4, nodes={0: 0, 1: 0, 2: 4}) | {"proc/sys/kernel/osrelease": f"{release}\n"}
+    if setting is not None:
+        files["proc/sys/vm/movable_gigantic_pages"] = f"{setting}\n"
+    runs = [*huge(8192, 1), Run(FREE, 24576)]
+    tree(tmp_path, runs, KMEM, files=files, arch="aarch64", node=1)
+    link_node(tmp_path, f"{MEMORY}/memory{BLOCK}", "node1")
+    with Path(tmp_path / "proc/zoneinfo").open("a") as zoneinfo:
+        zoneinfo.write(zone_lines(2, other, 65536, 65536, 60000, 1 << 22))
+    assert said(Host(tmp_path)).code is (Code.PINS_UNKNOWN if leaves else Code.HUGETLB)
+
+
+@examples(5)
+@given(st.sampled_from([16, 32]), st.integers(1, 60), st.integers(0, 70), st.integers(0, 70))
+def test_small_huge_pages_need_as_much_room_as_they_are(
+    tmp_path_factory: pytest.TempPathFactory, size: int, used: int, free: int, pieces: int
+) -> None:
+    """hugepages-64kB of arm64, in a verdict and in what a capture goes on as."""
+    runs, folder = [*huge(size, used), Run(FREE, 32768 - used * size)], tmp_path_factory.mktemp("t")
+    zoned, files = Zoned(elsewhere=4200 + pieces * size + size // 2), pool(size * 4, free)
+    host = Host(machine(folder, BLOCK, runs, zoned, iomem=KMEM, files=files, arch="aarch64"))
+    (found,) = host.survey(BLOCK).huge
+    assert (found.pages, len(found.first), found.free, found.gigantic) == (size, used, free, False)
+    verdict, fresh = said(host), max(0, used - free)
+    assert verdict.needs == fresh * size
+    assert verdict.code is (Code.PINS_UNKNOWN if fresh <= pieces else Code.NO_CAPACITY)
+    taken = capture.loads(saved(host, folder))
+    assert [block.huge for block in taken.blocks] == [(found,)]
+    assert Model.restore(taken).survey(BLOCK).kinds == host.survey(BLOCK).kinds
 
 
 @examples(10)

@@ -62,8 +62,8 @@ def machine(
             "proc/sys/kernel/arch": f"{arch}\n",
             "proc/iomem": f"00001000-3fffffff : System RAM\n{iomem}\n",
             "proc/meminfo": f"MemTotal: {(250_000 + managed) * 4} kB\n",
-            "proc/zoneinfo": _zone(0, "DMA32", 262_143, 250_000, zoned.elsewhere, 1)
-            + _zone(node, zoned.name, whole, managed, free, number * whole),
+            "proc/zoneinfo": zone_lines(0, "DMA32", 262_143, 250_000, zoned.elsewhere, 1)
+            + zone_lines(node, zoned.name, whole, managed, free, number * whole),
         }
         | dict(files or {}),
     )
@@ -71,7 +71,8 @@ def machine(
     return root
 
 
-def _zone(node: int, name: str, spanned: int, managed: int, free: int, start: int) -> str:
+def zone_lines(node: int, name: str, spanned: int, managed: int, free: int, start: int) -> str:
+    """A zone in /proc/zoneinfo."""
     return (
         f"Node {node}, zone {name:>8}\n  pages free     {free}\n        boost    0\n        min      2800\n"
         f"        low      3500\n        high     4200\n        spanned  {spanned}\n        present  {spanned}\n"

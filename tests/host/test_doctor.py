@@ -88,6 +88,11 @@ CASES: list[tuple[str, Severity, dict[str, str | bytes]]] = [
     ("AUTO_ONLINE", Severity.HURTS, {f"{MEMORY}/auto_online_blocks": "online\n"}),
     ("AUTO_ONLINE", Severity.HURTS, {f"{MEMORY}/auto_online_blocks": "online_kernel\n"}),
     ("UDEV_ONLINE", Severity.BLOCKS, {"usr/lib/udev/rules.d/40-redhat.rules": UDEV}),
+    (
+        "UDEV_MOVABLE",
+        Severity.INFO,
+        {"usr/lib/udev/rules.d/40-x.rules": UDEV.replace('="online"', '="online_movable"')},
+    ),
     ("NOT_ALIGNED", Severity.BLOCKS, {f"{MEMORY}/block_size_bytes": "10000000\n"}),
     ("BIG_BLOCKS", Severity.HURTS, {f"{MEMORY}/block_size_bytes": "20000000\n"}),
     ("CMA", Severity.HURTS, {"proc/zoneinfo": ZONE}),
@@ -103,6 +108,7 @@ CASES: list[tuple[str, Severity, dict[str, str | bytes]]] = [
         {"sys/power/state": "mem disk\n", "sys/power/disk": "[platform] reboot\n"},
     ),
     ("HUGETLB", Severity.HURTS, {"proc/meminfo": "HugePages_Total:      12\n"}),
+    ("HUGETLB", Severity.HURTS, {"proc/sys/vm/movable_gigantic_pages": "1\n"}),
     ("POISONED", Severity.HURTS, {"proc/meminfo": "HardwareCorrupted:     4 kB\n"}),
 ]
 
@@ -121,7 +127,6 @@ def test_each_finding(name: str, severity: Severity, changes: dict[str, str | by
     [
         {f"{MEMORY}/auto_online_blocks": "online_movable\n"},
         {"usr/lib/udev/rules.d/40-redhat.rules": UDEV, "etc/udev/rules.d/40-redhat.rules": ""},
-        {"usr/lib/udev/rules.d/40-x.rules": UDEV.replace('="online"', '="online_movable"')},
         {"sys/power/state": "mem disk\n", "sys/power/disk": "[disabled]\n"},
         {**OWN_MEMMAP, OSRELEASE: "7.0.13+deb13-arm64\n"},
         {**OWN_MEMMAP, f"{PARAMETERS}/memmap_on_memory": "N\n"},

@@ -21,6 +21,7 @@ from hotbank.documents import SCHEMA
 from hotbank.errors import Finding, MachineError, Severity, SwitchError
 from hotbank.host import tree as files
 from hotbank.host.devices import Device, devices, regions
+from hotbank.host.hugepages import may_be_movable
 from hotbank.host.kcore import RefCounts
 from hotbank.host.ram import Ram
 from hotbank.host.switch import Absent, Regulator, switch_for
@@ -299,11 +300,14 @@ def _auto_online(facts: Facts) -> Iterator[Finding]:
 def _udev(facts: Facts) -> Iterator[Finding]:
     """udev(7): a rule for added blocks acts a moment after they appear, whatever auto_online_blocks says."""
     for found in onlinings(facts.tree):
+        where, puts = f"/{found.rule.file}:{found.rule.line}", "puts" if found.sure else "may put"
+        message, sure = f"{where} {puts} added blocks {found.word}, a moment after they appear", found.sure
         if found.word in INTO_KERNEL_ZONE:
             severity = Severity.BLOCKS if facts.adds_banks else Severity.INFO
-            where, puts = f"/{found.rule.file}:{found.rule.line}", "puts" if found.sure else "may put"
-            message = f"{where} {puts} added blocks {found.word}, a moment after they appear"
-            yield Finding("UDEV_ONLINE", severity, message, found.remedy, where if found.sure else "")
+            yield Finding("UDEV_ONLINE", severity, message, found.remedy, where if sure else "")
+        else:
+            help_ = "nothing: in zone Movable they can leave again"
+            yield Finding("UDEV_MOVABLE", Severity.INFO, message, help_, where if sure else "")
 
 
 def _alignment(facts: Facts) -> Iterator[Finding]:
@@ -387,6 +391,13 @@ def _meminfo(facts: Facts) -> Iterator[Finding]:
         yield Finding("POISONED", Severity.HURTS, message, "leave banks with bad pages in, or have the memory replaced")
 
 
+def _gigantic(facts: Facts) -> Iterator[Finding]:
+    """include/linux/hugetlb.h, hugepage_movable_supported: since 7.0 one may have gigantic pages in zone Movable."""
+    if may_be_movable(facts.tree):
+        message = "vm.movable_gigantic_pages is set: a bank with such a page leaves only if its pool has another free"
+        yield Finding("HUGETLB", Severity.HURTS, message, "sysctl vm.movable_gigantic_pages=0 keeps new ones out")
+
+
 def _stuck(facts: Facts) -> Iterator[Finding]:
     """mm/memory_hotplug.c: one operation at a time, system wide."""
     for block in facts.blocks:
@@ -413,4 +424,5 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _other_kernels,
     _hibernation,
     _meminfo,
+    _gigantic,
 )

@@ -3,8 +3,10 @@
 
 Truth: mm/hugetlb.c. A page that migrates takes a free one of its pool (``dequeue_hugetlb_folio_nodemask``), else a new
 one from the buddy allocator, which has none of a gigantic size (``alloc_migrate_hugetlb_folio``).
-mm/memory_hotplug.c, ``do_migrate_range``: on other nodes than the block's where there are others. A free page in the
-block itself does not count: it is isolated, and dissolved later, unless an old kernel takes it (``goes_round``).
+mm/memory_hotplug.c, ``do_migrate_range``: on other nodes than the block's where there are others; of a gigantic size
+only on nodes that have memory for the kernel too, unless ``vm.movable_gigantic_pages`` is set (7.0 and later;
+``htlb_alloc_mask``). A free page in the block itself does not count: it is isolated, and dissolved later, unless an old
+kernel takes it (``goes_round``).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from hotbank.host import tree as files
 from hotbank.host.planes import Planes
 from hotbank.host.tree import Tree
 from hotbank.machine import HugePages
-from hotbank.memory import KIB
+from hotbank.memory import KIB, Zone
 from hotbank.sysfs import hugepages, names
 
 Flags = Callable[[range], Planes]
@@ -66,12 +68,13 @@ def in_use(
             yield HugePages(size, first, inside, free(size, idle), size > gigantic), idle
 
 
-def free_elsewhere(tree: Tree, size: int, node: int | None, idle: int) -> int | None:
+def free_elsewhere(tree: Tree, size: int, node: int | None, idle: int, *, gigantic: bool) -> int | None:
     """Free pages of the pool that may take the place of some in the block, of which ``idle`` ones are in it."""
     others, everywhere = _others(tree, node), _number(tree, names.HUGEPAGES, size, "free_hugepages")
     if everywhere is None:
         return None
-    told = [_number(tree, names.node(n, "hugepages"), size, "free_hugepages") for n in sorted(others)]
+    open_ = others if not gigantic or may_be_movable(tree) else others & _kernel_nodes(tree)
+    told = [_number(tree, names.node(n, "hugepages"), size, "free_hugepages") for n in sorted(open_)]
     there = sum(count for count in told if count is not None) if others and None not in told else everywhere - idle
     return max(0, min(_unreserved(tree, size, everywhere), there))
 
@@ -90,6 +93,16 @@ def _others(tree: Tree, node: int | None) -> set[int]:
     """The nodes with memory that pages of that node's blocks go to; none where there is one node."""
     nodes = {zone.node for zone in files.zones(tree) if zone.managed}
     return nodes - {node} if node is not None else set()
+
+
+def _kernel_nodes(tree: Tree) -> set[int]:
+    """The nodes that a request without ``__GFP_MOVABLE`` reaches."""
+    return {zone.node for zone in files.zones(tree) if zone.managed and zone.zone != Zone.MOVABLE}
+
+
+def may_be_movable(tree: Tree) -> bool:
+    """Whether gigantic pages may lie in zone Movable, ``vm.movable_gigantic_pages``."""
+    return tree.read(names.MOVABLE_GIGANTIC) not in (None, "0")
 
 
 def _unreserved(tree: Tree, size: int, free: int) -> int:

@@ -228,7 +228,8 @@ def _look_for_huge(tree: Tree, views: Views, block: Block, page_size: int, gigan
     any that would only change places in the block."""
 
     def free(pages_of_one: int, idle: int) -> int | None:
-        return free_elsewhere(tree, pages_of_one * page_size, block.node, idle)
+        size, above = pages_of_one * page_size, pages_of_one > gigantic
+        return free_elsewhere(tree, size, block.node, idle, gigantic=above)
 
     found = found_in(tree, lambda frames: words(views.flags, frames), views.span, page_size)
     pools = list(in_use(found, lambda one: _used(views, one), free, gigantic))

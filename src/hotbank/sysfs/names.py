@@ -15,6 +15,7 @@ THERMAL = "sys/class/thermal"
 POWERCAP = "sys/class/powercap"
 CMA = "sys/kernel/debug/cma"
 HUGEPAGES = "sys/kernel/mm/hugepages"
+MOVABLE_GIGANTIC = "proc/sys/vm/movable_gigantic_pages"
 
 AUTO_ONLINE = f"{MEMORY}/auto_online_blocks"
 CRASH_HOTPLUG = f"{MEMORY}/crash_hotplug"
