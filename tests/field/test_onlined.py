@@ -90,6 +90,16 @@ def test_a_rule_with_file_and_line(tmp_path: Path) -> None:
     assert who(host(tmp_path / "movable", "Movable", rules=RULE)) == (By.UNKNOWN, "")
 
 
+@pytest.mark.parametrize(
+    ("zone", "second", "known"), [("Movable", "", True), ("Normal", "", False), ("Movable", RULE, True)]
+)
+def test_a_rule_for_zone_movable(tmp_path: Path, zone: str, second: str, known: bool) -> None:
+    """The first to act is who it was; a later one finds the block online."""
+    later = second.replace("ACTION", 'ATTR{state}=="offline", ACTION')
+    found = who(host(tmp_path, zone, rules=RULE.replace("online", "online_movable") + later))
+    assert found == ((By.UDEV, "/lib/udev/rules.d/40-x.rules:1") if known else (By.UNKNOWN, ""))
+
+
 @given(st.booleans(), st.sampled_from([True, False, None]), st.lists(st.sampled_from(["", "/a:1", "/b:2"]), max_size=3))
 def test_nothing_is_guessed(online: bool, boot: bool | None, rules: list[str]) -> None:
     """Without a journal and a policy only one sure rule is an answer."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+import ctypes
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from effort import examples
 from host.captured_trees import Made, MadeBlock, write
+from hotbank.host import globs
 from hotbank.host.doctor import examine
+from hotbank.host.rules import parse
 from hotbank.host.tree import Tree
-from hotbank.host.udev import FOLDERS, Onlining, onlinings, parse
+from hotbank.host.udev import FOLDERS, Onlining, onlinings
 
 DATA = Path(__file__).parents[1] / "data" / "field"
+LIBC = ctypes.CDLL(None)
 # Form → rules in which WORD is what is written, and the place of the rule that writes it, from 0.
 FORMS: dict[str, tuple[str, int]] = {
     "one line": ('SUBSYSTEM=="memory", ACTION=="add", ATTR{state}="WORD"', 0),
@@ -41,12 +44,28 @@ FORMS: dict[str, tuple[str, int]] = {
         0,
     ),
     "script": ('SUBSYSTEM=="memory", ACTION=="add", RUN+="/usr/local/bin/plug %k"', 0),
+    "added to": ('SUBSYSTEM=="memory", ATTR{state}+="WORD"', 0),
+    "for good": ('SUBSYSTEM=="memory", ATTR{state}:="WORD"', 0),
+    "a class": ('SUBSYSTEM=="memory", KERNEL=="memory[[:digit:]]*", ATTR{state}="WORD"', 0),
+    "a caret": ('SUBSYSTEM=="memory", KERNEL!="[^m]*", KERNEL=="memory[^x-z]*", ATTR{state}="WORD"', 0),
+    "escaped": ('SUBSYSTEM==e"mem\\x6fry", ATTR{state}=e"WORD"', 0),
+    "cut within a word": ('SUBSYSTEM=="memory", ATTR{sta\\\n  te}="WORD"', 0),
+    "a comment in between": ('SUBSYSTEM=="memory", \\\n # of all\n  ATTR{state}="WORD"', 0),
+    "cut by a blank": ('SUBSYSTEM=="memory", \\ \n  ATTR{state}="WORD"', 1),
+    "written before it is asked": ('ATTR{state}="WORD", SUBSYSTEM=="memory"', 0),
+    "used before it is set": ('SUBSYSTEM=="memory", ATTR{state}="$env{HOW}", ENV{HOW}="WORD"', 0),
+    "variable that is added to": ('ENV{HOW}+="WORD"\nSUBSYSTEM=="memory", ATTR{state}="$env{HOW}"', 1),
+    "not empty": ('SUBSYSTEM=="memory", KERNEL=="?*", ATTR{state}=="?*", ATTR{state}="WORD"', 0),
+    "perhaps empty": ('SUBSYSTEM=="memory|cpu", DRIVER=="|x", ATTR{state}="WORD"', 0),
+    "an option of long ago": ('SUBSYSTEM=="memory", OPTIONS="last_rule", ATTR{state}="WORD"', 0),
 }
 PLAIN = {
     "boolean": ('SUBSYSTEM=="memory", ACTION=="add", ATTR{online}="1"', 0),
     "boolean, asked first": ('SUBSYSTEM=="memory", ATTR{online}=="0", ATTR{online}="1"', 0),
     "shell, boolean": ("""SUBSYSTEM=="memory", RUN+="/bin/sh -c 'echo 1 > /sys%p/online'\"""", 0),
     "chmem": ('SUBSYSTEM=="memory", ACTION=="add", RUN+="/usr/bin/chmem -e 128M"', 0),
+    "chmem, flags together": ('SUBSYSTEM=="memory", ACTION=="add", RUN+="/usr/bin/chmem -be 12-19"', 0),
+    "yes": ('SUBSYSTEM=="memory", ACTION=="add", ATTR{online}="yes"', 0),
 }
 HARMLESS = {
     "another subsystem": 'SUBSYSTEM=="cpu", ACTION=="add", TEST=="online", ATTR{online}=="0", ATTR{online}="1"',
@@ -63,6 +82,22 @@ HARMLESS = {
     "program that does something else": 'SUBSYSTEM=="memory", ACTION=="add", RUN+="/bin/logger added %k"',
     "taken back": 'SUBSYSTEM=="memory", RUN+="/usr/bin/chmem -e 1"\nSUBSYSTEM=="memory", RUN=""',
     "nonsense": 'SUBSYSTEM=="memory", ATTR{state}=online',
+    "given instead of asked": 'SUBSYSTEM="memory", ACTION=="add", ATTR{state}="online"',
+    "an action that is given": 'SUBSYSTEM=="memory", ACTION="add", ATTR{state}="online"',
+    "a key of long ago": 'SUBSYSTEM=="memory", WAIT_FOR="state", ATTR{state}="online"',
+    "taken away": 'SUBSYSTEM=="memory", ATTR{state}-="online"',
+    "a blank before the braces": 'SUBSYSTEM=="memory", ATTR {state}="online"',
+    "nothing in the braces": 'SUBSYSTEM=="memory", ATTR{}="online"',
+    "braces too many": 'SUBSYSTEM{x}=="memory", ATTR{state}="online"',
+    "a folded value that is written": 'SUBSYSTEM=="memory", ATTR{state}=i"online"',
+    "an escape that there is not": 'SUBSYSTEM=="memory", ATTR{state}=e"\\qonline"',
+    "a blank of a web page": 'SUBSYSTEM=="memory",\N{NO-BREAK SPACE}ATTR{state}="online"',
+    "continued by nothing": 'SUBSYSTEM=="memory", ATTR{state}="online" \\',
+    "a label that asks": 'LABEL=="x", SUBSYSTEM=="memory", ATTR{state}="online"',
+    "a property that nobody may set": 'SUBSYSTEM=="memory", ENV{ACTION}="add", ATTR{state}="online"',
+    "another file": 'SUBSYSTEM=="memory", ATTR{power/state}="online"',
+    "a class that does not hold": 'SUBSYSTEM=="memory", KERNEL=="memory[[:alpha:]]*", ATTR{state}="online"',
+    "words in a row": 'ENV{HOW}="no"\nENV{HOW}+="online"\nSUBSYSTEM=="memory", ATTR{state}="$env{HOW}"',
 }
 ONLINE = 'SUBSYSTEM=="memory", ATTR{state}="online"\n'
 OPEN = {
@@ -74,6 +109,12 @@ OPEN = {
     "all but one kind": 'SUBSYSTEM=="memory", KERNEL=="*[!3]|*[!3]?3", ATTR{state}="online"',
     "program that may fail": 'SUBSYSTEM=="memory", IMPORT{program}="/bin/false", ATTR{state}="online"',
     "word that may be missing": 'SUBSYSTEM=="memory", IMPORT{cmdline}!="keep_off", ATTR{state}="online"',
+    "what a program says is written": 'SUBSYSTEM=="memory", PROGRAM="/bin/how", ATTR{state}="%c"',
+    "its second word": 'SUBSYSTEM=="memory", PROGRAM="/bin/how %k", ATTR{state}="$result{2}"',
+    "what a program gives is written": 'IMPORT{program}="/bin/how"\nSUBSYSTEM=="memory", ATTR{state}="$env{HOW}"',
+    "what a file says is written": 'SUBSYSTEM=="memory", ATTR{state}="$attr{wanted}"',
+    "a file of some mode": 'SUBSYSTEM=="memory", TEST{0111}=="state", ATTR{state}="online"',
+    "another block": 'SUBSYSTEM=="memory", ATTR{[memory/memory7]state}="online"',
     "what a program gives": 'IMPORT{program}="/bin/how"\nSUBSYSTEM=="memory", ENV{HOW}=="x", ATTR{state}="online"',
 }
 NO_JUMP = {
@@ -112,7 +153,7 @@ def test_every_form_is_found(
     assert one.sure
     assert one.word == (word if form in FORMS else "online")
     assert (one.rule.file, one.rule.line) == (f"{folder}/{name}", before * 3 + place + 1)
-    assert one.rule.last == one.rule.line + 2 * (form == "continued")
+    assert one.rule.last == one.rule.line + (rules.count("\n") if "\\\n" in rules else 0)
 
 
 @pytest.mark.parametrize("what", HARMLESS)
@@ -130,7 +171,18 @@ def test_a_jump_without_its_label_below_is_none(tmp_path: Path, what: str) -> No
     assert [one.word for one in found(tmp_path, NO_JUMP[what] + "\n")] == ["online"]
 
 
-_WILD = st.sampled_from(["*", "?", "[0-4]", "[!3]", "[57]", *"0123456789"])
+@examples(300)
+@given(
+    st.lists(st.sampled_from(["*", "?", "[", "]", "[!", "[^", "-", "\\", "[:digit:]", "[[:alpha:]]", *"m07|."])).map(
+        "".join
+    ),
+    st.text("m07]-^!\\", max_size=4),
+)
+def test_patterns_are_those_of_the_c_library(pattern: str, text: str) -> None:
+    assert globs.matches(pattern, text) == (LIBC.fnmatch(pattern.encode(), text.encode(), 0) == 0)
+
+
+_WILD = st.sampled_from(["*", "?", "[0-4]", "[!3]", "[^3]", "[[:digit:]]", "[57]", *"0123456789"])
 _NAMES = st.tuples(st.sampled_from(["memory", "mem*", "*", "??????", "cpu"]), st.lists(_WILD, max_size=3).map("".join))
 
 
@@ -142,7 +194,7 @@ def test_a_pattern_holds_for_all_blocks_for_none_or_is_open(
     """Held against every block there is on a machine with 2000 of them."""
     key, lead, folder = ("DEVPATH", "*/", "/devices/system/memory/") if path else ("KERNEL", "", "")
     asked = [lead + pattern for pattern in patterns]
-    hits = {any(fnmatchcase(f"{folder}memory{n}", one) for one in asked) == same for n in range(2000)}
+    hits = {any(globs.matches(one, f"{folder}memory{n}") for one in asked) == same for n in range(2000)}
     rule = f'SUBSYSTEM=="memory", {key}{"==" if same else "!="}"{"|".join(asked)}", ATTR{{state}}="online"\n'
     told = [one.sure for one in found(tmp_path_factory.mktemp("t"), rule)]
     assert told == ([] if hits == {False} else [hits == {True}])
@@ -166,6 +218,10 @@ def test_the_earliest_folder_hides_the_others(tmp_path_factory: pytest.TempPathF
         assert one.rule.file == f"{min(order[: at + 1], key=FOLDERS.index)}/50-m.rules"
     write(root, {f"{FOLDERS[0]}/50-m.rules": ""})
     assert onlinings(Tree(root)) == ()
+
+
+def test_a_hidden_file_is_none(tmp_path: Path) -> None:
+    assert found(tmp_path, ONLINE, name=".40-memory.rules") == ()
 
 
 def test_files_act_in_the_order_of_their_names(tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "host/leaves.py": {"int(core.note['PAGESIZE'])", "int(core.note['SYMBOL(swapper_pg_dir)'], 16)"},  # the same
     "host/owners.py": {"int(start, 16)", "int(end, 16)"},
+    "host/rules.py": {"int(escape['hex'], 16)", "int(escape['octal'], 8)"},  # two digits, three digits
     "kernels.py": {"int(match[1])", "int(match[2])"},
     "load/script.py": {"float('inf')"},
     "load/trace.py": {

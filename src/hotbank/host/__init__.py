@@ -26,6 +26,8 @@ klog.py      what the kernel logged while it refused
 trigger.py   its word that tasks wait for memory
 batches.py   per-CPU batches that hold pages, emptied so that no page in one looks pinned
 bankrefs.py  reference counts as our bank driver shows them
+rules.py     udev's rules files, as udev reads them
+globs.py     patterns of fnmatch(3), which it matches with
 udev.py      what rules of udev do to added blocks
 doctor.py    what about a machine would make a removal fail or hurt
 """

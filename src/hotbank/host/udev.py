@@ -9,13 +9,14 @@ hangs on it is not taken.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from itertools import product
 
 from hotbank import kernels
+from hotbank.host import globs
 from hotbank.host import tree as files
+from hotbank.host.rules import Rule, Token, parse
 from hotbank.host.tree import Tree
 from hotbank.memory import Online
 
@@ -28,49 +29,19 @@ FOLDERS = (
 )
 OWN = FOLDERS[0]
 
-_TOKEN = re.compile(
-    r"""[\s,]*(?P<key>[A-Z_]+)\s*(?:\{(?P<of>[^}]*)\})?\s*(?P<op>==|!=|\+=|-=|:=|=)\s*(?P<kind>[ei]?)"(?P<value>(?:[^"\\]|\\.)*)\""""
+_VARIABLE = re.compile(
+    r"\$env\{(?P<env>[^}]*)\}|%E\{(?P<e>[^}]*)\}|\$(?:attr|sysfs)\{(?P<attr>[^}]*)\}|%s\{(?P<s>[^}]*)\}"
+    r"|(?P<result>\$result|%c)(?:\{[^}]*\})?"
 )
-_VARIABLE = re.compile(r"\$(?:env|attr|sysfs)\{([^}]*)\}|%E\{([^}]*)\}|%s\{([^}]*)\}")
+_OTHER_BLOCK = re.compile(r"(?:\[memory/memory\d+\]/?|\.\./memory\d+/)(?=state$|online$)")
 _PLAIN = (("$kernel", "%k"), ("$devpath", "%p"), ("$sys", "%S"))
 _DONE = re.compile(r"(?<![\w/.-])(online_kernel|online_movable|online)(?![\w-])")
 _SCRIPT = re.compile(r"/[\w./+-]+")
 _DEVICE, _FOLDER = "memory0", "/devices/system/memory"
-_WILD = re.compile(r"\[!?\]?[^\]]*\]|[*?]")
 _NUMBERS = (*"0123456789", "10", "25", "99", "137", "4095", "123456")  # of blocks, for patterns that mean all or none
 _LONGEST_NUMBER = 12  # digits
 _MOST = 16  # values of one variable that are followed
-_LONGEST_LINE, _LONGEST_VALUE = 16384, 512  # src/udev/udev-def.h: UDEV_LINE_SIZE, UDEV_NAME_SIZE
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """``ATTR{state}=="offline"``. ``of``: what stands in braces."""
-
-    key: str
-    of: str
-    op: str
-    value: str
-    folded: bool = False
-
-    @property
-    def matches(self) -> bool:
-        """True for what asks, and does nothing."""
-        return self.op in ("==", "!=") or self.key in ("PROGRAM", "IMPORT")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One line, which may be continued up to ``last``. ``file`` relative to the root; lines count from 1."""
-
-    file: str
-    line: int
-    last: int
-    tokens: tuple[Token, ...]
-
-    def text(self, key: str) -> str | None:
-        """What the rule gives that key, None where it does not."""
-        return next((token.value for token in self.tokens if token.key == key and not token.matches), None)
+_LONGEST_VALUE = 512  # src/udev/udev-def.h: UDEV_NAME_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +69,7 @@ def onlinings(tree: Tree) -> tuple[Onlining, ...]:
     return (*event.found, *_by_programs(tree, event.runs))
 
 
-def parse(text: str, file: str = "") -> tuple[Rule, ...]:
-    """The rules of a file; a line that is none is left out, as udev does."""
-    found = ((first, last, _tokens(line)) for first, last, line in _lines(text))
-    return tuple(Rule(file, first, last, tokens) for first, last, tokens in found if tokens)
-
-
-# Files and lines
+# Files
 
 
 def _in_force(tree: Tree) -> Mapping[str, str]:
@@ -112,37 +77,9 @@ def _in_force(tree: Tree) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for folder in FOLDERS:
         for name in tree.names(folder):
-            if name.endswith(".rules"):
+            if name.endswith(".rules") and not name.startswith("."):
                 found.setdefault(name, folder)
     return dict(sorted(found.items()))
-
-
-def _lines(text: str) -> Iterator[tuple[int, int, str]]:
-    """Lines that are not empty and no comment, continued ones joined, each with the numbers of its first and last.
-
-    One that is too long is left out, as udev does.
-    """
-    first, parts, length = 0, list[str](), 0
-    for number, raw in enumerate(text.splitlines(), 1):
-        if raw.lstrip().startswith("#"):
-            continue
-        part = raw.rstrip()
-        first, length = first if length else number, length + len(part)
-        if length < _LONGEST_LINE:
-            parts.append(part.removesuffix("\\"))
-        if part.endswith("\\"):
-            continue
-        if length < _LONGEST_LINE and (joined := " ".join(parts)).strip():
-            yield first, number, joined
-        parts, length = [], 0
-
-
-def _tokens(line: str) -> tuple[Token, ...]:
-    found, at = list[Token](), 0
-    while (match := _TOKEN.match(line, at)) is not None:
-        found.append(Token(match["key"], match["of"] or "", match["op"], match["value"], match["kind"] == "i"))
-        at = match.end()
-    return () if line[at:].strip(" \t,") else tuple(found)
 
 
 # The event
@@ -174,7 +111,7 @@ class _Event:
     def asks(self, token: Token) -> bool | None:
         """True, False, or None where it is open."""
         if token.key == "TEST":
-            known = token.value in self.attributes or None
+            known = (not token.of and token.value in self.attributes) or None
             return known if token.op == "==" or known is None else not known
         values = self.values(token)
         if values is None:
@@ -182,18 +119,29 @@ class _Event:
         hits = {_glob(token, value) == (token.op == "==") for value in values}
         return hits.pop() if len(hits) == 1 else None
 
-    def give(self, name: str, values: Set[str], *, sure: bool) -> None:
-        """Let a property have one of these, for sure or perhaps; of too many none is known."""
-        old = self.properties.get(name, {""})
-        both = values if sure else None if old is None else old | values
-        self.properties[name] = None if both is None or len(both) > _MOST else {*both}
+    def give(self, token: Token, *, sure: bool) -> None:
+        """Set a property, for sure or perhaps; of too many values none is known."""
+        old, new = self.properties.get(token.of, {""}), self.expand(token.value)
+        if token.op == "+=" and old is not None and new is not None:
+            new = {" ".join(filter(None, both)) for both in product(old, new)}
+        both = new if sure or new is None else None if old is None else old | new
+        self.properties[token.of] = None if both is None or len(both) > _MOST else {*both}
 
-    def expand(self, text: str) -> set[str]:
-        """The text with its variables filled in, in all ways that there are."""
-        names = [next(filter(None, match.groups())) for match in _VARIABLE.finditer(text)]
-        choices = [sorted(self.properties.get(name) or self.attributes.get(name) or {""}) for name in names]
-        ways = (choice for choice, _ in zip(product(*choices), range(_MOST), strict=False))
+    def expand(self, text: str) -> set[str] | None:
+        """The text with its variables filled in, in all ways that there are; None where one is not known."""
+        choices = [self._filler(match) for match in _VARIABLE.finditer(text)]
+        known = [sorted(choice) for choice in choices if choice is not None]
+        if len(known) < len(choices):
+            return None
+        ways = (choice for choice, _ in zip(product(*known), range(_MOST), strict=False))
         return {_fill(text, choice)[:_LONGEST_VALUE] for choice in ways}
+
+    def _filler(self, variable: re.Match[str]) -> set[str] | None:
+        """What stands for a variable; None for what a program says, and for a file that nobody can read here."""
+        name = variable["env"] or variable["e"]
+        if name is not None:
+            return self.properties.get(name, None if self.imports else {""})
+        return self.attributes.get(variable["attr"] or variable["s"] or "")
 
 
 _SAME: Mapping[str, set[str]] = {
@@ -228,17 +176,17 @@ def _spelled(pattern: str, *, hits: bool) -> str:
     """The pattern with nothing for each ``*``, and for what else is wild a digit that it matches, or misses."""
 
     def digit(wild: re.Match[str]) -> str:
-        fits = (one for one in "1234567890" if wild[0] == "?" or fnmatchcase(one, wild[0]) == hits)
+        fits = (one for one in "1234567890" if wild[0] == "?" or globs.matches(wild[0], one) == hits)
         return "" if wild[0] == "*" else next(fits, "")
 
-    return _WILD.sub(digit, pattern)
+    return globs.WILD.sub(digit, pattern)
 
 
 def _glob(token: Token, value: str) -> bool:
     patterns = token.value.split("|")
     if token.folded:
         patterns, value = [pattern.lower() for pattern in patterns], value.lower()
-    return any(fnmatchcase(value, pattern) for pattern in patterns)
+    return any(globs.matches(pattern, value) for pattern in patterns)
 
 
 def _fill(text: str, choice: Sequence[str]) -> str:
@@ -280,27 +228,31 @@ def _act(event: _Event, rule: Rule, *, sure: bool) -> None:
         if token.matches:
             continue
         if token.key == "ENV":
-            event.give(token.of, event.expand(token.value), sure=sure)
+            event.give(token, sure=sure)
         elif token.key == "ATTR":
             _write(event, rule, token, sure=sure)
         elif token.key == "RUN" and token.of in ("", "program"):
             if token.op in ("=", ":=") and sure:
                 event.runs.clear()
-            event.runs += [(rule, text, sure) for text in sorted(event.expand(token.value))]
+            texts = event.expand(token.value) or {token.value}
+            event.runs += [(rule, text, sure) for text in sorted(texts)]
 
 
 def _write(event: _Event, rule: Rule, token: Token, *, sure: bool) -> None:
-    """A write to an attribute; of those that put the block online it is told, and that it is online then."""
+    """A write to an attribute; of those that put a block online it is told, and that this one is online then. A value
+    that is not known may be any."""
     values = event.expand(token.value)
-    for value in sorted(values):
-        word = _word(token.of, value)
-        if word is not None and "offline" in event.attributes["state"]:
-            event.found.append(Onlining(word, rule, sure and len(values) == 1))
-    if token.of in ("state", "online"):
-        on = {bool(_word(token.of, value)) for value in values}
-        for name, words in (("state", ("offline", "online")), ("online", ("0", "1"))):
-            before = set() if sure else event.attributes[name]
-            event.attributes[name] = before | {words[yes] for yes in on}
+    known, others = values or {Online.ONLINE, "1", ""}, _OTHER_BLOCK.match(token.of) is not None
+    name, sure = _OTHER_BLOCK.sub("", token.of), sure and values is not None and not others
+    for value in sorted(known):
+        word = _word(name, value)
+        if word is not None and (others or "offline" in event.attributes["state"]):
+            event.found.append(Onlining(word, rule, sure and len(known) == 1))
+    if name in ("state", "online") and not others:
+        on = {bool(_word(name, value)) for value in known}
+        for file, words in (("state", ("offline", "online")), ("online", ("0", "1"))):
+            before = set() if sure else event.attributes[file]
+            event.attributes[file] = before | {words[yes] for yes in on}
 
 
 def _word(attribute: str, value: str) -> str | None:
@@ -329,7 +281,7 @@ def _by_programs(tree: Tree, runs: Sequence[tuple[Rule, str, bool]]) -> Iterator
 
 def _written(text: str) -> str | None:
     """The word that a shell command puts a block online with."""
-    if _in_a_line(text, r"\bchmem\b", r"-e\b|--enable\b"):
+    if _in_a_line(text, r"\bchmem\b", r"(?<!\S)-[a-z]*e|--enable\b"):
         return "online"
     if "/state" in text and (found := _DONE.search(text)) is not None:
         return found[1]

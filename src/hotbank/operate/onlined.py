@@ -54,10 +54,14 @@ def onlined_by(
     if snapshot.auto_online != "offline":
         fits = _fits(snapshot.auto_online, block)
         return Onlined(By.KERNEL, f"auto_online_blocks is {snapshot.auto_online}") if fits else Onlined(By.UNKNOWN)
-    rules = [finding for finding in findings if finding.code == "UDEV_ONLINE"]
-    if len(rules) == 1 and rules[0].where and _fits(Online.KERNEL, block):
+    rules = [finding for finding in findings if finding.code in _RULES]
+    if len(rules) == 1 and rules[0].where and _fits(_RULES[rules[0].code], block):
         return Onlined(By.UDEV, rules[0].where)
     return Onlined(By.UNKNOWN)
+
+
+_RULES = {"UDEV_ONLINE": Online.KERNEL, "UDEV_MOVABLE": Online.MOVABLE}
+"""What the doctor calls udev's rules, and the zone that their blocks are in."""
 
 
 def _ours(history: Iterable[Entry], boot_id: str, block: str) -> bool:
