@@ -298,10 +298,100 @@ def test_the_table_is_made_from_the_kernels_own_list(release: str) -> None:
 
 
 def test_fake_nodes_are_named_where_the_kernel_can_make_them() -> None:
-    assert "CONFIG_NUMA_EMU" in said(layout("numa=fake=4"), "OPTION_NOT_FOLLOWED")[0]
+    (told,) = (one for one in layout("numa=fake=4").findings if one.code == "OPTION_NOT_FOLLOWED")
+    assert "CONFIG_NUMA_EMU" in told.message
+    assert "--numa-emu" in told.remedy
     for made in (layout("numa=fake=4", "6.1"), layout("numa=fake=4", arch="arm")):
         assert not said(made, "OPTION_NOT_FOLLOWED")
         assert "is not read by kernel 6." in said(made, "OPTION_IGNORED")[0]
+
+
+# Nodes that numa=fake= makes.
+
+NODE = st.tuples(st.integers(2, 96), st.integers(0, 8))  # 32 MiB of memory, and of the hole above it
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> MemoryMap:
+    """Memory of one node, or of several that follow each other, with holes."""
+    regions, at = list[MemoryRegion](), GIB
+    for number, (size, hole) in enumerate(draw(st.lists(NODE, min_size=1, max_size=4))):
+        regions.append(MemoryRegion(Range.sized(at, size * 32 * MIB), number, source="/memory"))
+        at += (size + hole) * 32 * MIB
+    return MemoryMap(tuple(regions), arch="arm64")
+
+
+def faked(memory: MemoryMap, words: str, kernel: str = "7.3") -> Layout:
+    line = f"numa=fake={words}"
+    shape = {"arch": "arm64", "page_size": 4096, "block_size": 128 * MIB}
+    return predict(memory, cmdline=line, kernel=kernel, numa_emu=True, **shape).layout  # type: ignore[arg-type]
+
+
+def by_node(made: Layout) -> dict[int, int]:
+    """Bytes of memory on each node."""
+    held: dict[int, int] = {}
+    for zone in made.zones:
+        held[zone.node] = held.get(zone.node, 0) + zone.present * 4096
+    return held
+
+
+@examples(60)
+@given(machines(), st.integers(1, 40), st.sampled_from(["", "U", "G", "M"]))
+def test_fake_nodes_share_the_memory(memory: MemoryMap, number: int, letter: str) -> None:
+    """Whatever is asked for, all memory has a node, nodes count from 0 on, and none is of two of the machine's own
+    unless there are more of those than nodes."""
+    made = faked(memory, f"{number * (32 if letter == 'M' else 1)}{letter}")
+    total, nodes = sum(region.range.size for region in memory.regions), by_node(made)
+    assert sum(nodes.values()) == total
+    assert sorted(nodes) == [*range(len(nodes))]
+    assert len(nodes) <= 16
+    if letter == "U" and not said(made, "OPTION_IGNORED"):
+        assert len(nodes) == min(16, number * len(memory.regions))
+    if letter == "" and len(memory.regions) == 1 and not said(made, "OPTION_IGNORED"):
+        assert len(nodes) == min(16, number)
+        assert max(nodes.values()) - min(nodes.values()) <= 64 * MIB
+
+
+@pytest.mark.parametrize(
+    ("words", "nodes"),
+    [
+        ("4", {0: 1024, 1: 1024, 2: 1024, 3: 1024}),
+        ("3", {0: 1376, 1: 1344, 2: 1376}),
+        ("512M", dict.fromkeys(range(8), 512)),
+        ("1G", dict.fromkeys(range(4), 1024)),
+        ("16M", dict.fromkeys(range(16), 256)),  # too small for 16 nodes
+        ("512m", dict.fromkeys(range(16), 256)),  # a small letter is no size
+        ("2U", {0: 2048, 1: 2048}),
+        ("0x2", {0: 2048, 1: 2048}),
+        ("100", dict.fromkeys(range(16), 256)),
+    ],
+)
+def test_what_the_words_ask_for(words: str, nodes: dict[int, int]) -> None:
+    for own in (None, 0):
+        memory = MemoryMap((MemoryRegion(Range.sized(GIB, 4 * GIB), own, source="/memory"),), arch="arm64")
+        assert by_node(faked(memory, words)) == {node: size * MIB for node, size in nodes.items()}
+
+
+@pytest.mark.parametrize("words", ["0", "", "many", "-1", "40U"])
+def test_words_that_make_no_nodes_are_told(words: str) -> None:
+    made = faked(MEMORY, words)
+    assert by_node(made) == {0: 4 * GIB}
+    assert "makes no nodes" in said(made, "OPTION_IGNORED")[0]
+
+
+def test_nodes_of_firmware_that_are_incomplete_take_the_word_with_them() -> None:
+    regions = (
+        MemoryRegion(Range.sized(GIB, GIB), None, source="/memory"),
+        MemoryRegion(Range.sized(4 * GIB, GIB), 1, source="/memory"),
+    )
+    assert by_node(faked(MemoryMap(regions, arch="arm64"), "4")) == {0: 2 * GIB}
+
+
+def test_movable_memory_is_taken_from_each_fake_node() -> None:
+    high = MemoryMap((MemoryRegion(Range.sized(8 * GIB, 4 * GIB), 0, source="/memory"),), arch="arm64")
+    made = faked(high, "4 movablecore=1G")
+    movable = {zone.node: zone.present * 4096 for zone in made.zones if zone.zone == "Movable"}
+    assert movable == dict.fromkeys(range(4), 256 * MIB)
 
 
 # One line, spelled in several ways.

@@ -120,6 +120,7 @@ def encode(board: str, form: str | None, output: str | None, base: str | None, a
 @click.option("--page-size", type=click.Choice(["4K", "16K", "64K"]), help="Default: 4K.")
 @click.option("--block-size", metavar="SIZE", help="Default: 64M on arm, 128M on arm64 (512M with 64K pages).")
 @click.option("--dma-size", metavar="SIZE", help="On arm: the machine's DMA zone. Default: no such zone.")
+@click.option("--numa-emu", is_flag=True, help="The kernel has CONFIG_NUMA_EMU: numa=fake= is followed.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="Print one JSON document.")
 def zones(**options: Any) -> None:
     """Predict the zones and memory blocks that a kernel will make of a description."""
@@ -189,15 +190,19 @@ def _predict(request: _Request, options: dict[str, Any]) -> Layout:
     if options["efi_memmap"]:
         memory, boot = _as_uefi_booted(memory, options["efi_memmap"], acpi=alone or bool(options["srat"]))
     found = memory.arch if alone and not options["arch"] else None
+    line = memory.cmdline if options["cmdline"] is None else cmdline.typed(options["cmdline"])
+    if options["numa_emu"] and cmdline.memory_options(cmdline.decode(line or "")).numa_fake is None:
+        raise click.UsageError("--numa-emu has no effect without numa=fake= on the command line")
     layout = predict(
         memory,
         arch=found or request.arch,
         page_size=request.page_size,
         block_size=request.block_size,
-        cmdline=None if options["cmdline"] is None else cmdline.typed(options["cmdline"]),
+        cmdline=line,
         kernel=options["kernel"],
         strategy=options["strategy"],
         dma_size=_size(options["dma_size"], "--dma-size"),
+        numa_emu=options["numa_emu"],
     ).layout
     later = tuple(iomem.added_later(memory, boot, ram))
     at_boot = tuple(p for r in ram for b in boot if (p := r.intersection(b))) if boot else ram

@@ -108,12 +108,13 @@ def memparse(text: str, start: int = 0) -> tuple[int, int]:
 
     Returns the number and the index of the first character behind it; no digits count as 0.
     """
-    value, at = _strtoull(text, start)
+    value, at = strtoull(text, start)
     suffix = text[at : at + 1].upper()
     return ((value << _SUFFIX[suffix]) & _U64, at + 1) if suffix in _SUFFIX else (value, at)
 
 
-def _strtoull(text: str, start: int) -> tuple[int, int]:
+def strtoull(text: str, start: int = 0) -> tuple[int, int]:
+    """A number without a suffix, by its prefix of base 8, 10 or 16, modulo 2**64; as ``memparse`` else."""
     base, at = 10, start
     if text[at : at + 1] == "0":
         base = 8
@@ -159,7 +160,8 @@ class Share:
 class MemoryOptions:
     """What a command line says about memory. ``ranges`` keeps the order of mem= and movablemem=, which matters.
 
-    ``memory_hotplug`` holds the module's parameters by their short names, with ``_``; ``cma`` the value as written.
+    ``memory_hotplug`` holds the module's parameters by their short names, with ``_``; ``cma`` and ``numa_fake`` (of
+    ``numa=fake=``) the value as written.
     """
 
     ranges: tuple[SizedRange, ...] = ()
@@ -172,7 +174,7 @@ class MemoryOptions:
     cma: str | None = None
     vmalloc: int | None = None
     numa_off: bool = False
-    numa_fake: bool = False
+    numa_fake: str | None = None
 
     def hotplug_parameter(self, name: str) -> str | None:
         """The last value that the line gives a parameter of memory_hotplug; None when it gives none."""
@@ -202,7 +204,7 @@ def memory_options(line: CommandLine) -> MemoryOptions:
         cma=line.last("cma"),
         vmalloc=next((memparse(v)[0] for v in reversed(line.all("vmalloc")) if v is not None), None),
         numa_off=any((value or "").startswith("off") for value in line.all("numa")),
-        numa_fake=any((value or "").startswith("fake=") for value in line.all("numa")),
+        numa_fake=next((v[5:] for v in reversed(line.all("numa")) if v and v.startswith("fake=")), None),
     )
 
 
@@ -218,7 +220,7 @@ def _ranges(line: CommandLine) -> Iterator[SizedRange]:
 def _share(values: Iterable[str]) -> Share:
     share = Share()
     for value in values:
-        number, end = _strtoull(value, 0)
+        number, end = strtoull(value, 0)
         share = Share(share.size, number) if value[end : end + 1] == "%" else Share(memparse(value)[0])
     return share
 

@@ -4,6 +4,7 @@
 ``prediction``     the whole way
 ``boot``           early boot up to memblock and the architecture's zone limits
 ``memblock``       the list of memory that it keeps
+``emulation``      nodes of ``numa=fake=``
 ``mainline``       free_area_init
 ``proposal_2009``  the two strategies of the 2009 proposal
 ``layout``         what a prediction is made of

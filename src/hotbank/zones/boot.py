@@ -17,6 +17,7 @@ from hotbank.firmware.cmdline import MemoryOptions
 from hotbank.firmware.srat import domains_in_order
 from hotbank.kernels import Arch, Kernel
 from hotbank.memory import MIB, MemoryMap, MemoryRegion, Range, Zone, merge, without
+from hotbank.zones.emulation import MOST, emulated
 from hotbank.zones.layout import Hidden
 from hotbank.zones.memblock import Memblock
 
@@ -24,7 +25,6 @@ _U32_MAX = (1 << 32) - 1
 _PHYS_END = 1 << 48  # PHYS_MASK_SHIFT of Debian's arm64 kernels
 _LINEAR_MAP, _LINEAR_UNIT = 1 << 47, 1 << 30  # PAGE_END - PAGE_OFFSET without LVA, and ARM64_MEMSTART_ALIGN
 _ARM_PMD = 2 * MIB
-_MAX_NODES = 16  # CONFIG_NODES_SHIFT of Debian's arm64 kernels is 4
 _MAX_DOMAINS = 256  # MAX_PXM_DOMAINS
 _EVERYTHING = Range(0, 1 << 64)
 
@@ -34,7 +34,7 @@ class Boot:
     """Where early boot stands: memory, zone limits (exclusive pfns, the architecture's zones in order), decisions.
 
     ``no_numa``: why the kernel finds firmware's node numbers wrong and puts everything into node 0, or empty.
-    ``panics``: why it gets no further, or empty.
+    ``panics``: why it gets no further, or empty. ``fakes``: nodes were made by ``numa=fake=``.
     """
 
     arch: Arch
@@ -44,6 +44,7 @@ class Boot:
     hidden: list[Hidden] = field(default_factory=list)
     no_numa: str = ""
     panics: str = ""
+    fakes: bool = False
 
 
 def early_boot(
@@ -70,10 +71,10 @@ def boot_arm64(memory: MemoryMap, options: MemoryOptions, arch: Arch, kernel: Ke
     _reserve(boot, memory, kernel)
     _look_for_room(boot, "page tables")
     if acpi:
-        _numa_acpi(boot, memory, options, kernel)
+        _numa_acpi(boot, memory, options, kernel, page_size)
         _look_for_room(boot, "itself")
     else:
-        _numa_tree(boot, memory, options, kernel)
+        _numa_tree(boot, memory, options, kernel, page_size)
     _arm64_limits(boot, memory, kernel, page_size)
     return boot
 
@@ -176,30 +177,49 @@ def _look_for_room(boot: Boot, what: str) -> None:
         )
 
 
-def _numa_tree(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Kernel) -> None:
+def _numa_tree(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Kernel, page_size: int) -> None:
     if kernel.forgets_tree_marks:
         boot.memory.clear_hotplug(_EVERYTHING)
     named = [(r.range, r.node) for r in memory.regions if r.node is not None]
     if kernel.wants_last_node and memory.regions and memory.regions[-1].node is None:
         named = []  # of_numa_parse_memory_nodes gives up when the last memory node has no number
-    wrong = next((f"node {node} is above {_MAX_NODES - 1}" for _, node in named if node >= _MAX_NODES), "")
-    _set_nodes(boot, options, kernel, named, wrong)
+    wrong = next((f"node {node} is above {MOST - 1}" for _, node in named if node >= MOST), "")
+    _set_nodes(boot, options, kernel, named, wrong, page_size)
 
 
 def _set_nodes(
-    boot: Boot, options: MemoryOptions, kernel: Kernel, named: list[tuple[Range, int]], wrong: str = ""
+    boot: Boot,
+    options: MemoryOptions,
+    kernel: Kernel,
+    named: list[tuple[Range, int]],
+    wrong: str,
+    page_size: int,
 ) -> bool:
-    """Memory gets its nodes, or, where the kernel finds them ``wrong`` or incomplete, node 0; True for the former."""
+    """Memory gets its nodes, or, where the kernel finds them ``wrong`` or incomplete, node 0; True for the former.
+
+    What ``numa=fake=`` says is read once: nodes of firmware that turn out incomplete take it with them.
+    """
     if kernel.joins_nodes and not wrong:
         present = [(range_, node) for range_, node in named if boot.memory.overlaps(range_)]
         wrong, named = _overlapping(present), _joined_nodes(present)
-    for range_, node in named if not wrong else ():
+    fake = options.numa_fake
+    if named and not wrong and not options.numa_off:
+        _give(boot, named, fake, page_size)
+        if all(r.node is not None for r in boot.memory):
+            return True
+        fake = None
+    _give(boot, [(_EVERYTHING, 0)], fake, page_size)
+    boot.no_numa = wrong
+    return False
+
+
+def _give(boot: Boot, named: list[tuple[Range, int]], fake: str | None, page_size: int) -> None:
+    """numa_register_meminfo, behind numa_emulation."""
+    inside = ((part, node) for range_, node in named if (part := range_.intersection(boot.memory.extent)))
+    made = emulated(sorted(inside), boot.memory, fake, page_size) if fake is not None else ()
+    boot.fakes = bool(made)
+    for range_, node in _joined_nodes([*made]) if made else named:
         boot.memory.set_node(range_, node)
-    if options.numa_off or wrong or any(r.node is None for r in boot.memory):
-        boot.memory.set_node(_EVERYTHING, 0)
-        boot.no_numa = wrong
-        return False
-    return True
 
 
 def _overlapping(named: list[tuple[Range, int]]) -> str:
@@ -224,14 +244,14 @@ def _joined_nodes(named: list[tuple[Range, int]]) -> list[tuple[Range, int]]:
     return joined
 
 
-def _numa_acpi(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Kernel) -> None:
+def _numa_acpi(boot: Boot, memory: MemoryMap, options: MemoryOptions, kernel: Kernel, page_size: int) -> None:
     """Nodes from SRAT domains, and its hot-pluggable flag; since 6.12 a node with kernel memory loses the flag."""
     nodes = domains_in_order(memory)
     named = [(r.range, nodes[r.node]) for r in memory.regions if r.node is not None]
     wrong = next((f"domain {d} is above {_MAX_DOMAINS - 1}" for d in nodes if d >= _MAX_DOMAINS), "")
-    if len(nodes) > _MAX_NODES:
-        wrong = wrong or f"{len(nodes)} domains, more than {_MAX_NODES} nodes"
-    accepted = _set_nodes(boot, options, kernel, named, wrong)
+    if len(nodes) > MOST:
+        wrong = wrong or f"{len(nodes)} domains, more than {MOST} nodes"
+    accepted = _set_nodes(boot, options, kernel, named, wrong, page_size)
     # Before numa_memblks the marks stay although the nodes are refused; numa=off never looks at SRAT.
     if accepted or (not kernel.forgets_tree_marks and not options.numa_off and not wrong):
         for region in memory.regions:

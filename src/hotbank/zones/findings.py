@@ -214,15 +214,19 @@ def _words(made: Prediction) -> Iterator[Finding]:
 
 
 def _fake_nodes(made: Prediction) -> Iterator[Finding]:
-    if not made.options.numa_fake:
+    words = made.options.numa_fake
+    if words is None or made.fakes:
         return
     if made.arch.lowmem or not made.kernel.emulates_nodes:
         message = f"numa=fake= is not read by kernel {made.kernel.release} of {made.arch.name}"
-        yield Finding("OPTION_IGNORED", Severity.INFO, message, _DROP)
+    elif made.numa_emu:
+        message = f"numa=fake={words} makes no nodes: it asks for none, for too many, or for less than 32M each"
+    else:
+        what = "numa=fake= makes other nodes where the kernel has CONFIG_NUMA_EMU, which Debian's for arm64 have not"
+        message = f"{what}: the prediction does not follow it"
+        yield Finding("OPTION_NOT_FOLLOWED", Severity.HURTS, message, "with --numa-emu it does")
         return
-    what = "numa=fake= makes other nodes where the kernel has CONFIG_NUMA_EMU, which Debian's for arm64 have not"
-    message = f"{what}: the prediction does not follow it"
-    yield Finding("OPTION_NOT_FOLLOWED", Severity.HURTS, message, _COMPARE)
+    yield Finding("OPTION_IGNORED", Severity.INFO, message, _DROP)
 
 
 def _mirror_effect(made: Prediction) -> str:

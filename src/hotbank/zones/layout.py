@@ -71,7 +71,7 @@ class Prediction:
     keeps its own memory out of what is marked movable. ``line``: the command line, and ``options`` what it says about
     memory. Sizes in bytes. ``no_numa``: why the kernel refuses firmware's node numbers, or empty.
     ``panics``: why it does not boot, or empty; then there are no zones. ``refused``: why words of the line that ask for
-    memory get none.
+    memory get none. ``numa_emu``: this kernel has CONFIG_NUMA_EMU; ``fakes``: its nodes were made by ``numa=fake=``.
     """
 
     layout: Layout
@@ -88,3 +88,5 @@ class Prediction:
     no_numa: str = ""
     panics: str = ""
     refused: tuple[str, ...] = ()
+    numa_emu: bool = False
+    fakes: bool = False

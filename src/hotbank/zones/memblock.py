@@ -50,6 +50,11 @@ class Memblock:
         return self._regions[-1].range.end if self._regions else 0
 
     @property
+    def extent(self) -> Range:
+        """From the first byte of memory to behind the last."""
+        return Range(self.start, self.end)
+
+    @property
     def total(self) -> int:
         """Bytes of memory, mapped or not."""
         return sum(region.range.size for region in self._regions)

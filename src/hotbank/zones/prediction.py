@@ -36,12 +36,14 @@ def predict(
     kernel: str = kernels.DEFAULT,
     strategy: str = "mainline",
     dma_size: int | None = None,
+    numa_emu: bool = False,
 ) -> Prediction:
     """The layout that ``kernel`` (a release, see kernels.py) makes of ``memory`` on ``arch``, where ``any`` is arm64.
 
     ``cmdline`` replaces the description's own line. ``strategy``: ``mainline``, or ``adjust`` and ``banks`` of the
     2009 proposal, which honour every movable bank. ``dma_size``: on arm, bytes of the machine's DMA zone, None for a
-    kernel without ZONE_DMA. Sizes in bytes. Raises FormatError (command line) and Refusal.
+    kernel without ZONE_DMA. ``numa_emu``: the kernel has CONFIG_NUMA_EMU. Sizes in bytes. Raises FormatError
+    (command line) and Refusal.
     """
     _check(arch, page_size, block_size, strategy)
     line = cmdline if cmdline is not None else memory.cmdline or ""
@@ -49,7 +51,8 @@ def predict(
     words = _cmdline.decode(line[: its.command_line - 1])
     options = _cmdline.memory_options(words)
     traits = _traits(kernel, strategy)
-    boot = early_boot(memory, options, its, traits, page_size, dma_size)
+    obeyed = options if numa_emu and traits.emulates_nodes else replace(options, numa_fake=None)
+    boot = early_boot(memory, obeyed, its, traits, page_size, dma_size)
     taken = bootwords.taken(words, _ground(boot, traits, page_size))
     memory = _with_words(memory, boot, taken)
     zones, blocks = _zones(boot, options, traits, page_size, block_size, strategy)
@@ -71,6 +74,8 @@ def predict(
         boot.no_numa,
         boot.panics,
         taken.refused,
+        numa_emu,
+        boot.fakes,
     )
     differ = () if boot.panics else _strategies_differ(boot, options, traits, page_size, zones, strategy)
     found = (*findings(made), *differ)
