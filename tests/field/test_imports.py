@@ -149,6 +149,99 @@ def test_what_is_wanting_is_said(form: str, text: str, said: str) -> None:
     assert said in str(caught.value)
 
 
+DATES: Mapping[str, str] = {
+    "date": "%a %b %e %H:%M:%S UTC %Y",
+    "date in en_US": "%a %b %e %I:%M:%S %p CET %Y",
+    "date without a zone": "%a %b %e %H:%M:%S %Y",
+    "date -R": "%a, %d %b %Y %H:%M:%S +0000",
+    "date -Is": "%Y-%m-%dT%H:%M:%S+00:00",
+    "date -Ins": "%Y-%m-%dT%H:%M:%S,123456789+00:00",
+    "date --rfc-3339=s": "%Y-%m-%d %H:%M:%S+00:00",
+    "date +%s": "%s",
+    "date +%s.%N": "%s.123456789",
+    "/proc/uptime": "%s.25 4567890.12",
+}
+
+
+@examples(40)
+@given(series(), st.sampled_from(sorted(DATES)), st.booleans(), st.booleans())
+def test_dumps_are_dated_as_shells_date_them(rows: Rows, form: str, dos: bool, some: bool) -> None:
+    """Every 30 seconds; some lines alone (grep), line ends of another system."""
+    dumps = as_meminfo(rows).split("\n\n")[: len(rows)]
+    own = [line for line in dumps[0].splitlines()[1:] if not some or line.startswith(("Mem", "Cached", "Anon"))]
+    text = ""
+    for number, dump in enumerate(dumps):
+        when = datetime.fromtimestamp(BEGAN + number * 30, UTC)
+        kept = [line for line in dump.splitlines() if line.partition(":")[0] in {o.partition(":")[0] for o in own}]
+        text += "\n".join([when.strftime(DATES[form]), *(kept[::-1] if some else kept), ""])
+    found = read("meminfo", text.replace("\n", "\r\n") if dos else text)
+    assert [row["t_s"] - found.rows[0]["t_s"] for row in found.rows] == [30.0 * n for n in range(len(rows))]
+    assert [row["anonpages"] for row in found.rows] == [row["AnonPages"] for row in rows]
+
+
+@examples(20)
+@given(series(), st.sampled_from([";", "|", "\t", ":", ","]), st.booleans())
+def test_columns_of_pmrep_may_stand_apart_by_anything(rows: Rows, delimiter: str, quoted: bool) -> None:
+    header, *lines = as_pmrep(rows).splitlines()
+    text = "\n".join(
+        [
+            f'"Time"{header[4:]}' if quoted else header,
+            *(f'"{at}",{rest}' for at, _, rest in (line.partition(",") for line in lines)),
+        ]
+    )
+    assert read("pmrep", text.replace(",", delimiter)).rows == read("pmrep", as_pmrep(rows)).rows
+
+
+@examples(20)
+@given(series(), st.booleans(), st.booleans(), st.booleans())
+def test_series_of_prometheus_in_all_its_spellings(rows: Rows, alone: bool, old: bool, exponent: bool) -> None:
+    """By promtool, of an old node_exporter, with exponents, beside what is no number."""
+    document = json.loads(as_prometheus(rows))
+    for one in document["data"]["result"]:
+        one["metric"]["job"] = "node"
+        one["metric"]["__name__"] = (
+            one["metric"]["__name__"].removesuffix("_bytes") if old else one["metric"]["__name__"]
+        )
+        one["values"] = [[at, f"{int(value):.12e}" if exponent else value] for at, value in one["values"]]
+    document["data"]["result"].append(
+        {
+            "metric": {"__name__": "node_memory_Shmem_bytes", "instance": "db:9100"},
+            "values": [[BEGAN, "NaN"], [BEGAN + 30, "+Inf"]],
+        }
+    )
+    text = json.dumps(document["data"]["result"] if alone else document)
+    assert read("prometheus", text).rows == read("prometheus", as_prometheus(rows)).rows
+
+
+@examples(20)
+@given(series(), st.booleans())
+def test_sar_counts_seconds_and_skips_what_is_not_memory(rows: Rows, restart: bool) -> None:
+    """``sadf -U`` has the time as a number without a date; a sample of another kind has no memory."""
+    document = json.loads(as_sar(rows))
+    (host,) = document["sysstat"]["hosts"]
+    for number, sample in enumerate(host["statistics"]):
+        sample["timestamp"] = {"time": str(BEGAN + number * 30), "utc": 1, "interval": 30}
+    if restart:
+        host["statistics"].insert(1, {"timestamp": {"time": str(BEGAN + 15)}, "cpu-load": []})
+    found = read("sar", json.dumps(document))
+    assert (found.rows, found.lost) == (read("sar", as_sar(rows)).rows, int(restart))
+
+
+@examples(20)
+@given(series(), st.sampled_from(["UTC", "CET", "-03"]), st.booleans())
+def test_times_of_vmstat(rows: Rows, zone: str, new: bool) -> None:
+    """``vmstat -w -t``; procps 4 has one more column of the processor's time."""
+    head, *lines = as_vmstat(rows).splitlines()[1:]
+    cpu = ["us", "sy", "id", "wa", "st", *(["gu"] if new else [])]
+    out = [f"{head} {' '.join(cpu)} {zone}"]
+    for number, line in enumerate(line for line in lines if line.strip()[:1].isdigit()):
+        out.append(f"{line} {' '.join('1' for _ in cpu)} {at(number)}")
+    found = read("vmstat", "\n".join(out), Known(total=8 << 20))
+    assert [(row["t_s"] - BEGAN, row["free"]) for row in found.rows] == [
+        (30.0 * n, row["MemFree"]) for n, row in enumerate(rows)
+    ]
+
+
 def test_two_machines_are_no_series() -> None:
     document = json.loads(as_prometheus([dict.fromkeys(LINES, 5)] * 3))
     document["data"]["result"][0]["metric"]["instance"] = "web:9100"

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from hotbank.errors import FormatError
@@ -36,7 +37,15 @@ _OF_SAR = {
 _CACHES = ("buffers", "cached", "slab")
 _OF_VMSTAT = {"free": "free", "buff": "bufmem", "cache": "cached"}
 _OF_MEMINFO = {line: column for column, line in PCP_NAMES.items()}
-_PROMETHEUS = re.compile(r"node_memory_(\w+)_bytes")
+_PROMETHEUS = re.compile(r"node_memory_(\w+?)(?:_bytes)?")  # node_exporter before 0.16 had no unit in the name
+_DATE = re.compile(  # date(1) in the C locale and in en_US
+    r"[A-Z][a-z]{2} (?P<month>[A-Z][a-z]{2}) +(?P<day>\d{1,2}) (?P<time>\d\d:\d\d:\d\d)(?P<half> [AP]M)?"
+    r"(?: [A-Z+-]\S*)? (?P<year>\d{4})",
+    re.ASCII,
+)
+_LONGEST_TIME = 80  # characters
+_MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
+_DELIMITERS = ",;|:\t "
 _NEEDED = ("physmem", "free", "cached")
 
 Row = dict[str, float]
@@ -115,14 +124,30 @@ def _numbers(values: Mapping[str, Any], columns: Mapping[str, str], unit: float 
 
 
 def _time(text: str) -> float | None:
-    """Seconds since 1970, from those or from a date and time."""
-    number = decimal(text.strip())
-    if number is not None:
-        return number
-    with suppress(ValueError):
-        when = datetime.fromisoformat(text.strip())
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    """Seconds since 1970, from those, from a date and time as date(1) prints it, by ISO or for mail; or since the
+    machine's boot, from /proc/uptime."""
+    text = text.strip()
+    numbers = [decimal(word) for word in text.split()]
+    if numbers and None not in numbers:
+        return numbers[0] if len(numbers) <= 2 else None
+    if len(text) > _LONGEST_TIME:
+        return None
+    for reading in (datetime.fromisoformat, _of_date, parsedate_to_datetime):
+        with suppress(ValueError, TypeError, OverflowError):
+            when = reading(text)
+            return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
     return None
+
+
+def _of_date(text: str) -> datetime:
+    """``Sat Nov 28 16:22:21 UTC 2026``. Of names of time zones nobody knows which they are: it is the clock on the wall
+    of one machine. Raises ValueError for any other text."""
+    match = _DATE.fullmatch(text)
+    month, beyond = divmod(_MONTHS.find(match["month"]), 3) if match else (-1, 0)
+    if match is None or beyond or month < 0:
+        raise ValueError(text)
+    form = "%Y %m %d %I:%M:%S %p" if match["half"] else "%Y %m %d %H:%M:%S"
+    return datetime.strptime(f"{match['year']} {month + 1} {match['day']} {match['time']}{match['half'] or ''}", form)
 
 
 def _timed(row: Row, at: float | None, number: int, known: Known) -> Row:
@@ -170,8 +195,11 @@ def _used_has_caches(memories: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def _pmrep(text: str, known: Known) -> _Read:
-    """PCP: ``pmrep -o csv mem.physmem mem.util``; the column ``Time`` comes first."""
-    table: list[list[str]] = [*csv.reader(io.StringIO(text)), []]
+    """PCP: ``pmrep -o csv mem.physmem mem.util``; the column ``Time`` comes first, and behind it stands what is between
+    columns (``-l``)."""
+    behind = text.lstrip('"').removeprefix("Time").lstrip('"')[:1]
+    delimiter = behind if behind and behind in _DELIMITERS else ","
+    table: list[list[str]] = [*csv.reader(io.StringIO(text), delimiter=delimiter), []]
     header, samples = table[0], table[1:]
     names = [name.strip().removeprefix("mem.util.").removeprefix("mem.") for name in header]
     columns = {name: name for name in names if name in PCP_NAMES}
@@ -199,9 +227,11 @@ def _vmstat(text: str, known: Known) -> _Read:
 
 
 def _prometheus(text: str, known: Known) -> _Read:
-    """A range query of ``{__name__=~"node_memory_.*"}`` of one instance: bytes at times."""
+    """A range query of ``{__name__=~"node_memory_.*"}`` of one instance: bytes at times. promtool prints the list of
+    series alone."""
     series, instances = dict[str, list[Any]](), set[str]()
-    for one in json.loads(text)["data"]["result"]:
+    document = json.loads(text)
+    for one in document if isinstance(document, list) else document["data"]["result"]:
         match = _PROMETHEUS.fullmatch(one["metric"].get("__name__", ""))
         if match:
             series[match[1]] = one["values"]
@@ -217,25 +247,21 @@ def _prometheus(text: str, known: Known) -> _Read:
 
 
 def _meminfo(text: str, known: Known) -> _Read:
-    """Dumps of /proc/meminfo, with a line for the time before each or without."""
-    rows, dropped, at, values = list[Row](), set[str](), None, dict[str, str]()
-
-    def done() -> None:
+    """Dumps of /proc/meminfo, or of some of its lines, with a line for the time before each or without."""
+    rows, dropped, dumps = list[Row](), set[str](), list[tuple[float | None, dict[str, str]]]()
+    for line in text.splitlines():
+        name, colon, rest = (part.strip() for part in line.partition(":"))
+        value = rest.split()[0] if rest else ""
+        if colon and re.fullmatch(r"[\w()]+", name) and decimal(value) is not None:
+            if not dumps or name in dumps[-1][1]:
+                dumps.append((None, {}))
+            dumps[-1][1][name] = value
+        elif (at := _time(line)) is not None:
+            dumps.append((at, {}))
+    for at, values in dumps:
         if values:
             dropped.update(values.keys() - _OF_MEMINFO.keys())
             rows.append(_timed(_numbers(values, _OF_MEMINFO), at, len(rows), known))
-
-    upcoming: float | None = None
-    for line in text.splitlines():
-        name, colon, rest = line.partition(":")
-        if colon and re.fullmatch(r"[\w()]+", name.strip()) and rest.split() and decimal(rest.split()[0]) is not None:
-            if name.strip() == "MemTotal":
-                done()
-                values, at, upcoming = {}, upcoming, None
-            values[name.strip()] = rest.split()[0]
-        else:
-            upcoming = _time(line) if line.strip() else upcoming
-    done()
     return rows, dropped, []
 
 
