@@ -17,17 +17,23 @@ from hotbank.remote import FileStream, Remote
 PATIENCE = 10.0  # seconds of wall time for the far end's first word
 _FAREWELL = 2.0  # seconds of wall time for ssh to end by itself
 _KEPT = 1 << 13  # bytes of what was said last
-_NOT_FOUND = 127  # the shell's exit status for a program that is not there
+_NOT_FOUND, _NOT_RUN = 127, 126  # the shell's exit status for a program that is not there, that can't be run
+_NO_HOTBANK = re.compile(r"\bhotbank: .*not found\.?$", re.IGNORECASE)  # a shell that has no status for it (csh)
+_NO_LOGIN = re.compile(r"account is .*not available|nologin|not allow\w* to log in", re.IGNORECASE)
+_IN_PASSING = ("Warning: Permanently added", "debug1:")  # what ssh says and does not end by
 
 # What ssh says (ssh.c, sshconnect.c, packet.c), and what helps.
 _REMEDIES: Mapping[str, str] = {
     r"Connection refused": "start its ssh server, or name its port in ~/.ssh/config",
     r"resolve hostname": "check the name, or give it an address in ~/.ssh/config",
+    r"Too many authentication failures": "name the one key for it in ~/.ssh/config (IdentityFile, IdentitiesOnly yes)",
     r"Permission denied": "let this user in by a key: ssh-copy-id {host}",
     r"[Hh]ost key|REMOTE HOST IDENTIFICATION": "run ssh {host} once by hand, and look at its key",
     r"timed out|No route|unreachable": "see that it is on and that a way leads there",
 }
 _INSTALL = "install hotbank there, where a shell that nobody logged in to finds it (its PATH: ssh {host} env)"
+_RUNNABLE = "see to its rights and its interpreter there: ssh {host} hotbank --version"
+_SHELL = "log in as a user who has a shell there: ssh:USER@{host}"
 _QUIET = "let shells there print nothing when nobody has logged in (~/.bashrc, ForceCommand)"
 _TRY = "see what this says: ssh {host} hotbank --version"
 _SILENT = "see what this says: ssh {host} hotbank --version; --timeout waits longer"
@@ -64,8 +70,9 @@ class SshStream(FileStream):
 
     def complaint(self) -> str:
         """The last line on standard error."""
-        lines = [line.strip() for line in self._errors.decode("utf-8", "replace").splitlines() if line.strip()]
-        return lines[-1] if lines else ""
+        lines = (line.strip() for line in self._errors.decode("utf-8", "replace").splitlines())
+        telling = [line for line in lines if line and not line.startswith(_IN_PASSING)]
+        return telling[-1] if telling else ""
 
     def close(self) -> None:
         """Hang up, and let ssh end."""
@@ -105,12 +112,16 @@ def connect(host: str, *, patience: float = PATIENCE) -> Remote:
 def _why_not(host: str, stream: SshStream, patience: float, *, silent: bool) -> MachineError:
     """From what was heard, in one line with a remedy."""
     said, complaint = stream.heard.decode("utf-8", "replace").strip(), stream.complaint()
-    if said:
+    if said and _NO_LOGIN.search(said):
+        what, remedy = f"lets nobody in: {brief(said.splitlines()[0])}", _SHELL
+    elif said:
         what, remedy = f"greets with {brief(said.splitlines()[0])} where hotbank should speak", _QUIET
     elif silent:
         what, remedy = f"gave no word in {patience:g} s" + (f": {complaint}" if complaint else ""), _SILENT
-    elif stream.status == _NOT_FOUND:
+    elif stream.status == _NOT_FOUND or _NO_HOTBANK.search(complaint):
         what, remedy = f"has no hotbank: {complaint or 'command not found'}", _INSTALL
+    elif stream.status == _NOT_RUN:
+        what, remedy = f"has a hotbank that can't be run: {complaint}", _RUNNABLE
     else:
         what = f"can't be reached: {complaint or f'ssh ended with status {stream.status}'}"
         remedy = next((help_ for said, help_ in _REMEDIES.items() if re.search(said, complaint)), _TRY)

@@ -28,6 +28,39 @@ ENDS = {
     "far away": (255, "ssh: connect to host board port 22: No route to host", "No route", "is on"),
     "slow": (255, "ssh: connect to host board port 22: Connection timed out", "timed out", "is on"),
     "no hotbank": (127, "bash: line 1: hotbank: command not found", "has no hotbank: bash: line 1", "install hotbank"),
+    "no hotbank, by csh": (1, "hotbank: Command not found.", "has no hotbank", "install hotbank"),
+    "no hotbank, by busybox": (127, "sh: hotbank: not found", "has no hotbank", "install hotbank"),
+    "no right to run it": (126, "bash: line 1: /usr/bin/hotbank: Permission denied", "can't be run", "rights"),
+    "its interpreter is gone": (
+        126,
+        "sh: /usr/bin/hotbank: bad interpreter: No such file",
+        "can't be run",
+        "interpreter",
+    ),
+    "too many keys": (
+        255,
+        "Received disconnect from 10.0.0.7 port 22:2: Too many authentication failures",
+        "Too many",
+        "IdentitiesOnly",
+    ),
+    "a host that was added": (
+        0,
+        "Warning: Permanently added 'board' (ED25519) to the list of known hosts.",
+        "ended with status 0",
+        "ssh board hotbank --version",
+    ),
+    "closed while it greets": (
+        255,
+        "kex_exchange_identification: Connection closed by remote host\nConnection closed by 10.0.0.7 port 22",
+        "Connection closed",
+        "ssh board hotbank --version",
+    ),
+    "another key than before": (
+        255,
+        "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
+        "Host key",
+        "by hand",
+    ),
     "broken": (1, "ImportError: no click", "ImportError", "ssh board hotbank --version"),
     "no word": (0, "", "ended with status 0", "ssh board hotbank --version"),
 }
@@ -70,6 +103,14 @@ def test_a_greeting_is_shown(tmp_path_factory: pytest.TempPathFactory, line: str
             ssh.connect("board")
     assert "greets with" in str(caught.value)
     assert ".bashrc" in caught.value.remedy
+
+
+@pytest.mark.parametrize("line", ["This account is currently not available.", "Account is locked: /usr/sbin/nologin"])
+def test_an_account_without_a_shell_is_no_greeting(far: Path, line: str) -> None:
+    put(far, f"echo '{line}'; exit 1")
+    with pytest.raises(MachineError, match="lets nobody in") as caught:
+        ssh.connect("board")
+    assert "USER@board" in caught.value.remedy
 
 
 def test_a_silent_far_end(far: Path) -> None:
