@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel fuzz soak microscope fence fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench race policy breathe driver onlining radar compare verdicts referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz soak microscope fence fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench race policy breathe driver onlining field radar compare verdicts referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -124,6 +124,10 @@ breathe: referees kernels $(DEV)
 # Three kernels that put added memory anywhere, each route: the policy is set aside and put back, also by who recovers.
 onlining: referees kernels $(DEV)
 	$(BIN)/pytest -p no:benchmark -s -m slow tests/kernel/arm64/test_policies.py
+
+# What the field hands in, on 6.1, 6.12 and 7.3: reservations, own memmaps, huge pages of every size, udev's own answers to rules.
+field: referees kernels $(DEV)
+	$(BIN)/pytest -p no:benchmark -s -m slow tests/kernel/arm64/test_field.py
 
 # The model's rules against every kernel that Debian has, by guests of their own: docs/radar.md. Ten minutes and more.
 radar: referees kernels $(DEV)
