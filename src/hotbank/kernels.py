@@ -131,6 +131,12 @@ class Kernel:
     """arm64: an offline is refused (EPERM) where a leaf of the linear map or of the memmap crosses the block's edge, as
     all of them do under ``memmap_on_memory``."""
 
+    reserves_first_range: bool = made_by(
+        "7.2", "7b9f263909a5", "of: reserved_mem: only support one <base size> entry in reg property"
+    )
+    """Of a node of /reserved-memory with several ranges only the first is reserved; before, all. Bracketed by what the
+    images say: not in 7.1.13, in 7.2.12."""
+
     cma_in_each_node: bool = made_by(
         "7.3", "7e6ace2535d0", "dma-contiguous: add kconfig option to setup numa cma area if not configured explicitly"
     )

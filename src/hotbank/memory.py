@@ -288,7 +288,8 @@ class Reservation:
     """A range that firmware keeps from the kernel's allocator.
 
     ``no_map``: the kernel must not even map it, so it is no System RAM. ``reusable``: lent to CMA. ``listed``: by the
-    memory reservation block of a device tree and not by a node.
+    memory reservation block of a device tree and not by a node. ``further``: not the first range of its node.
+    ``default_cma``: of CMA, the area for all who ask for none (``linux,cma-default``).
     """
 
     range: Range
@@ -296,11 +297,13 @@ class Reservation:
     no_map: bool = False
     reusable: bool = False
     listed: bool = False
+    further: bool = False
+    default_cma: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Unplaced:
-    """A reservation of ``size`` bytes whose place the kernel chooses at boot.
+    """A reservation of ``size`` bytes whose place the kernel chooses at boot; the rest as in ``Reservation``.
 
     ``alignment`` in bytes, 0 where firmware does not say; ``within``: the ranges that it must lie in, if any are given.
     """
@@ -311,6 +314,7 @@ class Unplaced:
     within: tuple[Range, ...] = ()
     no_map: bool = False
     reusable: bool = False
+    default_cma: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +328,7 @@ class MemoryMap:
     reservations whose place is not said. ``uefi``: UEFI booted the machine, and its memory map is what counts, of that
     many descriptors; None where it did not.
     ``arch``: for which architecture the description says it is, by the kernel's name. ``no_memory``: why no region is
-    named, empty where some are.
+    named, empty where some are. ``dropped``: what is written so that the kernel passes over it, a line each.
     """
 
     regions: tuple[MemoryRegion, ...] = ()
@@ -340,3 +344,4 @@ class MemoryMap:
     uefi: int | None = None
     arch: str | None = None
     no_memory: str = ""
+    dropped: tuple[str, ...] = ()

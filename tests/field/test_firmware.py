@@ -92,6 +92,94 @@ def test_what_has_no_place_yet_is_said(size: int, no_map: bool, within: list[int
     assert all(str(r) in said for r in ranges)
 
 
+@given(st.integers(2, 4), st.booleans(), st.sampled_from(["6.1", "6.12", "7.1", "7.2", "7.3"]))
+def test_more_ranges_than_one_are_reserved_until_7_2(count: int, no_map: bool, kernel: str) -> None:
+    ranges = [Range.sized(GIB + (2 * n + 1) * 64 * MIB, 32 * MIB) for n in range(count)]
+    node = Node("fw", (_reg(*ranges), *((("no-map", b""),) if no_map else ())))
+    layout = _zones(memory_map(fdt.encode(_tree(_ram(Range(GIB, 2 * GIB)), _reserved(node)))), kernel)
+    kept = ranges[:1] if kernel in ("7.2", "7.3") else ranges
+    assert [h.range for h in layout.hidden] == kept
+    assert len(_said(layout, "NOT_RESERVED")) == count - len(kept)
+
+
+@given(st.booleans(), st.booleans(), st.sampled_from(["6.1", "6.12", "7.3"]))
+def test_cma_on_the_line_takes_the_place_of_the_trees_default(placed: bool, default: bool, kernel: str) -> None:
+    """As Raspberry Pis have it: rmem_cma_setup, "bypass node, using cmdline CMA params instead"."""
+    where = _reg(Range.sized(GIB + 256 * MIB, 64 * MIB)) if placed else ("size", cells(0, 64 * MIB))
+    flags = (("compatible", strings("shared-dma-pool")), ("reusable", b""))
+    node = Node("linux,cma", (*flags, where, *((("linux,cma-default", b""),) if default else ())))
+    memory = memory_map(fdt.encode(_tree(_ram(Range(GIB, 2 * GIB)), _reserved(node))))
+    plain, asked = _zones(memory, kernel), _zones(memory, kernel, "cma=128M")
+    assert len(_said(plain, "RESERVED_SOMEWHERE")) == (0 if placed else 1)
+    assert len(_said(asked, "RESERVED_SOMEWHERE")) == 1 + (not placed and not default)
+    assert bool(_said(asked, "NOT_RESERVED")) == default
+    assert not _said(plain, "NOT_RESERVED")
+
+
+@pytest.mark.parametrize(
+    ("node", "why"),
+    [
+        (Node("fw", (("size", cells(64 * MIB)),)), "its size has 1 cells, not 2"),
+        (Node("fw", (("size", cells(0, 64 * MIB)), ("alignment", cells(4096)))), "its alignment has 1 cells, not 2"),
+        (Node("fw", (("reg", cells(0x50000000, 0x1000)), ("no-map", b""))), "its reg has 2 cells, no multiple of 4"),
+    ],
+)
+def test_a_reservation_that_nobody_can_read_is_told(
+    node: Node, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.dtb").write_bytes(fdt.encode(_tree(_ram(Range(GIB, 2 * GIB)), _reserved(node))))
+    memory = memory_map((tmp_path / "t.dtb").read_bytes())
+    assert (memory.reserved, memory.unplaced) == ((), ())
+    assert why in _said(_zones(memory), "NOT_RESERVED")[0]
+    assert run(["decode", str(tmp_path / "t.dtb")]) == 0
+    assert f"passed over: fw: {why}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lost", ["ranges", "#address-cells", "#size-cells"])
+def test_a_reserved_memory_that_the_kernel_ignores_is_told(lost: str) -> None:
+    whole = _reserved(Node("fw", (_reg(Range.sized(GIB + 64 * MIB, MIB)),)))
+    memory = memory_map(fdt.encode(_tree(_ram(Range(GIB, 2 * GIB)), whole.without_property(lost))))
+    assert memory.reserved == ()
+    assert "passes over all of it" in _said(_zones(memory), "NOT_RESERVED")[0]
+
+
+def test_the_list_of_reservations_ends_at_the_first_without_a_size() -> None:
+    entries = ((GIB, MIB), (GIB + 2 * MIB, 0), (GIB + 4 * MIB, MIB))
+    memory = memory_map(fdt.encode(_tree(_ram(Range(GIB, 2 * GIB)), top=entries)))
+    assert [r.range for r in memory.reserved] == [Range.sized(GIB, MIB)]
+
+
+@pytest.mark.parametrize(("cells_given", "used"), [(4, Range(GIB, GIB + 64 * MIB)), (3, Range(GIB, 2 * GIB))])
+def test_a_usable_range_that_lacks_a_cell_limits_nothing(cells_given: int, used: Range) -> None:
+    value = cells(0, GIB, 0, 64 * MIB)[: 4 * cells_given]
+    chosen = Node("chosen", (("linux,usable-memory-range", value),))
+    assert [r.range for r in _zones(memory_map(fdt.encode(_tree(chosen, _ram(Range(GIB, 2 * GIB)))))).ram] == [used]
+
+
+@pytest.mark.parametrize("words", [0, 1, 2, 3, 4, 5, 9])
+def test_a_core_of_another_size_is_no_list_to_the_kernel(words: int) -> None:
+    """__vet_atags: it goes on with its default of 16 MiB."""
+    list_ = struct.pack(f"<II{words}I", 2 + words, atags.CORE, *range(words)) + struct.pack("<II", 0, 0)
+    if words in (0, 3):
+        assert len(atags.decode(list_)) == 1
+    else:
+        with pytest.raises(FormatError, match="the kernel ignores such a list"):
+            atags.decode(list_)
+
+
+@given(st.integers(0, 40))
+def test_a_line_that_is_too_long_does_not_cost_the_tags(more: int) -> None:
+    line = b"x" * (1010 + more) + b" mem=64M"
+    payload = line + bytes(4 - len(line) % 4)
+    tags = (atags.core(), atags.mem(Range(GIB, GIB + 256 * MIB)), atags.Tag(atags.CMDLINE, payload))
+    memory = atags.memory_map(atags.decode(atags.encode(tags)))
+    kept = len(line) <= 1023
+    layout = predict(memory, arch="arm", page_size=4096, block_size=64 * MIB, kernel="6.1").layout
+    assert bool(_said(layout, "LINE_TOO_LONG")) != kept
+    if kept or len(line) > 1023 + len(" mem=64M"):
+        assert [r.range.size for r in layout.ram] == [64 * MIB if kept else 256 * MIB]
+
+
 @pytest.mark.parametrize(
     ("tree", "why"),
     [

@@ -273,6 +273,7 @@ def _map_document(
         "uefi": memory.uefi is not None,
         "arch": memory.arch,
         "no_memory": memory.no_memory,
+        "dropped": list(memory.dropped),
         "pmem": [_region_document(r) for r in memory.pmem],
         "banks": [{"bank": b.source, **_range_document(b.range), "node": b.node} for b in banks],
         "usable": [_range_document(r) for r in memory.usable],
@@ -314,6 +315,8 @@ def _map_lines(
     for u in memory.unplaced:
         within = f" within {', '.join(map(str, u.within))}" if u.within else ""
         yield f"placed at boot: {_as_utf8(u.name)}, {format_size(u.size)}{within}{' (no-map)' * u.no_map}"
+    for why in memory.dropped:
+        yield f"passed over: {_as_utf8(why)}"
     if memory.no_memory:
         yield f"no memory: {memory.no_memory}"
     if memory.arch:

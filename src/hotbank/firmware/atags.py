@@ -20,6 +20,7 @@ FORM = "ATAGs"
 NONE, CORE, MEM, VIDEOTEXT, RAMDISK, INITRD = 0, 0x54410001, 0x54410002, 0x54410003, 0x54410004, 0x54410005
 SERIAL, REVISION, VIDEOLFB, CMDLINE, INITRD2 = 0x54410006, 0x54410007, 0x54410008, 0x54410009, 0x54420005
 ACORN, MEMCLK, MEM_MOVABLE = 0x41000101, 0x41000402, 0x5441004D
+_CORE_SIZES = (5, 2)  # in words; 2 when it is empty (arch/arm/kernel/head-common.S, __vet_atags)
 MAX_CMDLINE = 1024  # COMMAND_LINE_SIZE, the NUL included
 
 _STRING = "string"
@@ -163,6 +164,8 @@ def decode(data: bytes, vendor: str | None = None) -> tuple[Tag, ...]:
         tag = _tag(data, at, size, number)
         if not tags and number != CORE:
             raise FormatError(FORM, at + 4, "tag", f"{tag.name()} is first, not CORE: the kernel ignores such a list")
+        if not tags and size not in _CORE_SIZES:
+            raise FormatError(FORM, at, "size", f"CORE has {size} words, not 5 or 2: the kernel ignores such a list")
         _check_payload(tag, at, vendor)
         tags.append(tag)
         at += 4 * size
@@ -246,8 +249,6 @@ def _check_payload(tag: Tag, at: int, vendor: str | None) -> None:
         raise FormatError(FORM, at + 8, layout.fields[0], problem)
     if layout.form == _STRING and b"\0" not in tag.payload:
         raise FormatError(FORM, at + 8, layout.fields[0], "no NUL at its end")
-    if layout.form == _STRING and tag.payload.index(b"\0") >= MAX_CMDLINE:
-        raise FormatError(FORM, at + 8, layout.fields[0], f"longer than {MAX_CMDLINE} bytes with the NUL")
 
 
 def _region(tag: Tag, vendor: str | None, fields: Mapping[str, int | str], movable: bool) -> list[MemoryRegion]:

@@ -210,7 +210,8 @@ def memory_options(line: CommandLine) -> MemoryOptions:
 
 def _ranges(line: CommandLine) -> Iterator[SizedRange]:
     for word in line.parameters:
-        if word.value is None or not (word.named("mem") or word.named("movablemem")):
+        bank = word.named("movablemem") and word.value
+        if word.value is None or not (bank or word.named("mem")):  # mem= without a number lifts a cap, or drops all
             continue
         size, end = memparse(word.value)
         start = memparse(word.value, end + 1)[0] if word.value[end : end + 1] == "@" else None

@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from hotbank import kernels
 from hotbank.errors import BoardError, Code, FormatError
@@ -37,12 +37,13 @@ def memory_map(tree: Tree) -> MemoryMap:
         dma_limit=_dma_limit(tree.root),
         cmdline=None if line is None else line.partition(b"\0")[0].decode("latin-1"),
         initrd=_initrd(chosen),
-        usable=tuple(_reg(chosen, tree.root, "linux,usable-memory-range"))[:_USABLE_RANGES],
+        usable=_usable(chosen, tree.root),
         cpu_nodes=_cpu_nodes(tree.root),
         unplaced=tuple(_unplaced(tree.root)),
         uefi=_uefi_descriptors(chosen),
         arch=_arch(tree.root),
         no_memory=_why_no_memory(tree.root),
+        dropped=tuple(_dropped(tree.root)),
     )
 
 
@@ -150,24 +151,51 @@ def _regions(root: Node) -> Iterator[MemoryRegion]:
 
 
 def _reserved(tree: Tree) -> Iterator[Reservation]:
-    for address, size in tree.reservations:
-        if size and address + size <= _U64:
+    for address, size in takewhile(lambda entry: entry[1], tree.reservations):
+        if address + size <= _U64:
             yield Reservation(Range.sized(address, size), "memreserve", listed=True)
     for node in _reserved_nodes(tree.root):
-        if len(node.get("reg") or b"") % (4 * sum(_cell_counts(tree.root)) or 1) == 0:
-            no_map, reusable = node.get("no-map") is not None, node.get("reusable") is not None
-            for range_ in _reg(node, tree.root):
-                yield Reservation(range_, node.name, no_map, reusable)
+        if not _misread(node, tree.root):
+            no_map, reusable, default = _flags(node)
+            for at, range_ in enumerate(_reg(node, tree.root)):
+                further = at > 0
+                yield Reservation(range_, node.name, no_map, reusable, further=further, default_cma=default)
 
 
 def _unplaced(root: Node) -> Iterator[Unplaced]:
     """__reserved_mem_alloc_size: nodes with ``size`` and without ``reg``."""
     for node in _reserved_nodes(root):
         size = _join(node.u32s("size"))
-        if node.get("reg") is None and size:
+        if node.get("reg") is None and size and not _misread(node, root):
             within = tuple(_reg(node, root, "alloc-ranges"))
-            flags = (node.get("no-map") is not None, node.get("reusable") is not None)
-            yield Unplaced(node.name, size, _join(node.u32s("alignment")), within, *flags)
+            yield Unplaced(node.name, size, _join(node.u32s("alignment")), within, *_flags(node))
+
+
+def _flags(node: Node) -> tuple[bool, bool, bool]:
+    """no-map, reusable, the default area for CMA."""
+    no_map, reusable = node.get("no-map") is not None, node.get("reusable") is not None
+    return no_map, reusable, reusable and node.get("linux,cma-default") is not None
+
+
+def _dropped(root: Node) -> Iterator[str]:
+    parent = root.child("reserved-memory")
+    if parent and parent.children and not _is_understood(parent, root):
+        yield "/reserved-memory lacks ranges, or has other cells than the root: the kernel passes over all of it"
+    for node in _reserved_nodes(root):
+        if wrong := _misread(node, root):
+            yield f"{node.name}: {wrong}, so the kernel passes over it"
+
+
+def _misread(node: Node, root: Node) -> str:
+    """What of a reservation's cells the kernel can't read; empty where it can (__reserved_mem_reserve_reg)."""
+    address, size = _cell_counts(root)
+    reg, wanted = node.get("reg"), {"size": size, "alignment": address}
+    if reg is not None:
+        whole = len(reg) % (4 * (address + size) or 1) == 0
+        return "" if whole else f"its reg has {len(reg) // 4} cells, no multiple of {address + size}"
+    counts = ((name, len(value) // 4) for name in wanted if (value := node.get(name)) is not None)
+    wrong = next(((name, count) for name, count in counts if count != wanted[name]), None)
+    return f"its {wrong[0]} has {wrong[1]} cells, not {wanted[wrong[0]]}" if wrong else ""
 
 
 def _reserved_nodes(root: Node) -> Iterator[Node]:
@@ -188,6 +216,13 @@ def _pmem(tree: Tree) -> Iterator[MemoryRegion]:
             numa_node = _numa_node(node)
             for range_ in _reg(node, parent):
                 yield MemoryRegion(range_, numa_node, False, f"/{node.name}")
+
+
+def _usable(chosen: Node, root: Node) -> tuple[Range, ...]:
+    """early_init_dt_check_for_usable_mem_range: none at all where a cell is missing."""
+    cells_each = sum(_cell_counts(root))
+    whole = len(chosen.get("linux,usable-memory-range") or b"") % (4 * cells_each or 1) == 0
+    return tuple(_reg(chosen, root, "linux,usable-memory-range"))[:_USABLE_RANGES] if whole else ()
 
 
 def _uefi_descriptors(chosen: Node) -> int | None:

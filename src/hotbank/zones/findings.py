@@ -72,6 +72,11 @@ def _unplaced(made: Prediction) -> Iterator[Finding]:
         yield Finding("RESERVED_SOMEWHERE", Severity.INFO, message, _COMPARE)
 
 
+def _dropped(made: Prediction) -> Iterator[Finding]:
+    for why in made.firmware.dropped:
+        yield Finding("NOT_RESERVED", Severity.HURTS, why, "correct the node, if the memory must be kept")
+
+
 def _other_arch(made: Prediction) -> Iterator[Finding]:
     said = made.firmware.arch
     if said is not None and said != made.arch.name:
@@ -293,6 +298,7 @@ _FINDERS = (
     _numa,
     _line,
     _unplaced,
+    _dropped,
     _not_used,
 )
 _OF_A_PANIC = (_judged, _panics, _uefi, _other_arch, _words)

@@ -15,7 +15,19 @@ from hotbank.firmware import bootwords
 from hotbank.firmware import cmdline as _cmdline
 from hotbank.firmware.ground import Ground
 from hotbank.kernels import Kernel
-from hotbank.memory import MemoryMap, MemoryRegion, Range, Zone, among, format_size, merge, place, without
+from hotbank.memory import (
+    MemoryMap,
+    MemoryRegion,
+    Range,
+    Reservation,
+    Unplaced,
+    Zone,
+    among,
+    format_size,
+    merge,
+    place,
+    without,
+)
 from hotbank.zones import mainline, proposal_2009
 from hotbank.zones.boot import Boot, early_boot
 from hotbank.zones.findings import findings
@@ -51,6 +63,7 @@ def predict(
     words = _cmdline.decode(line[: its.command_line - 1])
     options = _cmdline.memory_options(words)
     traits = _traits(kernel, strategy)
+    memory = _heeded(memory, words, traits)
     obeyed = options if numa_emu and traits.emulates_nodes else replace(options, numa_fake=None)
     boot = early_boot(memory, obeyed, its, traits, page_size, dma_size)
     taken = bootwords.taken(words, _ground(boot, traits, page_size))
@@ -80,6 +93,23 @@ def predict(
     differ = () if boot.panics else _strategies_differ(boot, options, traits, page_size, zones, strategy)
     found = (*findings(made), *differ)
     return replace(made, layout=replace(made.layout, findings=found))
+
+
+def _heeded(memory: MemoryMap, words: _cmdline.CommandLine, kernel: Kernel) -> MemoryMap:
+    """The map without reservations that this kernel with this line does not make, which are told instead."""
+    bypassed = any(value is not None for value in words.all("cma"))
+    further = [r for r in memory.reserved if r.further and kernel.reserves_first_range]
+    every: tuple[Reservation | Unplaced, ...] = (*memory.reserved, *memory.unplaced)
+    default = [r for r in every if r.default_cma and bypassed]
+    told = [f"{r.name}: kernel {kernel.release} reserves a node's first range only, not {r.range}" for r in further]
+    told += [f"{r.name}: cma= on the command line takes the place of this default area of CMA" for r in default]
+    gone = {*further, *default}
+    return replace(
+        memory,
+        reserved=tuple(r for r in memory.reserved if r not in gone),
+        unplaced=tuple(u for u in memory.unplaced if u not in gone),
+        dropped=(*memory.dropped, *told),
+    )
 
 
 def _ground(boot: Boot, kernel: Kernel, page_size: int) -> Ground:
