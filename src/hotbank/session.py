@@ -231,6 +231,9 @@ class Session:
         fresh.close()
         raise MachineError(f"{fresh.name} is there in the place of {self.name}", remedy="name the machine with -m")
 
+    def __repr__(self) -> str:
+        return f"<Session with {self.name}, {'to change it' if self._change else 'for reading'}>"
+
     def __enter__(self) -> Session:
         return self
 

@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from hotbank.cli import run
+from hotbank.cli import run, table
 from hotbank.cli.terminal import counted
+from hotbank.errors import Code, KernelError
 from hotbank.machine import no_such
+from hotbank.memory import Kind
+from hotbank.operate.outcome import Circumstances, why
+from hotbank.operate.plan import Action, Step
+from hotbank.operate.verdict import Verdict
 
 SHIPPED = Path(__file__).parents[2] / "boards" / "arm-2009.toml"
 _LATER = '[bank.high]\nstart = "1G"\nsize = "256M"\nmovable = true\nat_boot = false\nroute = "driver"\n'
@@ -21,6 +28,47 @@ _LATER = '[bank.high]\nstart = "1G"\nsize = "256M"\nmovable = true\nat_boot = fa
 def test_a_mistyped_command_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["explian"]) == 2
     assert "Did you mean explain" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_output_that_can_not_be_written_is_one_line(form: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "hotbank", "-m", "model:arm-2009", "list", *form]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "hotbank: SYSTEM_ERROR: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("option", ["-m", "--machine", "--timeout"])
+def test_an_option_of_all_commands_is_told_where_it_stands(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["list", option, "host", "--json"]) == 2
+    said = capsys.readouterr()
+    assert f"Error: {option} stands before the command: hotbank -m host list\n" in said.err
+    assert json.loads(said.out)["error"]["code"] == "USAGE"
+
+
+def test_a_picture_that_can_not_be_drawn_is_refused_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", "arm-2009", "--workload", "camera", "--seconds", "2"]
+    assert run([*words, "--plot", "x.nix"]) == 1
+    assert capsys.readouterr().err == "hotbank: UNSUPPORTED: x.nix: a picture is one of png, svg; name it FILE.svg\n"
+    assert run([*words, "--html", "/nowhere/x.html"]) == 1
+    said = capsys.readouterr()
+    assert "policy balance" in said.out, "what was reckoned is told all the same"
+    assert "SYSTEM_ERROR: /nowhere/x.html: No such file" in said.err
+
+
+def test_a_table_leaves_out_what_it_can_spare() -> None:
+    rows = [["a" * 30, "b" * 30, "c" * 18]]
+    assert [line.split() for line in table.lines(("A", "B", "C"), rows, spare=("C", "B"))] == [["A", "B", "C"], *rows]
+    rows = [["a" * 30, "b" * 30, "c" * 19]]
+    assert [line.split() for line in table.lines(("A", "B", "C"), rows, spare=("C", "B"))] == [["A", "B"], rows[0][:2]]
+
+
+def test_no_race_is_suspected_where_nobody_could_see_the_pages() -> None:
+    step, busy = Step(Action.OFFLINE, "memory4", 4), KernelError(errno.EBUSY, "offline of memory4")
+    seen = Verdict("memory4", Code.OK, "", kinds={Kind.FREE: 8})
+    unseen = Verdict("memory4", Code.PINS_UNKNOWN, "", kinds={Kind.UNKNOWN: 8}, unknown=("PINS_UNKNOWN",))
+    assert why(step, busy, Circumstances(look=seen)).remedy.startswith("run it again")
+    assert why(step, busy, Circumstances(look=unseen)).remedy.startswith("pages that do not show what they hold")
 
 
 def test_a_message_lists_few_names_and_of_many_the_nearest() -> None:

@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import click
@@ -140,13 +141,14 @@ def run(arguments: list[str]) -> int:
         _tell_programs(arguments, error.code, str(error), error.remedy)
         return _fail(f"{error.code}: {error}", error.remedy)
     except click.ClickException as error:
-        where = getattr(error, "ctx", None)
+        wrong = _placed(error)
+        where = getattr(wrong, "ctx", None)
         _tell_programs(
-            arguments, Code.USAGE, error.format_message(), f"{where.command_path if where else 'hotbank'} --help"
+            arguments, Code.USAGE, wrong.format_message(), f"{where.command_path if where else 'hotbank'} --help"
         )
-        error.show(text := io.StringIO())
+        wrong.show(text := io.StringIO())
         say_text(text.getvalue(), err=True)
-        return error.exit_code
+        return wrong.exit_code
     except (KeyboardInterrupt, click.Abort):
         _fail(f"{Code.INTERRUPTED}: interrupted", "")
         return EXIT_INTERRUPTED
@@ -159,6 +161,14 @@ def run(arguments: list[str]) -> int:
         return _fail(f"{Code.SYSTEM_ERROR}: {what}", "")
 
 
+def _placed(error: click.ClickException) -> click.ClickException:
+    """The error; of an option of all commands that stands behind one of them, where it belongs."""
+    ours = {name for option in cli.params for name in option.opts}
+    if not isinstance(error, click.NoSuchOption) or error.option_name not in ours:
+        return error
+    return click.UsageError(f"{error.option_name} stands before the command: hotbank -m host list", error.ctx)
+
+
 def _equip_for_completion(command: click.Command) -> None:
     if COMPLETE in os.environ:
         import_module("hotbank.cli.completion").equip(command)
@@ -167,7 +177,8 @@ def _equip_for_completion(command: click.Command) -> None:
 def _tell_programs(arguments: list[str], code: Code, message: str, remedy: str) -> None:
     if sys.stdout is not None and not {"-J", "--json"}.isdisjoint(arguments):
         told = {"code": code.value, "message": message, "remedy": remedy}
-        say_json({"schema": SCHEMA["error"], "error": told})
+        with suppress(OSError):  # it may be standard output that failed
+            say_json({"schema": SCHEMA["error"], "error": told})
 
 
 def _fail(message: str, remedy: str) -> int:

@@ -195,7 +195,7 @@ def _lines(ledger: Ledger) -> Iterator[str]:
     for account in ledger.accounts:
         yield f"dram        {account.bank}: {account.part or 'any part'} at {account.dram.temperature} °C"
     rows = [_row(account) for account in ledger.accounts]
-    yield from table.lines(_COLUMNS, rows, right=_COLUMNS[1:])
+    yield from table.lines(_COLUMNS, rows, right=_COLUMNS[1:], spare=("NAIVE", "SPAN"))
     net = ledger.net()
     yield f"net         {joules(net)}, typically {net.typical:.3g} J: saved less cost"
     for account in ledger.accounts:

@@ -27,6 +27,12 @@ def figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def check(path: str) -> None:
+    """Before work that takes long. Raises Refusal where it could not be drawn into that file."""
+    kind_of(path)
+    figure(1, 1)
+
+
 def kind_of(path: str) -> str:
     """What a file's name says that it is. Raises Refusal."""
     kind = Path(path).suffix.removeprefix(".")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hotbank import __version__, board, kernels
+from hotbank.cli import plots
 from hotbank.cli.interrupts import heard
 from hotbank.cli.screen import is_terminal
 from hotbank.cli.terminal import counted, say, say_json, say_over
@@ -77,6 +78,8 @@ def simulate(
     from hotbank.load import script as scripts
     from hotbank.load import trace as traces
 
+    if picture:
+        plots.check(picture)
     if workload is None and trace_file is None:
         raise click.UsageError("give --workload, --trace or both")
     load = simulation.Load(
@@ -101,16 +104,16 @@ def simulate(
             manifest=_manifest({name: Path(file) for name, file in files.items() if file}),
             stopped=until.stopped,
         )
+    if as_json:
+        say_json(report.document())
+    else:
+        say(*_lines(report))
     if page:
         _write_page(page, report)
     if picture:
         from hotbank.cli.simulate_plot import draw
 
         draw(report, picture)
-    if as_json:
-        say_json(report.document())
-    else:
-        say(*_lines(report))
     return EXIT_INTERRUPTED if report.partial else EXIT_DONE
 
 

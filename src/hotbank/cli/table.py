@@ -13,11 +13,20 @@ GAP, NARROW_GAP = "  ", " "
 
 
 def lines(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = (), shown: bool = True
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    shown: bool = True,
+    spare: Sequence[str] = (),
 ) -> Iterator[str]:
     """The rows under their headings, each column as wide as it has to be; ``right``: headings of those that are
-    flushed right; ``shown``: False leaves the headings out. Nothing without a column or without a line. On a terminal
-    for which that is too wide the columns move together."""
+    flushed right; ``shown``: False leaves the headings out; ``spare``: headings of what is left out where the screen is
+    too narrow, in that order. Nothing without a column or without a line. On a terminal for which that is too wide the
+    columns move together."""
+    for name in spare:
+        if width(headings, rows) > columns():
+            headings, rows = _without(name, headings, rows)
     seen = [[visible(cell) for cell in row] for row in rows]
     every = [headings, *seen] if shown else seen
     if not headings or not every:
@@ -26,6 +35,13 @@ def lines(
     gap = NARROW_GAP if _is_too_wide(sum(widths) + len(GAP) * (len(widths) - 1)) else GAP
     for row in every:
         yield gap.join(padded(row, widths, [name in right for name in headings])).rstrip()
+
+
+def _without(
+    name: str, headings: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    kept = [at for at, heading in enumerate(headings) if heading != name]
+    return [headings[at] for at in kept], [[row[at] for at in kept] for row in rows]
 
 
 def width(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> int:

@@ -82,9 +82,14 @@ def painted(line: Line) -> str:
 
 
 def _echo(text: str, err: bool = False) -> None:
-    """Nothing where the caller closed the stream, which click before 8.1.4 does not bear."""
+    """Nothing where the caller closed the stream, which click before 8.1.4 does not bear. Raises an OSError that names
+    the stream."""
     if (sys.stderr if err else sys.stdout) is not None:
-        click.echo(text, err=err)
+        try:
+            click.echo(text, err=err)
+        except OSError as e:
+            e.filename = "standard error" if err else "standard output"
+            raise
 
 
 def say_text(text: str, *, err: bool = False) -> None:

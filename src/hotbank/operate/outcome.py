@@ -14,9 +14,9 @@ from typing import Any
 from hotbank.documents import SCHEMA
 from hotbank.errors import Code, HotbankError, KernelError
 from hotbank.machine import Evidence, Snapshot
-from hotbank.memory import KernelState, Power
+from hotbank.memory import KernelState, Kind, Power
 from hotbank.operate.plan import REACHES, Action, Plan, Step, goes_dark
-from hotbank.operate.reasons import code_of, errno_of, remedy
+from hotbank.operate.reasons import UNSEEN, code_of, errno_of, remedy
 from hotbank.operate.verdict import Verdict
 
 # What a second look at the block can tell more exactly than the errno: holes and zones, pages, the notifier.
@@ -160,7 +160,13 @@ def why(step: Step, error: HotbankError, found: Circumstances) -> Failure:
     if not isinstance(error, KernelError):
         return Failure(code_of(error), str(error), error.remedy or remedy(code_of(error)))
     code = Code.STUCK if step.action is Action.REMOVE and found.stuck else _cause(error, found)
-    return Failure(code, _fact(error, found.look), remedy(code), errno_of(error), _evidence(step, found))
+    return Failure(code, _fact(error, found.look), _help(code, found.look), errno_of(error), _evidence(step, found))
+
+
+def _help(code: Code, look: Verdict | None) -> str:
+    """No race is to be suspected where nobody could see what was refused."""
+    unseen = look is not None and (Kind.UNKNOWN in look.kinds or "kinds" in look.unknown)
+    return UNSEEN if code is Code.RACED and unseen else remedy(code)
 
 
 def _cause(error: KernelError, found: Circumstances) -> Code:

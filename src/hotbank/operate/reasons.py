@@ -86,6 +86,9 @@ def leaf(block: str, cut: str) -> str:
 INTERLEAVED = "interleaved: its ranges are spread over all chips, so their leaving saves nothing"
 """Of a domain whose banks may leave for nothing."""
 
+UNSEEN = "pages that do not show what they hold, as explain counts them, may be some that can't move; else run it again"
+"""Of a refusal that the look does not explain."""
+
 GOES_ROUND = "this kernel would try until a signal"
 """Of pages that isolation passes over although nothing moves them."""
 
