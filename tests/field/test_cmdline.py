@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from effort import examples
 from field import kernel_words
 from hotbank import board, kernels
+from hotbank.cli import run
 from hotbank.firmware import bootwords
 from hotbank.firmware.cmdline import Parameter, decode
 from hotbank.firmware.ground import Ground
@@ -392,6 +394,14 @@ def test_movable_memory_is_taken_from_each_fake_node() -> None:
     made = faked(high, "4 movablecore=1G")
     movable = {zone.node: zone.present * 4096 for zone in made.zones if zone.zone == "Movable"}
     assert movable == dict.fromkeys(range(4), 256 * MIB)
+
+
+def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    board = ["zones", "--board", "virt-arm64", "--numa-emu"]
+    assert run([*board, "--cmdline", "numa=fake=2", "--json"]) == 0
+    assert {zone["node"] for zone in json.loads(capsys.readouterr().out)["zones"]} == {0, 1}
+    assert run(board) == 2
+    assert "no effect without numa=fake=" in capsys.readouterr().err
 
 
 # One line, spelled in several ways.

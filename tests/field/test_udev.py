@@ -92,6 +92,7 @@ HARMLESS = {
     "a folded value that is written": 'SUBSYSTEM=="memory", ATTR{state}=i"online"',
     "an escape that there is not": 'SUBSYSTEM=="memory", ATTR{state}=e"\\qonline"',
     "a blank of a web page": 'SUBSYSTEM=="memory",\N{NO-BREAK SPACE}ATTR{state}="online"',
+    "a value that never ends": 'SUBSYSTEM=="memory", ATTR{state}="online", ENV{X}="y\\"',
     "continued by nothing": 'SUBSYSTEM=="memory", ATTR{state}="online" \\',
     "a label that asks": 'LABEL=="x", SUBSYSTEM=="memory", ATTR{state}="online"',
     "a property that nobody may set": 'SUBSYSTEM=="memory", ENV{ACTION}="add", ATTR{state}="online"',

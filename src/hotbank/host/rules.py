@@ -15,7 +15,7 @@ from dataclasses import dataclass
 _SPACE = " \t\n\r"
 _TOKEN = re.compile(
     rf"""[{_SPACE},]*(?P<key>[A-Z_]+)(?:\{{(?P<of>[^}}]*)\}})?[{_SPACE}]*(?P<op>==|!=|\+=|-=|:=|=)[{_SPACE}]*"""
-    r"""(?P<folded>i?)(?:"(?P<value>(?:\\"|[^"])*)"|e"(?P<escaped>(?:\\.|[^"\\])*)")"""
+    r"""(?P<folded>i?)(?:"(?P<value>(?:\\"|[^"])*+)"|e"(?P<escaped>(?:\\.|[^"\\])*+)")"""
 )
 _LINE_END = re.compile(r"\r\n|\n\r|[\n\r\0]")  # read_line()
 _ESCAPE = re.compile(r"""\\(?:x(?P<hex>[0-9a-fA-F]{2})|(?P<octal>[0-7]{3})|(?P<char>[abfnrtvs\\"'])|(?P<wrong>))""")
