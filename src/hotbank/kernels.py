@@ -355,7 +355,7 @@ _ARM64 = Arch(
     blocks={4 * KIB: 128 * MIB, 16 * KIB: 128 * MIB},
     huge_sizes_by_page=_ARM64_HUGE,
     boot_memory_leaves=False,  # arch/arm64/mm/mmu.c, prevent_bootmem_remove_notifier
-    processors=r"arm,|apple,|qcom,|nvidia,|cavium,|brcm,|ampere,|marvell,|fujitsu,|hisilicon,|samsung,",
+    processors=r"arm,|apple,|apm,|qcom,|nvidia,|cavium,|brcm,|ampere,|marvell,|fujitsu,|hisilicon,|samsung,|phytium,",
     affinities=(3,),
     evacuates=True,
     move_pages=239,
@@ -378,8 +378,8 @@ _ARM = Arch(
     heeds_marks=True,  # arch/arm/mm/memhp.c of the port switches movable_node on
     ported=True,
     firmware="atags",
-    processors=r"arm,(cortex-(a(5|7|8|9|12|15|17)|r\d+f?)|arm\d.*|sc\d+)$"
-    r"|qcom,(krait|scorpion)|marvell,(pj4.*|sheeva.*|mohawk|feroceon|xscale.*|88fr.*|armada.*)$|faraday,|intel,(sa|xscale)|ti,omap",
+    processors=r"arm,(cortex-(a(5|7|8|9|12|15|17|32)|[mr]\d+\w*)|arm\d.*|sc\d+)$"
+    r"|qcom,(krait|scorpion)|brcm,brahma-b15|marvell,(pj4.*|sheeva.*|mohawk|feroceon|xscale.*|88fr.*|armada.*)$|faraday,|intel,(sa|xscale)|ti,omap",
     footprint=Footprint(32 * KIB, 8 * MIB - 32 * KIB, 256 * KIB, slab=600, slab_reclaimable=150, other=350),
 )
 

@@ -189,6 +189,7 @@ def test_a_line_that_is_too_long_does_not_cost_the_tags(more: int) -> None:
             _tree(Node("memory", (("device_type", strings("memory")), _reg(Range(0, MIB)), ("status", b"disabled\0")))),
             "disabled",
         ),
+        (_tree(Node("memory@40000000", (_reg(Range(GIB, 2 * GIB)),))), "no device_type"),
         (_tree(Node("images"), Node("configurations")), "FIT image"),
         (_tree(Node("fragment@0", (), (Node("__overlay__"),))), "overlay"),
     ],
@@ -244,7 +245,8 @@ def test_a_map_that_lost_lines_is_refused(kept: set[int]) -> None:
 
 
 def _processors(*compatible: str) -> Tree:
-    cpu = Node("cpu@0", (("device_type", strings("cpu")), ("compatible", strings(*compatible))))
+    named = (("compatible", strings(*compatible)),) if compatible else ()
+    cpu = Node("cpu@0", (("device_type", strings("cpu")), *named))
     return _tree(Node("cpus", (), (cpu,)), _ram(Range(GIB, 2 * GIB)))
 
 
@@ -263,7 +265,15 @@ def _processors(*compatible: str) -> Tree:
         (("qcom,krait",), "arm"),
         (("loongson,la464",), "loongarch64"),
         (("mti,interaptiv",), "mips"),
-        (("nobody,knows",), None),
+        (("brcm,brahma-b15",), "arm"),
+        (("brcm,brahma-b53",), "arm64"),
+        (("arm,cortex-a32",), "arm"),
+        (("arm,cortex-m7",), "arm"),
+        (("apm,potenza",), "arm64"),
+        (("qcom,kryo",), "arm64"),
+        (("xlnx,microblaze-8.40.a",), "xlnx,microblaze-8.40.a"),
+        (("nobody,knows",), "nobody,knows"),
+        ((), None),
     ],
 )
 def test_a_tree_says_whose_it_is(compatible: tuple[str, ...], arch: str | None) -> None:
@@ -274,6 +284,20 @@ def test_a_tree_says_whose_it_is(compatible: tuple[str, ...], arch: str | None) 
     else:
         with pytest.raises(Refusal, match=f"no zone rules for '{arch}'"):
             _zones(memory)
+
+
+def test_processors_are_known_by_their_nodes_name_too() -> None:
+    cpu = Node("cpu@0", (("compatible", strings("riscv")),))
+    assert memory_map(fdt.encode(_tree(Node("cpus", (), (cpu,))))).arch == "riscv64"
+
+
+def test_a_processor_that_no_row_knows_may_be_said_to_be_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.dtb").write_bytes(fdt.encode(_processors("nobody,knows")))
+    assert run(["zones", "--dtb", str(tmp_path / "t.dtb")]) == 1
+    assert "no zone rules for 'nobody,knows'" in capsys.readouterr().err
+    assert run(["zones", "--dtb", str(tmp_path / "t.dtb"), "--arch", "arm64"]) == 0
 
 
 def test_other_machines_are_refused_and_not_guessed() -> None:

@@ -320,7 +320,7 @@ def _map_lines(
     if memory.no_memory:
         yield f"no memory: {memory.no_memory}"
     if memory.arch:
-        yield f"for: {memory.arch}"
+        yield f"for: {_as_utf8(memory.arch)}"
     if memory.uefi is not None:
         yield "booted by UEFI: the kernel takes UEFI's memory map in place of these memory nodes"
     if memory.initrd:

@@ -137,7 +137,7 @@ def available(node: Node) -> bool:
 
 
 def _is_memory(node: Node) -> bool:
-    return (node.get("device_type") or b"").partition(b"\0")[0] == b"memory"
+    return _type(node) == b"memory"
 
 
 def _regions(root: Node) -> Iterator[MemoryRegion]:
@@ -243,8 +243,13 @@ def _number(value: bytes | None) -> int | None:
 
 
 def _cpus(root: Node) -> tuple[Node, ...]:
-    cpus = root.child("cpus") or Node("cpus")
-    return tuple(c for c in cpus.children if (c.get("device_type") or b"").rstrip(b"\0") == b"cpu")
+    """of_get_next_cpu_node: by name or by type."""
+    cpus = (root.child("cpus") or Node("cpus")).children
+    return tuple(c for c in cpus if c.name.partition("@")[0] == "cpu" or _type(c) == b"cpu")
+
+
+def _type(node: Node) -> bytes:
+    return (node.get("device_type") or b"").partition(b"\0")[0]
 
 
 def _cpu_nodes(root: Node) -> tuple[int, ...]:
@@ -252,9 +257,11 @@ def _cpu_nodes(root: Node) -> tuple[int, ...]:
 
 
 def _arch(root: Node) -> str | None:
-    """By what the processors are compatible with; None where they do not say, or no row of the table knows them."""
-    named = (kernels.arch_of_processor((cpu.name, *cpu.strings("compatible"))) for cpu in _cpus(root))
-    return next(filter(None, named), None)
+    """By what the processors are compatible with: that itself where no row of the table knows it. None where they do
+    not say."""
+    named = [(cpu.name, *cpu.strings("compatible")) for cpu in _cpus(root)]
+    unknown = next((names[1] for names in named if names[1:]), None)
+    return next(filter(None, map(kernels.arch_of_processor, named)), unknown)
 
 
 def _why_no_memory(root: Node) -> str:
@@ -266,6 +273,8 @@ def _why_no_memory(root: Node) -> str:
         return "it is a FIT image; the device tree is one of its images (dumpimage -T flat_dt -p N FILE)"
     if any(child.child("__overlay__") for child in root.children):
         return "it is an overlay, which changes another tree; apply it first (fdtoverlay -i BASE -o OUT OVERLAY)"
+    if not nodes and root.child("memory"):
+        return 'its memory node has no device_type = "memory", and the kernel passes over it'
     if not nodes:
         return "it has no memory node: the boot loader adds it; read /sys/firmware/fdt on the running machine"
     if not any(map(available, nodes)):
