@@ -329,6 +329,7 @@ class MemoryMap:
     many descriptors; None where it did not.
     ``arch``: for which architecture the description says it is, by the kernel's name. ``no_memory``: why no region is
     named, empty where some are. ``dropped``: what is written so that the kernel passes over it, a line each.
+    ``mirrored``: UEFI says of some of it that another copy is kept.
     """
 
     regions: tuple[MemoryRegion, ...] = ()
@@ -345,3 +346,4 @@ class MemoryMap:
     arch: str | None = None
     no_memory: str = ""
     dropped: tuple[str, ...] = ()
+    mirrored: bool = False

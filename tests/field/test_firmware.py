@@ -236,6 +236,15 @@ def test_uefis_own_map() -> None:
     assert {r.start for h in layout.hidden for r in (h.range,)} == {0x60000000, 0x80000000}
 
 
+@pytest.mark.parametrize("kernel", ["6.1", "6.12", "7.3"])
+def test_a_map_with_mirrored_memory_is_not_said_to_have_none(kernel: str) -> None:
+    """efi_find_mirror, of each kernel in the table: where it found some, kernelcore=mirror is not ignored."""
+    mirrored = LOG.replace("[Conventional Memory|   |  |", "[Conventional Memory|   |  |MR", 1)
+    for log, code in ((LOG, "OPTION_IGNORED"), (mirrored, "OPTION_NOT_FOLLOWED")):
+        layout = _zones(efi.apply(MemoryMap(uefi=4, arch="arm64"), efi.decode(log)), kernel, "kernelcore=mirror")
+        assert [f.code for f in layout.findings if "kernelcore=mirror" in f.message] == [code]
+
+
 @given(st.sets(st.integers(0, 3), min_size=1, max_size=3))
 def test_a_map_that_lost_lines_is_refused(kept: set[int]) -> None:
     lines = LOG.splitlines(keepends=True)

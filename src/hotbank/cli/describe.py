@@ -217,7 +217,8 @@ def _as_uefi_booted(memory: MemoryMap, log: str, *, acpi: bool) -> tuple[MemoryM
     descriptors = efi.decode(console.text(_read(log)))
     mapped, unmapped = efi.ram(descriptors)
     if memory.regions and acpi:
-        return iomem.within(memory, mapped, unmapped), merge([*mapped, *unmapped])
+        found = replace(iomem.within(memory, mapped, unmapped), mirrored=efi.mirrors(descriptors))
+        return found, merge([*mapped, *unmapped])
     return efi.apply(memory, descriptors), merge([*mapped, *unmapped])
 
 

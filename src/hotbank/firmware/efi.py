@@ -81,6 +81,11 @@ def ram(descriptors: tuple[Descriptor, ...]) -> tuple[tuple[Range, ...], tuple[R
     return mapped, merge(d.range for d in memory if not d.is_usable)
 
 
+def mirrors(descriptors: tuple[Descriptor, ...]) -> bool:
+    """efi_find_mirror: whether there is memory of which another copy is kept."""
+    return any("MR" in d.attributes for d in descriptors)
+
+
 def apply(memory: MemoryMap, descriptors: tuple[Descriptor, ...]) -> MemoryMap:
     """``memory`` as a kernel that UEFI booted finds it: the map's memory and none of the tree's, nodes aside.
 
@@ -98,6 +103,7 @@ def apply(memory: MemoryMap, descriptors: tuple[Descriptor, ...]) -> MemoryMap:
         ),
         uefi=None,
         no_memory="",
+        mirrored=mirrors(descriptors),
     )
 
 

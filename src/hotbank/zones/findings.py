@@ -196,7 +196,7 @@ def _without_effect(made: Prediction) -> Iterator[str]:
     if made.movable_node and options.kernelcore_mirror:
         effect = "the kernel's zones keep their spans across Movable" if _movable(made) else "it has no effect"
         yield f"movable_node is on, so kernelcore=mirror moves nothing; {effect}"
-    elif options.kernelcore_mirror:
+    elif options.kernelcore_mirror and not made.firmware.mirrored:
         yield "kernelcore=mirror without mirrored memory" + _mirror_effect(made)
     if made.arch.mem_has_start:
         return
@@ -216,6 +216,9 @@ def _words(made: Prediction) -> Iterator[Finding]:
         yield Finding("OPTION_IGNORED", Severity.INFO, f"{word}= is read by {arch} only", _DROP)
     yield from (Finding("OPTION_IGNORED", Severity.INFO, why, _DROP) for why in made.refused)
     yield from _fake_nodes(made)
+    if made.options.kernelcore_mirror and made.firmware.mirrored and not made.movable_node:
+        message = "kernelcore=mirror makes Movable of what UEFI does not mirror: the prediction does not follow it"
+        yield Finding("OPTION_NOT_FOLLOWED", Severity.HURTS, message, _COMPARE)
 
 
 def _fake_nodes(made: Prediction) -> Iterator[Finding]:
