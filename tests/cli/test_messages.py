@@ -79,6 +79,12 @@ def test_a_message_lists_few_names_and_of_many_the_nearest() -> None:
     assert many.endswith("hotbank list shows all 8192")
 
 
+@pytest.mark.parametrize("name", ["99", "memory99", "0x5000000000"])
+def test_who_asks_for_a_block_is_told_blocks(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["-m", "model:arm-2009", "explain", name]) == 1
+    assert capsys.readouterr().err.endswith(f"has no bank or block '{name}'; known: memory16–23\n")
+
+
 def test_names_that_are_numbers_are_folded() -> None:
     host = [f"memory{n}" for n in range(8192) if n != 24]
     assert no_such("host", "bank or block", "'9999'", host).remedy == "known: memory0–23, memory25–8191"

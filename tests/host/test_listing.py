@@ -40,7 +40,7 @@ def run(root: Path, *options: str) -> str:
 
 
 def test_banks_then_blocks(root: Path) -> None:
-    assert run(root).splitlines() == [
+    banks = [
         f"machine {root}",
         "BANK  RANGE                  SIZE  KERNEL   POWER    ZONE     VERDICT",
         "low   0x40000000-0x4fffffff  256M  online   on       Normal   NOT_MOVABLE_ZONE",
@@ -48,16 +48,24 @@ def test_banks_then_blocks(root: Path) -> None:
         "away  0x80000000-0x87ffffff  128M  absent   unknown  -        OK",
         "",
         "BLOCK  BANK  RANGE                  SIZE  STATE    ZONES           VERDICT",
-        "    8  low   0x40000000-0x47ffffff  128M  online   Normal          -",
-        "    9  low   0x48000000-0x4fffffff  128M  online   Normal          -",
+    ]
+    rest = [
         "   10  high  0x50000000-0x57ffffff  128M  online   Movable         -",
         "   11  high  0x58000000-0x5fffffff  128M  offline  Movable/Normal  OK",
         "total 384M online, 128M offline, 128M out",
+        "no page was looked at: explain and list --used do, and may find another reason first",
     ]
+    each = [
+        "    8  low   0x40000000-0x47ffffff  128M  online   Normal          -",
+        "    9  low   0x48000000-0x4fffffff  128M  online   Normal          -",
+    ]
+    assert run(root, "--all").splitlines() == [*banks, *each, *rest]
+    alike = "  8-9  low   0x40000000-0x4fffffff  256M  online   Normal          -"
+    assert run(root).splitlines() == [*banks, alike, *rest]
 
 
 def test_without_a_board_the_blocks_are_listed_once(tmp_path: Path) -> None:
-    lines = run(Made(BLOCKS).at(tmp_path)).splitlines()
+    lines = run(Made(BLOCKS).at(tmp_path), "--all").splitlines()
     assert len(lines) == 1 + 1 + len(BLOCKS) + 1
     assert "BANK" not in lines[1]
 
@@ -162,7 +170,8 @@ def passes(count: int, banked: bool) -> int:
     now = replace(machine, blocks=Counted(blocks), banks=Counted(banks))
     Counted.passes = 0
     listing = look(cast(Machine, Still(now)), used=False)
-    assert len(document(listing)["blocks"]) == tables(listing, ALL_COLUMNS).count("online") // (1 + banked) == count
+    each = tables(listing, ALL_COLUMNS, every_block=True)
+    assert len(document(listing)["blocks"]) == each.count("online") // (1 + banked) == count
     return Counted.passes
 
 
@@ -183,7 +192,7 @@ def test_a_scan_for_each_row_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("column", ALL_COLUMNS)
 def test_each_column_alone(root: Path, column: str) -> None:
-    text = run(root, "-o", column.lower())
+    text = run(root, "--all", "-o", column.lower())
     table = text.splitlines()
     assert (table[0].strip(), len(table)) == (column, 1 + (3 if column in BANK_COLUMNS else 4))
     assert all(cell.strip() for cell in table)
@@ -195,7 +204,7 @@ def test_more_columns_bytes_and_no_headings(root: Path) -> None:
     assert run(root, "-o", "+route").splitlines()[0].split()[-2:] == ["VERDICT", "ROUTE"]
 
 
-@pytest.mark.parametrize("options", [["-o", "NOTHING"], ["-P"], ["-r"], ["-a"], ["-S", "none"], ["--summary"]])
+@pytest.mark.parametrize("options", [["-o", "NOTHING"], ["-P"], ["-r"], ["-S", "none"], ["--summary"]])
 def test_usage_errors(root: Path, options: list[str]) -> None:
     done = CliRunner().invoke(list_, ["--sysroot", str(root), *options])
     assert done.exit_code == 2

@@ -52,7 +52,8 @@ def resolve(snapshot: Snapshot, name: str | int) -> Target:
         return bank_target(snapshot, bank)
     number = block_named(str(name)) if (at := address(str(name))) is None else at // snapshot.block_size
     if number is None or snapshot.block(number) is None:
-        raise no_such(snapshot.machine, "bank or block", repr(name), [b.name for b in snapshot.banks])
+        known = (b.name for b in snapshot.banks) if number is None else (f"memory{b.number}" for b in snapshot.blocks)
+        raise no_such(snapshot.machine, "bank or block", repr(name), known)
     return block_target(snapshot, number)
 
 
