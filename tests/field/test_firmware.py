@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,14 @@ def test_a_tree_without_memory_says_why(tree: Tree, why: str) -> None:
     layout = _zones(memory_map(fdt.encode(tree)))
     assert why in _said(layout, "NO_MEMORY")[0]
     assert layout.zones == ()
+
+
+@pytest.mark.parametrize(
+    ("banks", "why"), [((), "no ATAG_MEM"), ((atags.Tag(atags.MEM, bytes(8)),) * 2, "each bank of the list has size 0")]
+)
+def test_a_list_without_memory_says_why(banks: tuple[atags.Tag, ...], why: str) -> None:
+    layout = _zones(replace(atags.memory_map((atags.core(), *banks)), arch="arm"), "6.1")
+    assert why in _said(layout, "NO_MEMORY")[0]
 
 
 def test_a_line_that_leaves_no_memory_does_not_boot() -> None:

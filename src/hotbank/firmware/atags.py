@@ -196,7 +196,12 @@ def memory_map(tags: Sequence[Tag], vendor: str | None = None) -> MemoryMap:
             line = str(fields["cmdline"])
         elif tag.tag == INITRD2:
             initrd = Range.sized(int(fields["start"]), int(fields["size"]))
-    return MemoryMap(regions=tuple(regions), cmdline=line, initrd=initrd)
+    why = "" if regions else _why_no_memory(any(tag.tag in movable or tag.tag == MEM for tag in tags))
+    return MemoryMap(regions=tuple(regions), cmdline=line, initrd=initrd, no_memory=why)
+
+
+def _why_no_memory(banks: bool) -> str:
+    return "each bank of the list has size 0" if banks else "the list has no ATAG_MEM"
 
 
 def check_appended(tags: Sequence[Tag], size_cells: int) -> None:
