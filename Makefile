@@ -107,6 +107,7 @@ packaging: $(DEV)
 bench: $(DEV)
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/replay.py
+	$(BIN)/python bench/day.py
 	$(BIN)/python bench/fdt_decode.py --check
 	$(BIN)/python bench/listing.py --check
 	$(BIN)/python bench/look.py --check

@@ -4,6 +4,7 @@ anew, one change at a time. What the shipped ones decide is held against these."
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -17,13 +18,19 @@ from hotbank.govern.view import View
 @dataclass(frozen=True, slots=True)
 class PlainBalance(Balance):
     def decide(self, view: View, state: Seen) -> tuple[Wish, Seen]:
+        stays = [group for group in view.groups if group.cost == math.inf]
+        leave = tuple(group for group in view.groups if group not in stays)
+        bottom = replace(view, fixed=view.fixed + sum(group.inside for group in stays), groups=leave)
+        return self._of_levels(bottom, view.total, state)
+
+    def _of_levels(self, view: View, total: int, state: Seen) -> tuple[Wish, Seen]:
         state = self._with_slope(view, state)
-        foreseen = view.used + round(self.margin(view.total, state.slope, state.steepest, state.between))
+        foreseen = view.used + round(self.margin(total, state.slope, state.steepest, state.between))
         starts = list(accumulate((group.size for group in view.groups), initial=view.fixed))
         state = counted(view, state, [foreseen > start for start in starts[:-1]])
         kept = [self._kept(view, state, level) for level in range(len(view.groups))]
         top = max((level + 1 for level, keep in enumerate(kept) if keep), default=0)
-        return Wish(max(starts[top], min(foreseen, view.total)), f"{top} levels"), state
+        return Wish(max(starts[top], min(foreseen, total)), f"{top} levels"), state
 
     def _with_slope(self, view: View, state: Seen) -> Seen:
         passed = 0.0 if state.at is None else view.at - state.at

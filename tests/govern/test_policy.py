@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -105,3 +106,19 @@ def test_a_rise_is_met_before_it_arrives() -> None:
     for at, used in ((0.0, 0), (1.0, 4)):
         wish, state = Balance().decide(View(at, 3, groups, used), state)
     assert wish.keep >= 4 + 4 * 1.5
+
+
+@examples(200)
+@given(LONG, st.integers(0, 3), st.integers(1, 9))
+def test_a_bank_that_never_leaves_is_memory_like_any_other_that_stays(
+    stretches: list[tuple[float, int]], place: int, size: int
+) -> None:
+    """Wherever it stands on the board: what is kept is the same as if it had been there since boot."""
+    groups = park(3).groups
+    beside = (*groups[:place], Group("stays", size, cost=math.inf), *groups[place:])
+    policy = Balance()
+    one, other = policy.begin(), policy.begin()
+    for at, used in made(stretches):
+        kept, one = policy.decide(View(at, 3, beside, used), one)
+        expected, other = policy.decide(View(at, 3 + size, groups, used), other)
+        assert kept == expected

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, pairwise
+from math import nan
 from typing import Any
 
 import pytest
@@ -394,3 +395,53 @@ def test_memory_of_no_length_is_allowed() -> None:
     one = Governor(found, Hands(found), Balance(memory=0.0), GUARD, memspec.named)
     run(found, one, 120)
     assert dark(found) == {"d1", "d2"}
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A policy that takes all it may, and from some moment on answers with something else."""
+
+    answer: Callable[[], Any]
+    since: float = 100.0
+
+    def begin(self) -> None:
+        if self.since == 0:
+            self.answer()
+
+    def decide(self, view: View, state: None) -> tuple[Wish, None]:
+        return (Wish(0, "all") if view.at < self.since else self.answer()), state
+
+
+def fails() -> Any:
+    raise RuntimeError("no idea")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (fails, "RuntimeError: no idea"),
+        (lambda: Wish(nan, "nothing"), "nan is no number"),  # type: ignore[arg-type]
+        (lambda: Wish("4 GiB", "all"), "'4 GiB' is no number"),  # type: ignore[arg-type]
+        (lambda: None, "AttributeError"),
+    ],
+)
+def test_what_is_missed_comes_back_though_the_policy_fails(answer: Callable[[], Any], said: str) -> None:
+    found = model()
+    one = Governor(found, Hands(found), Failing(answer), GUARD, memspec.named)
+    run(found, one, 100)
+    assert dark(found) == {"d1", "d2"}
+    service = found.tasks.spawn("service")
+    for _ in range(45):  # 225 MiB in all, more than there is while both are dark
+        found.tasks.grow(service, 5 * MIB // found.board.page_size)
+        last = run(found, one, 2)[-1]
+    assert dark(found) != {"d1", "d2"}
+    assert last.wish is not None
+    assert said in last.wish.why
+    assert not found.tasks.oom_killed
+
+
+def test_a_policy_that_can_not_even_begin_takes_nothing() -> None:
+    found = model()
+    steps = run(found, Governor(found, Hands(found), Failing(fails, since=0.0), GUARD, memspec.named), 60)
+    assert dark(found) == set()
+    assert not any(step.deeds for step in steps)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def test_every_look_at_a_recorded_demand(series: str) -> None:
     assert decided(demand, park, Balance(), Guard()) == decided(demand, park, PlainBalance(), PlainGuard())
 
 
-GROUPS = st.lists(st.builds(Group, st.just("g"), st.integers(1, 9), cost=st.sampled_from((0.0, 5.0, 40.0, 1e9))))
+GROUPS = st.lists(st.builds(Group, st.just("g"), st.integers(1, 9), cost=st.sampled_from((0.0, 5.0, 40.0, math.inf))))
 DEMAND = st.lists(st.tuples(st.sampled_from((0.0, 0.5, 3.0, 30.0, 4000.0)), st.integers(0, 60)), min_size=1)
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from math import inf
 from typing import Any, Protocol
 
 from hotbank.govern.gaps import Gaps
-from hotbank.govern.view import View
+from hotbank.govern.view import Group, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,9 @@ class Balance:
     """
 
     returning: float = 0.5
-    floor: float = 0.005
+    floor: float = 0.001
     memory: float = 900.0
-    guess: float = 0.5
+    guess: float = 0.75
     foresight: float = 1.0
     trust: float = 0.25
 
@@ -97,9 +98,10 @@ class Balance:
         """Keep each level that is needed by the demand as foreseen, or was so until less than its patience ago."""
         passed, slope, steepest = self._risen(view, state)
         foreseen = view.used + round(self.margin(view.total, slope, steepest, passed))
-        starts = list(accumulate((group.size for group in view.groups), initial=view.fixed))
+        levels, bottom = _levels(view)
+        starts = list(accumulate((group.size for group in levels), initial=bottom))
         idle, gaps = _counted(view.at, state, [foreseen > start for start in starts[:-1]])
-        top = self._top(view, idle, gaps)
+        top = self._top(view.at, levels, idle, gaps)
         wish = Wish(max(starts[top], min(foreseen, view.total)), _why(view.at, idle, top))
         return wish, Seen(view.at, passed, view.used, slope, steepest, idle, gaps)
 
@@ -115,13 +117,19 @@ class Balance:
         kept = 0.5 ** (passed / self.memory) if self.memory > 0 else 0.0
         return passed, slope, max(slope, state.steepest * kept)
 
-    def _top(self, view: View, idle: Idle, gaps: Sequence[Gaps]) -> int:
+    def _top(self, at: float, levels: Sequence[Group], idle: Idle, gaps: Sequence[Gaps]) -> int:
         """Levels that are kept: those up to the highest that is needed, or was so until less than its patience ago."""
-        for level in reversed(range(len(view.groups))):
+        for level in reversed(range(len(levels))):
             since = idle[level]
-            if since is None or gaps[level].lasts(view.at - since, view.groups[level].cost, self.trust):
+            if since is None or gaps[level].lasts(at - since, levels[level].cost, self.trust):
                 return level + 1
         return 0
+
+
+def _levels(view: View) -> tuple[list[Group], int]:
+    """The groups that may leave, and the bytes below them: what never does is used first, wherever it stands."""
+    stays = [group for group in view.groups if group.cost == inf]
+    return [group for group in view.groups if group.cost < inf], view.fixed + sum(group.inside for group in stays)
 
 
 def _counted(at: float, state: Seen, needed: Sequence[bool]) -> tuple[Idle, tuple[Gaps, ...]]:

@@ -19,6 +19,7 @@ from hotbank.govern.policy import Policy, Wish
 from hotbank.govern.status import Deed, Standing
 from hotbank.govern.view import View
 from hotbank.machine import Reading, Snapshot
+from hotbank.numbers import finite
 
 SETTLES = 60.0  # seconds in which it shows whether what left is missed
 # Somebody else is at work, or who is ordered is about to end: it says nothing of the bank.
@@ -94,7 +95,8 @@ class Governor:
     ) -> None:
         self._eyes, self._hands, self._policy, self.guard, self._parts = eyes, hands, policy, guard, parts
         self.state, self._owner = state or guard.begin(), owner
-        self._knows: Any = policy.begin()
+        self._knows: Any = None
+        self._begun = False
         self._seen: _Seen | None = None
         self._refaults: int | None = None
         self._dry: set[str] | None = set() if dry else None
@@ -119,11 +121,26 @@ class Governor:
             return Step(self.state.at or 0.0, None, None, (), (), blind=str(e))
         now = replace(now, pressed=True) if pressed else now
         self._recollect(now)
-        wish, self._knows = self._policy.decide(now, self._knows)
+        wish = self._wished(now)
         decision = self._guard().decide(now, wish, self.state)
         self.state = decision.state
         deeds = (*(self._carried_out(act, now) for act in decision.acts), *self._regretted(now))
         return Step(now.at, now, wish, deeds, tuple(self._standings(now, decision.held, deeds)))
+
+    def _wished(self, now: View) -> Wish:
+        """What the policy wishes. One that fails, or wishes for no amount, gets what is there: nothing leaves, and what
+        the guard misses comes back all the same."""
+        try:
+            if not self._begun:
+                self._knows, self._begun = self._policy.begin(), True
+            wish, knows = self._policy.decide(now, self._knows)
+            keep = finite(wish.keep)
+            if keep is None:
+                raise ValueError(f"{wish.keep!r:.40} is no number of bytes")
+        except Exception as e:  # it is anybody's, and whatever it does, who governs must bring back what is missed
+            return Wish(now.supply, f"as it is: the policy failed ({type(e).__name__}: {e})")
+        self._knows = knows
+        return Wish(round(keep), str(wish.why))
 
     def _look(self) -> View:
         reading = self._eyes.reading()
