@@ -233,3 +233,10 @@ def test_a_session_has_what_a_ledger_needs() -> None:
         machine.remove("high")
         ledger = of_journal(machine.list(), machine.history(), machine.history()[-1].began + 60, memspec.named)
     assert ledger.accounts[0].seconds[Power.OFF] == pytest.approx(60, abs=30)
+
+
+@pytest.mark.parametrize("odd", [Fitted(share=-1.0), Fitted(share=7.5), Fitted("micron-1gb-lpddr-x32", ranks=0)])
+def test_devices_that_there_cannot_be_are_told(odd: Fitted) -> None:
+    """No board file can say so; an owner elsewhere can."""
+    with pytest.raises(BoardError, match="ddr-high"):
+        of_journal(snapshot(dram=odd), (), 0.0, memspec.named)

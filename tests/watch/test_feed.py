@@ -29,7 +29,7 @@ from hotbank.serve import ModelSpec, down, serve_in_background
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen
 from hotbank.session import Session, connect, visit
-from hotbank.testing import Faulty
+from hotbank.testing import Faulty, raising
 from hotbank.watch import Feed, Frame, asking
 from hotbank.watch.looker import Looker
 from model.small_boards import HIGH, LOW, small_model
@@ -239,25 +239,26 @@ def test_another_machine_in_its_place_is_not_followed(path: Path) -> None:
         session.again()
 
 
-def test_a_machine_that_fails_now_and_then_is_asked_again() -> None:
+@pytest.mark.parametrize("error", [MachineError("gone for now"), ZeroDivisionError("gone for now")])
+def test_a_machine_that_fails_now_and_then_is_asked_again(error: Exception) -> None:
+    """Also where nobody foresaw what it made of an answer: a picture must not stand still where a machine does not."""
     machine = Faulty(small_model())
-    machine.fail("reading", 2, _gone)
+    machine.fail("reading", 2, raising(error))
     with connect(machine) as session, Feed(session, every=0.05) as feed:
         lost = first(feed, lambda frame: not frame.alive)
         assert "gone for now" in lost.trouble
         first(feed, lambda frame: frame.alive and frame.seq > lost.seq)
 
 
-def _gone() -> None:
-    raise MachineError("gone for now")
-
-
 def test_a_look_that_fails_says_why() -> None:
     machine = Faulty(small_model())
+    machine.fail("survey", 1, raising(ZeroDivisionError("of its pages")))
     with connect(machine) as session, Feed(session) as feed:
         feed.look("nowhere")
         seen = first(feed, lambda frame: "nowhere" in frame.looks and frame.looks["nowhere"].over)
         assert "nowhere" in seen.looks["nowhere"].error
+        feed.look("high")
+        first(feed, lambda frame: "high" in frame.looks and "of its pages" in frame.looks["high"].error)
         feed.look("high")
         seen = first(feed, lambda frame: "high" in frame.looks and frame.looks["high"].verdict)
         assert seen.looks["high"].verdict == session.explain("high")

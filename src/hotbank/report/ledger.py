@@ -15,7 +15,7 @@ from typing import Any
 
 from hotbank.documents import SCHEMA
 from hotbank.energy import NOT_COUNTED, Bounds, Cost, Dram, Saved, Work, break_even, costs, saved
-from hotbank.errors import Code, FormatError
+from hotbank.errors import BoardError, Code, FormatError
 from hotbank.keys import moment, whole
 from hotbank.machine import Snapshot, no_such
 from hotbank.memory import GIB, Power
@@ -191,7 +191,10 @@ def _accounts(snapshot: Snapshot, parts: Parts) -> Iterator[tuple[str, Account]]
         whole, devices = sum(bank.range.size for bank in banks) / GIB, parts(domain.dram.part)
         for bank in banks:
             gib, pages = bank.range.size / GIB, bank.range.size // snapshot.page_size
-            dram = Dram.of(domain.dram, devices, gib, whole, interleaved=domain.interleaved)
+            try:
+                dram = Dram.of(domain.dram, devices, gib, whole, interleaved=domain.interleaved)
+            except (ValueError, ZeroDivisionError) as e:  # an owner elsewhere may say what no board file may
+                raise BoardError(f"domain.{domain.name}", domain.dram.part, str(e)) from e
             yield domain.name, Account(bank.name, domain.dram.part, dram, domain.darkest, (), Work(), pages)
 
 

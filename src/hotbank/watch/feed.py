@@ -206,7 +206,7 @@ class Feed:
             try:
                 self._publish(self._asking.ask(self._look))
                 then = min(began + self._every, self._standing.due)
-            except HotbankError as e:
+            except Exception as e:  # whatever it is, who watches must hear of it and not look at a picture
                 self._lost(e)
                 then = began + _AGAIN
             self._ended.wait(max(0.0, began + _LEAST - time.monotonic()))
@@ -241,12 +241,13 @@ class Feed:
             self._before = last.reading
         return running if self._before is None else counted(running, self._before, reading)
 
-    def _lost(self, error: HotbankError) -> None:
-        """The machine does not answer: what it said last, and why."""
+    def _lost(self, error: Exception) -> None:
+        """The machine does not answer, or nothing can be made of its answer: what it said last, and why."""
         self._standing.stale(ended=True)
         last = self._frame
         if last is not None and not self._ended.is_set():
-            self._publish(replace(last, seq=self._seq + 1, at=self._time(), trouble=str(error)))
+            why = str(error) if isinstance(error, HotbankError) else repr(error)
+            self._publish(replace(last, seq=self._seq + 1, at=self._time(), trouble=why))
 
     def _publish(self, frame: Frame) -> None:
         self.record.add(frame)

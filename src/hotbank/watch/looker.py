@@ -79,8 +79,8 @@ class Looker:
         while (name := self._wanted.get()) is not None:
             try:
                 self.line.ask(lambda session, name=name: self._look(session, name))  # type: ignore[misc]
-            except HotbankError as e:
-                self._keep(name, Look(self._now(), error=str(e)))
+            except Exception as e:  # whatever it is, the next one is looked at
+                self._keep(name, Look(self._now(), error=str(e) if isinstance(e, HotbankError) else repr(e)))
 
     @property
     def looks(self) -> Mapping[str, Look]:
