@@ -81,7 +81,7 @@ def test_each_turn_is_an_order_with_a_row_in_the_journal(run: Run) -> None:
         out, _, status = run("power", "ddr-high", state)
         assert (status, out.splitlines()[1]) == (0, f"domain ddr-high {said}; nothing of high in the kernel")
     rows = [line.split() for line in run("history")[0].splitlines()[1:]]
-    assert [row[1:4] for row in rows if row[1] == "power"] == [["power", "ddr-high", "OK"]] * 3
+    assert [row[2:5] for row in rows if row[2] == "power"] == [["power", "ddr-high", "OK"]] * 3
     told = json.loads(run("history", "--json")[0])["transactions"]
     steps = [row["step"] for entry in told if entry["before"]["verb"] == "power" for row in entry["rows"]]
     assert steps == ["self-refresh", "power-off", "power-on"]
