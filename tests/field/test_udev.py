@@ -51,6 +51,7 @@ FORMS: dict[str, tuple[str, int]] = {
     "escaped": ('SUBSYSTEM==e"mem\\x6fry", ATTR{state}=e"WORD"', 0),
     "cut within a word": ('SUBSYSTEM=="memory", ATTR{sta\\\n  te}="WORD"', 0),
     "a comment in between": ('SUBSYSTEM=="memory", \\\n # of all\n  ATTR{state}="WORD"', 0),
+    "continued by an empty line": ('SUBSYSTEM=="memory", ATTR{state}="WORD" \\\n', 0),
     "cut by a blank": ('SUBSYSTEM=="memory", \\ \n  ATTR{state}="WORD"', 1),
     "written before it is asked": ('ATTR{state}="WORD", SUBSYSTEM=="memory"', 0),
     "used before it is set": ('SUBSYSTEM=="memory", ATTR{state}="$env{HOW}", ENV{HOW}="WORD"', 0),
@@ -148,12 +149,12 @@ def test_every_form_is_found(
     tmp_path_factory: pytest.TempPathFactory, form: str, word: str, folder: str, name: str, before: int
 ) -> None:
     rules, place = (FORMS | PLAIN)[form]
-    text = ROUND_IT * before + rules.replace("WORD", word) + "\n" + ROUND_IT
+    text = ("\n" + ROUND_IT) * before + rules.replace("WORD", word) + "\n" + ROUND_IT
     files = {f"{folder}/{name}": text, "usr/local/bin/plug": SCRIPT.replace("WORD", word)}
     (one,) = onlinings(tree(tmp_path_factory.mktemp("t"), files))
     assert one.sure
     assert one.word == (word if form in FORMS else "online")
-    assert (one.rule.file, one.rule.line) == (f"{folder}/{name}", before * 3 + place + 1)
+    assert (one.rule.file, one.rule.line) == (f"{folder}/{name}", before * 4 + place + 1)
     assert one.rule.last == one.rule.line + (rules.count("\n") if "\\\n" in rules else 0)
 
 

@@ -97,7 +97,8 @@ def _lines(text: str) -> Iterator[tuple[int, int, str]]:
     One that is too long is left out, as udev does, and one whose continuation the file lacks.
     """
     first, parts, length = 0, list[str](), 0
-    for number, raw in enumerate(_LINE_END.split(text), 1):
+    lines = _LINE_END.split(text)
+    for number, raw in enumerate(lines if lines[-1] else lines[:-1], 1):
         part = raw.lstrip(_SPACE)
         if part.startswith("#"):
             continue

@@ -65,7 +65,8 @@ def onlinings(tree: Tree) -> tuple[Onlining, ...]:
     """Every rule that puts an added block online, in the order in which they act."""
     event = _Event(tree)
     for name, folder in _in_force(tree).items():
-        _follow(event, parse(tree.read(f"{folder}/{name}") or "", f"{folder}/{name}"))
+        text = (tree.read_bytes(f"{folder}/{name}") or b"").decode("utf-8", "replace")
+        _follow(event, parse(text, f"{folder}/{name}"))
     return (*event.found, *_by_programs(tree, event.runs))
 
 
