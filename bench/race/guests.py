@@ -116,12 +116,11 @@ def blocks_of(machine: QemuMachine) -> list[int]:
 
 
 def _bring(machine: QemuMachine, state: State) -> None:
-    """All ten blocks online, in the zones that the state wants; known as a bank only where that is wanted."""
+    """All ten blocks online and Movable; known as a bank only where that is wanted."""
     for bank in ("pool", "bank"):
         machine.add(bank)
-    first = blocks_of(machine)[0]
     for number in blocks_of(machine):
-        machine.online(number, Online.KERNEL if number - first in state.kernel else Online.MOVABLE)
+        machine.online(number, Online.MOVABLE)
     if state.wanted:
         machine.runner.run(f"rm /etc/hotbank/board.toml; {END_AGENT}")
         until(lambda: machine.snapshot().bank("pool") is None)
@@ -131,9 +130,6 @@ def fill(machine: QemuMachine, state: State, seed: int) -> Filled:
     """Put the guest into the state; everything settled."""
     _bring(machine, state)
     run, blocks = machine.runner.run, blocks_of(machine)
-    if state.clutter:
-        run(state.clutter, timeout=HANG)
-    movable = [number for number in blocks if number - blocks[0] not in state.kernel]
     pages = machine.board.block_size // PAGE
     asked = {
         "seed": seed,
@@ -141,7 +137,7 @@ def fill(machine: QemuMachine, state: State, seed: int) -> Filled:
         "pages": pages,
         "shares": state.shares(random.Random(seed)),
         "pinned": [blocks[number] for number in state.pinned],
-        "take": len(movable) * machine.board.block_size // MIB - 8,
+        "take": len(blocks) * machine.board.block_size // MIB - 8,
         "cache": state.cache,
     }
     machine.runner.start(f"echo $$ > /run/fill.pid; exec python3 -S /opt/fill.py '{json.dumps(asked)}'")

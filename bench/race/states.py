@@ -11,17 +11,15 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class State:
     """``shares``: percent in use of each block, the lowest first. ``wanted``: blocks to be freed, or 0 for the bank of
-    four. ``kernel``: blocks that come up in a kernel zone, where ``clutter`` puts what can't move; ``pinned``: blocks
-    with a few pinned pages, all counted from the first. ``cache``: MiB of clean page cache on top."""
+    four. ``pinned``: blocks with a few pinned pages, counted from the first. ``cache``: MiB of clean page cache on
+    top."""
 
     name: str
     words: str
     shares: Callable[[random.Random], list[int]]
     wanted: int
-    kernel: tuple[int, ...] = ()
     pinned: tuple[int, ...] = ()
     cache: int = 0
-    clutter: str = ""
 
 
 def _scattered(low: int, high: int) -> Callable[[random.Random], list[int]]:
@@ -35,7 +33,6 @@ def _scattered(low: int, high: int) -> Callable[[random.Random], list[int]]:
     return shares
 
 
-INODES = "mkdir -p /tmp/inodes; i=0; while [ $i -lt 4000 ]; do : > /tmp/inodes/$i; i=$((i+1)); done"
 PINNED = (7, 8, 9)
 STATES = (
     State("full bank", "a bank of 512 MiB in use, room elsewhere", lambda _: [5] * 6 + [95] * 4, 0),
@@ -45,12 +42,4 @@ STATES = (
         "cache", "ten blocks, 70 to 90 % in use, 96 MiB clean cache; 128 MiB wanted", _scattered(70, 90), 1, cache=96
     ),
     State("pins", "10 to 90 % in use, pins in the highest three; 512 MiB wanted", _scattered(10, 90), 4, pinned=PINNED),
-    State(
-        "kernel zone",
-        "10 to 70 % in use, the three highest in a kernel zone with inodes; 512 MiB wanted",
-        _scattered(10, 70),
-        4,
-        kernel=(7, 8, 9),
-        clutter=INODES,
-    ),
 )

@@ -75,6 +75,17 @@ def test_a_block_keeps_its_share_and_others_keep_nothing(first: int, second: int
     assert all(set(own) <= set(runs[number]) for number, own in kept.items())
 
 
+def test_a_page_that_is_not_what_was_written_is_counted() -> None:
+    words = memoryview(bytearray(4 * fill.RUN * fill.PAGE)).cast("Q")
+    words[:: fill.PAGE // 8] = array("Q", range(1, 4 * fill.RUN + 1))
+    kept = {8: [0, 2 * fill.RUN], 9: [3 * fill.RUN]}
+    assert fill.check(words, kept, 0) == 0
+    words[fill.RUN * fill.PAGE // 8] = 0  # in none that stay
+    assert fill.check(words, kept, 0) == 0
+    words[(3 * fill.RUN + 5) * fill.PAGE // 8] = 7
+    assert fill.check(words, kept, 0) == 1
+
+
 def one(rival: str, seconds: float, said: str = "") -> Run:
     return Run("twice", rival, 4, seconds, 2 * seconds, 1000, 3, 0, seconds / 10, said)
 
