@@ -193,6 +193,15 @@ def test_slabs_that_isolation_passes_over_keep_an_offline_going(
     assert ("would try until a signal" in answer.fact) is said
 
 
+def test_frames_without_a_flag_where_there_is_no_ram_are_holes(tmp_path: Path) -> None:
+    """As 7.3 shows what is left of the last section; before, it was NOPAGE."""
+    machine, half = Machine([single(Kind.FREE, 0, 0)] * PAGES), BLOCK // 2
+    ram = f"{BLOCK:x}-{BLOCK + half - 1:x} : System RAM\n"
+    files: dict[str, str | bytes] = {**machine.files(), "proc/iomem": ram}
+    survey = Host(Made((MadeBlock(1),), BLOCK, files).at(tmp_path)).survey(1)
+    assert (survey.kinds, survey.holes) == ({Kind.FREE: PAGES // 2, Kind.HOLE: PAGES // 2}, True)
+
+
 @pytest.mark.parametrize(("zone", "blocked"), [("Normal", 3), ("Movable", 2)])
 def test_pages_without_flags_do_not_count_against_zone_movable(zone: str, blocked: int, tmp_path: Path) -> None:
     machine = Machine([single(Kind.KERNEL, 0, 1), single(Kind.RESERVED, pages.RESERVED), single(Kind.SLAB, pages.SLAB)])

@@ -8,7 +8,7 @@ drivers/firmware/memmap.c, drivers/acpi/acpi_memhotplug.c.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,6 +49,16 @@ class Ram:
     def covers(self, part: Range) -> bool | None:
         """True if all of the range is RAM: only then does the kernel take it offline. None when hidden."""
         return None if self.resources is None else _contains(self._all, part)
+
+    def gaps(self, part: Range) -> Iterator[Range]:
+        """What of the range is no RAM, by address; nothing where that is hidden."""
+        at = part.start
+        for ram in (ram for ram in self._all if ram.overlaps(part)):
+            if at < ram.start:
+                yield Range(at, ram.start)
+            at = ram.end
+        if self.resources is not None and at < part.end:
+            yield Range(at, part.end)
 
     def at_boot(self, part: Range) -> bool | None:
         """True for memory from boot, False for memory that a driver added, None when nothing here tells."""

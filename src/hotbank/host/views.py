@@ -22,10 +22,11 @@ from hotbank.host.planes import Planes
 from hotbank.host.ram import Ram
 from hotbank.host.tree import Tree
 from hotbank.machine import Block
-from hotbank.memory import CODE, Kind
+from hotbank.memory import CODE, Kind, Range
 
 _PROBE = 64  # pages that tell most blocks without a memmap of their own
 _BALLOON, _RESERVED, _SLAB = CODE[Kind.BALLOON], CODE[Kind.RESERVED], CODE[Kind.SLAB]
+_UNKNOWN, _HOLE = CODE[Kind.UNKNOWN], CODE[Kind.HOLE]
 
 
 @dataclass(slots=True)
@@ -119,13 +120,21 @@ class Views:
                 yield sample.span[run.start], len(run)
 
     def _kinds(self, flags: Planes, span: range) -> bytearray:
-        """By the flags, and what they do not say: whose PG_offline pages these are, and the block's own memmap, which
-        is reserved by whatever flag says so."""
+        """By the flags, and what they do not say: whose PG_offline pages these are, the block's own memmap, which
+        is reserved by whatever flag says so, and frames where there is no RAM, of which 7.3 shows no flag at all."""
         kinds, own = pages.kinds_of(flags), self.own(span)
+        for part in self._gaps(span) if _UNKNOWN in kinds else ():
+            kinds[part] = kinds[part].replace(bytes([_UNKNOWN]), bytes([_HOLE]))
         if _BALLOON in kinds and self.offlined is not None:
             kinds[:] = kinds.replace(bytes([_BALLOON]), bytes([CODE[self.offlined]]))
         kinds[:own] = bytes([_RESERVED]) * own
         return kinds
+
+    def _gaps(self, span: range) -> Iterator[slice]:
+        """Where in the span there is no RAM."""
+        size = self._page_size
+        for gap in self._ram.gaps(Range(span.start * size, span.stop * size)):
+            yield slice(-(-gap.start // size) - span.start, gap.end // size - span.start)
 
     def _open(self, name: str) -> int | None:
         file = self._tree.open(f"proc/{name}")
