@@ -27,39 +27,53 @@ _KINDS = {
     "print": " -~",
     "cntrl": r"\x00-\x1f\x7f",
 }
+_NOTHING = "(?!)"
 
 
 def matches(pattern: str, text: str) -> bool:
     """True if the pattern takes the whole text."""
-    compiled = _compiled(pattern)
-    return compiled is not None and compiled.fullmatch(text) is not None
+    return any_matches((pattern,), text)
+
+
+def any_matches(patterns: tuple[str, ...], text: str) -> bool:
+    """True if one of the patterns takes the whole text. All are tried at once: a line may have thousands."""
+    return _compiled(patterns).fullmatch(text) is not None
 
 
 @lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str] | None:
-    """None for one that takes nothing: with a class that there is not, or a range that runs backwards."""
-    parts, at = list[str](), 0
+def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(_translated, patterns)), re.DOTALL)
+
+
+def _translated(pattern: str) -> str:
+    """The first place where what stands between two stars fits is as good as any later one, so that no other is tried:
+    a pattern may have many stars."""
+    pieces, at = [""], 0
     for wild in WILD.finditer(pattern):
-        parts += [re.escape(pattern[at : wild.start()]), _wild(wild[0])]
+        pieces[-1] += re.escape(pattern[at : wild.start()])
+        if wild[0] == "*":
+            pieces.append("")
+        else:
+            pieces[-1] += _wild(wild[0])
         at = wild.end()
-    try:
-        return re.compile("".join([*parts, re.escape(pattern[at:])]), re.DOTALL)
-    except re.error:
-        return None
+    first, *rest = (*pieces[:-1], pieces[-1] + re.escape(pattern[at:]))
+    middle = "".join(f"(?>.*?{piece})" for piece in rest[:-1] if piece)
+    return f"{first}{middle}.*{rest[-1]}" if rest else first
 
 
 def _wild(piece: str) -> str:
-    if piece in "*?":
-        return {"*": ".*", "?": "."}[piece]
+    if piece == "?":
+        return "."
     if piece.startswith("\\"):
         return re.escape(piece[1])
     negated = piece[1] in "!^"
-    items = "".join(_item(item) for item in _ITEM.finditer(piece[1 + negated : -1]))
-    return f"[{'^' if negated else ''}{items}]"
+    items = [_item(item) for item in _ITEM.finditer(piece[1 + negated : -1])]
+    return _NOTHING if None in items else f"[{'^' if negated else ''}{''.join(filter(None, items))}]"
 
 
-def _item(item: re.Match[str]) -> str:
+def _item(item: re.Match[str]) -> str | None:
+    """None for a class that there is not, or a range that runs backwards: with it a pattern takes nothing."""
     if item["kind"]:
-        return _KINDS.get(item["kind"], "z-a")
-    first, last = (f"\\U{ord(item[end][-1]):08x}" for end in ("first", "last" if item["last"] else "first"))
-    return f"{first}-{last}"
+        return _KINDS.get(item["kind"])
+    first, last = (item[end][-1] for end in ("first", "last" if item["last"] else "first"))
+    return f"\\U{ord(first):08x}-\\U{ord(last):08x}" if first <= last else None

@@ -184,10 +184,10 @@ def _spelled(pattern: str, *, hits: bool) -> str:
 
 
 def _glob(token: Token, value: str) -> bool:
-    patterns = token.value.split("|")
+    asked = token.value
     if token.folded:
-        patterns, value = [pattern.lower() for pattern in patterns], value.lower()
-    return any(globs.matches(pattern, value) for pattern in patterns)
+        asked, value = asked.lower(), value.lower()
+    return globs.any_matches(tuple(asked.split("|")), value)
 
 
 def _fill(text: str, choice: Sequence[str]) -> str:
