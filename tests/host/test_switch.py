@@ -28,7 +28,7 @@ from hotbank.host.switch import Absent, AlwaysOn, Command, Regulator, Supply, sw
 from hotbank.host.tree import Tree
 from hotbank.memory import MIB, Online, Power, Range
 from hotbank.operate.power import darken
-from patience import HANG
+from patience import HANG, until
 
 ON, OFF, RESTING = Power.ON, Power.OFF, Power.SELF_REFRESH
 BANK = Bank("one", Range.sized(0x4000_0000, 128 * MIB), route="driver", domain="ddr")
@@ -100,15 +100,16 @@ def test_whom_the_kernel_holds_after_his_program_was_ended_is_waited_for(
 ) -> None:
     """He may still turn the power. Here he is killed later than the program, as if the kernel held him."""
     late = tmp_path / "late"
-    program = ("sh", "-c", f"echo $$ > {late}; sleep {HANG} & wait")
+    program = ("sh", "-c", f"sleep {HANG} & echo $$ > {late}; wait")
     ended, killpg = list[int](), os.killpg
 
     def end(group: int) -> None:
         rail.write_text("off")
-        killpg(group, signal.SIGKILL)
         ended.append(group)
+        killpg(group, signal.SIGKILL)
 
     def kill(group: int, number: int) -> None:
+        until(lambda: late.exists() and late.read_text(), "what it starts")
         os.kill(group, number)
         threading.Timer(0.3, end, [group]).start()
 
