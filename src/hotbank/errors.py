@@ -168,7 +168,7 @@ class KernelError(HotbankError):
 
 class CancelPending(KernelError):
     """An offline was cancelled and the kernel still holds the block (facts: signals are looked at
-    only between migration passes)."""
+    only between migration passes); or another write was given up, and the kernel may still do it."""
 
     code = Code.CANCEL_PENDING
 

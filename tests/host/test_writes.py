@@ -27,6 +27,7 @@ import pytest
 from host import captured_trees as trees
 from host.captured_trees import MEMORY, Made, MadeBlock, write
 from hotbank import board as boards
+from hotbank import serve
 from hotbank.errors import CancelPending, Code, KernelError, Refusal
 from hotbank.host import Host, writer
 from hotbank.host.forking import write as write_once
@@ -34,6 +35,7 @@ from hotbank.host.writer import Waited, Writer, Writers
 from hotbank.machine import WallClock, ZoneInfo
 from hotbank.memory import BlockState, Online, Power
 from hotbank.operate.power import darken
+from hotbank.serve import local
 from kernel.kernel_kit import children_of
 from patience import HANG, ended, promised, until
 
@@ -265,17 +267,24 @@ def test_a_helper_that_was_ended_is_started_again(root: Path) -> None:
 
 
 def test_a_helper_that_is_stopped_is_ended_and_so_is_its_write(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_ANSWERS", 0.2)
     monkeypatch.setattr(writer, "_ENDS", 0.1)
     host, path, before = Host(root), str(root / MEMORY / "memory9/state"), _children()
     assert host.writers.write(path, "online").errno == 0
     (helper,) = _children() - before
     os.kill(helper, signal.SIGSTOP)
+    _gives_up(host.writers, 0.2)
     assert host.writers.write(path, "offline").errno == errno.EINTR
     assert state(root, 9) == "online"
     assert not _alive(helper)
     assert host.writers.write(path, "offline").errno == 0
     host.writers.close()
+
+
+def _gives_up(writers: Writers, seconds: float) -> None:
+    """On the helper that is there; the next one has time to start."""
+    assert writers._helper._requests is not None
+    assert writers._helper._requests.gettimeout() == writer._ANSWERS
+    writers._helper._requests.settimeout(seconds)
 
 
 def test_a_stopped_helper_does_not_outlive_its_host(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,7 +389,7 @@ def test_what_the_kernel_may_still_add_keeps_its_power(root: Path, monkeypatch: 
     write(root, {f"{driver}/range": "0x60000000-0x6fffffff\n", f"{driver}/state": "absent\n"})
     host = Host(root, boards.loads(SWITCHED), switches={"ddr": rail})
     with hanging(root / driver / "state"):
-        with pytest.raises(KernelError, match="the kernel still holds the write"):
+        with pytest.raises(CancelPending, match="the kernel has not let go"):
             host.add("high")
         assert host.snapshot().pending == 12
         with pytest.raises(KernelError, match=r"EBUSY.*memory12 in the kernel"):
@@ -391,6 +400,42 @@ def test_what_the_kernel_may_still_add_keeps_its_power(root: Path, monkeypatch: 
     assert rail.status() is Power.ON
     host.set_power("ddr", Power.OFF)
     assert rail.status() is Power.OFF
+
+
+def test_what_the_kernel_may_still_bring_online_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hotbank.host.machine.PATIENCE", 0.1)
+    monkeypatch.setattr("hotbank.host.machine.SETTLE", 0.1)
+    monkeypatch.setattr(writer.Writer, "cancel", lambda _: None)
+    host = Host(root)
+    with hanging(root / MEMORY / "memory10/state"):
+        with pytest.raises(CancelPending, match="the kernel has not let go"):
+            host.online(10, Online.MOVABLE)
+        assert host.snapshot().pending == 10
+    until(lambda: state(root, 10) == "online_movable", "what was written late")
+    write(root, {f"{MEMORY}/memory10/state": "online\n"})
+    until(lambda: host.snapshot().pending is None)
+
+
+def test_nor_does_another_command_take_its_power(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who gave the write up may be gone by then; the transaction is open until the kernel has answered."""
+    monkeypatch.setattr("hotbank.host.machine.PATIENCE", 0.1)
+    monkeypatch.setattr("hotbank.host.machine.SETTLE", 0.1)
+    monkeypatch.setattr(writer.Writer, "cancel", lambda _: None)
+    driver, rail = "sys/class/hotbank/high", Rail()
+    write(root, {f"{driver}/range": "0x60000000-0x6fffffff\n", f"{driver}/state": "absent\n"})
+    one, another = (
+        local.owner_of(Host(root, boards.loads(SWITCHED), switches={"ddr": rail}), tmp_path) for _ in range(2)
+    )
+    with local.attached(one) as client:
+        with hanging(root / driver / "state"):
+            outcome = serve.add(client, "high")
+            assert (outcome.code, outcome.open) == (Code.CANCEL_PENDING, True)
+            with local.attached(another) as other, pytest.raises(Refusal, match=r"add high of pid .* is not finished"):
+                serve.power(other, "ddr", Power.OFF)
+            assert rail.status() is Power.ON
+        until(lambda: serve.history(client)[-1].code is not None, "its settling")
+    with local.attached(another) as other:
+        assert serve.power(other, "ddr", Power.OFF).exit == 0
 
 
 def test_one_write(tmp_path: Path) -> None:
@@ -474,6 +519,7 @@ def test_a_look_that_takes_long_is_a_tenth_of_the_time(root: Path, monkeypatch: 
 
     monkeypatch.setattr("hotbank.host.tree.zones", zones)
     host = Host(root)
+    host.offline(9, host.clock.now() + HANG)  # whoever writes is there from now on
     with hanging(root / MEMORY / "memory8/state"), pytest.raises(KernelError):
         host.offline(8, host.clock.now() + 1.0, spare=400)
     assert 1 <= len(looks) <= 3

@@ -187,7 +187,8 @@ class Host:
         """Write ``how`` to the block's state."""
         name = names.block(self._existing(block), "state")
         self._give_back()  # whoever brings one back wants the others as they were
-        with _log_with_refusals(self._tree):
+        span = Range.sized(block * self._block_size, self._block_size)
+        with self._working_on(span), _log_with_refusals(self._tree):
             self._write(name, how.value, f"{how.value} of memory{block}")
 
     def offline(self, block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
@@ -321,7 +322,7 @@ class Host:
             if not writer.wait(self._clock, self._clock.now() + SETTLE):
                 writer.blocks = self._at_work
                 self._hold(writer)
-                raise KernelError(errno.EINTR, what, detail=f"{detail}, and the kernel still holds the write")
+                raise CancelPending(what, detail=f"{detail} and the kernel has not let go")
         _raise_for(writer.errno, what, detail)
 
     def _why_to_end(self, writer: Waited, block: Block, deadline: float, spare: int) -> str | None:

@@ -102,8 +102,8 @@ def stuck(bank: str) -> str:
 
 
 def still_held(block: int) -> str:
-    """Of a block that the kernel has not let go of."""
-    return f"memory{block} is still held by a cancelled offline"
+    """Of a block whose offline was cancelled, or of a bank whose coming or leaving was given up."""
+    return f"the kernel has not let go of memory{block}"
 
 
 def no_room(needs: int, room: int) -> str:

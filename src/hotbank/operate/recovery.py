@@ -21,7 +21,7 @@ from hotbank.operate.onlining import Aside, doubtful
 from hotbank.operate.outcome import Outcome, standing
 from hotbank.operate.plan import SWITCHING, Action
 from hotbank.operate.power import darken
-from hotbank.operate.reasons import remedy
+from hotbank.operate.reasons import remedy, still_held
 from hotbank.operate.rollback import Rollback, touched_by
 
 _ASK_EVERY = 0.25
@@ -62,7 +62,8 @@ def _settled(machine: Machine, journal: Journal, entry: Entry, patience: float |
     if _has_booted(entry, snapshot.boot_id):
         return _end(entry, Code.SUPERSEDED, EXIT_DONE, "the machine has booted since", snapshot)
     if not _let_go(machine, patience):
-        fact = f"memory{_held(machine.snapshot())} is still held by an offline"
+        held = _held(machine.snapshot())
+        fact = still_held(held) if held is not None else "the kernel has just let go"
         return _end(entry, Code.CANCEL_PENDING, EXIT_FAILED, fact, snapshot, open_=True)
     if entry.damage:
         return _unreadable(machine.snapshot(), entry, forget)

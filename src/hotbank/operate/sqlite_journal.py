@@ -184,7 +184,7 @@ class SqliteJournal:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """See OwnersJournal: processes that this one starts meanwhile keep the lock, however it ends."""
+        """See OwnersJournal: should this process die meanwhile, those that it has started keep the lock."""
         if not self._lock_file():
             raise left_behind()
         try:
