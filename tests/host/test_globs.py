@@ -17,3 +17,8 @@ def test_many_patterns_of_one_line_are_made_into_one() -> None:
     globs._compiled.cache_clear()
     assert [number for number in range(1990, 2003) if globs.any_matches(asked, f"memory{number}")] == [2000, 2001, 2002]
     assert globs._compiled.cache_info().misses == 1
+
+
+def test_many_brackets_without_an_end_are_no_work() -> None:
+    for pattern in ("[" * 16000, "[[:" * 5000):
+        assert globs.matches(pattern, pattern)

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 _CHARACTER = r"\\.|[^\\]"
 _BODY = r"\]?(?:\[:[a-z]+:\]|\\.|[^\]\\])*"
-WILD = re.compile(rf"\[[!^]?{_BODY}\]|\\.|[*?]", re.DOTALL)
-"""A piece of a pattern that is no plain character."""
+WILD = re.compile(rf"\[(?=[^\]]*+\])[!^]?{_BODY}\]|\\.|[*?]", re.DOTALL)
+"""A piece of a pattern that is no plain character. First of all a bracket needs its end: a line may have thousands."""
 
 _ITEM = re.compile(rf"\[:(?P<kind>[a-z]+):\]|(?P<first>{_CHARACTER})(?:-(?P<last>{_CHARACTER}))?", re.DOTALL)
 _KINDS = {
