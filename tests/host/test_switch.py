@@ -119,6 +119,22 @@ def test_whom_the_kernel_holds_after_his_program_was_ended_is_waited_for(
     assert ended == [int(late.read_text())]
 
 
+def test_who_may_not_be_killed_is_waited_for(rail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that runs as somebody else by then."""
+    refused = list[int]()
+
+    def refuse(group: int, number: int) -> None:  # as killpg(2)
+        refused.append(group)
+        (tmp_path / "enough").touch()
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "killpg", refuse)
+    waits = f"until [ -e {tmp_path}/enough ]; do sleep 0.1; done; echo $$ > {tmp_path}/ended"
+    with pytest.raises(SwitchError, match="did not end"):
+        Command(domain(rail, off=("sh", "-c", waits), timeout=0.2)).turn(OFF)
+    assert refused == [int((tmp_path / "ended").read_text())]
+
+
 def test_a_hanging_command_is_ended_with_its_children(rail: Path, tmp_path: Path) -> None:
     late = tmp_path / "late"
     hangs = ("sh", "-c", f"(sleep 2; touch {late}) & sleep 3600")

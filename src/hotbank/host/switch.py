@@ -167,15 +167,17 @@ class _End:
 
 def _end(group: int) -> None:
     """Kill all of the process group, and return when none of it is left: one that the kernel holds, at a bus that does
-    not answer, may still turn the power when it is let go, and nothing must have come in by then."""
-    os.killpg(group, signal.SIGKILL)
+    not answer, or that became somebody else's, as by sudo, may still turn the power, and nothing must have come in by
+    then."""
+    with suppress(PermissionError):
+        os.killpg(group, signal.SIGKILL)
     while any(_is_of(process, group) for process in os.listdir("/proc") if process.isdigit()):
         time.sleep(_LOOK)
 
 
 def _is_of(process: str, group: int) -> bool:
     """Whether it is of the group and has not ended (proc(5), ``stat``: what follows the name)."""
-    with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{process}/stat", "rb") as file:
+    with suppress(FileNotFoundError, ProcessLookupError, PermissionError), open(f"/proc/{process}/stat", "rb") as file:
         state, _, its = file.read().rpartition(b")")[2].split()[:3]
         return its == b"%d" % group and state not in (b"Z", b"X")
     return False
