@@ -112,7 +112,7 @@ def connect(host: str, *, patience: float = PATIENCE) -> Remote:
 def _why_not(host: str, stream: SshStream, patience: float, *, silent: bool) -> MachineError:
     """From what was heard, in one line with a remedy."""
     said, complaint = stream.heard.decode("utf-8", "replace").strip(), stream.complaint()
-    if said and _NO_LOGIN.search(said):
+    if _NO_LOGIN.search(said) and (stream.status or 0) > 0:  # a banner may say that as well, where hotbank runs
         what, remedy = f"lets nobody in: {brief(said.splitlines()[0])}", _SHELL
     elif said:
         what, remedy = f"greets with {brief(said.splitlines()[0])} where hotbank should speak", _QUIET

@@ -113,6 +113,13 @@ def test_an_account_without_a_shell_is_no_greeting(far: Path, line: str) -> None
     assert "USER@board" in caught.value.remedy
 
 
+def test_a_banner_that_forbids_is_a_greeting_where_hotbank_runs(far: Path) -> None:
+    put(far, f"echo 'Strangers are not allowed to log in.'; echo '{HELLO}'; cat > /dev/null")
+    with pytest.raises(MachineError, match="greets with") as caught:
+        ssh.connect("board")
+    assert ".bashrc" in caught.value.remedy
+
+
 def test_a_silent_far_end(far: Path) -> None:
     put(far, "echo 'Warning: slow' >&2; exec sleep 600")
     with pytest.raises(MachineError, match=r"ssh:board gave no word in 0\.2 s") as caught:
