@@ -233,18 +233,26 @@ def table(state: State, runs: list[Run], floor: int) -> Iterator[str]:
         yield f"  {rival:<8} done {done} of {len(own)}  {spread}  {cost}  {middle['refaults']:.0f} refaults"
 
 
+def chosen(names: str) -> list[State]:
+    """The states of these names, for argparse."""
+    known = {state.name: state for state in STATES}
+    if unknown := set(names.split(",")) - known.keys():
+        raise argparse.ArgumentTypeError(f"no state {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+    return [known[name] for name in names.split(",")]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=20, help="pairs on each state")
-    parser.add_argument("--states", default=",".join(state.name for state in STATES), help="which, by name")
+    parser.add_argument("--runs", type=int, default=20, metavar="N", help="pairs on each state")
+    parser.add_argument("--states", type=chosen, default=STATES, metavar="NAME,...", help="which of them")
     parser.add_argument("--seed", type=int, default=1, help="of the states")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds after which a run is ended")
     parser.add_argument("--series", help="of Debian's kernel")
     parser.add_argument("--json", type=Path, help="a file for all runs")
     args = parser.parse_args()
-    wanted, everything = args.states.split(","), []
+    everything = []
     with fresh(args.series) as (machine, snapshots):
-        for state in (state for state in STATES if state.name in wanted):
+        for state in args.states:
             runs, floor = race(machine, snapshots, state, args)
             print("\n".join(table(state, runs, floor)), flush=True)
             everything += [asdict(one) for one in runs]

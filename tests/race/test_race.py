@@ -6,13 +6,14 @@ from __future__ import annotations
 import mmap
 import random
 import subprocess
+from argparse import ArgumentTypeError
 from array import array
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from race.__main__ import Run, highest_first, table
+from race.__main__ import Run, chosen, highest_first, table
 from race.states import STATES, State
 
 from race import fill
@@ -30,6 +31,12 @@ def test_what_leaves_a_state_has_room_in_what_stays(state: State, seed: int) -> 
     leaving = sorted(shares)[: state.wanted] if state.wanted else shares[6:]
     staying = sorted(shares)[state.wanted :] if state.wanted else shares[:6]
     assert sum(leaving) <= sum(100 - share for share in staying)
+
+
+def test_a_state_that_there_is_not_is_refused_before_a_guest_boots() -> None:
+    assert [state.name for state in chosen("half,full bank")] == ["half", "full bank"]
+    with pytest.raises(ArgumentTypeError, match="no state hlaf; known: full bank, half"):
+        chosen("half,hlaf")
 
 
 def refusing(folder: Path, blocks: range, refused: set[int]) -> list[int]:
