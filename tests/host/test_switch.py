@@ -24,7 +24,7 @@ from hotbank import board as boards
 from hotbank.board import Bank, Domain
 from hotbank.errors import Code, KernelError, MachineError, Refusal, SwitchError
 from hotbank.host import Host
-from hotbank.host.switch import Absent, AlwaysOn, Command, Regulator, Supply, switch_for
+from hotbank.host.switch import Absent, AlwaysOn, Command, Regulator, Supply, _goes_on, switch_for
 from hotbank.host.tree import Tree
 from hotbank.memory import MIB, Online, Power, Range
 from hotbank.operate.power import darken
@@ -117,6 +117,31 @@ def test_whom_the_kernel_holds_after_his_program_was_ended_is_waited_for(
     with pytest.raises(SwitchError, match="did not end"):
         Command(domain(rail, off=program, timeout=0.2)).turn(OFF)
     assert ended == [int(late.read_text())]
+
+
+def test_a_status_that_the_kernel_holds_is_unknown_and_not_asked_twice(
+    rail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who only looks does not hang. Here what a status command started outlives its death, as if the kernel held it."""
+    begun, enough = tmp_path / "begun", tmp_path / "enough"
+    holds = f"(until [ -e {enough} ]; do sleep 0.1; done) & echo $$ >> {begun}; wait"
+    switch = Command(domain(rail, status=("sh", "-c", f"[ -e {enough} ] && exec cat {rail}; {holds}"), timeout=0.2))
+
+    def kill(group: int, number: int) -> None:
+        until(lambda: begun.exists() and begun.read_text(), "what it starts")
+        os.kill(group, number)
+
+    monkeypatch.setattr(os, "killpg", kill)
+    with pytest.raises(SwitchError, match=r"did not end within 0\.2 s"):
+        switch.status()
+    for _ in range(3):
+        with pytest.raises(SwitchError, match="was killed and has not ended yet"):
+            switch.status()
+    assert len(begun.read_text().split()) == 1
+    enough.touch()
+    switch._domain = replace(switch._domain, timeout=HANG)
+    until(lambda: not _goes_on(switch._left), "its end")  # type: ignore[arg-type]
+    assert switch.status() is ON
 
 
 def test_who_may_not_be_killed_is_waited_for(rail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ from hotbank.sysfs import names
 _CLASS = "sys/class/regulator"
 _MOST = 4096  # bytes that a command may say: a word is enough
 _LOOK = 0.05  # seconds of wall time between two looks whether processes that were killed have ended
+_MOMENT = 1.0  # seconds of wall time in which they have, unless the kernel holds them
 _CONSUMERS = "sys/bus/platform/drivers/reg-userspace-consumer"
 _REGULATOR = {"enabled": Power.ON, "disabled": Power.OFF}
 
@@ -106,10 +107,14 @@ class Command:
 
     def __init__(self, domain: Domain, kept: Kept = tuple) -> None:
         self._domain, self._kept = domain, kept
+        self._left: subprocess.Popen[bytes] | None = None  # a status command that was killed, and that the kernel held
 
     def status(self) -> Power:
-        """What the status command prints: ``on``, ``self-refresh`` or ``off``."""
-        end = self._run(self._domain.status)
+        """What the status command prints: ``on``, ``self-refresh`` or ``off``. One that the kernel holds after it was
+        killed turns nothing and is not waited for; until it has ended there is no other."""
+        if self._left is not None and _goes_on(self._left):
+            raise SwitchError(f"{' '.join(self._domain.status)} was killed and has not ended yet")
+        end = self._run(self._domain.status, turns=False)
         word = end.said.strip()
         if end.code or word not in (Power.ON, Power.SELF_REFRESH, Power.OFF):
             raise SwitchError(f"{' '.join(self._domain.status)} {end} and said {word!r}, which is no power state")
@@ -124,7 +129,7 @@ class Command:
         if now is not want:
             raise SwitchError(f"{' '.join(argv)} {end}, and domain {self._domain.name} is {now}")
 
-    def _run(self, argv: tuple[str, ...]) -> _End:
+    def _run(self, argv: tuple[str, ...], *, turns: bool = True) -> _End:
         """Run it to its end. A command that hangs is ended with all that it started.
 
         One that outlives us may still turn the power, so nobody can take over before it ends (``Kept``).
@@ -140,16 +145,31 @@ class Command:
             )
         except (OSError, ValueError) as e:  # ValueError: no program's argument can have a NUL or half a character
             raise SwitchError(f"{argv[0]!r} can't be run: {getattr(e, 'strerror', e)}") from e
-        with child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        with child.stdout, child.stderr:
             try:
                 said, complaint = _heard(child, time.monotonic() + self._domain.timeout)
             except subprocess.TimeoutExpired as e:
-                _end(child.pid)
+                self._end(child, turns=turns)
                 raise SwitchError(f"{' '.join(argv)} did not end within {self._domain.timeout:g} s") from e
             if len(said) > _MOST:
-                _end(child.pid)
+                self._end(child, turns=turns)
                 raise SwitchError(f"{' '.join(argv)} says more than {_MOST} bytes")
         return _End(child.returncode, said.decode("utf-8", "replace"), complaint.decode("utf-8", "replace"))
+
+    def _end(self, child: subprocess.Popen[bytes], *, turns: bool) -> None:
+        """Kill all that it started, and return when none of it is left. One that the kernel holds, at a bus that does
+        not answer, or that became somebody else's, as by sudo, may still turn the power, and nothing must have come in
+        by then. One that turns nothing has a moment."""
+        with suppress(PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        until = time.monotonic() + _MOMENT
+        while _goes_on(child):
+            if not turns and time.monotonic() >= until:
+                self._left = child
+                return
+            time.sleep(_LOOK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +185,10 @@ class _End:
         return f"exited with {self.code}" + (f" ({brief(last)})" if last else "")
 
 
-def _end(group: int) -> None:
-    """Kill all of the process group, and return when none of it is left: one that the kernel holds, at a bus that does
-    not answer, or that became somebody else's, as by sudo, may still turn the power, and nothing must have come in by
-    then."""
-    with suppress(PermissionError):
-        os.killpg(group, signal.SIGKILL)
-    while any(_is_of(process, group) for process in os.listdir("/proc") if process.isdigit()):
-        time.sleep(_LOOK)
+def _goes_on(child: subprocess.Popen[bytes]) -> bool:
+    """Whether anything of its process group has not ended. It is reaped last: until then nobody else gets its id."""
+    there = any(_is_of(process, child.pid) for process in os.listdir("/proc") if process.isdigit())
+    return there or child.poll() is None
 
 
 def _is_of(process: str, group: int) -> bool:
