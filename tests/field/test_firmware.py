@@ -426,6 +426,18 @@ def test_a_command_line_from_a_console(text: str) -> None:
     assert memory_map(text.encode()).cmdline == LINE
 
 
+@pytest.mark.parametrize("line", ["kernelcore=30%", "movablecore=25%", "systemd.unit=what$", "mem=1G#", "a=b>"])
+def test_a_word_with_a_value_is_no_prompt(line: str) -> None:
+    assert memory_map(f"{line}\n".encode()).cmdline == line
+    assert _line(f"=> printenv bootargs\nbootargs={line}\n=> ") == line
+
+
+@pytest.mark.parametrize("data", [b"PATH=/bin\0HOME=/root\0", b"mem=64M\0quiet\n", b"arm,armv8\0arm,v8\0"])
+def test_words_with_a_nul_between_them_are_no_command_line(data: bytes) -> None:
+    with pytest.raises(FormatError, match="none of device tree"):
+        memory_map(data)
+
+
 @pytest.mark.parametrize("text", ["root:x:0:0::/:/bin/sh\nbin:x:1:1::/:/bin/sh\n", "name = 'x'\nblock_size = '64M'\n"])
 def test_any_other_text_is_no_command_line(text: str) -> None:
     with pytest.raises(FormatError, match="2 lines"):

@@ -45,7 +45,7 @@ def recognise(data: bytes) -> str:
     if data[:2] == b'{"':
         raise FormatError(FILE, 0, "magic", "JSON tells of no firmware; of a captured machine -m model:FILE does")
     text = console.plain(_text(data))
-    if text.strip("\n") and len(data) <= 1 << 16 and all((c >= " " and c != "\x7f") or c in "\t\r\n" for c in text):
+    if _is_printed(text) and not _has_strings(data) and len(data) <= 1 << 16:
         _one_line(text)
         return "cmdline"
     what = "device tree, ATAG list (CORE first), SRAT, command line, gzip, zImage with appended device tree"
@@ -70,6 +70,15 @@ def _text(data: bytes) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return cmdline.typed(console.text(data))
     return data.removeprefix(codecs.BOM_UTF8).decode("latin-1")
+
+
+def _is_printed(text: str) -> bool:
+    return bool(text.strip("\n")) and all((c >= " " and c != "\x7f") or c in "\t\r\n" for c in text)
+
+
+def _has_strings(data: bytes) -> bool:
+    """Several, with what ends a string of C between them."""
+    return "\0" in _text(data).strip("\0\r\n")
 
 
 def _one_line(text: str) -> str:

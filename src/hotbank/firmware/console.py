@@ -25,7 +25,7 @@ _COMMAND = (
     r"journalctl|exit|logout)\b.*"
 )
 _PROMPT = re.compile(
-    rf"(?:\[[\w.@:~/ -]{{1,80}}\] ?|[\w.@~:/\[\]()=+-]{{1,99}} ?(?:[~/][\w.~/-]{{0,99}} ?)?)?[#$>%] *(?:{_COMMAND})?"
+    rf"(?:\[[\w.@:~/ -]{{1,80}}\] ?|[\w.@~:/\[\]()+-]{{1,99}} ?(?:[~/][\w.~/-]{{0,99}} ?)?)?=?[#$>%] *(?:{_COMMAND})?"
 )
 _CHATTER = re.compile(
     r"\[sudo\] password for .*|[Pp]assword: *|exit|logout|\^[CD]|Script (?:started|done)\b.*|Connection to .* closed\.?"
