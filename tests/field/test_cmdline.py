@@ -160,6 +160,19 @@ def test_an_empty_value_is_a_value(kernel: str) -> None:
     assert layout("vmalloc=", kernel, arch="arm").zones == layout("vmalloc=16M", kernel, arch="arm").zones
 
 
+def test_only_cma_takes_a_place_in_a_bank_that_movable_node_keeps() -> None:
+    bank = MemoryRegion(Range.sized(0x60000000, 512 * MIB), 0, hotpluggable=True, source="bank")
+    memory = MemoryMap((MemoryRegion(Range.sized(0x40000000, 512 * MIB), 0, source="memory"), bank))
+
+    def marked(line: str) -> Layout:
+        words = f"movable_node {line}"
+        return predict(memory, arch="arm64", page_size=4096, block_size=128 * MIB, kernel="6.1", cmdline=words).layout
+
+    assert not said(marked("cma=64M@0x68000000"), "OPTION_IGNORED")
+    why = "crashkernel= asks for 0x68000000-0x6bffffff, which movable_node keeps free of it: nothing is reserved"
+    assert said(marked("crashkernel=64M@0x68000000"), "OPTION_IGNORED") == [why]
+
+
 def test_32_bit_arm_reads_crashkernel_its_own_way() -> None:
     assert said(layout("crashkernel=256M", arch="arm"), "RESERVED_SOMEWHERE")[0].startswith("crashkernel= (reserved)")
     assert not said(layout("crashkernel=256M,high", arch="arm"), "RESERVED_SOMEWHERE")
@@ -216,7 +229,7 @@ def test_a_place_that_firmware_does_not_map_takes_nothing() -> None:
 def ground(memory: Sequence[Range], taken: Sequence[Range] = (), kernel: str = "6.12", arch: str = "arm64") -> Ground:
     total, end = sum(r.size for r in memory), max(r.end for r in memory)
     reach, its = min(end, 4 * GIB), kernels.arch(arch)
-    return Ground(total, tuple(memory), tuple(taken), reach, reach, end, its, kernels.kernel(kernel), 4096)
+    return Ground(total, tuple(memory), tuple(taken), (), reach, reach, end, its, kernels.kernel(kernel), 4096)
 
 
 @given(st.integers(1, 2**64 - 1), st.integers(2**64 - 2**33, 2**64 - 1))

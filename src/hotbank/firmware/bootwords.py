@@ -169,7 +169,7 @@ def _cma(line: CommandLine, ground: Ground) -> Iterator[Reservation | Unplaced |
 def _cma_there(range_: Range, unit: int, ground: Ground) -> Reservation | Refused:
     asked = Reservation(range_, "cma=", reusable=True)
     whole = Range.sized(range_.start, -(-range_.size // unit) * unit)
-    why = ground.amiss(range_, unit)
+    why = replace(ground, marked=()).amiss(range_, unit)  # memblock_reserve asks for no mark
     if not why and whole.end > min(ground.dma_end, ground.end):
         why = f"ends beyond what all DMA masters reach ({ground.dma_end:#x})"
     return Refused.of(asked, why) if why else replace(asked, range=whole)

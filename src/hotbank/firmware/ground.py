@@ -13,12 +13,14 @@ from hotbank.numbers import U64
 @dataclass(frozen=True, slots=True)
 class Ground:
     """``total``: bytes of memory, mapped or not. ``mapped``: what of it the kernel maps, merged. ``taken``: what is
-    taken of that already. ``dma_end``: how far all DMA masters reach (``arm64_dma_phys_limit``, ``arm_dma_limit``).
-    ``low_end``: the end of the linear map. ``end``: memblock_end_of_DRAM. Exclusive addresses."""
+    taken of that already. ``marked``: where memblock allocates nothing, for it may leave. ``dma_end``: how far all DMA
+    masters reach (``arm64_dma_phys_limit``, ``arm_dma_limit``). ``low_end``: the end of the linear map. ``end``:
+    memblock_end_of_DRAM. Exclusive addresses."""
 
     total: int
     mapped: tuple[Range, ...]
     taken: tuple[Range, ...]
+    marked: tuple[Range, ...]
     dma_end: int
     low_end: int
     end: int
@@ -33,7 +35,7 @@ class Ground:
 
     def has_room(self, size: int, unit: int, within: Range) -> bool:
         """Whether ``size`` free bytes begin at a multiple of ``unit`` there."""
-        free = (part.intersection(within) for part in without(self.mapped, self.taken))
+        free = (part.intersection(within) for part in without(self.mapped, (*self.taken, *self.marked)))
         return any(part and -(-part.start // unit) * unit + size <= part.end for part in free)
 
     def amiss(self, range_: Range, unit: int) -> str:
@@ -47,7 +49,9 @@ class Ground:
             return "is not all memory that is mapped"
         if range_.start % unit:
             return f"begins at no multiple of {format_size(unit)}"
-        return "is taken in part already" if among(self.taken, range_) else ""
+        if among(self.taken, range_):
+            return "is taken in part already"
+        return "movable_node keeps free of it" if among(self.marked, range_) else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ from hotbank.memory import (
     format_size,
     merge,
     place,
-    without,
 )
 from hotbank.zones import mainline, proposal_2009
 from hotbank.zones.boot import Boot, early_boot
@@ -114,13 +113,14 @@ def _heeded(memory: MemoryMap, words: _cmdline.CommandLine, kernel: Kernel) -> M
 
 def _ground(boot: Boot, kernel: Kernel, page_size: int) -> Ground:
     """What there is for words that take memory. memblock gives nothing out of marked banks under movable_node."""
-    marked = [r.range for r in boot.memory if r.hotplug] if boot.movable_node else []
+    marked = tuple(r.range for r in boot.memory if r.hotplug) if boot.movable_node else ()
     low_end = boot.limits.get(Zone.NORMAL, 0) * page_size
     total = boot.memory.total if boot.arch.lowmem is None else max(0, low_end - boot.memory.start)
     return Ground(
         total=total,
-        mapped=without(boot.memory.mapped, marked),
+        mapped=boot.memory.mapped,
         taken=merge(boot.memory.reserved),
+        marked=marked,
         dma_end=boot.limits[Zone.DMA] * page_size if Zone.DMA in boot.limits else _U32,
         low_end=low_end,
         end=boot.memory.end,
