@@ -314,8 +314,11 @@ def test_a_processor_that_no_row_knows_may_be_said_to_be_one(
 ) -> None:
     (tmp_path / "t.dtb").write_bytes(fdt.encode(_processors("nobody,knows")))
     assert run(["zones", "--dtb", str(tmp_path / "t.dtb")]) == 1
-    assert "no zone rules for 'nobody,knows'" in capsys.readouterr().err
+    assert "no zone rules for 'nobody,knows'; if you know what it is: --arch arm" in capsys.readouterr().err
     assert run(["zones", "--dtb", str(tmp_path / "t.dtb"), "--arch", "arm64"]) == 0
+    printed = capsys.readouterr().out
+    assert "nobody here knows processors that are nobody,knows: these are the rules of arm64" in printed
+    assert "leave out --arch" not in printed
 
 
 def test_other_machines_are_refused_and_not_guessed() -> None:

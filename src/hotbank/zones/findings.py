@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hotbank import kernels
 from hotbank.errors import Finding, Severity
 from hotbank.firmware import bootwords
 from hotbank.firmware.cmdline import MemoryOptions, decode
@@ -79,7 +80,10 @@ def _dropped(made: Prediction) -> Iterator[Finding]:
 
 def _other_arch(made: Prediction) -> Iterator[Finding]:
     said = made.firmware.arch
-    if said is not None and said != made.arch.name:
+    if said is not None and said not in kernels.ARCHES:
+        message = f"nobody here knows processors that are {said}: these are the rules of {made.arch.name}"
+        yield Finding("ARCH_DIFFERS", Severity.INFO, message, "nothing, if they are its processors")
+    elif said is not None and said != made.arch.name:
         message = f"the description is for {said}, and these are the rules of {made.arch.name}"
         yield Finding("ARCH_DIFFERS", Severity.HURTS, message, "leave out --arch")
 

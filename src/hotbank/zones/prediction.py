@@ -154,10 +154,16 @@ def _zones(
     return zones, proposal_2009.blocks(boot, info, zones, page_size, block_size)
 
 
+def _other_ways(arch: str) -> str:
+    """What helps where there are no rules for it: ``arch`` may be a processor that no row of the table knows."""
+    if arch not in kernels.ARCHES:
+        return f"if you know what it is: --arch {' or '.join(kernels.bootable())}"
+    return f"known: {', '.join(kernels.bootable())}; hotbank list has the zones that a running kernel has made"
+
+
 def _check(arch: str, page_size: int, block_size: int, strategy: str) -> None:
     if arch not in (*kernels.bootable(), kernels.ANY):
-        remedy = f"known: {', '.join(kernels.bootable())}; hotbank list has the zones that a running kernel has made"
-        raise Refusal(Code.UNSUPPORTED, f"no zone rules for {arch!r}", remedy=remedy)
+        raise Refusal(Code.UNSUPPORTED, f"no zone rules for {arch!r}", remedy=_other_ways(arch))
     if strategy not in STRATEGIES:
         raise Refusal(Code.UNSUPPORTED, f"no strategy {strategy!r}", remedy="known: " + ", ".join(STRATEGIES))
     largest = kernels.arch_to_boot(arch).largest_buddy(page_size) * page_size
