@@ -317,6 +317,10 @@ class Arch:
         """Bytes of each size of huge pages that ``hugepagesz=`` may name; none where the architecture has none here."""
         return self.huge_sizes_by_page.get(page_size, ())
 
+    def kept(self, line: str) -> str:
+        """What its kernels keep of a command line: all but the last of COMMAND_LINE_SIZE bytes."""
+        return line[: self.command_line - 1]
+
     def max_order(self, page_size: int) -> int:
         """MAX_PAGE_ORDER."""
         return self.max_orders.get(page_size, max(10, _huge_order(page_size)))

@@ -140,6 +140,12 @@ def test_a_place_that_is_no_good_takes_nothing(word: str) -> None:
     assert "nothing is reserved" in said(made, "OPTION_IGNORED")[0]
 
 
+@pytest.mark.parametrize("word", ["swiotlb=65536", "memmap=64M"])
+def test_no_word_is_obeyed_that_the_kernel_does_not_keep(word: str) -> None:
+    line = " ".join(["quiet"] * (2048 // 6)) + " more"
+    assert [f.code for f in layout(f"{line} {word}").findings] == ["LINE_TOO_LONG"]
+
+
 @given(st.integers(0, 40), st.integers(0, 3), st.sampled_from(["arm", "arm64"]))
 def test_what_the_kernel_does_not_keep_of_a_line_decides_nothing(more: int, words: int, arch: str) -> None:
     size = kernels.arch(arch).command_line
@@ -284,7 +290,9 @@ def test_words_that_decide_nothing_are_not_named() -> None:
 @pytest.mark.parametrize("release", kernel_words.RELEASES)
 def test_each_word_of_the_kernels_own_list_gets_its_answer(release: str) -> None:
     known = {word.name: word.answer for word in kernel_words.table().values() if release in word.releases}
-    found = layout(" ".join(f"{word}=1" for word, answer in known.items() if answer != "followed"), release).findings
+    asked = [f"{word}=1" for word, answer in known.items() if answer != "followed"]
+    lines = [" ".join(words) for words in (asked[::3], asked[1::3], asked[2::3])]  # 2047 bytes are kept
+    found = [finding for line in lines for finding in layout(line, release).findings]
     told = {f.message.partition("=")[0]: f.code for f in found if f.code.startswith("OPTION_")}
     codes = {"named": "OPTION_NOT_FOLLOWED", "elsewhere": "OPTION_IGNORED"}
     assert told == {word: codes[answer] for word, answer in known.items() if answer in codes}

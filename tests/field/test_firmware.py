@@ -478,6 +478,16 @@ def test_memory_that_no_domain_covers_costs_all_of_them() -> None:
     (dma, movable) = _zones(memory, "7.3.4", "movablecore=512M").zones
     assert (dma.node, movable.node, movable.present) == (0, 0, 131072)
     assert _said(layout, "NUMA_IGNORED")
+    faked = predict(
+        memory,
+        arch="arm64",
+        page_size=4096,
+        block_size=128 * MIB,
+        kernel="7.3",
+        cmdline="numa=fake=4",
+        numa_emu=True,
+    ).layout
+    assert "drops it with firmware's nodes" in _said(faked, "OPTION_IGNORED")[0]
 
 
 @given(st.integers(0, 64), st.booleans(), st.sampled_from(["6.1", "6.12", "7.3"]))

@@ -212,7 +212,7 @@ def _without_effect(made: Prediction) -> Iterator[str]:
 
 
 def _words(made: Prediction) -> Iterator[Finding]:
-    line = decode(made.line)
+    line = decode(made.arch.kept(made.line))
     for word, what in bootwords.unfollowed(line, made.kernel):
         message = f"{word}= decides {what}: the kernel obeys this, the prediction does not"
         yield Finding("OPTION_NOT_FOLLOWED", Severity.INFO, message, _COMPARE)
@@ -232,7 +232,9 @@ def _fake_nodes(made: Prediction) -> Iterator[Finding]:
     if made.arch.lowmem or not made.kernel.emulates_nodes:
         message = f"numa=fake= is not read by kernel {made.kernel.release} of {made.arch.name}"
     elif made.numa_emu:
-        message = f"numa=fake={words} makes no nodes: it asks for none, for too many, or for less than 32M each"
+        asks = "it asks for none, for too many, or for less than 32M each"
+        lost = "the kernel drops it with firmware's nodes, which leave memory out"
+        message = f"numa=fake={words} makes no nodes: {lost if _is_incomplete(made) else asks}"
     else:
         what = "numa=fake= makes other nodes where the kernel has CONFIG_NUMA_EMU, which Debian's for arm64 have not"
         message = f"{what}: the prediction does not follow it"
@@ -264,12 +266,16 @@ def _short(made: Prediction) -> Iterator[Finding]:
         yield Finding("MOVABLE_SHORT", Severity.HURTS, f"{message}: {why}", "ask for less, or mark whole banks movable")
 
 
+def _is_incomplete(made: Prediction) -> bool:
+    """Whether firmware gives nodes to a part of memory only."""
+    return {r.node is not None for r in made.firmware.regions} == {True, False} and made.arch.lowmem is None
+
+
 def _numa(made: Prediction) -> Iterator[Finding]:
-    named = {r.node is not None for r in made.firmware.regions}
     if made.no_numa:
         message = f"{made.no_numa}: the kernel refuses all node numbers and makes node 0 of it"
         yield Finding("NUMA_IGNORED", Severity.HURTS, message, "correct the node numbers that firmware gives")
-    elif named == {True, False} and made.arch.lowmem is None:
+    elif _is_incomplete(made):
         nodes = ", ".join(str(n) for n in sorted({z.node for z in made.layout.zones}))
         message = f"some memory has a NUMA node and some has none: the kernel makes node {nodes} of it"
         yield Finding("NUMA_IGNORED", Severity.HURTS, message, "give all memory a node number")

@@ -59,7 +59,7 @@ def predict(
     _check(arch, page_size, block_size, strategy)
     line = cmdline if cmdline is not None else memory.cmdline or ""
     its = kernels.arch_to_boot(arch)
-    words = _cmdline.decode(line[: its.command_line - 1])
+    words = _cmdline.decode(its.kept(line))
     options = _cmdline.memory_options(words)
     traits = _traits(kernel, strategy)
     memory = _heeded(memory, words, traits)
