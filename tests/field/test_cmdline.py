@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -21,6 +21,8 @@ from hotbank.firmware.ground import Ground
 from hotbank.memory import GIB, MIB, MemoryMap, MemoryRegion, Range, Reservation
 from hotbank.model import Model
 from hotbank.zones import Layout, predict
+from hotbank.zones.emulation import emulated
+from hotbank.zones.memblock import Memblock, Region
 
 MEMORY = MemoryMap((MemoryRegion(Range.sized(GIB, 4 * GIB), 0, source="/memory"),), arch="arm64")
 
@@ -483,3 +485,20 @@ def test_two_spellings_of_one_line_predict_the_same(
     one, other = (layout(data.draw(spelled(words)), kernel, arch) for _ in range(2))
     assert (one.zones, one.blocks, one.ram, one.reserved) == (other.zones, other.blocks, other.ram, other.reserved)
     assert sorted(f.message for f in one.findings) == sorted(f.message for f in other.findings)
+
+
+@pytest.mark.parametrize("words", ["2", "64M", "3U"])
+def test_fake_nodes_cost_no_more_when_memory_lies_far_apart(words: str) -> None:
+    class Counted(Memblock):
+        looks = 0
+
+        def __iter__(self) -> Iterator[Region]:
+            self.looks += 1
+            return super().__iter__()
+
+    def looks(apart: int) -> int:
+        memory = Counted([Region(Range.sized(2 * GIB, 2 * GIB)), Region(Range.sized(apart, 6 * GIB))])
+        assert emulated([(memory.extent, 0)], memory, words, 4096)
+        return memory.looks
+
+    assert looks(1 << 46) <= 2 * looks(8 * GIB)

@@ -113,12 +113,22 @@ class _Split:
         return Range(whole.start, end)
 
     def _filled(self, start: int, end: int, limit: int, size: int) -> int:
-        """Go on until so much of it is memory, or the limit is reached."""
-        while self._present(start, end) < size:
-            end += LEAST
-            if end > limit:
-                return limit
-        return end
+        """Go on by minimal sizes until so much of it is memory, or the limit is reached: over any hole at once."""
+        enough = self._enough(start, size)
+        if enough is not None and enough <= end:
+            return end
+        if enough is not None:
+            end += -(-(enough - end) // LEAST) * LEAST
+        return limit if enough is None else min(end, limit)
+
+    def _enough(self, start: int, size: int) -> int | None:
+        """Where so much memory lies behind ``start``; None where there is less."""
+        for one in self.memory:
+            here = max(0, one.range.end - max(one.range.start, start))
+            if here >= size:
+                return max(one.range.start, start) + size
+            size -= here
+        return None
 
     def _numbers(self) -> list[int]:
         return sorted({node for _, node in self.left})
