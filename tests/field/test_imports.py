@@ -163,6 +163,14 @@ DATES: Mapping[str, str] = {
 }
 
 
+@pytest.mark.parametrize("where", ["{0}{1}", "{1}{0}"])
+def test_names_that_come_twice_begin_no_dump_unless_a_trace_takes_them(where: str) -> None:
+    """Beside each dump of /proc/meminfo, the status of two processes."""
+    others, dump = "VmRSS: 1 kB\n" * 2, "MemTotal: 9 kB\nMemFree: 5 kB\nCached: 2 kB\n"
+    found = read("meminfo", where.format(others, dump) * 4, Known(every=10))
+    assert ([row["t_s"] for row in found.rows], found.lost) == ([0, 10, 20, 30], 0)
+
+
 @examples(40)
 @given(series(), st.sampled_from(sorted(DATES)), st.booleans(), st.booleans())
 def test_dumps_are_dated_as_shells_date_them(rows: Rows, form: str, dos: bool, some: bool) -> None:

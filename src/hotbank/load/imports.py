@@ -253,7 +253,7 @@ def _meminfo(text: str, known: Known) -> _Read:
         name, colon, rest = (part.strip() for part in line.partition(":"))
         value = rest.split()[0] if rest else ""
         if colon and re.fullmatch(r"[\w()]+", name) and decimal(value) is not None:
-            if not dumps or name in dumps[-1][1]:
+            if not dumps or (name in _OF_MEMINFO and name in dumps[-1][1]):
                 dumps.append((None, {}))
             dumps[-1][1][name] = value
         elif (at := _time(line)) is not None:
