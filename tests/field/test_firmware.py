@@ -435,6 +435,11 @@ def test_a_word_with_a_value_is_no_prompt(line: str) -> None:
     assert _line(f"=> printenv bootargs\nbootargs={line}\n=> ") == line
 
 
+@pytest.mark.parametrize("padding", [b"\0", b"\n", b"\r\n"])
+def test_a_command_line_may_be_padded(padding: bytes) -> None:
+    assert memory_map(LINE.encode() + padding * (1 << 16)).cmdline == LINE
+
+
 @pytest.mark.parametrize("data", [b"PATH=/bin\0HOME=/root\0", b"mem=64M\0quiet\n", b"arm,armv8\0arm,v8\0"])
 def test_words_with_a_nul_between_them_are_no_command_line(data: bytes) -> None:
     with pytest.raises(FormatError, match="none of device tree"):

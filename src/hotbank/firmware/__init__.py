@@ -20,6 +20,7 @@ from hotbank.firmware.describe import Description, describe
 from hotbank.memory import MemoryMap, MemoryRegion, Range
 
 _PHYS_ADDR_MAX = (1 << 64) - 1  # mm/memblock.c, memblock_cap_size
+_LONGEST_TEXT = 1 << 16  # bytes, without what a file is padded with
 
 __all__ = ["Description", "describe", "memory_map", "recognise", "unwrap"]
 
@@ -44,9 +45,8 @@ def recognise(data: bytes) -> str:
         return "atags"
     if data[:2] == b'{"':
         raise FormatError(FILE, 0, "magic", "JSON tells of no firmware; of a captured machine -m model:FILE does")
-    text = console.plain(_text(data))
-    if _is_printed(text) and not _has_strings(data) and len(data) <= 1 << 16:
-        _one_line(text)
+    if len(data.rstrip(b"\0\r\n")) <= _LONGEST_TEXT and _is_printed(data) and not _has_strings(data):
+        _one_line(_text(data))
         return "cmdline"
     what = "device tree, ATAG list (CORE first), SRAT, command line, gzip, zImage with appended device tree"
     raise FormatError(FILE, 0, "magic", f"{data[:8].hex(' ') or 'empty'}: none of {what}")
@@ -72,7 +72,8 @@ def _text(data: bytes) -> str:
     return data.removeprefix(codecs.BOM_UTF8).decode("latin-1")
 
 
-def _is_printed(text: str) -> bool:
+def _is_printed(data: bytes) -> bool:
+    text = console.plain(_text(data))
     return bool(text.strip("\n")) and all((c >= " " and c != "\x7f") or c in "\t\r\n" for c in text)
 
 
