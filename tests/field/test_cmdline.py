@@ -181,6 +181,13 @@ def test_only_cma_takes_a_place_in_a_bank_that_movable_node_keeps() -> None:
     assert said(marked("crashkernel=64M@0x68000000"), "OPTION_IGNORED") == [why]
 
 
+def test_cma_lies_on_one_side_of_highmem() -> None:
+    assert "crosses the end of the linear map" in said(layout("cma=64M@0x6e000000", arch="arm"), "OPTION_IGNORED")[0]
+    for start in ("0x6c000000", "0x70000000"):
+        assert not said(layout(f"cma=64M@{start}", arch="arm"), "OPTION_IGNORED")
+    assert not said(layout("cma=64M@0x6e000000"), "OPTION_IGNORED")
+
+
 def test_32_bit_arm_reads_crashkernel_its_own_way() -> None:
     assert said(layout("crashkernel=256M", arch="arm"), "RESERVED_SOMEWHERE")[0].startswith("crashkernel= (reserved)")
     assert not said(layout("crashkernel=256M,high", arch="arm"), "RESERVED_SOMEWHERE")

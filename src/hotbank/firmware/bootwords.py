@@ -172,6 +172,8 @@ def _cma_there(range_: Range, unit: int, ground: Ground) -> Reservation | Refuse
     why = replace(ground, marked=()).amiss(range_, unit)  # memblock_reserve asks for no mark
     if not why and whole.end > min(ground.dma_end, ground.end):
         why = f"ends beyond what all DMA masters reach ({ground.dma_end:#x})"
+    if not why and whole.start < ground.low_end < whole.end:
+        why = f"crosses the end of the linear map ({ground.low_end:#x})"
     return Refused.of(asked, why) if why else replace(asked, range=whole)
 
 
