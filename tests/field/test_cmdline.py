@@ -92,6 +92,7 @@ def test_what_has_no_place_is_told(line: str, words: list[str]) -> None:
         ("crashkernel=4G", "6.12", []),
         ("crashkernel=256M crashkernel=64M,128M", "6.12", []),  # the last counts, though nobody can read it
         ("crashkernel=256M crashkernel=128M,high", "6.12", ["crashkernel= (reserved) takes 256M"]),
+        ("crashkernel=256M crashkernel", "6.12", ["crashkernel= (reserved) takes 256M"]),
         (
             "crashkernel=256M,high crashkernel=64M,low",
             "6.12",

@@ -40,9 +40,9 @@ def _last_of_each_form(values: Sequence[str | None], ground: Ground) -> dict[str
     """The last word of each form counts: ``high``, ``low``, ``cma``, or none of them."""
     known = ("high", "low", "cma") if ground.kernel.knows_dump_in_cma else ("high", "low")
     forms = dict[str, str]()
-    for value in values:
-        form = (value or "").rpartition(",")[2]
-        forms[form if form in known and "," in (value or "") else ""] = value or ""
+    for value in (value for value in values if value is not None):  # a bare crashkernel is not looked for
+        form = value.rpartition(",")[2]
+        forms[form if form in known and "," in value else ""] = value
     return forms
 
 
