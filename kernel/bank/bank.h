@@ -10,7 +10,7 @@
  *	compat.h	what differs between kernels
  *
  * Locks, outermost first: bank->lock, the kernel's hotplug lock, banks_lock, then
- * evacuation_lock or bank->looking; and bank->lock, bank->power_lock.
+ * evacuation_lock, bank->looking or bank->power_lock; and bank->lock, bank->power_lock.
  */
 #ifndef HOTBANK_BANK_H
 #define HOTBANK_BANK_H
@@ -70,9 +70,11 @@ int bank_watch_memory(void);
 void bank_unwatch_memory(void);
 
 /* power.c; off under bank->lock */
+bool bank_in_use(const struct bank *bank);
 int bank_power_on(struct bank *bank);
 int bank_power_off(struct bank *bank);
 int bank_power_for_good(struct bank *bank);
+bool bank_power_for_online(struct bank *bank);
 const char *bank_power_name(struct bank *bank);
 int bank_watch_sleep(void);
 void bank_unwatch_sleep(void);

@@ -201,15 +201,15 @@ static void bank_unlist(void *data)
 }
 
 /*
- * Unloading: no byte of a bank is in the kernel then, and nobody is left to hold its power.
- * Who takes the device away by other means, as a device tree overlay that goes, is not
- * asked: memory in use keeps its supply.
+ * Unloading: nothing that we added is in the kernel then, and nobody is left to hold its
+ * power. Who takes the device away by other means, as a device tree overlay that goes, or
+ * added memory there, is not asked: memory in use keeps its supply.
  */
 static void bank_forget_power(void *data)
 {
 	struct bank *bank = data;
 
-	if (WARN_ON(bank->there))
+	if (WARN_ON(bank_in_use(bank)))
 		return;
 	if (bank->powered && bank->domain)
 		pm_runtime_put_sync(bank->dev);

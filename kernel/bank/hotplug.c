@@ -104,9 +104,14 @@ static struct bank *bank_of(unsigned long start_pfn, unsigned long nr_pages)
 	return NULL;
 }
 
-/* Only memory that has been there since boot may go back to the zone that the boot gave it. */
+/*
+ * Nothing without power, whoever brought it. Only memory that has been there since boot
+ * may go back to the zone that the boot gave it.
+ */
 static int bank_going_online(struct bank *bank, struct memory_notify *change)
 {
+	if (!bank_power_for_online(bank))
+		return -EPERM;
 	if (READ_ONCE(bank->boot) || page_zonenum(pfn_to_page(change->start_pfn)) == ZONE_MOVABLE)
 		return 0;
 	return -EPERM;

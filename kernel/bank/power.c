@@ -60,24 +60,44 @@ int bank_power_on(struct bank *bank)
  * Also what did not come by this driver: by "probe" or kmem, or with the boot, of a
  * bank whose description does not say "at-boot".
  */
-static bool bank_in_use(const struct bank *bank)
+bool bank_in_use(const struct bank *bank)
 {
 	return bank->there || region_intersects(bank->start, bank->size, IORESOURCE_SYSTEM_RAM,
 						IORES_DESC_NONE) != REGION_DISJOINT;
 }
 
+static int bank_let_go(struct bank *bank)
+{
+	if (bank_in_use(bank))
+		return -EBUSY;
+	return bank->shut ? -ESHUTDOWN : bank_switch_off(bank);
+}
+
+/* What comes by other ways after it was asked for finds the supply off: see bank_power_for_online. */
 int bank_power_off(struct bank *bank)
 {
 	int rc;
 
 	if (!bank_managed(bank))
 		return -EOPNOTSUPP;
-	if (bank_in_use(bank))
-		return -EBUSY;
 	mutex_lock(&bank->power_lock);
-	rc = bank->shut ? -ESHUTDOWN : bank_switch_off(bank);
+	rc = bank_let_go(bank);
 	mutex_unlock(&bank->power_lock);
 	return rc;
+}
+
+/*
+ * Memory may come by other ways while we hold no power. It is in /proc/iomem before
+ * its blocks go online: whoever is at the switch sees it there, or we see it turned.
+ */
+bool bank_power_for_online(struct bank *bank)
+{
+	bool powered;
+
+	mutex_lock(&bank->power_lock);
+	powered = bank->powered || !bank_managed(bank);
+	mutex_unlock(&bank->power_lock);
+	return powered;
 }
 
 /* On, and nobody switches it off any more: whoever asks for that may still run. */

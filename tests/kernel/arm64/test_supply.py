@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import base64
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -14,8 +17,10 @@ import pytest
 
 from contract import promises
 from hotbank import operate
-from hotbank.boards_qemu import Wanted
+from hotbank.boards_qemu import Wanted, arm64
 from hotbank.boards_qemu.gpio import GpioSwitch, line_is_high
+from hotbank.boards_qemu.parts import bank_module
+from hotbank.boards_qemu.parts.packages import cache_folder
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import Code, KernelError, MachineError
 from hotbank.memory import MIB, KernelState, Power, Zone
@@ -25,6 +30,7 @@ from kernel.kernel_kit import LIMITS, Holder, complaints, guest, intact, lean
 pytestmark = pytest.mark.kernel
 
 BOARD = str(Path(__file__).with_name("pair.toml"))
+INTRUDER = Path(__file__).with_name("intruder")
 BANKS = ("high", "top")  # one domain, one line
 LINE = 0
 SUPPLY = "/sys/class/hotbank/{}/supply"
@@ -261,3 +267,44 @@ def test_a_board_without_an_emulator_switches_its_supply(machine: QemuMachine) -
     assert (codes, board.power("ddr-high"), is_high(machine)) == ([Code.DOMAIN_IN_USE, Code.OK], Power.OFF, False)
     back = operate.add(board, "high", limits=LIMITS)
     assert (back.code, back.power, is_high(machine)) == (Code.OK, Power.ON, True)
+
+
+@contextmanager
+def intruder(machine: QemuMachine, folder: Path, bank: str) -> Iterator[str]:
+    """The state file of a block of memory that came into the bank's range by nobody whom its driver knows."""
+    release = machine.runner.run("uname -r").strip()
+    work = Path(shutil.copytree(INTRUDER, folder / "work"))
+    subprocess.run(
+        bank_module.building(work, bank_module.kernel_headers(release, arm64.NAMES, cache_folder()), arm64.NAMES),
+        check=True,
+        capture_output=True,
+    )
+    subprocess.run([f"{arm64.NAMES.prefix}strip", "-g", str(work / "intruder.ko")], check=True)
+    module = base64.encodebytes((work / "intruder.ko").read_bytes()).decode()
+    machine.runner.run(f"base64 -d > /run/intruder.ko <<'E'\n{module}E")
+    start = next(b.range.start for b in machine.board.banks if b.name == bank)
+    machine.runner.run(f"insmod /run/intruder.ko start={start}")
+    try:
+        yield f"/sys/devices/system/memory/memory{start // machine.snapshot().block_size}/state"
+    finally:
+        machine.runner.run("rmmod intruder")
+
+
+def test_no_memory_is_online_without_a_supply_whoever_brought_it(machine: QemuMachine, tmp_path: Path) -> None:
+    """The policy puts each block online as it comes; nobody asks hotbank."""
+    bring_in(machine)
+    take_out(machine)
+    supply = SUPPLY.format("high")
+    with intruder(machine, tmp_path, "high") as state:
+        assert machine.runner.run(f"cat {state}; cat {supply}") == "offline\noff\n"
+        with pytest.raises(MachineError, match="not permitted"):
+            machine.runner.run(f"echo online_movable > {state}")
+        assert not is_high(machine)
+        machine.runner.run(f"echo on > {supply}; echo online_movable > {state}")
+        with pytest.raises(MachineError, match="busy"):
+            machine.runner.run(f"echo off > {supply}")
+        machine.runner.run(f"echo offline > {state}")
+        with pytest.raises(MachineError, match="busy"):  # it may come back at any time
+            machine.runner.run(f"echo off > {supply}")
+    machine.runner.run(f"echo off > {supply}")
+    assert not is_high(machine)
