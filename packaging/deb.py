@@ -27,7 +27,7 @@ sys.path[:0] = [str(HERE), str(ROOT / "src")]
 import beside  # noqa: E402  # it lies beside this file, wherever that is run from
 
 _MODULES = "usr/lib/python3/dist-packages"
-_START = "#!/usr/bin/python3\nfrom hotbank.cli import main\n\nmain()\n"
+_START = "#!/usr/bin/python3\nfrom hotbank.__main__ import main\n\nmain()\n"
 _SCRIPTS = ("postinst", "prerm", "postrm")
 
 

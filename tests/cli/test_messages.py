@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -21,13 +22,36 @@ from hotbank.operate.outcome import Circumstances, why
 from hotbank.operate.plan import Action, Step
 from hotbank.operate.verdict import Verdict
 
-SHIPPED = Path(__file__).parents[2] / "boards" / "arm-2009.toml"
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "boards" / "arm-2009.toml"
 _LATER = '[bank.high]\nstart = "1G"\nsize = "256M"\nmovable = true\nat_boot = false\nroute = "driver"\n'
 
 
 def test_a_mistyped_command_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["explian"]) == 2
     assert "Did you mean explain" in capsys.readouterr().err
+
+
+_PRESSED_AT = """
+import signal, sys
+class Finder:
+    at = sys.argv.pop(1)
+    def find_spec(self, name, path=None, target=None):
+        if name == self.at:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from {} import {} as begin
+begin()
+"""
+
+
+@pytest.mark.parametrize("module", ["hotbank.cli", "click", "hotbank.kernels", "hotbank.cli.board"])
+def test_ctrl_c_is_one_line_from_the_first_import_on(module: str) -> None:
+    """By the entry point that is installed; Ctrl-C comes as that module is asked for."""
+    begins = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]["hotbank"]
+    command = [sys.executable, "-c", _PRESSED_AT.format(*begins.split(":")), module, "board", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "hotbank: INTERRUPTED: interrupted")
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])

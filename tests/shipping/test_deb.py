@@ -51,6 +51,8 @@ def test_what_it_installs_runs(unpacked: Path) -> None:
     env = {"PYTHONPATH": str(unpacked / MODULES), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=True)
     assert "arm-2009" in done.stdout
+    begins, _ = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["hotbank"].split(":")
+    assert f"from {begins} import" in (unpacked / "usr/bin/hotbank").read_text(), "as the other ways to install it do"
     assert (unpacked / MODULES / "hotbank/boards/arm-2009.toml").is_file()
 
 

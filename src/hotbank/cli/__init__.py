@@ -122,7 +122,7 @@ def cli(ctx: click.Context, machine: str | None, timeout: float | None) -> None:
 
 
 def main() -> None:
-    """Entry point of the ``hotbank`` command. Exit codes are listed in docs/reasons.md."""
+    """Run the command line of this process, and end it with the exit status."""
     sys.exit(run(sys.argv[1:]))
 
 
