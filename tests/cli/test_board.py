@@ -25,8 +25,8 @@ from hotbank.memory import MIB, Range
 REPO = Path(__file__).parents[2]
 
 
-def run(*arguments: str, machine: str | None = None) -> Result:
-    return CliRunner().invoke(command, arguments, standalone_mode=False, obj=Context(machine))
+def run(*arguments: str, machine: str | None = None, handed: str | None = None) -> Result:
+    return CliRunner().invoke(command, arguments, input=handed, standalone_mode=False, obj=Context(machine))
 
 
 def test_all_shipped_boards_are_listed() -> None:
@@ -104,6 +104,15 @@ def test_a_check_tells_all_mistakes_of_a_file(tmp_path: Path) -> None:
 def test_a_board_without_a_mistake() -> None:
     done = run("check", "arm-2009")
     assert (done.return_value, done.stdout) == (0, "arm-2009: no mistake; banks: 2 of 512M, power domains: 1\n")
+
+
+def test_a_board_on_standard_input_is_one_in_a_file() -> None:
+    text = (REPO / "boards/arm-2009.toml").read_text()
+    assert run("check", "-", handed=text).stdout == "-: no mistake; banks: 2 of 512M, power domains: 1\n"
+    assert run("show", "-", handed=text).stdout == run("show", "arm-2009").stdout
+    wrong = run("check", "-", handed=text.replace('"64M"', '"63M"'))
+    assert (wrong.return_value, wrong.stdout) == (1, "-:6: block_size = '63M': must be a power of two\n")
+    assert isinstance(run("check", "-", "--host", handed=text).exception, click.UsageError)
 
 
 def test_running_commands_needs_a_board_that_has_some() -> None:

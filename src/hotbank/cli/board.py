@@ -11,7 +11,7 @@ import click
 
 from hotbank import board as boards
 from hotbank.board import Board
-from hotbank.cli import blueprint, table
+from hotbank.cli import blueprint, handed, table
 from hotbank.cli.board_new import new
 from hotbank.cli.context import Context
 from hotbank.cli.doctor import blocked, finding_lines
@@ -23,6 +23,7 @@ from hotbank.documents import EXIT_DONE, EXIT_FAILED, SCHEMA
 from hotbank.errors import BoardError, Finding, brief
 from hotbank.host.doctor import examine, rows
 from hotbank.host.tree import Tree
+from hotbank.keys import decoded
 from hotbank.memory import format_size
 from hotbank.wire import encode
 
@@ -33,7 +34,8 @@ _json_option = click.option("-J", "--json", "as_json", is_flag=True, help="Print
 def board() -> None:
     """The file that says which banks a machine has, and how they are switched.
 
-    BOARD is a TOML file or the name of a shipped board. docs/board.md has every key.
+    BOARD is a TOML file or the name of a shipped board; show and check take - for standard input. docs/board.md has
+    every key.
     """
 
 
@@ -70,7 +72,7 @@ def _described(its: Board) -> Iterator[str]:
 @_json_option
 def show(name: str, as_json: bool) -> None:
     """Draw a board: its addresses, banks, power domains, and what is interleaved."""
-    its = boards.load(name)
+    its = boards.loads(*_written(name))
     if as_json:
         say_json({"schema": SCHEMA["board"], "board": encode(its)})
     else:
@@ -93,27 +95,35 @@ def check(context: Context, name: str, held: bool, as_json: bool, sysroot: str |
     """
     if sysroot is not None and not held:
         raise click.UsageError("--sysroot has an effect with --host only")
-    mistakes = _mistakes(name)
+    if name == handed.STDIN and held:
+        raise click.UsageError("--host holds a board in a file against a machine, not standard input")
+    text, file = _written(name)
+    mistakes = _mistakes(text, file)
     machine, findings = _held(context, name, sysroot) if held and not mistakes else (None, ())
     if as_json:
         say_json(_document(name, mistakes, machine, findings))
     else:
-        say(*(map(str, mistakes) if mistakes else [_fine(name)]))
+        say(*(map(str, mistakes) if mistakes else [_fine(name, boards.loads(text, file))]))
         say(*(finding_lines(machine, findings) if machine is not None else ()))
     return EXIT_FAILED if mistakes or blocked(findings) else EXIT_DONE
 
 
-def _mistakes(name: str) -> tuple[BoardError, ...]:
-    boards.read(name)  # that there is no such file is no mistake in it
+def _written(name: str) -> tuple[str, str]:
+    """The board's text, and its file. That there is none is no mistake in it. Raises BoardError."""
+    if name == handed.STDIN:
+        return decoded("board", handed.contents(name), name), name
+    return boards.read(name), str(boards.find(name))
+
+
+def _mistakes(text: str, file: str) -> tuple[BoardError, ...]:
     try:
-        boards.load(name)
+        boards.loads(text, file)
     except BoardError as e:
         return e.mistakes
     return ()
 
 
-def _fine(name: str) -> str:
-    its = boards.load(name)
+def _fine(name: str, its: Board) -> str:
     size = format_size(sum(bank.range.size for bank in its.banks))
     return f"{name}: no mistake; banks: {len(its.banks)} of {size}, power domains: {len(its.domains)}"
 

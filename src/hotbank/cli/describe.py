@@ -16,16 +16,14 @@ import click
 from hotbank import board as boards
 from hotbank import firmware, kernels
 from hotbank.board import Board
-from hotbank.cli import table
+from hotbank.cli import handed, table
 from hotbank.cli.releases import Architecture, known_release
 from hotbank.cli.terminal import say, say_json
 from hotbank.documents import SCHEMA
 from hotbank.errors import FILE, Finding, FormatError, Severity, in_file
 from hotbank.firmware import atags, cmdline, console, devicetree, efi, fdt
-from hotbank.memory import KIB, MIB, MemoryMap, MemoryRegion, Range, Unplaced, format_size, merge, parse_size
+from hotbank.memory import KIB, MemoryMap, MemoryRegion, Range, Unplaced, format_size, merge, parse_size
 from hotbank.zones import STRATEGIES, Layout, iomem, predict
-
-_MAX_FILE = 64 * MIB
 
 
 @click.command()
@@ -39,7 +37,7 @@ def decode(file: str, vendor: str | None, as_json: bool) -> None:
     zImage with a device tree appended. `-` reads standard input.
     """
     with in_file(file):
-        data = firmware.unwrap(_read(file))
+        data = firmware.unwrap(handed.contents(file))
         form = firmware.recognise(data)
         memory = firmware.memory_map(data, vendor=vendor)
         banks = devicetree.banks(fdt.decode(data)) if form == "dtb" else ()
@@ -79,7 +77,7 @@ def encode(board: str, form: str | None, output: str | None, base: str | None, a
     form = form or known.describe
     if appended and form != "atags":
         raise click.UsageError("--appended goes with --atags")
-    description = firmware.describe(known, form, base=_read(base) if base else None)
+    description = firmware.describe(known, form, base=handed.contents(base) if base else None)
     if appended:
         tags = atags.decode(description.data)
         atags.check_appended(tags, int(appended))
@@ -159,7 +157,7 @@ def _request(options: dict[str, Any]) -> _Request:
     else:
         ((source, path),) = sources.items()
         with in_file(path):
-            request = _from_file(_read(path), source.replace("atag_list", "atags"))
+            request = _from_file(handed.contents(path), source.replace("atag_list", "atags"))
     page_size = _size(options["page_size"], "--page-size") or request.page_size
     arch = options["arch"] or request.arch
     default = request.block_size if request.board else kernels.arch(arch).block_size(page_size)
@@ -181,7 +179,7 @@ def _predict(request: _Request, options: dict[str, Any]) -> Layout:
     memory, ram, boot = request.memory, tuple[Range, ...](), tuple[Range, ...]()
     alone = not any(options[name] for name in ("dtb", "atag_list", "srat", "board"))
     if options["iomem_file"]:
-        text = console.text(_read(options["iomem_file"]))
+        text = console.text(handed.contents(options["iomem_file"]))
         ram = iomem.system_ram(text)
         if options["srat"] and not options["efi_memmap"]:
             memory = iomem.restrict(memory, text)
@@ -214,7 +212,7 @@ def _as_uefi_booted(memory: MemoryMap, log: str, *, acpi: bool) -> tuple[MemoryM
     """The map with the memory that UEFI reported, and where that is."""
     if memory.uefi is None and not acpi:
         raise click.UsageError("--efi-memmap goes with an SRAT, or a device tree of a machine that UEFI booted")
-    descriptors = efi.decode(console.text(_read(log)))
+    descriptors = efi.decode(console.text(handed.contents(log)))
     mapped, unmapped = efi.ram(descriptors)
     if memory.regions and acpi:
         found = replace(iomem.within(memory, mapped, unmapped), mirrored=efi.mirrors(descriptors))
@@ -235,16 +233,6 @@ def _size(text: str | None, option: str) -> int | None:
     except ValueError as e:
         raise click.BadParameter(str(e), param_hint=option) from e
     return size
-
-
-def _read(path: str) -> bytes:
-    if path == "-" and (sys.stdin is None or sys.stdin.closed):
-        raise click.UsageError("standard input is closed, or was read for another option already")
-    with sys.stdin.buffer if path == "-" else Path(path).open("rb") as file:
-        data = file.read(_MAX_FILE + 1)
-    if len(data) > _MAX_FILE:
-        raise FormatError(FILE, _MAX_FILE, "size", f"larger than {format_size(_MAX_FILE)}")
-    return data
 
 
 def _write(data: bytes, path: str | None, *, binary: bool) -> None:

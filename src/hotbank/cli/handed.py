@@ -1,16 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON in files that somebody hands in: what commands of ours printed or recorded before."""
+"""Files that somebody hands in, ``-`` for standard input, and JSON in them: what commands of ours printed before."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from hotbank.errors import FormatError, in_file
+import click
+
+from hotbank.errors import FILE, FormatError, in_file
+from hotbank.memory import MIB, format_size
 from hotbank.regular import read_regular
 
 _MOST = 256 << 20  # bytes
+_LARGEST = 64 * MIB  # of what is read from a pipe, too
+STDIN = "-"
+
+
+def contents(path: str) -> bytes:
+    """Of a file, a pipe or standard input. Raises FormatError, OSError, UsageError."""
+    if path == STDIN and (sys.stdin is None or sys.stdin.closed):
+        raise click.UsageError("standard input is closed, or was read for another option already")
+    with sys.stdin.buffer if path == STDIN else Path(path).open("rb") as file:
+        data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise FormatError(FILE, _LARGEST, "size", f"larger than {format_size(_LARGEST)}")
+    return data
 
 
 def document(path: str, form: str) -> Any:
