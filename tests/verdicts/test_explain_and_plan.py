@@ -78,6 +78,20 @@ def test_plan_free_on_a_model(hotbank: Hotbank) -> None:
     assert "only 256M can leave" in out
 
 
+def test_what_can_leave_and_saves_nothing_is_not_said_to_stay(hotbank: Hotbank, tmp_path: Path) -> None:
+    shipped = (Path(__file__).parents[2] / "boards/arm-2009.toml").read_text()
+    words = {'["on", "self-refresh", "off"]': '["on"]', 'switch = "machine"': 'switch = "none"'}
+    for was, now in words.items():
+        assert was in shipped
+        shipped = shipped.replace(was, now)
+    board = tmp_path / "lit.toml"
+    board.write_text(shipped)
+    assert "OK: high can leave" in hotbank("-m", f"model:{board}", "explain", "high")[1]
+    out = hotbank("-m", f"model:{board}", "plan", "--free", "128M")[1]
+    assert "nothing here can leave and save power" in out
+    assert "domain ddr-high of 256M: UNSUPPORTED: never off: no switch" in out
+
+
 def test_several_banks_are_one_plan(hotbank: Hotbank) -> None:
     document = json.loads(hotbank("-m", "model:arm-2009", "plan", "21", "memory20", "21", "--json")[1])
     assert sorted(document["blocks"]) == [20, 21]

@@ -313,6 +313,7 @@ def _no_way(snapshot: Snapshot, offers: Sequence[Offer], given_up: Sequence[Give
     else:
         code = _most_of(given_up)
         fact = f"only {format_size(able)} can leave" if able else "nothing here can leave"
+        fact += " and save power" if any(part.code is Code.UNSUPPORTED for part in given_up) else ""
         fact += ", as far as can be seen" if code is Code.PINS_UNKNOWN else ""
     help_ = remedy(code) if code is Code.NO_CAPACITY else "ask for less; what is given up is named with its reason"
     return Plan(snapshot.machine, "remove", format_size(size), (), (), code, fact, help_)
