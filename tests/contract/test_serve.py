@@ -604,6 +604,11 @@ def test_an_unreadable_record_is_an_error(runtime: Path, text: str) -> None:
     path.unlink()
 
 
+def test_a_runtime_folder_in_which_nothing_can_be_made_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/proc/self")  # not by root, either
+    assert runtime_folder() == Path(f"/tmp/hotbank-{os.getuid()}")
+
+
 def test_a_folder_that_others_can_enter_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     (folder / "hotbank").mkdir(mode=0o755)

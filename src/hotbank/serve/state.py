@@ -31,7 +31,13 @@ def runtime_folder() -> Path:
     Raises MachineError when someone else got there first.
     """
     base = os.environ.get("XDG_RUNTIME_DIR", "")
-    folder = Path(base) / "hotbank" if base and os.path.isdir(base) else Path(f"/tmp/hotbank-{os.getuid()}")
+    if base and os.path.isdir(base):
+        with suppress(OSError):  # of the user that this one was before su, or read-only
+            return _own(Path(base) / "hotbank")
+    return _own(Path(f"/tmp/hotbank-{os.getuid()}"))
+
+
+def _own(folder: Path) -> Path:
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     found = folder.lstat()
