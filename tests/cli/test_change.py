@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hotbank import cli
+from hotbank.cli.progress import outcome_lines
 from hotbank.errors import Code, Refusal
 from hotbank.operate import Outcome
 from hotbank.session import Session, connect
@@ -251,3 +253,16 @@ def test_a_plan_that_said_no_is_not_carried_out_and_says_why(run: Any, tmp_path:
     assert status == 1
     assert err.startswith(f"hotbank: {made['code']}: the plan said no; ")
     assert made["given_up"][0]["why"] in err
+
+
+def test_a_block_that_left_alone_is_not_said_to_be_its_bank() -> None:
+    with connect("model:arm-2009", change=True) as machine:
+        block, rest = machine.remove("memory20"), machine.remove("high")
+    assert list(outcome_lines(replace(block, planned=7, moved=7, seconds=0.5), acted=True)) == [
+        "OK: memory20 is offline",
+        "  7 pages planned, 7 moved in 0.50 s",
+        "  bank of memory20: kernel partial, power on",
+    ]
+    said = list(outcome_lines(rest, acted=True))
+    assert said[1].endswith("; 256 MiB out of the kernel")
+    assert said[2] == "  high: kernel absent, power off"

@@ -12,6 +12,7 @@ from hotbank.cli.screen import LiveArea, live
 from hotbank.cli.terminal import say, say_json, visible
 from hotbank.documents import EXIT_DONE
 from hotbank.errors import Code
+from hotbank.memory import block_named
 from hotbank.operate import Event, Outcome
 from hotbank.operate.reasons import may_go
 
@@ -39,10 +40,12 @@ def outcome_lines(outcome: Outcome, acted: bool) -> Iterator[str]:
     else:
         yield f"hotbank: {outcome.code}: {outcome.fact}" + (f"; {outcome.remedy}" if outcome.remedy else "")
     if outcome.planned or outcome.moved or outcome.freed:
-        yield f"  {pages(outcome)} in {outcome.seconds:.2f} s; {outcome.freed >> 20} MiB out of the kernel"
+        freed = f"; {outcome.freed >> 20} MiB out of the kernel" if outcome.freed else ""
+        yield f"  {pages(outcome)} in {outcome.seconds:.2f} s{freed}"
     if outcome.kernel is not None and acted:
         power = f", power {outcome.power}" if outcome.power is not None else ""
-        yield f"  {short_names(outcome.targets)}: kernel {outcome.kernel}{power}"
+        whose = "bank of " if any(block_named(name) is not None for name in outcome.targets) else ""
+        yield f"  {whose}{short_names(outcome.targets)}: kernel {outcome.kernel}{power}"
     if outcome.unrestored:
         yield "  could not be put back: " + ", ".join(f"memory{n}" for n in outcome.unrestored)
 
