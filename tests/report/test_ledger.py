@@ -240,3 +240,13 @@ def test_devices_that_there_cannot_be_are_told(odd: Fitted) -> None:
     """No board file can say so; an owner elsewhere can."""
     with pytest.raises(BoardError, match="ddr-high"):
         of_journal(snapshot(dram=odd), (), 0.0, memspec.named)
+
+
+def test_no_heading_stands_over_nothing(tmp_path: Path) -> None:
+    bare = tmp_path / "bare.toml"
+    bare.write_text(TEXT[: TEXT.index("[domain.")].replace('domain = "ddr-high"\n', ""))
+    for words, last in (("energy", "nothing can be saved"), ("history", "none yet; 0 pages moved")):
+        done = CliRunner().invoke(cli, ["-m", f"model:{bare}", words], standalone_mode=False)
+        assert done.exception is None, done.exception
+        assert done.output.splitlines()[-1].endswith(last)
+        assert not any(line.startswith(("BANK", "N ")) for line in done.output.splitlines())

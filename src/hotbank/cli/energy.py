@@ -194,6 +194,9 @@ def _lines(ledger: Ledger) -> Iterator[str]:
     yield f"machine     {ledger.machine}, {_span(ledger)}"
     for account in ledger.accounts:
         yield f"dram        {account.bank}: {account.part or 'any part'} at {account.dram.temperature} °C"
+    if not ledger.accounts:
+        yield "dram        no bank is in a power domain, so nothing can be saved"
+        return
     rows = [_row(account) for account in ledger.accounts]
     yield from table.lines(_COLUMNS, rows, right=_COLUMNS[1:], spare=("NAIVE", "SPAN"))
     net = ledger.net()

@@ -27,7 +27,7 @@ def lines(entries: tuple[Entry, ...]) -> Iterator[str]:
     """The table, and what it comes to."""
     told = foretold(entries)
     names, rows = _fitting([_row(entry, told.get(entry.id)) for entry in entries], [e.before.targets for e in entries])
-    yield from table.lines(names, rows, right=_RIGHT)
+    yield from table.lines(names, rows, right=_RIGHT, shown=bool(rows))
     ends = Counter(said(e.code) for e in entries if e.code is not None)
     summary = ", ".join(f"{count} {code}" for code, count in ends.most_common()) or "none yet"
     yield f"{counted(len(entries), 'transaction')}: {summary}; {sum(e.moved or 0 for e in entries)} pages moved"
