@@ -113,9 +113,10 @@ class BankHistory:
     held: str = ""
 
     def dark(self, end: float) -> list[tuple[float, float, Power]]:
-        """When it was dark until ``end``: from, to, in seconds, and how."""
-        ends = [*(when for when, _ in self.power[1:]), end]
-        return [(began, e, power) for (began, power), e in zip(self.power, ends, strict=True) if power in DARK]
+        """When it was dark until ``end``: from, to, in seconds, and how. A transaction may last beyond that."""
+        ends = [*(min(when, end) for when, _ in self.power[1:]), end]
+        both = zip(self.power, ends, strict=True)
+        return [(began, ended, power) for (began, power), ended in both if power in DARK and began < end]
 
     def seconds_off(self, end: float) -> float:
         """Seconds in the dark until ``end``."""

@@ -32,7 +32,7 @@ from hotbank.machine import Fitted, Snapshot
 from hotbank.memory import MIB, Power, Range
 from hotbank.model import Model
 from hotbank.model.view import View as ModelView
-from hotbank.simulate import Load, Report, leaving, simulate
+from hotbank.simulate import BankHistory, Load, Report, leaving, simulate
 
 DATA = Path(__file__).parents[1] / "data" / "traces"
 BOARD = 512 * MIB
@@ -161,6 +161,13 @@ def test_what_is_stopped_is_what_so_many_seconds_give(looks: int) -> None:
     assert (stopped.pop("partial"), stopped.pop("asked")) == (True, load.seconds)
     assert (whole.pop("partial"), whole.pop("asked")) == (False, looks * every)
     assert stopped == whole
+
+
+def test_what_a_transaction_does_after_the_end_is_not_of_the_report() -> None:
+    """It leaves at 2 s and takes until 7, returns at 12 and takes until 14."""
+    bank = BankHistory("b", 1, power=[(0.0, Power.ON), (7.0, Power.OFF), (14.0, Power.ON)])
+    seconds = [(bank.seconds_off(end), bank.document(end)["dark"]) for end in (4.0, 10.0, 13.0, 20.0)]
+    assert seconds == [(0, []), (3, [[7, 10, "off"]]), (6, [[7, 13, "off"]]), (7, [[7, 14, "off"]])]
 
 
 @pytest.mark.parametrize(
