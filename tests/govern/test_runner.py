@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, pairwise
 from math import nan
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -423,6 +424,7 @@ def fails() -> Any:
         (lambda: Wish(nan, "nothing"), "nan is no number"),  # type: ignore[arg-type]
         (lambda: Wish("4 GiB", "all"), "'4 GiB' is no number"),  # type: ignore[arg-type]
         (lambda: None, "AttributeError"),
+        (lambda: SimpleNamespace(keep=0), "AttributeError"),
     ],
 )
 def test_what_is_missed_comes_back_though_the_policy_fails(answer: Callable[[], Any], said: str) -> None:

@@ -137,10 +137,11 @@ class Governor:
             keep = finite(wish.keep)
             if keep is None:
                 raise ValueError(f"{wish.keep!r:.40} is no number of bytes")
+            wished = Wish(round(keep), str(wish.why))
         except Exception as e:  # it is anybody's, and whatever it does, who governs must bring back what is missed
             return Wish(now.supply, f"as it is: the policy failed ({type(e).__name__}: {e})")
         self._knows = knows
-        return Wish(round(keep), str(wish.why))
+        return wished
 
     def _look(self) -> View:
         reading = self._eyes.reading()
