@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import sys
 
-from hotbank.documents import EXIT_INTERRUPTED
-from hotbank.errors import Code
-
 
 def main() -> None:
     """Entry point of the ``hotbank`` command. Exit codes are listed in docs/reasons.md."""
@@ -16,6 +13,9 @@ def main() -> None:
 
         command_line()
     except KeyboardInterrupt:
+        from hotbank.documents import EXIT_INTERRUPTED  # each import before it is time without an answer
+        from hotbank.errors import Code
+
         if sys.stderr is not None:  # the caller closed it
             print(f"hotbank: {Code.INTERRUPTED}: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

@@ -38,6 +38,7 @@ class Finder:
     at = sys.argv.pop(1)
     def find_spec(self, name, path=None, target=None):
         if name == self.at:
+            self.at = ""
             signal.raise_signal(signal.SIGINT)
 sys.meta_path.insert(0, Finder())
 from {} import {} as begin
@@ -45,7 +46,7 @@ begin()
 """
 
 
-@pytest.mark.parametrize("module", ["hotbank.cli", "click", "hotbank.kernels", "hotbank.cli.board"])
+@pytest.mark.parametrize("module", ["hotbank.cli", "click", "hotbank.errors", "hotbank.kernels", "hotbank.cli.board"])
 def test_ctrl_c_is_one_line_from_the_first_import_on(module: str) -> None:
     """By the entry point that is installed; Ctrl-C comes as that module is asked for."""
     begins = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]["hotbank"]
