@@ -4,6 +4,7 @@ that anyone sees when one of them grows."""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections import defaultdict
@@ -43,6 +44,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return first.get(str(item.path), len(first) + (item.get_closest_marker("kernel") is None))
 
     items.sort(key=rank)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay to the end: each search for garbage would look through them anew."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,7 +15,6 @@ from typing import Any
 @contextmanager
 def _own_work() -> Iterator[None]:
     """Without what is done as things are collected that somebody else has left, whenever that is due."""
-    gc.collect()
     gc.disable()
     try:
         yield

@@ -193,7 +193,7 @@ def test_a_page_that_comes_between_is_a_race(monkeypatch: pytest.MonkeyPatch) ->
         return real(self, operation, patience)
 
     monkeypatch.setattr(ModelGuest, "perform", hasty)
-    report = run("kmem", 2)
+    report = run("kmem", 2, 40)
     assert report.raced > 0
     assert [(str(s.operation), s.differences) for s in report.wrong] == []
 

@@ -331,7 +331,7 @@ class Asked(Waited):
     def pending(self) -> bool:
         other = threading.Thread(target=self._then)
         other.start()
-        other.join(0.2)
+        time.sleep(0.2)
         return True
 
     def listen(self, seconds: float | None) -> None:
