@@ -208,7 +208,7 @@ class Keys:
     def _note_unknown(self) -> None:
         for key in self._table:
             if key not in self._known:
-                self.note(key, self._table[key], f"unknown key; {self._hint(key)}")
+                self.note(key or '""', self._table[key], f"unknown key; {self._hint(key)}")  # TOML lets a key be empty
 
     def _hint(self, key: str) -> str:
         """What was meant, where that can be told; else what is known here."""

@@ -136,7 +136,14 @@ def refusal_of_kmem(tmp_path: Path, config: str) -> MachineError:
     return caught.value
 
 
-@pytest.mark.parametrize("carried", [b"", b"IKCFG_STnonsenseIKCFG_ED", b"IKCFG_ST" + gzip.compress(b"CONFIG_A=y")])
+CARRIED = {
+    "nothing": b"",
+    "nonsense": b"IKCFG_STnonsenseIKCFG_ED",
+    "without an end": b"IKCFG_ST" + gzip.compress(b"CONFIG_A=y"),
+}
+
+
+@pytest.mark.parametrize("carried", CARRIED.values(), ids=CARRIED)
 def test_nothing_is_known_of_an_image_that_does_not_tell(tmp_path: Path, carried: bytes) -> None:
     path = tmp_path / "Image"
     path.write_bytes(carried)

@@ -134,7 +134,7 @@ def _layout(file: int) -> tuple[tuple[_Segment, ...], bytes]:
     entry, count = struct.unpack_from("<HH", header, 54)
     segments, note = [], b""
     for number in range(count):
-        raw = os.pread(file, _PROGRAM_HEADER.size, table + number * entry)
+        raw = _read(file, _PROGRAM_HEADER.size, table + number * entry)
         kind, _, offset, address, physical, filesz, memsz, _ = _PROGRAM_HEADER.unpack(raw)
         if kind == _PT_LOAD:
             segments.append(_Segment(address, memsz, offset, physical))
