@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Protocol, cast
+from typing import Protocol
 
 from hotbank.errors import Code, KernelError, SwitchError
 from hotbank.machine import DomainStatus, Snapshot
@@ -29,8 +29,9 @@ def refuse_dark(snapshot: Snapshot, domain: str, want: Power) -> None:
     banks = [bank for bank in snapshot.banks if bank.domain == domain]
     stuck = [bank.name for bank in banks if bank.kernel is KernelState.STUCK]
     numbers = dict.fromkeys(snapshot.touching(domain))
-    if any(snapshot.pending in bank.range.blocks(snapshot.block_size) for bank in banks):
-        numbers[cast("int", snapshot.pending)] = None
+    pending = snapshot.pending
+    if pending is not None and any(pending in bank.range.blocks(snapshot.block_size) for bank in banks):
+        numbers[pending] = None
     held = [*stuck, *(f"memory{number}" for number in numbers)]
     if held:
         raise KernelError(errno.EBUSY, f"power of {domain} to {want}", detail=f"{_few(held)} in the kernel")
