@@ -43,6 +43,7 @@ RATELIMIT = 6.0  # seconds: the kernel logs a few failures, and then none for fi
 CLASSES = ("kernel zone", "Movable", "pinned", "poisoned", "no room")
 MEMORY = ("anon", "shared", "tmpfs", "file")  # kinds of load that are counted in MiB
 HOW = {"Movable": Online.MOVABLE}
+MANY_INODES = 8000  # slabs in most of a guest's kernel zones
 SMALL_SLABS = "slub_max_order=0 slab_max_order=0"
 _FAILED = re.compile(r"migrating pfn [0-9a-f]+ failed ret:(-?\d+)")
 
@@ -65,7 +66,7 @@ def goes_round(said: Verdict) -> bool:
 
 def forgoes_large_slabs(seed: int) -> bool:
     """True for every other guest of a kernel that does not refuse slabs of one page: chance leaves few blocks in which
-    these are all that stays."""
+    these are all that stays. Such a guest always has many inodes."""
     return seed % 2 == 1 and kernels.kernel(KERNEL or kernels.DEFAULT).frozen_slab
 
 
@@ -171,7 +172,8 @@ class _Round:
 
     def _load(self) -> GuestJob:
         """Memory in use, in an order that spreads what is pinned and poisoned over several blocks."""
-        words = [f"inodes:{self.dice.choice([0, 500, 8000])}"]
+        inodes = self.dice.choice([0, 500, MANY_INODES])
+        words = [f"inodes:{MANY_INODES if forgoes_large_slabs(self.seed) else inodes}"]
         for _ in range(self.dice.randint(2, 5)):
             words += [f"{self.dice.choice(['anon', 'shared', 'tmpfs', 'file', 'anon'])}:{self.dice.randint(5, 90)}"]
             words += self.dice.choice([[], [f"pinned:{self.dice.choice([1, 3, 40])}"]])

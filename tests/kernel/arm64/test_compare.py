@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hotbank import kernels
 from hotbank.boards_qemu import Wanted
 from hotbank.compare import ROWS, Report, compare
 from kernel.kernel_kit import KERNEL, lean
@@ -29,10 +30,13 @@ FURTHER = 9  # shorter runs at most, if chance left an answer out
 
 
 def run(seed: int, operations: int) -> Report:
-    """That many operations, by the route whose turn it is."""
+    """That many operations, by the route whose turn it is; its line of docs/fidelity.md is printed."""
     route = ROUTES[(seed - 1) % len(ROUTES)]
     cmdline = SPLIT if route == ROUTES[0] else ""
-    return compare(lean(Wanted(str(BOARDS / f"{route}.toml"), series=KERNEL, cmdline=cmdline)), operations, seed)
+    report = compare(lean(Wanted(str(BOARDS / f"{route}.toml"), series=KERNEL, cmdline=cmdline)), operations, seed)
+    counts = (len(report.steps), report.refused, len(report.wrong), report.raced)
+    print(f"| {seed} | `{route}` | {KERNEL or kernels.DEFAULT} | {' | '.join(map(str, counts))} |")
+    return report
 
 
 @pytest.fixture(scope="module")
