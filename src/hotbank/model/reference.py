@@ -341,8 +341,14 @@ class ReferenceFrames:
 
     def count(self, start: int, end: int) -> dict[int, int]:
         self._check_range(start, end)
-        kinds = self._kind[start:end]
-        return {code: kinds.count(code) for code in set(kinds)}
+        counts: dict[int, int] = {}
+        left = end - start
+        for code in range(OFFLINE + 1):
+            if not left:  # a count of all bytes is cheaper than a set of them, and few kinds share a block
+                break
+            if found := self._kind.count(code, start, end):
+                counts[code], left = found, left - found
+        return counts
 
     def find(self, start: int, end: int, codes: bytes, limit: int | None = None) -> list[Frame]:
         self._check_range(start, end)
