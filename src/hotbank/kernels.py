@@ -125,6 +125,12 @@ class Kernel:
     )
     """A ``crashkernel=`` with ``,cma`` stands beside others; before, it was one that could not be read."""
 
+    dumps_in_cma: bool = made_by(
+        "7.3", "c12c63d05dfe", "arm64: kexec_file: Add support for crashkernel CMA reservation"
+    )
+    """arm64: ``crashkernel=size,cma`` takes CMA, beside a crash kernel of its own. Bracketed by what headers say of the
+    same series (crash_prepare_headers): not in 7.2.12, in 7.3.4."""
+
     vetoes_leaf: bool = made_by(
         "7.1", "95a58852b0e5", "arm64/mm: Reject memory removal that splits a kernel leaf mapping"
     )

@@ -106,6 +106,13 @@ def test_what_has_no_place_is_told(line: str, words: list[str]) -> None:
         ("mem=2G crashkernel=256M,high", "6.12", ["=,high (reserved) takes 256M within 0x0-0xbfffffff"]),
         ("crashkernel=256M crashkernel=128M,cma", "6.12", []),  # a word of its own, and the last
         ("crashkernel=256M crashkernel=128M,cma", "6.17", ["crashkernel= (reserved) takes 256M"]),
+        ("crashkernel=256M crashkernel=128M,cma", "7.2.12", ["crashkernel= (reserved) takes 256M"]),
+        ("crashkernel=128M,cma crashkernel=256M", "7.3.4", ["crashkernel= (reserved)", "=,cma (CMA pool) takes 128M"]),
+        ("crashkernel=256M,high crashkernel=1G,cma", "7.3", ["=,high", "=,low", "=,cma (CMA pool) takes 1G"]),
+        ("crashkernel=64M@8G crashkernel=128M,cma", "7.3", ["=,cma (CMA pool) takes 128M"]),  # read, and not there
+        ("crashkernel=128M,cma", "7.3", []),
+        ("crashkernel=x crashkernel=128M,cma", "7.3", []),
+        ("crashkernel=128M crashkernel=y,cma", "7.3", ["crashkernel= (reserved) takes 128M"]),
         ("hugepagesz=4M hugepages=9", "6.12", []),
         ("hugepagesz=64K hugepages=16 hugepagesz=32M hugepages=2", "6.12", ["of 64K (reserved) takes 1M", "of 32M"]),
         ("hugepages=7 hugepages=9", "6.12", ["of 2M (reserved) takes 14M"]),

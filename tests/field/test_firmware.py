@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import struct
 import subprocess
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from hotbank import board, kernels
 from hotbank.cli import run
 from hotbank.errors import FormatError, Refusal
-from hotbank.firmware import atags, console, efi, fdt, memory_map, srat
+from hotbank.firmware import atags, cmdline, console, efi, fdt, memory_map, srat
 from hotbank.firmware.fdt import Node, Tree, cells, strings
 from hotbank.memory import GIB, MIB, MemoryMap, MemoryRegion, Range
 from hotbank.model import Model
@@ -134,6 +136,25 @@ def test_a_reservation_that_nobody_can_read_is_told(
     assert why in _said(_zones(memory), "NOT_RESERVED")[0]
     assert run(["decode", str(tmp_path / "t.dtb")]) == 0
     assert f"passed over: fw: {why}" in capsys.readouterr().out
+
+
+def test_words_in_utf_8_are_told_as_they_were_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Decoders take them byte by byte."""
+    line = "crashkernel=ä reserve_mem=4M:4096:ärger"
+    name, placed, wrong = (cmdline.typed(name) for name in ("größe", "überall", "falsch-ß"))
+    chosen = Node("chosen", (("bootargs", strings(cmdline.typed(line))),))
+    kept = Node(name, (_reg(Range.sized(GIB + 64 * MIB, MIB)),))
+    nodes = _reserved(kept, Node(placed, (("size", cells(0, MIB)),)), Node(wrong, (("reg", cells(1, 2)),)))
+    (tmp_path / "t.dtb").write_bytes(fdt.encode(_tree(chosen, _ram(Range(GIB, 2 * GIB)), nodes)))
+    for verb in (["decode"], ["zones", "--dtb"]):
+        for form in ([], ["--json"]):
+            assert run([*verb, str(tmp_path / "t.dtb"), *form]) == 0
+            said = capsys.readouterr().out
+            said = json.dumps(json.loads(said), ensure_ascii=False) if form else said
+            assert not {"größe", "überall", "falsch-ß", "crashkernel=ä"} - set(re.split(r'[\s,:"]+', said)), said
+    (tmp_path / "t.dtb").write_bytes(fdt.encode(_processors(cmdline.typed("wär,x"))))
+    assert run(["zones", "--dtb", str(tmp_path / "t.dtb")]) == 1
+    assert "no zone rules for 'wär,x'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("lost", ["ranges", "#address-cells", "#size-cells"])

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hotbank.host import globs
 
 
@@ -22,3 +24,23 @@ def test_many_patterns_of_one_line_are_made_into_one() -> None:
 def test_many_brackets_without_an_end_are_no_work() -> None:
     for pattern in ("[" * 16000, "[[:" * 5000):
         assert globs.matches(pattern, pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "takes", "misses"),
+    [("[]", "[]", "x"), ("[!]", "[!]", "x"), ("a[]b", "a[]b", "ab"), ("m[]]", "m]", "m"), ("[!]]", "x", "]")],
+)
+def test_a_bracket_first_of_all_is_one_of_those_that_are_meant(pattern: str, takes: str, misses: str) -> None:
+    assert globs.matches(pattern, takes)
+    assert not globs.matches(pattern, misses)
+
+
+def test_a_backslash_without_anything_behind_it_takes_nothing() -> None:
+    assert not globs.matches("memory3\\", "memory3\\")
+
+
+@pytest.mark.parametrize("end", ["", "]", "\\]", "[:alpha:"])
+def test_of_brackets_without_an_end_the_first_is_looked_at(end: str) -> None:
+    """A line may have thousands: to look for the end of each took half a minute."""
+    assert not globs.matches("[" * 16_000 + end, "memory3")
+    assert sum(1 for _ in globs.wild("[" * 16_000 + end)) <= 1

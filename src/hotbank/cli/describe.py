@@ -162,7 +162,7 @@ def _request(options: dict[str, Any]) -> _Request:
     arch = options["arch"] or request.arch
     default = request.block_size if request.board else kernels.arch(arch).block_size(page_size)
     asked = _size(options["block_size"], "--block-size")
-    return replace(request, arch=arch, page_size=page_size, block_size=default if asked is None else asked)
+    return replace(request, arch=_as_utf8(arch), page_size=page_size, block_size=default if asked is None else asked)
 
 
 def _from_file(data: bytes, wanted: str) -> _Request:
@@ -255,33 +255,37 @@ def _map_document(
         "format": form,
         "regions": [_region_document(r) for r in memory.regions],
         "reserved": [
-            {**_range_document(r.range), "name": r.name, "no_map": r.no_map, "reusable": r.reusable}
+            {**_range_document(r.range), "name": _as_utf8(r.name), "no_map": r.no_map, "reusable": r.reusable}
             for r in memory.reserved
         ],
         "unplaced": [_unplaced_document(u) for u in memory.unplaced],
         "uefi": memory.uefi is not None,
-        "arch": memory.arch,
+        "arch": None if memory.arch is None else _as_utf8(memory.arch),
         "no_memory": memory.no_memory,
-        "dropped": list(memory.dropped),
+        "dropped": [_as_utf8(why) for why in memory.dropped],
         "pmem": [_region_document(r) for r in memory.pmem],
-        "banks": [{"bank": b.source, **_range_document(b.range), "node": b.node} for b in banks],
+        "banks": [{"bank": _as_utf8(b.source), **_range_document(b.range), "node": b.node} for b in banks],
         "usable": [_range_document(r) for r in memory.usable],
         "dma_limit": memory.dma_limit,
-        "cmdline": memory.cmdline,
+        "cmdline": None if memory.cmdline is None else _as_utf8(memory.cmdline),
         "initrd": _range_document(memory.initrd) if memory.initrd else None,
         "cpu_nodes": list(memory.cpu_nodes),
-        "tags": [{"tag": t.tag, "name": t.name(vendor), "fields": t.fields(vendor)} for t in tags],
+        "tags": [{"tag": t.tag, "name": t.name(vendor), "fields": _fields(t, vendor)} for t in tags],
     }
 
 
+def _fields(tag: atags.Tag, vendor: str | None) -> dict[str, int | str]:
+    return {k: _as_utf8(v) if isinstance(v, str) else v for k, v in tag.fields(vendor).items()}
+
+
 def _region_document(region: MemoryRegion) -> dict[str, Any]:
-    more = {"node": region.node, "hotpluggable": region.hotpluggable, "source": region.source}
+    more = {"node": region.node, "hotpluggable": region.hotpluggable, "source": _as_utf8(region.source)}
     return {**_range_document(region.range), **more}
 
 
 def _unplaced_document(u: Unplaced) -> dict[str, Any]:
     within = [_range_document(r) for r in u.within]
-    sizes = {"name": u.name, "size": u.size, "alignment": u.alignment, "within": within}
+    sizes = {"name": _as_utf8(u.name), "size": u.size, "alignment": u.alignment, "within": within}
     return {**sizes, "no_map": u.no_map, "reusable": u.reusable}
 
 
@@ -323,7 +327,9 @@ def _map_lines(
     if memory.cmdline is not None:
         yield f"command line: {_as_utf8(memory.cmdline)}"
     for tag in tags:
-        fields = " ".join(f"{k}={v:#x}" if isinstance(v, int) else f"{k}={v!r}" for k, v in tag.fields(vendor).items())
+        fields = " ".join(
+            f"{k}={v:#x}" if isinstance(v, int) else f"{k}={v!r}" for k, v in _fields(tag, vendor).items()
+        )
         yield f"tag {tag.name(vendor)} {fields or tag.payload.hex(' ', 4)}".rstrip()
 
 
@@ -342,7 +348,7 @@ def _layout_document(layout: Layout) -> dict[str, Any]:
         ],
         "blocks": [{"block": b.block, "valid_zones": list(b.valid_zones)} for b in layout.blocks],
         "warnings": [
-            {"code": f.code, "severity": f.severity.value, "message": f.message, "remedy": f.remedy}
+            {"code": f.code, "severity": f.severity.value, "message": _as_utf8(f.message), "remedy": f.remedy}
             for f in layout.findings
         ],
     }
@@ -360,7 +366,7 @@ def _layout_lines(layout: Layout, page_size: int) -> Iterable[str]:
         yield ""
         yield from table.lines(("BLOCKS", "VALID_ZONES"), blocks)
     for finding in layout.findings:
-        yield f"{finding.code}: {finding.message}"
+        yield f"{finding.code}: {_as_utf8(finding.message)}"
         yield f"  -> {finding.remedy}"
 
 

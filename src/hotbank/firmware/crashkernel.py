@@ -7,7 +7,7 @@ kernel/crash_core.c and arch/arm64/mm/init.c (reserve_crashkernel); arch/arm/ker
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from hotbank.errors import FormatError
 from hotbank.firmware.cmdline import FORM, memparse
@@ -26,14 +26,36 @@ def taken(values: Sequence[str | None], ground: Ground) -> Iterator[Reservation 
     """What these values, in their order, take on that ground."""
     forms = _last_of_each_form(values, ground)
     try:
-        if "" in forms:
-            yield from _plain(*_size(forms[""], ground.total), ground)
-        elif "high" in forms and ground.arch.lowmem is None:
-            yield from _high(forms, ground)
+        own = [*_own(forms, ground)]
     except FormatError as e:
+        own = []
         yield Refused(f"{_WORD}{e.field} {e.problem}: nothing is reserved")
+    yield from own
     if "cma" in forms:
-        yield Refused(f"{_WORD}{forms['cma']} asks for CMA, and which release of arm64 obeys that is not known here")
+        yield _lent(forms["cma"], ground, beside=bool(own))
+
+
+def _own(forms: Mapping[str, str], ground: Ground) -> Iterator[Reservation | Unplaced | Refused]:
+    """What the crash kernel itself has. Raises FormatError."""
+    if "" in forms:
+        yield from _plain(*_size(forms[""], ground.total), ground)
+    elif "high" in forms and ground.arch.lowmem is None:
+        yield from _high(forms, ground)
+
+
+def _lent(value: str, ground: Ground, *, beside: bool) -> Unplaced | Refused:
+    """``size,cma``: reserve_crashkernel_cma, in up to four pieces. parse_crashkernel goes no further without a crash
+    kernel of its own."""
+    word, kernel = f"{_WORD}{value}", ground.kernel
+    try:
+        size = _suffixed(value)
+    except FormatError as e:
+        return Refused(f"{_WORD}{e.field} {e.problem}: nothing is reserved")
+    if ground.arch.lowmem is not None or not kernel.dumps_in_cma:
+        return Refused(f"{word} is not obeyed by kernel {kernel.release} of {ground.arch.name}: no CMA is reserved")
+    if not beside or not size:
+        return Refused(f"{word} counts beside a crash kernel that is set aside only: no CMA is reserved")
+    return Unplaced("crashkernel=,cma", size, reusable=True)
 
 
 def _last_of_each_form(values: Sequence[str | None], ground: Ground) -> dict[str, str]:
@@ -98,9 +120,9 @@ def _behind(mark: str, value: str, at: int) -> int:
 
 
 def _suffixed(value: str) -> int:
-    """``size,high`` or ``size,low``, and nothing else. Raises FormatError."""
+    """``size,high``, ``size,low`` or ``size,cma``, and nothing else. Raises FormatError."""
     size, at = _number(value, 0, value)
-    if value[at:] not in (",high", ",low"):
+    if value[at:] not in (",high", ",low", ",cma"):
         raise FormatError(FORM, at, value, f"goes on with {value[at:]!r}, which the kernel does not read")
     return size
 
@@ -128,7 +150,7 @@ def _anywhere(size: int, ground: Ground) -> Iterator[Unplaced | Refused]:
         yield Refused(f"{_WORD} finds no {size >> 20} MiB in one piece: nothing is reserved")
 
 
-def _high(forms: dict[str, str], ground: Ground) -> Iterator[Unplaced]:
+def _high(forms: Mapping[str, str], ground: Ground) -> Iterator[Unplaced]:
     size = _suffixed(forms["high"])
     default = _LOW if ground.kernel.dumps_above_dma else 0
     low = _suffixed(forms["low"]) if "low" in forms else default

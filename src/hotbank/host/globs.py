@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 _CHARACTER = r"\\.|[^\\]"
-_BODY = r"\]?(?:\[:[a-z]+:\]|\\.|[^\]\\])*"
-WILD = re.compile(rf"\[(?=[^\]]*+\])[!^]?{_BODY}\]|\\.|[*?]", re.DOTALL)
-"""A piece of a pattern that is no plain character. First of all a bracket needs its end: a line may have thousands."""
+_BODY = r"\]?+(?:\[:[a-z]+:\]|\\.|[^\]\\])*"
+_WILD = re.compile(rf"\[(?:[!^]?+{_BODY}\])?|\\.?|[*?]", re.DOTALL)
+_WILD_BUT_BRACKETS = re.compile(r"\\.?|[*?]", re.DOTALL)
 
 _ITEM = re.compile(rf"\[:(?P<kind>[a-z]+):\]|(?P<first>{_CHARACTER})(?:-(?P<last>{_CHARACTER}))?", re.DOTALL)
 _KINDS = {
@@ -28,6 +29,18 @@ _KINDS = {
     "cntrl": r"\x00-\x1f\x7f",
 }
 _NOTHING = "(?!)"
+
+
+def wild(pattern: str) -> Iterator[re.Match[str]]:
+    """The pieces of a pattern that are no plain characters. Behind a bracket that has no end none has one: a line may
+    have thousands."""
+    kind, at = _WILD, 0
+    while (piece := kind.search(pattern, at)) is not None:
+        if piece[0] == "[":
+            kind = _WILD_BUT_BRACKETS
+        else:
+            yield piece
+        at = piece.end()
 
 
 def matches(pattern: str, text: str) -> bool:
@@ -49,13 +62,13 @@ def _translated(pattern: str) -> str:
     """The first place where what stands between two stars fits is as good as any later one, so that no other is tried:
     a pattern may have many stars."""
     pieces, at = [""], 0
-    for wild in WILD.finditer(pattern):
-        pieces[-1] += re.escape(pattern[at : wild.start()])
-        if wild[0] == "*":
+    for piece in wild(pattern):
+        pieces[-1] += re.escape(pattern[at : piece.start()])
+        if piece[0] == "*":
             pieces.append("")
         else:
-            pieces[-1] += _wild(wild[0])
-        at = wild.end()
+            pieces[-1] += _wild(piece[0])
+        at = piece.end()
     first, *rest = (*pieces[:-1], pieces[-1] + re.escape(pattern[at:]))
     middle = "".join(f"(?>.*?{piece})" for piece in rest[:-1] if piece)
     return f"{first}{middle}.*{rest[-1]}" if rest else first
@@ -65,7 +78,7 @@ def _wild(piece: str) -> str:
     if piece == "?":
         return "."
     if piece.startswith("\\"):
-        return re.escape(piece[1])
+        return re.escape(piece[1]) if piece[1:] else _NOTHING
     negated = piece[1] in "!^"
     items = [_item(item) for item in _ITEM.finditer(piece[1 + negated : -1])]
     return _NOTHING if None in items else f"[{'^' if negated else ''}{''.join(filter(None, items))}]"

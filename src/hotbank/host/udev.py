@@ -180,7 +180,11 @@ def _spelled(pattern: str, *, hits: bool) -> str:
         fits = (one for one in "1234567890" if wild[0] == "?" or globs.matches(wild[0], one) == hits)
         return "" if wild[0] == "*" else next(fits, "")
 
-    return globs.WILD.sub(digit, pattern)
+    pieces, at = list[str](), 0
+    for wild in globs.wild(pattern):
+        pieces += [pattern[at : wild.start()], digit(wild)]
+        at = wild.end()
+    return "".join(pieces) + pattern[at:]
 
 
 def _glob(token: Token, value: str) -> bool:
