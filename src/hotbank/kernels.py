@@ -287,7 +287,8 @@ class Arch:
     marked movable is kept free of kernel memory without ``movable_node``.
     ``memmap_on_memory``: added memory may hold its own memmap (ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE).
     ``ported``: upstream has no memory hotplug there, our port under kernel/ has. ``evacuates``: our driver empties
-    banks behind a fence there (kernel/bank/Kbuild). ``move_pages``: the number of that system call. ``processors``:
+    banks behind a fence there (kernel/bank/Kbuild). ``lpae``: 32-bit arm with CONFIG_ARM_LPAE, see ``with_lpae``.
+    ``move_pages``: the number of that system call. ``processors``:
     what a device tree's cpu nodes are called or compatible with, as a pattern (bindings arm/cpus.yaml, riscv/cpus.yaml;
     ``arm`` comes first, whose list is closed). ``affinities``: types of its processors' SRAT structures.
     ``resources``: what its kernel alone calls an entry of /proc/iomem, as a pattern.
@@ -311,6 +312,7 @@ class Arch:
     memmap_on_memory: bool = True
     ported: bool = False
     evacuates: bool = False
+    lpae: bool = False
     move_pages: int | None = None
     firmware: str = "dtb"
     processors: str = ""
@@ -504,9 +506,18 @@ def arch_of_machine(machine: str) -> str:
     return _ARM.name if machine.startswith("armv") else known
 
 
+def with_lpae(row: Arch) -> Arch:
+    """32-bit arm with CONFIG_ARM_LPAE: more than 4 GiB of memory, huge pages, and no memory hotplug, neither upstream
+    nor by our port (kernel/arm/files/arch/arm/Kconfig.memhp). Raises Refusal for any other."""
+    if row.lowmem is None:
+        raise Refusal(Code.UNSUPPORTED, f"{row.name} has no LPAE", remedy="--lpae goes with --arch arm")
+    sizes = {4 * KIB: (2 * MIB,)}
+    return replace(row, lpae=True, ported=False, heeds_marks=False, huge_pages=True, huge_sizes_by_page=sizes)
+
+
 def movable_node(arch: Arch, *, word: bool, marked: bool) -> bool:
     """True if this kernel keeps its own memory out of what is marked movable (mm/memory_hotplug.c, ``movable_node``).
 
     ``word``: ``movable_node`` is on its command line. ``marked``: a tag list or ``movablemem=`` marks a bank.
     """
-    return word or (marked and arch.heeds_marks)
+    return not arch.lpae and (word or (marked and arch.heeds_marks))

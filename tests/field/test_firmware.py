@@ -8,6 +8,7 @@ import re
 import struct
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from hotbank import board, kernels
 from hotbank.cli import run
 from hotbank.errors import FormatError, Refusal
-from hotbank.firmware import atags, cmdline, console, efi, fdt, memory_map, srat
+from hotbank.firmware import atags, cmdline, console, efi, fdt, iort, memory_map, srat
 from hotbank.firmware.fdt import Node, Tree, cells, strings
 from hotbank.memory import GIB, MIB, MemoryMap, MemoryRegion, Range
 from hotbank.model import Model
@@ -642,3 +643,94 @@ def test_an_initramfs_in_a_movable_bank_leaves_it_movable(at: int, size: int) ->
     bank = _ram(Range.sized(2 * GIB, 512 * MIB), hotpluggable=b"")
     layout = _zones(memory_map(fdt.encode(_tree(chosen, _ram(Range(GIB, 2 * GIB)), bank))), "6.1", "movable_node")
     assert [(z.zone, z.start_pfn) for z in layout.zones] == [("DMA", GIB >> 12), ("Movable", 2 * GIB >> 12)]
+
+
+# How far masters reach, and what 32-bit arm sees of memory above 4 GiB.
+
+
+def _iort(*nodes: tuple[int, int, int], count: int | None = None) -> bytes:
+    """A table of nodes: type, revision, bits of address that the master has."""
+    body = bytearray()
+    for kind, revision, bits in nodes:
+        own = bytes({1: 12, 2: 16}.get(kind, 16)) + bytes((bits, 0, 0, 0))
+        body += struct.pack("<BHBIII", kind, 16 + len(own), revision, 0, 0, 0) + own
+    head = struct.pack("<4sIBB6s8sI4sI", b"IORT", 48 + len(body), 3, 0, b"HOTBNK", b"HOTBANK ", 1, b"HBNK", 1)
+    table = bytearray(head + struct.pack("<III", len(nodes) if count is None else count, 48, 0) + body)
+    table[9] = -sum(table) & 0xFF
+    return bytes(table)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 1, 2, 3, 4, 5]), st.integers(0, 3), st.sampled_from([0, 30, 32, 40, 64])))
+)
+def test_zone_dma_ends_where_the_narrowest_master_does(nodes: list[tuple[int, int, int]]) -> None:
+    """acpi_iort_dma_get_max_cpu_address, written down once more."""
+    limit = 64
+    for kind, revision, bits in nodes:
+        if bits and (kind == 1 or (kind == 2 and revision >= 1)):
+            limit = min(limit, bits)
+    assert iort.dma_limit(_iort(*nodes)) == 1 << limit
+    assert iort.dma_limit(_iort(*nodes, count=99) + b"behind") == 1 << limit
+
+
+@given(st.binary(max_size=90), st.integers(0, 90), st.integers(0, 255))
+def test_any_bytes_are_an_iort_or_refused(data: bytes, at: int, byte: int) -> None:
+    table = bytearray(_iort((1, 0, 32), (2, 1, 30)))
+    table[at % len(table)] = byte
+    table[9] = (table[9] - sum(table)) & 0xFF
+    for one in (data, bytes(table)):
+        with suppress(FormatError):
+            assert iort.dma_limit(one) <= 1 << 64
+
+
+@pytest.mark.referee
+def test_iasl_has_the_limits_in_the_same_places(tmp_path: Path) -> None:
+    (tmp_path / "iort.aml").write_bytes(_iort((1, 0, 32), (2, 1, 30), (2, 0, 24)))
+    subprocess.run(["iasl", "-d", "iort.aml"], cwd=tmp_path, capture_output=True, check=True)
+    said = (tmp_path / "iort.dsl").read_text()
+    assert re.findall(r"Memory Size Limit : (\w+)|Memory Address Limit\)? : (\w+)", said)
+    assert [int(found, 16) for found in re.findall(r"(?:Size|Address) Limit : (\w+)", said)] == [32, 30, 24]
+
+
+@pytest.mark.parametrize(("kernel", "ends"), [("6.1", 0x40000000), ("6.12", 0x40000000), ("7.3", 0x40000000)])
+def test_an_acpi_machine_whose_masters_reach_a_gib(
+    kernel: str, ends: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Raspberry Pi 4 with UEFI and ACPI."""
+    (tmp_path / "iomem").write_text(_text((Range(0, 2 * GIB), "System RAM"), (Range(4 * GIB, 8 * GIB), "System RAM")))
+    (tmp_path / "iort").write_bytes(_iort((1, 0, 30)))
+    its = ["zones", "--iomem", str(tmp_path / "iomem"), "--kernel", kernel]
+    assert run(its) == 0
+    assert "DMA_LIMIT_UNKNOWN" in capsys.readouterr().out
+    assert run([*its, "--iort", str(tmp_path / "iort")]) == 0
+    said = capsys.readouterr().out
+    assert "DMA_LIMIT_UNKNOWN" not in said
+    assert [line.split()[1:4] for line in said.splitlines()[1:4]] == [
+        ["DMA", "0x0", f"{ends - 1:#x}"],
+        ["DMA32", f"{ends:#x}", "0xffffffff"],
+        ["Normal", "0x100000000", "0x1ffffffff"],
+    ]
+    assert run(["zones", "--board", "virt-arm64", "--iort", str(tmp_path / "iort")]) == 2
+
+
+def test_32_bit_arm_beyond_4_gib() -> None:
+    """arm_add_memory and zone_sizes_init: a Cortex-A15 board of 6 GiB, with and without LPAE."""
+    tree = _tree(_processors("arm,cortex-a15").root.children[0], _ram(Range(2 * GIB, 8 * GIB), hotpluggable=b""))
+    memory = memory_map(fdt.encode(tree))
+    assert memory.arch == "arm"
+    low = _zones(memory, "6.12")
+    assert [(z.zone, z.end_pfn) for z in low.zones] == [("Normal", 0xB0000), ("HighMem", 0xFFFFF)]
+    assert "--lpae" in _said(low, "NOT_USED")[0]
+    for line in ("movable_node", "movablemem=1G@4G"):
+        high = predict(
+            memory, arch="arm", page_size=4096, block_size=64 * MIB, kernel="6.12", cmdline=line, lpae=True
+        ).layout
+        assert [(z.zone, z.end_pfn) for z in high.zones] == [("DMA", 0xB0000), ("HighMem", 0x200000)]
+        assert (high.blocks, bool(_said(high, "NO_BLOCKS"))) == ((), True)
+        assert "without memory hotplug" in _said(high, "HOTPLUGGABLE_IGNORED")[0]
+        assert bool(_said(high, "OPTION_IGNORED")) == (line != "movable_node")
+
+
+def test_lpae_is_32_bit_arms(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["zones", "--board", "virt-arm64", "--lpae"]) == 1
+    assert "arm64 has no LPAE" in capsys.readouterr().err

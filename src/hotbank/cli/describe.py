@@ -21,7 +21,7 @@ from hotbank.cli.releases import Architecture, known_release
 from hotbank.cli.terminal import say, say_json
 from hotbank.documents import SCHEMA
 from hotbank.errors import FILE, Finding, FormatError, Severity, in_file
-from hotbank.firmware import atags, cmdline, console, devicetree, efi, fdt
+from hotbank.firmware import atags, cmdline, console, devicetree, efi, fdt, iort
 from hotbank.memory import KIB, MemoryMap, MemoryRegion, Range, Unplaced, format_size, merge, parse_size
 from hotbank.zones import STRATEGIES, Layout, iomem, predict
 
@@ -108,6 +108,11 @@ def encode(board: str, form: str | None, output: str | None, base: str | None, a
     type=click.Path(allow_dash=True),
     help="Kernel log of a machine that UEFI booted with efi=debug: its memory map, in place of the tree's.",
 )
+@click.option(
+    "--iort",
+    type=click.Path(allow_dash=True),
+    help="An ACPI IORT of an arm64 machine: how far its DMA masters reach, hence where zone DMA ends.",
+)
 @click.option("--strategy", type=click.Choice(STRATEGIES), default="mainline", show_default=True)
 @click.option(
     "--arch",
@@ -118,6 +123,7 @@ def encode(board: str, form: str | None, output: str | None, base: str | None, a
 @click.option("--page-size", type=click.Choice(["4K", "16K", "64K"]), help="Default: 4K.")
 @click.option("--block-size", metavar="SIZE", help="Default: 64M on arm, 128M on arm64 (512M with 64K pages).")
 @click.option("--dma-size", metavar="SIZE", help="On arm: the machine's DMA zone. Default: no such zone.")
+@click.option("--lpae", is_flag=True, help="On arm: the kernel has CONFIG_ARM_LPAE, and reaches beyond 4 GiB.")
 @click.option("--numa-emu", is_flag=True, help="The kernel has CONFIG_NUMA_EMU: numa=fake= is followed.")
 @click.option("-J", "--json", "as_json", is_flag=True, help="Print one JSON document.")
 def zones(**options: Any) -> None:
@@ -187,6 +193,7 @@ def _predict(request: _Request, options: dict[str, Any]) -> Layout:
             memory = iomem.as_found(memory, text)
     if options["efi_memmap"]:
         memory, boot = _as_uefi_booted(memory, options["efi_memmap"], acpi=alone or bool(options["srat"]))
+    memory, unknown = _with_masters(memory, request, options)
     found = memory.arch if alone and not options["arch"] else None
     line = memory.cmdline if options["cmdline"] is None else cmdline.typed(options["cmdline"])
     if options["numa_emu"] and cmdline.memory_options(cmdline.decode(line or "")).numa_fake is None:
@@ -201,11 +208,29 @@ def _predict(request: _Request, options: dict[str, Any]) -> Layout:
         strategy=options["strategy"],
         dma_size=_size(options["dma_size"], "--dma-size"),
         numa_emu=options["numa_emu"],
+        lpae=options["lpae"],
     ).layout
     later = tuple(iomem.added_later(memory, boot, ram))
     at_boot = tuple(p for r in ram for b in boot if (p := r.intersection(b))) if boot else ram
     differ = iomem.differences(layout, at_boot) if options["iomem_file"] else ()
-    return replace(layout, findings=(*layout.findings, *_later_banks(request.board), *later, *differ))
+    return replace(layout, findings=(*layout.findings, *unknown, *_later_banks(request.board), *later, *differ))
+
+
+def _with_masters(
+    memory: MemoryMap, request: _Request, options: dict[str, Any]
+) -> tuple[MemoryMap, tuple[Finding, ...]]:
+    """The map with what IORT says of DMA, and a finding where nobody says it; a device tree has dma-ranges."""
+    acpi = kernels.arch(request.arch).lowmem is None and not (options["dtb"] or options["atag_list"])
+    if options["iort"]:
+        if not acpi or request.board:
+            raise click.UsageError("--iort goes with --srat, or --iomem, of an arm64 machine that ACPI describes")
+        with in_file(options["iort"]):
+            return replace(memory, dma_limit=iort.dma_limit(handed.contents(options["iort"]))), ()
+    if not acpi or request.board:
+        return memory, ()
+    message = "zone DMA is taken to reach to 4 GiB: a limit of DMA masters in the machine's IORT would end it earlier"
+    help_ = "give --iort, /sys/firmware/acpi/tables/IORT of that machine"
+    return memory, (Finding("DMA_LIMIT_UNKNOWN", Severity.INFO, message, help_),)
 
 
 def _as_uefi_booted(memory: MemoryMap, log: str, *, acpi: bool) -> tuple[MemoryMap, tuple[Range, ...]]:

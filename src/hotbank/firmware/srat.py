@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from hotbank import kernels
 from hotbank.errors import FormatError
+from hotbank.firmware import acpi
 from hotbank.memory import MemoryMap, MemoryRegion, Range
 
 FORM = "SRAT"
@@ -104,17 +105,12 @@ def gicc(domain: int, uid: int) -> Structure:
 
 def decode(data: bytes) -> Table:
     """A table; bytes behind its length are not part of it. Raises FormatError, also for a wrong checksum."""
-    if len(data) < _PREFIX:
-        raise FormatError(FORM, 0, "header", f"{len(data)} bytes, needs {_PREFIX}")
-    signature, length, revision, _, oem, table, oem_revision, creator, creator_revision = _TABLE.unpack_from(data)
-    if signature != b"SRAT":
-        raise FormatError(FORM, 0, "signature", f"{signature!r}, not b'SRAT'")
-    if not _PREFIX <= length <= len(data):
-        raise FormatError(FORM, 4, "length", f"{length} bytes, but {len(data)} are there")
-    if wrong := sum(data[:length]) & 0xFF:
-        raise FormatError(FORM, 9, "checksum", f"{data[9]:#04x}, must be {(data[9] - wrong) & 0xFF:#04x}")
-    structures = _structures(bytes(data[:length]))
-    return Table(structures, revision, oem, table, oem_revision, creator, creator_revision, bytes(data[36:_PREFIX]))
+    whole = acpi.whole(data, b"SRAT", _PREFIX)
+    _, _, revision, _, oem, table, oem_revision, creator, creator_revision = _TABLE.unpack_from(whole)
+    structures = _structures(whole)
+    return Table(
+        structures, revision, oem, table, oem_revision, creator, creator_revision, whole[acpi.HEADER : _PREFIX]
+    )
 
 
 def encode(table: Table) -> bytes:

@@ -85,9 +85,9 @@ def boot_arm(
     """Memory and zone limits as 32-bit arm sets them up. ``dma_size``: the machine's dma_zone_size, None without."""
     boot = Boot(arch, Memblock(), movable_node=_movable_node(memory, options, arch))
     _add_regions(boot, memory, page_size)
-    # Without LPAE the last page is lost too: arm_add_memory computes with ULONG_MAX.
-    beyond = Range(_U32_MAX // page_size * page_size, 1 << 65)
-    _remove(boot, beyond, "outside the 32-bit address space")
+    if not arch.lpae:  # the last page is lost too: arm_add_memory computes with ULONG_MAX
+        beyond = Range(_U32_MAX // page_size * page_size, 1 << 65)
+        _remove(boot, beyond, "outside the 32-bit address space, where a kernel with LPAE would use it (--lpae)")
     phys_offset = boot.memory.start
     _apply_arm_words(boot, options, phys_offset, page_size)
     _reserve(boot, memory, kernel)
@@ -307,11 +307,14 @@ def _apply_arm_words(boot: Boot, options: MemoryOptions, phys_offset: int, page_
     known = merge(r.range for r in boot.memory)
     first = True
     for word in options.ranges:
+        if word.key == "movablemem" and boot.arch.lpae:
+            continue
         if word.key == "mem" and first:
             boot.memory.remove(_EVERYTHING)
             first = False
         start = phys_offset if word.start is None else word.start
-        whole = _whole_pages(Range(start, max(start, min(start + word.size, _U32_MAX))), page_size)
+        most = _EVERYTHING.end if boot.arch.lpae else _U32_MAX
+        whole = _whole_pages(Range(start, max(start, min(start + word.size, most))), page_size)
         if whole is None or whole.end <= phys_offset:
             continue
         whole = Range(max(whole.start, phys_offset), whole.end)
@@ -329,7 +332,8 @@ def _arm_limits(boot: Boot, options: MemoryOptions, phys_offset: int, page_size:
     limit = boot.arch.lowmem.size(options.vmalloc) + phys_offset
     lowmem = max((min(r.range.end, limit) for r in boot.memory if r.range.start < limit and not r.nomap), default=0)
     max_low, max_high = lowmem // page_size, boot.memory.end // page_size
-    if dma_size is not None:
+    if dma_size is not None or boot.arch.lpae:  # with LPAE nearly every platform selects ZONE_DMA
         # The limit is the last byte's page, so the zone ends one page early: setup_dma_zone.
-        boot.limits[Zone.DMA] = min((phys_offset + dma_size - 1) // page_size, max_low)
+        last = _U32_MAX if dma_size is None else phys_offset + dma_size - 1
+        boot.limits[Zone.DMA] = min(last // page_size, max_low)
     boot.limits |= {Zone.NORMAL: max_low, Zone.HIGHMEM: max_high}

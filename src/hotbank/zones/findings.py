@@ -88,6 +88,12 @@ def _other_arch(made: Prediction) -> Iterator[Finding]:
         yield Finding("ARCH_DIFFERS", Severity.HURTS, message, "leave out --arch")
 
 
+def _no_blocks(made: Prediction) -> Iterator[Finding]:
+    if made.arch.lpae:
+        message = f"kernels of {made.arch.name} with LPAE have no memory hotplug: no memory of theirs is a block"
+        yield Finding("NO_BLOCKS", Severity.BLOCKS, message, "a kernel of our port, without LPAE (docs/arm32.md)")
+
+
 def _movable(made: Prediction) -> tuple[Range, ...]:
     """Where ZONE_MOVABLE spans."""
     spans = (z for z in made.layout.zones if z.zone == Zone.MOVABLE)
@@ -116,6 +122,8 @@ def _why_ignored(made: Prediction) -> tuple[str, str]:
     """Why, and what helps."""
     tree = not any(r.source.startswith("SRAT") for r in made.firmware.regions)
     kernel = made.kernel
+    if made.arch.lpae:
+        return "a kernel without memory hotplug reads no such mark", "a kernel of our port, without LPAE"
     if made.arch.lowmem is None and tree and kernel.forgets_tree_marks:
         return f"kernel {kernel.release} clears that mark of the device tree: it becomes kernel memory", _HIDE
     if made.firmware.uefi is not None:
@@ -202,12 +210,10 @@ def _without_effect(made: Prediction) -> Iterator[str]:
         yield f"movable_node is on, so kernelcore=mirror moves nothing; {effect}"
     elif options.kernelcore_mirror and not made.firmware.mirrored:
         yield "kernelcore=mirror without mirrored memory" + _mirror_effect(made)
-    if made.arch.mem_has_start:
-        return
-    for word in options.ranges:
+    for word in options.ranges if made.arch.lpae or not made.arch.mem_has_start else ():
         if word.key == "movablemem":
             yield "movablemem= is read by the 32-bit arm port only"
-        elif word.start is not None:
+        elif word.start is not None and not made.arch.mem_has_start:
             yield f"mem=...@{word.start:#x}: {made.arch.name} takes the size and ignores the start"
 
 
@@ -299,6 +305,7 @@ _FINDERS = (
     _no_memory,
     _uefi,
     _other_arch,
+    _no_blocks,
     _ignored,
     _boot_memory,
     _straddling,

@@ -48,17 +48,18 @@ def predict(
     strategy: str = "mainline",
     dma_size: int | None = None,
     numa_emu: bool = False,
+    lpae: bool = False,
 ) -> Prediction:
     """The layout that ``kernel`` (a release, see kernels.py) makes of ``memory`` on ``arch``, where ``any`` is arm64.
 
     ``cmdline`` replaces the description's own line. ``strategy``: ``mainline``, or ``adjust`` and ``banks`` of the
     2009 proposal, which honour every movable bank. ``dma_size``: on arm, bytes of the machine's DMA zone, None for a
-    kernel without ZONE_DMA. ``numa_emu``: the kernel has CONFIG_NUMA_EMU. Sizes in bytes. Raises FormatError
-    (command line) and Refusal.
+    kernel without ZONE_DMA. ``numa_emu``: the kernel has CONFIG_NUMA_EMU; ``lpae``: 32-bit arm with
+    CONFIG_ARM_LPAE. Sizes in bytes. Raises FormatError (command line) and Refusal.
     """
     _check(arch, page_size, block_size, strategy)
     line = cmdline if cmdline is not None else memory.cmdline or ""
-    its = kernels.arch_to_boot(arch)
+    its = kernels.with_lpae(kernels.arch_to_boot(arch)) if lpae else kernels.arch_to_boot(arch)
     words = _cmdline.decode(its.kept(line))
     options = _cmdline.memory_options(words)
     traits = _traits(kernel, strategy)
@@ -148,7 +149,7 @@ def _zones(
 ) -> tuple[tuple[ZoneSpan, ...], tuple[BlockZones, ...]]:
     if strategy == "mainline":
         zones = mainline.zones(boot, options, kernel, page_size)
-        return zones, mainline.blocks(boot, zones, page_size, block_size)
+        return zones, () if boot.arch.lpae else mainline.blocks(boot, zones, page_size, block_size)
     info = proposal_2009.register(boot, page_size)
     zones = (proposal_2009.adjust if strategy == "adjust" else proposal_2009.walk)(boot, info, page_size)
     return zones, proposal_2009.blocks(boot, info, zones, page_size, block_size)
