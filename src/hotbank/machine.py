@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Protocol, TypeGuard
+from typing import Protocol, TypeGuard, runtime_checkable
 
 from hotbank import kernels
 from hotbank.errors import Code, Finding, Refusal
@@ -297,6 +297,10 @@ class Snapshot:
     def domain(self, name: str) -> DomainStatus | None:
         """The power domain of that name, or None when the board has no such domain."""
         return self._domains_by_name.get(name)
+
+    def domain_of(self, bank: BankStatus) -> DomainStatus | None:
+        """The power domain of a bank, None where it has none."""
+        return self.domain(bank.domain) if bank.domain is not None else None
 
     def touching(self, domain: str) -> tuple[int, ...]:
         """Numbers of the blocks in the kernel that touch the power domain: it must not go dark under them."""
@@ -638,6 +642,16 @@ class Glancing(Machine, Protocol):
         ...
 
 
+@runtime_checkable
+class Surveying(Protocol):
+    """A machine that opens what it looks with once for many blocks."""
+
+    def surveys(self, blocks: Iterable[int], *, pins: bool = True) -> Iterator[Survey]:
+        """A survey of each, as somebody asks for it; without ``pins`` a glance. What is no page is as it was at the
+        first. Raises KernelError(ENOENT) when there is no such block."""
+        ...
+
+
 class Examinable(Machine, Protocol):
     """A machine with files of its own, in which one can look for what would make a removal fail or hurt."""
 
@@ -645,6 +659,16 @@ class Examinable(Machine, Protocol):
         """All findings, the worst first. ``board``: text of a board file to hold the machine against, in place of its
         own. Raises BoardError."""
         ...
+
+
+def each_survey(machine: Machine, blocks: Iterable[int]) -> Iterator[Survey]:
+    """A survey of each of the blocks. That a machine does it at once only saves time, so its class may tell."""
+    return machine.surveys(blocks) if isinstance(machine, Surveying) else map(machine.survey, blocks)
+
+
+def each_glance(machine: Glancing, blocks: Iterable[int]) -> Iterator[Survey]:
+    """A glance at each of them."""
+    return machine.surveys(blocks, pins=False) if isinstance(machine, Surveying) else map(machine.glance, blocks)
 
 
 def is_examinable(machine: Machine) -> TypeGuard[Examinable]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
@@ -53,6 +54,16 @@ LOADS: Mapping[str, Callable[[Random], list[Page]]] = {
     "a kernel zone": _kernel_zone,
     "sixteen pages pinned": _pinned,
 }
+
+
+def with_driver(root: Path, load: str, seed: int = 1) -> Path:
+    """Our driver's files for a bank that is that block, added to the machine's; the file with its pages."""
+    folder = root / "sys/class/hotbank/high"
+    folder.mkdir(parents=True)
+    (folder / "range").write_text(f"{BLOCK * SIZE:#x}-{(BLOCK + 1) * SIZE - 1:#x}\n")
+    records = (struct.pack("=Qii", flags, refs, maps) for flags, maps, refs in LOADS[load](Random(seed)))
+    (folder / "pages").write_bytes(b"".join(records))
+    return folder / "pages"
 
 
 def host_with(root: Path, load: str, seed: int = 1, *, zones: str = "Movable") -> Host:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from dataclasses import replace
 from itertools import chain, groupby, pairwise
@@ -14,14 +16,15 @@ from hypothesis import strategies as st
 
 from counted import calls
 from host import page_by_page
+from host.captured_trees import Made, MadeBlock, kcore, words
 from host.loads import BLOCK, LOADS, PAGES, host_with
 from hotbank.errors import Code
-from hotbank.host import planes
+from hotbank.host import Host, pages, planes
 from hotbank.host.kcore import RefCounts
 from hotbank.host.planes import Planes
 from hotbank.host.views import Sample, Views
 from hotbank.machine import EVIDENCE
-from hotbank.memory import IMMOVABLE_KINDS
+from hotbank.memory import IMMOVABLE_KINDS, MIB
 
 SPAN = range(BLOCK * PAGES, (BLOCK + 1) * PAGES)
 FOLIO = 512  # pages in the largest folio that moves, of 4 KiB each
@@ -73,6 +76,29 @@ def test_the_kernels_pages_speak_against_a_kernel_zone_alone(
 ) -> None:
     host_with(tmp_path, "a kernel zone", zones=zones).survey(BLOCK)
     assert sum(map(len, read)) == looks * PAGES
+
+
+def test_many_blocks_are_one_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what a look at each says, and opens each file once, but for the two of each block."""
+    numbers, flags = range(1, 9), [pages.BUDDY] * 128 + [pages.SLAB] * 128
+    files: dict[str, str | bytes] = {
+        "proc/kpageflags": words(flags * 9),
+        "proc/kpagecount": words([0] * 256 * 9),
+        "proc/kcore": kcore(dict.fromkeys(range(256 * 9), 1), pages=256 * 9),
+        "proc/kpagecgroup": words([0] * 256 * 9),
+        "proc/iomem": "00000000-008fffff : System RAM\n",
+    }
+    host = Host(Made(tuple(MadeBlock(n, zones="Normal") for n in numbers), MIB, files).at(tmp_path))
+    alone, opened, right = [host.survey(n) for n in numbers], Counter[str](), os.open
+
+    def counting(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        opened[os.path.relpath(path, tmp_path)] += 1
+        return right(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", counting)
+    assert list(host.surveys(numbers)) == alone
+    assert max(opened.values()) == 1
+    assert sum(not re.search(r"memory/memory\d", path) for path in opened) < 16
 
 
 def test_no_step_is_taken_a_page(tmp_path: Path) -> None:

@@ -138,4 +138,4 @@ def test_free_pages_make_the_largest_blocks_that_they_can(made: tuple[int, list[
         order = next((o for o in range(top, -1, -1) if at % (1 << o) == 0 and all(free[at : at + (1 << o)])), None)
         whole[order or 0] += order is not None
         at += 1 << (order or 0)
-    assert planes.buddies(planes.number(bytes(free)), len(free), top) == whole
+    assert planes.buddies(bytes(free), top) == whole

@@ -22,6 +22,7 @@ from hotbank.host import tree as files
 from hotbank.host.ram import Ram
 from hotbank.host.survey import survey
 from hotbank.host.tree import Tree
+from hotbank.host.views import Look
 from hotbank.machine import WallClock
 from hotbank.memory import BlockState, Kind
 from hotbank.sysfs.names import MEMORY
@@ -157,8 +158,8 @@ def test_a_survey_of_many_blocks_takes_no_more_memory(host: Host) -> None:
     size = host.snapshot().block_size
     wide = type(first)(0, type(first.range)(first.range.start, first.range.start + 16 * size), first.state)
     tracemalloc.start()
-    ram = Ram.of(host.tree, files.arch(host.tree))
-    survey(host.tree, wide, page_size=os.sysconf("SC_PAGE_SIZE"), clock=WallClock(), ram=ram)
+    with Look(host.tree, os.sysconf("SC_PAGE_SIZE"), Ram.of(host.tree, files.arch(host.tree))) as look:
+        survey(look, wide, WallClock())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 12 << 20

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -73,13 +74,15 @@ def test_it_is_as_good_as_a_choice_from_surveys_of_all(seed: int, zones: str, tm
 @pytest.fixture
 def surveyed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The blocks that are surveyed, in order."""
-    asked, right = list[int](), Host.survey
+    asked, right = list[int](), Host.surveys
 
-    def survey(host: Host, block: int) -> Survey:
-        asked.append(block)
-        return right(host, block)
+    def surveys(host: Host, blocks: Iterable[int], *, pins: bool = True) -> Iterator[Survey]:
+        for survey in right(host, blocks, pins=pins):
+            if pins:
+                asked.append(survey.block)
+            yield survey
 
-    monkeypatch.setattr(Host, "survey", survey)
+    monkeypatch.setattr(Host, "surveys", surveys)
     return asked
 
 

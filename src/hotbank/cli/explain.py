@@ -16,7 +16,6 @@ from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import Code
 from hotbank.machine import Evidence, Machine, Snapshot
 from hotbank.memory import Kind, block_named, format_size
-from hotbank.operate.plan import domain_of
 from hotbank.operate.reasons import INTERLEAVED, may_go
 from hotbank.operate.targets import block_target, resolve
 from hotbank.operate.verdict import Verdict, verdict
@@ -132,7 +131,7 @@ def _page(snapshot: Snapshot, answer: Verdict) -> Iterator[str]:
 def _in_vain(snapshot: Snapshot, name: str) -> Iterator[str]:
     """Of a bank that may leave for nothing."""
     bank = snapshot.bank(name)
-    domain = domain_of(snapshot, bank) if bank is not None else None
+    domain = snapshot.domain_of(bank) if bank is not None else None
     if domain is not None and domain.interleaved:
         yield f"power     domain {domain.name} is {INTERLEAVED}"
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -54,17 +54,18 @@ def machine_of(context: Context, sysroot: str | None) -> Machine:
 def look(machine: Machine, snapshot: Snapshot, blocks: Iterable[int], how: How = surveys_of) -> Mapping[int, Survey]:
     """Surveys of the blocks that are online, or glances at them; on a terminal, how far it is, once that takes over a
     second."""
-    wanted, surveys = list(blocks), dict[int, Survey]()
-    begun = time.monotonic()
-    shown = False
-    for done, number in enumerate(wanted):
+    return how(machine, snapshot, _telling(list(blocks)))
+
+
+def _telling(blocks: Sequence[int]) -> Iterator[int]:
+    begun, shown = time.monotonic(), False
+    for done, number in enumerate(blocks):
         if sys.stderr.isatty() and time.monotonic() - begun > _PATIENCE:
-            say_over(f"looked at {done} of {len(wanted)} blocks")
+            say_over(f"looked at {done} of {len(blocks)} blocks")
             shown = True
-        surveys.update(how(machine, snapshot, (number,)))
+        yield number
     if shown:
         say_over("")
-    return surveys
 
 
 def not_seen(unknown: Collection[str], machine: str) -> Iterator[str]:

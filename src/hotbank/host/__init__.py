@@ -25,7 +25,7 @@ meters.py    power, energy and temperature
 klog.py      what the kernel logged while it refused
 trigger.py   its word that tasks wait for memory
 batches.py   per-CPU batches that hold pages, emptied so that no page in one looks pinned
-bankrefs.py  reference counts as our bank driver shows them
+bankpages.py  page frames as our bank driver shows them
 rules.py     udev's rules files, as udev reads them
 globs.py     patterns of fnmatch(3), which it matches with
 udev.py      what rules of udev do to added blocks

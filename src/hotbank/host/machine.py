@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # who only reads starts sooner without what writes
     from hotbank.host.evacuation import Evacuation
     from hotbank.host.meters import Meters
     from hotbank.host.routes import Route
+    from hotbank.host.views import Look
     from hotbank.host.writer import Waited, Writers
 
 SETTLE = 0.5  # seconds for a cancelled offline to let go of its block; the rest of one is for putting back and telling
@@ -158,24 +159,33 @@ class Host:
 
     def survey(self, block: int) -> Survey:
         """Look at every page of a block, as far as this process may."""
-        return self._survey(block, pins=True)
+        (found,) = self.surveys((block,))
+        return found
 
     def glance(self, block: int) -> Survey:
         """The same by the flags of its pages alone."""
-        return self._survey(block, pins=False)
+        (found,) = self.surveys((block,), pins=False)
+        return found
 
-    def _survey(self, block: int, *, pins: bool) -> Survey:
+    def surveys(self, blocks: Iterable[int], *, pins: bool = True) -> Iterator[Survey]:
+        """See ``machine.Surveying``."""
         from hotbank.host.survey import survey  # most commands never look at a page, and start sooner without
 
-        found = files.block(self._tree, self._existing(block), self._block_size)
-        return survey(self._tree, found, page_size=self._page_size, clock=self._clock, ram=self._ram(), pins=pins)
+        with self._look(pins=pins) as look:
+            for block in blocks:
+                yield survey(look, files.block(self._tree, self._existing(block), self._block_size), self._clock)
 
     def pages(self, block: int) -> Pages:
         """What every page of a block is, as far as this process may see it."""
         from hotbank.host.survey import page_by_page
 
-        found = files.block(self._tree, self._existing(block), self._block_size)
-        return page_by_page(self._tree, found, page_size=self._page_size, ram=self._ram())
+        with self._look() as look:
+            return page_by_page(look, files.block(self._tree, self._existing(block), self._block_size))
+
+    def _look(self, *, pins: bool = True) -> Look:
+        from hotbank.host.views import Look
+
+        return Look(self._tree, self._page_size, self._ram(), pins=pins)
 
     def doctor(self, board: str | None = None) -> tuple[Finding, ...]:
         """What about this machine would make a removal fail or hurt."""

@@ -158,7 +158,12 @@ def pinned(kinds: bytearray, flags: Planes, counts: Planes, refs: Planes) -> byt
 
 def mask_of(kinds: bytearray, wanted: Collection[Kind]) -> int:
     """The mask of the pages of these kinds."""
-    return number(kinds.translate(_only(frozenset(wanted))))
+    return number(are(kinds, wanted))
+
+
+def are(kinds: bytearray, wanted: Collection[Kind]) -> bytearray:
+    """1 for each page of these kinds, and 0 for all others."""
+    return kinds.translate(_only(frozenset(wanted)))
 
 
 def _beyond(refs: int, counts: int, extra: int, count: int) -> tuple[int, int]:

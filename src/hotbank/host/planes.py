@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 
+_PIECE_ORDER = 9
+_PIECE = 1 << _PIECE_ORDER
 _SET, _SET_RUN = re.compile(rb"[^\0]"), re.compile(rb"[^\0]+")
 
 
@@ -41,11 +43,11 @@ class Planes:
         found = 0
         for place in range(self._width):
             bits = mask >> 8 * place & 0xFF
-            plane = self._plane(place) if bits else 0
-            while plane and bits:
-                found |= plane >> bits.bit_length() - 1
-                bits -= 1 << bits.bit_length() - 1
-        return found & every(self.count) if found else 0
+            while bits:
+                highest = bits.bit_length() - 1
+                found |= (self._plane(place) & _bit(highest, self.count)) >> highest
+                bits -= 1 << highest
+        return found
 
     def some(self) -> int:
         """Which are not zero."""
@@ -74,6 +76,10 @@ class Planes:
         """One of them, with a sign."""
         return int.from_bytes(self._one(index), sys.byteorder, signed=True)
 
+    def all(self) -> Iterator[int]:
+        """Each of them, without a sign."""
+        return map(self.at, range(self.count))
+
     def part(self, start: int, stop: int) -> Sequence[int]:
         """Some of them, without a sign."""
         if self._narrow is None:
@@ -92,7 +98,8 @@ class Planes:
     def _plane(self, place: int) -> int:
         made = self._planes[place]
         if made is None:
-            made = self._planes[place] = number(self._bytes(place))
+            own = self._bytes(place)
+            made = self._planes[place] = 0 if own == bytes(self.count) else number(own)
         return made
 
     def _bytes(self, place: int) -> bytes:
@@ -104,6 +111,12 @@ class Planes:
 def every(count: int) -> int:
     """The mask of all."""
     return number(b"\1" * count)
+
+
+@lru_cache(maxsize=64)
+def _bit(number: int, count: int) -> int:
+    """A plane with that bit alone in each byte."""
+    return every(count) << number
 
 
 def number(plane: bytes | bytearray) -> int:
@@ -136,18 +149,31 @@ def parts(mask: int, count: int, whole: int) -> Iterator[range]:
         yield range(run.start() * whole, min(count, run.end() * whole))
 
 
-def buddies(free: int, count: int, top: int) -> list[int]:
-    """How many free blocks of each order up to ``top`` the pages of a mask make, if buddies are always merged
-    (mm/page_alloc.c, ``__free_one_page``). Page 0 is the first of a block of order ``top``."""
-    if not free:
-        return [0] * (top + 1)
-    found = []
+def buddies(free: bytes | bytearray, top: int) -> list[int]:
+    """How many free blocks of each order up to ``top`` the pages make, of which 1 is free and 0 is not, if buddies are
+    always merged (mm/page_alloc.c, ``__free_one_page``). Page 0 is the first of a block of order ``top``.
+
+    Most of what is free lies in large pieces, and most pieces have nothing free in them: only the rest is worked on
+    page by page.
+    """
+    if top < _PIECE_ORDER or len(free) % _PIECE:
+        return _merged(free, top)
+    pieces = [free[at : at + _PIECE] for at in range(0, len(free), _PIECE)]
+    broken = b"".join(piece for piece in pieces if b"\1" in piece and b"\0" in piece)
+    whole = bytes(b"\0" not in piece for piece in pieces)
+    return [*_merged(broken, _PIECE_ORDER)[:_PIECE_ORDER], *_merged(whole, top - _PIECE_ORDER)]
+
+
+def _merged(free: bytes | bytearray, top: int) -> list[int]:
+    left, count, found = number(free), len(free), list[int]()
     for order in range(top):
-        codes = plane(free, count >> order)
+        if not left:
+            return [*found, *[0] * (top + 1 - order)]
+        codes = plane(left, count >> order)
         pairs = number(codes[::2]) & number(codes[1::2])
-        found.append(codes.count(1) - 2 * pairs.bit_count())
-        free = pairs
-    return [*found, free.bit_count()]
+        found.append(left.bit_count() - 2 * pairs.bit_count())
+        left = pairs
+    return [*found, left.bit_count()]
 
 
 def runs(codes: bytes | bytearray) -> Iterator[tuple[int, int]]:

@@ -9,18 +9,17 @@ works and what it can't see.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import groupby, islice
 
 from hotbank import kernels
 from hotbank.errors import Code, FormatError
 from hotbank.host import owners, pages, planes
 from hotbank.host.hugepages import Found, found_in, free_elsewhere, goes_round, in_use
 from hotbank.host.leaves import Leaves
-from hotbank.host.ram import Ram
-from hotbank.host.tree import Tree, buddies, cma_pages, kernel_of
-from hotbank.host.views import Sample, Views, words
+from hotbank.host.tree import Tree
+from hotbank.host.views import Look, Sample, Views, words
 from hotbank.machine import EVIDENCE, Block, Buddies, Clock, Evidence, HugePages, Owner, Pages, Survey
 from hotbank.memory import CODE, IMMOVABLE_KINDS, KINDS, BlockState, Kind, Range, Zone
 from hotbank.sysfs import cma, names
@@ -61,31 +60,30 @@ class _Finds:
         named += [Evidence(pfn, kind, why) for pfn, kind in islice(pages, EVIDENCE - len(named))]
 
 
-def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram, pins: bool = True) -> Survey:
-    """Look at every page of the block; without ``pins`` at its flags alone.
+def survey(look: Look, block: Block, clock: Clock) -> Survey:
+    """Look at every page of the block; in a glance at its flags alone.
 
     The frames of an offline block are no pages to the kernel, so they count as holes; ``holes`` says whether
     there is memory everywhere.
     """
+    ram, views = look.ram, Views(look, block)
     whole, endless = ram.covers(block.range), False
-    zone = buddies(tree, block.node, block.zone)
+    zone = look.buddies(block.node, block.zone)
     finds = _Finds(unseen=set() if whole is not None else {"holes"})
-    with Views(tree, block, page_size, ram, pins=pins) as views:
-        if block.state is BlockState.OFFLINE:
-            finds.kinds[Kind.HOLE] = len(views.span)
-        elif views.flags is None:
-            finds.kinds[Kind.UNKNOWN] = len(views.span)
-            finds.unseen |= {"kinds", "pins"}
-        else:
-            finds.orders = (0,) * len(zone)
-            _look_at_all(tree, views, block, page_size, finds, clock)
-            endless = _goes_round(views, finds)
-            if finds.kinds[Kind.HUGETLB] and pins:
-                gigantic = kernels.arch(ram.arch).largest_buddy(page_size)
-                rounds = _look_for_huge(tree, views, block, page_size, gigantic, finds)
-                endless |= rounds and not (finds.blocked[Code.UNMOVABLE] or finds.blocked[Code.CMA])
-        evidence = _with_owners(tree, views, finds, page_size, clock) if pins else finds.evidence
-        leaf = _leaf(tree, block, len(views.own_memmap) * page_size, ram, finds)
+    if block.state is BlockState.OFFLINE:
+        finds.kinds[Kind.HOLE] = len(views.span)
+    elif views.source is None:
+        finds.kinds[Kind.UNKNOWN] = len(views.span)
+        finds.unseen |= {"kinds", "pins"}
+    else:
+        finds.orders = (0,) * len(zone)
+        _look_at_all(views, block, finds, clock)
+        endless = _goes_round(views, finds)
+        if finds.kinds[Kind.HUGETLB] and look.pins:
+            rounds = _look_for_huge(views, block, finds)
+            endless |= rounds and not (finds.blocked[Code.UNMOVABLE] or finds.blocked[Code.CMA])
+    evidence = _with_owners(look, finds, clock) if look.pins else finds.evidence
+    leaf = _leaf(look, block, len(views.own_memmap) * look.page_size, finds)
     kinds = {kind: finds.kinds[kind] for kind in Kind if finds.kinds[kind]}
     holes = not whole if whole is not None else _has_gaps(block, finds)
     boot = ram.at_boot(block.range)
@@ -104,23 +102,23 @@ def survey(tree: Tree, block: Block, *, page_size: int, clock: Clock, ram: Ram, 
     )
 
 
-def page_by_page(tree: Tree, block: Block, *, page_size: int, ram: Ram) -> Pages:
+def page_by_page(look: Look, block: Block) -> Pages:
     """One look at every page of the block. Kinds are ``unknown`` where the kernel does not show them to us."""
     kinds, pins, single = bytearray(), list[int](), list[tuple[int, int]]()
-    with Views(tree, block, page_size, ram) as views:
-        span = views.span
-        if block.state is BlockState.OFFLINE or views.flags is None:
-            all_are = Kind.UNKNOWN if block.state is not BlockState.OFFLINE else Kind.HOLE
-            return Pages(block.number, ((all_are, len(span)),))
-        if tree.running:
-            _drain()
-        for part in _chunks(span):
-            seen = views.sample(part)
-            kinds += seen.kinds
-            pins += [part[index] for index in planes.indices(planes.number(seen.pins or b""), len(part))]
-            single += views.single_slabs(seen)
+    views = Views(look, block)
+    span = views.span
+    if block.state is BlockState.OFFLINE or views.source is None:
+        all_are = Kind.UNKNOWN if block.state is not BlockState.OFFLINE else Kind.HOLE
+        return Pages(block.number, ((all_are, len(span)),))
+    if look.tree.running:
+        _drain()
+    for part in _chunks(span):
+        seen = views.sample(part)
+        kinds += seen.kinds
+        pins += [part[index] for index in planes.indices(planes.number(seen.pins or b""), len(part))]
+        single += views.single_slabs(seen)
     runs = tuple((KINDS[code], count) for code, count in planes.runs(kinds))
-    areas = _cma_areas(tree, page_size) if _may_be_lent(block, cma_pages(tree)) else ()
+    areas = _cma_areas(look) if _may_be_lent(look, block) else ()
     lent = [range(max(area.start, span.start), min(area.stop, span.stop)) for area in areas]
     areas_inside = tuple((part.start, len(part)) for part in lent if part)
     return Pages(block.number, runs, tuple(pins), areas_inside, tuple(single))
@@ -130,15 +128,14 @@ def _chunks(span: range) -> Iterator[range]:
     return (span[at : at + CHUNK] for at in range(0, len(span), CHUNK))
 
 
-def _leaf(tree: Tree, block: Block, own: int, ram: Ram, finds: _Finds) -> str:
+def _leaf(look: Look, block: Block, own: int, finds: _Finds) -> str:
     """The map with a leaf across an edge of what leaves; its own memmap, ``own`` bytes, stays. Needs no look for boot
     memory, which is refused before, by the same notifier."""
-    if kernels.arch(ram.arch).boot_memory_leaves is not False or ram.at_boot(block.range):
+    if kernels.arch(look.ram.arch).boot_memory_leaves is not False or look.ram.at_boot(block.range):
         return ""
-    kernel = kernel_of(tree)
-    if kernel is None or not kernel.vetoes_leaf:
+    if look.kernel is None or not look.kernel.vetoes_leaf:
         return ""
-    leaves = Leaves.open(tree)
+    leaves = Leaves.open(look.tree)
     cut = None
     if leaves is not None:
         cut = leaves.cut_by(Range(block.range.start + own, block.range.end))
@@ -152,27 +149,27 @@ def _has_gaps(block: Block, finds: _Finds) -> bool:
     return block.state is not BlockState.OFFLINE and finds.kinds[Kind.HOLE] > 0
 
 
-def _look_at_all(tree: Tree, views: Views, block: Block, page_size: int, finds: _Finds, clock: Clock) -> None:
+def _look_at_all(views: Views, block: Block, finds: _Finds, clock: Clock) -> None:
     why = _WHY_MOVABLE if block.valid_zones[:1] == (Zone.MOVABLE,) else _WHY
-    folio = page_size // _LEAF_ENTRY
     for part in _chunks(views.span):
         seen = views.sample(part)
-        _look_again(tree, views, seen, why, folio, clock)
+        _look_again(views, seen, why, clock)
         _collect(views, seen, finds, why)
         _collect_free(seen, finds)
-    _look_for_cma(tree, views, block, page_size, finds)
+    _look_for_cma(views, block, finds)
 
 
-def _look_again(tree: Tree, views: Views, seen: Sample, why: Mapping[Kind, Code], folio: int, clock: Clock) -> None:
+def _look_again(views: Views, seen: Sample, why: Mapping[Kind, Code], clock: Clock) -> None:
     """Look once more at pages that speak against their block: they count as pinned, or the kernel's, when two samples
     say so. Flags and reference counts are read one after the other, and a page that was allocated in between has a
-    reference but had no flags yet. ``folio``: pages in the largest folio that moves; no folio crosses a multiple."""
+    reference but had no flags yet. No folio that moves crosses a multiple of its largest size."""
     doubts = pages.mask_of(seen.kinds, {Kind.KERNEL}) if Kind.KERNEL in why and seen.pins is not None else 0
     against = doubts | planes.number(seen.pins or b"")
     if against:
         clock.sleep(SETTLE)
-        if tree.running and 1 in (seen.pins or b""):
+        if views.look.tree.running and 1 in (seen.pins or b""):
             _drain()
+        folio = views.look.page_size // _LEAF_ENTRY
         for part in planes.parts(against, len(seen.span), folio):
             seen.correct(doubts, views.sample(seen.span[part.start : part.stop]))
 
@@ -197,14 +194,16 @@ def _collect(views: Views, seen: Sample, finds: _Finds, why: Mapping[Kind, Code]
 def _collect_free(seen: Sample, finds: _Finds) -> None:
     """Count the free blocks by order, if the zone's orders are known."""
     if finds.orders:
-        found = planes.buddies(pages.mask_of(seen.kinds, {Kind.FREE}), len(seen.span), len(finds.orders) - 1)
+        found = planes.buddies(pages.are(seen.kinds, {Kind.FREE}), len(finds.orders) - 1)
         finds.orders = tuple(map(sum, zip(finds.orders, found, strict=True)))
 
 
 def _goes_round(views: Views, finds: _Finds) -> bool:
     """True if what can't move is slabs alone and isolation passes over all of them (kernels.py, ``frozen_slab``)."""
     slabs = finds.kinds[Kind.SLAB]
-    if not slabs or views.refs is None or finds.blocked[Code.UNMOVABLE] != slabs or finds.blocked[Code.CMA]:
+    if not slabs or finds.blocked[Code.UNMOVABLE] != slabs or finds.blocked[Code.CMA]:
+        return False
+    if views.refs(views.span[:1]) is None:
         return False
     return all(map(views.passes_slabs, _chunks(views.span)))
 
@@ -223,18 +222,20 @@ def _drain() -> None:
     drain()
 
 
-def _look_for_huge(tree: Tree, views: Views, block: Block, page_size: int, gigantic: int, finds: _Finds) -> bool:
+def _look_for_huge(views: Views, block: Block, finds: _Finds) -> bool:
     """Huge pages in use. Gigantic ones without a free one that could take their place can't move; True if there are
     any that would only change places in the block."""
+    look, tree, page_size = views.look, views.look.tree, views.look.page_size
 
     def free(pages_of_one: int, idle: int) -> int | None:
         size, above = pages_of_one * page_size, pages_of_one > gigantic
         return free_elsewhere(tree, size, block.node, idle, gigantic=above)
 
-    found = found_in(tree, lambda frames: words(views.flags, frames), views.span, page_size)
+    found = found_in(tree, views.flags, views.span, page_size)
+    gigantic = kernels.arch(look.ram.arch).largest_buddy(page_size)
     pools = list(in_use(found, lambda one: _used(views, one), free, gigantic))
-    finds.huge, kernel, rounds = tuple(huge for huge, _ in pools), kernel_of(tree), False
-    returns = kernel is not None and not kernel.spares_left_huge_pages
+    finds.huge, rounds = tuple(huge for huge, _ in pools), False
+    returns = look.kernel is not None and not look.kernel.spares_left_huge_pages
     for huge, idle in pools:
         back = returns and goes_round(tree, huge.pages * page_size, block.node, len(huge.first), idle)
         rounds |= back
@@ -247,34 +248,35 @@ def _look_for_huge(tree: Tree, views: Views, block: Block, page_size: int, gigan
 
 def _used(views: Views, huge: Found) -> bool:
     """False for a free page of the pool: nobody refers to it. Where counts can't be seen it is taken to be used."""
-    refs = None if views.refs is None else views.refs.read(huge.first, 1)
+    refs = views.refs(range(huge.first, huge.first + 1))
     return refs is None or refs.signed(0) > 0
 
 
-def _look_for_cma(tree: Tree, views: Views, block: Block, page_size: int, finds: _Finds) -> None:
+def _look_for_cma(views: Views, block: Block, finds: _Finds) -> None:
     """CMA areas, which page flags do not show. Where not all of them could be located, ``cma`` is unseen."""
-    lent = list(cma_pages(tree))
-    if not _may_be_lent(block, lent):
+    lent = views.look.lent
+    if not _may_be_lent(views.look, block):
         return
-    areas = list(_cma_areas(tree, page_size))
+    areas = list(_cma_areas(views.look))
     for area in areas:
         inside = range(max(area.start, views.span.start), min(area.stop, views.span.stop))
         if inside:
-            kind = pages.kind_of(words(views.flags, inside[:1]).at(0))
+            kind = pages.kind_of(views.flags(inside[:1]).at(0))
             finds.add(Code.CMA, len(inside), ((pfn, kind) for pfn in inside))
     concerned = any(zone in block.valid_zones[:1] and block.node in (None, node) for node, zone, _ in lent)
     if concerned and sum(map(len, areas)) < sum(count for _, _, count in lent):
         finds.unseen.add("cma")
 
 
-def _may_be_lent(block: Block, lent: Iterable[tuple[int, str, int]]) -> bool:
+def _may_be_lent(look: Look, block: Block) -> bool:
     """False for a block of one zone that lends nothing: then nobody need look for where the areas are, which takes a
     whole device tree to be read."""
-    return any(block.node in (None, node) and block.zone in (None, zone) for node, zone, _ in lent)
+    return any(block.node in (None, node) and block.zone in (None, zone) for node, zone, _ in look.lent)
 
 
-def _cma_areas(tree: Tree, page_size: int) -> Iterator[range]:
+def _cma_areas(look: Look) -> Iterator[range]:
     """By debugfs (CONFIG_CMA_DEBUGFS) all of them, else those that the device tree puts in a fixed place."""
+    tree = look.tree
     for name in tree.names(names.CMA):
         base = tree.value(f"{names.CMA}/{name}/base_pfn", cma.BASE_PFN)
         count = tree.value(f"{names.CMA}/{name}/count", cma.COUNT)
@@ -282,7 +284,7 @@ def _cma_areas(tree: Tree, page_size: int) -> Iterator[range]:
             yield range(base, base + count)
     if not tree.names(names.CMA):
         for part in _lent_by_device_tree(tree):
-            yield range(part.start // page_size, part.end // page_size)
+            yield range(part.start // look.page_size, part.end // look.page_size)
 
 
 def _lent_by_device_tree(tree: Tree) -> Iterator[Range]:
@@ -295,7 +297,7 @@ def _lent_by_device_tree(tree: Tree) -> Iterator[Range]:
     yield from (reserved.range for reserved in told.reserved if reserved.reusable)
 
 
-def _with_owners(tree: Tree, views: Views, finds: _Finds, page_size: int, clock: Clock) -> tuple[Evidence, ...]:
+def _with_owners(look: Look, finds: _Finds, clock: Clock) -> tuple[Evidence, ...]:
     """The evidence with the processes that map pinned pages and the cgroups that pay, as far as time allows."""
     evidence = finds.evidence
     deadline = clock.now() + OWNERS_BUDGET
@@ -303,14 +305,28 @@ def _with_owners(tree: Tree, views: Views, finds: _Finds, page_size: int, clock:
     def out_of_time() -> bool:
         return clock.now() >= deadline
 
-    inodes = {e.pfn: words(views.cgroups, range(e.pfn, e.pfn + 1)).at(0) for e in evidence if views.cgroups is not None}
-    payers = {pfn: inode for pfn, inode in inodes.items() if inode not in (0, pages.NOPAGE)}
-    paths = owners.cgroups(tree, set(payers.values()), out_of_time) if payers else {}
+    payers = _payers(look, [e.pfn for e in evidence])
+    paths = owners.cgroups(look.tree, set(payers.values()), out_of_time) if payers else {}
     mapped = {e.pfn for e in evidence if e.why is Code.PINNED}
-    found = owners.mappers(tree, mapped, page_size, out_of_time) if mapped else {}
+    found = owners.mappers(look.tree, mapped, look.page_size, out_of_time) if mapped else {}
     if mapped - found.keys():
         finds.unseen.add("owners")
     return tuple(_owned(e, found.get(e.pfn), paths.get(payers.get(e.pfn, 0))) for e in evidence)
+
+
+def _payers(look: Look, pfns: Sequence[int]) -> dict[int, int]:
+    """The inode of the cgroup that pays for each, as far as one does. Neighbours are asked about together."""
+    found = dict[int, int]()
+    for part in _neighbours(pfns):
+        if look.cgroups is not None:
+            found |= zip(part, words(look.cgroups, part).all(), strict=True)
+    return {pfn: inode for pfn, inode in found.items() if inode not in (0, pages.NOPAGE)}
+
+
+def _neighbours(pfns: Iterable[int]) -> Iterator[range]:
+    for _, run in groupby(enumerate(sorted(pfns)), key=lambda place: place[1] - place[0]):
+        found = [pfn for _, pfn in run]
+        yield range(found[0], found[-1] + 1)
 
 
 def _owned(evidence: Evidence, mapper: Owner | None, cgroup: str | None) -> Evidence:

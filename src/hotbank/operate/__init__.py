@@ -29,9 +29,10 @@ if TYPE_CHECKING:
         MemoryJournal,
         Row,
     )
-    from hotbank.operate.look import explain, plan_add, plan_free, plan_remove
+    from hotbank.operate.look import explain
     from hotbank.operate.outcome import Event, Outcome
     from hotbank.operate.plan import Action, Plan, Step
+    from hotbank.operate.planning import plan_add, plan_free, plan_remove
     from hotbank.operate.reasons import remedy
     from hotbank.operate.recovery import recover
     from hotbank.operate.switching import switch
@@ -78,9 +79,10 @@ __all__ = [
 _HOMES = {
     "choice": {"Choice", "GivenUp"},
     "journal": {"BankBefore", "Before", "BlockBefore", "DomainBefore", "Entry", "Journal", "MemoryJournal", "Row"},
-    "look": {"explain", "plan_add", "plan_free", "plan_remove"},
+    "look": {"explain"},
     "outcome": {"Event", "Outcome"},
     "plan": {"Action", "Plan", "Step"},
+    "planning": {"plan_add", "plan_free", "plan_remove"},
     "reasons": {"remedy"},
     "recovery": {"recover"},
     "switching": {"switch"},

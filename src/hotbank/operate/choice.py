@@ -23,7 +23,7 @@ from hotbank.errors import Code
 from hotbank.machine import DomainStatus, Snapshot, Survey, ZoneInfo
 from hotbank.memory import KernelState, Power, format_size
 from hotbank.operate.knapsack import NEVER, Effort, Fits, Found, Item, anything, cheapest, least_room
-from hotbank.operate.plan import Plan, domain_of, removal
+from hotbank.operate.plan import Plan, removal
 from hotbank.operate.reasons import INTERLEAVED, no_room, remedy
 from hotbank.operate.targets import Target, bank_target, block_target
 from hotbank.operate.verdict import verdict
@@ -122,7 +122,7 @@ def _offer(
 ) -> Offer | GivenUp | None:
     """The group as an offer, or why not; None where nothing of it is left to free."""
     bank = group[0].bank
-    domain = domain_of(snapshot, bank) if bank is not None else None
+    domain = snapshot.domain_of(bank) if bank is not None else None
     own = {n: surveys[n] for target in group for n in target.blocks if n in surveys}
     if domain is None:
         size, inside = len(own) * snapshot.block_size, tuple(group)

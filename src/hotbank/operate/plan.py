@@ -228,11 +228,6 @@ def _names(targets: Sequence[Target]) -> str:
     return ", ".join(target.name for target in targets)
 
 
-def domain_of(snapshot: Snapshot, bank: BankStatus) -> DomainStatus | None:
-    """The power domain of a bank, None where it has none."""
-    return snapshot.domain(bank.domain) if bank.domain is not None else None
-
-
 # Out.
 
 
@@ -339,7 +334,7 @@ def _policy_steps(snapshot: Snapshot, coming: Sequence[BankStatus]) -> tuple[Seq
 
 def _dark_steps(snapshot: Snapshot, targets: Sequence[Target]) -> tuple[Step, ...]:
     leaving = _leaving(targets)
-    domains = [domain for bank in leaving if (domain := domain_of(snapshot, bank)) is not None]
+    domains = [domain for bank in leaving if (domain := snapshot.domain_of(bank)) is not None]
     by_name = {domain.name: domain for domain in domains}
     names = {bank.name for bank in leaving}
     steps = (_dark_step(snapshot, domain, names) for domain in by_name.values())

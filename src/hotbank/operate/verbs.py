@@ -10,9 +10,9 @@ from hotbank.errors import Code, Refusal
 from hotbank.machine import Machine
 from hotbank.operate.found import since
 from hotbank.operate.journal import PERSON, Before, Journal, MemoryJournal
-from hotbank.operate.look import plan_add, plan_in_time, plan_remove
 from hotbank.operate.outcome import Event, Outcome, no_events, not_interrupted
 from hotbank.operate.plan import Plan
+from hotbank.operate.planning import plan_add, plan_in_time, plan_remove
 from hotbank.operate.reasons import remedy
 from hotbank.operate.targets import Names
 from hotbank.operate.transaction import Limits, Transaction
