@@ -40,6 +40,9 @@ _SURE = (
     (ANON, Kind.ANON),
     (SWAPBACKED, Kind.SHMEM),
 )
+_COMMON = ((0, UPTODATE | LRU | SLAB), (1, (BUDDY | ANON | SWAPBACKED) >> 8), (2, COMPOUND_TAIL >> 16))
+"""Bits that tell most kinds, by byte: none of them lies where another's does."""
+_RARE = NOPAGE | HWPOISON | OFFLINE | PGTABLE | HUGE | RESERVED | ZERO_PAGE  # the others that tell a kind
 _FOLIO = re.compile(b"\1\2+")
 
 
@@ -53,12 +56,23 @@ def kind_of(flags: int) -> Kind:
     return Kind.KERNEL if flags else Kind.UNKNOWN
 
 
+def _unpacked(byte: int) -> int:
+    """The flags that a byte of ``_COMMON`` stands for."""
+    return sum((byte & bits) << 8 * place for place, bits in _COMMON)
+
+
+_KINDS = bytes(CODE[kind_of(_unpacked(byte))] for byte in range(256))
+
+
 def kinds_of(flags: Planes) -> bytearray:
     """One kind code per page. ``flags`` must start on a boundary that no large folio crosses."""
     if flags.alike:
         return kinds_of(flags.first(1)) * flags.count
-    kinds, tails = _own_kinds(flags)
-    return bytearray(plane(_as_heads(kinds, tails, flags.count) if tails else kinds, flags.count))
+    kinds, tails = _own_kinds(flags), flags.has(COMPOUND_TAIL)
+    if (kinds ^ kinds << 8) & tails * 0xFF:  # else each is what its head is, as from Linux 6.9 on
+        less = mask_of(plane(kinds, flags.count), {Kind.FILE, Kind.KERNEL})
+        kinds = _as_heads(kinds, tails & flags.has(THP) & less, flags.count)
+    return bytearray(plane(kinds, flags.count))
 
 
 def huge_shapes(flags: Planes) -> bytes:
@@ -74,20 +88,32 @@ def own_memmap(flags: Iterable[int], pages: int, page_size: int) -> int:
     return run if pages * _LEAST_STRUCT_PAGE <= run * page_size < pages * page_size else 0
 
 
-def _own_kinds(flags: Planes) -> tuple[int, int]:
-    """The plane of kinds as ``kind_of`` has them, and the mask of tails that say less than their head."""
-    kinds, left = 0, every(flags.count)
+def _own_kinds(flags: Planes) -> int:
+    """The plane of kinds as ``kind_of`` has them."""
+    common = plane(flags.packed(_COMMON), flags.count)
+    kinds = number(common.translate(_KINDS))
+    if 0 in common and (bare := number(common.translate(_only(0))) & flags.some()):
+        kinds = _with(kinds, bare, bare * CODE[Kind.KERNEL])
+    if rare := flags.has(_RARE):
+        kinds = _with(kinds, rare, _sure(flags, rare))
+    return kinds
+
+
+def _with(kinds: int, mask: int, own: int) -> int:
+    """The plane of kinds with those of the mask replaced."""
+    return kinds & ~(mask * 0xFF) | own
+
+
+def _sure(flags: Planes, left: int) -> int:
+    """The plane of kinds of those in a mask that one bit tells the kind of, each."""
+    kinds = 0
     for bit, kind in _SURE:
         if mask := flags.has(bit) & left:
             kinds |= mask * CODE[kind]
             left ^= mask
-    tails = flags.has(COMPOUND_TAIL)
-    files = (flags.has(LRU) | flags.has(UPTODATE) & ~tails) & left
-    others = left ^ files
-    kernel = flags.some() & others if others else 0
-    kinds |= files * CODE[Kind.FILE] | kernel * CODE[Kind.KERNEL] | (others ^ kernel) * CODE[Kind.UNKNOWN]
-    inherits = tails & (files | kernel)
-    return kinds, inherits and inherits & flags.has(THP)
+        if not left:
+            break
+    return kinds
 
 
 def _as_heads(kinds: int, tails: int, count: int) -> int:
@@ -156,12 +182,12 @@ def pinned(kinds: bytearray, flags: Planes, counts: Planes, refs: Planes) -> byt
     return found
 
 
-def mask_of(kinds: bytearray, wanted: Collection[Kind]) -> int:
+def mask_of(kinds: bytes | bytearray, wanted: Collection[Kind]) -> int:
     """The mask of the pages of these kinds."""
     return number(are(kinds, wanted))
 
 
-def are(kinds: bytearray, wanted: Collection[Kind]) -> bytearray:
+def are(kinds: bytes | bytearray, wanted: Collection[Kind]) -> bytes | bytearray:
     """1 for each page of these kinds, and 0 for all others."""
     return kinds.translate(_only(frozenset(wanted)))
 

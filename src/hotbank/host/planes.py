@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 
 _PIECE_ORDER = 9
@@ -43,11 +43,19 @@ class Planes:
         found = 0
         for place in range(self._width):
             bits = mask >> 8 * place & 0xFF
-            while bits:
+            there = self._of(place, bits) if bits else 0
+            while there and bits:
                 highest = bits.bit_length() - 1
-                found |= (self._plane(place) & _bit(highest, self.count)) >> highest
+                found |= (there & _every_with(1 << highest, self.count)) >> highest
                 bits -= 1 << highest
         return found
+
+    def packed(self, parts: Iterable[tuple[int, int]]) -> int:
+        """One plane of bits of several: those of a mask from the byte at each place."""
+        joined = 0
+        for place, bits in parts:
+            joined |= self._of(place, bits)
+        return joined
 
     def some(self) -> int:
         """Which are not zero."""
@@ -95,6 +103,10 @@ class Planes:
         start = self._start + index * self._stride
         return self._raw[start : start + self._width]
 
+    def _of(self, place: int, bits: int) -> int:
+        """These bits of each byte at a place."""
+        return self._plane(place) & _every_with(bits, self.count)
+
     def _plane(self, place: int) -> int:
         made = self._planes[place]
         if made is None:
@@ -114,9 +126,9 @@ def every(count: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def _bit(number: int, count: int) -> int:
-    """A plane with that bit alone in each byte."""
-    return every(count) << number
+def _every_with(byte: int, count: int) -> int:
+    """A plane with that byte for each."""
+    return every(count) * byte
 
 
 def number(plane: bytes | bytearray) -> int:

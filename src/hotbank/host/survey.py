@@ -179,8 +179,9 @@ def _collect(views: Views, seen: Sample, finds: _Finds, why: Mapping[Kind, Code]
     kinds, pins, span, own = seen.kinds, seen.pins, seen.span, views.own(seen.span)
     for code, kind in enumerate(KINDS):
         if code in kinds:
-            finds.kinds[kind] += kinds.count(code)
-            holding = kinds.count(code, own) if kind in why else 0
+            count = kinds.count(code)
+            finds.kinds[kind] += count
+            holding = count - kinds.count(code, 0, own) if kind in why else 0
             if holding:
                 finds.add(why[kind], holding, ((span[at], kind) for at in _places(kinds, code, own)))
     if _BALLOON in kinds and views.offlined is None:
