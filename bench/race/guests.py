@@ -79,7 +79,7 @@ class Snapshots:
 
     def _job(self, command: str, **arguments: Any) -> None:
         name = f"job{next(self._numbers)}"
-        self._qmp.execute(command, **{"job-id": name, **arguments})
+        self._qmp.execute(command, timeout=HANG, **{"job-id": name, **arguments})
         while (job := self._status(name))["status"] != "concluded":
             time.sleep(0.02)
         self._qmp.execute("job-dismiss", id=name)
