@@ -16,6 +16,7 @@ from hotbank.errors import Code
 from hotbank.machine import ZoneInfo
 from hotbank.memory import KIB, MIB, KernelState, Power, Zone
 from hotbank.model import Model
+from hotbank.operate import Action, MemoryJournal
 from kernel.arm32_guests import booted, complaints
 from kernel.kernel_kit import HOLDER, Holder, add, guest_memory, intact, remove, span_of
 
@@ -133,10 +134,13 @@ def test_a_pinned_page_is_named_and_holds_the_bank(machine: QemuMachine) -> None
         assert verdict.code is Code.PINNED
         assert verdict.unknown == ()
         refused(machine, remove(machine), Code.PINNED)
-        begun = machine.clock.now()
-        forced = operate.remove(machine, "high", force=True, limits=operate.Limits(total=12.0, block=6.0))
-        assert machine.clock.now() - begun < 12.0 + 1.0
-        refused(machine, forced, Code.DEADLINE)
+        journal = MemoryJournal()
+        begun = journal.now()
+        limits = operate.Limits(total=12.0, block=6.0)
+        refused(machine, operate.remove(machine, "high", force=True, journal=journal, limits=limits), Code.DEADLINE)
+        offlines = [row for row in journal.entries()[-1].rows if row.step == Action.OFFLINE]
+        assert offlines
+        assert all(row.ended is not None and row.ended - begun < 12.0 + 1.0 for row in offlines)  # not what is put back
     assert operate.explain(machine, "high").code is Code.OK
     assert remove(machine).exit == 0
     assert add(machine).exit == 0
