@@ -103,6 +103,15 @@ def test_behind_a_fence_each_page_moves_once() -> None:
     assert in_use <= made.pages <= 1.02 * in_use
 
 
+def test_a_fence_that_spares_less_than_it_takes_is_not_put_up() -> None:
+    """Full blocks take little, so what leaves lands elsewhere anyhow; nobody holds four blocks for that."""
+    model, numbers = model_of([5, 5, 5, 5, 95, 95, 95, 95], 16, random.Random(1), route="driver")
+    made, before = operate.plan_remove(model, numbers[4:]), migrated(model)
+    assert not any(step.fence for step in made.steps)
+    assert operate.remove(model, numbers[4:]).exit == 0
+    assert (migrated(model) or 0) - (before or 0) == pytest.approx(made.pages, rel=0.02)
+
+
 def test_what_is_behind_one_fence_leaves_in_a_row() -> None:
     """A fence ends where another bank's turn comes; what lands in that bank meanwhile is counted."""
     shares = {"high": [80, 60, 40, 20], "higher": [70, 1, 30, 10]}

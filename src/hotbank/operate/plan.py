@@ -265,11 +265,36 @@ def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: S
     blocks = [b for n in numbers if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE]
     leaving = {block.number: Leaving.of(block, surveys[block.number]) for block in blocks}
     emptiest_first = {n: leaving[n] for n in sorted(leaving, key=lambda n: (leaving[n].may_move, n))}
-    together = _together(snapshot, targets, emptiest_first)
-    fences = {n: group[at + 1 :] for group in together for at, n in enumerate(group)}
-    in_order = {n: leaving[n] for first in emptiest_first for n in _at_once(together, first)}
+    together = _worth_it(snapshot, _together(snapshot, targets, emptiest_first), emptiest_first)
+    in_order, fences = _in_order(together, emptiest_first), _fences(together)
     again = landing(snapshot.zones, in_order, fences)
     return tuple(_offline_step(n, one, again[n], fences.get(n, ())) for n, one in in_order.items())
+
+
+def _in_order(together: Sequence[tuple[int, ...]], emptiest_first: Mapping[int, Leaving]) -> dict[int, Leaving]:
+    """What leaves together leaves one right after the other: a fence is there as long as nothing else leaves."""
+    return {n: emptiest_first[n] for first in emptiest_first for n in _at_once(together, first)}
+
+
+def _fences(together: Sequence[tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+    """The blocks that are still to leave behind the same fence as that one."""
+    return {n: group[at + 1 :] for group in together for at, n in enumerate(group)}
+
+
+def _worth_it(
+    snapshot: Snapshot, together: Sequence[tuple[int, ...]], leaving: Mapping[int, Leaving]
+) -> list[tuple[int, ...]]:
+    """Those whose fence spares more than it takes: pages that would move twice, against all that are held."""
+    if not any(len(group) > 1 for group in together):
+        return []
+    alone = landing(snapshot.zones, leaving, {})
+    behind = landing(snapshot.zones, _in_order(together, leaving), _fences(together))
+
+    def spares(group: tuple[int, ...]) -> bool:
+        held = sum(leaving[n].pages for n in group)
+        return sum(alone[n] - behind[n] for n in group) * SECONDS_PER_PAGE > held * _SECONDS_PER_HELD
+
+    return [group for group in together if spares(group)]
 
 
 def _together(snapshot: Snapshot, targets: Sequence[Target], leaving: Mapping[int, Leaving]) -> list[tuple[int, ...]]:
@@ -286,7 +311,6 @@ def _together(snapshot: Snapshot, targets: Sequence[Target], leaving: Mapping[in
 
 
 def _at_once(together: Sequence[tuple[int, ...]], number: int) -> tuple[int, ...]:
-    """What leaves with a block, one right after the other: a fence is there as long as nothing else leaves."""
     return next((group for group in together if number in group), (number,))
 
 
