@@ -371,11 +371,17 @@ def test_pages_that_moved_are_counted_and_not_the_planned_ones() -> None:
     assert (events[-1].total, events[-1].moved) == (400, 40)
 
 
-def test_the_counters_are_read_twice_for_a_block_and_once_more_for_the_first() -> None:
-    """Before each offline for room, after each for what has moved: a look takes as long as an empty block."""
+def test_the_counters_are_read_once_between_two_blocks() -> None:
+    """For what has moved and for the room that is left: a look takes as long as an empty block."""
     watched = Watched(ScriptedMachine())
     operate.remove(watched, "high")
-    assert (watched.calls.count("offline"), watched.calls.count("reading")) == (4, 2 * 4 + 1)
+    assert (watched.calls.count("offline"), watched.calls.count("reading")) == (4, 4 + 1)
+
+
+def test_counters_that_were_read_a_while_ago_are_read_again() -> None:
+    watched = Watched(ScriptedMachine())
+    operate.remove(watched, "high", on_event=lambda event: watched.clock.sleep(2.0 if event.event == "step" else 0.0))
+    assert watched.calls.count("reading") == 2 * 4
 
 
 def test_pages_that_moved_before_a_failure_are_counted() -> None:

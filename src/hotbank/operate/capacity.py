@@ -13,17 +13,19 @@ from collections.abc import Sequence
 from hotbank import room
 from hotbank.errors import Code, HotbankError, Refusal
 from hotbank.machine import Machine, ZoneInfo, no_such
+from hotbank.operate.look import Felt
 from hotbank.operate.reasons import no_room, remedy
 from hotbank.room import Leaving
 
 
-def spare_for(machine: Machine, number: int, planned: Leaving | None = None) -> int:
+def spare_for(machine: Machine, number: int, planned: Leaving | None = None, felt: Felt | None = None) -> int:
     """Pages that ``Machine.offline`` is to keep free. Raises Refusal(NO_CAPACITY) where there is no room now.
 
     ``planned``: what the plan found in the block. Others may have filled it since, so it is taken to be full; only
-    where a full block has no room is it looked at again, page by page.
+    where a full block has no room is it looked at again, page by page. ``felt``: who is asked for a reading in the
+    machine's place.
     """
-    zones = machine.reading().zones
+    zones = (felt or machine).reading().zones
     leaving = planned.whole if planned is not None and planned.pages else None
     if leaving is None or not _fits(zones, leaving):
         leaving = _now(machine, number)

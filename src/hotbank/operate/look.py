@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from hotbank.errors import HotbankError
-from hotbank.machine import Glancing, Machine, Snapshot, Survey, each_glance, each_survey
+from hotbank.machine import Glancing, Machine, Reading, Snapshot, Survey, each_glance, each_survey
 from hotbank.memory import BlockState, Kind
 from hotbank.operate.targets import resolve
 from hotbank.operate.verdict import Verdict, verdict
 
 How = Callable[[Any, Snapshot, Iterable[int]], Mapping[int, Survey]]
+_FRESH = 1.0  # seconds
 Look = Callable[[Machine, Snapshot, Iterable[int], How], Mapping[int, Survey]]
 
 
@@ -52,7 +53,35 @@ def explain(machine: Machine, target: str | int) -> Verdict:
     return verdict(snapshot, surveys_of(machine, snapshot, what.blocks), what)
 
 
-def migrated(machine: Machine) -> int | None:
+class Felt(Protocol):
+    """What says how a machine feels."""
+
+    def reading(self) -> Reading:
+        """See Machine."""
+        ...
+
+
+class Between:
+    """How a machine feels between two acts of one who acts again and again: asked once, for a look at counters takes
+    a guest as long as an empty block; and again after ``acted``, or where that was a while ago."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine, self._asked = machine, 0.0
+        self._last: Reading | None = None
+
+    def reading(self) -> Reading:
+        """See Machine."""
+        now = self._machine.clock.now()
+        if self._last is None or now - self._asked > _FRESH:
+            self._last, self._asked = self._machine.reading(), now
+        return self._last
+
+    def acted(self) -> None:
+        """What was read is over."""
+        self._last = None
+
+
+def migrated(machine: Felt) -> int | None:
     """Pages that the machine has migrated since it booted; None where it does not count, or does not answer."""
     try:
         counted = machine.reading().migrated

@@ -16,6 +16,7 @@ from hotbank.memory import BlockState, KernelState, Online, Zone
 from hotbank.operate import policy
 from hotbank.operate.capacity import spare_for
 from hotbank.operate.journal import Journaled
+from hotbank.operate.look import Felt
 from hotbank.operate.onlining import Aside
 from hotbank.operate.plan import REACHES, Action, Step
 from hotbank.operate.power import darken, switch_on
@@ -37,13 +38,14 @@ class Steps:
     """Carries out single steps.
 
     ``leaving``: banks that the transaction takes out of the kernel. ``deadline``: gives the moment at which an offline
-    that begins now and empties so many blocks is cancelled. ``aside``: the policy that this transaction sets aside.
-    ``force``: an offline may take the last of the memory.
+    that begins now and empties so many blocks is cancelled. ``felt``: who is asked how much room there is. ``aside``:
+    the policy that this transaction sets aside. ``force``: an offline may take the last of the memory.
     """
 
     journaled: Journaled
     leaving: tuple[str, ...]
     deadline: Callable[[int], float]
+    felt: Felt
     aside: Aside
     force: bool = False
 
@@ -72,7 +74,7 @@ class Steps:
 
     def _offline(self, step: Step) -> Done:
         number = number_of(step)
-        spare = 0 if self.force else spare_for(self._machine, number, step.leaving)
+        spare = 0 if self.force else spare_for(self._machine, number, step.leaving, self.felt)
         with self.journaled(step.action, step.target) as machine:
             machine.offline(number, self.deadline(1 + len(step.fence)), spare=spare, fence=step.fence)
             block = machine.snapshot().block(number)

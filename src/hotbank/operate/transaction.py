@@ -20,7 +20,7 @@ from hotbank.machine import Machine, Snapshot
 from hotbank.memory import KernelState, Kind, Power
 from hotbank.operate.found import as_found, differences, find, since
 from hotbank.operate.journal import PERSON, Before, Journal, Journaled
-from hotbank.operate.look import migrated, surveys_of
+from hotbank.operate.look import Between, migrated, surveys_of
 from hotbank.operate.onlining import Aside
 from hotbank.operate.outcome import (
     BY_SURVEY,
@@ -97,7 +97,7 @@ class Transaction:
         self._failure: Failure | None = None
         self._seq = 0
         self._moved: int | None = 0
-        self._counted: int | None = None  # what the machine had migrated when the last offline ended
+        self._felt = Between(machine)
         self._touched: set[int] = set()
         self._latest = machine.clock.now()
         self._began = self._latest if began is None else began
@@ -143,7 +143,7 @@ class Transaction:
         journaled = Journaled(self._machine, self._journal, self._journal.begin(before), reason=self._reason)
         aside = Aside()
         back = Rollback(journaled, before, aside, grace=self._limits.grace, on_act=self._tell_rollback)
-        steps = Steps(journaled, self._plan.leaving, self._next_deadline, aside, self._force)
+        steps = Steps(journaled, self._plan.leaving, self._next_deadline, self._felt, aside, self._force)
         try:
             ended = self._forward(found, steps)
         except CancelPending as e:
@@ -202,18 +202,14 @@ class Transaction:
 
     @contextmanager
     def _counting(self, step: Step) -> Iterator[None]:
-        """Add what the machine migrates meanwhile, also when the step fails. Only an offline makes it do so; one right
-        after another begins where that ended, for each look at the counters takes a guest as long as an empty block."""
-        if step.action is not Action.OFFLINE:
-            self._counted = None
-            yield
-            return
-        before = migrated(self._machine) if self._counted is None else self._counted
+        """Add what the machine migrates meanwhile, also when the step fails. Only an offline makes it do so."""
+        before = migrated(self._felt) if step.action is Action.OFFLINE else None
         try:
             yield
         finally:
-            self._counted = migrated(self._machine)
-            self._moved = _sum(self._moved, before, self._counted)
+            self._felt.acted()
+            if step.action is Action.OFFLINE:
+                self._moved = _sum(self._moved, before, migrated(self._felt))
 
     # When a step fails.
 
