@@ -22,6 +22,7 @@ from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Range, 
 from hotbank.routes import NONE
 
 _MOST_BLOCKS = 1 << 22  # of one bank
+_MOST_ORDERS = 64  # of buddies
 _FEW = 8  # names that a message lists
 EVIDENCE = 16  # pages that a survey or a verdict names; all of them are counted
 
@@ -63,6 +64,11 @@ class Block:
     valid_zones: tuple[str, ...] = ()
     node: int | None = None
     used: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a number that no block has, or fewer pages than none."""
+        if self.number < 0 or (self.used or 0) < 0:
+            raise ValueError(f"no such block: number {self.number}, {self.used} pages used")
 
     @property
     def zone(self) -> str | None:
@@ -186,6 +192,12 @@ class Fitted:
     channels: int = 1
     temperature: int = 45
     share: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for devices that there can't be: they would be divided by."""
+        if min(self.ranks, self.channels) < 1 or not (self.share is None or 0 < self.share <= 1):
+            what = f"{self.ranks} ranks, {self.channels} channels, share {self.share}"
+            raise ValueError(f"no such devices: {what}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,6 +496,11 @@ class HugePages:
     free: int | None = None
     gigantic: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a size that no page has: it would be divided by."""
+        if self.pages < 1:
+            raise ValueError(f"no huge page has {self.pages} pages")
+
 
 @dataclass(frozen=True, slots=True)
 class Buddies:
@@ -491,6 +508,11 @@ class Buddies:
 
     here: tuple[int, ...]
     zone: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for more orders than there are: each doubles what is counted."""
+        if max(len(self.here), len(self.zone)) > _MOST_ORDERS:
+            raise ValueError(f"no buddy allocator has {max(len(self.here), len(self.zone))} orders")
 
 
 @dataclass(frozen=True, slots=True)

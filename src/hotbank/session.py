@@ -196,7 +196,8 @@ class Session:
     """A machine, and what is done with it. ``machine``: its primitives, see hotbank.machine. ``here``:
     it is the one that this process runs on.
 
-    Names are those of banks, or of blocks (``memory4``, ``4``). Raises MachineError when the machine is gone.
+    Names are those of banks, or of blocks (``memory4``, ``4``). Raises MachineError when the machine is gone, or the
+    session closed.
     """
 
     def __init__(
@@ -210,9 +211,20 @@ class Session:
         here: bool = False,
     ) -> None:
         self.here = here
-        self.machine, self._remote, self._change, self._history = machine, owner, change, history
+        self._machine, self._remote, self._change, self._history = machine, owner, change, history
+        self._closed = False
         self._again = again
         self._known: tuple[Entry, ...] = ()  # of the journal, which only grows
+
+    @property
+    def machine(self) -> Machine:
+        """Its primitives. Raises MachineError once the session is closed."""
+        self._refuse_if_closed()
+        return self._machine
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise MachineError("this session was closed", remedy="session.again() is another one")
 
     @cached_property
     def name(self) -> str:
@@ -241,8 +253,9 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Hang up. A transaction that an owner elsewhere carries out goes on; one of this process's own ends with the
-        process, and whoever owns the machine next settles it."""
+        """Hang up: every call raises MachineError from then on. A transaction that an owner elsewhere carries out goes
+        on; one of this process's own ends with the process, and whoever owns the machine next settles it."""
+        self._closed = True
         if self._remote is not None:
             self._remote.close()
 
@@ -473,6 +486,7 @@ class Session:
     def _answering(self) -> RemoteOwner | None:
         from hotbank.serve.client import RemoteOwner
 
+        self._refuse_if_closed()
         return None if self._remote is None else RemoteOwner(self._remote)
 
     def _transact(
@@ -491,6 +505,7 @@ class Session:
             raise
 
     def _owner(self) -> Remote:
+        self._refuse_if_closed()
         if self._remote is None or not self._change:
             what, remedy = f"{self.name} was connected to for reading", "connect(..., change=True)"
             raise Refusal(Code.NOT_PERMITTED, what, remedy=remedy)

@@ -57,6 +57,15 @@ def test_it_takes_a_bank_and_says_so(up: None, tmp_path: Path) -> None:
     assert "by the governor" in invoke("history")[1]
 
 
+def test_where_nobody_owns_the_host_nobody_governs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is an answer, also to a program."""
+    monkeypatch.setattr("hotbank.serve.local.served_host", lambda: None)
+    said = "nobody governs this machine\nstart one with `hotbank -m host auto run`\n"
+    assert invoke("-m", "host", "auto", "status") == (0, said, "")
+    code, text, _ = invoke("-m", "host", "auto", "status", "-J")
+    assert (code, json.loads(text)["governed"], json.loads(text)["status"]) == (0, False, None)
+
+
 def test_pause_and_resume(up: None) -> None:
     assert invoke("auto", "status")[1].startswith("nobody governs this machine\n")
     assert invoke("auto", "pause", "a demo") == (0, "machine model:arm-2009\npaused: a demo\n", "")

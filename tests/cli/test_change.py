@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,20 @@ def test_a_machine_that_has_changed_since_is_refused(run: Any, plan: Any, change
     assert "CHANGED" in err
     assert said in err
     assert "offline" not in out
+
+
+@pytest.mark.parametrize("what", ["/dev/zero", "FIFO", "/"])
+def test_a_plan_is_read_from_a_regular_file_only(run: Any, tmp_path: Path, what: str) -> None:
+    os.mkfifo(tmp_path / "FIFO")
+    path = str(tmp_path / what)
+    _, err, status = run("-m", PAIR, "remove", "--plan", path)
+    assert (status, err) == (1, f"hotbank: SYSTEM_ERROR: {path}: is no regular file\n")
+
+
+def test_a_plan_on_standard_input(run: Any, plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(plan("high"), encoding="utf-8") as text:
+        monkeypatch.setattr("sys.stdin", text)
+        assert run("-m", PAIR, "remove", "--plan", "-")[2] == 0
 
 
 def test_page_counts_are_left_aside(run: Any, plan: Any) -> None:

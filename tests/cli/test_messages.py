@@ -63,11 +63,22 @@ def test_output_that_can_not_be_written_is_one_line(form: list[str]) -> None:
     assert (done.returncode, done.stderr) == (1, "hotbank: SYSTEM_ERROR: standard output: No space left on device\n")
 
 
-@pytest.mark.parametrize("option", ["-m", "--machine", "--timeout"])
-def test_an_option_of_all_commands_is_told_where_it_stands(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "example"),
+    [
+        ("-m", "hotbank -m MACHINE list"),
+        ("--machine", "hotbank --machine MACHINE list"),
+        ("--timeout", "hotbank --timeout SECONDS list"),
+        ("-V", "hotbank -V"),
+        ("--version", "hotbank --version"),
+    ],
+)
+def test_an_option_of_all_commands_is_told_where_it_stands(
+    option: str, example: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["list", option, "host", "--json"]) == 2
     said = capsys.readouterr()
-    assert f"Error: {option} stands before the command: hotbank -m host list\n" in said.err
+    assert f"Error: {option} stands before the command: {example}\n" in said.err
     assert json.loads(said.out)["error"]["code"] == "USAGE"
 
 
@@ -75,10 +86,39 @@ def test_a_picture_that_can_not_be_drawn_is_refused_before_the_work(capsys: pyte
     words = ["simulate", "arm-2009", "--workload", "camera", "--seconds", "2"]
     assert run([*words, "--plot", "x.nix"]) == 1
     assert capsys.readouterr().err == "hotbank: UNSUPPORTED: x.nix: a picture is one of png, svg; name it FILE.svg\n"
-    assert run([*words, "--html", "/nowhere/x.html"]) == 1
+
+
+@pytest.mark.parametrize("option", ["--html", "--plot"])
+@pytest.mark.parametrize("place", ["/nowhere/x.svg", "FILE/x.svg"])
+def test_what_can_not_be_written_is_refused_before_the_work(
+    option: str, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With JSON in one document: a report beside an error would be two."""
+    (tmp_path / "file").touch()
+    path = place.replace("FILE", str(tmp_path / "file"))
+    words = ["simulate", "arm-2009", "--workload", "camera", "--seconds", "2", "--json"]
+    assert run([*words, option, path]) == 1
     said = capsys.readouterr()
-    assert "policy balance" in said.out, "what was reckoned is told all the same"
-    assert "SYSTEM_ERROR: /nowhere/x.html: No such file" in said.err
+    assert json.loads(said.out)["error"]["code"] == "SYSTEM_ERROR"
+    assert said.err.startswith(f"hotbank: SYSTEM_ERROR: {path}: ")
+    assert "policy" not in said.err, "nothing was begun"
+
+
+def test_a_page_that_could_not_be_written_after_all_is_one_document_of_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hotbank.cli.handed.check_writable", lambda _: None)
+    words = ["simulate", "arm-2009", "--workload", "camera", "--seconds", "2", "--html", "/nowhere/x.html"]
+    assert run(words) == 1
+    assert "policy balance" in capsys.readouterr().out, "what was reckoned is told all the same"
+    assert run([*words, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "SYSTEM_ERROR"
+
+
+def test_columns_are_of_the_table_and_not_of_its_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["-m", "model:arm-2009", "list", "--json", "-o", "BANK"]) == 2
+    assert "--json has all of it" in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert run(["-m", "model:arm-2009", "list", "--json", "--all"]) == 0
 
 
 def test_a_table_leaves_out_what_it_can_spare() -> None:

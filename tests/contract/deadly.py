@@ -61,6 +61,9 @@ class Deadly:
     def alone(self) -> AbstractContextManager[None]:
         return self.journal.alone()
 
+    def let_go(self) -> None:
+        self.journal.let_go()
+
     def entries(self, before: int | None = None, most: int | None = None) -> tuple[Entry, ...]:
         return self.journal.entries(before, most)
 

@@ -16,20 +16,23 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from contract.test_serve import FOREVER, Running, sleeps
 from hotbank import board, operate, serve, ssh
-from hotbank.errors import Code, HotbankError, KernelError, MachineError, Refusal
+from hotbank.errors import CancelPending, Code, HotbankError, KernelError, MachineError, Refusal
 from hotbank.host import Host
 from hotbank.machine import Snapshot, Survey
 from hotbank.memory import KernelState, Online, Power
 from hotbank.model import Model, WallClock
 from hotbank.operate import Before, Event, Limits, MemoryJournal
+from hotbank.operate.journal import sign_of_life
 from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.remote import Hello, Remote
 from hotbank.report.states import Now, stretches
@@ -348,6 +351,60 @@ def test_nobody_changes_what_a_process_of_a_dead_owner_may_still_change(
         left.wait()
         client.set_auto_online("offline")
         assert serve.remove(client, "high").exit == 0
+
+
+class Holding:
+    """A machine that does not let go of an offline that was given up, as long as ``held``."""
+
+    held = True
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def offline(self, block: int, deadline: float, **_: Any) -> None:
+        raise CancelPending(f"offline of memory{block}")
+
+    def snapshot(self) -> Snapshot:
+        now = self._model.snapshot()
+        return replace(now, pending=8) if self.held else now
+
+
+def test_nobody_else_changes_what_goes_on_after_a_primitive_was_given_up(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not while its owner lives, whatever that does besides, nor, should it end, while its writer does."""
+    monkeypatch.setattr("hotbank.operate.sqlite_journal._PATIENCE", 0.1)
+    monkeypatch.setattr("hotbank.serve.owner._LOOK_EVERY", 0.01)
+    machine, journal, other = Holding(model), SqliteJournal(tmp_path / "journal"), SqliteJournal(tmp_path / "journal")
+    writer = subprocess.Popen(["sleep", str(HANG)], pass_fds=[journal.writers_keep])
+    with local.attached(Owner(machine, journal=journal)) as client:
+        for _ in range(2):
+            with pytest.raises(CancelPending):
+                client.offline(8, client.clock.now() + 1)
+            client.set_auto_online("offline")
+            sign_of_life(journal, "up", model.snapshot())
+            assert not may_change(other)
+            machine.held = False
+            until(lambda: may_change(other), "its end")
+            machine.held = True
+        with pytest.raises(CancelPending):
+            client.offline(8, client.clock.now() + 1)
+    journal.close_file()
+    assert not may_change(other)
+    writer.kill()
+    writer.wait()
+    assert may_change(other)
+    other.close_file()
+
+
+def may_change(journal: SqliteJournal) -> bool:
+    """Whether its owner could begin a change."""
+    with suppress(Refusal), journal.alone():
+        return True
+    return False
 
 
 class Full(MemoryJournal):

@@ -228,6 +228,19 @@ def test_nothing_said_and_nothing_up_is_this_host_for_reading_only(nowhere: Path
     assert caught.value.code is Code.NO_MACHINE
 
 
+@pytest.mark.parametrize("change", [False, True])
+@pytest.mark.parametrize("name", ["host", "model:arm-2009"])
+def test_a_session_that_was_closed_answers_nothing(nowhere: Path, name: str, change: bool) -> None:
+    machine = connect(name, change=change)
+    machine.close()
+    machine.close()
+    calls: list[Callable[[], object]] = [machine.list, machine.reading, machine.history, machine.auto, machine.doctor]
+    calls += [lambda: machine.remove("high"), lambda: machine.explain("high"), lambda: machine.wait(0)]
+    for call in calls:
+        with pytest.raises(MachineError, match="this session was closed"):
+            call()
+
+
 @pytest.mark.parametrize("name", ["nonsense", "model:", "unix:", "host:x"])
 def test_what_is_no_machine(nowhere: Path, name: str) -> None:
     with pytest.raises(MachineError, match="no machine is called"):

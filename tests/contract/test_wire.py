@@ -32,8 +32,8 @@ from hotbank.errors import (
     Refusal,
     SwitchError,
 )
-from hotbank.machine import Snapshot, Survey
-from hotbank.memory import Power, Range
+from hotbank.machine import Block, Buddies, Fitted, HugePages, Snapshot, Survey
+from hotbank.memory import BlockState, Power, Range
 from hotbank.numbers import LARGEST, U63, U64
 from hotbank.operate import Entry, Event, Limits, Outcome
 from hotbank.remote import Remote, SocketStream
@@ -44,13 +44,18 @@ from patience import HANG
 st.register_type_strategy(Range, st.tuples(st.integers(0, 2**40), st.integers(0, 2**40)).map(lambda p: Range.sized(*p)))
 st.register_type_strategy(float, st.floats(-LARGEST, LARGEST))
 st.register_type_strategy(int, st.integers(-U63, U64 - 1))
-st.register_type_strategy(
-    Snapshot,
-    st.builds(
-        Snapshot,
-        **{f.name: ... for f in fields(Snapshot)} | {"page_size": st.just(4096), "block_size": st.just(1 << 27)},
-    ),
-)
+COUNT = st.integers(0, U63 - 1)
+ORDERS = st.lists(COUNT, max_size=12).map(tuple)
+BOUNDED: dict[type, dict[str, st.SearchStrategy[Any]]] = {
+    Block: {"number": COUNT, "used": st.none() | COUNT},
+    Buddies: {"here": ORDERS, "zone": ORDERS},
+    Fitted: {name: COUNT.map(lambda n: n + 1) for name in ("ranks", "channels")}
+    | {"share": st.none() | st.floats(0, 1, exclude_min=True)},
+    HugePages: {"pages": COUNT.map(lambda n: n + 1)},
+    Snapshot: {"page_size": st.just(4096), "block_size": st.just(1 << 27)},
+}
+for cls, parts in BOUNDED.items():
+    st.register_type_strategy(cls, st.builds(cls, **{f.name: ... for f in fields(cls)} | parts))
 st.register_type_strategy(Limits, st.builds(Limits, *[st.floats(0, LARGEST)] * 3))
 VALUES = (Snapshot, Survey, Outcome, Entry, Event, Order)
 JSON = st.recursive(
@@ -168,6 +173,26 @@ def test_fields_are_exactly_those_of_the_class(change: str) -> None:
 def test_types_are_not_mixed(hint: type, data: Any) -> None:
     with pytest.raises(ProtocolError):
         decode(hint, data)
+
+
+@pytest.mark.parametrize(
+    ("value", "field", "wrong"),
+    [
+        (Block(0, Range(0, 4096), BlockState.ONLINE), "number", -1),
+        (Block(0, Range(0, 4096), BlockState.ONLINE), "used", -1),
+        (Fitted(), "ranks", 0),
+        (Fitted(), "channels", -1),
+        (Fitted(), "share", 0.0),
+        (Fitted(), "share", 1.5),
+        (HugePages(512, (), 0), "pages", 0),
+        (Buddies((), ()), "here", [0] * 65),
+        (Buddies((), ()), "zone", [0] * 65),
+    ],
+)
+def test_numbers_that_no_machine_has_are_refused(value: Any, field: str, wrong: object) -> None:
+    """They are divided by, raised to, and made names of."""
+    with pytest.raises(ProtocolError, match=r"no such|no huge|no buddy"):
+        decode(type(value), {**encode(value), field: wrong})
 
 
 ERRORS = (

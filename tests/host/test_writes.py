@@ -193,6 +193,47 @@ def test_the_writer_dies_with_its_parent(root: Path) -> None:
     assert state(root, 8) == "online\n"
 
 
+_OWNER = """
+import sys, time
+from hotbank.host.writer import Writers
+writers = Writers()
+writers.keep(int(sys.argv[2]))
+print(writers.write(sys.argv[1], "offline").errno, flush=True)
+time.sleep(3600)
+"""
+
+
+def test_a_helper_that_is_stopped_keeps_no_lock_of_an_owner_that_was_killed(root: Path, tmp_path: Path) -> None:
+    lock, again = (os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR) for _ in range(2))
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    argv = [sys.executable, "-c", _OWNER, str(root / MEMORY / "memory8/state"), str(lock)]
+    owner = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, pass_fds=[lock])
+    os.close(lock)
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "0\n"
+    (helper,) = children_of(owner.pid)
+    os.kill(helper, signal.SIGSTOP)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    owner.kill()
+    owner.communicate()
+    until(lambda: not _alive(helper))
+    fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(again)
+
+
+def test_a_helper_outlives_the_thread_that_needed_it_first(root: Path) -> None:
+    """Orders have threads of their own; one after the other is not to start an interpreter."""
+    host, before = Host(root), _children()
+    for number in (8, 9):
+        thread = threading.Thread(target=host.offline, args=(number, host.clock.now() + HANG))
+        thread.start()
+        ended(thread)
+        (helper,) = _children() - before
+        assert _alive(helper)
+    assert len(_children() - before) == 1
+
+
 def _writers() -> list[int]:
     """Children of the process that makes them (hotbank.host.writer)."""
     return [writer for maker in children_of(os.getpid()) for writer in children_of(maker)]
@@ -349,8 +390,7 @@ def test_what_is_held_is_not_forgotten_by_who_looks_at_that_moment(root: Path) -
 
 
 def _children() -> set[int]:
-    """Of this thread, which made them."""
-    return set(map(int, Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()))
+    return set(children_of(os.getpid()))
 
 
 SWITCHED = """

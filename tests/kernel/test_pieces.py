@@ -26,7 +26,7 @@ from hotbank.boards_qemu import Wanted, arm32, arm64, prepare
 from hotbank.boards_qemu.dram import BankFile, BankSwitch, create, discard
 from hotbank.boards_qemu.gpio import GpioSwitch, lines_of
 from hotbank.boards_qemu.leftovers import new_folder, sweep, sweep_links
-from hotbank.boards_qemu.parts import bank_module, elf, kmodules
+from hotbank.boards_qemu.parts import bank_module, elf, kmodules, packages
 from hotbank.boards_qemu.parts.cpio import Cpio
 from hotbank.boards_qemu.parts.inside import package_files
 from hotbank.boards_qemu.parts.packages import Archive
@@ -408,6 +408,50 @@ def apt_with(folder: Path, update: str, monkeypatch: pytest.MonkeyPatch) -> None
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     monkeypatch.setattr("platform.freedesktop_os_release", lambda: {"ID": "debian", "VERSION_CODENAME": "bookworm"})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"libc6": "1"},
+        ["../../../etc/passwd"],
+        ["0123 ../../../etc/passwd"],
+        ["0123 /etc/passwd"],
+        ["-oDir=/"],
+        ["a\x1b[31m"],
+        ["a b c"],
+        [7],
+        "libc6",
+        None,
+    ],
+)
+def test_what_somebody_else_wrote_into_the_cache_is_asked_again(tmp_path: Path, answer: object) -> None:
+    archive = packages.Archive("arm64", tmp_path)
+    archive._remember("newest version of libc6", ["libc6=1:2.36-9+deb12u9"])
+    assert archive._known("newest version of libc6") == ["libc6=1:2.36-9+deb12u9"]
+    archive._remember("newest version of libc6", answer)  # type: ignore[arg-type]
+    assert archive._known("newest version of libc6") is None
+
+
+def test_what_is_no_answer_in_the_cache_is_asked_again(tmp_path: Path) -> None:
+    archive = packages.Archive("arm64", tmp_path)
+    archive._remember("one", ["a"])
+    place = archive._request("one")
+    for text in (b"", b"[1]", b"[" * 100_000, b'{"request": "two", "answer": ["a"]}', b"\xff"):
+        place.write_bytes(text)
+        assert archive._known("one") is None
+    place.unlink()
+    os.mkfifo(place)
+    assert archive._known("one") is None
+    assert not archive._intact("0123 ..")
+    assert not archive._intact("0123")
+
+
+@pytest.mark.parametrize("name", ["6.1.0/../../x-arm64", "6.1.0\x1b[31m-arm64", "6.1.0 -arm64", "6.1.0\n-arm64"])
+def test_no_kernel_has_a_path_for_a_name(name: str) -> None:
+    assert packages._release("linux-image-6.1.0-50-arm64", "arm64") == "6.1.0-50-arm64"
+    assert packages._release("linux-image-6.12.95+deb12-cloud-arm64", "cloud-arm64") == "6.12.95+deb12-cloud-arm64"
+    assert packages._release(f"linux-image-{name}", "arm64") == ""
 
 
 def test_a_guest_without_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,9 @@ class Sections(click.Group):
     help="host, model:BOARD, model:CAPTURE, up:NAME, ssh:HOST or unix:PATH. Without it: the machine of `hotbank up`; "
     "if there is none, this host, for reading only.",
 )
-@click.option("--timeout", type=Seconds(), help="Wait so many seconds for the first word of ssh:HOST (10).")
+@click.option(
+    "--timeout", type=Seconds(), metavar="SECONDS", help="Wait so many seconds for the first word of ssh:HOST (10)."
+)
 @click.pass_context
 def cli(ctx: click.Context, machine: str | None, timeout: float | None) -> None:
     """Take DRAM banks away from a running Linux system, power them off, and give them back.
@@ -163,10 +165,14 @@ def run(arguments: list[str]) -> int:
 
 def _placed(error: click.ClickException) -> click.ClickException:
     """The error; of an option of all commands that stands behind one of them, where it belongs."""
-    ours = {name for option in cli.params for name in option.opts}
+    ours = {name: option for option in cli.params if isinstance(option, click.Option) for name in option.opts}
     if not isinstance(error, click.NoSuchOption) or error.option_name not in ours:
         return error
-    return click.UsageError(f"{error.option_name} stands before the command: hotbank -m host list", error.ctx)
+    option, command = ours[error.option_name], error.ctx.info_name if error.ctx else ""
+    value = "" if option.is_flag else f" {option.metavar} {command}"
+    return click.UsageError(
+        f"{error.option_name} stands before the command: hotbank {error.option_name}{value}", error.ctx
+    )
 
 
 def _equip_for_completion(command: click.Command) -> None:

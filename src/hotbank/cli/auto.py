@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -20,6 +20,7 @@ from hotbank.cli.serve import STANDBY
 from hotbank.cli.terminal import say, say_json
 from hotbank.cli.times import date
 from hotbank.documents import EXIT_INTERRUPTED
+from hotbank.errors import Code, Refusal
 from hotbank.govern import settings
 from hotbank.govern.guard import Outcome
 from hotbank.govern.settings import Settings
@@ -28,6 +29,9 @@ from hotbank.host.trigger import Trigger
 from hotbank.memory import MIB, format_size
 from hotbank.serve.rest import Rest
 from hotbank.wire import encode
+
+if TYPE_CHECKING:
+    from hotbank.session import Session
 
 CONFIG = Path("/etc/hotbank/auto.toml")
 _json = click.option("-J", "--json", "as_json", is_flag=True, help="One JSON document.")
@@ -137,18 +141,28 @@ def _deed(deed: Deed, dry: bool) -> str:
 def status(context: Context, as_json: bool) -> None:
     """What governs the machine, and what keeps each bank in or out."""
     machine = context.session(changing=False)
-    known = machine.auto()
+    known = _governed(machine)
     if as_json:
         say_json(known.document(machine.name))
         return
-    say(*_status(known))
+    say(*_status(known, "hotbank -m host auto run" if machine.here else "hotbank auto run"))
 
 
-def _status(known: Governed) -> Iterator[str]:
+def _governed(machine: Session) -> Governed:
+    """Whom nobody owns nobody governs: an answer, and no failure."""
+    try:
+        return machine.auto()
+    except Refusal as e:
+        if e.code is not Code.UNSUPPORTED:
+            raise
+        return Governed(None, Orders(), alive=False)
+
+
+def _status(known: Governed, start: str) -> Iterator[str]:
     told = known.status
     if told is None:
         yield "nobody governs this machine"
-        yield f"paused    {known.paused}" if known.paused else "start one with `hotbank auto run`"
+        yield f"paused    {known.paused}" if known.paused else f"start one with `{start}`"
         return
     dead = "" if known.alive else ", gone"
     yield f"policy    {told.policy}{', dry run' if told.dry else ''}, pid {told.pid}{dead}, last look {date(told.at)}"

@@ -20,8 +20,8 @@ LEGEND = (
     "capital: may leave   small: stays   ..: no memory",
     "=: switched together   ~: so, and interleaved: saves nothing",
 )
-_BANKS = ("", "bank", "range", "size", "at boot", "may leave", "route", "domain", "node")
-_DOMAINS = ("domain", "states", "switch", "interleaved", "DRAM", "ranks", "channels")
+_BANKS = ("", "BANK", "RANGE", "SIZE", "AT BOOT", "MAY LEAVE", "ROUTE", "DOMAIN", "NODE")
+_DOMAINS = ("DOMAIN", "STATES", "SWITCH", "INTERLEAVED", "DRAM", "RANKS", "CHANNELS")
 
 
 def lines(board: Board, columns: int) -> Iterator[str]:
@@ -37,7 +37,7 @@ def lines(board: Board, columns: int) -> Iterator[str]:
     yield ""
     yield from LEGEND
     yield ""
-    yield from table.lines(_BANKS, [_bank(bank, letters[bank.name]) for bank in _in_order(board)], right=("size",))
+    yield from table.lines(_BANKS, [_bank(bank, letters[bank.name]) for bank in _in_order(board)], right=("SIZE",))
     if board.domains:
         yield ""
         yield from table.lines(_DOMAINS, [*_domains(board)])

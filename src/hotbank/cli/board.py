@@ -50,7 +50,7 @@ def list_(as_json: bool) -> None:
     if as_json:
         say_json({"schema": SCHEMA["boards"], "boards": [_listed(file, its) for file, its in found]})
         return
-    say(*table.lines(("board", "arch", "size", "banks"), [_row(its) for _, its in found], right=("size",)))
+    say(*table.lines(("BOARD", "ARCH", "SIZE", "BANKS"), [_row(its) for _, its in found], right=("SIZE",)))
 
 
 def _listed(file: Path, its: Board) -> dict[str, Any]:

@@ -6,15 +6,15 @@ A served machine's owner carries the transaction out, so it survives this proces
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 import click
 
 from hotbank import documents, operate
+from hotbank.cli import handed
 from hotbank.cli.context import Context, given
 from hotbank.cli.interrupts import heard
 from hotbank.cli.looking import look
@@ -48,7 +48,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--domain", metavar="DOMAIN", help="All banks of that power domain."),
         click.option(
             "--plan",
-            type=click.File(encoding="utf-8"),
+            type=click.Path(allow_dash=True),
             metavar="FILE",
             help="What `hotbank plan --json` printed; refused if the machine has changed since.",
         ),
@@ -185,15 +185,12 @@ def _transactions(machine: Session, verb: str, asked: Mapping[str, Any]) -> Sequ
     return [_Transaction(asked["targets"])]
 
 
-def _of_plan(file: IO[str], verb: str) -> _Transaction:
-    """What a plan in a file is about. Raises FormatError."""
-    try:
-        there = found.of_plan(json.load(file))
-    except (ValueError, RecursionError) as e:
-        raise FormatError(file.name, 0, "plan", f"no JSON: {e}") from e
+def _of_plan(file: str, verb: str) -> _Transaction:
+    """What a plan in a file is about. Raises FormatError, OSError."""
+    there = found.of_plan(handed.document(file, "plan"))
     if there.verb != verb or not there.targets:
         what = f"plans to {there.verb} {there.target or 'nothing'}, not to {verb} something"
-        raise FormatError(file.name, 0, "verb", what)
+        raise FormatError(file, 0, "verb", what)
     return _Transaction(there.targets, there)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hotbank.cli import handed
 from hotbank.cli.current import kernel_option
 from hotbank.cli.terminal import counted, say, say_json
 from hotbank.errors import Code
@@ -41,6 +42,8 @@ def compare(board_name: str, ops: int, seed: int, page: str | None, as_json: boo
     from hotbank.boards_qemu import Wanted
     from hotbank.documents import EXIT_INTERRUPTED
 
+    if page:
+        handed.check_writable(page)
     options |= kernel_option(options.pop("kernel"))
 
     def show(step: Step) -> None:
@@ -54,9 +57,9 @@ def compare(board_name: str, ops: int, seed: int, page: str | None, as_json: boo
         return EXIT_INTERRUPTED
     finally:
         if report.steps:  # an interrupted comparison has found something, too
-            _print(report, ops, as_json)
             if page:
                 _write_page(page, report)
+            _print(report, ops, as_json)
     return int(not report.equal)
 
 

@@ -83,14 +83,14 @@ def energy(
     context = ctx.find_object(Context) or Context(None)
     ledger = _of_machine(context) if simulation is None else _of_simulation(simulation, board_name)
     ledger = ledger.with_meters(dict(map(_measurement, measurements)))
-    if as_json:
-        say_json(ledger.document())
-    else:
+    if not as_json:
         say(*_lines(ledger))
     if picture is not None:
         from hotbank.cli.energy_plot import draw
 
         draw(ledger, picture)
+    if as_json:  # not beside an error: that is a document, too
+        say_json(ledger.document())
 
 
 @energy.command("measure")

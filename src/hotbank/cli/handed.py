@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that somebody hands in, ``-`` for standard input, and JSON in them: what commands of ours printed before."""
+"""Files that somebody names, ``-`` for standard input, and JSON in them: what commands of ours printed before; and
+where one can be written."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,9 +35,9 @@ def contents(path: str) -> bytes:
 
 
 def document(path: str, form: str) -> Any:
-    """The one in that file. Raises FormatError, OSError."""
+    """The one in that file, or on standard input. Raises FormatError, OSError, UsageError."""
     with in_file(path):
-        return _parsed(read_regular(path, _MOST), 0, form)
+        return _parsed(contents(path) if path == STDIN else read_regular(path, _MOST), 0, form)
 
 
 def lines(path: str, form: str) -> Iterator[tuple[int, Any]]:
@@ -52,3 +55,15 @@ def _parsed(text: bytes, at: int, form: str) -> Any:
         return json.loads(text.decode())
     except (ValueError, RecursionError) as e:
         raise FormatError(form, at, "document", f"is no JSON: {e}") from e
+
+
+def check_writable(path: str) -> None:
+    """Before work that takes long. Raises OSError where its result could not be written into that file."""
+    there = os.path.exists(path)
+    beside = path if there else os.path.join(os.path.dirname(path) or ".", "")  # which only a folder may end with
+    try:
+        os.stat(beside)
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, path) from e
+    if not os.access(beside, os.W_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)

@@ -316,6 +316,8 @@ def list_(sysroot: str | None, like_lsmem: bool, as_map: bool, used: bool, **opt
         say_text(lsmem.render(lsmem.blocks_of(_machine(sysroot), newer=_as_newer_lsmem()), form))
         return
     _refuse_lsmem_options(options)
+    if options["as_json"] and options["columns"] is not None:
+        raise click.UsageError("--columns is of the table; --json has all of it, for jq to choose from")
     columns, named = options["columns"], _named(options["columns"])
     listing = look(_machine(sysroot), used=used)
     if options["as_json"]:

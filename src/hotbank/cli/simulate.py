@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hotbank import __version__, board, kernels
-from hotbank.cli import plots
+from hotbank.cli import handed, plots
 from hotbank.cli.interrupts import heard
 from hotbank.cli.screen import is_terminal
 from hotbank.cli.terminal import counted, say, say_json, say_over
@@ -78,6 +78,8 @@ def simulate(
     from hotbank.load import script as scripts
     from hotbank.load import trace as traces
 
+    for path in filter(None, (page, picture)):
+        handed.check_writable(path)
     if picture:
         plots.check(picture)
     if workload is None and trace_file is None:
@@ -104,9 +106,7 @@ def simulate(
             manifest=_manifest({name: Path(file) for name, file in files.items() if file}),
             stopped=until.stopped,
         )
-    if as_json:
-        say_json(report.document())
-    else:
+    if not as_json:
         say(*_lines(report))
     if page:
         _write_page(page, report)
@@ -114,6 +114,8 @@ def simulate(
         from hotbank.cli.simulate_plot import draw
 
         draw(report, picture)
+    if as_json:  # not beside an error: that is a document, too
+        say_json(report.document())
     return EXIT_INTERRUPTED if report.partial else EXIT_DONE
 
 

@@ -2,8 +2,9 @@
 """The helper that forks a process for each write: a program of its own, started by writer.py and nobody else.
 
 It is asked on its standard input, a socket: one message is a path and a word, and with it comes the pipe on which the
-process that writes says one byte, its errno. The answer is that process's id. It ends when the other end closes, and
-whoever still writes dies with it (prctl(2), PR_SET_PDEATHSIG). Nothing here imports hotbank: it must start fast.
+process that writes says one byte, its errno. The answer is that process's id. It ends when the other end closes, or the
+thread that started it, and whoever still writes dies with it (prctl(2), PR_SET_PDEATHSIG). Nothing here imports
+hotbank: it must start fast.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ def serve(requests: socket.socket) -> None:
     from ctypes import CDLL  # who only asks for this file's name need not wait for it
 
     prctl, helper = CDLL(None).prctl, os.getpid()
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # also when this process is stopped
     while True:
         request, files, _, _ = socket.recv_fds(requests, _REQUEST, 1)
         if not request:

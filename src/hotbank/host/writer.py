@@ -5,7 +5,8 @@ Truth: drivers/base/memory.c (``state_store``), mm/memory_hotplug.c (``offline_p
 signal is pending, and looks for one only between migration passes). A thread of this process could not be
 ended: SIGKILL for the process cancels the write. Writing processes are forked by a small helper (forking.py), because
 starting an interpreter for each write takes most of a second on a small board. The helper ends when the connection to
-it closes, that is at the latest when this process ends, and whoever still writes dies with it.
+it closes, that is at the latest when this process ends, and whoever still writes dies with it. One that is stopped does
+not see that: the kernel kills it with the thread that started it, which therefore does nothing but live as long.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Set
 from contextlib import suppress
+from typing import Any
 
 from hotbank.host import forking
 from hotbank.machine import Clock
@@ -195,7 +197,8 @@ class _Helper:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             argv = [sys.executable, "-I", "-S", forking.__file__]
-            self._process = subprocess.Popen(argv, stdin=theirs.fileno(), start_new_session=True, pass_fds=kept)
+            parent = _Parent(argv, stdin=theirs.fileno(), start_new_session=True, pass_fds=kept)
+            self._process = parent.started()
         ours.settimeout(_ANSWERS)
         return ours
 
@@ -210,3 +213,35 @@ class _Helper:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+class _Parent(threading.Thread):
+    """Starts a process that dies with the thread that started it, and lives as long as that process does."""
+
+    def __init__(self, argv: list[str], **options: Any) -> None:
+        super().__init__(daemon=True)
+        self._argv, self._options = argv, options
+        self._begun = threading.Event()
+        self._result: subprocess.Popen[bytes] | OSError | None = None
+
+    def started(self) -> subprocess.Popen[bytes]:
+        """The process. Raises OSError."""
+        self.start()
+        self._begun.wait()
+        if isinstance(self._result, OSError):
+            raise self._result
+        assert self._result is not None
+        return self._result
+
+    def run(self) -> None:
+        """Start it, and wait for its end without taking that from who asks for it."""
+        try:
+            self._result = process = subprocess.Popen(self._argv, **self._options)
+            file = os.pidfd_open(process.pid)
+        except OSError as e:
+            self._result = e
+            return
+        finally:
+            self._begun.set()
+        readable(file, None)
+        os.close(file)

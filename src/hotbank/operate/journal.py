@@ -154,8 +154,15 @@ class OwnersJournal(Journal, Protocol):
     """What an owner keeps, and who else may come to own the machine."""
 
     def alone(self) -> AbstractContextManager[None]:
-        """While something is done that is not written down. Raises Refusal(BUSY_TRANSACTION) while another process
-        changes the machine, or one that an owner before this one left behind still may."""
+        """While something is done that is not written down; where that ends with CancelPending, until ``let_go``.
+
+        Raises Refusal(BUSY_TRANSACTION) while another process changes the machine, or one that an owner before this one
+        left behind still may.
+        """
+        ...
+
+    def let_go(self) -> None:
+        """What was pending has ended, and no transaction is open."""
         ...
 
 
@@ -208,6 +215,9 @@ class MemoryJournal:
     def alone(self) -> AbstractContextManager[None]:
         """Nobody else has it."""
         return nullcontext()
+
+    def let_go(self) -> None:
+        """Nobody else waits for it."""
 
     def entries(self, before: int | None = None, most: int | None = None) -> tuple[Entry, ...]:
         """See Journal."""

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hotbank.errors import Code, MachineError, ProtocolError
+from hotbank.errors import CancelPending, Code, MachineError, ProtocolError
 from hotbank.memory import KernelState, Power
 from hotbank.numbers import finite, is_whole
 from hotbank.operate.journal import BankBefore, Before, BlockBefore, DomainBefore, Entry, busy, left_behind
@@ -63,6 +63,7 @@ class SqliteJournal:
 
     def __init__(self, path: str | os.PathLike[str], *, now: Callable[[], float] = time.time) -> None:
         self._path, self._now, self._lock = Path(path), now, threading.Lock()
+        self._goes_on = False  # something that is not written down: nobody else may begin before its end
         with self._file():
             self._held = open_regular(f"{self._path}.lock", _OURS)
             self._db = self._opened()
@@ -189,8 +190,16 @@ class SqliteJournal:
             raise left_behind()
         try:
             yield
+        except CancelPending:
+            self._goes_on = True
+            raise
         finally:
             self._unlock_file()
+
+    def let_go(self) -> None:
+        """See OwnersJournal."""
+        self._goes_on = False
+        self._unlock_file()
 
     def _lock_file(self) -> bool:
         with self._file():
@@ -203,6 +212,8 @@ class SqliteJournal:
         return False
 
     def _unlock_file(self) -> None:
+        if self._goes_on:
+            return
         with self._file():
             fcntl.flock(self._held, fcntl.LOCK_UN)
 

@@ -95,7 +95,8 @@ def recorded(name: str = "") -> Record:
     record = current(name)
     if record is None:
         what = f"no machine {name} is up" if name else "no machine is up"
-        raise MachineError(what, remedy="hotbank up lists what is" if names() else "hotbank up BOARD starts one")
+        start = f"hotbank up BOARD --name {name} starts one" if name else "hotbank up BOARD starts one"
+        raise MachineError(what, remedy="hotbank up lists what is" if names() or current() else start)
     return record
 
 

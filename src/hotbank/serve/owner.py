@@ -20,7 +20,7 @@ from typing import Any
 
 from hotbank.calls import CLOCK, DOCTOR, GLANCE, MACHINE, PAGES
 from hotbank.documents import EXIT_DONE, EXIT_FAILED
-from hotbank.errors import Code, HotbankError, MachineError, ProtocolError, Refusal
+from hotbank.errors import CancelPending, Code, HotbankError, MachineError, ProtocolError, Refusal
 from hotbank.machine import Machine, WallClock, can_glance, is_examinable, is_interruptible, tells_pages
 from hotbank.operate import Entry, Event, Limits, MemoryJournal, remedy
 from hotbank.operate.journal import GOVERNOR, START, STOP, OwnersJournal, sign_of_life
@@ -68,6 +68,7 @@ class Owner:
         self._name = machine.snapshot().machine
         self._changing, self._settling = threading.Lock(), threading.Lock()
         self._stopped = False  # from then on no change begins
+        self._goes_on = False  # a primitive that was given up
         self._job: Job | None = None
         self._interruptions = Interruptions(self._interrupt)
         self._loop = Loop(Service(self._answers(), self._cancel, self._interruptions.want, self._changing.locked))
@@ -166,10 +167,34 @@ class Owner:
         change = getattr(self._machine, name)
 
         def guarded(**arguments: Any) -> None:
-            with self._changes(), self._journal.alone(), self._told(name, arguments):
-                change(**arguments)
+            with self._changes(), self._told(name, arguments):
+                try:
+                    with self._journal.alone():
+                        change(**arguments)
+                except CancelPending:
+                    self._keep_until_over()
+                    raise
 
         return guarded
+
+    def _keep_until_over(self) -> None:
+        """The journal stays ours, until the kernel has let go of what no transaction tells of."""
+        if not self._goes_on:
+            self._goes_on = True
+            threading.Thread(target=self._see_it_end, daemon=True).start()
+
+    def _see_it_end(self) -> None:
+        while self._goes_on and not self._stopped:
+            time.sleep(_LOOK_EVERY)
+            with suppress(HotbankError):
+                if self._machine.snapshot().pending is None:
+                    self._let_go()
+
+    def _let_go(self) -> None:
+        with self._changes():
+            if self._machine.snapshot().pending is None:
+                self._journal.let_go()
+                self._goes_on = False
 
     @contextmanager
     def _changes(self, *, settles: bool = False) -> Iterator[None]:

@@ -24,14 +24,18 @@ from pathlib import Path
 
 from hotbank.errors import Code, MachineError
 from hotbank.memory import MIB
+from hotbank.regular import open_regular, read_regular
 
 Progress = Callable[[str], None]
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _URI = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+)")
-_IMAGE = re.compile(r"linux-image-(?P<release>[0-9]+\.[0-9]+\.[0-9][^-]*(-[0-9]+)?-(?P<flavour>[a-z][a-z0-9-]*))")
+_IMAGE = re.compile(r"linux-image-(?P<release>[0-9]+\.[0-9]+\.[0-9][a-z0-9+.]*(-[0-9]+)?-(?P<flavour>[a-z][a-z0-9-]*))")
+_WORD = r"[A-Za-z0-9][A-Za-z0-9+.~%:=_-]*"  # a name, version, digest or file: no path, and no option of a program
+_LINE = re.compile(f"{_WORD}(?: {_WORD})?")
 _SPLIT = (6, 19)  # the first whose image and modules are packages of their own
 _NEWER = {"bookworm": ("trixie", "trixie-backports")}  # kernels that a release has not got itself
+_MOST = 1 << 24  # bytes of an answer that is kept
 _RESERVE = 64 * MIB  # left free on the cache's file system
 _LISTS = 96 * MIB  # what apt keeps of Debian's lists, and its index of them
 _NO_NETWORK, _NO_SPACE = "is the network there?", "free some, or set XDG_CACHE_HOME to a larger file system"
@@ -142,11 +146,14 @@ class Archive:
         return known
 
     def _known(self, request: str) -> list[str] | None:
+        """What was answered before; None where nothing was, or somebody else wrote something else there."""
         try:
-            answer: list[str] = json.loads(self._request(request).read_text(encoding="utf-8"))["answer"]
-        except (OSError, ValueError, KeyError):
+            told = json.loads(read_regular(self._request(request), _MOST))
+        except (OSError, ValueError, RecursionError):
             return None
-        return answer
+        lines = told.get("answer") if isinstance(told, dict) and told.get("request") == request else None
+        ours = isinstance(lines, list) and all(isinstance(line, str) and _LINE.fullmatch(line) for line in lines)
+        return lines if ours else None
 
     def _remember(self, request: str, answer: list[str]) -> None:
         path = self._request(request)
@@ -159,9 +166,9 @@ class Archive:
         return self.cache / "requests" / f"{hashlib.sha256(request.encode()).hexdigest()[:16]}.json"
 
     def _intact(self, line: str) -> bool:
-        digest, name = line.split()
+        digest, _, name = line.partition(" ")
         try:
-            with open(self._debs / name, "rb") as deb:
+            with os.fdopen(open_regular(self._debs / name), "rb") as deb:
                 return hashlib.file_digest(deb, "sha256").hexdigest() == digest
         except OSError:
             return False
@@ -385,7 +392,7 @@ def _line(deb: Path) -> str:
 
 
 def _by_number(name: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", name)]
+    return [int(number) for number in re.findall(r"[0-9]{1,18}", name)]
 
 
 def _run(environment: os._Environ[str] | dict[str, str], argv: list[str], folder: Path | None = None) -> str:
