@@ -27,7 +27,7 @@ _BANK = "memmap=514M!0x11fe00000"  # 2 MiB before it for the info block: docs/ar
 _LINE = f"root=/dev/vda rw console=ttyS0 {_BANK} systemd.show_status=1 systemd.mask=serial-getty@ttyS0.service"
 _MODULES = "nd_e820\nnd_pmem\ndax_pmem\ndevice_dax\nkmem\n"  # docs/arm64.md, route kmem; firmware names no driver here
 _PROGRAMS = {"guest.sh": "root", "bank-power": "usr/local/sbin", "last-step": "usr/lib/systemd/system-shutdown"}
-_PATIENCE = 1800.0  # seconds of wall time: an emulated machine is slow, a hang is slower
+_PATIENCE = 1200.0  # seconds of wall time without a word: an emulated machine is slow, a hang is slower
 _BROUGHT_IN = "trial: last step (reboot): power on, bank of 4 blocks: 4 online"
 
 
@@ -93,16 +93,23 @@ def _boots(root: Path, image: Path) -> Iterator[str]:
         machine = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace"
         )
-        limit = threading.Timer(_PATIENCE, machine.kill)
-        limit.start()
+        limit = _limit(machine)
         assert machine.stdout is not None
         for line in map(str.strip, machine.stdout):
+            limit.cancel()
+            limit = _limit(machine)
             print(line, file=log, flush=True)
             if "trial: " in line:
                 yield (ours := line[line.index("trial: ") :])
                 print(ours, flush=True)
         machine.wait()
         limit.cancel()
+
+
+def _limit(machine: subprocess.Popen[str]) -> threading.Timer:
+    limit = threading.Timer(_PATIENCE, machine.kill)
+    limit.start()
+    return limit
 
 
 if __name__ == "__main__":
