@@ -18,6 +18,7 @@ from hotbank.cli import run
 from hotbank.errors import FormatError
 from hotbank.load import imports, trace
 from hotbank.load.imports import FORMS, Known, read
+from hotbank.load.stamps import seconds
 
 BEGAN = 1_700_000_000
 LINES = {
@@ -270,3 +271,195 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert run(arguments) == 0
     assert capsys.readouterr().out.splitlines()[1:] == ["dropped   HugePages_Total"]
     assert len(trace.load(tmp_path / "out.csv").samples) == 3
+
+
+# What people post.
+
+_SAR = """Linux 3.10.0-1160.el7.x86_64 (server.example.com) \t25/05/21 \t_x86_64_\t(1 CPU)
+
+16:00:01    kbmemfree kbmemused  %memused kbbuffers  kbcached  kbcommit   %commit  kbactive   kbinact   kbdirty
+16:10:01       212980    801800     79.01         0    293512   1247884    122.97    530056    109360         0
+16:20:01       214984    799796     78.81         0    293556   1248208    123.00    528032    109352         4
+
+16:00:01    kbswpfree kbswpused  %swpused  kbswpcad   %swpcad
+16:10:01      2097148         0      0.00         0      0.00
+Average:      2097148         0      0.00         0      0.00
+
+16:20:03  LINUX RESTART
+
+16:30:01    kbmemfree kbmemused  %memused kbbuffers  kbcached  kbcommit   %commit  kbactive   kbinact   kbdirty
+00:10:01        86396    928384     91.49         0    293656   1367420    134.75    656212    109392         0
+Average:       171453    843326     83.10         0    293574   1287837    126.91    571433    109368         1
+"""
+_SADF = """# hostname;interval;timestamp;kbmemfree;kbavail;kbmemused;%memused;kbbuffers;kbcached;kbcommit;%commit
+db;600;2021-05-25 16:10:01 UTC;212980;500000;801800;79.01;0;293512;1247884;122.97
+db;600;2021-05-25 16:20:01 UTC;214984;500000;799796;78.81;0;293556;1248208;123.00
+db;-1;2021-05-25 16:20:03 UTC;LINUX-RESTART\t(1 CPU)
+db;600;2021-05-26 00:10:01 UTC;86396;400000;928384;91.49;0;293656;1367420;134.75
+"""
+_GERMAN = _SAR.replace(".01 ", ",01 ").replace(".81", ",81").replace("Average:", "Durchschn.:")
+_AMERICAN = (
+    _SAR.replace("16:10:01 ", "04:10:01 PM ")
+    .replace("16:20:01 ", "04:20:01 PM ")
+    .replace("00:10:01 ", "12:10:01 AM ")
+    .replace("16:00:01 ", "04:00:01 PM ")
+    .replace("16:30:01 ", "04:30:01 PM ")
+)
+
+
+@pytest.mark.parametrize("text", [_SAR, _SADF, _GERMAN, _AMERICAN, _SAR.replace("\n", "\r\n")])
+def test_sar_as_it_prints(text: str) -> None:
+    found = read("sar", text)
+    assert [(row["t_s"] - found.rows[0]["t_s"], row["free"]) for row in found.rows] == [
+        (0, 212980),
+        (600, 214984),
+        (28800, 86396),
+    ]
+    assert {row["physmem"] for row in found.rows} == {1014780}  # kbmemused has the caches in it: 79.01 % of that
+    assert "swpfree" not in found.dropped
+    assert "commit" in found.dropped
+
+
+def test_two_machines_of_sadf_are_no_series() -> None:
+    with pytest.raises(FormatError, match="one machine"):
+        read("sar", _SADF.replace("db;600;2021-05-26", "web;600;2021-05-26"))
+
+
+_FREE = """               total        used        free      shared  buff/cache   available
+Mem:        16303428     4410420     8203872      345872     3689136    11231232
+Swap:        2097148           0     2097148
+
+"""
+_FREES = {
+    "": (_FREE, 16303428, 8203872, 3689136),
+    "-w": (
+        "               total        used        free      shared     buffers       cache   available\n"
+        "Mem:        16303428     4410420     8203872      345872       10000     3679136    11231232\n\n",
+        16303428,
+        8203872,
+        3679136,
+    ),
+    "-h": (
+        "              total        used        free      shared  buff/cache   available\n"
+        "Mem:           16Gi       4,2Gi       7.5Gi       338Mi       3.5Gi        10Gi\nSwap: 2.0Gi 0B 2.0Gi\n\n",
+        16 << 20,
+        7.5 * (1 << 20),
+        3.5 * (1 << 20),
+    ),
+    "-m": (
+        "              total        used        free      shared  buff/cache   available\n"
+        "Mem:          15921        4307        8011         337        3602       10967\n\n",
+        15921 << 10,
+        8011 << 10,
+        3602 << 10,
+    ),
+    "in German": (
+        "              gesamt     benutzt        frei     gemns. Puffer/Cache verfügbar\n"
+        "Speicher:   16303428     4410420     8203872      345872     3689136    11231232\nAuslager: 5 0 5\n\n",
+        16303428,
+        8203872,
+        3689136,
+    ),
+    "of procps 3.2": (
+        "             total       used       free     shared    buffers     cached\n"
+        "Mem:      16303428    8099556    8203872          0     310000    3379136\n"
+        "-/+ buffers/cache:    4410420   11893008\nSwap:      2097148          0    2097148\n\n",
+        16303428,
+        8203872,
+        3379136,
+    ),
+}
+
+
+@pytest.mark.parametrize("how", _FREES)
+@pytest.mark.parametrize("dated", [False, True])
+def test_free_again_and_again(how: str, dated: bool) -> None:
+    text, total, free, cached = _FREES[how]
+    dates = [datetime.fromtimestamp(BEGAN + 30 * n, UTC).strftime("%a %d %b %H:%M:%S UTC %Y\n") for n in range(3)]
+    found = read("free", "".join((dates[n] if dated else "") + text for n in range(3)), Known(30, 16 << 20))
+    assert [row["t_s"] - found.rows[0]["t_s"] for row in found.rows] == [0, 30, 60]
+    assert [(row["physmem"], row["free"], row["cached"]) for row in found.rows] == [(total, free, cached)] * 3
+    played = trace.loads(found.text())
+    assert played.samples[0].unnamed > 0
+
+
+def test_what_free_counts_in_must_be_known() -> None:
+    with pytest.raises(FormatError, match="give --memory"):
+        read("free", _FREES["-m"][0] * 2, Known(every=5))
+
+
+STAMPS: Mapping[str, str] = {
+    "OSWatcher": "zzz ***%a %b %e %H:%M:%S CET %Y",
+    "ExaWatcher": "zzz <%m/%d/%Y %H:%M:%S>",
+    "a line of signs": "=== %Y-%m-%d %H:%M:%S ===",
+    "a word": "Time: %s",
+    "another": "Date: %a %b %e %H:%M:%S UTC %Y",
+    "milliseconds": "%s000",
+    "a log": "%b %e %H:%M:%S",
+    "brackets": "[%Y-%m-%dT%H:%M:%S+00:00]",
+    "a slash": "%Y/%m/%d %H:%M:%S",
+}
+LOCAL = {"de": "Fr 5. Mär 10:00:00 CET 2027", "fr": "ven. 5 mars 2027 10:00:00", "es": "vie 05 mar 2027 10:00:00 CET"}
+
+
+@pytest.mark.parametrize("form", STAMPS)
+def test_dumps_are_dated_as_collectors_date_them(form: str) -> None:
+    dump = "MemTotal: 9000 kB\nMemFree: 5000 kB\nCached: 2000 kB\nAnonPages: 1000 kB\n"
+    moments = [datetime.fromtimestamp(BEGAN + n * 30, UTC).strftime(STAMPS[form]) for n in range(4)]
+    found = read("meminfo", "".join(f"{moment}\n{dump}" for moment in moments))
+    assert [row["t_s"] - found.rows[0]["t_s"] for row in found.rows] == [0, 30, 60, 90]
+
+
+@pytest.mark.parametrize("language", LOCAL)
+def test_months_are_told_in_other_languages(language: str) -> None:
+    assert seconds(LOCAL[language]) == datetime(2027, 3, 5, 10, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "MemFree", "10:00:00", "Nov 28", "99 Foo 10:00:00 2026", "1 2 3", "NaN", "Feb 31 10:00:00"]
+)
+def test_what_is_no_moment(text: str) -> None:
+    assert seconds(text) is None
+
+
+@pytest.mark.parametrize("stamp", ["%Y-%m-%d %H:%M:%S ", "%b %d %H:%M:%S ", "%s "])
+@pytest.mark.parametrize("german", [False, True])
+def test_lines_of_vmstat_behind_a_time(stamp: str, german: bool) -> None:
+    """``vmstat 30 | ts``."""
+    names = "r b Swpd frei Puff. Cache si so bi bo" if german else "r b swpd free buff cache si so bi bo"
+    lines = ["procs ---memory--- ---swap--", names, *(f"1 0 0 {5000 + n} 100 2000 0 0 1 1" for n in range(3))]
+    dated = [
+        datetime.fromtimestamp(BEGAN + max(0, n - 2) * 30, UTC).strftime(stamp) + line for n, line in enumerate(lines)
+    ]
+    found = read("vmstat", "\n".join(dated), Known(total=9000))
+    assert [(row["t_s"] - found.rows[0]["t_s"], row["free"]) for row in found.rows] == [
+        (0, 5000),
+        (30, 5001),
+        (60, 5002),
+    ]
+
+
+def test_more_of_what_pmrep_writes() -> None:
+    """``-k``, and a line of units below the header."""
+    rows = [dict.fromkeys(LINES, 500) | {"MemTotal": 8 << 20, "MemFree": 1024 * n} for n in range(1, 4)]
+    header, *lines = as_pmrep(rows).splitlines()
+    extended = [f"Host,Interval,{header}", *(f"db,30,{line.replace(',', ' UTC+0,', 1)}" for line in lines)]
+    assert read("pmrep", "\n".join(extended)).rows == read("pmrep", as_pmrep(rows)).rows
+    units = "," + ",".join(["Kbyte"] * (len(header.split(",")) - 1))
+    assert read("pmrep", "\n".join([header, units, *lines])) == read("pmrep", as_pmrep(rows))
+    scaled = read("pmrep", "\n".join([header, units.replace("Kbyte", "MiB"), *lines]))
+    assert [row["free"] for row in scaled.rows] == [1024 * 1024 * n for n in range(1, 4)]
+
+
+def test_a_job_that_was_renamed_is_one_series_and_two_machines_are_none() -> None:
+    rows = [dict.fromkeys(LINES, 500) | {"MemTotal": 8 << 20} for _ in range(4)]
+    document = json.loads(as_prometheus(rows))
+    halves = []
+    for one in document["data"]["result"]:
+        for job, part in (("old", one["values"][:2]), ("new", one["values"][2:])):
+            halves.append({"metric": one["metric"] | {"job": job}, "values": part})
+    document["data"]["result"] = halves
+    assert read("prometheus", json.dumps(document)).rows == read("prometheus", as_prometheus(rows)).rows
+    halves.append({"metric": halves[0]["metric"] | {"node": "b"}, "values": [[BEGAN, "77"]]})
+    with pytest.raises(FormatError, match="ask for one machine"):
+        read("prometheus", json.dumps(document))

@@ -166,7 +166,9 @@ ROOMS: dict[str, set[str]] = {
     "host/owners.py": {"int(start, 16)", "int(end, 16)"},
     "host/rules.py": {"int(escape['hex'], 16)", "int(escape['octal'], 8)"},  # two digits, three digits
     "kernels.py": {"int(match[1])", "int(match[2])"},
+    "load/printed.py": {"map(int, match.groups())"},  # two digits each
     "load/script.py": {"float('inf')"},
+    "load/stamps.py": {"int(match['day'])"},  # two digits at most
     "load/trace.py": {
         "int(row.get(name, 0))",
         "int(row.get('physmem', row.get('used', 0) + row.get('free', 0)))",

@@ -84,12 +84,15 @@ def record(context: Context, output: str, every: float, length: float | None) ->
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="The file, a CSV.")
 @click.option("--every", callback=duration, metavar="TIME", help="Time between samples, where they have none.")
-@click.option("--memory", callback=_kib, metavar="SIZE", help="The machine's memory, where nothing tells (vmstat).")
+@click.option(
+    "--memory", callback=_kib, metavar="SIZE", help="The machine's memory, where nothing tells (vmstat, free -m)."
+)
 def import_(form: str, file: str, output: str, every: float | None, memory: int | None) -> None:
     """Make a series of what another tool recorded, and say what was dropped.
 
-    sar: sadf -j -- -r ALL. pmrep: pmrep -o csv mem.physmem mem.util. vmstat: vmstat -w. prometheus: the JSON of a range
-    query of one machine's node_memory_*. meminfo: /proc/meminfo again and again, each after a line with the time.
+    sar: sadf -j -- -r ALL, or what sar -r prints. pmrep: pmrep -o csv mem.physmem mem.util. vmstat: vmstat -w. free:
+    free -s. prometheus: the JSON of a range query of one machine's node_memory_*. meminfo: /proc/meminfo again and
+    again, each after a line with the time.
     """
     from hotbank.load import imports
 

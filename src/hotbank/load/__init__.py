@@ -7,6 +7,8 @@ faults.py   trouble on purpose
 trace.py    what a real machine's memory held, played again
 looks.py    what a governor looked at, as such a trace
 imports.py  what other tools recorded of it
+printed.py  of those, tables that are meant for people
+stamps.py   moments as people and tools write them
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Series that other tools recorded, as traces (trace.py): sysstat's JSON, PCP's CSV, ``vmstat -w``, a range query of
-Prometheus, dumps of /proc/meminfo one after the other.
+"""Series that other tools recorded, as traces (trace.py): sysstat's JSON and its tables, PCP's CSV, ``vmstat -w``,
+``free -s``, a range query of Prometheus, dumps of /proc/meminfo one after the other.
 
 What a tool does not tell is left out and said; nothing is made up. Where it does not name anonymous memory, all that is
 in use and named by nothing else is memory that does not move.
@@ -13,13 +13,12 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from hotbank.errors import FormatError
+from hotbank.load import printed
+from hotbank.load.stamps import seconds
 from hotbank.memory import KIB
 from hotbank.numbers import decimal
 from hotbank.sysfs.meminfo import PCP_NAMES
@@ -38,14 +37,11 @@ _CACHES = ("buffers", "cached", "slab")
 _OF_VMSTAT = {"free": "free", "buff": "bufmem", "cache": "cached"}
 _OF_MEMINFO = {line: column for column, line in PCP_NAMES.items()}
 _PROMETHEUS = re.compile(r"node_memory_(\w+?)(?:_bytes)?")  # node_exporter before 0.16 had no unit in the name
-_DATE = re.compile(  # date(1) in the C locale and in en_US
-    r"[A-Z][a-z]{2} (?P<month>[A-Z][a-z]{2}) +(?P<day>\d{1,2}) (?P<time>\d\d:\d\d:\d\d)(?P<half> [AP]M)?"
-    r"(?: [A-Z+-]\S*)? (?P<year>\d{4})",
-    re.ASCII,
-)
-_LONGEST_TIME = 80  # characters
-_MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 _DELIMITERS = ",;|:\t "
+_UNITS: Mapping[str, float] = {"": 1 / KIB, "k": 1, "m": KIB, "g": KIB**2}
+_OF_FREE = {"total": "physmem", "free": "free", "shared": "shmem", "buffers": "bufmem"}
+_MOMENTS = ("date", "time", "timestamp", "ts")
+_COLUMNS_OF_VMSTAT = ("r", "b", "swpd", "free", "buff", "cache")
 _NEEDED = ("physmem", "free", "cached")
 
 Row = dict[str, float]
@@ -123,33 +119,6 @@ def _numbers(values: Mapping[str, Any], columns: Mapping[str, str], unit: float 
     return {column: number / unit for column, number in found if number is not None and number >= 0}
 
 
-def _time(text: str) -> float | None:
-    """Seconds since 1970, from those, from a date and time as date(1) prints it, by ISO or for mail; or since the
-    machine's boot, from /proc/uptime."""
-    text = text.strip()
-    numbers = [decimal(word) for word in text.split()]
-    if numbers and None not in numbers:
-        return numbers[0] if len(numbers) <= 2 else None
-    if len(text) > _LONGEST_TIME:
-        return None
-    for reading in (datetime.fromisoformat, _of_date, parsedate_to_datetime):
-        with suppress(ValueError, TypeError, OverflowError):
-            when = reading(text)
-            return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-    return None
-
-
-def _of_date(text: str) -> datetime:
-    """``Sat Nov 28 16:22:21 UTC 2026``. Of names of time zones nobody knows which they are: it is the clock on the wall
-    of one machine. Raises ValueError for any other text."""
-    match = _DATE.fullmatch(text)
-    month, beyond = divmod(_MONTHS.find(match["month"]), 3) if match else (-1, 0)
-    if match is None or beyond or month < 0:
-        raise ValueError(text)
-    form = "%Y %m %d %I:%M:%S %p" if match["half"] else "%Y %m %d %H:%M:%S"
-    return datetime.strptime(f"{match['year']} {month + 1} {match['day']} {match['time']}{match['half'] or ''}", form)
-
-
 def _timed(row: Row, at: float | None, number: int, known: Known) -> Row:
     """The sample with its time: its own, else one of a grid."""
     when = at if at is not None else None if known.every is None else number * known.every
@@ -158,21 +127,30 @@ def _timed(row: Row, at: float | None, number: int, known: Known) -> Row:
 
 
 def _sar(text: str, known: Known) -> _Read:
-    """sysstat: ``sadf -j -- -r ALL``. kbmemused counts page cache in older versions: the percentage tells."""
+    """sysstat: ``sadf -j -- -r ALL``, or what ``sar -r`` and ``sadf -d`` print. kbmemused counts page cache in older
+    versions: the percentage tells."""
+    samples = _of_sadf(text) if text.lstrip()[:1] in ("{", "[", "") else [*printed.sar(text)]
+    rows, dropped = list[Row](), set[str]()
+    with_caches = _used_has_caches(sample.values for sample in samples)
+    for number, sample in enumerate(samples):
+        dropped |= sample.values.keys() - _OF_SAR.keys() - {"memused", "memused-percent"}
+        total = _total_of_sar(sample.values, used_has_caches=with_caches)
+        rows.append(_timed(_numbers(sample.values, _OF_SAR) | total, sample.when, number, known))
+    return rows, dropped, ["slab is not divided: all of it counts as what can't be reclaimed"]
+
+
+def _of_sadf(text: str) -> list[printed.Sample]:
     hosts = json.loads(text)["sysstat"]["hosts"]
     if len(hosts) != 1:
         raise FormatError("sar", 0, "hosts", f"{len(hosts)}, and a series is of one machine")
-    host = hosts[0]
-    rows, dropped = list[Row](), set[str]()
-    with_caches = _used_has_caches(sample.get("memory") or {} for sample in host["statistics"])
-    for number, sample in enumerate(host["statistics"]):
-        memory = sample.get("memory") or {}
-        dropped |= memory.keys() - _OF_SAR.keys() - {"memused", "memused-percent"}
-        when = sample.get("timestamp", {})
-        at = _time(f"{when.get('date', '')} {when.get('time', '')}")
-        total = _total_of_sar(memory, used_has_caches=with_caches)
-        rows.append(_timed(_numbers(memory, _OF_SAR) | total, at, number, known))
-    return rows, dropped, ["slab is not divided: all of it counts as what can't be reclaimed"]
+    return [
+        printed.Sample(_when(sample.get("timestamp", {})), sample.get("memory") or {})
+        for sample in hosts[0]["statistics"]
+    ]
+
+
+def _when(stamp: Mapping[str, Any]) -> float | None:
+    return seconds(f"{stamp.get('date', '')} {stamp.get('time', '')}")
 
 
 def _total_of_sar(memory: Mapping[str, Any], *, used_has_caches: bool) -> Row:
@@ -195,55 +173,93 @@ def _used_has_caches(memories: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def _pmrep(text: str, known: Known) -> _Read:
-    """PCP: ``pmrep -o csv mem.physmem mem.util``; the column ``Time`` comes first, and behind it stands what is between
-    columns (``-l``)."""
-    behind = text.lstrip('"').removeprefix("Time").lstrip('"')[:1]
+    """PCP: ``pmrep -o csv mem.physmem mem.util``; the column ``Time`` comes first, behind ``Host`` and ``Interval``
+    with ``-k``, and behind each stands what is between columns (``-l``). A line without a time has units."""
+    behind = text.lstrip('"').partition("\n")[0].partition("Time")[2].lstrip('"')[:1]
     delimiter = behind if behind and behind in _DELIMITERS else ","
     table: list[list[str]] = [*csv.reader(io.StringIO(text), delimiter=delimiter), []]
     header, samples = table[0], table[1:]
     names = [name.strip().removeprefix("mem.util.").removeprefix("mem.") for name in header]
-    columns = {name: name for name in names if name in PCP_NAMES}
-    rows = [
-        _timed(_numbers(dict(zip(names, sample, strict=False)), columns), _time(sample[0]), number, known)
-        for number, sample in enumerate(samples)
-        if sample
-    ]
-    return rows, [name for name in names[1:] if name not in columns], []
+    at, units, rows = names.index("Time"), dict[str, float](), list[Row]()
+    for sample in filter(None, samples):
+        cells = dict(zip(names, sample, strict=False))
+        if not sample[at].strip():
+            units = {name: unit for name, cell in cells.items() if (unit := _unit(cell)) is not None}
+            continue
+        told = _numbers(cells, {name: name for name in names if name in PCP_NAMES})
+        values = {name: value * units.get(name, 1) for name, value in told.items()}
+        rows.append(_timed(values, seconds(sample[at]), len(rows), known))
+    return rows, [name for name in names[at + 1 :] if name not in PCP_NAMES], []
+
+
+def _unit(cell: str) -> float | None:
+    """KiB of ``Kbyte``, ``MiB``, ``byte``."""
+    word = cell.strip().lower()
+    known = next((unit for unit in _UNITS if word in (f"{unit}byte", f"{unit}ib", f"{unit}b")), None)
+    return None if known is None else _UNITS[known]
 
 
 def _vmstat(text: str, known: Known) -> _Read:
-    """``vmstat -w``, with ``-t`` for times. Its cache has the slab that can be reclaimed in it."""
-    names, rows, seen = list[str](), list[Row](), set[str]()
+    """``vmstat -w``, with ``-t`` for times, or with times before each line (ts). Its cache has the slab that can be
+    reclaimed in it."""
+    names, at, rows, seen = list[str](), 0, list[Row](), set[str]()
     for line in text.splitlines():
         words = line.split()
-        if "free" in words and "buff" in words:
-            names = words
-            seen |= set(words)
-        elif names and words and all(decimal(word) is not None for word in words[: names.index("free") + 1]):
-            at = _time(" ".join(words[-2:])) if len(words) > len([n for n in names if n != "UTC"]) else None
-            rows.append(_timed(_numbers(dict(zip(names, words, strict=False)), _OF_VMSTAT), at, len(rows), known))
+        if "si" in words and "so" in words:
+            at = max(words.index("si") - len(_COLUMNS_OF_VMSTAT), 0)
+            names = _named(words[at:])
+            seen |= set(names)
+        elif names and (rest := words[at:]) and all(printed.number(word) is not None for word in rest[:6]):
+            last = words[-2:] if len(rest) > len([n for n in names if n != "UTC"]) else words[:at]
+            rows.append(
+                _timed(
+                    _numbers(dict(zip(names, rest, strict=False)), _OF_VMSTAT),
+                    seconds(" ".join(last)),
+                    len(rows),
+                    known,
+                )
+            )
     memory = {"swpd", "inact", "active"} & seen
     return rows, memory, ["cache has reclaimable slab in it"]
 
 
+def _named(words: list[str]) -> list[str]:
+    """A header in another language has its columns in the same places; ``-a`` has others than those of cache."""
+    own = "free" not in words
+    return [*_COLUMNS_OF_VMSTAT, *words[len(_COLUMNS_OF_VMSTAT) :]] if own else words
+
+
+def _free(text: str, known: Known) -> _Read:
+    """``free -s``, of any version. Its cache has the slab that can be reclaimed, and without ``-w`` the buffers."""
+    rows, dropped = list[Row](), set[str]()
+    for number, sample in enumerate(printed.free(text, known.total)):
+        cache = next((sample.values[name] for name in ("buff/cache", "cache", "cached") if name in sample.values), None)
+        row = _numbers(sample.values, _OF_FREE) | ({} if cache is None else {"cached": cache})
+        dropped |= sample.values.keys() & {"used", "available"}
+        rows.append(_timed(row, sample.when, number, known))
+    return rows, dropped, ["cache has reclaimable slab in it"]
+
+
 def _prometheus(text: str, known: Known) -> _Read:
-    """A range query of ``{__name__=~"node_memory_.*"}`` of one instance: bytes at times. promtool prints the list of
-    series alone."""
-    series, instances = dict[str, list[Any]](), set[str]()
+    """A range query of ``{__name__=~"node_memory_.*"}`` of one machine: bytes at times. promtool prints the list of
+    series alone. Several series of one name are one, as long as they do not tell the same moment: a job was renamed."""
+    instances, dropped, samples = set[str](), set[str](), dict[float, dict[str, Any]]()
     document = json.loads(text)
     for one in document if isinstance(document, list) else document["data"]["result"]:
         match = _PROMETHEUS.fullmatch(one["metric"].get("__name__", ""))
-        if match:
-            series[match[1]] = one["values"]
-            instances.add(str(one["metric"].get("instance", "")))
+        if match is None:
+            continue
+        instances.add(str(one["metric"].get("instance", "")))
+        dropped |= {match[1]} - _OF_MEMINFO.keys()
+        for at, value in one["values"]:
+            told = samples.setdefault(decimal(str(at)) or 0.0, {})
+            if told.setdefault(match[1], value) != value:
+                problem = f"two of {one['metric']['__name__']} at {at}: ask for one machine"
+                raise FormatError("prometheus", 0, "instance", problem)
     if len(instances) > 1:
         raise FormatError("prometheus", 0, "instance", f"{len(instances)} machines; ask for one: {min(instances)}")
-    samples = dict[float, dict[str, Any]]()
-    for name, values in series.items():
-        for at, value in values:
-            samples.setdefault(decimal(str(at)) or 0.0, {})[name] = value
     rows = [_timed(_numbers(values, _OF_MEMINFO, KIB), at, 0, known) for at, values in sorted(samples.items())]
-    return rows, series.keys() - _OF_MEMINFO.keys(), []
+    return rows, dropped, []
 
 
 def _meminfo(text: str, known: Known) -> _Read:
@@ -252,11 +268,11 @@ def _meminfo(text: str, known: Known) -> _Read:
     for line in text.splitlines():
         name, colon, rest = (part.strip() for part in line.partition(":"))
         value = rest.split()[0] if rest else ""
-        if colon and re.fullmatch(r"[\w()]+", name) and decimal(value) is not None:
+        if colon and re.fullmatch(r"[\w()]+", name) and name.lower() not in _MOMENTS and decimal(value) is not None:
             if not dumps or (name in _OF_MEMINFO and name in dumps[-1][1]):
                 dumps.append((None, {}))
             dumps[-1][1][name] = value
-        elif (at := _time(line)) is not None:
+        elif (at := seconds(line)) is not None:
             dumps.append((at, {}))
     for at, values in dumps:
         if values:
@@ -269,6 +285,7 @@ _READERS: Mapping[str, Callable[[str, Known], _Read]] = {
     "sar": _sar,
     "pmrep": _pmrep,
     "vmstat": _vmstat,
+    "free": _free,
     "prometheus": _prometheus,
     "meminfo": _meminfo,
 }

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables that tools print for people, as rows by the names of their headers: ``sar -r``, ``sadf -d``, ``free -s``.
+
+A header counts until the next one; words around it are in the language of whoever ran the tool.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from hotbank.errors import FormatError
+from hotbank.load import stamps
+from hotbank.memory import KIB, MIB, format_size
+from hotbank.numbers import decimal
+
+_DAY = 86_400
+_CLOCK = re.compile(r"(\d\d):(\d\d):(\d\d)", re.ASCII)
+_SIZE = re.compile(r"(\d+(?:[.,]\d+)?)(B|[KMGTP](?:i?B?)?)?", re.ASCII)
+_FIRST = "kbmemfree"  # which every table of memory has, and no other
+_UNITS = {"B": 1 / KIB, "K": 1, "M": KIB, "G": KIB**2, "T": KIB**3, "P": KIB**4}
+_BY_PLACE = ("total", "used", "free", "shared", "buff/cache", "available")
+_LEAST = 128 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a line says, by the names that sysstat's JSON or ``free`` have; its time, None where it has none."""
+
+    when: float | None
+    values: Mapping[str, float]
+
+
+def sar(text: str) -> Iterator[Sample]:
+    """``sar -r`` with or without ``-S``, of any version; ``sadf -d``. Raises FormatError for two machines."""
+    return _sadf(text) if ";" in text and _FIRST in text else _sar(text)
+
+
+def _sar(text: str) -> Iterator[Sample]:
+    """Lines have the time of day only: where it goes back, a day has begun."""
+    names, at, day, last = list[str](), 0, 0, 0.0
+    for line in text.splitlines():
+        words = line.split()
+        if not words or number(words[-1]) is None:
+            at = words.index(_FIRST) if _FIRST in words else 0
+            names = words[at:] if at else names if len(words) < 3 else []
+        elif names and (clock := _of_day(words[:at])) is not None:
+            day += _DAY if clock < last else 0
+            last = clock
+            yield Sample(day + clock, _known(names, words[at:]))
+
+
+def _of_day(words: list[str]) -> float | None:
+    match = _CLOCK.fullmatch(words[0]) if words else None
+    if match is None:
+        return None
+    hour, minute, second = map(int, match.groups())
+    if len(words) > 1 and words[1].upper() in ("AM", "PM"):
+        hour = hour % 12 + 12 * (words[1].upper() == "PM")
+    return (hour * 60 + minute) * 60 + second
+
+
+def _sadf(text: str) -> Iterator[Sample]:
+    names, hosts = list[str](), set[str]()
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.lstrip("# ").split(";")]
+        if "timestamp" in cells:
+            names = cells if _FIRST in cells else []
+        elif names and len(cells) == len(names):
+            row = dict(zip(names, cells, strict=True))
+            hosts.add(row.get("hostname", ""))
+            if len(hosts) > 1:
+                raise FormatError("sar", text.find(line), "hostname", f"{len(hosts)}, and a series is of one machine")
+            yield Sample(stamps.seconds(row["timestamp"]), _known(names, cells))
+
+
+def _known(names: list[str], words: list[str]) -> dict[str, float]:
+    """By the names of sysstat's JSON; what is no column of memory is left out."""
+    found = zip(names, map(number, words), strict=False)
+    columns = ((name, value) for name, value in found if name.startswith(("kb", "%")) and value is not None)
+    return {f"{name[1:]}-percent" if name[0] == "%" else name[2:]: value for name, value in columns}
+
+
+def free(text: str, total: float | None) -> Iterator[Sample]:
+    """``free -s``, with lines between that have the time, or none. ``total``: KiB of the machine, which tells what
+    ``-m`` and ``-g`` count in. Raises FormatError where nobody can know."""
+    names, when = list[str](), None
+    for line in text.splitlines():
+        words = line.split()
+        sizes = [size for word in words[1:] if (size := _size(word)) is not None]
+        if names and len(sizes) >= len(_BY_PLACE) - 1 and len(sizes) == len(words) - 1:
+            values = dict(zip(names, sizes, strict=False))
+            unit = 1 if _SIZE.fullmatch(words[1])[2] else _unit(values["total"], total)  # type: ignore[index]
+            yield Sample(when, {name: size * unit for name, size in values.items()})
+            names, when = [], None
+        elif (stamp := stamps.seconds(line)) is not None:
+            when = stamp
+        elif len(words) >= len(_BY_PLACE) and not sizes:
+            names = _header(words)
+
+
+def _header(words: list[str]) -> list[str]:
+    """The names that are known; of another language by their places, as free of procps 3.3.10 and later has them."""
+    named = "total" in words and "free" in words
+    return words if named else [*_BY_PLACE] if "/" in words[4] else []
+
+
+def _unit(told: float, total: float | None) -> int:
+    if total is None:
+        if told * KIB >= _LEAST:
+            return 1
+        size = format_size(round(told) * KIB)
+        raise FormatError("free", 0, "total", f"{size}, if it counts in KiB: give --memory, which tells its unit")
+    return min((1, KIB, KIB**2), key=lambda unit: abs(told * unit - total))
+
+
+def _size(word: str) -> float | None:
+    """KiB of ``15Gi``, or the number itself."""
+    match = _SIZE.fullmatch(word)
+    value = number(match[1]) if match else None
+    return None if match is None or value is None else value * _UNITS[(match[2] or "K")[0]]
+
+
+def number(word: str) -> float | None:
+    """With a point or a comma for the decimals."""
+    return decimal(word.replace(",", "."))
