@@ -267,6 +267,58 @@ def test_uefis_own_map() -> None:
     assert {r.start for h in layout.hidden for r in (h.range,)} == {0x60000000, 0x80000000}
 
 
+ARM64_LOG = """[    0.000000] efi: Getting EFI parameters from FDT:
+[    0.000000] efi: EFI v2.7 by EDK II
+[    0.000000] efi: Processing EFI memory map:
+[    0.000000] efi:   0x000004000000-0x000007ffffff [Memory Mapped I/O|RUN|  |  |  |  |  |  |  |  |  |   |  |  |  |UC]
+[    0.000000] efi:   0x000080000000-0x0000957bffff [Conventional|   |  |  |  |  |  |  |  |  |  |   |WB|  |  |  ]
+[    0.000000] efi:   0x0000957c0000-0x00009809ffff [Loader Code |   |  |  |  |  |  |  |  |  |  |   |WB|WT|WC|UC]
+[    0.000000] Ignoring memory block 0x0 - 0x1000
+[    0.000000] efi:   0x0000980a0000-0x00009ffaffff [Boot Data   |attr=0x0000000100000008]
+[    0.000000] efi:   0x00009ffb0000-0x00009fffffff [Runtime Data|RUN|  |  |  |  |  |  |  |  |  |   |WB|WT|WC|UC]
+[    0.000000] efi:   0x000880000000-0x00088fffffff [Conventional|   |  |  |  |SP|  |  |  |  |  |   |WB|  |  |  ]
+"""
+
+
+@pytest.mark.parametrize("page_size", [4096, 65536])
+@pytest.mark.parametrize("stamped", [True, False])
+@pytest.mark.parametrize("cut", [True, False])
+def test_uefis_map_as_arm64_prints_it(page_size: int, stamped: bool, cut: bool) -> None:
+    """reserve_regions: entries without numbers, an attribute that has no name, ends within a page of 64K."""
+    log = ARM64_LOG.replace("957bffff", "957b1fff").replace("957c0000", "957b2000")
+    log = log if stamped else "".join(line[15:] for line in log.splitlines(keepends=True))
+    lines = log.splitlines(keepends=True)
+    kept = "".join(lines[:-1] if cut else lines)
+    tree = MemoryMap(uefi=6, arch="arm64")
+    if cut:
+        with pytest.raises(FormatError, match="5 of 6"):
+            efi.apply(tree, efi.decode(kept))
+        return
+    memory = efi.apply(tree, efi.decode(kept))
+    layout = predict(memory, arch="arm64", page_size=page_size, block_size=512 * MIB, kernel="6.12").layout
+    assert [r.range for r in layout.ram] == [Range(0x80000000, 0x9FFB0000)]
+    assert {h.range.start: h.why for h in layout.hidden} == {
+        0x9FFB0000: "no-map: UEFI",
+        0x880000000: "UEFI, soft-reserved: no RAM before a driver adds it",
+    }
+    assert sum(z.present for z in layout.zones) * page_size == 512 * MIB
+    taken = efi.apply(tree, efi.soft_reservations_ignored(efi.decode(kept)))
+    assert taken.regions[-1].range == Range(0x880000000, 0x890000000)
+
+
+def test_a_map_of_arm64_without_its_beginning_is_refused() -> None:
+    with pytest.raises(FormatError, match="the log is not whole"):
+        efi.decode("".join(ARM64_LOG.splitlines(keepends=True)[4:]))
+
+
+@pytest.mark.parametrize(("line", "ram"), [("efi=debug", 2 * GIB), ("efi=debug,nosoftreserve", 2 * GIB + 256 * MIB)])
+def test_soft_reservations_may_be_off(line: str, ram: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = ARM64_LOG.replace("0x000080000000-0x0000957bffff", "0x000020000000-0x0000957bffff")
+    (tmp_path / "log").write_text(log)
+    assert run(["zones", "--efi-memmap", str(tmp_path / "log"), "--cmdline", line, "--json"]) == 0
+    assert sum(z["present"] for z in json.loads(capsys.readouterr().out)["zones"]) * 4096 == ram
+
+
 @pytest.mark.parametrize("kernel", ["6.1", "6.12", "7.3"])
 def test_a_map_with_mirrored_memory_is_not_said_to_have_none(kernel: str) -> None:
     """efi_find_mirror, of each kernel in the table: where it found some, kernelcore=mirror is not ignored."""

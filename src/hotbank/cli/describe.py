@@ -183,6 +183,7 @@ def _from_file(data: bytes, wanted: str) -> _Request:
 
 def _predict(request: _Request, options: dict[str, Any]) -> Layout:
     memory, ram, boot = request.memory, tuple[Range, ...](), tuple[Range, ...]()
+    line = memory.cmdline if options["cmdline"] is None else cmdline.typed(options["cmdline"])
     alone = not any(options[name] for name in ("dtb", "atag_list", "srat", "board"))
     if options["iomem_file"]:
         text = console.text(handed.contents(options["iomem_file"]))
@@ -192,10 +193,9 @@ def _predict(request: _Request, options: dict[str, Any]) -> Layout:
         elif memory.uefi is not None or (alone and not options["efi_memmap"]):
             memory = iomem.as_found(memory, text)
     if options["efi_memmap"]:
-        memory, boot = _as_uefi_booted(memory, options["efi_memmap"], acpi=alone or bool(options["srat"]))
+        memory, boot = _as_uefi_booted(memory, options["efi_memmap"], line, acpi=alone or bool(options["srat"]))
     memory, unknown = _with_masters(memory, request, options)
     found = memory.arch if alone and not options["arch"] else None
-    line = memory.cmdline if options["cmdline"] is None else cmdline.typed(options["cmdline"])
     if options["numa_emu"] and cmdline.memory_options(cmdline.decode(line or "")).numa_fake is None:
         raise click.UsageError("--numa-emu has no effect without numa=fake= on the command line")
     layout = predict(
@@ -233,11 +233,21 @@ def _with_masters(
     return memory, (Finding("DMA_LIMIT_UNKNOWN", Severity.INFO, message, help_),)
 
 
-def _as_uefi_booted(memory: MemoryMap, log: str, *, acpi: bool) -> tuple[MemoryMap, tuple[Range, ...]]:
+def _efi_words(line: str | None) -> set[str]:
+    """What ``efi=`` says (drivers/firmware/efi/efi.c, parse_efi_cmdline)."""
+    values = cmdline.decode(line or "").all("efi")
+    return {word for value in values for word in (value or "").split(",")}
+
+
+def _as_uefi_booted(
+    memory: MemoryMap, log: str, line: str | None, *, acpi: bool
+) -> tuple[MemoryMap, tuple[Range, ...]]:
     """The map with the memory that UEFI reported, and where that is."""
     if memory.uefi is None and not acpi:
         raise click.UsageError("--efi-memmap goes with an SRAT, or a device tree of a machine that UEFI booted")
     descriptors = efi.decode(console.text(handed.contents(log)))
+    if "nosoftreserve" in _efi_words(line):
+        descriptors = efi.soft_reservations_ignored(descriptors)
     mapped, unmapped = efi.ram(descriptors)
     if memory.regions and acpi:
         found = replace(iomem.within(memory, mapped, unmapped), mirrored=efi.mirrors(descriptors))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """UEFI's memory map, as a kernel booted with ``efi=debug`` prints it, and what Linux takes as memory from it.
 
-Truth: drivers/firmware/efi/memmap.c (efi_md_typeattr_format), drivers/firmware/efi/efi-init.c (is_memory,
+Truth: drivers/firmware/efi/efi.c (efi_md_typeattr_format), drivers/firmware/efi/efi-init.c (is_memory,
 is_usable_memory, reserve_regions). A machine that UEFI booted takes this map and throws away all memory that its device
 tree names, marks included.
 """
@@ -11,16 +11,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from hotbank.errors import FormatError
 from hotbank.firmware.nodes import Nodes
 from hotbank.memory import MemoryMap, MemoryRegion, Range, Reservation, merge
+from hotbank.numbers import digits
 
 FORM = "EFI memory map"
-_LINE = re.compile(
-    r"efi:\s+mem(?P<number>\d{1,6}):\s+\[(?P<type>[^|\]]+)\|(?P<attributes>[^\]]*)\]\s+"
-    r"range=\[0x(?P<start>[0-9a-fA-F]{1,16})-0x(?P<last>[0-9a-fA-F]{1,16})\]"
+_WHAT = r"\[(?P<type>[^|\]\n]+)\|(?P<attributes>[^\]\n]*)\]"
+_NUMBERED = re.compile(  # arch/x86/platform/efi/efi.c, efi_print_memmap
+    rf"efi:\s+mem(?P<number>\d{{1,6}}):\s+{_WHAT}\s+range=\[0x(?P<start>[0-9a-fA-F]{{1,16}})-0x(?P<last>[0-9a-fA-F]{{1,16}})\]"
 )
+_PLAIN = re.compile(  # drivers/firmware/efi/efi-init.c, reserve_regions
+    rf"(?:efi:|^|\])\s+0x(?P<start>[0-9a-fA-F]{{1,16}})-0x(?P<last>[0-9a-fA-F]{{1,16}}) {_WHAT}", re.MULTILINE
+)
+_HEADING = "Processing EFI memory map"
+_BITS = {"UC": 1, "WC": 2, "WT": 4, "WB": 8, "MR": 0x10000, "SP": 0x40000}
 _CACHED = frozenset({"WB", "WT", "WC"})
 _USABLE = frozenset(
     {
@@ -42,12 +49,17 @@ class Descriptor:
     @property
     def is_memory(self) -> bool:
         """is_memory: it can be mapped cached."""
-        return bool(self.attributes & _CACHED)
+        return bool(self.attributes & _CACHED) and not self.is_soft_reserved
+
+    @property
+    def is_soft_reserved(self) -> bool:
+        """reserve_regions: it is no memory before a driver adds it (CONFIG_EFI_SOFT_RESERVE)."""
+        return bool(self.attributes & _CACHED) and "SP" in self.attributes
 
     @property
     def is_usable(self) -> bool:
-        """is_usable_memory: the kernel may map and use it; soft-reserved memory waits for a driver."""
-        return self.type in _USABLE and "WB" in self.attributes and "SP" not in self.attributes
+        """is_usable_memory: the kernel may map and use it."""
+        return self.type in _USABLE and "WB" in self.attributes and not self.is_soft_reserved
 
 
 def decode(text: str) -> tuple[Descriptor, ...]:
@@ -56,22 +68,43 @@ def decode(text: str) -> tuple[Descriptor, ...]:
     Raises FormatError where the log has no map, or only a part of it: a ring buffer that was too small loses its
     beginning, a console its lines.
     """
-    found = list(_LINE.finditer(text))
-    if not found:
-        raise FormatError(FORM, 0, "efi: mem00", "no such line; boot with efi=debug and take the whole kernel log")
+    found = list(_NUMBERED.finditer(text))
     for number, match in enumerate(found):
         if int(match["number"]) != number:
             problem = f"mem{match['number']} where mem{number:02} should be: the log is not whole"
             raise FormatError(FORM, match.start(), f"mem{number:02}", problem)
-    return tuple(map(_descriptor, found))
+    return tuple(map(_descriptor, found or _behind_heading(text)))
+
+
+def soft_reservations_ignored(descriptors: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
+    """The map as a kernel with ``efi=nosoftreserve`` takes it."""
+    return tuple(replace(d, attributes=d.attributes - {"SP"}) for d in descriptors)
+
+
+def _behind_heading(text: str) -> list[re.Match[str]]:
+    """Lines without numbers: none is missing if the heading is there, and, by ``apply``, if their count is right."""
+    found = list(_PLAIN.finditer(text))
+    if not found:
+        raise FormatError(FORM, 0, "efi: 0x…", "no such line; boot with efi=debug and take the whole kernel log")
+    if text.find(_HEADING, 0, found[0].start()) < 0:
+        raise FormatError(FORM, found[0].start(), _HEADING, "does not stand before it: the log is not whole")
+    return found
 
 
 def _descriptor(match: re.Match[str]) -> Descriptor:
     start, last = int(match["start"], 16), int(match["last"], 16)
     if last < start:
         raise FormatError(FORM, match.start(), "range", f"{last:#x} is below {start:#x}")
-    attributes = frozenset(word for word in match["attributes"].replace("|", " ").split() if word)
+    attributes = _attributes(match["attributes"])
     return Descriptor(Range(start, last + 1), match["type"].strip(), attributes)
+
+
+def _attributes(text: str) -> frozenset[str]:
+    """By their names, also where one that has none makes a number of all (efi_md_typeattr_format)."""
+    number = digits(text[7:], 16, limit=1 << 64) if text.startswith("attr=0x") else None
+    if number is not None:
+        return frozenset(name for name, bit in _BITS.items() if number & bit)
+    return frozenset(text.replace("|", " ").split())
 
 
 def ram(descriptors: tuple[Descriptor, ...]) -> tuple[tuple[Range, ...], tuple[Range, ...]]:
@@ -101,6 +134,7 @@ def apply(memory: MemoryMap, descriptors: tuple[Descriptor, ...]) -> MemoryMap:
             *(r for r in memory.reserved if not r.listed),
             *(Reservation(r, "UEFI", no_map=True) for r in unmapped),
         ),
+        pmem=(*memory.pmem, *_soft_reserved(descriptors)),
         uefi=None,
         no_memory="",
         mirrored=mirrors(descriptors),
@@ -108,7 +142,15 @@ def apply(memory: MemoryMap, descriptors: tuple[Descriptor, ...]) -> MemoryMap:
 
 
 def _regions(memory: MemoryMap, descriptors: tuple[Descriptor, ...]) -> Iterator[MemoryRegion]:
-    """of_numa still gives memory the node that the tree names for its address."""
+    """of_numa still gives memory the node that the tree names for its address. Entries of one node are joined, for they
+    need not begin where pages do."""
     nodes = Nodes(memory.regions)
-    for part in (d.range for d in descriptors if d.is_memory):
-        yield MemoryRegion(part, nodes.at(part), source="UEFI memory map")
+    ranges = sorted(d.range for d in descriptors if d.is_memory)
+    for node, run in groupby(ranges, nodes.at):
+        for range_ in merge(run):
+            yield MemoryRegion(range_, node, source="UEFI memory map")
+
+
+def _soft_reserved(descriptors: tuple[Descriptor, ...]) -> Iterator[MemoryRegion]:
+    for range_ in merge(d.range for d in descriptors if d.is_soft_reserved):
+        yield MemoryRegion(range_, source="UEFI, soft-reserved")

@@ -220,7 +220,7 @@ def _hidden(memory: MemoryMap, boot: Boot) -> tuple[Hidden, ...]:
     hidden = list(boot.hidden)
     hidden += [Hidden(r, _no_map_reason(names)) for r, names in _not_mapped(memory, boot)]
     hidden += [Hidden(r, f"reserved: {name}") for r, name in _kept(memory, boot)]
-    hidden += [Hidden(r.range, f"{r.source}: persistent memory, no RAM before a driver adds it") for r in memory.pmem]
+    hidden += [Hidden(r.range, f"{r.source}: no RAM before a driver adds it") for r in memory.pmem]
     return tuple(sorted(hidden, key=lambda h: (h.range, h.why)))
 
 
