@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -786,3 +787,83 @@ def test_32_bit_arm_beyond_4_gib() -> None:
 def test_lpae_is_32_bit_arms(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["zones", "--board", "virt-arm64", "--lpae"]) == 1
     assert "arm64 has no LPAE" in capsys.readouterr().err
+
+
+# Bytes that somebody printed.
+
+
+def _acpidump(data: bytes, name: str = "SRAT") -> str:
+    rows = [data[at : at + 16] for at in range(0, len(data), 16)]
+    return f"{name} @ 0x0000000000000000\n" + "".join(
+        f"    {16 * n:04X}: {row.hex(' ').upper():<48} {_seen(row)}\n" for n, row in enumerate(rows)
+    )
+
+
+def _seen(row: bytes) -> str:
+    return "".join(chr(byte) if 32 < byte < 127 else "." for byte in row)
+
+
+def _md(data: bytes, *, words: bool) -> str:
+    data += bytes(-len(data) % 16)
+    rows = [data[at : at + 16] for at in range(0, len(data), 16)]
+    grouped = [
+        " ".join(row[at : at + 4][::-1].hex() for at in range(0, len(row), 4)) if words else row.hex(" ")
+        for row in rows
+    ]
+    return "".join(f"{0x100 + 16 * n:08x}: {text}    {_seen(rows[n])}\n" for n, text in enumerate(grouped))
+
+
+def _canonical(at: int, data: bytes) -> str:
+    left, right = data[at : at + 8], data[at + 8 : at + 16]
+    return f"{at:08x}  {left.hex(' '):<23}  {right.hex(' '):<23}  |{_seen(left + right)}|\n"
+
+
+DUMPS: dict[str, Callable[[bytes], str]] = {
+    "acpidump": lambda data: _acpidump(b"x" * 40, "FACP") + "\n" + _acpidump(data) + "\n",
+    "xxd": lambda data: "".join(
+        f"{at:08x}: {data[at : at + 16].hex(' ', -2):<40} {_seen(data[at : at + 16])}\n"
+        for at in range(0, len(data), 16)
+    ),
+    "hexdump -C": lambda data: "".join(map(_canonical, range(0, len(data), 16), repeat(data))) + f"{len(data):08x}\n",
+    "md.b": lambda data: "=> md.b 100 400\n" + _md(data, words=False) + "=> \n",
+    "md": lambda data: "=> md 100 100\n" + _md(data, words=True) + "=> \n",
+}
+
+
+@pytest.mark.parametrize("how", DUMPS)
+@pytest.mark.parametrize("what", ["srat", "atags", "dtb"])
+def test_a_description_that_somebody_printed(how: str, what: str) -> None:
+    data = {
+        "srat": srat.encode(srat.Table((srat.memory(0, Range(GIB, 2 * GIB)), srat.gicc(0, 0)))),
+        "atags": atags.encode((atags.core(), atags.mem(Range(GIB, 2 * GIB)))),
+        "dtb": fdt.encode(_tree(_ram(Range(GIB, 2 * GIB)))),
+    }[what]
+    if how == "acpidump" and what != "srat":
+        return
+    assert memory_map(DUMPS[how](data).replace("\n", "\r\n").encode()) == memory_map(data)
+    if len(data) > 64:
+        lines = DUMPS[how](data).splitlines(keepends=True)
+        with pytest.raises(FormatError, match="a gap"):
+            memory_map("".join(lines[:-5] + lines[-4:] if how == "acpidump" else lines[:2] + lines[3:]).encode())
+
+
+def test_an_iort_that_acpidump_printed(tmp_path: Path) -> None:
+    (tmp_path / "iomem").write_text(_text((Range(0, 2 * GIB), "System RAM")))
+    (tmp_path / "dump").write_text(_acpidump(_iort((1, 0, 30)), "IORT"))
+    assert run(["zones", "--iomem", str(tmp_path / "iomem"), "--iort", str(tmp_path / "dump")]) == 0
+    with pytest.raises(FormatError, match="no SRAT among IORT"):
+        memory_map((tmp_path / "dump").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("/dts-v1/;\n\n/ {\n\tmemory@0 { };\n};\n", "dtc -I dts"),
+        ("// SPDX-License-Identifier: GPL-2.0\n/*\n * A board\n */\n/dts-v1/;\n#include <x>\n", "dtc -I dts"),
+        ("/ {\n\t#address-cells = <0x2>;\n};\n", "dtc -I dts"),
+        ('/*\n * Intel ACPI Component Architecture\n */\n\n[000h 0000 004h]  Signature : "SRAT"\n', "iasl FILE"),
+    ],
+)
+def test_source_is_told_how_to_become_a_description(text: str, said: str) -> None:
+    with pytest.raises(FormatError, match=said):
+        memory_map(text.encode())

@@ -11,25 +11,44 @@ A command line is carried in ``MemoryMap.cmdline`` and not applied to the region
 from __future__ import annotations
 
 import codecs
+import re
 import struct
 
 from hotbank import packed
 from hotbank.errors import FILE, FormatError
-from hotbank.firmware import atags, cmdline, console, container, devicetree, fdt, srat
+from hotbank.firmware import atags, cmdline, console, container, devicetree, fdt, hexdump, srat
 from hotbank.firmware.describe import Description, describe
 from hotbank.memory import MemoryMap, MemoryRegion, Range
 
 _PHYS_ADDR_MAX = (1 << 64) - 1  # mm/memblock.c, memblock_cap_size
+_FDT, _CORE = struct.pack(">I", fdt.MAGIC), struct.pack("<I", atags.CORE)
+_SOURCE = re.compile(rb"(?:\s|/\*.*?\*/|//[^\n]*)*(/dts-v1/|/ \{|DefinitionBlock|\[000h 0000)", re.DOTALL)
+_COMPILERS = {
+    **dict.fromkeys((b"/dts-v1/", b"/ {"), "dtc -I dts -O dtb -o TREE.dtb FILE makes the device tree of it"),
+    **dict.fromkeys((b"DefinitionBlock", b"[000h 0000"), "iasl FILE makes the table of it"),
+}
 _LONGEST_TEXT = 1 << 16  # bytes, without what a file is padded with
 
 __all__ = ["Description", "describe", "memory_map", "recognise", "unwrap"]
 
 
 def unwrap(data: bytes) -> bytes:
-    """The description inside gzip (once) and behind a zImage; other data as it is. Raises FormatError."""
+    """The description inside gzip (once), behind a zImage, or in a dump; other data as it is. Raises FormatError."""
     if packed.is_packed(data):
         data = container.gunzip(data)
+    data = _printed(data)
     return container.appended_dtb(data) if container.is_zimage(data) else data
+
+
+def _printed(data: bytes) -> bytes:
+    """The SRAT that acpidump printed, or the bytes of a dump, in the order in which somebody knows them."""
+    if tables := hexdump.tables(data):
+        if "SRAT" not in tables:
+            raise FormatError(FILE, 0, "tables", f"no SRAT among {', '.join(tables)}")
+        return tables["SRAT"]
+    orders = hexdump.undone(data)
+    known = (order for order in orders if order[:4] in (_FDT, b"SRAT") or order[4:8] == _CORE)
+    return next(known, orders[0] if orders else data)
 
 
 def recognise(data: bytes) -> str:
@@ -37,12 +56,14 @@ def recognise(data: bytes) -> str:
 
     ``data`` is already unwrapped. Printable text is a command line, but for JSON.
     """
-    if data[:4] == struct.pack(">I", fdt.MAGIC):
+    if data[:4] == _FDT:
         return "dtb"
     if data[:4] == b"SRAT":
         return "srat"
-    if data[4:8] == struct.pack("<I", atags.CORE):
+    if data[4:8] == _CORE:
         return "atags"
+    if (source := _SOURCE.match(data)) is not None:
+        raise FormatError(FILE, 0, "magic", f"this is source: {_COMPILERS[source[1]]}")
     if data[:2] == b'{"':
         raise FormatError(FILE, 0, "magic", "JSON tells of no firmware; of a captured machine -m model:FILE does")
     if len(data.rstrip(b"\0\r\n")) <= _LONGEST_TEXT and _is_printed(data) and not _has_strings(data):

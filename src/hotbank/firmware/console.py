@@ -22,7 +22,7 @@ _STAMP = re.compile(
 )
 _COMMAND = (
     r"(?:(?:sudo|doas|adb shell|ssh [\w.@:-]{1,99}) )?['\"]?(?:cat|dmesg|head|tail|more|less|print|printenv|grep|"
-    r"journalctl|exit|logout)\b.*"
+    r"journalctl|md(?:\.[bwlq])?|xxd|hexdump|acpidump|exit|logout)\b.*"
 )
 _PROMPT = re.compile(
     rf"(?:\[[\w.@:~/ -]{{1,80}}\] ?|[\w.@~:/\[\]()+-]{{1,99}} ?(?:[~/][\w.~/-]{{0,99}} ?)?)?=?[#$>%] *(?:{_COMMAND})?"
