@@ -196,7 +196,7 @@ def miscount_clean_pages(model: Model) -> None:
 
 
 def forget_that_a_clean_page_moved(model: Model) -> None:
-    model.contents._count_moved = lambda *_: None  # type: ignore[method-assign]
+    model.contents._relist = lambda *_: None  # type: ignore[method-assign]
     model.read_file("log", 200)
     for number in HIGH:
         model.offline(number, model.clock.now() + FOREVER)

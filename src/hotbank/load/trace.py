@@ -28,7 +28,7 @@ from hotbank.load.looks import Look
 from hotbank.memory import KIB, Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp
 from hotbank.model.clock import Alarm
-from hotbank.model.contents import Handle
+from hotbank.model.lru import Handle
 from hotbank.model.machine import Model
 from hotbank.numbers import decimal
 from hotbank.regular import read_regular

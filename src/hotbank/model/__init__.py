@@ -12,6 +12,7 @@ capture.py     a machine page by page, in a file
 hotplug.py     memory blocks: online, offline, add, remove
 zoning.py      the zone that each way of onlining gives
 tasks.py       processes, page cache, kernel caches, pins
+lru.py         clean page cache, zone by zone, the oldest first
 contents.py    what pages hold, wherever they lie
 hugepages.py   the pool of huge pages
 migrate.py     one pass of migration

@@ -8,15 +8,16 @@ content; the frame must always read as that token.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NewType, cast
+from itertools import groupby
+from typing import cast
 
 from hotbank.memory import Kind
 from hotbank.model.frames import DARK, Frame, Frames
+from hotbank.model.lru import Handle, Lru
 
-Handle = NewType("Handle", int)  # of a page, wherever it lies; a frame is where
 _NOWHERE = Frame(-1)
 
 
@@ -45,7 +46,7 @@ class PageContents:
         self.long_pins: dict[Handle, int] = {}
         self.writeback: set[Handle] = set()
         self.dark: list[tuple[int, int]] = []  # frames without power: what is written there is lost
-        self.clean: OrderedDict[Handle, None] = OrderedDict()  # page cache that need not be written, oldest first
+        self.clean = Lru()  # page cache that need not be written
         self._droppable: Counter[int] = Counter()  # zone → clean pages that no pin keeps
 
     def __len__(self) -> int:
@@ -93,7 +94,7 @@ class PageContents:
         sources = [self._frame[handle] for handle in handles]
         self._frames.move(sources, targets)
         if self.clean:
-            self._count_moved(handles, sources, targets)
+            self._relist(handles, targets)
         for handle, target in zip(handles, targets, strict=True):
             self._frame[handle] = target
         self._lose(targets)
@@ -125,7 +126,7 @@ class PageContents:
     def pin(self, handle: Handle, *, long: bool) -> None:
         """Take a reference that keeps the page where it is."""
         if handle in self.clean and handle not in self.pins:
-            self._droppable[self._frames.zone(self._frame[handle])] -= 1
+            self._droppable[self.clean.zone(handle)] -= 1
         self.pins[handle] = self.pins.get(handle, 0) + 1
         if long:
             self.long_pins[handle] = self.long_pins.get(handle, 0) + 1
@@ -137,41 +138,47 @@ class PageContents:
             if not table[handle]:
                 del table[handle]
         if handle in self.clean and handle not in self.pins:
-            self._droppable[self._frames.zone(self._frame[handle])] += 1
+            self._droppable[self.clean.zone(handle)] += 1
 
     # Clean page cache
 
     def mark_clean(self, handles: Iterable[Handle]) -> None:
         """The pages' content is on a disk: reclaim could drop them, in the order in which they became clean."""
         fresh = [handle for handle in handles if handle not in self.clean]
-        self.clean.update(dict.fromkeys(fresh))
-        self._droppable.update(self._by_zone(handle for handle in fresh if handle not in self.pins))
+        for zone, group in self._by_zone(fresh, self.frames(fresh)):
+            self._list(zone, group)
 
     def unmark_clean(self, handles: Iterable[Handle]) -> None:
         """The pages end, or are written to."""
-        known = [handle for handle in handles if handle in self.clean]
-        for handle in known:
-            del self.clean[handle]
-        self._droppable.subtract(self._by_zone(handle for handle in known if handle not in self.pins))
+        for zone, group in self.clean.discard(handles):
+            self._droppable[zone] -= self._unpinned(group)
 
     def droppable(self) -> dict[int, int]:
         """Zone number → clean pages that reclaim could drop. Counted as they come and go: no page is looked at."""
         return {zone: pages for zone, pages in self._droppable.items() if pages}
 
-    def _count_moved(self, handles: Sequence[Handle], sources: Sequence[int], targets: Sequence[int]) -> None:
-        moved = [at for at, handle in enumerate(handles) if handle in self.clean]  # a pinned one never moves
-        self._droppable.subtract(self._zones([sources[at] for at in moved]))
-        self._droppable.update(self._zones([targets[at] for at in moved]))
+    def _relist(self, handles: Sequence[Handle], targets: Sequence[int]) -> None:
+        """Clean pages that move to another zone are the newest there."""
+        moved = [(h, to) for h, to in zip(handles, targets, strict=True) if h in self.clean]
+        for zone, group in self._by_zone([h for h, _ in moved], [to for _, to in moved]):
+            elsewhere = [handle for handle in group if self.clean.zone(handle) != zone]
+            self.unmark_clean(elsewhere)
+            self._list(zone, elsewhere)
 
-    def _by_zone(self, handles: Iterable[Handle]) -> Counter[int]:
-        return self._zones(self.frames(handles))
+    def _list(self, zone: int, handles: Sequence[Handle]) -> None:
+        self.clean.add(zone, handles)
+        self._droppable[zone] += self._unpinned(handles)
 
-    def _zones(self, frames: Sequence[int]) -> Counter[int]:
-        """Zone → how many of the frames. A pageblock is in one zone, so each is asked for once."""
-        shift, zones = self._frames.shape.pageblock_order, Counter[int]()
-        for pageblock, pages in Counter(frame >> shift for frame in frames).items():
-            zones[self._frames.zone(pageblock << shift)] += pages
-        return zones
+    def _unpinned(self, handles: Sequence[Handle]) -> int:
+        return sum(handle not in self.pins for handle in handles) if self.pins else len(handles)
+
+    def _by_zone(self, handles: Sequence[Handle], frames: Sequence[int]) -> Iterator[tuple[int, list[Handle]]]:
+        """Runs of pages whose frames are in one zone. A pageblock is in one zone, so each is asked for once a run."""
+        shift, place = self._frames.shape.pageblock_order, 0
+        for pageblock, run in groupby(frame >> shift for frame in frames):
+            pages = sum(1 for _ in run)
+            yield self._frames.zone(pageblock << shift), [*handles[place : place + pages]]
+            place += pages
 
     def pinned_for_long(self, start: int, end: int) -> list[Frame]:
         """Those of the frames whose page is pinned for long, ascending."""

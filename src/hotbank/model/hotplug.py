@@ -20,9 +20,10 @@ from hotbank.errors import EHWPOISON, CancelPending, Code, KernelError, Refusal
 from hotbank.memory import CODE, KINDS, BlockState, Kind, Online, Pfn, codes
 from hotbank.model.alloc import GFP_MEMMAP, PageAllocator
 from hotbank.model.clock import Costs, ModelClock
-from hotbank.model.contents import Handle, PageContents
+from hotbank.model.contents import PageContents
 from hotbank.model.frames import LEFT_BEHIND, MOVABLE_CODES, UNMOVABLE_CODES, Frame, MigrateType, cma_pageblocks
 from hotbank.model.geometry import Geometry
+from hotbank.model.lru import Handle
 from hotbank.model.migrate import MAX_BATCHED_MIGRATION, Migration, target_class
 from hotbank.model.tasks import Tasks
 from hotbank.model.zoning import Group, MemoryBlock, Rules, Zoning

@@ -17,8 +17,9 @@ from typing import cast
 from hotbank.errors import KernelError
 from hotbank.memory import Kind, Zone
 from hotbank.model.alloc import Gfp, OutOfMemoryError, PageAllocator
-from hotbank.model.contents import Handle, Holder, PageContents
+from hotbank.model.contents import Holder, PageContents
 from hotbank.model.frames import Frame, MigrateType
+from hotbank.model.lru import Handle
 
 GFP_HUGE = Gfp(MigrateType.MOVABLE, Zone.MOVABLE, patient=False)  # htlb_alloc_mask
 

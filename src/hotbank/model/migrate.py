@@ -23,9 +23,10 @@ from hotbank.model.alloc import (
     PageAllocator,
     ZoneState,
 )
-from hotbank.model.contents import Handle, PageContents
+from hotbank.model.contents import PageContents
 from hotbank.model.frames import FREE, MOVABLE_CODES, MigrateType
 from hotbank.model.hugepages import HugePages
+from hotbank.model.lru import Handle
 
 MAX_BATCHED_MIGRATION = 512  # mm/migrate.c, NR_MAX_BATCHED_MIGRATION
 _COMPACT_TRIES = 8

@@ -19,9 +19,9 @@ from hotbank.machine import Block, OnlinePolicy, Snapshot
 from hotbank.memory import KERNEL_KINDS, OWNERLESS_KINDS, BlockState, Kind, Pfn, Zone
 from hotbank.model.alloc import PageAllocator, WatermarkRules, ZoneState
 from hotbank.model.capture import BlockCapture, Capture
-from hotbank.model.contents import Handle
 from hotbank.model.frames import Frame, Frames, MigrateType
 from hotbank.model.geometry import Geometry
+from hotbank.model.lru import Handle
 from hotbank.model.tasks import Tasks
 from hotbank.model.zoning import MemoryBlock, Rules, group_of
 

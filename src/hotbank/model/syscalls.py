@@ -16,7 +16,7 @@ from hotbank import kernels
 from hotbank.errors import KernelError
 from hotbank.memory import Kind
 from hotbank.model.alloc import GFP_BALLOON
-from hotbank.model.contents import Handle
+from hotbank.model.lru import Handle
 from hotbank.model.parts import Parts
 from hotbank.model.tasks import PTES_PER_TABLE, Tasks
 

@@ -16,9 +16,10 @@ from itertools import islice
 from hotbank.errors import KernelError
 from hotbank.memory import CODE, Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp, OutOfMemoryError, PageAllocator
-from hotbank.model.contents import Handle, Holder, PageContents
+from hotbank.model.contents import Holder, PageContents
 from hotbank.model.frames import Frame, Frames, MigrateType
 from hotbank.model.hugepages import HugePages
+from hotbank.model.lru import Handle
 
 # Objects a page holds: an in-memory inode of 1 KiB (no shrinker frees it while the file exists), a dentry of 192 bytes.
 INODES_PER_PAGE, DENTRIES_PER_PAGE = 4, 21
@@ -468,16 +469,16 @@ class Tasks:
     def reclaim(self, zones: frozenset[int], pages: int) -> int:
         """``shrink_inactive_list``: the oldest clean pages of those zones, outside memory that is being isolated."""
         chosen: list[Handle] = []
-        clean, there, left = self._contents.clean, self._contents.droppable(), len(self._contents.clean)
+        clean, there, pins = self._contents.clean, self._contents.droppable(), self._contents.pins
         wanted = min(pages, sum(there.get(zone, 0) for zone in zones))  # none behind the last of them is looked at
-        usable = _Usable(self._frames, zones)
+        usable, left = _Usable(self._frames), clean.pages(zones)
         while left and len(chosen) < wanted:
-            looked = list(islice(clean, min(left, wanted - len(chosen))))
+            looked = clean.oldest(zones, min(left, wanted - len(chosen)))
             left -= len(looked)
-            for handle in looked:
-                clean.move_to_end(handle)  # the next look starts behind it
             where = zip(looked, self._contents.frames(looked), strict=True)
-            chosen += [handle for handle, frame in where if usable.at(frame) and handle not in self._contents.pins]
+            chosen += [handle for handle, frame in where if usable.at(frame) and handle not in pins]
+            if len(chosen) < wanted:
+                clean.put_behind(looked)
         return self._drop(chosen)
 
     def kill(self) -> bool:
@@ -516,16 +517,15 @@ def _maps(process: Process, handle: Handle) -> bool:
 
 
 class _Usable:
-    """Which frames reclaim may take: of these zones, outside memory that is being isolated. A pageblock is one or the
-    other as a whole, so each is asked for once."""
+    """Which frames reclaim may take: those outside memory that is being isolated. A pageblock is isolated as a whole,
+    so each is asked for once."""
 
-    def __init__(self, frames: Frames, zones: frozenset[int]) -> None:
-        self._frames, self._zones, self._shift = frames, zones, frames.shape.pageblock_order
+    def __init__(self, frames: Frames) -> None:
+        self._frames, self._shift = frames, frames.shape.pageblock_order
         self._known: dict[int, bool] = {}
 
     def at(self, frame: Frame) -> bool:
         pageblock = frame >> self._shift
         if pageblock not in self._known:
-            isolated = self._frames.migratetype(frame) == MigrateType.ISOLATE
-            self._known[pageblock] = not isolated and self._frames.zone(frame) in self._zones
+            self._known[pageblock] = self._frames.migratetype(frame) != MigrateType.ISOLATE
         return self._known[pageblock]

@@ -87,6 +87,10 @@ def _check_clean(frames: Frames, contents: PageContents) -> None:
     droppable = contents.frames(handle for handle in contents.clean if handle not in contents.pins)
     counted = Counter(frames.zone(frame) for frame in droppable)
     assert contents.droppable() == counted, f"zones have {dict(counted)} clean pages, not {contents.droppable()}"
+    listed = contents.clean.zones()
+    astray = [handle for handle, zone in listed.items() if frames.zone(contents.frame(handle)) != zone]
+    assert not astray, f"page {astray[0]} is listed in zone {listed[astray[0]]}, where it is not"
+    assert sorted(contents.clean) == sorted(listed), "a clean page is in no list, or in two"
 
 
 def _check_blocks(frames: Frames, hotplug: MemoryHotplug, geometry: Geometry) -> None:
