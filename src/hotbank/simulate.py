@@ -29,15 +29,18 @@ from hotbank.govern.runner import Governor, Step
 from hotbank.govern.settings import Settings
 from hotbank.load.script import Playback, Script
 from hotbank.load.trace import Replay, Trace
-from hotbank.machine import BankStatus, Snapshot
+from hotbank.machine import BankStatus, Reading, Snapshot
 from hotbank.memory import Power
 from hotbank.model import Model
+from hotbank.model.clock import SimClock
 from hotbank.operate import Outcome
 from hotbank.report.ledger import Parts, of_simulation
 from hotbank.report.states import DARK
 
 Boot = Callable[[], Model]
 """Makes the model anew, on simulated time."""
+
+_NEVER = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +283,8 @@ class _Playing:
     """A load on a model, with everything in from the start."""
 
     def __init__(self, model: Model, load: Load, every: float, parts: Parts) -> None:
-        self.model, self._every = model, every
+        assert isinstance(model.clock, SimClock), "time is simulated"
+        self.model, self._clock, self._every, self._called = model, model.clock, every, _NEVER
         self.brought_in = tuple(_bring_in(model, parts))
         self.began = model.clock.now()
         self._playback = Playback(model, load.script, load.seed) if load.script else None
@@ -288,6 +292,25 @@ class _Playing:
         for source in (self._replay, self._playback):
             if source is not None:
                 source.start()
+
+    def reading(self) -> Reading:
+        """How the model feels. Where nothing was called since the look before, nothing has happened to it."""
+        if self.stirred():
+            self._reading = self.model.reading()
+        return replace(self._reading, at=self.model.clock.now())
+
+    def snapshot(self) -> Snapshot:
+        """See Machine."""
+        return self.model.snapshot()
+
+    def stirred(self) -> bool:
+        """Whether anything may have happened to the model since this was asked before."""
+        before, self._called = self._called, self._clock.called
+        return before != self._called
+
+    def stir(self) -> None:
+        """Something was done to the model that its load did not call for."""
+        self._called = _NEVER
 
     def reached(self, number: int) -> bool:
         """Wait for the moment of that look; False where a transaction has taken longer."""
@@ -336,10 +359,13 @@ class _Without:
 
     def look(self, number: int) -> None:
         """See ``simulate``."""
-        model = self._playing.model
         self._playing.reached(number)
-        self.used.append(view(model.reading(), model.board.page_size, ()).used)
-        self.harm.append(self._playing.harm)
+        if self._playing.stirred():
+            model = self._playing.model
+            self._last = view(model.reading(), model.board.page_size, ()).used, self._playing.harm
+        used, harm = self._last
+        self.used.append(used)
+        self.harm.append(harm)
 
     def end(self, length: float) -> None:
         """See ``_Playing``."""
@@ -420,7 +446,7 @@ class _With:
         self._snapshot = model.snapshot()
         self._bunches = leaving(self._snapshot, parts)
         self._hands = _Hands(model, self._bunches, self._snapshot)
-        self._governor = Governor(model, self._hands, settings.policy, settings.guarded(), parts)
+        self._governor = Governor(self._playing, self._hands, settings.policy, settings.guarded(), parts)
         self._supply: dict[int, tuple[int, int]] = {}
         self._timeline: list[tuple[float, int, int, int]] = []
         self._blame: list[Blame] = []
@@ -430,7 +456,10 @@ class _With:
         """See ``simulate``; one that a transaction took longer than is left out."""
         if self._playing.reached(number):
             self._note_harm(number)
-            self._note(number, self._governor.step())
+            step = self._governor.step()
+            if step.deeds:
+                self._playing.stir()
+            self._note(number, step)
 
     def end(self, count: int, length: float) -> Report:
         """What came of so many looks and seconds."""

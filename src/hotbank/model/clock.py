@@ -46,10 +46,13 @@ class _SimAlarm:
 
 
 class SimClock:
-    """Simulated seconds. ``sleep`` jumps from one due call to the next, each made at its own time."""
+    """Simulated seconds. ``sleep`` jumps from one due call to the next, each made at its own time.
+
+    ``called``: how many were made so far.
+    """
 
     def __init__(self, start: float = 0.0) -> None:
-        self._now = start
+        self._now, self.called = start, 0
         self._due: list[tuple[float, int, _SimAlarm]] = []
         self._order = itertools.count()
 
@@ -64,6 +67,7 @@ class SimClock:
             when, _, alarm = heapq.heappop(self._due)
             self._now = max(self._now, when)
             if alarm.call is not None:
+                self.called += 1
                 alarm.call()
         self._now = max(self._now, until)
 

@@ -123,6 +123,12 @@ class PageContents:
         assert holder is not None, "no such page"
         return holder
 
+    def by_holder(self, handles: Iterable[Handle]) -> Iterator[tuple[Holder, list[Handle]]]:
+        """Runs of pages that are of one holder."""
+        for holder, run in groupby(handles, self._holder.__getitem__):
+            assert holder is not None, "no such page"
+            yield holder, list(run)
+
     def pin(self, handle: Handle, *, long: bool) -> None:
         """Take a reference that keeps the page where it is."""
         if handle in self.clean and handle not in self.pins:
@@ -173,11 +179,13 @@ class PageContents:
         return sum(handle not in self.pins for handle in handles) if self.pins else len(handles)
 
     def _by_zone(self, handles: Sequence[Handle], frames: Sequence[int]) -> Iterator[tuple[int, list[Handle]]]:
-        """Runs of pages whose frames are in one zone. A pageblock is in one zone, so each is asked for once a run."""
+        """Runs of pages whose frames are in one zone. A pageblock is in one zone, so each is asked for once."""
         shift, place = self._frames.shape.pageblock_order, 0
-        for pageblock, run in groupby(frame >> shift for frame in frames):
+        pageblocks = [frame >> shift for frame in frames]
+        zone_of = {pageblock: self._frames.zone(pageblock << shift) for pageblock in set(pageblocks)}
+        for zone, run in groupby(map(zone_of.__getitem__, pageblocks)):
             pages = sum(1 for _ in run)
-            yield self._frames.zone(pageblock << shift), [*handles[place : place + pages]]
+            yield zone, [*handles[place : place + pages]]
             place += pages
 
     def pinned_for_long(self, start: int, end: int) -> list[Frame]:

@@ -458,10 +458,11 @@ class Tasks:
         self._release(handles)
 
     def _drop(self, handles: list[Handle]) -> int:
-        for handle in handles:
-            file = self.files[self._contents.holder(handle).comm]
-            del file.pages[handle]
-            file.evicted += 1
+        for holder, dropped in self._contents.by_holder(handles):
+            file = self.files[holder.comm]
+            for handle in dropped:
+                del file.pages[handle]
+            file.evicted += len(dropped)
         self._contents.unmark_clean(handles)
         self._release(handles)
         return len(handles)

@@ -318,6 +318,8 @@ class CompiledFrames:
         return self._links[2 * (speaker if speaker >= self.shape.frames else frame) + word]
 
     def _encode(self, contents: Sequence[int]) -> _Words:
+        if isinstance(contents, range) and max(contents.start, contents.stop) < _PLAIN_CONTENT:
+            return _words(contents)
         wide = np.asarray(contents, np.uint64)
         if not wide.size or wide.max() < _PLAIN_CONTENT:
             return wide.astype(np.uint32)
