@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from contract.test_serve import FOREVER, Running, sleeps
+from contract.test_serve import FOREVER, Running, sleeps, went_to_sleep
 from hotbank import board, operate, serve, ssh
 from hotbank.errors import CancelPending, Code, HotbankError, KernelError, MachineError, Refusal
 from hotbank.host import Host
@@ -198,23 +198,49 @@ def test_an_idle_owner_of_this_host_sleeps_and_is_small(folder: Path) -> None:
         process.communicate()
 
 
-def test_who_governs_is_small_together_with_its_worker(folder: Path) -> None:
-    """While a bank leaves, with the model that is governed; pages of files count once, since both map the same ones."""
-    (folder / "auto.toml").write_text('policy = "balance"\nevery = 0.05\n[settings]\ntrust = 0.01\n')
+@contextmanager
+def governs(folder: Path, settings: str) -> Iterator[subprocess.Popen[str]]:
+    """The owner of a model that governs it by these settings, once it serves at ``folder/socket``."""
+    (folder / "auto.toml").write_text(settings)
     words = ["--socket", str(folder / "socket"), "--auto", str(folder / "auto.toml")]
     argv = [sys.executable, "-m", "hotbank", "-m", "model:arm-2009", "serve", *words]
-    process, seen = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True), dict[str, int]()
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
         assert "is served at" in process.stderr.readline()
-        with Remote.unix(folder / "socket") as client:
-            until(lambda: noted(process.pid, seen) and client.power("ddr-high") is Power.OFF)
-            noted(process.pid, seen)
+        yield process
     finally:
         process.terminate()
         process.communicate()
+
+
+def test_who_governs_is_small_together_with_its_worker(folder: Path) -> None:
+    """While a bank leaves, with the model that is governed; pages of files count once, since both map the same ones."""
+    seen = dict[str, int]()
+    settings = 'policy = "balance"\nevery = 0.05\n[settings]\ntrust = 0.01\n'
+    with governs(folder, settings) as process, Remote.unix(folder / "socket") as client:
+        until(lambda: noted(process.pid, seen) and client.power("ddr-high") is Power.OFF)
+        noted(process.pid, seen)
     assert seen["worker"] > 4 << 10, "it was seen at work"
     assert seen["owner"] + seen["worker"] <= 48 << 10
+
+
+def test_who_governs_wakes_up_once_a_look_in_all_its_threads(folder: Path) -> None:
+    """Some seconds are tried: at first it may have a bank to take, and who is asked wakes up besides."""
+    every = 0.25
+    with governs(folder, f'policy = "balance"\nevery = {every}\n') as process:
+        until(lambda: wakes(process.pid, 2.0) <= 2.0 / every + 1, "a look without a thread that wakes up for it", 0.0)
+
+
+def wakes(pid: int, seconds: float) -> float:
+    """How often its threads and those of its children woke up in so many seconds, as long as these take here."""
+    began, before = time.monotonic(), asleep(pid)
+    time.sleep(seconds)
+    return (asleep(pid) - before) * seconds / (time.monotonic() - began)
+
+
+def asleep(pid: int) -> int:
+    return sum(map(went_to_sleep, [pid, *children_of(pid)]))
 
 
 def noted(owner: int, seen: dict[str, int]) -> bool:

@@ -135,14 +135,14 @@ def sleeps(pid: int) -> bool:
     """True if none of its threads wakes up for a second; some seconds are tried, as it may have to settle first."""
 
     def wakes() -> bool:
-        before = _switches(pid)
+        before = went_to_sleep(pid)
         time.sleep(1)
-        return _switches(pid) != before
+        return went_to_sleep(pid) != before
 
     return not all(wakes() for _ in range(20))
 
 
-def _switches(pid: int) -> int:
+def went_to_sleep(pid: int) -> int:
     """How often the process's threads went to sleep: a thread that wakes up goes to sleep again."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     text = "".join((task / "status").read_text() for task in tasks)

@@ -30,7 +30,7 @@ from hotbank.operate.outcome import no_events
 from hotbank.operate.recovery import was_done
 from hotbank.remote import Remote
 from hotbank.serve.client import RemoteOwner
-from hotbank.serve.local import attached
+from hotbank.serve.local import beside
 from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import Order
 from hotbank.serve.rest import Rest
@@ -210,7 +210,7 @@ def governed(owner: Owner, settings: Settings, trouble: Callable[[str], None], *
     """With a governor at work in a thread of the owner's own process, until the end. ``trouble``, ``inside``: see
     ``govern`` and Governing."""
     rest = Rest(Trigger.of() if inside else None)
-    args = (lambda: attached(owner), settings, rest.sleep, trouble)
+    args = (lambda: beside(owner), settings, rest.sleep, trouble)
     named = {"inside": inside, "pressed": rest.pressed}
     threading.Thread(target=govern, args=args, kwargs=named, daemon=True).start()
     try:

@@ -10,20 +10,26 @@ import os
 import select
 import socket
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from hotbank.calls import MACHINE, Call
 from hotbank.errors import MachineError
 from hotbank.host import Host
 from hotbank.operate import Entry
 from hotbank.remote import Remote, SocketStream, dial, unreached
+from hotbank.serve.answers import Answers
 from hotbank.serve.client import RemoteOwner
 from hotbank.serve.desk import Desk
 from hotbank.serve.owner import Owner
+from hotbank.serve.protocol import OWNER
 from hotbank.serve.state import journal_in, journal_path, runtime_folder, state_folder, state_path
 
 HOST = "host"
 _SERVED = Path("/run/hotbank/socket")
+_AT_EACH_LOOK = (MACHINE["reading"], MACHINE["snapshot"], OWNER["govern"])
 _PATIENCE, _CHUNK = 10.0, 1 << 16  # seconds of wall time; bytes
 
 
@@ -96,6 +102,28 @@ def _pour(reader: int, owner: socket.socket) -> None:
 
 def attached(owner: Owner) -> Remote:
     """A connection to an owner within this process."""
+    return Remote(_line(owner))
+
+
+def beside(owner: Owner) -> Remote:
+    """The same for its governor: its own thread answers what it asks at each look, and no other wakes up."""
+    return _Beside(_line(owner), {call.name: owner.answers[call.name] for call in _AT_EACH_LOOK})
+
+
+class _Beside(Remote):
+    """``at_once``: what needs no line."""
+
+    def __init__(self, stream: SocketStream, at_once: Answers) -> None:
+        super().__init__(stream)
+        self._at_once = at_once
+
+    def ask(self, call: Call, arguments: Mapping[str, Any], **named: Any) -> Any:
+        """See Remote."""
+        answer = self._at_once.get(call.name)
+        return super().ask(call, arguments, **named) if answer is None else answer.function(**arguments)
+
+
+def _line(owner: Owner) -> SocketStream:
     ours, theirs = socket.socketpair()
     owner.take(SocketStream(theirs))
-    return Remote(SocketStream(ours))
+    return SocketStream(ours)

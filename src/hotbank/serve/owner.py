@@ -50,7 +50,7 @@ class Owner:
     """Owns a machine. ``serve`` a listening socket, or ``attend`` single streams; both from any thread.
 
     ``readers``: the id of a group whose members may read, beside this user and root, who may do everything. ``desk``:
-    where its governor tells and is told.
+    where its governor tells and is told. ``answers``: what a client may call.
     """
 
     def __init__(
@@ -71,7 +71,8 @@ class Owner:
         self._goes_on = False  # a primitive that was given up
         self._job: Job | None = None
         self._interruptions = Interruptions(self._interrupt)
-        self._loop = Loop(Service(self._answers(), self._cancel, self._interruptions.want, self._changing.locked))
+        self.answers = self._answers()
+        self._loop = Loop(Service(self.answers, self._cancel, self._interruptions.want, self._changing.locked))
 
     def serve(self, listener: socket.socket) -> None:
         """Answer clients that may until ``stop``."""
