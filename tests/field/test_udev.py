@@ -210,6 +210,57 @@ def test_a_distribution_in_which_the_machine_decides(tmp_path: Path) -> None:
     assert onlinings(Tree(tmp_path)) == ()
 
 
+RHEL7 = """# Memory hotadd request
+SUBSYSTEM!="memory", ACTION!="add", GOTO="memory_hotplug_end"
+PROGRAM="/bin/uname -p", RESULT=="s390*", GOTO="memory_hotplug_end"
+
+PROGRAM="/usr/bin/systemd-detect-virt", RESULT=="none", ENV{.state}="online_movable", GOTO="memory_hotplug_set"
+ENV{.state}="online"
+LABEL="memory_hotplug_set"
+ATTR{state}=="offline", ATTR{state}="$env{.state}"
+
+LABEL="memory_hotplug_end"
+"""
+UBUNTU = """ATTR{[dmi/id]sys_vendor}=="Microsoft Corporation", \\
+  ATTR{[dmi/id]product_name}=="Virtual Machine", GOTO="apply"
+ATTR{[dmi/id]sys_vendor}=="Xen", GOTO="apply"
+GOTO="end"
+
+LABEL="apply"
+SUBSYSTEM=="memory", ACTION=="add", DEVPATH=="/devices/system/memory/memory[0-9]*", TEST=="state", \\
+  ATTR{state}!="online", ATTR{state}="online"
+LABEL="end"
+"""
+
+
+def test_what_an_open_jump_may_leave_out_is_open(tmp_path: Path) -> None:
+    told = found(tmp_path, RHEL7)
+    assert {(one.word, one.rule.line, one.sure) for one in told} == {("online", 8, False), ("online_movable", 8, False)}
+    skipped = 'PROGRAM=="/bin/known", GOTO="end"\n' + ONLINE + 'LABEL="end"\n'
+    assert [one.sure for one in found(tmp_path, skipped)] == [False]
+    assert [one.sure for one in found(tmp_path, skipped + ONLINE)] == [False, True]
+    assert [one.sure for one in found(tmp_path, skipped.replace("online", "offline") + ONLINE)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "product", "sure"),
+    [
+        ("Microsoft Corporation", "Virtual Machine", [True]),
+        ("Microsoft Corporation", "Surface", []),
+        ("Xen", "HVM domU", [True]),
+        ("Dell Inc.", "PowerEdge", []),
+        (None, None, [False]),
+    ],
+)
+def test_the_maker_of_the_machine_decides(
+    tmp_path: Path, vendor: str | None, product: str | None, sure: list[bool]
+) -> None:
+    """Ubuntu's rule; a captured tree may lack what DMI says."""
+    if vendor is not None:
+        write(tmp_path, {"sys/class/dmi/id/sys_vendor": f"{vendor}\n", "sys/class/dmi/id/product_name": f"{product}\n"})
+    assert [one.sure for one in found(tmp_path, UBUNTU)] == sure
+
+
 @given(st.permutations(FOLDERS))
 def test_the_earliest_folder_hides_the_others(tmp_path_factory: pytest.TempPathFactory, order: list[str]) -> None:
     """One file after another appears, each in another folder and under the same name."""

@@ -2,8 +2,8 @@
 """What udev's rules do to a memory block that was just added: udev(7), src/udev/udev-rules.c of systemd.
 
 The rules are parsed and followed for that one event. What can't be known here (which block it is, ``PROGRAM``,
-``IMPORT`` and the properties that it gives, ``CONST{virt}``) makes a match open: such a rule may act, and a jump that
-hangs on it is not taken.
+``IMPORT`` and the properties that it gives, ``CONST{virt}``) makes a match open: such a rule may act, and
+what a jump that hangs on it leaves out may act, too.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _VARIABLE = re.compile(
     r"\$env\{(?P<env>[^}]*)\}|%E\{(?P<e>[^}]*)\}|\$(?:attr|sysfs)\{(?P<attr>[^}]*)\}|%s\{(?P<s>[^}]*)\}"
     r"|(?P<result>\$result|%c)(?:\{[^}]*\})?"
 )
+_OF_DEVICE = re.compile(r"\[(?P<subsystem>(?!memory/)[\w-]+)/(?P<device>[\w:.-]+)\]/?(?P<file>[\w-]+)")
 _OTHER_BLOCK = re.compile(r"(?:\[memory/memory\d+\]/?|\.\./memory\d+/)(?=state$|online$)")
 _PLAIN = (("$kernel", "%k"), ("$devpath", "%p"), ("$sys", "%S"))
 _DONE = re.compile(r"(?<![\w/.-])(online_kernel|online_movable|online)(?![\w-])")
@@ -100,7 +101,7 @@ class _Event:
     def values(self, token: Token) -> set[str] | None:
         """What the event has for a key that is asked."""
         if token.key in ("ATTR", "ATTRS"):
-            return self.attributes.get(token.of)
+            return self.attributes.get(token.of, self._elsewhere(token.of))
         if token.key == "ENV":
             own = _own(token.of, token.value) or (None if self.imports else {""})
             return self.properties.get(token.of, own)
@@ -109,14 +110,22 @@ class _Event:
             return None if arch is None else {kernels.arch(arch).systemd or arch}
         return _own(token.key, token.value)
 
+    def _elsewhere(self, attribute: str) -> set[str] | None:
+        """``[dmi/id]sys_vendor``: an attribute of another device; a running machine that lacks it has no value."""
+        match = _OF_DEVICE.fullmatch(attribute)
+        if match is None:
+            return None
+        said = self.tree.read(f"sys/class/{match['subsystem']}/{match['device']}/{match['file']}")
+        return {said} if said is not None else set() if self.tree.running else None
+
     def asks(self, token: Token) -> bool | None:
         """True, False, or None where it is open."""
         if token.key == "TEST":
             known = (not token.of and token.value in self.attributes) or None
             return known if token.op == "==" or known is None else not known
         values = self.values(token)
-        if values is None:
-            return None
+        if not values:
+            return None if values is None else False
         hits = {_glob(token, value) == (token.op == "==") for value in values}
         return hits.pop() if len(hits) == 1 else None
 
@@ -204,13 +213,17 @@ def _fill(text: str, choice: Sequence[str]) -> str:
 
 
 def _follow(event: _Event, rules: Sequence[Rule]) -> None:
-    """Go through the rules of a file, over what a ``GOTO`` leaves out."""
-    at = 0
+    """Go through the rules of a file, over what a ``GOTO`` leaves out. What an open one may leave out is open, too."""
+    at, doubtful = 0, 0  # rules before that place may have been jumped over
     while at < len(rules):
-        sure = _applies(event, rules[at])
-        if sure is not False:
-            _act(event, rules[at], sure=sure is True)
-        at = _after_jump(rules, at) if sure else at + 1
+        holds = _applies(event, rules[at])
+        sure, target = holds is True and at >= doubtful, at + 1
+        if holds is not False:
+            _act(event, rules[at], sure=sure)
+            target = _after_jump(rules, at)
+        if not sure:
+            doubtful, target = max(doubtful, target), at + 1
+        at = target
 
 
 def _after_jump(rules: Sequence[Rule], at: int) -> int:
