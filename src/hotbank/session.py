@@ -165,9 +165,9 @@ def _history_of_host() -> tuple[Entry, ...]:
 def _model(name: str, change: bool) -> Session:
     """A fresh model: of a board, or in the state of a machine that was captured."""
     from hotbank.model import named
-    from hotbank.model.backend import resources
 
-    return _own(named.start(named.find(name), **resources(os.environ)), change)
+    source = named.find(name)
+    return _own(named.start(source, **named.given(source, os.environ)), change)
 
 
 def _own(machine: Machine, usual: bool, change: bool | None = None) -> Session:

@@ -302,7 +302,7 @@ def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-USE = "import os; os.environ['HOTBANK_BACKEND'] = 'reference'; import hotbank; hotbank.connect('model:arm-2009').list()"
+USE = "import hotbank; hotbank.connect('model:arm-2009').list()"
 HEAVY = ["click", "rich", "sqlite3", "numpy", "numba", "importlib.metadata", "asyncio"]
 
 

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hotbank.board import Board
 from hotbank.errors import Code, Refusal
-from hotbank.memory import MIB
+from hotbank.memory import GIB, MIB, Range
 from hotbank.model import Model, capture, named
 
 
@@ -25,6 +26,16 @@ def test_a_board_and_its_capture_are_of_one_size(captured: Path) -> None:
     assert isinstance(board, Board)
     assert not isinstance(again, Board)
     assert named.size(board) == named.size(again) == 512 * MIB
+
+
+def test_a_small_machine_is_kept_in_plain_python_unless_somebody_says_otherwise() -> None:
+    """Which needs a fifth of the time to start; a large one is left to the fastest there is."""
+    board = named.find("arm-2009")
+    assert isinstance(board, Board)
+    large = replace(board, banks=tuple(replace(b, range=Range.sized(b.range.start, 4 * GIB)) for b in board.banks))
+    assert named.given(board, {})["backend"] == "reference"
+    assert named.given(large, {})["backend"] is None
+    assert named.given(board, {"HOTBANK_BACKEND": "compiled"})["backend"] == "compiled"
 
 
 def test_a_model_of_each_stands_alike(captured: Path) -> None:

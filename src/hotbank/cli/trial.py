@@ -19,10 +19,10 @@ def carried_out(machine: Machine, targets: Sequence[str], *, adding: bool) -> Ou
 
     Raises what capture.take raises where pages can't be seen, and Refusal when a model of that size can't be had.
     """
-    from hotbank.model import Model, capture
-    from hotbank.model.backend import resources
+    from hotbank.model import Model, capture, named
 
-    model = Model.restore(capture.take(machine), **resources(os.environ))
+    taken = capture.take(machine)
+    model = Model.restore(taken, **named.given(taken, os.environ))
     plan = operate.plan_add(model, targets) if adding else operate.plan_remove(model, targets)
     return Transaction(model, plan, journal=MemoryJournal(), force=not adding).run()
 

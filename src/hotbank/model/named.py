@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TypedDict, Unpack
 
 from hotbank import board, keys
 from hotbank.board import Board
 from hotbank.errors import Code, Refusal
+from hotbank.memory import GIB
 from hotbank.model import capture
+from hotbank.model.backend import Resources, resources
 from hotbank.model.capture import Capture
 from hotbank.model.machine import Model, ModelOptions
 
 Source = Board | Capture
+_SMALL = 4 * GIB
 
 
 class BootOptions(TypedDict, total=False):
@@ -51,3 +55,12 @@ def size(source: Source) -> int:
     if isinstance(source, Board):
         return sum(bank.range.size for bank in source.banks)
     return sum(block.range.size for block in source.snapshot.blocks)
+
+
+def given(source: Source, environ: Mapping[str, str]) -> Resources:
+    """What a host gives a model that is asked and ordered now and then: plain Python where the machine is small, which
+    starts at once and stays small, else what the model chooses. Raises BoardError; see ``backend.resources``."""
+    found = resources(environ)
+    if found["backend"] is None and size(source) <= _SMALL:
+        found["backend"] = "reference"
+    return found

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from hotbank import board
 from hotbank.errors import Code, MachineError
 from hotbank.machine import Machine
-from hotbank.memory import GIB
 from hotbank.regular import read_regular
 from hotbank.serve.background import ModelSpec, Record, forget, remember
 from hotbank.serve.desk import desk_in
@@ -29,11 +28,9 @@ from hotbank.serve.state import journal_in, listen
 from hotbank.wire import decode, encode, encode_error
 
 if TYPE_CHECKING:
-    from hotbank.model.backend import Resources
     from hotbank.model.named import BootOptions, Source
 
 _LARGEST = 64 << 20  # bytes of firmware
-_SMALL = 4 * GIB
 _FILLED = 4000  # pages that processes of a board use, if nobody says how many
 _LAST_WORDS = 4.0  # seconds of wall time for a transaction to roll back before the end
 
@@ -86,7 +83,7 @@ def boot(spec: ModelSpec) -> Machine:
         boot_id=str(uuid.uuid4()),  # what an earlier one's journal says is not about this one
         clock=WallClock(),
         switches=commands(source) if spec.run_commands and isinstance(source, board.Board) else None,
-        **_resources(source),
+        **named.given(source, os.environ),
     )
     if pages := _pages(spec, source):
         Workload(model, spec.seed, pages=pages).fill()
@@ -121,17 +118,6 @@ def _pages(spec: ModelSpec, source: Source) -> int:
     if spec.pages is not None:
         return spec.pages
     return min(_FILLED, source.pages_at_boot) if isinstance(source, board.Board) else 0
-
-
-def _resources(source: Source) -> Resources:
-    """Plain Python where the machine is small: it starts at once and stays small. Else what the model chooses."""
-    from hotbank.model.backend import resources
-    from hotbank.model.named import size
-
-    found = resources(os.environ)
-    if found["backend"] is None and size(source) <= _SMALL:
-        found["backend"] = "reference"
-    return found
 
 
 def _say(document: dict[str, Any]) -> None:
