@@ -16,8 +16,8 @@ demo: $(USE)
 
 test: lint types layers pytest
 
-# Files run two at a time, the longest first: a guest keeps one core busy, and so does everything else.
-PYTEST := $(BIN)/pytest -p no:benchmark -n 2 --dist loadfile --no-loadscope-reorder
+# Files run three at a time, the longest first: one of three waits for something at most times, and two cores have work.
+PYTEST := $(BIN)/pytest -p no:benchmark -n 3 --dist loadfile --no-loadscope-reorder
 
 pytest: referees kernels $(DEV)
 	$(PYTEST) -m "not slow"
