@@ -140,7 +140,7 @@ def test_a_removal_and_an_addition_watched_to_their_ends(served: Session) -> Non
 def test_what_cannot_leave_is_not_offered(served: Session) -> None:
     async def act(app: Top, pilot: Pilot[None]) -> None:
         await pilot.press("home", "r")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await until(pilot, lambda: isinstance(app.screen, Dialog) and bool(app.screen.query("Button")))
         assert [button.id for button in app.screen.query("Button")] == ["no"]
         assert "UNMOVABLE" in asked(app)
         await pilot.press("y")
