@@ -33,8 +33,9 @@ from hotbank.govern.guard import State
 from hotbank.govern.status import Governed, Orders, Status
 from hotbank.machine import Meter, Migrated, Pressure, Quantity
 from hotbank.model import Model
-from hotbank.operate import MemoryJournal
+from hotbank.operate import Entry, MemoryJournal
 from hotbank.report.ledger import of_journal
+from hotbank.serve.client import RemoteOwner
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen
 from hotbank.session import Session, connect
@@ -342,7 +343,36 @@ def test_other_addresses_are_refused(address: str) -> None:
     assert cli.run(["-m", "model:arm-2009", "metrics", "--listen", address]) == 2
 
 
-@pytest.mark.parametrize("words", [(), ("--textfile", "x", "--listen", "127.0.0.1:0")])
+def test_a_file_that_is_written_again_and_again_reads_the_journal_once(
+    served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, read_each_time, rows = tmp_path / "hotbank.prom", list[int](), list[object]()
+    newest = RemoteOwner.newest
+
+    def counted(owner: RemoteOwner) -> Iterator[Entry]:
+        for row in newest(owner):
+            rows.append(row)
+            yield row
+
+    monkeypatch.setattr(RemoteOwner, "newest", counted)
+
+    def sleep(_: float) -> None:
+        assert one(read(file.read_text()), "machine_up") == 1
+        file.unlink()
+        read_each_time.append(len(rows))
+        rows.clear()
+        if len(read_each_time) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("hotbank.cli.metrics.time.sleep", sleep)
+    assert cli.run(["-m", served, "metrics", "--textfile", str(file), "--every", "9"]) == 0
+    assert read_each_time[0] > 1
+    assert read_each_time[1:] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--textfile", "x", "--listen", "127.0.0.1:0"), ("--listen", "127.0.0.1:0", "--every", "1")]
+)
 def test_one_way_is_named(words: tuple[str, ...]) -> None:
     assert cli.run(["-m", "model:arm-2009", "metrics", *words]) == 2
 

@@ -16,6 +16,7 @@ import click
 from hotbank import memspec
 from hotbank.cli.context import Context
 from hotbank.cli.terminal import say
+from hotbank.cli.times import Seconds
 from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import BoardError, Code, HotbankError, MachineError, Refusal
 from hotbank.numbers import digits
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from hotbank.session import Session
 
 _PORTS = 1 << 16
+_LEAST = 0.1  # seconds between two looks
 
 
 class Address(click.ParamType):  # type: ignore[type-arg]  # Debian 12 has click 8.1, where it is no generic
@@ -61,8 +63,11 @@ def _is_loopback(host: str) -> bool:
     help="Write FILE for node_exporter, which reads *.prom, whole or not at all.",
 )
 @click.option("--listen", type=Address(), metavar="127.0.0.1:PORT", help="Answer scrapes there until Ctrl-C.")
+@click.option(
+    "--every", type=Seconds(), help="Write FILE again so often until Ctrl-C: of the journal only what is new is read."
+)
 @click.pass_obj
-def metrics(context: Context, textfile: str | None, listen: tuple[str, int] | None) -> int:
+def metrics(context: Context, textfile: str | None, listen: tuple[str, int] | None, every: float | None) -> int:
     """Show banks, power, energy, memory, transactions and the governor to Prometheus.
 
     A scrape asks the machine and walks no page. A machine that does not answer is hotbank_machine_up 0, and asked again
@@ -70,11 +75,13 @@ def metrics(context: Context, textfile: str | None, listen: tuple[str, int] | No
     """
     if (textfile is None) is (listen is None):
         raise click.UsageError("give one of --textfile FILE and --listen 127.0.0.1:PORT")
+    if every is not None and textfile is None:
+        raise click.UsageError("--every has an effect with --textfile only")
     asking = _Asking(context)
     click.get_current_context().call_on_close(asking.close)
     scrape = _scrape(asking)
     if textfile is not None:
-        return _write(scrape, asking, textfile)
+        return _write(scrape, asking, textfile) if every is None else _keep_writing(scrape, asking, textfile, every)
     _serve(scrape, asking, *listen)  # type: ignore[misc]  # one of both is given
     return EXIT_DONE
 
@@ -139,6 +146,18 @@ def _write(scrape: Scrape, asking: _Asking, path: str) -> int:
     write_to_textfile(path, scrape.registry)
     say(f"machine {asking.name}", f"wrote     {path}")
     return EXIT_FAILED if asking.trouble else EXIT_DONE
+
+
+def _keep_writing(scrape: Scrape, asking: _Asking, path: str, every: float) -> int:
+    """On one line to the machine, whose journal is read once."""
+    from prometheus_client import write_to_textfile
+
+    with suppress(KeyboardInterrupt):
+        _write(scrape, asking, path)
+        while True:
+            time.sleep(max(every, _LEAST))
+            write_to_textfile(path, scrape.registry)
+    return EXIT_DONE
 
 
 def _serve(scrape: Scrape, asking: _Asking, host: str, port: int) -> None:
