@@ -293,7 +293,8 @@ class Arch:
     ``arm`` comes first, whose list is closed). ``affinities``: types of its processors' SRAT structures.
     ``resources``: what its kernel alone calls an entry of /proc/iomem, as a pattern.
     ``systemd``: its name there, where that is another (src/basic/architecture.c).
-    ``firmware``: what describes its boards. ``footprint``: None where the model can't boot it.
+    ``magic``: what its bootable images have, and at which byte (Documentation/arch/arm64/booting.rst and the like; of
+    arm a zImage). ``firmware``: what describes its boards. ``footprint``: None where the model can't boot it.
     """
 
     name: str
@@ -319,6 +320,7 @@ class Arch:
     affinities: tuple[int, ...] = ()
     resources: str = ""
     systemd: str = ""
+    magic: tuple[int, bytes] | None = None
     footprint: Footprint | None = None
 
     def huge_sizes(self, page_size: int) -> tuple[int, ...]:
@@ -371,6 +373,7 @@ _ARM64 = Arch(
     affinities=(3,),
     evacuates=True,
     move_pages=239,
+    magic=(56, b"ARM\x64"),
     footprint=_ARM64_FOOTPRINT,
 )
 # 32-bit ARM as our port under kernel/arm makes it, without LPAE and without huge pages.
@@ -390,6 +393,7 @@ _ARM = Arch(
     heeds_marks=True,  # arch/arm/mm/memhp.c of the port switches movable_node on
     ported=True,
     firmware="atags",
+    magic=(36, b"\x18\x28\x6f\x01"),
     processors=r"arm,(cortex-(a(5|7|8|9|12|15|17|32)|[mr]\d+\w*)|arm\d.*|sc\d+)$"
     r"|qcom,(krait|scorpion)|brcm,brahma-b15|marvell,(pj4.*|sheeva.*|mohawk|feroceon|xscale.*|88fr.*|armada.*)$|faraday,|intel,(sa|xscale)|ti,omap",
     footprint=Footprint(32 * KIB, 8 * MIB - 32 * KIB, 256 * KIB, slab=600, slab_reclaimable=150, other=350),
@@ -407,11 +411,18 @@ _X86 = Arch(
     affinities=(0, 2),
     resources=r"IOAPIC \d|Local APIC$|System ROM$",  # arch/x86/kernel/apic/, arch/x86/kernel/probe_roms.c
     systemd="x86-64",
+    magic=(0x202, b"HdrS"),
 )
 # Boot memory may leave: no architecture but arm64 has a notifier that vetoes it (arch/*/, MEM_GOING_OFFLINE).
 _OTHERS = (
     Arch(
-        "riscv64", ("riscv64",), boot_memory_leaves=True, move_pages=239, processors=r"riscv|sifive,", affinities=(7,)
+        "riscv64",
+        ("riscv64",),
+        boot_memory_leaves=True,
+        move_pages=239,
+        processors=r"riscv|sifive,",
+        affinities=(7,),
+        magic=(56, b"RSC\x05"),
     ),
     Arch("loongarch64", ("loongarch64",), boot_memory_leaves=True, move_pages=239, processors="loongson,"),
     Arch(
@@ -435,7 +446,16 @@ ARCHES: Mapping[str, Arch] = {
         _X86,
         Arch("i686", ("i686", "i586"), ("i386",), struct_page=32, boot_memory_leaves=True, systemd="x86"),
         *_OTHERS,
-        replace(_ARM64, name="any", machines=(), also=(), boot_memory_leaves=None, move_pages=None, footprint=None),
+        replace(
+            _ARM64,
+            name="any",
+            machines=(),
+            also=(),
+            boot_memory_leaves=None,
+            move_pages=None,
+            magic=None,
+            footprint=None,
+        ),
     )
 }
 """The table. ``any`` is a board or a machine that does not say: arm64's rules, but nothing is taken for granted."""
@@ -492,6 +512,12 @@ def arch_of_resource(names: Iterable[str]) -> str | None:
     """The architecture by the names of what /proc/iomem lists; None where none of them tells."""
     rows = [row for row in ARCHES.values() if row.resources]
     return next((row.name for name in names for row in rows if re.match(row.resources, name)), None)
+
+
+def arch_of_image(image: bytes) -> str | None:
+    """The architecture of a kernel that can be booted, unpacked; None where no row knows it."""
+    rows = ((row.name, *row.magic) for row in ARCHES.values() if row.magic)
+    return next((name for name, at, magic in rows if image.startswith(magic, at)), None)
 
 
 def arch_called(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -44,11 +45,14 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
+MAGIC = b"\0" * 56 + b"ARM\x64" + b"\0" * 4
+
+
 def image(folder: Path, release: str = RELEASE, config: str | None = None) -> str:
     """What in a kernel says which it is."""
     packed = b"" if config is None else b"IKCFG_ST" + gzip.compress(config.encode()) + b"IKCFG_ED"
     path = folder / "Image"
-    path.write_bytes(b"\0" * 64 + packed + b"\0Linux version " + release.encode() + b" (me@here)\0")
+    path.write_bytes(MAGIC + packed + b"\0Linux version " + release.encode() + b" (me@here)\0")
     return str(path)
 
 
@@ -134,6 +138,35 @@ def refusal_of_kmem(tmp_path: Path, config: str) -> MachineError:
     with pytest.raises(MachineError) as caught:
         prepare(Wanted("virt-arm64-kmem", kernel=image(tmp_path, config=config)), tmp_path / "guest")
     return caught.value
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x7fELF" + b"\0" * 600, "is no kernel for arm64"),
+        (b"", "is no kernel for arm64"),
+        (b"\0" * 36 + b"\x18\x28\x6f\x01", "is no kernel for arm64, but one for arm"),
+        (gzip.compress(b"\0" * 0x202 + b"HdrS"), "is no kernel for arm64, but one for x86_64"),
+    ],
+)
+@pytest.mark.parametrize("board", ["virt-arm64", "virt-arm64-kmem"])
+def test_an_image_of_another_architecture_is_refused(tmp_path: Path, board: str, content: bytes, words: str) -> None:
+    (tmp_path / "Image").write_bytes(content)
+    with pytest.raises(MachineError) as caught:
+        prepare(Wanted(board, kernel=str(tmp_path / "Image")), tmp_path / "guest")
+    assert (caught.value.code, caught.value.message) == (Code.BAD_FORMAT, f"{tmp_path / 'Image'} {words}")
+
+
+@pytest.mark.parametrize("missing", ["make", "aarch64-linux-gnu-gcc"])
+def test_a_compiler_that_is_missing_is_named(
+    tree: Path, tmp_path: Path, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or make, which a machine without any compiler lacks as well."""
+    real = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == missing else real(name))
+    told = refusal(tmp_path, kernel=image(tmp_path), source=str(tree))
+    assert told.message == f"{missing} is not installed"
+    assert told.remedy == "apt-get install make gcc-aarch64-linux-gnu"
 
 
 CARRIED = {

@@ -209,6 +209,7 @@ class _Making:
         wanted = self.wanted
         if wanted.kernel is None:
             return self.port.kernel(wanted.series, self._drives, self.progress)
+        own_kernel.check_arch(Path(wanted.kernel), self.port.NAMES)
         if tree := self._tree():
             return self._built(tree, Path(wanted.kernel))
         if self._drives and not wanted.initrd:

@@ -100,10 +100,10 @@ def kernel_headers(release: str, target: ArchNames, cache: Path, progress: Progr
 
 def make_module(source: Path, headers: Path, target: ArchNames, built: Path) -> None:
     """Run the kernel's build in a copy of ``source`` and put the module at ``built``."""
-    if shutil.which(f"{target.prefix}gcc") is None:
+    if missing := [program for program in ("make", f"{target.prefix}gcc") if shutil.which(program) is None]:
         package = f"gcc-{target.prefix.rstrip('-')}"
         raise MachineError(
-            f"{target.prefix}gcc is not installed", code=Code.SYSTEM_ERROR, remedy=f"apt-get install make {package}"
+            f"{missing[0]} is not installed", code=Code.SYSTEM_ERROR, remedy=f"apt-get install make {package}"
         )
     built.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=built.parent) as own:  # others may build the same

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hotbank import packed
+from hotbank import kernels, packed
 from hotbank.boards_qemu.parts import compressed
 from hotbank.boards_qemu.parts.bank_module import ArchNames
 from hotbank.errors import Code, FormatError, MachineError
@@ -103,6 +103,17 @@ class Tree:
         except OSError:
             return []
         return [self.folder / Path(name).with_suffix(".ko") for name in names]
+
+
+def check_arch(image: Path, arch: ArchNames) -> None:
+    """Raise MachineError for a file that is no kernel for ``arch``: that, too, would boot in silence."""
+    found = kernels.arch_of_image(_unpacked(image))
+    if found != arch.kernel:
+        raise MachineError(
+            f"{image} is no kernel for {arch.kernel}{f', but one for {found}' if found else ''}",
+            code=Code.BAD_FORMAT,
+            remedy=f"give what make ARCH={arch.kernel} leaves in arch/{arch.kernel}/boot (of arm the zImage)",
+        )
 
 
 def options_of(image: Path) -> Options:
