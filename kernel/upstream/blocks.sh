@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# What the reproducers share. POSIX shell, as root; needs sysfs, cat, cut, dmesg, grep, sed, sort, tail, timeout.
+# What the reproducers share. POSIX shell, as root; needs sysfs, cat, cut,
+# dmesg, grep, sed, sort, tail, timeout.
 
 BLOCKS=/sys/devices/system/memory
 PATIENCE=${PATIENCE:-5} # seconds that an offline may take
@@ -18,15 +19,16 @@ zone_of()
 	cut -d' ' -f1 "$BLOCKS/memory$1/valid_zones"
 }
 
-# What the kernel has logged since that line, without emptying its log, which is others' as well.
+# What the kernel has logged since that line, without emptying its log, which
+# is others' as well.
 logged_since()
 {
 	at=$(dmesg | grep -nFx -e "$1" | tail -n 1 | cut -d: -f1)
 	dmesg | tail -n +$((${at:-0} + 1))
 }
 
-# Offline block $1 and say in one line what came of it; a block that left is put back into its zone.
-# Sets answer: left, hangs, or the kernel's error.
+# Offline block $1 and say in one line what came of it; a block that left is
+# put back into its zone. Sets answer: left, hangs, or the kernel's error.
 try_offline()
 {
 	zone=$(zone_of "$1")

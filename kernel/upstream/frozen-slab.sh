@@ -3,12 +3,16 @@
 #
 # An offline that never ends, where it used to be refused.
 #
-# Slab pages have had a reference count of 0 since about v6.14. page_is_unmovable() passes every page with that count, so a
-# block whose only unmovable pages are slabs of order 0 is isolated; nothing in it can be moved, test_pages_isolated()
-# says no, and offline_pages() goes round until a signal. Slabs of a higher order are refused at once (EBUSY).
+# Slab pages have a reference count of 0 since v6.14 (9aec2fb0fd5e).
+# page_is_unmovable() passes every page with that count, so a block whose only
+# unmovable pages are slabs of order 0 is isolated; nothing in it can be moved,
+# test_pages_isolated() says no, and offline_pages() goes round until a signal.
+# Slabs of a higher order are refused at once (EBUSY).
 #
-# Fills memory with inodes and tries every block outside ZONE_MOVABLE. slub_max_order=0 (slab_max_order=0 from 7.0 on) on the
-# command line makes all slabs order 0; without it, it is a matter of chance. Status 1: some block hangs.
+# Fills memory with inodes and tries every block outside ZONE_MOVABLE.
+# slub_max_order=0 (slab_max_order=0 from 7.0 on) on the command line makes all
+# slabs order 0; without it, it is a matter of chance. Status 1: some block
+# hangs.
 
 . "${0%/*}/blocks.sh"
 

@@ -1,14 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Run a reproducer on a stock arm64 kernel in QEMU: UEFI, 1 GiB, and a DIMM of $DIMM (2G) beside it.
+# Run a reproducer on a stock arm64 kernel in QEMU: UEFI, 1 GiB, and a DIMM of
+# $DIMM (2G) beside it.
 #
 #   guest.sh IMAGE BUSYBOX SCRIPT [KERNEL PARAMETER...]
 #
-# IMAGE: an arm64 kernel with CONFIG_ACPI_HOTPLUG_MEMORY=y, such as Debian's cloud-arm64. BUSYBOX: a static one for arm64.
-# UEFI comes from the package qemu-efi-aarch64, or from $EFI.
+# IMAGE: an arm64 kernel with CONFIG_ACPI_HOTPLUG_MEMORY=y, such as Debian's
+# cloud-arm64. BUSYBOX: a static one for arm64. UEFI comes from the package
+# qemu-efi-aarch64, or from $EFI.
 set -e
-[ $# -ge 3 ] || { sed -n '4,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { sed -n '4,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 image=$1 busybox=$2 script=$3
 shift 3
 EFI=${EFI:-/usr/share/qemu-efi-aarch64/QEMU_EFI.fd}
