@@ -112,7 +112,7 @@ class Kernel:
     """What ``auto_online_blocks`` reads without ``memhp_default_state=``: a choice of Debian's configuration, which
     its later builds of 6.12 made too."""
 
-    keeps_slab: bool = made_by("6.17", "f1ea3bd82eb5", "mm,slub: use node-notifier instead of memory-notifier")
+    keeps_slab: bool = made_by("6.17", "5a20c096a165", "mm,slub: use node-notifier instead of memory-notifier")
     """An offline leaves slab caches alone unless it takes a node's last memory; before, it shrank all of them after
     isolation, so that a block with empty slabs might leave after all."""
 
