@@ -17,8 +17,8 @@ PROPOSED = sorted(KERNEL.glob("upstream/*.patch"))
 pytestmark = pytest.mark.kernel
 
 NEEDS = ("scripts/checkpatch.pl", "scripts/spelling.txt", "scripts/const_structs.checkpatch")
-# Of patches: MAINTAINERS has a pattern for each new file's folder; a Kconfig that sources another one names it; no history
-# of the kernel is at hand.
+# Of patches: MAINTAINERS has a pattern for each new file's folder; a Kconfig that sources another one names it; and the
+# kernel's history is not here.
 OF_PATCHES = "FILE_PATH_CHANGES,EMBEDDED_FILENAME,UNKNOWN_COMMIT_ID"
 
 
