@@ -288,6 +288,8 @@ class Arch:
     ``memmap_on_memory``: added memory may hold its own memmap (ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE).
     ``ported``: upstream has no memory hotplug there, our port under kernel/ has. ``evacuates``: our driver empties
     banks behind a fence there (kernel/bank/Kbuild). ``lpae``: 32-bit arm with CONFIG_ARM_LPAE, see ``with_lpae``.
+    ``dumps_from_below``: a crash kernel changes places with the lowest memory, which a notifier keeps for it
+    (arch/s390/kernel/setup.c, kdump_mem_notifier).
     ``move_pages``: the number of that system call. ``processors``:
     what a device tree's cpu nodes are called or compatible with, as a pattern (bindings arm/cpus.yaml, riscv/cpus.yaml;
     ``arm`` comes first, whose list is closed). ``affinities``: types of its processors' SRAT structures.
@@ -314,6 +316,7 @@ class Arch:
     ported: bool = False
     evacuates: bool = False
     lpae: bool = False
+    dumps_from_below: bool = False
     move_pages: int | None = None
     firmware: str = "dtb"
     processors: str = ""
@@ -413,7 +416,7 @@ _X86 = Arch(
     systemd="x86-64",
     magic=(0x202, b"HdrS"),
 )
-# Boot memory may leave: no architecture but arm64 has a notifier that vetoes it (arch/*/, MEM_GOING_OFFLINE).
+# Boot memory may leave: no architecture but arm64 has a notifier that vetoes all of it (arch/*/, MEM_GOING_OFFLINE).
 _OTHERS = (
     Arch(
         "riscv64",
@@ -434,7 +437,7 @@ _OTHERS = (
         processors="PowerPC,|fsl,e|ibm,power",
         systemd="ppc64-le",
     ),
-    Arch("s390x", ("s390x",), boot_memory_leaves=True, move_pages=310),
+    Arch("s390x", ("s390x",), boot_memory_leaves=True, dumps_from_below=True, move_pages=310),
     Arch("mips", ("mips", "mips64"), processors=r"mips|mti,|ingenic,|brcm,bmips|cavium,octeon|loongson,gs"),
 )
 

@@ -75,6 +75,7 @@ def test_nothing_is_found_where_nothing_is_wrong(tmp_path: Path) -> None:
 
 OWN_MEMMAP: dict[str, str | bytes] = {f"{PARAMETERS}/memmap_on_memory": "Y\n", OSRELEASE: "7.1.13+deb13-arm64\n"}
 
+SWAPPED = "00000000-3fffffff : System RAM\n50000000-9fffffff : System RAM\n  50000000-98ffffff : Crash kernel\n"
 CASES: list[tuple[str, Severity, dict[str, str | bytes]]] = [
     ("NO_HOTPLUG", Severity.BLOCKS, {f"{MEMORY}/block_size_bytes": ""}),
     ("NO_HOTREMOVE", Severity.BLOCKS, {f"{MEMORY}/memory{n}/removable": "0\n" for n in (8, 9)}),
@@ -102,6 +103,7 @@ CASES: list[tuple[str, Severity, dict[str, str | bytes]]] = [
     ("KDUMP_LOADED", Severity.HURTS, {"sys/kernel/kexec_crash_loaded": "1\n", f"{MEMORY}/crash_hotplug": "0\n"}),
     ("KEXEC_LOADED", Severity.HURTS, {"sys/kernel/kexec_loaded": "1\n", f"{MEMORY}/crash_hotplug": "1\n"}),
     ("KEXEC_LOADED", Severity.HURTS, {"sys/kernel/kexec_loaded": "1\n"}),
+    ("KDUMP_KEEPS", Severity.INFO, {"proc/sys/kernel/arch": "s390x\n", "proc/iomem": SWAPPED}),
     (
         "HIBERNATION",
         Severity.HURTS,
@@ -132,6 +134,8 @@ def test_each_finding(name: str, severity: Severity, changes: dict[str, str | by
         {**OWN_MEMMAP, f"{PARAMETERS}/memmap_on_memory": "N\n"},
         {**OWN_MEMMAP, "proc/sys/kernel/arch": "x86_64\n"},
         {"sys/kernel/kexec_crash_loaded": "1\n", f"{MEMORY}/crash_hotplug": "1\n"},
+        {"proc/sys/kernel/arch": "x86_64\n", "proc/iomem": SWAPPED},
+        {"proc/sys/kernel/arch": "s390x\n", "proc/iomem": SWAPPED.replace("98ffffff", "58ffffff")},
     ],
 )
 def test_what_looks_alike_and_is_fine(changes: dict[str, str | bytes], tmp_path: Path) -> None:

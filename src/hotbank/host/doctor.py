@@ -30,7 +30,7 @@ from hotbank.host.udev import onlinings
 from hotbank.machine import Block
 from hotbank.memory import INTO_KERNEL_ZONE, KIB, MIB, BlockState, Power, Range, Zone, format_size
 from hotbank.routes import removing, route
-from hotbank.sysfs import meminfo, names
+from hotbank.sysfs import iomem, meminfo, names
 
 _BIG = 512 * MIB
 _FEW = 4
@@ -371,6 +371,17 @@ def _other_kernels(facts: Facts) -> Iterator[Finding]:
             yield Finding(name, Severity.HURTS, message, help_)
 
 
+def _dumped_from(facts: Facts) -> Iterator[Finding]:
+    """arch/s390/kernel/setup.c, kdump_mem_notifier: what begins below the crash kernel's size stays."""
+    resources = facts.tree.value(names.IOMEM, iomem.ENTRIES) or ()
+    size = max((r.range.size for r in resources if r.name == "Crash kernel"), default=0)
+    kept = [b for b in facts.blocks if _online(b) and b.range.start < size]
+    if kernels.arch(facts.arch).dumps_from_below and kept:
+        what = f"memory{kept[0].number}" + (f" to memory{kept[-1].number}" if len(kept) > 1 else "")
+        message = f"{what} stays: a crash kernel of {format_size(size)} would change places with it"
+        yield Finding("KDUMP_KEEPS", Severity.INFO, message, "boot with a smaller crashkernel=, or use other blocks")
+
+
 def _hibernation(facts: Facts) -> Iterator[Finding]:
     """kernel/power/hibernate.c: an image is refused when the memory has changed since."""
     states = (facts.tree.read("sys/power/state") or "").split()
@@ -422,6 +433,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _cma,
     _views,
     _other_kernels,
+    _dumped_from,
     _hibernation,
     _meminfo,
     _gigantic,
