@@ -2,7 +2,8 @@
 """A governor on a real kernel: banks are dark while nobody needs them and back before anyone does, breath after breath.
 
 The guest is idle, grows by 20 MiB a second until it needs all of its banks, and is idle again. ``make breathe`` has it
-breathe ten times, with a pin in one bank, another hand at work, and its owner killed in the middle.
+breathe ten times, with a pin in one bank, another hand at work, and its owner killed in the middle. In the end a
+process eats all but the reserve, and a bank comes in all the same.
 """
 
 from __future__ import annotations
@@ -42,13 +43,16 @@ pytestmark = pytest.mark.kernel
 HERE = Path(__file__).parent
 BANKS = ("high", "top")
 TOP, RATE = 660, 20  # MiB, and MiB a second
+LESS = 256 << 10  # bytes that the reserve is undershot by, whatever else comes and goes in the guest
 SAID = 15.0  # seconds between lines about what is waited for
 
 
 def wanted() -> Wanted:
     """The board, with what runs in it."""
-    text = (HERE.parent / "guest_breath.py").read_text(encoding="utf-8")
-    return lean(Wanted(str(HERE / "breath.toml"), files={"opt/breath.py": text}))
+    programs = {
+        f"opt/{name}.py": (HERE.parent / f"guest_{name}.py").read_text(encoding="utf-8") for name in ("breath", "eater")
+    }
+    return lean(Wanted(str(HERE / "breath.toml"), files=programs))
 
 
 @dataclass
@@ -112,6 +116,10 @@ class Governed:
         banks = self.guest.snapshot().banks
         return {b.name for b in banks if (b.kernel, b.power) == (KernelState.ABSENT, Power.OFF)}
 
+    def online(self) -> set[str]:
+        """Banks that are in the kernel."""
+        return {bank.name for bank in self.guest.snapshot().banks if bank.kernel is KernelState.ONLINE}
+
     def wait_dark(self, *banks: str) -> None:
         """Return when these are, and no others. What keeps a bank in meanwhile is said now and again."""
         said = time.monotonic()
@@ -151,6 +159,32 @@ class Governed:
         assert told["damaged"] == 0
         assert told["below"] <= promised(returns)
 
+    def starve(self) -> None:
+        """While nobody governs, a process eats all but the reserve; the next one governs, and a bank comes in."""
+        self.end()
+        before, dark = self.counters(), self.dark()
+        with self.eaten() as left:
+            self.say(f"{left} bytes are left for the bank's return; dark: {', '.join(sorted(dark))}")
+            assert left <= self.reserve()
+            self.begin()
+            until(lambda: dark & self.online(), "a bank comes back", pause=0.5)
+            after = self.counters()
+            self.say(f"online: {', '.join(sorted(self.online()))}; {before} became {after}")
+        assert after["oom_kill"] == before["oom_kill"]
+
+    @contextmanager
+    def eaten(self) -> Iterator[int]:
+        """Bytes that an eater has left, as long as it holds the rest."""
+        run = self.guest.runner.run
+        run("rm -rf /run/eater; mkdir /run/eater")
+        job = self.guest.runner.start(f"exec python3 -S /opt/eater.py /run/eater {self.reserve() - LESS}")
+        full = "cat /run/eater/full 2>/dev/null || true"
+        until(lambda: run(full) or not job.running, "all is eaten", pause=0.5)
+        assert job.running, job.wait(HANG)
+        yield int(run(full))
+        run("touch /run/eater/enough")
+        assert json.loads(job.wait(HANG).out)["damaged"] == 0
+
     def reserve(self) -> int:
         """Bytes that are to stay free."""
         snapshot = self.guest.snapshot()
@@ -189,7 +223,8 @@ def test_two_breaths(tmp_path: Path) -> None:
             one.breathe()
             assert intact(holder.damage())
         verbs = [entry.before.verb for entry in one.history()]
-        assert (verbs.count("add"), verbs[:8].count("remove")) == (4, 4)  # later ones are the next time out
+        # Where a busy machine draws a breath out, a bank may leave once more on the way.
+        assert min(verbs.count("add"), verbs.count("remove")) >= 4
 
 
 @pytest.mark.slow
@@ -208,6 +243,8 @@ def test_ten_breaths_and_what_may_come_between(tmp_path: Path) -> None:
                 how(one)
                 assert intact(holder.damage())
             one.wait_dark(*BANKS)
+            one.starve()
+            assert intact(holder.damage())
 
 
 def killed(one: Governed) -> None:
