@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 from ctypes import CDLL
 
 _PR_SET_PDEATHSIG = 1
+_SIGKILL = 9  # of the module signal, whose import takes longer than all the others
 _REPORT = 65536  # bytes
 
 
@@ -52,7 +52,7 @@ def _begun(file: int, span: str) -> int:
 
 def _die_with_parent() -> None:
     """Also when this process is stopped, and can't see that its standard input has ended."""
-    CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
 
 
 def write(file: int, span: str) -> int:

@@ -82,7 +82,7 @@ class Look:
         flags, counts = self._open("kpageflags"), self._open("kpagecount") if pins else None
         refs = self._references() if pins else None
         self.by_kernel = None if flags is None else OfKernel(flags, counts, refs)
-        self._banks = list(BankPages.all(tree, page_size)) if pins else []
+        self._banks = list(BankPages.all(tree, page_size)) if pins and not isinstance(refs, RefCounts) else []
         for bank in self._banks:
             self._stack.callback(bank.close)
 
@@ -93,7 +93,8 @@ class Look:
         self._stack.close()
 
     def source(self, span: range) -> Source | None:
-        """What shows these frames best: the driver of their bank, which shows all of one moment, else the kernel."""
+        """What shows these frames best: the driver of their bank, which shows all of one moment, else the kernel; the
+        kernel where it has all of it, for its files give much at once, and the driver 256 pages."""
         for bank in self._banks:
             if bank.frames.start <= span.start and span.stop <= bank.frames.stop:
                 return bank

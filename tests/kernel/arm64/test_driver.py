@@ -67,18 +67,18 @@ def shows_its_pages(machine: QemuMachine) -> None:
             told = json.loads(machine.runner.run(f"python3 -S /opt/pages.py {BANK} {pfn} 32768"))
             print(told)
             seen = {name: seen[name] + told[name] for name in seen}
-        surveys_by_it(machine, where["pinned"])
+        surveys_agree(machine, where["pinned"])
     assert seen["used"] > 10_000
     assert max(seen["kinds"], seen["refs"], seen["maps"]) <= seen["used"] // 100, seen
 
 
-def surveys_by_it(machine: QemuMachine, pinned: int) -> None:
-    """Surveys read ``pages`` and glances /proc/kpageflags: they agree, but for what moves from one to the next."""
+def surveys_agree(machine: QemuMachine, pinned: int) -> None:
+    """With glances, which see flags alone, but for what moves from one to the next; and they see the pins."""
     online = [block.number for block in machine.snapshot().blocks if block.range.start >= span_of(machine).start]
     surveys, glances = ([look(n) for n in online] for look in (machine.survey, machine.glance))
-    by_driver, by_kernel = (sum((Counter(one.kinds) for one in of), Counter()) for of in (surveys, glances))
-    print(by_driver, by_kernel, pinned)
-    assert (by_driver - by_kernel).total() <= by_driver.total() // 100
+    surveyed, glanced = (sum((Counter(one.kinds) for one in of), Counter()) for of in (surveys, glances))
+    print(surveyed, glanced, pinned)
+    assert (surveyed - glanced).total() <= surveyed.total() // 100
     assert pinned <= sum(survey.blocked for survey in surveys) <= pinned + 16
 
 
