@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 USE    := $(VENV)/.for-use
 DEV    := $(VENV)/.for-development
 
-.PHONY: demo test pytest pytest-kernel fuzz soak microscope fence fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench race policy breathe driver onlining field radar compare verdicts referees kernels clean
+.PHONY: demo test pytest pytest-kernel fuzz soak microscope fence nodes fuzz-properties fuzz-decoders check lint types layers format beside deb packaging install uninstall help bench race policy breathe driver onlining field radar compare verdicts referees kernels clean
 
 demo: $(USE)
 	@$(BIN)/hotbank demo
@@ -45,6 +45,10 @@ soak: referees $(DEV)
 # A full bank emptied behind a fence and block by block, 50 cancels, 200 cycles, on two kernels: docs/speed.md.
 fence: referees kernels $(DEV)
 	$(BIN)/pytest -n0 -s -m slow tests/kernel/arm64/test_evacuation.py
+
+# A bank that is the only memory of a node, emptied as a whole before its blocks go, on two kernels: docs/removal.md.
+nodes: referees kernels $(DEV)
+	$(BIN)/pytest -p no:benchmark -n0 -s -m slow tests/kernel/arm64/test_nodes.py
 
 # Our bank driver on a kernel that is built here and looks for its mistakes; each allocation denied once: docs/reliability.md.
 # MICROSCOPE="--operations add,remove --no-suite": a part of it.

@@ -116,6 +116,9 @@ class Kernel:
     """An offline leaves slab caches alone unless it takes a node's last memory; before, it shrank all of them after
     isolation, so that a block with empty slabs might leave after all."""
 
+    reclaims_nodes: bool = made_by("6.17", "b980077899ea", "mm: introduce per-node proactive reclaim interface")
+    """A node can be told to give up page cache (/sys/devices/system/node/nodeX/reclaim)."""
+
     keeps_types: bool = made_by("6.17", "e904bce2d9d4", "mm/page_isolation: make page isolation a standalone bit")
     """An offline that comes to nothing leaves pageblocks the migratetype that they had; before, all that it had
     isolated were Movable afterwards."""
@@ -290,9 +293,9 @@ class Arch:
     banks behind a fence there (kernel/bank/Kbuild). ``lpae``: 32-bit arm with CONFIG_ARM_LPAE, see ``with_lpae``.
     ``dumps_from_below``: a crash kernel changes places with the lowest memory, which a notifier keeps for it
     (arch/s390/kernel/setup.c, kdump_mem_notifier).
-    ``move_pages``: the number of that system call. ``processors``:
-    what a device tree's cpu nodes are called or compatible with, as a pattern (bindings arm/cpus.yaml, riscv/cpus.yaml;
-    ``arm`` comes first, whose list is closed). ``affinities``: types of its processors' SRAT structures.
+    ``move_pages``, ``migrate_pages``: the numbers of these system calls. ``processors``: what a device tree's cpu nodes
+    are called or compatible with, as a pattern (bindings arm/cpus.yaml, riscv/cpus.yaml; ``arm`` comes first, whose
+    list is closed). ``affinities``: types of its processors' SRAT structures.
     ``resources``: what its kernel alone calls an entry of /proc/iomem, as a pattern.
     ``systemd``: its name there, where that is another (src/basic/architecture.c).
     ``magic``: what its bootable images have, and at which byte (Documentation/arch/arm64/booting.rst and the like; of
@@ -318,6 +321,7 @@ class Arch:
     lpae: bool = False
     dumps_from_below: bool = False
     move_pages: int | None = None
+    migrate_pages: int | None = None
     firmware: str = "dtb"
     processors: str = ""
     affinities: tuple[int, ...] = ()
@@ -377,6 +381,7 @@ _ARM64 = Arch(
     evacuates=True,
     move_pages=239,
     magic=(56, b"ARM\x64"),
+    migrate_pages=238,
     footprint=_ARM64_FOOTPRINT,
 )
 # 32-bit ARM as our port under kernel/arm makes it, without LPAE and without huge pages.
@@ -410,6 +415,7 @@ _X86 = Arch(
     blocks={4 * KIB: 128 * MIB},
     boot_memory_leaves=True,
     move_pages=279,
+    migrate_pages=256,
     processors=r"intel,|AuthenticAMD|GenuineIntel",
     affinities=(0, 2),
     resources=r"IOAPIC \d|Local APIC$|System ROM$",  # arch/x86/kernel/apic/, arch/x86/kernel/probe_roms.c
@@ -457,6 +463,7 @@ ARCHES: Mapping[str, Arch] = {
             boot_memory_leaves=None,
             move_pages=None,
             magic=None,
+            migrate_pages=None,
             footprint=None,
         ),
     )

@@ -103,6 +103,18 @@ class ZoneInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """What a machine can do about a NUMA node as a whole, before the blocks that are its memory go offline.
+
+    ``drops``: have the kernel drop clean page cache of it. ``moves``: have pages of processes moved to other nodes.
+    """
+
+    number: int
+    drops: bool = False
+    moves: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class BankStatus:
     """One bank of the machine's board and where it stands now. ``used`` in pages, None when unknown.
 
@@ -244,7 +256,8 @@ class Snapshot:
     ``auto_online``: the content of ``auto_online_blocks``; ``policy``: the zone that a plain ``online`` then gives.
     ``boot_memory_leaves``: False where the kernel vetoes it (arm64), None when unknown. ``memmap_per_page``: bytes of
     ``struct page`` that adding one page costs. ``pending``: the block whose cancelled offline the kernel still holds,
-    or None. ``release``: the kernel's, as ``uname -r`` has it; empty when unknown.
+    or None. ``release``: the kernel's, as ``uname -r`` has it; empty when unknown. ``nodes``: those that have memory,
+    where there are several and the machine can tell what can be done about them.
     """
 
     machine: str
@@ -262,6 +275,7 @@ class Snapshot:
     pending: int | None = None
     policy: OnlinePolicy = OnlinePolicy()
     release: str = ""
+    nodes: tuple[NodeStatus, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError for sizes that no machine has: they would be divided by, and counted up to."""
@@ -566,11 +580,12 @@ class Pages:
 
 class Ability(StrEnum):
     """What a machine may be able to do beyond the primitives: ``Interruptible``, ``PageByPage``, ``Glancing``,
-    ``Examinable``."""
+    ``Vacating``, ``Examinable``."""
 
     INTERRUPT = "interrupt"
     PAGES = "pages"
     GLANCE = "glance"
+    VACATE = "vacate"
     DOCTOR = "doctor"
 
 
@@ -641,8 +656,8 @@ class Interruptible(Machine, Protocol):
     """A machine whose offline under way can be ended from another thread, as by a signal to its writer."""
 
     def interrupt(self, block: int, deadline: float) -> None:
-        """End the offline with these arguments, under way or only about to begin: it raises KernelError(EINTR), or
-        CancelPending. No other is touched."""
+        """End the offline, or the ``vacate``, with these arguments, under way or only about to begin: it raises
+        KernelError(EINTR), or CancelPending. No other is touched."""
         ...
 
 
@@ -671,6 +686,28 @@ class Surveying(Protocol):
     def surveys(self, blocks: Iterable[int], *, pins: bool = True) -> Iterator[Survey]:
         """A survey of each, as somebody asks for it; without ``pins`` a glance. What is no page is as it was at the
         first. Raises KernelError(ENOENT) when there is no such block."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Vacated:
+    """What became of a node's pages. ``dropped``: pages of clean cache, None where nobody counted; ``left``: what was
+    not moved, and why, in words."""
+
+    dropped: int | None = 0
+    left: tuple[str, ...] = ()
+
+
+class Vacating(Machine, Protocol):
+    """A machine that can empty a NUMA node as far as processes fill it, many of them at a time."""
+
+    def vacate(self, block: int, deadline: float, *, drop: int = 0, spare: int = 0) -> Vacated:
+        """Before the last memory of the block's node leaves: have ``drop`` pages of its clean page cache dropped, then
+        what processes have mapped there moved to other nodes, as far as their memory policies and cpusets allow that.
+
+        Ends at ``deadline``, and when less than ``spare`` pages are left for what moves (as in ``offline``). All that
+        it did are pages elsewhere, and new ones may come. Raises KernelError(EINTR) when it was interrupted.
+        """
         ...
 
 
@@ -706,6 +743,11 @@ def is_interruptible(machine: Machine) -> TypeGuard[Interruptible]:
 def can_glance(machine: Machine) -> TypeGuard[Glancing]:
     """The same."""
     return Ability.GLANCE in machine.can
+
+
+def can_vacate(machine: Machine) -> TypeGuard[Vacating]:
+    """The same."""
+    return Ability.VACATE in machine.can
 
 
 def tells_pages(machine: Machine) -> TypeGuard[PageByPage]:

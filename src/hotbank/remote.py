@@ -16,11 +16,11 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, cast
 
-from hotbank.calls import CLOCK, DOCTOR, GLANCE, MACHINE, PAGES, Call, asked
+from hotbank.calls import CLOCK, DOCTOR, GLANCE, MACHINE, PAGES, VACATE, Call, asked
 from hotbank.errors import Code, HotbankError, MachineError, ProtocolError
-from hotbank.machine import Ability, Clock, Examinable, Glancing, Machine, PageByPage
+from hotbank.machine import Ability, Clock, Examinable, Glancing, Machine, PageByPage, Vacated
 from hotbank.wire import MAX_ANSWER, VERSION, Lines, Stream, decode, decode_error, encode
 
 _NOBODY = "hotbank serve --socket PATH serves one there"
@@ -185,6 +185,12 @@ class Remote:
         """See Machine. The answer may take until the deadline, and the timeout more."""
         call, longest = MACHINE["offline"], max(0.0, deadline - self.clock.now())
         self.ask(call, call.arguments(block, deadline, spare=spare, fence=fence), extra_time=longest)
+
+    def vacate(self, block: int, deadline: float, *, drop: int = 0, spare: int = 0) -> Vacated:
+        """See Vacating. The answer may take until the deadline, and the timeout more."""
+        call, longest = VACATE["vacate"], max(0.0, deadline - self.clock.now())
+        found = self.ask(call, call.arguments(block, deadline, drop=drop, spare=spare), extra_time=longest)
+        return cast("Vacated", found)
 
     def interrupt(self, block: int, deadline: float) -> None:
         """See Interruptible. From any thread, or from a signal handler."""

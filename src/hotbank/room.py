@@ -14,11 +14,11 @@ told to keep meanwhile (``spare``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from hotbank.machine import Block, Buddies, HugePages, Snapshot, Survey, ZoneInfo
-from hotbank.memory import Kind, Zone
+from hotbank.machine import Block, Buddies, HugePages, NodeStatus, Snapshot, Survey, ZoneInfo
+from hotbank.memory import BlockState, Kind, Zone
 
 KERNEL_ZONES = frozenset({Zone.DMA, Zone.DMA32, Zone.NORMAL})
 HIGH_ZONES = frozenset({Zone.HIGHMEM, Zone.MOVABLE})
@@ -32,7 +32,8 @@ class Leaving:
     page cache needs none there, for where there is no room it is dropped. ``free`` and ``clean``: what its zone loses
     of its free pages and of its clean page cache. ``huge``: huge pages among those that move. ``unseen``: pages that do
     not show what they hold, and may have to move too. ``buddies``: in what pieces the free pages are, here and in the
-    zone; None: unknown.
+    zone; None: unknown. ``drops``: its clean page cache can be dropped before, which else has to move as well where
+    several nodes have memory.
     """
 
     zone: str | None
@@ -45,6 +46,7 @@ class Leaving:
     huge: tuple[HugePages, ...] = ()
     unseen: int = 0
     buddies: Buddies | None = None
+    drops: bool = False
 
     @property
     def may_move(self) -> int:
@@ -137,9 +139,20 @@ class ZoneRoom:
 
 
 def leaving_of(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> tuple[Leaving, ...]:
-    """What the surveyed blocks take along."""
+    """What the surveyed blocks take along when they leave together."""
+    drops = {node.number for node in vacant(snapshot, surveys) if node.drops}
     blocks = ((snapshot.block(number), survey) for number, survey in surveys.items())
-    return tuple(Leaving.of(block, survey) for block, survey in blocks if block is not None)
+    found = (Leaving.of(block, survey) for block, survey in blocks if block is not None)
+    return tuple(replace(one, drops=True) if one.node in drops else one for one in found)
+
+
+def vacant(snapshot: Snapshot, leaving: Collection[int]) -> tuple[NodeStatus, ...]:
+    """The nodes that have no memory once these blocks are gone; nothing where no other would have any."""
+    staying = {b.node for b in snapshot.blocks if b.state is not BlockState.OFFLINE and b.number not in leaving}
+    if not staying & {node.number for node in snapshot.nodes}:
+        return ()
+    left = {b.node for number in leaving if (b := snapshot.block(number)) is not None}
+    return tuple(node for node in snapshot.nodes if node.number in left - staying)
 
 
 def several(zones: Iterable[ZoneInfo]) -> frozenset[int]:
@@ -156,9 +169,9 @@ def must_fit(zones: Iterable[ZoneInfo], leaving: Sequence[Leaving]) -> int:
 
 def places(zones: Iterable[ZoneInfo], leaving: Sequence[Leaving]) -> int:
     """The same without regard to pools. Clean page cache is dropped on an only node; on one of several it has to move
-    like all the others."""
+    like all the others, unless it is dropped before."""
     apart = bool(several(zones))
-    return sum(one.to_move if apart else one.must_fit for one in leaving)
+    return sum(one.to_move if apart and not one.drops else one.must_fit for one in leaving)
 
 
 def bounds(zones: Iterable[ZoneInfo], leaving: Sequence[Leaving]) -> tuple[Bound, ...]:

@@ -36,6 +36,7 @@ from hotbank.machine import (
     Reading,
     Snapshot,
     Survey,
+    Vacated,
     ZoneInfo,
     is_interruptible,
     no_such,
@@ -360,6 +361,9 @@ class Faulty:
 
     def offline(self, block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
         self._do("offline", block, deadline, spare=spare, fence=fence)
+
+    def vacate(self, block: int, deadline: float, *, drop: int = 0, spare: int = 0) -> Vacated:
+        return self._do("vacate", block, deadline, drop=drop, spare=spare)  # type: ignore[no-any-return]
 
     def add(self, bank: str) -> None:
         self._do("add", bank)

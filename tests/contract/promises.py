@@ -10,8 +10,8 @@ from functools import partial
 import pytest
 
 from hotbank.errors import Code, KernelError, Refusal, SwitchError
-from hotbank.machine import BankStatus, Machine, Survey, is_examinable, is_interruptible
-from hotbank.memory import BlockState, KernelState, Online, Power, format_size
+from hotbank.machine import BankStatus, Machine, Survey, can_vacate, is_examinable, is_interruptible
+from hotbank.memory import BlockState, KernelState, Kind, Online, Power, format_size
 
 NOWHERE, GONE = "nowhere", 99_999  # a name and a block that no machine has
 PATIENCE = 60.0  # seconds on the machine's clock for an offline
@@ -156,6 +156,30 @@ def a_fence_keeps_no_block_from_anything(machine: Machine, blocks: Sequence[int]
     machine.offline(first, machine.clock.now() + PATIENCE, fence=(second,))
     machine.online(first, Online.MOVABLE)
     a_block_goes_offline_and_comes_back(machine, second)
+
+
+def a_vacated_node_is_as_it_was_but_for_its_pages(machine: Machine, block: int, most: int) -> None:
+    """What processes have there lies elsewhere, but for so many pages; every block is where it was, online. Nothing is
+    done at the deadline, or by one that was interrupted before."""
+    before, deadline = machine.snapshot().blocks, machine.clock.now() + PATIENCE
+    assert is_interruptible(machine)
+    machine.interrupt(block, deadline)
+    assert can_vacate(machine)
+    refused(lambda: machine.vacate(block, deadline), errno.EINTR)
+    held = _anonymous(machine, block)
+    machine.vacate(block, machine.clock.now())
+    assert _anonymous(machine, block) == held > most
+    assert machine.vacate(block, deadline + 1).left == ()
+    assert _anonymous(machine, block) <= most
+    after = machine.snapshot().blocks
+    assert [(b.number, b.state, b.zone) for b in after] == [(b.number, b.state, b.zone) for b in before]
+
+
+def _anonymous(machine: Machine, block: int) -> int:
+    """Pages of processes on the block's node."""
+    blocks = machine.snapshot().blocks
+    node = next(b.node for b in blocks if b.number == block)
+    return sum(machine.survey(b.number).kinds.get(Kind.ANON, 0) for b in blocks if b.node == node)
 
 
 def a_block_goes_offline_and_comes_back(machine: Machine, block: int) -> None:

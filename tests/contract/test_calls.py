@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import pytest
 
 from hotbank import board
-from hotbank.calls import CLOCK, DOCTOR, GLANCE, MACHINE, PAGES, Call, table
+from hotbank.calls import CLOCK, DOCTOR, GLANCE, MACHINE, PAGES, VACATE, Call, table
 from hotbank.errors import Code, HotbankError, KernelError, MachineError, ProtocolError, Refusal, SwitchError
 from hotbank.machine import Ability, Machine
 from hotbank.memory import Power
@@ -32,7 +32,8 @@ from hotbank.wire import MAX_ANSWER, Lines, encode
 from patience import HANG, ended
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
-CALLS = [*MACHINE.values(), *PAGES.values(), *GLANCE.values(), *DOCTOR.values(), *CLOCK.values(), *OWNER.values()]
+TABLES = (MACHINE, PAGES, GLANCE, VACATE, DOCTOR, CLOCK, OWNER)
+CALLS = [call for calls in TABLES for call in calls.values()]
 READS = {
     "machine.snapshot", "machine.survey", "machine.pages", "machine.glance", "machine.power", "machine.reading",
     "machine.doctor",     "clock.now", "clock.sleep", "owner.history", "owner.events",
@@ -59,8 +60,8 @@ def test_a_method_that_nobody_spoke_about_changes() -> None:
     assert table("machine", More)["melt"].changes
 
 
-def test_only_an_offline_is_waited_for_while_its_line_listens_on() -> None:
-    assert [call.name for call in CALLS if call.slow] == ["machine.offline"]
+def test_only_what_empties_memory_is_waited_for_while_its_line_listens_on() -> None:
+    assert [call.name for call in CALLS if call.slow] == ["machine.offline", "machine.vacate"]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_what_a_machine_says_it_can_it_has_a_method_for() -> None:
     with served(model()) as far:
         for machine in (model(), far, Faulty(model()), ScriptedMachine()):
             assert [able.value for able in machine.can if not callable(getattr(machine, able.value, None))] == []
-        assert far.can == model().can == {Ability.INTERRUPT, Ability.PAGES}
+        assert far.can == model().can == {Ability.INTERRUPT, Ability.PAGES, Ability.VACATE}
     with served(ScriptedMachine()) as far:
         assert far.can == frozenset()
         with pytest.raises(ProtocolError, match=r"no call 'machine\.pages'"):

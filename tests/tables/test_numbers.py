@@ -163,6 +163,15 @@ ROOMS: dict[str, set[str]] = {
         "int(text, 16)",
     },
     "host/leaves.py": {"int(core.note['PAGESIZE'])", "int(core.note['SYMBOL(swapper_pg_dir)'], 16)"},  # the same
+    "host/nodes.py": {"int(line.split()[1], 16)"},  # CapEff of this process
+    "host/vacating.py": {  # what the running kernel prints, and our own parent
+        "int(file.read().split()[1])",
+        "int(name)",
+        "int(word.partition('=')[2])",
+        "int(first)",
+        "int(last or first)",
+        "map(int, sys.argv[1:])",
+    },
     "host/owners.py": {"int(start, 16)", "int(end, 16)"},
     "host/rules.py": {"int(escape['hex'], 16)", "int(escape['octal'], 8)"},  # two digits, three digits
     "kernels.py": {"int(match[1])", "int(match[2])"},

@@ -106,7 +106,7 @@ def base_tree(board: Board, cpus: int, folder: Path) -> fdt.Tree:
 def device_tree(base: fdt.Tree, board: Board, boot: GuestBoot, initrd: Range) -> fdt.Tree:
     """The board's tree: its memory, its banks by their routes, and what /chosen tells the kernel."""
     tree = devicetree.set_memory(base)
-    numa = any(bank.route in _IN_TREE and _IN_TREE[bank.route].numa for bank in board.banks)
+    numa = any(bank.node is not None or _wants_nodes(bank) for bank in board.banks)
     info = {bank.range.start - _IN_TREE[bank.route].below for bank in in_ram(board) if bank.route in _IN_TREE}
     for bank in in_ram(board):
         if bank.at_boot:
@@ -115,6 +115,7 @@ def device_tree(base: fdt.Tree, board: Board, boot: GuestBoot, initrd: Range) ->
             tree = devicetree.add_memory(tree, [MemoryRegion(Range(bank.range.start, end), node, bank.movable)])
         elif bank.route in _IN_TREE:
             tree = _IN_TREE[bank.route].put(tree, bank, boot)
+            tree = tree if bank.node is None else _with_memory_to_come(tree, bank)
     line = " ".join(filter(None, ("console=ttyAMA0", board.cmdline, boot.cmdline)))
     tree = devicetree.set_bootargs(tree, line)
     return _with_initrd(tree, initrd)
@@ -190,6 +191,24 @@ def _with_pmem_region(tree: fdt.Tree, bank: Bank, boot: GuestBoot) -> fdt.Tree:
         ("numa-node-id", fdt.cells(bank.node or 0)),
     )
     return virt.with_node(tree, fdt.Node(f"pmem@{at:x}", properties))
+
+
+def _wants_nodes(bank: Bank) -> bool:
+    return bank.route in _IN_TREE and _IN_TREE[bank.route].numa
+
+
+def _with_memory_to_come(tree: fdt.Tree, bank: Bank) -> fdt.Tree:
+    """The kernel adds memory to no node that it did not hear of at boot, and hears of nodes by memory, also by what its
+    ``status`` keeps out of memblock (drivers/of/of_numa.c, ``of_numa_parse_memory_nodes``; drivers/of/fdt.c,
+    ``early_init_dt_scan_memory``)."""
+    at, size = bank.range.start, bank.range.size
+    properties = (
+        ("device_type", fdt.strings("memory")),
+        ("reg", fdt.cells(at >> 32, at & 0xFFFFFFFF, size >> 32, size & 0xFFFFFFFF)),
+        ("numa-node-id", fdt.cells(bank.node or 0)),
+        ("status", fdt.strings("disabled")),
+    )
+    return virt.with_node(tree, fdt.Node(f"memory@{at:x}", properties))
 
 
 def _with_driver_bank(tree: fdt.Tree, bank: Bank, boot: GuestBoot) -> fdt.Tree:

@@ -32,6 +32,7 @@ from hotbank.machine import (
     Reading,
     Snapshot,
     Survey,
+    Vacated,
     WallClock,
     no_such,
 )
@@ -150,13 +151,23 @@ class QemuMachine:
         self._changes.machine().online(block, how)
 
     def offline(self, block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
-        """See Machine; the guest gets the time that is left, on its own clock."""
+        """See Machine."""
+        guest, until = self._begun(f"offline of memory{block}", block, deadline)
+        guest.offline(block, until, spare=spare, fence=fence)
+
+    def vacate(self, block: int, deadline: float, *, drop: int = 0, spare: int = 0) -> Vacated:
+        """See Vacating."""
+        guest, until = self._begun(f"vacating the node of memory{block}", block, deadline)
+        return guest.vacate(block, until, drop=drop, spare=spare)
+
+    def _begun(self, what: str, block: int, deadline: float) -> tuple[Remote, float]:
+        """The guest, and its deadline: it gets the time that is left, on its own clock."""
         guest = self._changes.machine()
         until = guest.clock.now() + max(0.0, deadline - self._clock.now())
         self._offlining = (block, deadline, until)
         if self._interrupted == (block, deadline):
-            raise KernelError(errno.EINTR, f"offline of memory{block}", detail="it was interrupted before it began")
-        guest.offline(block, until, spare=spare, fence=fence)
+            raise KernelError(errno.EINTR, what, detail="it was interrupted before it began")
+        return guest, until
 
     def interrupt(self, block: int, deadline: float) -> None:
         """End that offline, from another thread."""

@@ -109,6 +109,8 @@ def plan_lines(made: Plan) -> Iterator[str]:
         if step.fence and step.block not in held:
             held.update(step.fence)
             yield f"      {'':<15}behind a fence, and {short_names([f'memory{n}' for n in step.fence])} with it"
+        if step.drop:
+            yield f"      {'':<15}after {step.drop} pages of clean cache without room elsewhere were dropped"
     if made.steps:
         history = ", by this machine's history" if made.paced_by else ""
         between = f" ({made.between[0]:.2f} to {made.between[1]:.2f})" if made.between else ""

@@ -20,6 +20,8 @@ writer.py    writes that can block for ever, in a child that dies with its paren
 forking.py   the program that forks these children
 evacuation.py  blocks of a bank emptied together by our driver, before they go offline
 evacuating.py  the program that does it, and holds them
+nodes.py     NUMA nodes emptied as a whole before their last memory leaves
+vacating.py  the program that moves processes off one
 switch.py    power switches
 meters.py    power, energy and temperature
 klog.py      what the kernel logged while it refused

@@ -30,15 +30,17 @@ from hotbank.machine import (
     Clock,
     Clocks,
     DomainStatus,
+    NodeStatus,
     Pages,
     Reading,
     Snapshot,
     Survey,
+    Vacated,
     WallClock,
     no_such,
 )
 from hotbank.memory import KIB, BlockState, Online, Power, Range, Zone
-from hotbank.room import starved
+from hotbank.room import several, starved
 from hotbank.routes import NONE
 from hotbank.sysfs import names, vmstat
 
@@ -151,7 +153,15 @@ class Host:
             pending=self._pending(blocks),
             release=self._tree.read(names.OSRELEASE) or "",
         )
-        return replace(bare, banks=self._banks(bare))
+        return replace(bare, banks=self._banks(bare), nodes=self._nodes(bare))
+
+    def _nodes(self, now: Snapshot) -> tuple[NodeStatus, ...]:
+        nodes = several(now.zones)
+        if not nodes or not self._tree.running:
+            return ()
+        from hotbank.host.nodes import statuses  # few machines have several
+
+        return statuses(self._tree, nodes, kernels.arch(now.arch))
 
     @property
     def _name(self) -> str:
@@ -220,6 +230,31 @@ class Host:
             raise
         finally:
             self._under_way = None
+
+    def vacate(self, block: int, deadline: float, *, drop: int = 0, spare: int = 0) -> Vacated:
+        """See Vacating; nodes.py says how."""
+        from hotbank.host.nodes import Vacancy
+
+        found = files.block(self._tree, self._existing(block), self._block_size)
+        node = next((one for one in self.snapshot().nodes if one.number == found.node), None)
+        if node is None:
+            return Vacated(0, (f"nothing can be done about the node of memory{block} as a whole",))
+        if self._interrupted == (block, deadline):
+            raise KernelError(errno.EINTR, f"vacating node {node.number}", detail="it was interrupted before it began")
+        vacancy = Vacancy(self._tree, node, kernels.arch(self._arch()), self._page_size, self.writers)
+        return vacancy.make(drop, lambda what: self._left_off(what, found, deadline, spare))
+
+    def _left_off(self, what: Waited, block: Block, deadline: float, spare: int) -> str | None:
+        """Wait for it, or end it: then why. Pages that the kernel has in hand move on by themselves."""
+        why = self._why_to_end(what, block, deadline, spare)
+        if why is None:
+            return None
+        what.cancel()
+        if not what.wait(self._clock, self._clock.now() + SETTLE):
+            self._hold(what)
+        if self._interrupted == (block.number, deadline):
+            raise KernelError(errno.EINTR, f"vacating node {block.node}", detail=why)
+        return why
 
     def _fence_off(self, block: Block, deadline: float, spare: int, fence: tuple[int, ...]) -> None:
         if self._fenced is not None and block.number in self._fenced.blocks and self._fenced.stay():

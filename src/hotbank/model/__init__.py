@@ -11,6 +11,7 @@ resume.py      from a captured machine to one
 capture.py     a machine page by page, in a file
 hotplug.py     memory blocks: online, offline, add, remove
 zoning.py      the zone that each way of onlining gives
+nodes.py       a NUMA node emptied as a whole
 tasks.py       processes, page cache, kernel caches, pins
 lru.py         clean page cache, zone by zone, the oldest first
 contents.py    what pages hold, wherever they lie

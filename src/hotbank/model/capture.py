@@ -115,7 +115,7 @@ def loads(data: bytes) -> Capture:
     _check_head(document)
     try:
         capture = Capture(
-            decode(Snapshot, _whole(document["snapshot"], release=""), "snapshot"), tuple(_blocks(document))
+            decode(Snapshot, _whole(document["snapshot"], release="", nodes=[]), "snapshot"), tuple(_blocks(document))
         )
     except ProtocolError as e:
         raise FormatError(FORM, 0, "document", str(e)) from e

@@ -331,8 +331,12 @@ class MemoryHotplug:
         pending."""
         self._signalled = (number, deadline)
 
+    def signalled(self, number: int, deadline: float) -> bool:
+        """Whether that one was sent."""
+        return self._signalled == (number, deadline)
+
     def _is_over(self, number: int, deadline: float) -> bool:
-        return self._signalled == (number, deadline) or self._clock.now() >= deadline
+        return self.signalled(number, deadline) or self._clock.now() >= deadline
 
     def settle(self) -> None:
         """Let a pending offline see its signal if the writeback it waited for has ended."""

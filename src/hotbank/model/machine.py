@@ -19,13 +19,14 @@ from hotbank.board import Bank, Board, Domain
 from hotbank.errors import CancelPending, Code, KernelError, SwitchError
 from hotbank.firmware import describe, memory_map
 from hotbank.gate import Gate, Switch
-from hotbank.machine import Ability, Pages, Reading, Snapshot, Survey, no_such
+from hotbank.machine import Ability, Pages, Reading, Snapshot, Survey, Vacated, no_such
 from hotbank.memory import BlockState, KernelState, Online, Power, Range, merge
 from hotbank.model.backend import check_room
 from hotbank.model.boot import BootSource, boot_memory
 from hotbank.model.capture import Capture
 from hotbank.model.clock import Costs, ModelClock
 from hotbank.model.frames import DARK
+from hotbank.model.nodes import Node
 from hotbank.model.parts import Parts
 from hotbank.model.resume import Restored, captured_board
 from hotbank.model.syscalls import SystemCalls
@@ -140,7 +141,7 @@ class Model(SystemCalls):
     @property
     def can(self) -> frozenset[Ability]:
         """It has no files of its own that could be examined."""
-        return frozenset({Ability.INTERRUPT, Ability.PAGES})
+        return frozenset({Ability.INTERRUPT, Ability.PAGES, Ability.VACATE})
 
     def snapshot(self) -> Snapshot:
         """Everything at one moment."""
@@ -174,6 +175,19 @@ class Model(SystemCalls):
         self._check_block(block)
         fenced = tuple(number for number in fence if self._fences(number))
         self.hotplug.offline(block, deadline, starved=lambda: bool(spare) and self._starved(block, spare), fence=fenced)
+
+    def vacate(self, block: int, deadline: float, *, drop: int = 0, spare: int = 0) -> Vacated:
+        """See Vacating. A kernel that has no nodeX/reclaim drops nothing."""
+        self._check_block(block)
+        node = Node(self._parts, self.hotplug.block(block).node)
+        dropped = node.drop(drop)
+        for pid in node.processes():
+            if self.hotplug.signalled(block, deadline):
+                raise KernelError(errno.EINTR, f"vacate node {node.number}")
+            if self.clock.now() >= deadline or (spare and self._starved(block, spare)):
+                break
+            node.move(pid)
+        return Vacated(dropped)
 
     def _fences(self, block: int) -> bool:
         bank = next((bank for bank in self.board.banks if block in self.board.blocks(bank)), None)

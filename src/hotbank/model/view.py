@@ -21,6 +21,7 @@ from hotbank.machine import (
     Buddies,
     Evidence,
     Migrated,
+    NodeStatus,
     Owner,
     Pages,
     Reading,
@@ -72,6 +73,7 @@ class View:
                 memmap_per_page=parts.rules.page_struct,
                 pending=parts.hotplug.pending,
                 release=parts.rules.kernel.release,
+                nodes=tuple(self._nodes()),
             )
 
     def reading(self) -> Reading:
@@ -140,6 +142,11 @@ class View:
                 counts = self._frames.free_pages(zone.number), zone.min, zone.low, zone.high
                 cma_free, reclaimable = self._frames.free_cma(zone.number), clean.get(zone.number, 0)
                 yield _zone(zone.node, zone.name.value, *size, *counts, cma_free, reclaimable)
+
+    def _nodes(self) -> Iterator[NodeStatus]:
+        with_memory = {zone.node for zone in self._parts.allocator.zones if zone.managed}
+        for number in sorted(with_memory) if len(with_memory) > 1 else ():
+            yield NodeStatus(number, drops=self._parts.rules.kernel.reclaims_nodes, moves=True)
 
     def _bank(self, bank: Bank, blocks: Mapping[int, Block], powers: Mapping[str, Power]) -> BankStatus:
         return BankStatus.of(

@@ -9,12 +9,12 @@ How far off that was before is read from the same journal: each transaction agai
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hotbank.errors import Code
 from hotbank.operate.journal import Entry, Row
-from hotbank.operate.plan import Action, Plan, Step, offline_seconds, step_seconds
+from hotbank.operate.plan import EMPTYING, Action, Plan, Step, offline_seconds, step_seconds
 
 _RECENT = 20  # transactions that say how far off an expectation may be
 
@@ -64,13 +64,13 @@ class Pace:
     def expected(self, entry: Entry) -> float:
         """Seconds for the steps of a transaction that were done, as its plan would have them."""
         rows = _done(entry.rows)
-        offlines = len(_only(rows, Action.OFFLINE))
-        others = [row for row in rows if row.step != Action.OFFLINE]
+        offlines = len(_only(rows, {Action.OFFLINE}))
+        others = [row for row in rows if row.step not in EMPTYING]
         reckoned = offline_seconds(offlines, entry.before.planned) if offlines else 0.0
         return self.offline * reckoned + sum(self.means.get(row.step, step_seconds(row.step)) for row in others)
 
     def _step(self, step: Step) -> Step:
-        if step.action is Action.OFFLINE:
+        if step.action in EMPTYING:
             return replace(step, seconds=step.seconds * self.offline)
         return replace(step, seconds=self.means.get(step.action, step.seconds))
 
@@ -112,12 +112,12 @@ class _Learnt:
         return told
 
     def _learn(self, entry: Entry, rows: Sequence[Row]) -> None:
-        offlines = _only(rows, Action.OFFLINE)
+        offlines = _only(rows, {Action.OFFLINE})
         if offlines:
-            self._took += sum(map(_seconds, offlines))
+            self._took += sum(map(_seconds, _only(rows, EMPTYING)))
             self._reckoned += offline_seconds(len(offlines), _pages(entry))
         for row in rows:
-            if row.step != Action.OFFLINE:
+            if row.step not in EMPTYING:
                 self._steps.setdefault(row.step, []).append(_seconds(row))
         self._entries += 1
 
@@ -126,8 +126,8 @@ def _done(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.code is Code.OK and row.ended is not None and row.ended >= row.began > 0]
 
 
-def _only(rows: Sequence[Row], step: str) -> list[Row]:
-    return [row for row in rows if row.step == step]
+def _only(rows: Sequence[Row], steps: Collection[str]) -> list[Row]:
+    return [row for row in rows if row.step in steps]
 
 
 def _seconds(row: Row) -> float:

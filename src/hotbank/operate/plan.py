@@ -16,7 +16,7 @@ from hotbank import kernels
 from hotbank.documents import SCHEMA
 from hotbank.errors import Code
 from hotbank.machine import BankStatus, DomainStatus, Evidence, Snapshot, Survey
-from hotbank.memory import SECONDS_PER_PAGE, BlockState, KernelState, Power, Zone
+from hotbank.memory import SECONDS_PER_PAGE, BlockState, KernelState, Kind, Power, Zone
 from hotbank.operate import found, policy, reasons
 from hotbank.operate.journal import Before
 from hotbank.operate.landing import landing
@@ -24,7 +24,7 @@ from hotbank.operate.power import in_use, stays_on
 from hotbank.operate.reasons import remedy
 from hotbank.operate.targets import Target
 from hotbank.operate.verdict import Verdict, verdict
-from hotbank.room import Leaving, must_fit, room
+from hotbank.room import Leaving, leaving_of, must_fit, room, vacant
 from hotbank.routes import route
 
 # Measured on emulated arm64 boards (128 MiB blocks, an empty one in 10 to 90 ms).
@@ -39,6 +39,7 @@ _NEARLY_EMPTY = 1 / 32  # of a block: less to move than it costs to hold the res
 class Action(StrEnum):
     """What one step does."""
 
+    VACATE = "vacate"
     OFFLINE = "offline"
     REMOVE = "remove"
     POWER_OFF = "power-off"
@@ -57,6 +58,8 @@ SWITCHING: Mapping[Power, Action] = {
     Power.SELF_REFRESH: Action.SELF_REFRESH,
     Power.OFF: Action.POWER_OFF,
 }
+EMPTYING = frozenset({Action.VACATE, Action.OFFLINE})
+"""What makes pages move."""
 REACHES: Mapping[str, Power] = {action: power for power, action in SWITCHING.items()}
 _SECONDS: Mapping[str, float] = {
     **dict.fromkeys((Action.ADD, Action.REMOVE), _SECONDS_PER_ADD),
@@ -68,11 +71,11 @@ _SECONDS: Mapping[str, float] = {
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step. ``target``: a block as ``memoryN``, a bank or a domain; of a policy that is set aside and put back its
-    word. Expected cost in pages and seconds.
+    word; of memory that is emptied as a whole its node, as ``nodeN``. Expected cost in pages and seconds.
 
     ``again``: those of the pages that moved before, out of blocks whose turn came earlier (landing.py). ``fact``: why
     it is so, in words, where the action does not say. ``leaving``: what an offline takes along. ``fence``: blocks that
-    the machine empties together with it.
+    the machine empties together with it. ``drop``: pages of clean cache that have no room elsewhere.
     """
 
     action: Action
@@ -84,6 +87,7 @@ class Step:
     leaving: Leaving | None = None
     again: int = 0
     fence: tuple[int, ...] = ()
+    drop: int = 0
 
 
 def goes_dark(step: Step) -> bool:
@@ -183,18 +187,21 @@ class Plan:
 
 def _step_document(step: Step) -> dict[str, Any]:
     fence = {"fence": list(step.fence)} if step.fence else {}
-    return {"step": step.action.value, "target": step.target, **fence}
+    drop = {"drop": step.drop} if step.drop else {}
+    return {"step": step.action.value, "target": step.target, **fence, **drop}
 
 
 def removal(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: Sequence[Target]) -> Plan:
     """The plan that takes banks out and blocks offline, together. ``surveys``: of all their online blocks.
 
-    All blocks go offline first, emptiest first, those behind one fence in a row; then each bank out, once it is sure
-    that it could be put back into Movable; then each domain dark whose last bank that was.
+    Nodes that lose their last memory are emptied first, as a whole; then all blocks go offline, emptiest first, those
+    behind one fence in a row; then each bank out, once it is sure that it could be put back into Movable; then each
+    domain dark whose last bank that was.
     """
     answers = tuple(verdict(snapshot, _own(surveys, target), target) for target in targets)
     steps = (*_offline_steps(snapshot, surveys, targets), *_out_steps(snapshot, targets))
     code, fact = _removal_verdict(snapshot, answers, steps)
+    fact = "; ".join([fact, *_undone(snapshot, steps)]) if code is Code.OK else fact
     names, there = _names(targets), _found(snapshot, "remove", targets)
     return Plan(snapshot.machine, "remove", names, tuple(targets), steps, code, fact, remedy(code), answers, there)
 
@@ -252,6 +259,13 @@ def _removal_verdict(snapshot: Snapshot, answers: Sequence[Verdict], steps: Sequ
     return _doubts(answers, steps, fact)
 
 
+def _undone(snapshot: Snapshot, steps: Sequence[Step]) -> list[str]:
+    """What can't be done about nodes as a whole that lose their last memory, where it would help."""
+    leaving = {step.block: step for step in steps if step.action is Action.OFFLINE and step.block is not None}
+    nodes = vacant(snapshot, leaving) if any(step.pages for step in leaving.values()) else ()
+    return [reasons.block_by_block(node.number) for node in nodes if not node.moves]
+
+
 def _doubts(answers: Sequence[Verdict], steps: Sequence[Step], fact: str) -> tuple[Code, str]:
     doubtful = next((answer for answer in answers if answer.code is not Code.OK), None)
     if doubtful is not None:
@@ -263,12 +277,17 @@ def _doubts(answers: Sequence[Verdict], steps: Sequence[Step], fact: str) -> tup
 def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: Sequence[Target]) -> tuple[Step, ...]:
     numbers = dict.fromkeys(n for target in targets for n in target.blocks)
     blocks = [b for n in numbers if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE]
-    leaving = {block.number: Leaving.of(block, surveys[block.number]) for block in blocks}
+    own = {block.number: surveys[block.number] for block in blocks}
+    leaving = dict(zip(own, leaving_of(snapshot, own), strict=True))
     emptiest_first = {n: leaving[n] for n in sorted(leaving, key=lambda n: (leaving[n].may_move, n))}
-    together = _worth_it(snapshot, _together(snapshot, targets, emptiest_first), emptiest_first)
+    emptied = _vacating_steps(snapshot, own, emptiest_first)
+    together = _together(snapshot, targets, emptiest_first, {step.target for step in emptied})
+    together = _worth_it(snapshot, together, emptiest_first)
     in_order, fences = _in_order(together, emptiest_first), _fences(together)
     again = landing(snapshot.zones, in_order, fences)
-    return tuple(_offline_step(n, one, again[n], fences.get(n, ())) for n, one in in_order.items())
+    gone = _gone_before(emptied, own, in_order)
+    steps = (_offline_step(n, one, again[n], fences.get(n, ()), gone[n]) for n, one in in_order.items())
+    return (*emptied, *steps)
 
 
 def _in_order(together: Sequence[tuple[int, ...]], emptiest_first: Mapping[int, Leaving]) -> dict[int, Leaving]:
@@ -297,12 +316,57 @@ def _worth_it(
     return [group for group in together if spares(group)]
 
 
-def _together(snapshot: Snapshot, targets: Sequence[Target], leaving: Mapping[int, Leaving]) -> list[tuple[int, ...]]:
+def _vacating_steps(
+    snapshot: Snapshot, surveys: Mapping[int, Survey], leaving: Mapping[int, Leaving]
+) -> tuple[Step, ...]:
+    """What is done about nodes as a whole whose last memory leaves, where enough of it is in use."""
+    steps, dropping = list[Step](), _without_room(snapshot, tuple(leaving.values()))
+    for node in vacant(snapshot, leaving):
+        there = {n: one for n, one in leaving.items() if one.node == node.number}
+        drop = min(dropping, sum(one.clean for one in there.values())) if node.drops else 0
+        pages = sum(surveys[n].kinds.get(Kind.ANON, 0) for n in there) if node.moves else 0
+        if pages + drop > sum(one.pages for one in there.values()) * _NEARLY_EMPTY:
+            dropping -= drop
+            steps.append(_vacating_step(node.number, there, pages, drop))
+    return tuple(steps)
+
+
+def _without_room(snapshot: Snapshot, leaving: Sequence[Leaving]) -> int:
+    """Pages that would move if they could: clean cache that has to be dropped."""
+    return max(0, sum(one.to_move for one in leaving) - room(snapshot.zones, leaving)) if leaving else 0
+
+
+def _vacating_step(node: int, leaving: Mapping[int, Leaving], pages: int, drop: int) -> Step:
+    """``pages``: what processes certainly have mapped; other pages may be, or wait for their block's offline."""
+    first, one = next(iter(leaving.items()))
+    there = Leaving(one.zone, one.node)
+    seconds = offline_seconds(0, pages)
+    return Step(Action.VACATE, f"node{node}", first, pages, seconds, leaving=there, drop=drop)
+
+
+def _gone_before(
+    emptied: Iterable[Step], surveys: Mapping[int, Survey], leaving: Mapping[int, Leaving]
+) -> dict[int, int]:
+    """Pages of each block that are no more there when its turn comes, since its node was emptied."""
+    gone = dict.fromkeys(leaving, 0)
+    for step in emptied:
+        drop = step.drop
+        for number, one in leaving.items():
+            if f"node{one.node}" == step.target:
+                gone[number] = (surveys[number].kinds.get(Kind.ANON, 0) if step.pages else 0) + min(drop, one.clean)
+                drop -= min(drop, one.clean)
+    return gone
+
+
+def _together(
+    snapshot: Snapshot, targets: Sequence[Target], leaving: Mapping[int, Leaving], emptied: Collection[str]
+) -> list[tuple[int, ...]]:
     """The blocks of each bank that are emptied behind one fence, in the order in which they leave; nearly empty ones go
-    before, by themselves."""
+    before, by themselves. A node that is emptied as a whole needs none: what leaves it lands on another."""
     if not kernels.arch(snapshot.arch).evacuates:
         return []
     full = {n for n, one in leaving.items() if one.may_move > one.pages * _NEARLY_EMPTY}
+    full -= {n for n, one in leaving.items() if f"node{one.node}" in emptied}
     there: dict[str, set[int]] = {}
     for target in targets:
         if target.bank is not None and route(target.bank.route).fences:
@@ -314,8 +378,8 @@ def _at_once(together: Sequence[tuple[int, ...]], number: int) -> tuple[int, ...
     return next((group for group in together if number in group), (number,))
 
 
-def _offline_step(number: int, leaving: Leaving, again: int, fence: tuple[int, ...]) -> Step:
-    pages = leaving.to_move + again
+def _offline_step(number: int, leaving: Leaving, again: int, fence: tuple[int, ...], gone: int) -> Step:
+    pages = leaving.to_move + again - gone
     seconds = offline_seconds(1, pages) + (leaving.pages * _SECONDS_PER_HELD if fence else 0)
     return Step(Action.OFFLINE, f"memory{number}", number, pages, seconds, leaving=leaving, again=again, fence=fence)
 

@@ -11,6 +11,7 @@ import errno
 
 from hotbank.errors import EHWPOISON, Code, HotbankError, KernelError
 from hotbank.gate import AFTER_LOSS
+from hotbank.machine import Vacated
 from hotbank.memory import format_size
 from hotbank.room import Pool
 from hotbank.routes import removing
@@ -109,6 +110,21 @@ def still_held(block: int) -> str:
 def no_room(needs: int, room: int) -> str:
     """Pages that need a place, and the places that there are."""
     return f"{needs} pages have to move and the memory that stays has room for {room}"
+
+
+def block_by_block(node: int) -> str:
+    """Of a node that loses its last memory, on a machine that may not empty it as a whole."""
+    return f"node {node} is emptied block by block alone: to move pages of processes takes CAP_SYS_NICE and _PTRACE"
+
+
+def vacated(node: str, found: Vacated, asked: int) -> str:
+    """What became of a node's pages before its blocks went; empty where nothing needs saying."""
+    dropped = "" if not asked else f"{node}: {_counted(found.dropped)} pages of {asked} of clean cache were dropped"
+    return "; ".join(filter(None, (dropped, *found.left)))
+
+
+def _counted(pages: int | None) -> str:
+    return "an unknown number of" if pages is None else str(pages)
 
 
 def no_huge_page(pool: Pool, page_size: int) -> str:

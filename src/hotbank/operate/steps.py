@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hotbank.errors import Code, Refusal
-from hotbank.machine import Machine, Snapshot
+from hotbank.machine import Machine, Snapshot, can_vacate
 from hotbank.memory import BlockState, KernelState, Online, Zone
 from hotbank.operate import policy
 from hotbank.operate.capacity import spare_for
@@ -20,6 +20,8 @@ from hotbank.operate.look import Felt
 from hotbank.operate.onlining import Aside
 from hotbank.operate.plan import REACHES, Action, Step
 from hotbank.operate.power import darken, switch_on
+from hotbank.operate.reasons import vacated
+from hotbank.room import spare
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Steps:
     def carry_out(self, step: Step) -> Done:
         """Do it. Raises HotbankError when it did not come about, CancelPending when the kernel has not let go."""
         acts: Mapping[Action, Callable[[Step], Done]] = {
+            Action.VACATE: self._vacate,
             Action.OFFLINE: self._offline,
             Action.REMOVE: self._remove,
             Action.POWER_OFF: self._dark,
@@ -74,13 +77,29 @@ class Steps:
 
     def _offline(self, step: Step) -> Done:
         number = number_of(step)
-        spare = 0 if self.force else spare_for(self._machine, number, step.leaving, self.felt)
+        keep = 0 if self.force else spare_for(self._machine, number, step.leaving, self.felt)
         with self.journaled(step.action, step.target) as machine:
-            machine.offline(number, self.deadline(1 + len(step.fence)), spare=spare, fence=step.fence)
+            machine.offline(number, self.deadline(1 + len(step.fence)), spare=keep, fence=step.fence)
             block = machine.snapshot().block(number)
             if block is not None and block.state is not BlockState.OFFLINE:
                 raise Refusal(Code.RACED, f"{step.target} went offline and is {block.state} again")
         return Done()
+
+    def _vacate(self, step: Step) -> Done:
+        """At most half of the time that is left: what stays there can still leave with its block."""
+        machine = self._machine
+        if not can_vacate(machine):
+            return Done(fact=f"{step.target} was emptied block by block")
+        began = machine.clock.now()
+        deadline = began + (self.deadline(1) - began) / 2
+        with self.journaled(step.action, step.target):
+            found = machine.vacate(number_of(step), deadline, drop=step.drop, spare=self._spare_of_node(step))
+        return Done(fact=vacated(step.target, found, step.drop))
+
+    def _spare_of_node(self, step: Step) -> int:
+        if self.force or step.leaving is None:
+            return 0
+        return spare(self.felt.reading().zones, (step.leaving,))
 
     def _remove(self, step: Step) -> Done:
         with self.journaled(step.action, step.target) as machine:

@@ -34,7 +34,7 @@ from hotbank.operate.outcome import (
     success,
     why,
 )
-from hotbank.operate.plan import Action, Plan, Step, goes_dark
+from hotbank.operate.plan import EMPTYING, Action, Plan, Step, goes_dark
 from hotbank.operate.power import ask
 from hotbank.operate.reasons import code_of, errno_of, remedy
 from hotbank.operate.rollback import Rollback, touched_by
@@ -98,6 +98,7 @@ class Transaction:
         self._seq = 0
         self._moved: int | None = 0
         self._felt = Between(machine)
+        self._refaults: int | None = None  # what had been read again before cache was dropped
         self._touched: set[int] = set()
         self._latest = machine.clock.now()
         self._began = self._latest if began is None else began
@@ -202,13 +203,15 @@ class Transaction:
 
     @contextmanager
     def _counting(self, step: Step) -> Iterator[None]:
-        """Add what the machine migrates meanwhile, also when the step fails. Only an offline makes it do so."""
-        before = migrated(self._felt) if step.action is Action.OFFLINE else None
+        """Add what the machine migrates meanwhile, also when the step fails. Only what empties makes it do so."""
+        if step.drop and self._refaults is None:
+            self._refaults = self._read_again()
+        before = migrated(self._felt) if step.action in EMPTYING else None
         try:
             yield
         finally:
             self._felt.acted()
-            if step.action is Action.OFFLINE:
+            if step.action in EMPTYING:
                 self._moved = _sum(self._moved, before, migrated(self._felt))
 
     # When a step fails.
@@ -283,9 +286,21 @@ class Transaction:
 
     def _done(self, before: Before, results: list[Done]) -> Outcome:
         code = next((done.code for done in results if done.code is not Code.OK), Code.OK)
-        fact = success(self._plan, [done.fact for done in results])
+        fact = "; ".join([success(self._plan, [done.fact for done in results]), *self._refaulted()])
         left = "; ".join(done.left for done in results if done.left)
         return self._end(code, EXIT_PARTLY if left else EXIT_DONE, fact, before, remedy=left)
+
+    def _refaulted(self) -> Iterator[str]:
+        """What dropping cache has cost by now."""
+        before, now = self._refaults, self._read_again() if self._refaults is not None else None
+        if before is not None and now is not None:
+            yield f"{now - before} pages of cache were read again since"
+
+    def _read_again(self) -> int | None:
+        try:
+            return self._machine.reading().refaults
+        except HotbankError:
+            return None
 
     def _end(self, code: Code, status: int, fact: str, before: Before | None = None, **more: Any) -> Outcome:
         """The outcome, with what the machine says of the banks now. ``before``: None when nothing was begun."""

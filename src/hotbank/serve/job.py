@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from hotbank.calls import CLOCK, MACHINE
+from hotbank.calls import CLOCK, MACHINE, VACATE
 from hotbank.documents import EXIT_FAILED
 from hotbank.errors import Code, HotbankError, KernelError, MachineError, ProtocolError
-from hotbank.machine import Machine, Survey
+from hotbank.machine import Machine, Survey, Vacated, can_vacate
 from hotbank.operate import Before, Event, Journal, Outcome, recover, remedy
 from hotbank.operate.look import migrated
-from hotbank.operate.plan import Action
+from hotbank.operate.plan import EMPTYING
 from hotbank.operate.reasons import code_of
 from hotbank.operate.recovery import closed
 from hotbank.remote import Hello, SocketStream
@@ -84,7 +84,7 @@ class Job:
         """Whether the block's offline is a step forward. The worker tells of each before it takes it; what it does
         beside them, or once it knows that it is to stop, is on the way back."""
         told = next((event for event in reversed(self._events) if event.event != "progress"), None)
-        forward = told is not None and (told.event, told.step, told.block) == ("step", Action.OFFLINE, block)
+        forward = told is not None and (told.event, told.block) == ("step", block) and told.step in EMPTYING
         return forward and not self._worker_knows
 
     def _end_offline(self) -> None:
@@ -143,6 +143,7 @@ class Job:
     def _answers(self) -> Answers:
         """What the worker may call: the machine and its clock, the journal, and this job."""
         machine = answers(MACHINE, self._machine, survey=self._survey, offline=self._offline)
+        vacate = answers(VACATE, self._machine, vacate=self._vacate) if can_vacate(self._machine) else {}
         job = answers(
             JOB,
             order=lambda: self.order,
@@ -153,7 +154,7 @@ class Job:
             failed=self._failed,
         )
         journal = answers(JOURNAL, self._journal, begin=self._begin)
-        return {**machine, **answers(CLOCK, self._machine.clock), **journal, **job}
+        return {**machine, **vacate, **answers(CLOCK, self._machine.clock), **journal, **job}
 
     def _begin(self, before: Before) -> int:
         self._entry = self._journal.begin(before)
@@ -184,13 +185,23 @@ class Job:
 
     def _offline(self, block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
         """An offline, which as a step does not even begin when the order to stop has overtaken it."""
+        with self._ending_on_order(f"offline memory{block}", block, deadline):
+            self._machine.offline(block, deadline, spare=spare, fence=fence)
+
+    def _vacate(self, block: int, deadline: float, *, drop: int = 0, spare: int = 0) -> Vacated:
+        assert can_vacate(self._machine), "nobody calls what is not in the answers"
+        with self._ending_on_order(f"vacate the node of memory{block}", block, deadline):
+            return self._machine.vacate(block, deadline, drop=drop, spare=spare)
+
+    @contextmanager
+    def _ending_on_order(self, what: str, block: int, deadline: float) -> Iterator[None]:
         with self._state:
             if self._cancelled and self._is_step(block):
-                raise KernelError(errno.EINTR, f"offline memory{block}")
+                raise KernelError(errno.EINTR, what)
             self._offlining = (block, deadline)
         try:
             with self._watching(block, deadline):
-                self._machine.offline(block, deadline, spare=spare, fence=fence)
+                yield
         finally:
             self._offlining = None
 

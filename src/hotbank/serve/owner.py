@@ -18,10 +18,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from hotbank.calls import CLOCK, DOCTOR, GLANCE, MACHINE, PAGES
+from hotbank.calls import CLOCK, DOCTOR, GLANCE, MACHINE, PAGES, VACATE
 from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import CancelPending, Code, HotbankError, MachineError, ProtocolError, Refusal
-from hotbank.machine import Machine, WallClock, can_glance, is_examinable, is_interruptible, tells_pages
+from hotbank.machine import Machine, WallClock, can_glance, can_vacate, is_examinable, is_interruptible, tells_pages
 from hotbank.operate import Entry, Event, Limits, MemoryJournal, remedy
 from hotbank.operate.journal import GOVERNOR, START, STOP, OwnersJournal, sign_of_life
 from hotbank.operate.reasons import code_of, errno_of
@@ -144,6 +144,7 @@ class Owner:
         machine = answers(MACHINE, self._machine, **alone)
         pages = answers(PAGES, self._machine) if tells_pages(self._machine) else {}
         glance = answers(GLANCE, self._machine) if can_glance(self._machine) else {}
+        vacate = answers(VACATE, self._machine, vacate=self._alone("vacate")) if can_vacate(self._machine) else {}
         doctor = answers(DOCTOR, self._machine) if is_examinable(self._machine) else {}
         journal, ring = self._journal, self._ring
         events = partial(Newsreader, ring)
@@ -153,6 +154,7 @@ class Owner:
             **machine,
             **pages,
             **glance,
+            **vacate,
             **doctor,
             **answers(CLOCK, self._machine.clock, **self._sleeping()),
             **owner,
@@ -163,15 +165,15 @@ class Owner:
         clock = self._machine.clock
         return {"sleep": partial(Sleep, clock)} if isinstance(clock, WallClock) else {}
 
-    def _alone(self, name: str) -> Callable[..., None]:
+    def _alone(self, name: str) -> Callable[..., Any]:
         """A changing primitive, refused while a transaction or another one runs."""
         change = getattr(self._machine, name)
 
-        def guarded(**arguments: Any) -> None:
+        def guarded(**arguments: Any) -> Any:
             with self._changes(), self._told(name, arguments):
                 try:
                     with self._journal.alone():
-                        change(**arguments)
+                        return change(**arguments)
                 except CancelPending:
                     self._keep_until_over()
                     raise

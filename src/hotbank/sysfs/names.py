@@ -39,6 +39,11 @@ def node(number: int, file: str = "") -> str:
     return f"{NODES}/node{number}/{file}".rstrip("/")
 
 
+def reclaim(node_number: int) -> str:
+    """The file that has a node give up pages."""
+    return node(node_number, "reclaim")
+
+
 def bank(name: str, file: str = "") -> str:
     """The folder in which our driver shows a bank, or a file in it."""
     return f"{BANKS}/{name}/{file}".rstrip("/")

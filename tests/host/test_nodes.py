@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a host does about a node as a whole: what it reads of processes, whom it leaves alone, how it ends."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hotbank import kernels
+from hotbank.host import nodes, vacating
+from hotbank.host.nodes import Moving, Vacancy, statuses
+from hotbank.host.tree import Tree
+from hotbank.host.writer import Waited, Writers
+from hotbank.machine import NodeStatus, WallClock
+from hotbank.sysfs.node import LIST
+
+MAPS = """aaaaaaaa0000 default file=/usr/bin/python3 mapped=10 N0=7 N1=3 kernelpagesize_kB=4
+ffff80000000 bind:1 anon=4 dirty=4 N1=4 kernelpagesize_kB=4
+ffff81000000 bind=static:0-1,3 anon=2 dirty=2 N1=2 kernelpagesize_kB=4
+ffff82000000 bind:2 anon=9 dirty=9 N2=9 kernelpagesize_kB=4
+ffff83000000 prefer (many):1 anon=1 N1=1 kernelpagesize_kB=4
+ffff84000000 default
+"""
+HERE = WallClock()
+
+
+def test_pages_on_a_node_and_what_binds_them_there() -> None:
+    assert vacating.there(io.StringIO(MAPS), 1) == (10, [frozenset({1}), frozenset({0, 1, 3})])
+    assert vacating.there(io.StringIO(MAPS), 0) == (7, [])
+    assert vacating.there(io.StringIO(MAPS), 3) == (0, [])
+
+
+@given(st.sets(st.integers(0, 200)))
+def test_numbers_are_those_that_the_kernel_prints(them: set[int]) -> None:
+    assert vacating.numbers(LIST.show(tuple(sorted(them))).strip()) == them
+
+
+@pytest.fixture
+def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], list[tuple[int, int]]]:
+    """Writes what /proc says of process 7; the moves that come of it."""
+    asked: list[tuple[int, int]] = []
+    opened = open
+
+    def moves(maps: str, allowed: str) -> list[tuple[int, int]]:
+        (tmp_path / "numa_maps").write_text(maps)
+        (tmp_path / "status").write_text(f"Name:\tx\nMems_allowed:\t1\nMems_allowed_list:\t{allowed}\n")
+        return asked
+
+    def migrate(call: int, pid: int, node: int, target: int) -> tuple[int, int]:
+        asked.append((node, target))
+        return (5, 0) if target == 2 else (0, 0)
+
+    monkeypatch.setattr(vacating, "_migrate", migrate)
+    monkeypatch.setattr(vacating, "open", lambda path: opened(tmp_path / Path(path).name), raising=False)
+    return moves
+
+
+@pytest.mark.parametrize(
+    ("maps", "allowed", "asked", "said"),
+    [
+        ("0 default anon=3 N1=3", "0-3", [(1, 2), (1, 0)], "7 3 0 0"),
+        ("0 bind:0-1 anon=3 N1=3", "0-3", [(1, 0)], "7 3 0 0"),
+        ("0 bind:1 anon=3 N1=3", "0-3", [], "7 3 bound 0"),
+        ("0 bind:0-1 anon=3 N1=3\n1 bind:1-2 anon=1 N1=1", "0-3", [], "7 4 bound 0"),
+        ("0 default anon=3 N1=3", "1", [], "7 3 bound 0"),
+        ("0 default anon=3 N1=3", "1-2", [(1, 2)], "7 3 5 0"),
+        ("0 bind:1 anon=3 N0=3", "0-3", [], ""),
+    ],
+)
+def test_policies_and_cpusets_are_heeded(
+    process: Callable[[str, str], list[tuple[int, int]]],
+    maps: str,
+    allowed: str,
+    asked: list[tuple[int, int]],
+    said: str,
+) -> None:
+    found = process(maps, allowed)
+    assert vacating.moved(0, 7, 1, [2, 0]) == said
+    assert found == asked
+
+
+def test_a_process_that_has_ended_is_nobody() -> None:
+    assert vacating.moved(0, 1 << 30, 1, [0]) == ""
+    assert os.getpid() in set(vacating.processes())
+
+
+def tree_of(tmp_path: Path, rights: int, *with_file: int) -> Tree:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/status").write_text(f"Name:\tx\nCapEff:\t{rights:016x}\n")
+    for number in with_file:
+        folder = tmp_path / f"sys/devices/system/node/node{number}"
+        folder.mkdir(parents=True)
+        (folder / "reclaim").write_text("")
+        (folder / "vmstat").write_text("pgsteal_proactive 100\n")
+    return Tree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rights", "arch", "moves"),
+    [(1 << 19 | 1 << 23, "arm64", True), (1 << 23, "arm64", False), (0, "arm64", False), ((1 << 41) - 1, "any", False)],
+)
+def test_what_can_be_done_is_what_rights_and_files_allow(tmp_path: Path, rights: int, arch: str, moves: bool) -> None:
+    found = statuses(tree_of(tmp_path, rights, 1), {0, 1}, kernels.arch(arch))
+    assert found == (NodeStatus(0, False, moves), NodeStatus(1, True, moves))
+
+
+def waiting(what: Waited) -> str | None:
+    assert what.wait(HERE, HERE.now() + 60)
+    return None
+
+
+def test_cache_is_asked_for_by_bytes_and_without_swapping(tmp_path: Path) -> None:
+    tree, writers = tree_of(tmp_path, 0, 1), Writers()
+    vacancy = Vacancy(tree, NodeStatus(1, drops=True), kernels.arch("arm64"), 4096, writers)
+    assert vacancy.make(10, waiting).dropped == 0
+    assert (tmp_path / "sys/devices/system/node/node1/reclaim").read_text() == "40960 swappiness=0"
+    assert vacancy.make(0, waiting).left == ()
+    writers.close()
+
+
+def test_the_program_looks_at_all_processes_and_ends() -> None:
+    """On a node that nobody has pages on; the call would be refused (ENOSYS) if it were made."""
+    moving = Moving(100_000, 900, [0], ())
+    assert moving.wait(HERE, HERE.now() + 60)
+    assert (moving.errno, moving.said) == (0, [])
+
+
+def test_the_program_ends_when_it_is_told_to() -> None:
+    moving = Moving(100_000, 900, [0], ())
+    moving.cancel()
+    assert moving.wait(HERE, HERE.now() + 60)
+    assert moving.errno in (0, errno.EINTR)
+
+
+def test_who_was_left_is_named() -> None:
+    said = [["1", "5", "bound", "0"], ["2", "5", "-1", "1"], ["3", "5", "0", "0"]]
+    bound, refused = nodes._left(said, 4, Tree("/nowhere"))
+    assert bound.startswith("bound to node 4 alone")
+    assert bound.endswith("a process (1)")
+    assert refused.endswith("a process (2)")
