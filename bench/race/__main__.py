@@ -20,7 +20,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -184,10 +184,10 @@ def least(machine: QemuMachine, state: State) -> int:
 
 
 @contextmanager
-def fresh(series: str | None) -> Iterator[tuple[QemuMachine, Snapshots]]:
+def fresh(series: str | None, board: str) -> Iterator[tuple[QemuMachine, Snapshots]]:
     """A guest that has just booted, kept as the snapshot ``fresh``."""
     files = {"opt/fill.py": FILL}
-    with guest(lean(Wanted(str(HERE / "board.toml"), series=series, files=files))) as machine:
+    with guest(lean(Wanted(str(HERE / board), series=series, files=files))) as machine:
         machine.runner.run("mount -o remount,noatime /mnt; echo never > /sys/kernel/mm/transparent_hugepage/enabled")
         snapshots = Snapshots(machine, machine.qemu.folder)
         snapshots.save("fresh")
@@ -241,6 +241,14 @@ def chosen(names: str) -> list[State]:
     return [known[name] for name in names.split(",")]
 
 
+def by_board(states: Sequence[State]) -> dict[str, list[State]]:
+    """A guest has one board."""
+    found: dict[str, list[State]] = {}
+    for state in states:
+        found.setdefault("node.toml" if state.own_node else "board.toml", []).append(state)
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20, metavar="N", help="pairs on each state")
@@ -251,11 +259,12 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="a file for all runs")
     args = parser.parse_args()
     everything = []
-    with fresh(args.series) as (machine, snapshots):
-        for state in args.states:
-            runs, floor = race(machine, snapshots, state, args)
-            print("\n".join(table(state, runs, floor)), flush=True)
-            everything += [asdict(one) for one in runs]
+    for board, states in by_board(args.states).items():
+        with fresh(args.series, board) as (machine, snapshots):
+            for state in states:
+                runs, floor = race(machine, snapshots, state, args)
+                print("\n".join(table(state, runs, floor)), flush=True)
+                everything += [asdict(one) for one in runs]
     if args.json:
         args.json.write_text(json.dumps(everything, indent=1) + "\n")
     return 0

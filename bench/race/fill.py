@@ -2,9 +2,10 @@
 """Runs in a guest: memory in use so that each block holds a given share, and checked when asked.
 
 ``python3 -S fill.py JSON`` with ``seed``, ``first`` (the first block), ``pages`` (of a block), ``shares`` (percent in
-use, block by block from the first on), ``pinned`` (blocks in which a pipe refers to some pages) and ``cache`` (MiB of a
-file that is read afterwards). Anonymous memory is taken until the blocks are full; then all but the shares is given
-back, in runs of ``RUN`` pages chosen by the seed. ``/run/fill`` says how many pages each block holds; on SIGUSR1
+use, block by block from the first on), ``pinned`` (blocks in which a pipe refers to some pages), ``cache`` (MiB of a
+file that is read afterwards), and ``node`` (where all of it is to lie if it can, None: anywhere). Anonymous memory is
+taken until the blocks are full; then all but the shares is given back, in runs of ``RUN`` pages chosen by the seed.
+``/run/fill`` says how many pages each block holds; on SIGUSR1
 everything is read, and ``/run/checked`` says how many pages are not what was written.
 """
 
@@ -24,9 +25,11 @@ from typing import Any
 PAGE, MIB, RUN = 4096, 1 << 20, 16
 CACHED = "/mnt/cached"
 PFN = (1 << 55) - 1
+SET_MEMPOLICY, MPOL_DEFAULT, MPOL_PREFERRED = 237, 0, 1  # arm64
 
 
 def main(asked: dict[str, Any]) -> None:
+    prefer(asked["node"])
     dice, held = random.Random(asked["seed"]), taken(asked)
     words = memoryview(held).cast("Q")
     frames = frames_of(held)
@@ -34,10 +37,20 @@ def main(asked: dict[str, Any]) -> None:
     kept = keep(held, runs, asked, dice)
     _pins = [pin(held, own) for block, own in kept.items() if block in asked["pinned"]]
     cache = read_cache(asked["cache"])
+    prefer(None)
     say("/run/fill", {block: RUN * len(own) for block, own in kept.items()})
     signal.signal(signal.SIGUSR1, lambda *_: say("/run/checked", check(words, kept, cache)))
     while True:
         signal.pause()
+
+
+def prefer(node: int | None) -> None:
+    """What this process takes from now on lies there, as long as there is room (set_mempolicy(2), MPOL_PREFERRED)."""
+    mask = None if node is None else ctypes.byref(ctypes.c_ulong(1 << node))
+    mode = MPOL_DEFAULT if node is None else MPOL_PREFERRED
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(SET_MEMPOLICY, mode, mask, 0 if node is None else 64) and node is not None:
+        raise OSError(ctypes.get_errno(), "set_mempolicy")
 
 
 def taken(asked: dict[str, Any]) -> mmap.mmap:

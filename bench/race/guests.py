@@ -139,6 +139,7 @@ def fill(machine: QemuMachine, state: State, seed: int) -> Filled:
         "pinned": [blocks[number] for number in state.pinned],
         "take": len(blocks) * machine.board.block_size // MIB - 8,
         "cache": state.cache,
+        "node": 1 if state.own_node else None,
     }
     machine.runner.start(f"echo $$ > /run/fill.pid; exec python3 -S /opt/fill.py '{json.dumps(asked)}'")
     run("until [ -e /run/fill ]; do sleep 0.2; done", timeout=HANG)

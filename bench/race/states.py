@@ -12,7 +12,7 @@ from dataclasses import dataclass
 class State:
     """``shares``: percent in use of each block, the lowest first. ``wanted``: blocks to be freed, or 0 for the bank of
     four. ``pinned``: blocks with a few pinned pages, counted from the first. ``cache``: MiB of clean page cache on
-    top."""
+    top. ``own_node``: the bank is all the memory of a node, and what is in use was to lie there."""
 
     name: str
     words: str
@@ -20,6 +20,7 @@ class State:
     wanted: int
     pinned: tuple[int, ...] = ()
     cache: int = 0
+    own_node: bool = False
 
 
 def _scattered(low: int, high: int) -> Callable[[random.Random], list[int]]:
@@ -40,6 +41,14 @@ STATES = (
     State("third", "ten blocks, 0 to 66 % in use; 512 MiB wanted", _scattered(0, 66), 4),
     State(
         "cache", "ten blocks, 70 to 90 % in use, 96 MiB clean cache; 128 MiB wanted", _scattered(70, 90), 1, cache=96
+    ),
+    State(
+        "own node",
+        "a bank of 512 MiB that is a node's only memory, 70 % in use and 48 MiB clean cache",
+        lambda _: [5] * 6 + [70] * 4,
+        0,
+        cache=48,
+        own_node=True,
     ),
     State("pins", "10 to 90 % in use, pins in the highest three; 512 MiB wanted", _scattered(10, 90), 4, pinned=PINNED),
 )

@@ -82,10 +82,8 @@ def test_a_node_is_emptied_before_its_bank_leaves(machine: QemuMachine) -> None:
         print(plan.pages, outcome)
         assert (outcome.code, outcome.exit) == (Code.OK, 0)
         assert (outcome.kernel, outcome.power) == (KernelState.ABSENT, Power.OFF)
-        assert (
-            f"bound to node 1 alone, so left to the offline, which heeds no policy: {NAME} ({bound.pid})"
-            in outcome.fact
-        )
+        named = f"bound to node 1 alone, so left to the offline, which heeds no policy: {NAME} ({bound.pid})"
+        assert named in outcome.fact
         assert outcome.moved is not None
         assert outcome.moved >= 30_000
         assert (first.on(1), bound.on(1), first.whole(), bound.whole()) == (0, 0, True, True)
