@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What differs between kernels: one row a release, one column a difference. Beside it: constants of architectures.
 
-A column is False before the commit that ``made_by`` names and True from its release on (``auto_online`` is the word of
-the build). A release that is newer than the table is judged by its newest row: ``judged_by`` and ``newer`` say so.
-Versions are compared here and nowhere else. What a distribution's configuration or a stable kernel may have otherwise
-is read from the machine, where there is one.
+A column is False before the commit that ``made_by`` names and True from its release on, or until one that ended it
+(``auto_online`` is the word of the build). What follows from a column is said with it and in docs/radar.md. A release
+that is newer than the table is judged by its newest row: ``judged_by`` and ``newer`` say so. Versions are compared here
+and nowhere else. What a distribution's configuration or a stable kernel may have otherwise is read from the machine,
+where there is one.
 """
 
 from __future__ import annotations
@@ -34,13 +35,21 @@ class Commit:
 
 
 def made_by(
-    since: str, hash_: str, subject: str, *, before: Any = False, after: Any = True, chosen: str | None = None
+    since: str,
+    hash_: str,
+    subject: str,
+    *,
+    before: Any = False,
+    after: Any = True,
+    chosen: str | None = None,
+    until: Commit | None = None,
 ) -> Any:
     """A column, with the commit that made the difference, and the values of kernels before it and from it on.
 
-    ``chosen``: the first release that Debian configured so, where the commit only made it a choice.
+    ``chosen``: the first release that Debian configured so, where the commit only made it a choice, or that has it by
+    its stable kernel. ``until``: what ended it; from there on kernels are as before.
     """
-    made = {"commit": Commit(since, hash_, subject), "after": after, "first": chosen or since}
+    made = {"commit": Commit(since, hash_, subject), "after": after, "first": chosen or since, "until": until}
     return field(default=before, metadata=made)
 
 
@@ -70,6 +79,16 @@ class Kernel:
     )
     """ZONE_MOVABLE has no share in min_free_kbytes and keeps little back for itself, as HighMem always did."""
 
+    prepares_blocks: bool = made_by(
+        "6.9",
+        "c5f1e2d18909",
+        "mm/memory_hotplug: introduce MEM_PREPARE_ONLINE/MEM_FINISH_OFFLINE notifiers",
+        until=Commit(
+            "6.19", "300709fbefd1", "mm/memory_hotplug: Remove MEM_PREPARE_ONLINE/MEM_FINISH_OFFLINE notifiers"
+        ),
+    )
+    """Memory notifiers are asked once more before a block comes online, and told once more after it went offline."""
+
     forgets_tree_marks: bool = made_by("6.12", "767507654c22", "arch_numa: switch over to numa_memblks")
     """arm64: NUMA setup clears the ``hotpluggable`` of the device tree, and the SRAT's of each node that holds kernel
     memory (numa_clear_kernel_node_hotplug)."""
@@ -92,6 +111,16 @@ class Kernel:
     )
     """``reserve_mem=`` on the command line takes memory."""
 
+    steals_smallest: bool = made_by(
+        "6.15",
+        "c2f6ea38fc1b",
+        "mm: page_alloc: don't steal single pages from biggest buddy",
+        chosen="6.12",
+    )
+    """Who finds no free page of its migratetype, and no pageblock of another that is free enough to be turned over,
+    takes a page of the smallest free piece there is; before, one for the kernel came from the largest. Stable 6.12 took
+    it with 2c847f27c37d, which mends what that costs: not in 6.1.176, in 6.12.95."""
+
     frozen_slab: bool = made_by("6.14", "9aec2fb0fd5e", "slab: allocate frozen pages")
     """Nobody refers to the pages of a slab, and isolation passes over such pages (``has_unmovable_pages``): where slabs
     of one page are all that stays, an offline goes round until a signal. Larger ones are refused at once, as before."""
@@ -100,6 +129,10 @@ class Kernel:
     """A huge page that migrates takes none of its pool that lies in what is leaving (dequeue_hugetlb_folio_node_exact).
     Before, on a machine of one node, each takes the place that the one before has just left, and an offline goes round
     until a signal as long as the pool has a free page. Bracketed by guests: not in 6.12.95, in 6.16.12."""
+
+    has_defrag_mode: bool = made_by("6.15", "e3aa7df331bc", "mm: page_alloc: defrag_mode")
+    """``vm.defrag_mode``, 0 unless somebody sets it: 1 keeps pages of the kernel out of pageblocks of movable ones, and
+    counts watermarks in whole free pageblocks (a211c6550efc, of the same release)."""
 
     auto_online: str = made_by(
         "6.14",
@@ -112,12 +145,22 @@ class Kernel:
     """What ``auto_online_blocks`` reads without ``memhp_default_state=``: a choice of Debian's configuration, which
     its later builds of 6.12 made too."""
 
-    keeps_slab: bool = made_by("6.17", "5a20c096a165", "mm,slub: use node-notifier instead of memory-notifier")
-    """An offline leaves slab caches alone unless it takes a node's last memory; before, it shrank all of them after
-    isolation, so that a block with empty slabs might leave after all."""
+    tells_nodes: bool = made_by("6.17", "67929de10847", "mm,memory_hotplug: implement numa node notifier")
+    """Where a block is a node's first memory or its last, notifiers of nodes are asked before those of memory, and may
+    refuse as well."""
+
+    movable_by_type: bool = made_by(
+        "6.17", "3d388584d599", 'mm: convert "movable" flag in page->mapping to a page flag'
+    )
+    """A page that its driver moves says so by its type and a flag; before, by two bits of ``page->mapping``, which in a
+    slab that a CPU keeps for itself may be anything: isolation then passes over it."""
 
     reclaims_nodes: bool = made_by("6.17", "b980077899ea", "mm: introduce per-node proactive reclaim interface")
     """A node can be told to give up page cache (/sys/devices/system/node/nodeX/reclaim)."""
+
+    keeps_slab: bool = made_by("6.17", "5a20c096a165", "mm,slub: use node-notifier instead of memory-notifier")
+    """An offline leaves slab caches alone unless it takes a node's last memory; before, it shrank all of them after
+    isolation, so that a block with empty slabs might leave after all."""
 
     keeps_types: bool = made_by("6.17", "e904bce2d9d4", "mm/page_isolation: make page isolation a standalone bit")
     """An offline that comes to nothing leaves pageblocks the migratetype that they had; before, all that it had
@@ -176,9 +219,15 @@ WORDS: Mapping[str, Commit] = {
 
 
 def _row(release: str) -> Kernel:
-    """Each column as its commit says."""
-    own = [column for column in _columns() if _series(column.metadata["first"]) <= _series(release)]
+    """Each column as its commits say."""
+    own = [column for column in _columns() if _has(column, release)]
     return replace(Kernel(release), **{column.name: column.metadata["after"] for column in own})
+
+
+def _has(column: Field[Any], release: str) -> bool:
+    until = column.metadata["until"]
+    ended = until is not None and _series(until.since) <= _series(release)
+    return _series(column.metadata["first"]) <= _series(release) and not ended
 
 
 def _columns() -> tuple[Field[Any], ...]:
@@ -199,9 +248,17 @@ KERNELS: tuple[Kernel, ...] = tuple(
 DEFAULT = "6.12"
 
 
-def rules() -> Mapping[str, Commit]:
-    """The columns by name, each with the commit that made the difference."""
-    return {column.name: column.metadata["commit"] for column in _columns()}
+def rules() -> Mapping[str, tuple[Commit, ...]]:
+    """The columns by name, each with the commit that made the difference and the one, if any, that ended it."""
+    both = {column.name: (column.metadata["commit"], column.metadata["until"]) for column in _columns()}
+    return {name: tuple(commit for commit in commits if commit is not None) for name, commits in both.items()}
+
+
+def cause(column: str, one: str, other: str) -> Commit:
+    """The commit that has the newer of two releases differ from the older, if the column does."""
+    newer = max(one, other, key=_series)
+    (made, *ended) = rules()[column]
+    return next((commit for commit in ended if _series(commit.since) <= _series(newer)), made)
 
 
 def known() -> str:

@@ -18,7 +18,6 @@ from hotbank.compare import Report
 from hotbank.documents import SCHEMA
 from hotbank.energy.statistics import Interval
 from hotbank.errors import Code, Severity
-from hotbank.kernels import rules
 from hotbank.measure import Measured, Measurement, Windows
 from hotbank.memory import BlockState, KernelState, Kind, Power
 from hotbank.operate.plan import Action
@@ -92,7 +91,9 @@ def test_a_command_prints_what_its_schema_says(kind: str, run: Callable[..., lis
 def swept() -> Any:
     """With a change that the table does not know, a difference, and a kernel that said nothing."""
     cells = [Cell("leaf", "6.1", "6.1.0", "leaves", "leaves"), Cell("leaf", "7.3", "7.3.4", "EPERM", "leaves")]
-    return Matrix([*cells, Cell("types", "7.3", "7.3.4", None, "kept", "it ended")], rules(), {"9": "none"}).document()
+    return Matrix(
+        [*cells, Cell("types", "7.3", "7.3.4", None, "kept", "it ended")], {"leaf": "vetoes_leaf"}, {"9": "none"}
+    ).document()
 
 
 def test_what_needs_a_kernel_or_a_meter_is_described_too() -> None:

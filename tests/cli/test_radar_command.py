@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from documents import wrong
-from hotbank import kernels, radar
+from hotbank import radar
 from hotbank.cli import run
 from hotbank.errors import MachineError
 from hotbank.radar import RULES, Cell, Matrix
@@ -39,7 +39,7 @@ def sweep(monkeypatch: pytest.MonkeyPatch, *, planted: bool = False, interrupted
     """Every kernel answers as it did once."""
 
     def look(_series: object, _rules: object, *, matrix: Matrix, **_: object) -> Matrix:
-        matrix.commits = {rule.name: kernels.rules()[rule.column] for rule in RULES.values() if rule.column}
+        matrix.columns = {rule.name: rule.column for rule in RULES.values() if rule.column}
         for cell in ANSWERED["cells"]:
             modelled = "elsewhere" if planted and cell == ANSWERED["cells"][-1] else cell["model"]
             matrix.cells.append(Cell(cell["rule"], cell["kernel"], cell["release"], cell["answer"], modelled))
@@ -63,7 +63,7 @@ def test_a_matrix_within_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_a_difference_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     sweep(monkeypatch, planted=True)
     assert run(["radar"]) == 1
-    assert "DIFFERENT  compound-slab, 7.3.4: EBUSY, the model elsewhere; 7.2.12 is as" in capsys.readouterr().out
+    assert "DIFFERENT  page-fallback, 7.3.4: smallest, the model elsewhere; 7.2.12 is as" in capsys.readouterr().out
 
 
 def test_json_and_an_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

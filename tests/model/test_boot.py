@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from counted import lines
-from hotbank import board, zones
+from hotbank import board, kernels, zones
 from hotbank.board import Board
 from hotbank.errors import FormatError, HotbankError, KernelError, Refusal
 from hotbank.firmware import describe, memory_map
@@ -256,7 +256,9 @@ def test_cma_stays_within_reach_of_every_dma_master() -> None:
     """A Raspberry Pi 4: some masters reach 1 GiB only, and memory goes on beyond."""
     memory = MemoryMap((MemoryRegion(Range(0, 3 * GIB)),), dma_limit=GIB)
     known = zones.predict(memory, arch="arm64", page_size=4096, block_size=128 << 20, kernel="6.12")
-    geometry = Geometry(tuple(range(24)), arch="arm64", page_size=4096, block_size=128 << 20)
+    geometry = Geometry(
+        tuple(range(24)), arch="arm64", page_size=4096, block_size=128 << 20, kernel=kernels.kernel(kernels.DEFAULT)
+    )
     allocator = PageAllocator(new_frames(geometry.shape))
     contents = PageContents(allocator.frames)
     BootMemory(known, geometry).fill(allocator, Tasks(allocator, contents))

@@ -23,7 +23,12 @@ from hotbank.model.compiled.__main__ import compile_all
 from hotbank.model.frames import DARK, FREE, NO_FRAME, OFFLINE, Frame, Frames, MigrateType, Shape
 from hotbank.model.reference import ReferenceFrames
 
-SHAPES = (Shape(256, 5, 4), Shape(256, 5, 5), Shape(512, 6, 3))
+SHAPES = (
+    Shape(256, 5, 4),
+    Shape(256, 5, 5, steals_smallest=False),
+    Shape(512, 6, 3),
+    Shape(512, 6, 3, steals_smallest=False),
+)
 TYPES = (MigrateType.UNMOVABLE, MigrateType.MOVABLE, MigrateType.RECLAIMABLE)
 KINDS = (Kind.ANON, Kind.FILE, Kind.SLAB, Kind.KERNEL, Kind.BALLOON)
 ZONES = 2

@@ -16,7 +16,7 @@ from hotbank.load import Workload
 from hotbank.memory import BlockState, KernelState, Kind, Online, Power, Zone
 from hotbank.model import Model, WallClock
 from hotbank.model.frames import MigrateType
-from hotbank.model.hotplug import GOING_OFFLINE, GOING_ONLINE
+from hotbank.model.hotplug import ADDING_FIRST, GOING_OFFLINE, GOING_ONLINE, PREPARE_ONLINE, REMOVING_LAST
 from model.small_boards import FOREVER, HIGH, LOW, errno_of, small_board, small_model
 from patience import HANG, ended, until
 
@@ -206,6 +206,60 @@ def test_an_online_veto_leaves_the_block_offline() -> None:
     model.hotplug.notifiers.append(lambda action, _block: errno.ENOMEM if action == GOING_ONLINE else 0)
     assert refusal(model.online, HIGH[0], Online.MOVABLE) == errno.ENOMEM
     assert state(model, HIGH[0]) is BlockState.OFFLINE
+    model.validate()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "calls"),
+    [
+        ("6.1", ["going-offline", "offline", "going-online", "online"]),
+        ("6.12", ["going-offline", "offline", "finish-offline", "prepare-online", "going-online", "online"]),
+        (
+            "6.17",
+            [
+                *("removing-last-memory", "going-offline", "offline", "finish-offline"),
+                *("prepare-online", "adding-first-memory", "going-online", "online"),
+            ],
+        ),
+        (
+            "6.19",
+            [
+                *("removing-last-memory", "going-offline", "offline"),
+                *("adding-first-memory", "going-online", "online"),
+            ],
+        ),
+    ],
+)
+def test_each_kernel_calls_notifiers_in_its_order(kernel: str, calls: list[str]) -> None:
+    """Of a block that is all memory of its node."""
+    model, heard = Model.boot(small_board(), kernel=kernel), list[str]()
+    model.offline(HIGH[0], FOREVER)
+    model.hotplug.blocks[HIGH[0]].node = 1
+    model.online(HIGH[0], Online.MOVABLE)
+
+    def hear(action: str, _block: int) -> int:
+        heard.append(action)
+        return 0
+
+    model.hotplug.notifiers.append(hear)
+    model.offline(HIGH[0], model.clock.now() + FOREVER)
+    model.online(HIGH[0], Online.MOVABLE)
+    assert heard == calls
+
+
+@pytest.mark.parametrize("action", [ADDING_FIRST, REMOVING_LAST, PREPARE_ONLINE])
+def test_whoever_is_asked_before_may_refuse_too(action: str) -> None:
+    model = Model.boot(small_board(), kernel="6.17")
+    model.offline(HIGH[0], FOREVER)
+    model.hotplug.blocks[HIGH[0]].node = 1
+    model.hotplug.notifiers.append(lambda asked, _block: errno.EBUSY if asked == action else 0)
+    if action == REMOVING_LAST:
+        model.online(HIGH[0], Online.MOVABLE)
+        assert errno_of(model, HIGH[0]) == errno.EBUSY
+        assert state(model, HIGH[0]) is BlockState.ONLINE
+    else:
+        assert refusal(model.online, HIGH[0], Online.MOVABLE) == errno.EBUSY
+        assert state(model, HIGH[0]) is BlockState.OFFLINE
     model.validate()
 
 
@@ -468,7 +522,7 @@ def test_a_fence_stands_only_while_its_offline_has_the_lock(monkeypatch: pytest.
 
     monkeypatch.setattr(hotplug, "_begin", partial(told, hotplug._begin))
     monkeypatch.setattr(hotplug, "_finish", partial(told, hotplug._finish))
-    hotplug.notifiers.append(lambda _action, _number: told(int) or 0)
+    hotplug.notifiers.append(lambda action, _number: (told(int) or 0) if action == GOING_OFFLINE else 0)
     model.offline(HIGH[0], model.clock.now() + FOREVER, fence=(HIGH[1],))
     assert fenced == [False, True, False]
 

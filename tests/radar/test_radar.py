@@ -40,14 +40,16 @@ def test_rules_were_asked_of_eleven_kernels() -> None:
 
 
 def test_each_rule_with_a_column_changes_where_the_table_says() -> None:
-    matrix = Matrix([Cell(rule, "", release, answer, answer) for rule, release, answer in CELLS])
-    changed = {change.rule: change for change in matrix.changes}
-    assert changed.keys() == {rule for rule, _ in COLUMNS}
-    for rule, column in COLUMNS:
+    columns = dict(COLUMNS)
+    matrix = Matrix([Cell(rule, "", release, answer, answer) for rule, release, answer in CELLS], columns)
+    changes = list(matrix.changes)
+    assert {change.rule for change in changes} == columns.keys()
+    for change in changes:
         before, after = (
-            getattr(kernels.kernel(cell.release), column) for cell in (changed[rule].before, changed[rule].after)
+            getattr(kernels.kernel(cell.release), columns[change.rule]) for cell in (change.before, change.after)
         )
-        assert (before, after) == (False, True)
+        its = kernels.rules()[columns[change.rule]]
+        assert (before, after, change.commit) == ((False, True, its[0]) if after else (True, False, its[-1]))
 
 
 @contextmanager

@@ -26,7 +26,10 @@ from hotbank.zones import predict
 OLDEST = min(tuple(map(int, row.release.split("."))) for row in KERNELS)
 
 
-FIRST = {"auto_online": "6.17"}  # a choice of Debian's, of which 6.16.12 said offline and 6.17.8 online
+FIRST = {
+    "auto_online": "6.17",  # a choice of Debian's, of which 6.16.12 said offline and 6.17.8 online
+    "steals_smallest": "6.12",  # by its stable kernel
+}
 
 
 @pytest.mark.parametrize(
@@ -75,15 +78,24 @@ def test_older_releases_and_what_is_none_are_refused(text: str) -> None:
 
 def test_each_column_has_its_commit_and_the_rows_agree_with_it() -> None:
     """A row has the difference exactly when its release is not older than the first that has it."""
-    commits = kernels.rules()
-    assert len(commits) >= 8
-    for column, commit in commits.items():
-        assert re.fullmatch(r"[0-9a-f]{12}", commit.hash), column
-        assert commit.subject
+    rules = kernels.rules()
+    assert len(rules) >= 8
+    for column, commits in rules.items():
+        assert all(re.fullmatch(r"[0-9a-f]{12}", commit.hash) and commit.subject for commit in commits), column
         before = Kernel.__dataclass_fields__[column].default
-        since = kernels._series(FIRST.get(column, commit.since))
+        first, *until = (FIRST.get(column) or commits[0].since, *(commit.since for commit in commits[1:]))
         for row in KERNELS:
-            assert (getattr(row, column) != before) == (kernels._series(row.release) >= since), (row.release, column)
+            its = kernels._series(row.release)
+            within = kernels._series(first) <= its and all(its < kernels._series(end) for end in until)
+            assert (getattr(row, column) != before) == within, (row.release, column)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "commit"),
+    [("6.1", "6.12", "c5f1e2d18909"), ("6.18", "6.19", "300709fbefd1"), ("7.3.4", "6.12.95", "300709fbefd1")],
+)
+def test_the_commit_behind_a_difference_is_that_of_the_newer_release(one: str, other: str, commit: str) -> None:
+    assert kernels.cause("prepares_blocks", one, other).hash == commit
 
 
 def test_rows_ascend() -> None:

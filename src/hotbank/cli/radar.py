@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hotbank.radar import Cell, Found, Matrix
 
 _WRONG, _NONE = "!", "-"
+_WIDTH = 80  # columns
 
 
 @click.command("radar", short_help="The model's rules against each kernel in QEMU: which rule changed where?")
@@ -91,15 +92,26 @@ def _line(cell: Cell) -> str:
 
 
 def _matrix(matrix: Matrix) -> Iterator[str]:
-    """A line for each kernel, a column for each rule, whose names stand in two lines: they are longer than answers."""
-    if matrix.cells:
-        above, below = zip(*(rule.partition("-")[::2] for rule in matrix.rules), strict=True)
-        said = {(cell.release, cell.rule): _word(cell) for cell in matrix.cells}
-        rows = [
-            [_short(release), *(said.get((release, rule), _NONE) for rule in matrix.rules)]
-            for release in matrix.releases
-        ]
-        yield from table.lines(["", *above], [["kernel", *below], *rows])
+    """Tables of a line for each kernel and a column for each rule, as many as it takes; an empty line between them."""
+    rules = matrix.rules
+    while rules:
+        fitting = max((n for n in range(1, len(rules) + 1) if _fits(*_cells(matrix, rules[:n]))), default=1)
+        yield from table.lines(*_cells(matrix, rules[:fitting]))
+        rules = rules[fitting:]
+        yield from [""] if rules else []
+
+
+def _fits(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    gaps = (len(table.GAP) - len(table.NARROW_GAP)) * (len(headings) - 1)
+    return table.width(headings, rows) + gaps <= _WIDTH
+
+
+def _cells(matrix: Matrix, rules: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows. Names of rules stand in two lines: they are longer than answers."""
+    above, below = zip(*(rule.partition("-")[::2] for rule in rules), strict=True)
+    said = {(cell.release, cell.rule): _word(cell) for cell in matrix.cells}
+    rows = [[_short(release), *(said.get((release, rule), _NONE) for rule in rules)] for release in matrix.releases]
+    return ["", *above], [["kernel", *below], *rows]
 
 
 def _word(cell: Cell) -> str:

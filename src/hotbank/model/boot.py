@@ -132,7 +132,10 @@ def boot_memory(board: Board, firmware: MemoryMap, cmdline: str, kernel: str) ->
     if known.panics:
         raise Refusal(Code.UNSUPPORTED, f"{known.panics}, and panics at boot")
     numbers = {entry.block for entry in known.layout.blocks}.union(*map(board.blocks, board.banks))
-    return BootMemory(known, Geometry(tuple(sorted(numbers)), arch=arch, page_size=page_size, block_size=block_size))
+    geometry = Geometry(
+        tuple(sorted(numbers)), arch=arch, page_size=page_size, block_size=block_size, kernel=known.kernel
+    )
+    return BootMemory(known, geometry)
 
 
 def _policy(known: Prediction) -> OnlinePolicy:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Page frames behind one interface: the buddy allocator and what each frame holds.
 
-Models mm/page_alloc.c (6.12): ``__free_one_page``, ``__rmqueue``, ``__rmqueue_fallback``,
-``steal_suitable_fallback``, and mm/page_isolation.c: ``set_migratetype_isolate``. Two backends implement
+Models mm/page_alloc.c: ``__free_one_page``, ``__rmqueue``, ``__rmqueue_claim``, ``__rmqueue_steal``, before these two
+``__rmqueue_fallback``, and mm/page_isolation.c: ``set_migratetype_isolate``. Two backends implement
 ``Frames``; they must agree in every answer and in the order of every list, so the order is part of the interface:
 
 * A free list is the kernel's ``list_head``: taken from the head; freed pages enter at the head; pages that
@@ -68,11 +68,13 @@ NO_FRAME = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How many frames there are, and the orders of the largest buddy and of a pageblock."""
+    """How many frames there are, the orders of the largest buddy and of a pageblock, and whether a page that has to
+    come from another type's pageblock comes from the smallest free piece there (kernels.py, ``steals_smallest``)."""
 
     frames: int
     max_order: int = 10
     pageblock_order: int = 9
+    steals_smallest: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.pageblock_order <= self.max_order:

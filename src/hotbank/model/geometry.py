@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from hotbank import kernels
+from hotbank.kernels import Kernel
 from hotbank.memory import BlockNumber, Pfn, Range
 from hotbank.model.frames import Frame, Shape
 
@@ -18,7 +19,7 @@ from hotbank.model.frames import Frame, Shape
 class Geometry:
     """The memory blocks ``numbers`` of ``block_size`` bytes; pages of ``page_size`` bytes."""
 
-    def __init__(self, numbers: tuple[int, ...], *, arch: str, page_size: int, block_size: int) -> None:
+    def __init__(self, numbers: tuple[int, ...], *, arch: str, page_size: int, block_size: int, kernel: Kernel) -> None:
         self.numbers = numbers
         self.page_size = page_size
         self.block_size = block_size
@@ -26,7 +27,10 @@ class Geometry:
         self._slot = {number: slot for slot, number in enumerate(numbers)}
         its = kernels.arch(arch)
         self.shape = Shape(
-            len(numbers) * self.pages_per_block, its.max_order(page_size), its.pageblock_order(page_size)
+            len(numbers) * self.pages_per_block,
+            its.max_order(page_size),
+            its.pageblock_order(page_size),
+            kernel.steals_smallest,
         )
 
     def frames(self, block: int) -> tuple[Frame, Frame]:

@@ -31,8 +31,11 @@ from hotbank.model.zoning import Group, MemoryBlock, Rules, Zoning
 _UNMOVABLE_ANYWHERE = codes([Kind.RESERVED, Kind.UNBACKED])
 _POLL = 0.005  # seconds; lock_device_hotplug_sysfs and folio_wait_writeback are looked at this often
 
-# A notifier is told what is about to happen to which block and answers 0, or an errno that stops it.
-GOING_ONLINE, GOING_OFFLINE = "going-online", "going-offline"
+# A notifier is told what is about to happen to which block and answers 0, or an errno that stops it. Of what has
+# happened it is told as well, and its answer counts for nothing.
+PREPARE_ONLINE, GOING_ONLINE, GOING_OFFLINE = "prepare-online", "going-online", "going-offline"
+ADDING_FIRST, REMOVING_LAST = "adding-first-memory", "removing-last-memory"  # of the block's node
+WENT_ONLINE, WENT_OFFLINE, FINISH_OFFLINE = "online", "offline", "finish-offline"
 Notifier = Callable[[str, int], int]
 
 
@@ -108,7 +111,7 @@ class MemoryHotplug:
             raise KernelError(EHWPOISON, what, detail=f"{len(block.poisoned)} poisoned pages")
         zone = block.zone = self._allocator.zone(block.node, self.zoning.zone(block, how))
         try:
-            self._notify(GOING_ONLINE, number, what)
+            self._ask_online(block, what)
         except KernelError:
             block.zone = None
             raise
@@ -120,6 +123,16 @@ class MemoryHotplug:
         zone.early += end - start if block.early else 0
         block.state = BlockState.ONLINE
         self._allocator.set_watermarks()
+        self._tell(WENT_ONLINE, number)
+
+    def _ask_online(self, block: MemoryBlock, what: str) -> None:
+        """``memory_block_online``, ``online_pages``: all who may refuse."""
+        row = self._rules.kernel
+        if row.prepares_blocks:
+            self._notify(PREPARE_ONLINE, block.number, what)
+        if row.tells_nodes and not self._memory_of(block.node):
+            self._notify(ADDING_FIRST, block.number, what)
+        self._notify(GOING_ONLINE, block.number, what)
 
     # Offline
 
@@ -191,7 +204,7 @@ class MemoryHotplug:
         self._allocator.pcp.drain()  # zone_pcp_disable; pages of isolated pageblocks never enter the lists
         self._isolate(block, start, end, what)
         try:
-            self._notify(GOING_OFFLINE, number, what)
+            self._ask_offline(block, what)
         except KernelError:
             self._unisolate()
             raise
@@ -199,6 +212,17 @@ class MemoryHotplug:
             self._tasks.shrink_slabs()
         block.state = BlockState.GOING_OFFLINE
         return block
+
+    def _ask_offline(self, block: MemoryBlock, what: str) -> None:
+        """``offline_pages``: all who may refuse."""
+        last = self._memory_of(block.node) == self._geometry.pages_per_block
+        if last and self._rules.kernel.tells_nodes:
+            self._notify(REMOVING_LAST, block.number, what)
+        self._notify(GOING_OFFLINE, block.number, what)
+
+    def _memory_of(self, node: int) -> int:
+        """``node_present_pages``."""
+        return sum(zone.present_pages for zone in self._allocator.zones if zone.node == node)
 
     def _isolate(self, block: MemoryBlock, start: int, end: int, what: str) -> None:
         """``start_isolate_page_range``: pageblock by pageblock; EBUSY at the first unmovable page, all undone."""
@@ -321,6 +345,9 @@ class MemoryHotplug:
         zone.shrink(*self._pfns(block.number))
         block.zone, block.state = None, BlockState.OFFLINE
         self._allocator.set_watermarks()
+        self._tell(WENT_OFFLINE, block.number)
+        if self._rules.kernel.prepares_blocks:
+            self._tell(FINISH_OFFLINE, block.number)
 
     def _back_online(self, block: MemoryBlock) -> None:
         self._unisolate()
@@ -481,6 +508,10 @@ class MemoryHotplug:
             refusal = notifier(action, number)
             if refusal:
                 raise KernelError(refusal, what, detail="a memory notifier refused")
+
+    def _tell(self, action: str, number: int) -> None:
+        for notifier in self.notifiers:
+            notifier(action, number)
 
     def _veto_boot_memory(self, action: str, number: int) -> int:
         """arch/arm64/mm/mmu.c, ``prevent_bootmem_remove_notifier``."""

@@ -222,6 +222,29 @@ class ReferenceFrames:
         return range(frame, frame + (taken << order), 1 << order)
 
     def _take_fallback(self, zone: int, order: int, migratetype: int) -> range:
+        """From another type: ``__rmqueue_claim``, then ``__rmqueue_steal``; before, ``__rmqueue_fallback``."""
+        if self.shape.steals_smallest:
+            return self._claim_largest(zone, order, migratetype) or self._steal_smallest(zone, order, migratetype)
+        return self._fall_back(zone, order, migratetype)
+
+    def _claim_largest(self, zone: int, order: int, migratetype: int) -> range:
+        """``__rmqueue_claim``: from the pageblock of the largest block whose pageblock may change hands."""
+        for current in range(self.shape.max_order, order - 1, -1):
+            found = self._suitable_fallback(zone, current, migratetype)
+            if found < 0:
+                continue
+            if not self._can_steal(current, migratetype):
+                break
+            if taken := self._take_over(zone, current, order, found, migratetype):
+                return taken
+        return range(0)
+
+    def _steal_smallest(self, zone: int, order: int, migratetype: int) -> range:
+        """``__rmqueue_steal``: from the smallest block, whose pageblock stays what it is."""
+        current, found = self._smallest_fallback(zone, order, migratetype)
+        return self._take_one(zone, current, order, found) if found >= 0 else range(0)
+
+    def _fall_back(self, zone: int, order: int, migratetype: int) -> range:
         """``__rmqueue_fallback``: from the largest block of another type; for movable, sometimes the smallest."""
         orders = range(self.shape.max_order, order - 1, -1)
         for current in orders:
@@ -239,7 +262,7 @@ class ReferenceFrames:
             found = self._suitable_fallback(zone, current, migratetype)
             if found >= 0:
                 return current, found
-        raise AssertionError("a larger block was there a moment ago")
+        return order, -1
 
     def _suitable_fallback(self, zone: int, order: int, migratetype: int) -> int:
         """``find_suitable_fallback``: the first fallback type with a free block of ``order``, or -1."""
@@ -252,6 +275,11 @@ class ReferenceFrames:
 
     def _steal(self, zone: int, current: int, order: int, found: int, wanted: int) -> range:
         """``steal_suitable_fallback``: take over the pageblock if it suits, else just one block from it."""
+        taken = self._take_over(zone, current, order, found, wanted)
+        return taken or self._take_one(zone, current, order, found)
+
+    def _take_over(self, zone: int, current: int, order: int, found: int, wanted: int) -> range:
+        """``try_to_claim_block``: a block of a pageblock that changes hands, or none."""
         frame = next(reversed(self._areas[zone][current][found]))
         if current >= self.shape.pageblock_order:
             del self._areas[zone][current][found][frame]
@@ -259,6 +287,10 @@ class ReferenceFrames:
             return self._split(frame, current, order, found, wanted, 1)
         if self._can_steal(current, wanted) and self._claim(frame, found, wanted):
             return self._take_smallest(zone, order, wanted, 1)
+        return range(0)
+
+    def _take_one(self, zone: int, current: int, order: int, found: int) -> range:
+        frame = next(reversed(self._areas[zone][current][found]))
         del self._areas[zone][current][found][frame]
         return self._split(frame, current, order, found, found, 1)
 

@@ -62,15 +62,16 @@ class Restored:
         numbers = captured_numbers(board, snapshot)
         self._capture, self._snapshot = capture, snapshot
         self.arch, self.auto_online = snapshot.arch, snapshot.auto_online
+        row = _kernel(snapshot)
         self.geometry = Geometry(
-            numbers, arch=snapshot.arch, page_size=snapshot.page_size, block_size=snapshot.block_size
+            numbers, arch=snapshot.arch, page_size=snapshot.page_size, block_size=snapshot.block_size, kernel=row
         )
         self.rules = Rules(
             snapshot.boot_memory_leaves is not False,
             _policy(snapshot),
             high_pfn=next((zone.start_pfn for zone in snapshot.zones if zone.zone == Zone.HIGHMEM), None),
             page_struct=snapshot.memmap_per_page,
-            kernel=_kernel(snapshot),
+            kernel=row,
         )
 
     def fill(self, allocator: PageAllocator, tasks: Tasks) -> dict[int, MemoryBlock]:

@@ -4,6 +4,7 @@
     matrix = radar.look(["6.1", "6.12", "7.3"])
 
 ``rules``   each rule as a small experiment: on a guest, and on the model of its kernel's row
+``told``    the experiments of those of which the kernel itself tells
 ``matrix``  what both said, by kernel and rule: differences, changes
 ``guests``  the guest of an experiment
 ``sweep``   a guest for each kernel, within a deadline

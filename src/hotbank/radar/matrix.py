@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from hotbank import kernels
 from hotbank.documents import SCHEMA
 from hotbank.kernels import Commit
 
@@ -47,11 +48,11 @@ class Change:
 
 @dataclass(slots=True)
 class Matrix:
-    """All cells of a sweep, kernel by kernel in the order that was asked for. ``commits``: of rules that the table has
-    a column for. ``unheard``: kernels that gave no answer at all, and why."""
+    """All cells of a sweep, kernel by kernel in the order that was asked for. ``columns``: of the table of kernels, by
+    rule. ``unheard``: kernels that gave no answer at all, and why."""
 
     cells: list[Cell] = field(default_factory=list)
-    commits: Mapping[str, Commit] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
     unheard: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -89,7 +90,11 @@ class Matrix:
             heard = [cell for cell in self.of(rule) if cell.real is not None]
             for before, after in pairwise(heard):
                 if before.real != after.real:
-                    yield Change(rule, before, after, self.commits.get(rule))
+                    yield Change(rule, before, after, self._commit(rule, before, after))
+
+    def _commit(self, rule: str, before: Cell, after: Cell) -> Commit | None:
+        column = self.columns.get(rule)
+        return kernels.cause(column, before.release, after.release) if column else None
 
     def document(self) -> dict[str, Any]:
         """The JSON of ``hotbank radar --json``."""

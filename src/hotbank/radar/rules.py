@@ -18,6 +18,7 @@ from hotbank.machine import Machine
 from hotbank.memory import Kind, Online, Zone
 from hotbank.model import Model
 from hotbank.model.frames import MigrateType
+from hotbank.radar import told
 from hotbank.radar.guests import BOARD, FOLDER, LARGE, LIMIT, SMALL, Subject
 from hotbank.routes import ROUTES
 
@@ -235,6 +236,48 @@ _ALL = (
     Rule("types", "keeps_types", "pageblocks of the kernel after an offline that fails", _types, _modelled_types),
     Rule("frozen-slab", "frozen_slab", "a block with slabs of one page, offline", _frozen, _modelled_frozen),
     Rule("compound-slab", "", "a block with larger slabs, offline", _compound, _modelled_compound),
+    Rule(
+        "memory-notifiers",
+        "prepares_blocks",
+        "calls of memory notifiers, online and offline",
+        told.notifiers,
+        lambda release: told.modelled_notifiers(_model(release)),
+    ),
+    Rule(
+        "node-notifiers",
+        "tells_nodes",
+        "notifiers of nodes",
+        told.node_notifiers,
+        lambda release: told.modelled_node_notifiers(_model(release)),
+    ),
+    Rule(
+        "movable-ops",
+        "movable_by_type",
+        "how a page says that its driver moves it",
+        told.movable_ops,
+        told.of_row("movable_by_type", "mapping", "type"),
+    ),
+    Rule(
+        "node-reclaim",
+        "reclaims_nodes",
+        "a node's own file for reclaim",
+        told.node_reclaim,
+        told.of_row("reclaims_nodes", "none", "there"),
+    ),
+    Rule(
+        "defrag-mode",
+        "has_defrag_mode",
+        "vm.defrag_mode",
+        told.defrag_mode,
+        told.of_row("has_defrag_mode", "none", "off"),
+    ),
+    Rule(
+        "page-fallback",
+        "steals_smallest",
+        "where a page of the kernel comes from between movable ones",
+        told.fallbacks,
+        lambda release: told.modelled_fallbacks(_model(release)),
+    ),
 )
 RULES: Mapping[str, Rule] = {rule.name: rule for rule in _ALL}
 """By name, in the order in which a guest is asked."""

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
-from hotbank import kernels
 from hotbank.boards_qemu import uefi
 from hotbank.boards_qemu.parts.packages import Archive, Progress, no_progress
 from hotbank.errors import Code, HotbankError, MachineError, Refusal
@@ -37,8 +36,7 @@ def look(
     """
     matrix, asked = matrix or Matrix(), _chosen(rules)
     began = time.monotonic() - matrix.seconds
-    commits = kernels.rules()
-    matrix.commits = {rule.name: commits[rule.column] for rule in RULES.values() if rule.column}
+    matrix.columns = {rule.name: rule.column for rule in RULES.values() if rule.column}
     for one in series or Archive.open(uefi.DEBIAN, progress).series(uefi.FLAVOUR, whole=False):
         try:
             for cell in ask(one, asked, deadline, progress):

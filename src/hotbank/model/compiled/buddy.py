@@ -76,6 +76,7 @@ class Arrays(NamedTuple):
     lists: np.uint64  # entry of the first list head
     top: np.uint64  # order of the largest buddy
     pageblock: np.uint64  # order of a pageblock
+    smallest: np.uint64  # not 0: pages of other types' pageblocks come from the smallest free piece
 
 
 _njit: Any = numba.njit  # its types know nothing of _nrt
@@ -402,6 +403,43 @@ def _suitable_fallback(a, zone, order, migratetype):
 
 @_inner
 def _take_fallback(a, zone, order, migratetype):
+    """From another type: __rmqueue_claim, then __rmqueue_steal; before, __rmqueue_fallback."""
+    if a.smallest == _ZERO:
+        return _fall_back(a, zone, order, migratetype)
+    frame = _claim_largest(a, zone, order, migratetype)
+    if frame == NONE:
+        frame = _steal_smallest(a, zone, order, migratetype)
+    return frame
+
+
+@_inner
+def _claim_largest(a, zone, order, migratetype):
+    """__rmqueue_claim: from the pageblock of the largest block whose pageblock may change hands."""
+    current = a.top + _ONE
+    while current > order:
+        current -= _ONE
+        if migratetype == _MOVABLE and current < a.pageblock >> _ONE:
+            return NONE
+        group = _suitable_fallback(a, zone, current, migratetype)
+        if group != NONE:
+            frame = _take_over(a, zone, current, order, group, migratetype)
+            if frame != NONE:
+                return frame
+    return NONE
+
+
+@_inner
+def _steal_smallest(a, zone, order, migratetype):
+    """__rmqueue_steal: from the smallest block, whose pageblock stays what it is."""
+    for current in range(order, a.top + _ONE):
+        group = _suitable_fallback(a, zone, current, migratetype)
+        if group != NONE:
+            return _take_one(a, current, order, group)
+    return NONE
+
+
+@_inner
+def _fall_back(a, zone, order, migratetype):
     """__rmqueue_fallback: the largest block of another type; sometimes, for movable requests, the smallest."""
     current = a.top + _ONE
     while current > order:
@@ -422,6 +460,15 @@ def _take_fallback(a, zone, order, migratetype):
 @_inner
 def _steal(a, zone, current, order, group, migratetype):
     """steal_suitable_fallback: take over the pageblock if it suits, else just one block from it."""
+    frame = _take_over(a, zone, current, order, group, migratetype)
+    if frame == NONE:
+        frame = _take_one(a, current, order, group)
+    return frame
+
+
+@_inner
+def _take_over(a, zone, current, order, group, migratetype):
+    """try_to_claim_block: a block of a pageblock that changes hands, or NONE."""
     entry = U(a.links[(a.lists + (group << _LIST_BITS) + current) << _ONE])
     wanted = zone + migratetype
     if current >= a.pageblock:
@@ -431,6 +478,12 @@ def _steal(a, zone, current, order, group, migratetype):
         return frame
     if (current >= a.pageblock >> _ONE or migratetype != _MOVABLE) and _claim(a, entry, group, migratetype):
         return _take_smallest(a, wanted, order)
+    return NONE
+
+
+@_inner
+def _take_one(a, current, order, group):
+    entry = U(a.links[(a.lists + (group << _LIST_BITS) + current) << _ONE])
     frame = _pop(a, entry, current, group)
     _expand(a, frame, current, order, group)
     return frame

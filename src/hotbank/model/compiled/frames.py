@@ -67,6 +67,7 @@ class CompiledFrames:
             lists=U(shape.frames + tops),
             top=U(shape.max_order),
             pageblock=U(shape.pageblock_order),
+            smallest=U(shape.steals_smallest),
         )
         self._a.state[shape.frames :] = OFFLINE
         heads = np.arange(shape.frames + tops, shape.frames + tops + _GROUPS * _ORDERS, dtype=np.uint32)
