@@ -379,6 +379,21 @@ def test_nobody_changes_what_a_process_of_a_dead_owner_may_still_change(
         assert serve.remove(client, "high").exit == 0
 
 
+@pytest.mark.parametrize("what", ["socket.socketpair", "subprocess.Popen"])
+def test_an_order_that_no_worker_can_be_had_for_is_refused(
+    model: Model, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with local.attached(Owner(model)) as client:
+        with monkeypatch.context() as full:
+            full.setattr(f"hotbank.serve.{'job' if what.startswith('socket') else 'children'}.{what}", none_left)
+            with pytest.raises(MachineError, match="no worker could be started: Too many open files"):
+                serve.remove(client, "high")
+        assert serve.remove(client, "high").exit == 0
+
+
 class Holding:
     """A machine that does not let go of an offline that was given up, as long as ``held``."""
 

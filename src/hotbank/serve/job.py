@@ -96,17 +96,14 @@ class Job:
 
         The calling thread has to live as long as the worker, which dies with it (PR_SET_PDEATHSIG).
         """
-        ours, theirs = socket.socketpair()
-        with ours:
-            try:
-                with theirs:
-                    worker = start_module("hotbank.serve.worker", str(theirs.fileno()), pass_fds=(theirs.fileno(),))
-            except OSError as e:
-                self._report = MachineError(f"no worker could be started: {e.strerror}", code=Code.SYSTEM_ERROR)
-                return
-            with worker:
-                self.pid = worker.pid
-                last_words = self._look_after(worker, ours, hello)
+        try:
+            worker, ours = _started()
+        except OSError as e:
+            self._report = MachineError(f"no worker could be started: {e.strerror}", code=Code.SYSTEM_ERROR)
+            return
+        with ours, worker:
+            self.pid = worker.pid
+            last_words = self._look_after(worker, ours, hello)
         if self._report is None:
             self._clean_up(worker.returncode, last_words)
 
@@ -271,6 +268,17 @@ class Job:
             return None
         (entry,) = self._journal.entries(self._entry + 1, 1)
         return closed(entry, self._machine.snapshot())
+
+
+def _started() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """A worker, and our end of the line to it. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            return start_module("hotbank.serve.worker", str(theirs.fileno()), pass_fds=(theirs.fileno(),)), ours
+    except BaseException:
+        ours.close()
+        raise
 
 
 _NOTHING = Outcome("recover", (), Code.OK, 0)
