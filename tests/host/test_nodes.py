@@ -6,6 +6,8 @@ from __future__ import annotations
 import errno
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,8 +51,9 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
     opened = open
 
     def moves(maps: str, allowed: str) -> list[tuple[int, int]]:
-        (tmp_path / "numa_maps").write_text(maps)
-        (tmp_path / "status").write_text(f"Name:\tx\nMems_allowed:\t1\nMems_allowed_list:\t{allowed}\n")
+        (tmp_path / "numa_maps").write_bytes(maps.encode(errors="surrogateescape"))
+        status = f"Name:\tx\udcff\nMems_allowed:\t1\nMems_allowed_list:\t{allowed}\n"
+        (tmp_path / "status").write_bytes(status.encode(errors="surrogateescape"))
         return asked
 
     def migrate(call: int, pid: int, node: int, target: int) -> tuple[int, int]:
@@ -58,7 +61,7 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
         return (5, 0) if target == 2 else (0, 0)
 
     monkeypatch.setattr(vacating, "_migrate", migrate)
-    monkeypatch.setattr(vacating, "open", lambda path: opened(tmp_path / Path(path).name), raising=False)
+    monkeypatch.setattr(vacating, "open", lambda path, **how: opened(tmp_path / Path(path).name, **how), raising=False)
     return moves
 
 
@@ -72,6 +75,7 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
         ("0 default anon=3 N1=3", "1", [], "7 3 bound 0"),
         ("0 default anon=3 N1=3", "1-2", [(1, 2)], "7 3 5 0"),
         ("0 bind:1 anon=3 N0=3", "0-3", [], ""),
+        ("0 bind:1 file=/\udcff\rx mapped=3 N1=3", "0-3", [], "7 3 bound 0"),
     ],
 )
 def test_policies_and_cpusets_are_heeded(
@@ -137,6 +141,34 @@ def test_the_program_ends_when_it_is_told_to() -> None:
     moving.cancel()
     assert moving.wait(HERE, HERE.now() + 60)
     assert moving.errno in (0, errno.EINTR)
+
+
+@pytest.mark.parametrize(("work", "said"), [("", b"\n"), ("os.kill(os.getpid(), 9)", b""), ("1 / 0", b"")])
+def test_the_program_has_come_to_its_end_only_if_none_of_its_processes_was_killed(work: str, said: bytes) -> None:
+    code = f"""
+import os
+from hotbank.host import vacating
+def work(call, node, targets, todo):
+    {work or "pass"}
+vacating._work = work
+vacating.main(100_000, 900, 3, [0])
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == said
+
+
+def test_that_the_program_was_ended_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ends.py").write_text("raise SystemExit(1)")
+    monkeypatch.setattr(vacating, "__file__", str(tmp_path / "ends.py"))
+    writers = Writers()
+    vacancy = Vacancy(tree_of(tmp_path, 0), NodeStatus(1, moves=True), kernels.arch("arm64"), 4096, writers)
+    assert vacancy.make(0, waiting).left == (
+        "node 1 was not emptied to the end: the program that moves pages was ended",
+    )
+    writers.close()
 
 
 def test_who_was_left_is_named() -> None:

@@ -83,8 +83,8 @@ class Vacancy:
         except OSError as e:
             yield f"node {self._status.number} was emptied block by block: no process could be started: {e.strerror}"
             return
-        why = wait(moving)
-        if why is not None:
+        why = wait(moving) or ("the program that moves pages was ended" if moving.errno else "")
+        if why:
             yield f"node {self._status.number} was not emptied to the end: {why}"
         yield from _left(moving.said, self._status.number, self._tree)
 

@@ -6,8 +6,9 @@ process for each CPU. One that has pages on the node by /proc/PID/numa_maps (fs/
 them moved to the first of the targets that takes them and that its memory policies and its cpuset allow, by
 migrate_pages(2) (mm/mempolicy.c, ``kernel_migrate_pages``): that call moves a whole process and heeds no policy, so who
 is bound to the node alone is left as it is. It says a line for each process with pages there, ``PID PAGES FAILED
-ERRNO``, FAILED being ``bound`` for one that was left, and at last an empty line. It ends when its standard input does,
-or the thread that started it; then pages are where they are. Nothing here imports hotbank: it must start fast.
+ERRNO``, FAILED being ``bound`` for one that was left, and at last an empty line. That line is missing where one of
+its processes was killed, and when its standard input ended before, or the thread that started it, with which it ends;
+then pages are where they are. Nothing here imports hotbank: it must start fast.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import select
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO
 
 _PR_SET_PDEATHSIG = 1
 _NODES = 1024  # bits of a node mask; MAX_NUMNODES is no more in any configuration
@@ -38,12 +40,21 @@ def main(call: int, node: int, workers: int, targets: list[int]) -> None:
         except BrokenPipeError:  # nobody is left who would do it
             break
     os.close(ours)
+    whole = True
     while ends:
         ready = select.select([0, *ends], [], [])[0]
         if 0 in ready:
             return
+        whole = all([whole, *map(_came_to_its_end, ready)])
         ends = [end for end in ends if end not in ready]
-    os.write(1, b"\n")
+    if whole:
+        os.write(1, b"\n")
+
+
+def _came_to_its_end(process: int) -> bool:
+    """Of one that has ended: whether nobody killed it in its middle, as who is out of memory does."""
+    found = os.waitid(os.P_PIDFD, process, os.WEXITED)
+    return found is not None and (found.si_code, found.si_status) == (os.CLD_EXITED, 0)
 
 
 def _begun(work: object, unused: int) -> int:
@@ -84,9 +95,9 @@ def _work(call: int, node: int, targets: Sequence[int], todo: int) -> None:
 def moved(call: int, pid: int, node: int, targets: Sequence[int]) -> str:
     """Move its pages off the node. What came of it; empty for a process without pages there, or that has ended."""
     try:
-        with open(f"/proc/{pid}/numa_maps") as file:
+        with _lines(f"/proc/{pid}/numa_maps") as file:
             pages, bound = there(file, node)
-        with open(f"/proc/{pid}/status") as file:
+        with _lines(f"/proc/{pid}/status") as file:
             own = next((line.split()[1] for line in file if line.startswith("Mems_allowed_list:")), "")
     except (OSError, IndexError):
         return ""
@@ -101,6 +112,11 @@ def moved(call: int, pid: int, node: int, targets: Sequence[int]) -> str:
         if failed == 0:
             break
     return f"{pid} {pages} {failed} {error}"
+
+
+def _lines(path: str) -> TextIO:
+    """In which names of files and programs are any bytes but line feeds."""
+    return open(path, errors="replace", newline="\n")
 
 
 def there(lines: Iterable[str], node: int) -> tuple[int, list[frozenset[int]]]:
