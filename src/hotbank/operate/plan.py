@@ -319,13 +319,14 @@ def _worth_it(
 def _vacating_steps(
     snapshot: Snapshot, surveys: Mapping[int, Survey], leaving: Mapping[int, Leaving]
 ) -> tuple[Step, ...]:
-    """What is done about nodes as a whole whose last memory leaves, where enough of it is in use."""
+    """What is done about nodes as a whole whose last memory leaves, where enough of it is in use, or some of it has no
+    room."""
     steps, dropping = list[Step](), _without_room(snapshot, tuple(leaving.values()))
     for node in vacant(snapshot, leaving):
         there = {n: one for n, one in leaving.items() if one.node == node.number}
         drop = min(dropping, sum(one.clean for one in there.values())) if node.drops else 0
         pages = sum(surveys[n].kinds.get(Kind.ANON, 0) for n in there) if node.moves else 0
-        if pages + drop > sum(one.pages for one in there.values()) * _NEARLY_EMPTY:
+        if drop or pages > sum(one.pages for one in there.values()) * _NEARLY_EMPTY:
             dropping -= drop
             steps.append(_vacating_step(node.number, there, pages, drop))
     return tuple(steps)
