@@ -66,6 +66,13 @@ def test_where_nobody_owns_the_host_nobody_governs_it(monkeypatch: pytest.Monkey
     assert (code, json.loads(text)["governed"], json.loads(text)["status"]) == (0, False, None)
 
 
+def test_it_is_started_on_the_machine_that_was_asked_about(up: None) -> None:
+    assert invoke("up", "arm-2009", "--name", "a")[0] == 0
+    for words, start in [((), "hotbank auto run"), (("-m", "up:a"), "hotbank -m up:a auto run")]:
+        assert invoke(*words, "auto", "status")[1].endswith(f"start one with `{start}`\n")
+    invoke("down", "a")
+
+
 def test_pause_and_resume(up: None) -> None:
     assert invoke("auto", "status")[1].startswith("nobody governs this machine\n")
     assert invoke("auto", "pause", "a demo") == (0, "machine model:arm-2009\npaused: a demo\n", "")

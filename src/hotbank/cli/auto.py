@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -145,7 +146,8 @@ def status(context: Context, as_json: bool) -> None:
     if as_json:
         say_json(known.document(machine.name))
         return
-    say(*_status(known, "hotbank -m host auto run" if machine.here else "hotbank auto run"))
+    named = "host" if machine.here else context.machine_name
+    say(*_status(known, f"hotbank -m {shlex.quote(named)} auto run" if named else "hotbank auto run"))
 
 
 def _governed(machine: Session) -> Governed:
