@@ -18,10 +18,11 @@ from counted import calls
 from host import page_by_page
 from host.captured_trees import Made, MadeBlock, kcore, words
 from host.loads import BLOCK, LOADS, PAGES, host_with
-from hotbank.errors import Code
+from hotbank.errors import Code, MachineError
 from hotbank.host import Host, pages, planes
 from hotbank.host.kcore import RefCounts
 from hotbank.host.planes import Planes
+from hotbank.host.tree import Tree
 from hotbank.host.views import Sample, Views
 from hotbank.machine import EVIDENCE
 from hotbank.memory import IMMOVABLE_KINDS, MIB
@@ -40,6 +41,25 @@ def test_a_survey_says_what_the_twin_says(load: str, tmp_path: Path) -> None:
     assert survey.blocked == len(pins) + sum(kind in IMMOVABLE_KINDS for kind in kinds)
     assert taken.runs == tuple((kind, len(list(run))) for kind, run in groupby(kinds))
     assert taken.pinned == tuple(sorted(pins))
+
+
+@pytest.mark.parametrize("last", ["kpageflags", "kpagecount", "kcore"])
+def test_a_look_for_which_there_is_no_descriptor_keeps_none(
+    last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, opened = host_with(tmp_path, next(iter(LOADS))), Tree.open
+
+    def full(tree: Tree, name: str) -> int | None:
+        if name == f"proc/{last}":
+            raise MachineError("Too many open files")
+        return opened(tree, name)
+
+    monkeypatch.setattr(Tree, "open", full)
+    before = os.listdir("/proc/self/fd")
+    for _ in range(2):
+        with pytest.raises(MachineError, match="Too many open files"):
+            host.survey(BLOCK)
+    assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.fixture

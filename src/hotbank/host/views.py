@@ -78,13 +78,12 @@ class Look:
 
     def __init__(self, tree: Tree, page_size: int, ram: Ram, *, pins: bool = True) -> None:
         self.tree, self.page_size, self.ram, self.pins = tree, page_size, ram, pins
-        self._stack = ExitStack()
-        flags, counts = self._open("kpageflags"), self._open("kpagecount") if pins else None
-        refs = self._references() if pins else None
-        self.by_kernel = None if flags is None else OfKernel(flags, counts, refs)
-        self._banks = list(BankPages.all(tree, page_size)) if pins and not isinstance(refs, RefCounts) else []
-        for bank in self._banks:
-            self._stack.callback(bank.close)
+        with ExitStack() as self._stack:
+            flags, counts = self._open("kpageflags"), self._open("kpagecount") if pins else None
+            refs = self._references() if pins else None
+            self.by_kernel = None if flags is None else OfKernel(flags, counts, refs)
+            self._banks = list(self._drivers()) if pins and not isinstance(refs, RefCounts) else []
+            self._stack = self._stack.pop_all()  # of a look that can't be had nothing stays open
 
     def __enter__(self) -> Self:
         return self
@@ -125,6 +124,11 @@ class Look:
     @cached_property
     def _buddies(self) -> dict[tuple[int | None, str | None], tuple[int, ...]]:
         return {}
+
+    def _drivers(self) -> Iterator[BankPages]:
+        for bank in BankPages.all(self.tree, self.page_size):
+            self._stack.callback(bank.close)
+            yield bank
 
     def _open(self, name: str) -> int | None:
         file = self.tree.open(f"proc/{name}")
