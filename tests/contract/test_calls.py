@@ -28,7 +28,7 @@ from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import OWNER, OwnerCalls
 from hotbank.serve.worker import RemoteJob, RemoteJournal
 from hotbank.testing import Faulty, ScriptedMachine, raising
-from hotbank.wire import MAX_ANSWER, Lines, encode
+from hotbank.wire import MAX_ANSWER, VERSION, Lines, encode
 from patience import HANG, ended
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -215,6 +215,7 @@ def shown(hint: Any) -> str:
 
 def test_the_page_has_the_table() -> None:
     assert rows(PAGE.read_text()) == {call.name: expected(call) for call in CALLS}
+    assert re.findall(r"the protocol, which is (\d+)\.", PAGE.read_text()) == [str(VERSION)]
 
 
 def test_a_page_without_a_call_is_found() -> None:
