@@ -115,7 +115,7 @@ def plan_lines(made: Plan) -> Iterator[str]:
         history = ", by this machine's history" if made.paced_by else ""
         between = f" ({made.between[0]:.2f} to {made.between[1]:.2f})" if made.between else ""
         again = f", {made.again} of them twice" if made.again else ""
-        unknown = made.may_move + made.again - made.pages
+        unknown = made.may_move + made.again - made.pages - sum(step.drop for step in made.steps)
         unseen = f", {unknown} more of unknown contents" if unknown > 0 else ""
         yield f"total     {made.pages} pages to move{again}{unseen}, about {made.seconds:.2f} s{between}{history}"
     if made.remedy and made.impossible:
