@@ -115,6 +115,12 @@ def test_what_can_be_done_is_what_rights_and_files_allow(tmp_path: Path, rights:
     assert found == (NodeStatus(0, False, moves), NodeStatus(1, True, moves))
 
 
+def test_where_pages_can_be_moved_processes_can() -> None:
+    """Else a machine would be said to lack rights."""
+    for arch in kernels.ARCHES.values():
+        assert (arch.migrate_pages is None) is (arch.move_pages is None), arch.name
+
+
 def waiting(what: Waited) -> str | None:
     assert what.wait(HERE, HERE.now() + 60)
     return None
