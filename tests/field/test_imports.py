@@ -142,6 +142,7 @@ def test_what_vmstat_does_not_name_does_not_move(rows: Rows) -> None:
         ("prometheus", '{"data": 3}', "not laid out"),
         ("pmrep", "Time\n", "fewer than 2"),
         ("meminfo", "", "fewer than 2"),
+        ("meminfo", 2 * "5\nMemTotal: 9 kB\nMemFree: 3 kB\nCached: 1 kB\n", "at moments of their own"),
     ],
 )
 def test_what_is_wanting_is_said(form: str, text: str, said: str) -> None:

@@ -86,13 +86,15 @@ def read(form: str, text: str, known: Known = Known()) -> Imported:
     except (AttributeError, KeyError, TypeError, IndexError, ValueError, csv.Error) as e:
         raise FormatError(form, 0, "document", f"it is not laid out as {form} writes it ({e!r})") from e
     rows = list(found)
-    whole = [row for row in rows if all(name in row for name in ("t_s", *_NEEDED))]
+    whole = list(_in_order(row for row in rows if all(name in row for name in ("t_s", *_NEEDED))))
     if len(whole) < 2:
         lacks = next((n for n in ("t_s", *_NEEDED) if rows and n not in rows[0]), "samples")
-        raise FormatError(form, 0, lacks, _WANTING.get(lacks, "fewer than 2 have all that is needed"))
+        raise FormatError(
+            form, 0, lacks, _WANTING.get(lacks, "fewer than 2 have all that is needed, at moments of their own")
+        )
     remarks = [*remarks, *([_NO_ANON] if not all("anonpages" in row for row in whole) else [])]
     columns = set[str].intersection(*(set(row) for row in whole)) | {"anonpages"}
-    kept = tuple({name: row.get(name, 0.0) for name in sorted(columns)} for row in _in_order(whole))
+    kept = tuple({name: row.get(name, 0.0) for name in sorted(columns)} for row in whole)
     return Imported(kept, tuple(sorted(dropped)), len(rows) - len(kept), tuple(remarks))
 
 
