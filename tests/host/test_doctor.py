@@ -142,6 +142,14 @@ def test_what_looks_alike_and_is_fine(changes: dict[str, str | bytes], tmp_path:
     assert examine(healthy(tmp_path, changes=changes)) == ()
 
 
+def test_a_crash_kernel_whose_addresses_are_hidden_keeps_nothing(tmp_path: Path) -> None:
+    first = {"state": "online\n", "valid_zones": "Movable\n", "phys_index": "00000000\n"}
+    hidden = "00000000-00000000 : System RAM\n  00000000-00000000 : Crash kernel\n"
+    changes = {"proc/sys/kernel/arch": "s390x\n", "proc/iomem": hidden}
+    found = examine(healthy(tmp_path, changes={**changes, **{f"{MEMORY}/memory0/{k}": v for k, v in first.items()}}))
+    assert {f.code for f in found} == {"VIEW_MISSING"}
+
+
 FAR = BOARD.replace("0x48000000", "0x68000000")
 PMEM: dict[str, str | bytes] = {
     "sys/bus/nd/devices/region0/resource": "0x47ff0000\n",

@@ -375,6 +375,7 @@ def _dumped_from(facts: Facts) -> Iterator[Finding]:
     """arch/s390/kernel/setup.c, kdump_mem_notifier: what begins below the crash kernel's size stays."""
     resources = facts.tree.value(names.IOMEM, iomem.ENTRIES) or ()
     size = max((r.range.size for r in resources if r.name == "Crash kernel"), default=0)
+    size = 0 if size == 1 else size  # without CAP_SYS_ADMIN all addresses read as 0
     kept = [b for b in facts.blocks if _online(b) and b.range.start < size]
     if kernels.arch(facts.arch).dumps_from_below and kept:
         what = f"memory{kept[0].number}" + (f" to memory{kept[-1].number}" if len(kept) > 1 else "")
