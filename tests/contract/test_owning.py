@@ -421,7 +421,8 @@ def test_nobody_else_changes_what_goes_on_after_a_primitive_was_given_up(
     monkeypatch.setattr("hotbank.serve.owner._LOOK_EVERY", 0.01)
     machine, journal, other = Holding(model), SqliteJournal(tmp_path / "journal"), SqliteJournal(tmp_path / "journal")
     writer = subprocess.Popen(["sleep", str(HANG)], pass_fds=[journal.writers_keep])
-    with local.attached(Owner(machine, journal=journal)) as client:
+    owner = Owner(machine, journal=journal)
+    with local.attached(owner) as client:
         for _ in range(2):
             with pytest.raises(CancelPending):
                 client.offline(8, client.clock.now() + 1)
@@ -430,6 +431,7 @@ def test_nobody_else_changes_what_goes_on_after_a_primitive_was_given_up(
             assert not may_change(other)
             machine.held = False
             until(lambda: may_change(other), "its end")
+            owner.wait()
             machine.held = True
         with pytest.raises(CancelPending):
             client.offline(8, client.clock.now() + 1)
