@@ -19,6 +19,7 @@ from hotbank.errors import Code, MachineError, Refusal
 from hotbank.govern.policy import Reserve
 from hotbank.govern.settings import Settings
 from hotbank.govern.status import Status
+from hotbank.machine import Reading
 from hotbank.memory import KernelState, Power
 from hotbank.model import Model
 from hotbank.operate import Event, MemoryJournal, Outcome
@@ -26,7 +27,7 @@ from hotbank.remote import Remote
 from hotbank.serve.client import RemoteOwner
 from hotbank.serve.desk import Desk, desk_in
 from hotbank.serve.governing import Governing, govern
-from hotbank.serve.local import attached
+from hotbank.serve.local import attached, beside
 from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import Order
 
@@ -257,6 +258,22 @@ def test_a_full_disk_keeps_nobody_from_governing(
     served = serving(desk_in(tmp_path, "m"))
     served.look(governing(served), 20)
     assert served.is_dark()
+
+
+@pytest.mark.parametrize("connected", [attached, beside])
+def test_an_owner_that_fails_makes_who_governs_blind(
+    connected: Callable[[Owner], Remote], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the owner's process, too, where nothing crosses a wire."""
+
+    def fails(_: Model) -> Reading:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Model, "reading", fails)
+    owner = Owner(Model.boot(board.load("arm-2009"), backend="reference"))
+    with connected(owner) as machine:
+        told = Governing(machine, RemoteOwner(machine), SETTINGS).look()
+    assert told.blind == "the machine's owner failed: OSError: [Errno 5] Input/output error"
 
 
 def test_a_bank_that_left_while_its_line_broke_is_brought_back(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hotbank.calls import MACHINE, Call
-from hotbank.errors import MachineError
+from hotbank.errors import HotbankError, MachineError
 from hotbank.host import Host
 from hotbank.operate import Entry
 from hotbank.remote import Remote, SocketStream, dial, unreached
@@ -26,6 +26,7 @@ from hotbank.serve.desk import Desk
 from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import OWNER
 from hotbank.serve.state import journal_in, journal_path, runtime_folder, state_folder, state_path
+from hotbank.wire import decode_error, encode_error
 
 HOST = "host"
 _SERVED = Path("/run/hotbank/socket")
@@ -120,7 +121,14 @@ class _Beside(Remote):
     def ask(self, call: Call, arguments: Mapping[str, Any], **named: Any) -> Any:
         """See Remote."""
         answer = self._at_once.get(call.name)
-        return super().ask(call, arguments, **named) if answer is None else answer.function(**arguments)
+        if answer is None:
+            return super().ask(call, arguments, **named)
+        try:
+            return answer.function(**arguments)
+        except HotbankError:
+            raise
+        except Exception as e:  # who asks hears of it as over a line
+            raise decode_error(encode_error(e)) from e
 
 
 def _line(owner: Owner) -> SocketStream:
