@@ -52,7 +52,8 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
 
     def moves(maps: str, allowed: str) -> list[tuple[int, int]]:
         (tmp_path / "numa_maps").write_bytes(maps.encode(errors="surrogateescape"))
-        status = f"Name:\tx\udcff\nMems_allowed:\t1\nMems_allowed_list:\t{allowed}\n"
+        cpuset = f"Mems_allowed:\t1\nMems_allowed_list:\t{allowed}\n" if allowed else ""
+        status = f"Name:\tx\udcff\n{cpuset}"
         (tmp_path / "status").write_bytes(status.encode(errors="surrogateescape"))
         return asked
 
@@ -73,6 +74,7 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
         ("0 bind:1 anon=3 N1=3", "0-3", [], "7 3 bound 0"),
         ("0 bind:0-1 anon=3 N1=3\n1 bind:1-2 anon=1 N1=1", "0-3", [], "7 4 bound 0"),
         ("0 default anon=3 N1=3", "1", [], "7 3 bound 0"),
+        ("0 default anon=3 N1=3", "", [(1, 2), (1, 0)], "7 3 0 0"),
         ("0 default anon=3 N1=3", "1-2", [(1, 2)], "7 3 5 0"),
         ("0 bind:1 anon=3 N0=3", "0-3", [], ""),
         ("0 bind:1 file=/\udcff\rx mapped=3 N1=3", "0-3", [], "7 3 bound 0"),

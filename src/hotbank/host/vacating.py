@@ -98,12 +98,13 @@ def moved(call: int, pid: int, node: int, targets: Sequence[int]) -> str:
         with _lines(f"/proc/{pid}/numa_maps") as file:
             pages, bound = there(file, node)
         with _lines(f"/proc/{pid}/status") as file:
-            own = next((line.split()[1] for line in file if line.startswith("Mems_allowed_list:")), "")
+            own = next((line.split()[1] for line in file if line.startswith("Mems_allowed_list:")), None)
     except (OSError, IndexError):
         return ""
     if not pages:
         return ""
-    allowed = [target for target in targets if target in numbers(own) and all(target in one for one in bound)]
+    bound += [] if own is None else [numbers(own)]  # a kernel without cpusets has no such line
+    allowed = [target for target in targets if all(target in one for one in bound)]
     if not allowed:
         return f"{pid} {pages} bound 0"
     failed, error = pages, 0
