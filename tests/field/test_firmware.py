@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from itertools import repeat
+from itertools import pairwise, repeat
 from pathlib import Path
 
 import pytest
@@ -847,10 +847,64 @@ def test_a_description_that_somebody_printed(how: str, what: str) -> None:
             memory_map("".join(lines[:-5] + lines[-4:] if how == "acpidump" else lines[:2] + lines[3:]).encode())
 
 
+def _squeezed(text: str) -> str:
+    """Lines like the one before them as hexdump, od and ``xxd -a`` print them: one star."""
+    kept = list[str]()
+    for before, line in pairwise(["", *text.splitlines(keepends=True)]):
+        same = line[8:] == before[8:] and len(line) > 12
+        kept += [] if same and kept[-1] == "*\n" else ["*\n" if same else line]
+    return "".join(kept)
+
+
+def _grouped(data: bytes, width: int, *, swapped: bool, row: int = 16) -> str:
+    """Groups of so many bytes, and where the data ends: hexdump, ``hexdump -x``, ``od -A x -t x4``, ``xxd -c``."""
+    rows = [data[at : at + row] for at in range(0, len(data), row)]
+    words = [[part[at : at + width] for at in range(0, len(part), width)] for part in rows]
+    lines = (" ".join((word.ljust(width, b"\0")[::-1] if swapped else word).hex() for word in part) for part in words)
+    return "".join(f"{n * row:07x} {line}\n" for n, line in enumerate(lines)) + f"{len(data):07x}\n"
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 15, 16, 40, 200])
+@pytest.mark.parametrize("wide", [False, True])
+def test_dumps_leave_out_equal_lines_and_group_as_they_like(zeros: int, wide: bool) -> None:
+    chosen = Node("chosen", (("pad", bytes(zeros)), ("bootargs", strings("quiet"))))
+    data = fdt.encode(_tree(chosen, _ram(Range(GIB, 2 * GIB)))) + bytes(zeros)
+    canonical = DUMPS["hexdump -C"](data)
+    dumps = {
+        "hexdump -C": _squeezed(canonical),
+        "hexdump": _squeezed(_grouped(data, 2, swapped=True)),
+        "od -A x -t x4": _grouped(data, 4, swapped=True),
+        "md.q": _grouped(data, 8, swapped=True),
+        "xxd -c 32": _grouped(data, 2, swapped=False, row=32),
+        "xxd -p": "".join(data[at : at + 30].hex() + "\n" for at in range(0, len(data), 30)),
+    }
+    for how, text in dumps.items():
+        assert "*" in text or zeros < 200 or not how.startswith("hexdump")
+        assert memory_map(text.encode("utf-16" if wide else "utf-8")) == memory_map(data), how
+    cut = _squeezed(canonical).replace("*\n", "")
+    if zeros == 200:
+        with pytest.raises(FormatError, match="a gap"):
+            memory_map(cut.encode())
+
+
+@pytest.mark.parametrize("end", ["ffffffff", "ffffffffffffffff"])
+def test_a_star_stands_for_no_more_than_a_description_has(end: str) -> None:
+    with pytest.raises(FormatError, match="64M behind the first"):
+        memory_map(f"0000 00 00\n*\n{end} 00 00\n".encode())
+
+
+def test_a_machine_has_several_tables_of_one_name() -> None:
+    """SSDT, mostly."""
+    table = srat.encode(srat.Table((srat.memory(0, Range(GIB, 2 * GIB)), srat.gicc(0, 0))))
+    others = "".join(_acpidump(bytes((n,)) * 40, "SSDT") + "\n" for n in range(3))
+    assert memory_map((others + _acpidump(table) + "\n" + others).encode()) == memory_map(table)
+
+
 def test_an_iort_that_acpidump_printed(tmp_path: Path) -> None:
     (tmp_path / "iomem").write_text(_text((Range(0, 2 * GIB), "System RAM")))
     (tmp_path / "dump").write_text(_acpidump(_iort((1, 0, 30)), "IORT"))
     assert run(["zones", "--iomem", str(tmp_path / "iomem"), "--iort", str(tmp_path / "dump")]) == 0
+    assert iort.dma_limit(DUMPS["xxd"](_iort((1, 0, 30))).encode()) == GIB
     with pytest.raises(FormatError, match="no SRAT among IORT"):
         memory_map((tmp_path / "dump").read_bytes())
 

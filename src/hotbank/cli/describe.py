@@ -21,7 +21,7 @@ from hotbank.cli.releases import Architecture, known_release
 from hotbank.cli.terminal import say, say_json
 from hotbank.documents import SCHEMA
 from hotbank.errors import FILE, Finding, FormatError, Severity, in_file
-from hotbank.firmware import atags, cmdline, console, devicetree, efi, fdt, hexdump, iort
+from hotbank.firmware import atags, cmdline, console, devicetree, efi, fdt, iort
 from hotbank.memory import KIB, MemoryMap, MemoryRegion, Range, Unplaced, format_size, merge, parse_size
 from hotbank.zones import STRATEGIES, Layout, iomem, predict
 
@@ -225,17 +225,12 @@ def _with_masters(
         if not acpi or request.board:
             raise click.UsageError("--iort goes with --srat, or --iomem, of an arm64 machine that ACPI describes")
         with in_file(options["iort"]):
-            return replace(memory, dma_limit=_limit(handed.contents(options["iort"]))), ()
+            return replace(memory, dma_limit=iort.dma_limit(handed.contents(options["iort"]))), ()
     if not acpi or request.board:
         return memory, ()
     message = "zone DMA is taken to reach to 4 GiB: a limit of DMA masters in the machine's IORT would end it earlier"
     help_ = "give --iort, /sys/firmware/acpi/tables/IORT of that machine"
     return memory, (Finding("DMA_LIMIT_UNKNOWN", Severity.INFO, message, help_),)
-
-
-def _limit(data: bytes) -> int:
-    """Of the table itself, or of what acpidump printed."""
-    return iort.dma_limit(hexdump.tables(data).get("IORT", data))
 
 
 def _efi_words(line: str | None) -> set[str]:

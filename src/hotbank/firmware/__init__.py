@@ -36,19 +36,12 @@ def unwrap(data: bytes) -> bytes:
     """The description inside gzip (once), behind a zImage, or in a dump; other data as it is. Raises FormatError."""
     if packed.is_packed(data):
         data = container.gunzip(data)
-    data = _printed(data)
+    data = hexdump.shown(data, "SRAT", _known)
     return container.appended_dtb(data) if container.is_zimage(data) else data
 
 
-def _printed(data: bytes) -> bytes:
-    """The SRAT that acpidump printed, or the bytes of a dump, in the order in which somebody knows them."""
-    if tables := hexdump.tables(data):
-        if "SRAT" not in tables:
-            raise FormatError(FILE, 0, "tables", f"no SRAT among {', '.join(tables)}")
-        return tables["SRAT"]
-    orders = hexdump.undone(data)
-    known = (order for order in orders if order[:4] in (_FDT, b"SRAT") or order[4:8] == _CORE)
-    return next(known, orders[0] if orders else data)
+def _known(data: bytes) -> bool:
+    return data[:4] in (_FDT, b"SRAT") or data[4:8] == _CORE
 
 
 def recognise(data: bytes) -> str:
@@ -88,7 +81,7 @@ def memory_map(data: bytes, *, vendor: str | None = None) -> MemoryMap:
 
 def _text(data: bytes) -> str:
     """One character a byte, whatever its encoding; of UTF-16, one for each byte that UTF-8 would have."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if console.is_wide(data):
         return cmdline.typed(console.text(data))
     return data.removeprefix(codecs.BOM_UTF8).decode("latin-1")
 

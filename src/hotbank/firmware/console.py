@@ -36,8 +36,12 @@ _UNSEEN = dict.fromkeys(map(ord, "\0\4\7\f\ufeff"))
 
 def text(data: bytes) -> str:
     """A file's text, in UTF-8, or in UTF-16 where its first bytes say so; bytes that are neither become U+FFFD."""
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return data.decode("utf-16" if wide else "utf-8", "replace")
+    return data.decode("utf-16" if is_wide(data) else "utf-8", "replace")
+
+
+def is_wide(data: bytes) -> bool:
+    """True for text in UTF-16, as other systems' shells write into files."""
+    return data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
 
 
 def plain(text: str) -> str:

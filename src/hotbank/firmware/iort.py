@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 
 from hotbank.errors import FormatError
-from hotbank.firmware import acpi
+from hotbank.firmware import acpi, hexdump
 
 FORM = "IORT"
 _SIGNATURE = b"IORT"
@@ -26,9 +26,10 @@ _WIDEST = 64
 def dma_limit(data: bytes) -> int:
     """The exclusive upper physical address that every DMA master reaches; 2**64 where none is limited.
 
-    Raises FormatError.
+    ``data``: the table, or what acpidump or another tool printed of it. Raises FormatError.
     """
-    table = acpi.whole(data, _SIGNATURE, _PREFIX)
+    bare = hexdump.shown(data, FORM, lambda order: order.startswith(_SIGNATURE))
+    table = acpi.whole(bare, _SIGNATURE, _PREFIX)
     return 1 << min(_limits(table), default=_WIDEST)
 
 
