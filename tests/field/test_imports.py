@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -321,6 +321,28 @@ def test_sar_as_it_prints(text: str) -> None:
     assert "commit" in found.dropped
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "%H時%M分%S秒",
+        "%H时%M分%S秒",
+        "%H시 %M분 %S초",
+        "%H.%M.%S",
+        "下午 %I:%M:%S",
+        "%I:%M:%S μμ",
+        "오후 %I시 %M분 %S초",
+    ],
+)
+def test_sar_tells_the_time_as_its_language_does(form: str) -> None:
+    """sysstat prints %X. Twelve hours: past one o'clock in the afternoon no day has begun."""
+    moments = [datetime(2021, 5, 25, 12, 40, tzinfo=UTC) + timedelta(minutes=10 * n) for n in range(4)]
+    head, row = _SAR.splitlines()[2:4]
+    lines = [head.replace("16:00:01", f"{moments[0]:{form}}")]
+    lines += [row.replace("16:10:01", f"{moment:{form}}") for moment in moments]
+    found = read("sar", "\n".join(["Linux 6.1 (h) 28/11/26", "", *lines]))
+    assert [row["t_s"] - found.rows[0]["t_s"] for row in found.rows] == [0, 600, 1200, 1800]
+
+
 def test_two_machines_of_sadf_are_no_series() -> None:
     with pytest.raises(FormatError, match="one machine"):
         read("sar", _SADF.replace("db;600;2021-05-26", "web;600;2021-05-26"))
@@ -353,6 +375,20 @@ _FREES = {
         15921 << 10,
         8011 << 10,
         3602 << 10,
+    ),
+    "-b": (
+        "               total        used        free      shared  buff/cache   available\n"
+        "Mem:     16694710272  4516270080  8400764928   354172928  3777675264 11500781568\n\n",
+        16303428,
+        8203872,
+        3689136,
+    ),
+    "-w in French": (
+        "              total       utilisé      libre     partagé    tampons       cache   disponible\n"
+        "Mem:       16303428     4410420     8203872      345872       10000     3679136    11231232\n\n",
+        16303428,
+        8203872,
+        3679136,
     ),
     "in German": (
         "              gesamt     benutzt        frei     gemns. Puffer/Cache verfügbar\n"
@@ -387,6 +423,10 @@ def test_free_again_and_again(how: str, dated: bool) -> None:
 def test_what_free_counts_in_must_be_known() -> None:
     with pytest.raises(FormatError, match="give --memory"):
         read("free", _FREES["-m"][0] * 2, Known(every=5))
+    assert read("free", _FREES["-b"][0] * 2, Known(every=5)).rows[0]["physmem"] == 16303428
+    assert read(
+        "free", "total used free shared buff/cache available\nMem: 8388608 0 4194304 0 4194304 0\n" * 2, Known(5)
+    )
 
 
 STAMPS: Mapping[str, str] = {
@@ -400,7 +440,14 @@ STAMPS: Mapping[str, str] = {
     "brackets": "[%Y-%m-%dT%H:%M:%S+00:00]",
     "a slash": "%Y/%m/%d %H:%M:%S",
 }
-LOCAL = {"de": "Fr 5. Mär 10:00:00 CET 2027", "fr": "ven. 5 mars 2027 10:00:00", "es": "vie 05 mar 2027 10:00:00 CET"}
+LOCAL = {
+    "de": "Fr 5. Mär 10:00:00 CET 2027",
+    "fr": "ven. 5 mars 2027 10:00:00",
+    "es": "vie 05 mar 2027 10:00:00 CET",
+    "zh": "2027年 03月 05日 星期五 10:00:00 CST",
+    "ja": "2027年  3月  5日 金曜日 10:00:00 JST",
+    "ko": "2027년 03월 05일 (금) 오전 10:00:00 KST",
+}
 
 
 @pytest.mark.parametrize("form", STAMPS)
@@ -438,6 +485,14 @@ def test_lines_of_vmstat_behind_a_time(stamp: str, german: bool) -> None:
         (30, 5001),
         (60, 5002),
     ]
+
+
+def test_vmstat_may_count_in_mib() -> None:
+    lines = ["r b swpd free buff cache si so bi bo", *("1 0 0 12550 154 9649 0 0 1 1" for _ in range(3))]
+    found = read("vmstat", "\n".join(lines), Known(5, 24684084))
+    assert (found.rows[0]["free"], found.rows[0]["cached"]) == (12550 << 10, 9649 << 10)
+    assert any("MiB" in remark for remark in found.remarks)
+    assert read("vmstat", "\n".join(lines), Known(5, 24684)).rows[0]["free"] == 12550
 
 
 def test_more_of_what_pmrep_writes() -> None:

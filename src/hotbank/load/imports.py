@@ -42,6 +42,7 @@ _UNITS: Mapping[str, float] = {"": 1 / KIB, "k": 1, "m": KIB, "g": KIB**2}
 _OF_FREE = {"total": "physmem", "free": "free", "shared": "shmem", "buffers": "bufmem"}
 _MOMENTS = ("date", "time", "timestamp", "ts")
 _COLUMNS_OF_VMSTAT = ("r", "b", "swpd", "free", "buff", "cache")
+_LITTLE = 512  # of this, a part
 _NEEDED = ("physmem", "free", "cached")
 
 Row = dict[str, float]
@@ -221,8 +222,18 @@ def _vmstat(text: str, known: Known) -> _Read:
                     known,
                 )
             )
-    memory = {"swpd", "inact", "active"} & seen
-    return rows, memory, ["cache has reclaimable slab in it"]
+    unit = _unit_of_vmstat(rows, known.total)
+    scaled = [
+        {name: value * (unit if name in _OF_VMSTAT.values() else 1) for name, value in row.items()} for row in rows
+    ]
+    remarks = ["cache has reclaimable slab in it", *(["it counts in MiB (-S M)"] if unit != 1 else [])]
+    return scaled, {"swpd", "inact", "active"} & seen, remarks
+
+
+def _unit_of_vmstat(rows: Sequence[Row], total: float | None) -> float:
+    """KiB of ``-S M``, which no header tells: so little is never free or cached of a machine's memory in KiB."""
+    most = max((sum(row.get(name, 0) for name in _OF_VMSTAT.values()) for row in rows), default=0)
+    return KIB if total is not None and 0 < most * _LITTLE < total else 1
 
 
 def _named(words: list[str]) -> list[str]:

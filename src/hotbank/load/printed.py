@@ -16,11 +16,17 @@ from hotbank.memory import KIB, MIB, format_size
 from hotbank.numbers import decimal
 
 _DAY = 86_400
-_CLOCK = re.compile(r"(\d\d):(\d\d):(\d\d)", re.ASCII)
+_CLOCK = re.compile(r"([0-9]{1,2})[:.時时시] ?([0-9]{2})[:.分분] ?([0-9]{2})(?![0-9])[秒초]?")  # %X of glibc's locales
+_HALVES = {  # %p, without points and spaces
+    **dict.fromkeys(("am", "上午", "午前", "오전", "πμ"), 0),
+    **dict.fromkeys(("pm", "下午", "午後", "오후", "μμ"), 12),
+}
 _SIZE = re.compile(r"(\d+(?:[.,]\d+)?)(B|[KMGTP](?:i?B?)?)?", re.ASCII)
 _FIRST = "kbmemfree"  # which every table of memory has, and no other
 _UNITS = {"B": 1 / KIB, "K": 1, "M": KIB, "G": KIB**2, "T": KIB**3, "P": KIB**4}
 _BY_PLACE = ("total", "used", "free", "shared", "buff/cache", "available")
+_WIDE = ("total", "used", "free", "shared", "buffers", "cache", "available")  # -w
+_PAGE, _LEAST_BYTES = 4 * KIB, 512 * MIB
 _LEAST = 128 * MIB
 
 
@@ -52,13 +58,15 @@ def _sar(text: str) -> Iterator[Sample]:
 
 
 def _of_day(words: list[str]) -> float | None:
-    match = _CLOCK.fullmatch(words[0]) if words else None
+    """Seconds since midnight, in 24 hours or with a word for the half of the day beside."""
+    text = " ".join(words)
+    match = _CLOCK.search(text)
     if match is None:
         return None
     hour, minute, second = map(int, match.groups())
-    if len(words) > 1 and words[1].upper() in ("AM", "PM"):
-        hour = hour % 12 + 12 * (words[1].upper() == "PM")
-    return (hour * 60 + minute) * 60 + second
+    beside = re.sub(r"[. ]", "", text[: match.start()] + text[match.end() :]).casefold()
+    half = _HALVES.get(beside)
+    return ((hour if half is None else hour % 12 + half) * 60 + minute) * 60 + second
 
 
 def _sadf(text: str) -> Iterator[Sample]:
@@ -84,14 +92,14 @@ def _known(names: list[str], words: list[str]) -> dict[str, float]:
 
 def free(text: str, total: float | None) -> Iterator[Sample]:
     """``free -s``, with lines between that have the time, or none. ``total``: KiB of the machine, which tells what
-    ``-m`` and ``-g`` count in. Raises FormatError where nobody can know."""
+    ``-m``, ``-g`` and ``-b`` count in. Raises FormatError where nobody can know."""
     names, when = list[str](), None
     for line in text.splitlines():
         words = line.split()
         sizes = [size for word in words[1:] if (size := _size(word)) is not None]
         if names and len(sizes) >= len(_BY_PLACE) - 1 and len(sizes) == len(words) - 1:
             values = dict(zip(names, sizes, strict=False))
-            unit = 1 if _SIZE.fullmatch(words[1])[2] else _unit(values["total"], total)  # type: ignore[index]
+            unit = 1 if _SIZE.fullmatch(words[1])[2] else _unit(values, total)  # type: ignore[index]
             yield Sample(when, {name: size * unit for name, size in values.items()})
             names, when = [], None
         elif (stamp := stamps.seconds(line)) is not None:
@@ -103,16 +111,21 @@ def free(text: str, total: float | None) -> Iterator[Sample]:
 def _header(words: list[str]) -> list[str]:
     """The names that are known; of another language by their places, as free of procps 3.3.10 and later has them."""
     named = "total" in words and "free" in words
-    return words if named else [*_BY_PLACE] if "/" in words[4] else []
+    by_place = _BY_PLACE if "/" in words[4] else _WIDE if len(words) == len(_WIDE) else ()
+    return words if named else [*by_place]
 
 
-def _unit(told: float, total: float | None) -> int:
-    if total is None:
-        if told * KIB >= _LEAST:
-            return 1
-        size = format_size(round(told) * KIB)
-        raise FormatError("free", 0, "total", f"{size}, if it counts in KiB: give --memory, which tells its unit")
-    return min((1, KIB, KIB**2), key=lambda unit: abs(told * unit - total))
+def _unit(values: Mapping[str, float], total: float | None) -> float:
+    """KiB of what the numbers count. Without the total, whole pages throughout are bytes (``-b``)."""
+    told = values["total"]
+    if total is not None:
+        return min((1 / KIB, 1, KIB, KIB**2), key=lambda unit: abs(told * unit - total))
+    if told >= _LEAST_BYTES and all(value % _PAGE == 0 for value in values.values()):
+        return 1 / KIB
+    if told * KIB >= _LEAST:
+        return 1
+    size = format_size(round(told) * KIB)
+    raise FormatError("free", 0, "total", f"{size}, if it counts in KiB: give --memory, which tells its unit")
 
 
 def _size(word: str) -> float | None:

@@ -27,9 +27,10 @@ _DAYS = (  # in some languages a day of the week begins as a month does
     re.compile(r"(?<![0-9:])(?P<day>[0-9]{1,2})\.? (?P<name>[^\W\d_]{3,9})"),
     re.compile(r"(?P<name>[^\W\d_]{3,9})\.? +(?P<day>[0-9]{1,2})(?![0-9:])"),
 )
+_NUMBERED = re.compile(r"(?P<month>[0-9]{1,2})[月월] *(?P<day>[0-9]{1,2})[日일]")
 _MONTHS = (  # as they begin in languages that Debian's installer offers most
     *(("jan", "ene", "gen"), ("feb", "fév", "fev"), ("mar", "mär", "mrt"), ("apr", "avr", "abr")),
-    *(("may", "mai", "mei", "mag"), ("jun", "juin", "giu"), ("jul", "juil", "lug"), ("aug", "aoû", "ago")),
+    *(("may", "mai", "maj", "mei", "mag"), ("jun", "juin", "giu"), ("jul", "juil", "lug"), ("aug", "aoû", "ago")),
     *(("sep", "set"), ("oct", "okt", "ott", "out"), ("nov",), ("dec", "dez", "déc", "dic")),
 )
 _NO_YEAR = "2000"  # which has all days
@@ -74,8 +75,10 @@ def _of_words(text: str) -> datetime:
     if clock is None:
         raise ValueError(text)
     year, half = _YEAR.search(text), clock["half"] or ""
+    numbered = _NUMBERED.search(text)
     days = (match for kind in _DAYS for match in kind.finditer(text))
-    month, day = next(filter(None, map(_month_and_day, days)), (0, 0))
+    named = next(filter(None, map(_month_and_day, days)), (0, 0))
+    month, day = numbered.group("month", "day") if numbered else named
     form = "%Y %m %d %I:%M:%S %p" if half else "%Y %m %d %H:%M:%S"
     return datetime.strptime(f"{year[0] if year else _NO_YEAR} {month} {day} {clock['time']} {half}".rstrip(), form)
 
