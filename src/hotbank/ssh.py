@@ -18,12 +18,22 @@ PATIENCE = 10.0  # seconds of wall time for the far end's first word
 _FAREWELL = 2.0  # seconds of wall time for ssh to end by itself
 _KEPT = 1 << 13  # bytes of what was said last
 _NOT_FOUND, _NOT_RUN = 127, 126  # the shell's exit status for a program that is not there, that can't be run
-_NO_HOTBANK = re.compile(r"\bhotbank: .*not found\.?$", re.IGNORECASE)  # a shell that has no status for it (csh)
+_NO_HOTBANK = re.compile(r"\bhotbank: .*not found\.?$|^sudo: hotbank ?: ", re.IGNORECASE)  # who has no status for it
 _NO_LOGIN = re.compile(r"account is .*not available|nologin|not allow\w* to log in", re.IGNORECASE)
-_IN_PASSING = ("Warning: Permanently added", "debug1:")  # what ssh says and does not end by
+_IN_PASSING = re.compile(  # what ssh and shells say and do not end by
+    r"Warning: Permanently added|debug1:|\*\* |X11 forwarding request failed|.*\bsetlocale: |sudo: unable to resolve"
+)
+_AFTERWARDS = (
+    re.compile(  # what ssh says when what it reaches the machine by has failed (ProxyJump), after that one's words
+        r"(?:kex|ssh)_exchange_identification: Connection closed|Connection closed by UNKNOWN|stdio forwarding failed"
+    )
+)
+_SUDO = re.compile(r"\[sudo\]|sudo: ")
+_REFUSED_USER = re.compile(r"(?P<who>[^\s:]+): Permission denied")
 
 # What ssh says (ssh.c, sshconnect.c, packet.c), and what helps.
 _REMEDIES: Mapping[str, str] = {
+    r"Unable to negotiate": "allow what it offers in ~/.ssh/config (HostKeyAlgorithms, KexAlgorithms, Ciphers)",
     r"Connection refused": "start its ssh server, or name its port in ~/.ssh/config",
     r"resolve hostname": "check the name, or give it an address in ~/.ssh/config",
     r"Too many authentication failures": "name the one key for it in ~/.ssh/config (IdentityFile, IdentitiesOnly yes)",
@@ -31,6 +41,12 @@ _REMEDIES: Mapping[str, str] = {
     r"[Hh]ost key|REMOTE HOST IDENTIFICATION": "run ssh {host} once by hand, and look at its key",
     r"timed out|No route|unreachable": "see that it is on and that a way leads there",
 }
+_BEFORE_THE_LAST: Mapping[str, str] = {
+    "REMOTE HOST IDENTIFICATION HAS CHANGED": "if it was set up anew, ssh-keygen -R {host}, then run ssh {host} once "
+    "by hand and look at its key; if not, somebody stands between",
+    "UNPROTECTED PRIVATE KEY": "take others' rights off that key (chmod 600); which one, ssh {host} tells",
+}
+_NO_PASSWORD = "let sudo there run hotbank without a password (NOPASSWD, see sudoers(5)), or log in as who needs none"
 _INSTALL = "install hotbank there, where a shell that nobody logged in to finds it (its PATH: ssh {host} env)"
 _RUNNABLE = "see to its rights and its interpreter there: ssh {host} hotbank --version"
 _SHELL = "log in as a user who has a shell there: ssh:USER@{host}"
@@ -69,10 +85,16 @@ class SshStream(FileStream):
         return self._ssh.poll()
 
     def complaint(self) -> str:
-        """The last line on standard error."""
-        lines = (line.strip() for line in self._errors.decode("utf-8", "replace").splitlines())
-        telling = [line for line in lines if line and not line.startswith(_IN_PASSING)]
-        return telling[-1] if telling else ""
+        """The last line on standard error that tells why."""
+        lines = (line.strip() for line in self.errors.splitlines())
+        telling = [line for line in lines if line and not _IN_PASSING.match(line)]
+        causes = [line for line in telling if not _AFTERWARDS.match(line)]
+        return (causes or telling or [""])[-1]
+
+    @property
+    def errors(self) -> str:
+        """What ssh and the shell there said on standard error, the last of it."""
+        return self._errors.decode("utf-8", "replace")
 
     def close(self) -> None:
         """Hang up, and let ssh end."""
@@ -112,8 +134,11 @@ def connect(host: str, *, patience: float = PATIENCE) -> Remote:
 def _why_not(host: str, stream: SshStream, patience: float, *, silent: bool) -> MachineError:
     """From what was heard, in one line with a remedy."""
     said, complaint = stream.heard.decode("utf-8", "replace").strip(), stream.complaint()
+    asked = next((text for text in (said, complaint) if _SUDO.match(text)), None)
     if _NO_LOGIN.search(said) and (stream.status or 0) > 0:  # a banner may say that as well, where hotbank runs
         what, remedy = f"lets nobody in: {brief(said.splitlines()[0])}", _SHELL
+    elif asked is not None and not _NO_HOTBANK.search(asked):
+        what, remedy = f"can't start hotbank: {asked.splitlines()[0]}", _NO_PASSWORD
     elif said:
         what, remedy = f"greets with {brief(said.splitlines()[0])} where hotbank should speak", _QUIET
     elif silent:
@@ -124,5 +149,14 @@ def _why_not(host: str, stream: SshStream, patience: float, *, silent: bool) -> 
         what, remedy = f"has a hotbank that can't be run: {complaint}", _RUNNABLE
     else:
         what = f"can't be reached: {complaint or f'ssh ended with status {stream.status}'}"
-        remedy = next((help_ for said, help_ in _REMEDIES.items() if re.search(said, complaint)), _TRY)
+        remedy = _remedy(stream.errors, complaint)
     return MachineError(f"ssh:{host} {what}", remedy=remedy.format(host=host))
+
+
+def _remedy(errors: str, complaint: str) -> str:
+    user = _REFUSED_USER.match(complaint)
+    if user and _AFTERWARDS.search(errors):
+        return f"let this user in by a key: ssh-copy-id {user['who']}"
+    fits = [help_ for said, help_ in _BEFORE_THE_LAST.items() if said in errors]
+    fits += [help_ for said, help_ in _REMEDIES.items() if re.search(said, complaint)]
+    return (fits or [_TRY])[0]

@@ -19,6 +19,16 @@ from hotbank.errors import Code, MachineError, Refusal
 from hotbank.wire import encode_error
 
 HELLO = '{"hotbank": 2, "pid": 7, "machine": "host", "can": []}'
+CHANGED = """@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!
+Host key for board has changed and you have requested strict checking.
+"""
+PROXY = "kex_exchange_identification: Connection closed by remote host\r\nConnection closed by UNKNOWN port 65535\r"
+PASSING = """bash: warning: setlocale: LC_ALL: cannot change locale (de_DE.UTF-8)
+** WARNING: connection is not using a post-quantum key exchange algorithm.
+** The server may need to be upgraded. See https://openssh.com/pq.html"""
 # What a far end does → the exit status of ssh, what goes to standard error, what hotbank says, and advises.
 ENDS = {
     "refused": (255, "ssh: connect to host board port 22: Connection refused", "Connection refused", "ssh server"),
@@ -61,6 +71,41 @@ ENDS = {
         "Host key",
         "by hand",
     ),
+    "another key, in full": (255, f"{CHANGED}Host key verification failed.", "Host key", "ssh-keygen -R board"),
+    "no key type in common": (
+        255,
+        "Unable to negotiate with 10.0.0.7 port 22: no matching host key type found. Their offer: ssh-rsa",
+        "ssh-rsa",
+        "HostKeyAlgorithms",
+    ),
+    "a key that all may read": (
+        255,
+        "@ WARNING: UNPROTECTED PRIVATE KEY FILE! @\nme@board: Permission denied (publickey).",
+        "Permission denied",
+        "chmod 600",
+    ),
+    "no way past the first": (
+        255,
+        f"ssh: Could not resolve hostname jump: Name or service not known\r\n{PROXY}",
+        "hostname jump",
+        "check the name",
+    ),
+    "not let in by the first": (255, f"me@jump: Permission denied (publickey).\r\n{PROXY}", "me@jump", "id me@jump"),
+    "refused behind the first": (
+        255,
+        f"channel 0: open failed: connect failed: Connection refused\r\nstdio forwarding failed\r\n{PROXY}",
+        "Connection refused",
+        "ssh server",
+    ),
+    "a password for sudo": (
+        1,
+        "sudo: a terminal is required to read the password\nsudo: a password is required",
+        "can't start hotbank: sudo: a password",
+        "NOPASSWD",
+    ),
+    "sudo, in German": (1, "sudo: Ein Passwort ist notwendig", "can't start hotbank", "NOPASSWD"),
+    "no hotbank, by sudo in German": (1, "sudo: hotbank: Befehl nicht gefunden", "has no hotbank", "install hotbank"),
+    "what is no reason": (1, f"ImportError: no click\n{PASSING}", "ImportError", "ssh board hotbank --version"),
     "broken": (1, "ImportError: no click", "ImportError", "ssh board hotbank --version"),
     "no word": (0, "", "ended with status 0", "ssh board hotbank --version"),
 }
@@ -125,6 +170,14 @@ def test_a_silent_far_end(far: Path) -> None:
     with pytest.raises(MachineError, match=r"ssh:board gave no word in 0\.2 s") as caught:
         ssh.connect("board", patience=0.2)
     assert "--timeout" in caught.value.remedy
+
+
+@pytest.mark.parametrize("where", ["", ">&2"])
+def test_sudo_asks_where_nobody_answers(far: Path, where: str) -> None:
+    put(far, f"printf '[sudo] Passwort für me: ' {where}; exec cat > /dev/null")
+    with pytest.raises(MachineError, match="can't start hotbank") as caught:
+        ssh.connect("board", patience=0.5)
+    assert "NOPASSWD" in caught.value.remedy
 
 
 def test_what_hotbank_itself_says_there_is_the_answer(far: Path) -> None:
