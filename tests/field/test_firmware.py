@@ -787,6 +787,8 @@ def test_32_bit_arm_beyond_4_gib() -> None:
 def test_lpae_is_32_bit_arms(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["zones", "--board", "virt-arm64", "--lpae"]) == 1
     assert "arm64 has no LPAE" in capsys.readouterr().err
+    assert run(["zones", "--board", "arm-2009", "--lpae", "--strategy", "banks"]) == 1
+    assert "strategy banks knows no LPAE" in capsys.readouterr().err
 
 
 # Bytes that somebody printed.

@@ -58,6 +58,8 @@ def predict(
     CONFIG_ARM_LPAE. Sizes in bytes. Raises FormatError (command line) and Refusal.
     """
     _check(arch, page_size, block_size, strategy)
+    if lpae and strategy != "mainline":
+        raise Refusal(Code.UNSUPPORTED, f"strategy {strategy} knows no LPAE", remedy="leave out one of both")
     line = cmdline if cmdline is not None else memory.cmdline or ""
     its = kernels.with_lpae(kernels.arch_to_boot(arch)) if lpae else kernels.arch_to_boot(arch)
     words = _cmdline.decode(its.kept(line))
