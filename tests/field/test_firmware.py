@@ -883,6 +883,10 @@ def test_dumps_leave_out_equal_lines_and_group_as_they_like(zeros: int, wide: bo
     for how, text in dumps.items():
         assert "*" in text or zeros < 200 or not how.startswith("hexdump")
         assert memory_map(text.encode("utf-16" if wide else "utf-8")) == memory_map(data), how
+        talk = "U-Boot 2025.01 (Jan 06 2025)\nDRAM:  1 GiB\nHit any key to stop autoboot:  0\n=> fdt print\n"
+        assert how == "xxd -p" or memory_map((talk + text + "=> boot\nStarting kernel ...\n").encode()) == memory_map(
+            data
+        )
     cut = _squeezed(canonical).replace("*\n", "")
     if zeros == 200:
         with pytest.raises(FormatError, match="a gap"):

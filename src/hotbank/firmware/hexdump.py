@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain, pairwise, takewhile
 
 from hotbank.errors import FILE, FormatError
 from hotbank.firmware import console
@@ -63,16 +63,24 @@ def _tables(data: bytes) -> Mapping[str, Sequence[str]]:
 
 
 def _undone(data: bytes) -> tuple[bytes, ...]:
-    """The bytes that a dump shows, in each order that it may have them; nothing where ``data`` is none."""
+    """The bytes that a dump shows, in each order that it may have them; nothing where ``data`` is none.
+    What a console showed before and behind it is not part of it."""
     lines = _lines(data)
     plain = "".join(lines)
     if len(plain) >= _LEAST_PLAIN and all(map(_BYTES.fullmatch, lines)):
         return (bytes.fromhex(plain),)
-    rows = lines[:-1] if lines and _END.fullmatch(lines[-1]) else lines
-    if not rows or not _LINE.fullmatch(rows[0]) or not all(row == _LIKE_BEFORE or _LINE.fullmatch(row) for row in rows):
+    found = [at for at, line in enumerate(lines) if _LINE.fullmatch(line)]
+    rows = lines[found[0] : found[-1] + 1] if found else ()
+    if not rows or not all(row == _LIKE_BEFORE or _LINE.fullmatch(row) for row in rows):
         return ()
     orders = (False, True) if len(next(_groups(rows[0]))) > _DIGITS else (False,)
-    return tuple(_joined(FORM, lines, swapped=order) for order in orders)
+    behind = takewhile(_is_end, lines[found[-1] + 1 :])
+    rows = (*rows, *behind)
+    return tuple(_joined(FORM, rows, swapped=order) for order in orders)
+
+
+def _is_end(line: str) -> bool:
+    return line == _LIKE_BEFORE or _END.fullmatch(line) is not None
 
 
 def _lines(data: bytes) -> Sequence[str]:
