@@ -307,6 +307,22 @@ def test_uefis_map_as_arm64_prints_it(page_size: int, stamped: bool, cut: bool) 
     assert taken.regions[-1].range == Range(0x880000000, 0x890000000)
 
 
+@pytest.mark.parametrize(("page", "starts"), [("4K", 0x980A3000), ("64K", 0x980B0000)])
+def test_a_page_that_is_reserved_in_part_is_no_ram(
+    page: str, starts: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """memrange_efi_to_native goes outward, memblock_mark_nomap comes last."""
+    log = ARM64_LOG.replace(
+        "0x0000957c0000-0x00009809ffff [Loader Code ", "0x0000957c0000-0x0000980a2fff [Reserved    "
+    )
+    (tmp_path / "log").write_text(log.replace("0x0000980a0000", "0x0000980a3000"))
+    assert run(["zones", "--efi-memmap", str(tmp_path / "log"), "--page-size", page, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert f"{starts - 0x957C0000 >> 10}K" in str(said["warnings"]), said["warnings"]
+    size = 4096 if page == "4K" else 65536
+    assert [(z["start_pfn"] * size, z["present"] * size) for z in said["zones"]] == [(0x80000000, 512 * MIB)]
+
+
 def test_a_map_of_arm64_without_its_beginning_is_refused() -> None:
     with pytest.raises(FormatError, match="the log is not whole"):
         efi.decode("".join(ARM64_LOG.splitlines(keepends=True)[4:]))

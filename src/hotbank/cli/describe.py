@@ -193,7 +193,8 @@ def _predict(request: _Request, options: dict[str, Any]) -> Layout:
         elif memory.uefi is not None or (alone and not options["efi_memmap"]):
             memory = iomem.as_found(memory, text)
     if options["efi_memmap"]:
-        memory, boot = _as_uefi_booted(memory, options["efi_memmap"], line, acpi=alone or bool(options["srat"]))
+        acpi = alone or bool(options["srat"])
+        memory, boot = _as_uefi_booted(memory, _descriptors(options["efi_memmap"], line, request.page_size), acpi=acpi)
     memory, unknown = _with_masters(memory, request, options)
     found = memory.arch if alone and not options["arch"] else None
     if options["numa_emu"] and cmdline.memory_options(cmdline.decode(line or "")).numa_fake is None:
@@ -239,15 +240,18 @@ def _efi_words(line: str | None) -> set[str]:
     return {word for value in values for word in (value or "").split(",")}
 
 
+def _descriptors(log: str, line: str | None, page_size: int) -> tuple[efi.Descriptor, ...]:
+    """What UEFI reported, as a kernel with that command line and pages of that size takes it."""
+    descriptors = efi.in_pages(efi.decode(console.text(handed.contents(log))), page_size)
+    return efi.soft_reservations_ignored(descriptors) if "nosoftreserve" in _efi_words(line) else descriptors
+
+
 def _as_uefi_booted(
-    memory: MemoryMap, log: str, line: str | None, *, acpi: bool
+    memory: MemoryMap, descriptors: tuple[efi.Descriptor, ...], *, acpi: bool
 ) -> tuple[MemoryMap, tuple[Range, ...]]:
     """The map with the memory that UEFI reported, and where that is."""
     if memory.uefi is None and not acpi:
         raise click.UsageError("--efi-memmap goes with an SRAT, or a device tree of a machine that UEFI booted")
-    descriptors = efi.decode(console.text(handed.contents(log)))
-    if "nosoftreserve" in _efi_words(line):
-        descriptors = efi.soft_reservations_ignored(descriptors)
     mapped, unmapped = efi.ram(descriptors)
     if memory.regions and acpi:
         found = replace(iomem.within(memory, mapped, unmapped), mirrored=efi.mirrors(descriptors))

@@ -81,6 +81,13 @@ def soft_reservations_ignored(descriptors: tuple[Descriptor, ...]) -> tuple[Desc
     return tuple(replace(d, attributes=d.attributes - {"SP"}) for d in descriptors)
 
 
+def in_pages(descriptors: tuple[Descriptor, ...], page_size: int) -> tuple[Descriptor, ...]:
+    """memrange_efi_to_native: outward to pages of that many bytes, UEFI's have 4096. Of a page where two meet, all
+    is what the kernel does not map, if a part is."""
+    mask = page_size - 1
+    return tuple(replace(d, range=Range(d.range.start & ~mask, (d.range.end + mask) & ~mask)) for d in descriptors)
+
+
 def _behind_heading(text: str) -> list[re.Match[str]]:
     """Lines without numbers: none is missing if the heading is there, and, by ``apply``, if their count is right."""
     found = list(_PLAIN.finditer(text))
