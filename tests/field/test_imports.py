@@ -343,6 +343,15 @@ def test_sar_tells_the_time_as_its_language_does(form: str) -> None:
     assert [row["t_s"] - found.rows[0]["t_s"] for row in found.rows] == [0, 600, 1200, 1800]
 
 
+def test_a_series_comes_through_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sar").write_text(_SAR)
+    with (tmp_path / "sar").open(encoding="utf-8") as piped:
+        monkeypatch.setattr("sys.stdin", piped)
+        assert run(["trace", "import", "--from", "sar", "-", "-o", str(tmp_path / "a.csv")]) == 0
+    assert run(["trace", "import", "--from", "sar", str(tmp_path / "sar"), "-o", str(tmp_path / "b.csv")]) == 0
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+
+
 def test_two_machines_of_sadf_are_no_series() -> None:
     with pytest.raises(FormatError, match="one machine"):
         read("sar", _SADF.replace("db;600;2021-05-26", "web;600;2021-05-26"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from hotbank.cli import handed
 from hotbank.cli.context import Context
 from hotbank.cli.groups import Group
 from hotbank.cli.terminal import say
@@ -81,14 +82,14 @@ def record(context: Context, output: str, every: float, length: float | None) ->
 
 @trace.command("import")
 @click.option("--from", "form", type=_Tool(), metavar="TOOL", required=True, help="The tool that wrote it.")
-@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="The file, a CSV.")
 @click.option("--every", callback=duration, metavar="TIME", help="Time between samples, where they have none.")
 @click.option(
     "--memory", callback=_kib, metavar="SIZE", help="The machine's memory, where nothing tells (vmstat, free -m)."
 )
 def import_(form: str, file: str, output: str, every: float | None, memory: int | None) -> None:
-    """Make a series of what another tool recorded, and say what was dropped.
+    """Make a series of what another tool recorded, in FILE or (-) on standard input, and say what was dropped.
 
     sar: sadf -j -- -r ALL, or what sar -r prints. pmrep: pmrep -o csv mem.physmem mem.util. vmstat: vmstat -w. free:
     free -s. prometheus: the JSON of a range query of one machine's node_memory_*. meminfo: /proc/meminfo again and
@@ -97,8 +98,8 @@ def import_(form: str, file: str, output: str, every: float | None, memory: int 
     from hotbank.load import imports
 
     with in_file(file):
-        text = read_regular(file, _LARGEST).decode("utf-8", "replace")
-        series = imports.read(form, text, imports.Known(every, memory))
+        data = handed.contents(file) if file == handed.STDIN else read_regular(file, _LARGEST)
+        series = imports.read(form, data.decode("utf-8", "replace"), imports.Known(every, memory))
     Path(output).write_text(series.text(), encoding="ascii")
     say(f"imported {len(series.rows)} samples into {output}")
     if series.lost:
