@@ -432,6 +432,8 @@ def test_free_again_and_again(how: str, dated: bool) -> None:
 def test_what_free_counts_in_must_be_known() -> None:
     with pytest.raises(FormatError, match="give --memory"):
         read("free", _FREES["-m"][0] * 2, Known(every=5))
+    mega = "total used free shared buff/cache available\nMem: 25276 5145 13740 2995 10278 20131\n"
+    assert read("free", mega * 2, Known(5, 24684084)).rows[0]["free"] == 13740_000_000 / 1024
     assert read("free", _FREES["-b"][0] * 2, Known(every=5)).rows[0]["physmem"] == 16303428
     assert read(
         "free", "total used free shared buff/cache available\nMem: 8388608 0 4194304 0 4194304 0\n" * 2, Known(5)

@@ -24,6 +24,7 @@ _HALVES = {  # %p, without points and spaces
 _SIZE = re.compile(r"(\d+(?:[.,]\d+)?)(B|[KMGTP](?:i?B?)?)?", re.ASCII)
 _FIRST = "kbmemfree"  # which every table of memory has, and no other
 _UNITS = {"B": 1 / KIB, "K": 1, "M": KIB, "G": KIB**2, "T": KIB**3, "P": KIB**4}
+_COUNTED = (1 / KIB, 1, KIB, KIB**2, *(1000**power / KIB for power in (1, 2, 3)))  # KiB: free -b -k -m -g --kilo ...
 _BY_PLACE = ("total", "used", "free", "shared", "buff/cache", "available")
 _WIDE = ("total", "used", "free", "shared", "buffers", "cache", "available")  # -w
 _PAGE, _LEAST_BYTES = 4 * KIB, 512 * MIB
@@ -119,7 +120,7 @@ def _unit(values: Mapping[str, float], total: float | None) -> float:
     """KiB of what the numbers count. Without the total, whole pages throughout are bytes (``-b``)."""
     told = values["total"]
     if total is not None:
-        return min((1 / KIB, 1, KIB, KIB**2), key=lambda unit: abs(told * unit - total))
+        return min(_COUNTED, key=lambda unit: abs(told * unit - total))
     if told >= _LEAST_BYTES and all(value % _PAGE == 0 for value in values.values()):
         return 1 / KIB
     if told * KIB >= _LEAST:
