@@ -343,6 +343,22 @@ def test_sar_tells_the_time_as_its_language_does(form: str) -> None:
     assert [row["t_s"] - found.rows[0]["t_s"] for row in found.rows] == [0, 600, 1200, 1800]
 
 
+@pytest.mark.parametrize(("file", "later"), [("", 600), ("\nLinux 6.1 (h) 31/10/26\n\n", 86400 - 3000)])
+def test_summer_ends_while_sar_records(file: str, later: int) -> None:
+    head, row = _SAR.splitlines()[2:4]
+    times = [
+        ("01:50:01", ""),
+        ("02:00:01", ""),
+        ("02:50:01", ""),
+        ("02:00:01", file and f"{file}{head}\n"),
+        ("02:50:01", ""),
+    ]
+    lines = [head, *(f"{before}{row.replace('16:10:01', time)}" for time, before in times)]
+    found = read("sar", "Linux 6.1 (h) 30/10/26\n\n" + "\n".join(lines))
+    told = [row["t_s"] - found.rows[0]["t_s"] for row in found.rows]
+    assert told == [0, 600, 3600, 3600 + later, 6600 + later]
+
+
 def test_a_series_comes_through_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sar").write_text(_SAR)
     with (tmp_path / "sar").open(encoding="utf-8") as piped:

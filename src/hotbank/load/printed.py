@@ -15,7 +15,8 @@ from hotbank.load import stamps
 from hotbank.memory import KIB, MIB, format_size
 from hotbank.numbers import decimal
 
-_DAY = 86_400
+_HOUR, _DAY = 3600, 86_400
+_FILE = "Linux "  # how each begins that sar reads
 _CLOCK = re.compile(r"([0-9]{1,2})[:.時时시] ?([0-9]{2})[:.分분] ?([0-9]{2})(?![0-9])[秒초]?")  # %X of glibc's locales
 _HALVES = {  # %p, without points and spaces
     **dict.fromkeys(("am", "上午", "午前", "오전", "πμ"), 0),
@@ -45,16 +46,17 @@ def sar(text: str) -> Iterator[Sample]:
 
 
 def _sar(text: str) -> Iterator[Sample]:
-    """Lines have the time of day only: where it goes back, a day has begun."""
-    names, at, day, last = list[str](), 0, 0, 0.0
+    """Lines have the time of day only: where it goes back, a day has begun, or summer time has ended."""
+    names, at, day, last, same_file = list[str](), 0, 0, 0.0, False
     for line in text.splitlines():
         words = line.split()
+        same_file = same_file and not line.startswith(_FILE)
         if not words or number(words[-1]) is None:
             at = words.index(_FIRST) if _FIRST in words else 0
             names = words[at:] if at else names if len(words) < 3 else []
         elif names and (clock := _of_day(words[:at])) is not None:
-            day += _DAY if clock < last else 0
-            last = clock
+            day += 0 if clock >= last else _HOUR if same_file and last - clock < _HOUR else _DAY
+            last, same_file = clock, True
             yield Sample(day + clock, _known(names, words[at:]))
 
 
