@@ -27,6 +27,7 @@ from hotbank.host.tree import Tree
 from hotbank.machine import Owner
 from hotbank.memory import IMMOVABLE_KINDS, KIB, Kind
 from hotbank.operate import explain
+from patience import HANG
 
 BLOCK = 1024 * KIB  # 256 pages: the files do not care how large a block is
 PAGES = BLOCK // (4 * KIB)
@@ -416,7 +417,9 @@ def test_a_broken_device_tree_locates_nothing(lends_to_cma: Host, tmp_path: Path
     assert cma_of(lends_to_cma, 1) == (set(), True)
 
 
-def test_owners_by_pagemap_and_cgroup(tmp_path: Path) -> None:
+@pytest.mark.parametrize("budget", [0.0, HANG])
+def test_owners_by_pagemap_and_cgroup(budget: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on a machine so busy that all the time for it has passed before it began."""
     machine = Machine([single(Kind.ANON, ANON_PAGE, 2, 1, True), *[single(Kind.FREE, pages.BUDDY, 0)] * (PAGES - 1)])
     host = host_of(tmp_path, machine)
     group = tmp_path / "sys/fs/cgroup/system.slice/db.service"
@@ -435,6 +438,7 @@ def test_owners_by_pagemap_and_cgroup(tmp_path: Path) -> None:
         "proc/42/comm": "postgres\n",
     }
     write(tmp_path, content)
+    monkeypatch.setattr("hotbank.host.survey.OWNERS_BUDGET", budget)
     survey = host.survey(1)
     assert [e.owner for e in survey.blocking] == [Owner(42, "postgres", "/system.slice/db.service")]
     assert survey.unknown == ()

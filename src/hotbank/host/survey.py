@@ -26,7 +26,7 @@ from hotbank.sysfs import cma, names
 
 CHUNK = 1 << 15  # pages looked at together: no folio is larger, and 4 MiB is all the memory it takes
 SETTLE = 0.02  # seconds between two samples of reference counts: most references live shorter
-OWNERS_BUDGET = 0.2  # seconds spent on finding who maps the evidence
+OWNERS_BUDGET = 0.2  # seconds spent on finding who maps the evidence, unless that is too little to find anybody
 
 _LEAF_ENTRY = 8  # bytes in a page table: what one of these maps is the largest folio that moves, hugetlb's aside
 _BALLOON = CODE[Kind.BALLOON]
