@@ -718,7 +718,7 @@ def fake_ssh(folder: Path) -> str:
 def test_a_machine_over_ssh(folder: Path, fake_ssh: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", fake_ssh)
     monkeypatch.setenv("HOTBANK_MACHINE", "model:arm-2009")  # what the far end serves
-    with ssh.connect("board") as far:
+    with ssh.connect("board", patience=HANG) as far:
         assert far.hello.machine == "model:arm-2009"
         assert far.hello.pid != os.getpid()
         events: list[Event] = []
@@ -736,9 +736,10 @@ def test_a_machine_over_ssh(folder: Path, fake_ssh: str, monkeypatch: pytest.Mon
 @pytest.mark.long
 def test_ssh_on_the_command_line(folder: Path, fake_ssh: str) -> None:
     environment = {"PATH": fake_ssh, "HOTBANK_MACHINE": "model:arm-2009"}
-    listed = hotbank("-m", "ssh:board", "list", "--json", **environment)
+    patient = ("--timeout", str(HANG), "-m", "ssh:board")
+    listed = hotbank(*patient, "list", "--json", **environment)
     assert json.loads(listed.stdout)["machine"] == "model:arm-2009", listed.stderr
-    removed = hotbank("-m", "ssh:board", "remove", "high", **environment)
+    removed = hotbank(*patient, "remove", "high", **environment)
     assert (removed.returncode, removed.stdout.splitlines()[0]) == (0, "machine model:arm-2009")
     gone = hotbank("-m", "ssh:gone", "list", **environment)
     assert gone.returncode == 1
@@ -749,7 +750,7 @@ def test_ssh_on_the_command_line(folder: Path, fake_ssh: str) -> None:
 def test_a_lost_link_does_not_stop_a_transaction(folder: Path, fake_ssh: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", fake_ssh)
     monkeypatch.setenv("HOTBANK_MACHINE", "model:arm-2009")
-    far = ssh.connect("board")
+    far = ssh.connect("board", patience=HANG)
     pid = far.hello.pid
     far._send({"id": 1, "call": "clock.now", "args": {}})
     order = Order("remove", ("high",), Limits(20, 20, 5))
