@@ -46,15 +46,27 @@ def test_it_takes_a_bank_and_says_so(up: None, tmp_path: Path) -> None:
     document = json.loads(invoke("auto", "status", "--json")[1])
     assert document["governed"]
     assert document["status"]["groups"][0]["ours"]
-    code, said, error = invoke("auto", "run")
-    assert (code, said) == (1, "")
-    assert f"pid {process.pid} governs this machine" in error
+    assert f"pid {process.pid} governs this machine" in refused("auto", "run")
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     process.stdout.close()
     looks = [json.loads(line) for line in record.read_text().splitlines()]
     assert sum(len(look["deeds"]) for look in looks) == 1
     assert "by the governor" in invoke("history")[1]
+
+
+def refused(*arguments: str) -> str:
+    """What it says on standard error; AssertionError as soon as it says anything else: it might have no end."""
+    argv = [sys.executable, "-u", "-m", "hotbank", *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, encoding="utf-8") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        if said := process.stdout.readline():
+            process.kill()
+        error = process.stderr.read()
+    assert (said, process.returncode) == ("", 1)
+    return error
 
 
 def test_where_nobody_owns_the_host_nobody_governs_it(monkeypatch: pytest.MonkeyPatch) -> None:

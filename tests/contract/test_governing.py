@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +75,7 @@ def serving() -> Iterator[Serving]:
 
 
 def told_by(pid: int, serving: Serving, period: float = 2.0) -> Desk:
-    """A desk at which that process has just told something."""
+    """A desk at which that process has told something last."""
     desk = Desk()
     desk.govern(replace(governing(serving(Desk())).look(), pid=pid, who="another", period=period))
     return desk
@@ -191,6 +192,20 @@ def test_a_second_governor_is_refused_before_it_looks(serving: Serving) -> None:
         served.look(governing(served), 1)
     assert caught.value.code is Code.BUSY_TRANSACTION
     assert not served.journal.entries()
+
+
+@pytest.mark.parametrize(("period", "late"), [(0.05, 5.9), (2.0, 5.9), (100.0, 299.0)])
+def test_one_that_is_late_still_governs(
+    period: float, late: float, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it looks: a busy machine keeps it waiting for seconds."""
+    served, now = serving(told_by(os.getppid(), serving, period)), time.time()
+    monkeypatch.setattr("time.time", lambda: now + late)
+    with pytest.raises(Refusal, match="governs this machine") as caught:
+        served.look(governing(served), 1)
+    assert caught.value.remedy.endswith(f"try again in {max(6, 3 * period):g} s")
+    monkeypatch.setattr("time.time", lambda: now + late + 2)
+    served.look(governing(served), 1)
 
 
 @pytest.mark.parametrize("inside", [True, False])

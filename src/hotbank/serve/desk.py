@@ -24,7 +24,7 @@ from hotbank.regular import read_regular
 from hotbank.wire import decode, encode
 
 _LARGEST, _LONG = 4 << 20, 8 << 20  # bytes of the two files; the older half of a longer one goes
-_SILENT = 3.0  # periods without a word: then a governor is gone
+_SILENT, _DELAYED = 3.0, 6.0  # periods and seconds without a word: after both a governor is gone
 _WORDS = 200  # characters of a reason
 
 
@@ -69,7 +69,7 @@ class Desk:
             before = self._kept.status
             if before is not None and before.who != status.who and self._is_there(before):
                 what = f"pid {before.pid} governs this machine by {before.policy}"
-                remedy = f"end that one first; if it is gone, try again in {_SILENT * before.period:g} s"
+                remedy = f"end that one first; if it is gone, try again in {_patience(before):g} s"
                 raise Refusal(Code.BUSY_TRANSACTION, what, remedy=remedy)
             now = replace(status, at=time.time())  # by one clock, whoever tells it
             self._keep(replace(self._kept, status=now), lasting=before is None or _told(before) != _told(now))
@@ -92,7 +92,7 @@ class Desk:
 
     def _is_there(self, status: Status) -> bool:
         """Whether who told it so lately may tell more, or has an order carried out."""
-        return self.at_work() or 0 <= time.time() - status.at < _SILENT * status.period
+        return self.at_work() or 0 <= time.time() - status.at < _patience(status)
 
     def _keep(self, kept: _Kept, *, lasting: bool = True) -> None:
         self._kept = kept
@@ -128,6 +128,11 @@ class Desk:
 def desk_in(folder: Path, machine: str) -> Desk:
     """The desk of the machine of that name, beside its journal."""
     return Desk(quote(machine, safe=""), folder)
+
+
+def _patience(status: Status) -> float:
+    """Seconds in which who told it tells more, however busy the machine is; none of who said that it has ended."""
+    return max(_SILENT * status.period, _DELAYED) if status.period else 0.0
 
 
 def _told(status: Status) -> Any:
