@@ -140,5 +140,20 @@ def test_an_interruption_leaves_pages_moved_and_nothing_else(when: str) -> None:
     model.validate()
 
 
+@pytest.mark.parametrize("held", [0, 12_000])
+def test_one_that_is_interrupted_before_it_begins_does_nothing(held: int) -> None:
+    """Whether a process is there or not: who is told that it came to its end goes on."""
+    model, blocks = two_nodes(NEW)
+    filler = model.spawn("filler", anon_pages=_free(model.reading(), 0) - 3000)
+    model.spawn("user", anon_pages=held)
+    model.read_file("cache", 3000)
+    model.tasks.exit(filler)
+    there, deadline = [kinds(model, blocks, kind) for kind in (Kind.FILE, Kind.ANON)], model.clock.now() + 60
+    model.interrupt(blocks[0], deadline)
+    with pytest.raises(KernelError, match="EINTR"):
+        model.vacate(blocks[0], deadline, drop=500)
+    assert [kinds(model, blocks, kind) for kind in (Kind.FILE, Kind.ANON)] == there
+
+
 def _interrupted() -> None:
     raise KernelError(EINTR, "vacate node 1")

@@ -180,14 +180,18 @@ class Model(SystemCalls):
         """See Vacating. A kernel that has no nodeX/reclaim drops nothing."""
         self._check_block(block)
         node = Node(self._parts, self.hotplug.block(block).node)
+        self._check_signal(node, block, deadline)
         dropped = node.drop(drop)
         for pid in node.processes():
-            if self.hotplug.signalled(block, deadline):
-                raise KernelError(errno.EINTR, f"vacate node {node.number}")
+            self._check_signal(node, block, deadline)
             if self.clock.now() >= deadline or (spare and self._starved(block, spare)):
                 break
             node.move(pid)
         return Vacated(dropped)
+
+    def _check_signal(self, node: Node, block: int, deadline: float) -> None:
+        if self.hotplug.signalled(block, deadline):
+            raise KernelError(errno.EINTR, f"vacate node {node.number}")
 
     def _fences(self, block: int) -> bool:
         bank = next((bank for bank in self.board.banks if block in self.board.blocks(bank)), None)
