@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from hotbank.errors import Code, KernelError
 from hotbank.kernels import KERNELS
 from hotbank.memory import BlockState, Kind, Online
 from hotbank.model import Model, capture
+from hotbank.model.alloc import GFP_KERNEL
 from hotbank.model.frames import MigrateType
 
 ROWS = [row.release for row in KERNELS]
@@ -78,6 +80,22 @@ def test_empty_slabs_go_where_an_offline_shrinks_all_caches(kernel: str) -> None
     model.tasks.empty_slabs("slabs")
     stays = errno.EINTR if row.frozen_slab and row.keeps_slab else 0 if row.frozen_slab else errno.EBUSY
     assert answer(model, number) == stays
+    model.validate()
+
+
+@pytest.mark.parametrize("kernel", ROWS)
+def test_empty_slabs_go_with_the_last_memory_of_a_node(kernel: str) -> None:
+    """Whoever leaves other blocks' slabs alone (mm/slub.c, ``slab_memory_callback``)."""
+    model = running(kernel)
+    (number, *_) = model.board.blocks(model.board.banks[1])
+    model.hotplug.blocks[number].node = 1
+    model.online(number, Online.KERNEL)
+    model.tasks.kernel_alloc("slabs", 1000, kind=Kind.SLAB, gfp=replace(GFP_KERNEL, node=1), single=True)
+    model.tasks.empty_slabs("slabs")
+    assert model.survey(number).kinds[Kind.SLAB] == 1000
+    refused = not kernels.kernel(kernel).frozen_slab
+    assert answer(model, number) == (errno.EBUSY if refused else 0)
+    assert ("slabs" in model.tasks.caches) is refused
     model.validate()
 
 

@@ -208,17 +208,20 @@ class MemoryHotplug:
         except KernelError:
             self._unisolate()
             raise
-        if not self._rules.kernel.keeps_slab:
+        if not self._rules.kernel.keeps_slab or self._is_last(block):
             self._tasks.shrink_slabs()
         block.state = BlockState.GOING_OFFLINE
         return block
 
     def _ask_offline(self, block: MemoryBlock, what: str) -> None:
         """``offline_pages``: all who may refuse."""
-        last = self._memory_of(block.node) == self._geometry.pages_per_block
-        if last and self._rules.kernel.tells_nodes:
+        if self._is_last(block) and self._rules.kernel.tells_nodes:
             self._notify(REMOVING_LAST, block.number, what)
         self._notify(GOING_OFFLINE, block.number, what)
+
+    def _is_last(self, block: MemoryBlock) -> bool:
+        """Whether its node will have no memory without it."""
+        return self._memory_of(block.node) == self._geometry.pages_per_block
 
     def _memory_of(self, node: int) -> int:
         """``node_present_pages``."""
