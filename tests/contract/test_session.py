@@ -27,7 +27,7 @@ from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen
 from hotbank.session import Session, connect
 from hotbank.testing import ScriptedMachine
-from patience import ended
+from patience import HANG, ended
 
 ROOT = Path(__file__).parents[2]
 
@@ -235,7 +235,7 @@ def test_a_session_that_was_closed_answers_nothing(nowhere: Path, name: str, cha
     machine.close()
     machine.close()
     calls: list[Callable[[], object]] = [machine.list, machine.reading, machine.history, machine.auto, machine.doctor]
-    calls += [lambda: machine.remove("high"), lambda: machine.explain("high"), lambda: machine.wait(0)]
+    calls += [lambda: machine.remove("high"), lambda: machine.explain("high"), lambda: machine.wait(HANG)]
     for call in calls:
         with pytest.raises(MachineError, match="this session was closed"):
             call()
