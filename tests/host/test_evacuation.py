@@ -27,7 +27,7 @@ from hotbank.errors import CancelPending, KernelError
 from hotbank.host import Host
 from hotbank.host.evacuation import Evacuation, shares
 from hotbank.memory import MIB, Online, Range
-from kernel.kernel_kit import children_of
+from kernel.kernel_kit import alive, children_of
 from patience import promised, until
 
 BOARD = """
@@ -164,7 +164,7 @@ def test_what_is_held_no_more_is_taken_anew(root: Path, host: Host) -> None:
     host.offline(8, host.clock.now() + 10, fence=(9, 10))
     (holder,) = holders()
     os.kill(holder, signal.SIGKILL)
-    until(lambda: not Path(f"/proc/{holder}/cmdline").read_bytes())
+    until(lambda: not alive(holder), "its end, with all that it had open")
     host.offline(9, host.clock.now() + 10, fence=(10,))
     (other,) = holders()
     assert other != holder
