@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -337,6 +338,11 @@ class Snapshot:
     @cached_property
     def _blocks_by_number(self) -> dict[int, Block]:
         return {block.number: block for block in self.blocks}
+
+    @cached_property
+    def blocks_in_use(self) -> Mapping[int | None, int]:
+        """How many blocks of each node are not offline."""
+        return Counter(block.node for block in self.blocks if block.state is not BlockState.OFFLINE)
 
     @cached_property
     def _banks_by_name(self) -> dict[str, BankStatus]:

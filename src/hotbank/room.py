@@ -14,6 +14,7 @@ told to keep meanwhile (``spare``).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -148,10 +149,14 @@ def leaving_of(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> tuple[Leavi
 
 def vacant(snapshot: Snapshot, leaving: Collection[int]) -> tuple[NodeStatus, ...]:
     """The nodes that have no memory once these blocks are gone; nothing where no other would have any."""
-    staying = {b.node for b in snapshot.blocks if b.state is not BlockState.OFFLINE and b.number not in leaving}
+    if not snapshot.nodes:
+        return ()
+    blocks = [block for number in leaving if (block := snapshot.block(number)) is not None]
+    going = Counter(block.node for block in blocks if block.state is not BlockState.OFFLINE)
+    staying = {node for node, count in snapshot.blocks_in_use.items() if count > going[node]}
     if not staying & {node.number for node in snapshot.nodes}:
         return ()
-    left = {b.node for number in leaving if (b := snapshot.block(number)) is not None}
+    left = {block.node for block in blocks}
     return tuple(node for node in snapshot.nodes if node.number in left - staying)
 
 
