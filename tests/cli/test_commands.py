@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,12 +27,12 @@ Hotbank = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    runtime = tmp_path / "runtime"
-    runtime.mkdir(mode=0o700)
-    env = {**os.environ, "XDG_RUNTIME_DIR": str(runtime), "NO_COLOR": "1"}
-    env.pop("HOTBANK_MACHINE", None)
-    return env
+def environment() -> Iterator[dict[str, str]]:
+    """Its runtime folder has a short name: a socket's has room for 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="hb", ignore_cleanup_errors=True) as runtime:
+        env = {**os.environ, "XDG_RUNTIME_DIR": runtime, "NO_COLOR": "1"}
+        env.pop("HOTBANK_MACHINE", None)
+        yield env
 
 
 @pytest.fixture
@@ -239,12 +240,12 @@ BAD_BOARDS = {
 
 
 @pytest.mark.parametrize("case", BAD_BOARDS)
-def test_a_wrong_board_starts_nothing(case: str, hotbank: Hotbank, tmp_path: Path) -> None:
+def test_a_wrong_board_starts_nothing(case: str, hotbank: Hotbank, environment: dict[str, str], tmp_path: Path) -> None:
     old, new, code = BAD_BOARDS[case]
     wrong = tmp_path / "wrong.toml"
     wrong.write_text(board.find("arm-2009").read_text().replace(old, new))
     refused(hotbank("up", str(wrong)), code)
-    assert not (tmp_path / "runtime" / "hotbank" / "current").exists()
+    assert not Path(environment["XDG_RUNTIME_DIR"], "hotbank", "current").exists()
 
 
 @pytest.mark.long

@@ -465,6 +465,7 @@ def test_given_files_by_their_whole_paths(tmp_path: Path, monkeypatch: pytest.Mo
     """The daemon that starts the guest works in another folder."""
     for name in ("Image", "initrd", "qemu-system-aarch64", "setpriv"):
         (tmp_path / name).touch(0o755)
+    (tmp_path / "Image").write_bytes(bytes(56) + b"ARM\x64")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     prepared = prepare(Wanted(str(SMALL), kernel="Image", initrd="initrd"), tmp_path)

@@ -16,7 +16,7 @@ import hotbank
 from hotbank import board, memspec, operate
 from hotbank.cli import cli
 from hotbank.energy import Dram
-from hotbank.errors import BoardError, Code, FormatError, Refusal
+from hotbank.errors import BoardError, Code, FormatError, ProtocolError, Refusal
 from hotbank.machine import DomainStatus, Fitted, Snapshot
 from hotbank.memory import KernelState, Power
 from hotbank.model import Model
@@ -24,6 +24,7 @@ from hotbank.operate import Before, Entry, MemoryJournal, Row
 from hotbank.operate.journal import BankBefore, DomainBefore
 from hotbank.report.ledger import of_journal, of_simulation, read_measurement
 from hotbank.testing import ScriptedMachine
+from hotbank.wire import decode, encode
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "boards/arm-2009.toml").read_text()
@@ -235,11 +236,13 @@ def test_a_session_has_what_a_ledger_needs() -> None:
     assert ledger.accounts[0].seconds[Power.OFF] == pytest.approx(60, abs=30)
 
 
-@pytest.mark.parametrize("odd", [Fitted(share=-1.0), Fitted(share=7.5), Fitted("micron-1gb-lpddr-x32", ranks=0)])
-def test_devices_that_there_cannot_be_are_told(odd: Fitted) -> None:
-    """No board file can say so; an owner elsewhere can."""
-    with pytest.raises(BoardError, match="ddr-high"):
-        of_journal(snapshot(dram=odd), (), 0.0, memspec.named)
+@pytest.mark.parametrize("odd", [{"share": -1.0}, {"share": 7.5}, {"ranks": 0}, {"channels": -1}])
+def test_devices_that_there_cannot_be_are_told(odd: dict[str, Any]) -> None:
+    """No board file can say so; an owner elsewhere can, and is not believed."""
+    answer = encode(snapshot(dram=Fitted()))
+    answer["domains"][0]["dram"].update(odd)
+    with pytest.raises(ProtocolError, match="no such devices"):
+        decode(Snapshot, answer)
 
 
 def test_no_heading_stands_over_nothing(tmp_path: Path) -> None:

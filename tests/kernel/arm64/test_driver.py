@@ -14,7 +14,7 @@ from hotbank import kernels, operate
 from hotbank.boards_qemu import Wanted
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import Code
-from hotbank.memory import BlockState, KernelState, Power, Zone
+from hotbank.memory import BlockState, KernelState, Kind, Power, Zone
 from kernel.kernel_kit import Holder, add, complaints, guest, lean, remove, span_of
 from patience import HANG, until
 
@@ -73,12 +73,15 @@ def shows_its_pages(machine: QemuMachine) -> None:
 
 
 def surveys_agree(machine: QemuMachine, pinned: int) -> None:
-    """With glances, which see flags alone, but for what moves from one to the next; and they see the pins."""
+    """With glances, which see flags alone, but for what moves from one to the next; and they see the pins.
+
+    A glance can't tell the free pages that a processor keeps for itself: it doesn't know what they are.
+    """
     online = [block.number for block in machine.snapshot().blocks if block.range.start >= span_of(machine).start]
     surveys, glances = ([look(n) for n in online] for look in (machine.survey, machine.glance))
     surveyed, glanced = (sum((Counter(one.kinds) for one in of), Counter()) for of in (surveys, glances))
     print(surveyed, glanced, pinned)
-    assert (surveyed - glanced).total() <= surveyed.total() // 100
+    assert (surveyed - glanced).total() - glanced[Kind.UNKNOWN] <= surveyed.total() // 100
     assert pinned <= sum(survey.blocked for survey in surveys) <= pinned + 16
 
 
