@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -50,7 +51,8 @@ def drawn(folder: Path, *options: str) -> list[str]:
         *options,
         str(folder),
     ]
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    env = {**os.environ, "PYTEST_ADDOPTS": ""}  # what was asked of this run is not asked of that one
+    ended = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=True)
     return [line.lstrip(".") for line in ended.stdout.splitlines() if line.lstrip(".").startswith(("usual", "few"))]
 
 
