@@ -72,6 +72,17 @@ def test_a_splat_a_leak_and_a_page_that_is_lost_are_wrong() -> None:
     ]
 
 
+@pytest.mark.parametrize("log", ["{fault}{warning}", "{warning}", "{fault}{other}"])
+def test_the_kernels_own_word_of_what_it_was_denied_is_no_mistake(log: str) -> None:
+    """Only of a function that says so, and only where memory was denied to it."""
+    warning = "WARNING: drivers/base/core.c:712 at devlink_remove_symlinks+0x30c/0x37c, CPU#0: python3/194"
+    other = warning.replace("devlink_remove_symlinks", "bank_add")
+    fault = FAULT.replace("register_memory_resource", "devlink_remove_symlinks")
+    told = log.format(fault=fault, warning=f"[ 1.0] {warning}\n", other=f"[ 1.0] {other}\n")
+    expected = {"{fault}{warning}": [], "{warning}": [warning], "{fault}{other}": [other]}[log]
+    assert walks.walk(Guest(1, log=told), "high", "unload").wrong == expected
+
+
 def test_the_walk_in_the_guest_has_every_operation() -> None:
     assert tuple(guest_walk.OPERATIONS) == walks.OPERATIONS
 
