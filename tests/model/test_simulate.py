@@ -152,6 +152,16 @@ def test_a_seed_fixes_the_report() -> None:
     assert once(3) != once(4)
 
 
+def test_a_report_does_not_depend_on_what_keeps_the_frames() -> None:
+    """A host with little to spare: its cache is reclaimed."""
+    load = Load(trace=traces.load(DATA / "localhost_2018-07-24_5s.csv.gz", allow_gaps=True))
+
+    def by(backend: str) -> object:
+        return simulate(lambda: Model.boot(board.load("arm-2009"), backend=backend), load, seconds=300).document()
+
+    assert by("compiled") == by("reference")
+
+
 @pytest.mark.parametrize("looks", [1, 23, 60])
 def test_what_is_stopped_is_what_so_many_seconds_give(looks: int) -> None:
     """The bank leaves, returns and leaves again, before and after it is stopped."""

@@ -160,14 +160,16 @@ class Guard:
     def _looked(self, view: View, state: State) -> State:
         less, dark = _names(view.less), _names(view.dark)
         as_left = (less, dark) == (state.expected, state.dark)
-        return replace(
-            state,
+        return State(
             ours=tuple(name for name in state.ours if name in view.less),
             expected=less,
             dark=dark,
+            returned=state.returned,
             taken=tuple(at for at in state.taken if at > view.at - _HOUR),
+            bans=state.bans,
             at=view.at,
             used=view.used,
+            takes=state.takes,
             paused=state.paused or ("" if as_left else _another_hand(view, state)),
         )
 

@@ -71,7 +71,7 @@ class _Seen:
     bunches: tuple[Bunch, ...]
     page_size: int
     managed: int
-    reserve: int
+    guard: Guard
     stale: bool = False
 
 
@@ -122,7 +122,8 @@ class Governor:
         now = replace(now, pressed=True) if pressed else now
         self._recollect(now)
         wish = self._wished(now)
-        decision = self._guard().decide(now, wish, self.state)
+        assert self._seen is not None  # there was a look
+        decision = self._seen.guard.decide(now, wish, self.state)
         self.state = decision.state
         deeds = (*(self._carried_out(act, now) for act in decision.acts), *self._regretted(now))
         return Step(now.at, now, wish, deeds, tuple(self._standings(now, decision.held, deeds)))
@@ -150,17 +151,15 @@ class Governor:
             snapshot = self._eyes.snapshot()
             found = bunches(snapshot, self._parts)
             reserve = needed_to_return(snapshot, [bunch.group for bunch in found], self._owner)
-            self._seen = _Seen(found, snapshot.page_size, managed, reserve)
+            self._seen = _Seen(found, snapshot.page_size, managed, self._guarding(reserve))
         seen, refaulted = self._seen, self._refaulted(reading.refaults)
         groups = [bunch.group for bunch in seen.bunches]
         now = view(reading, seen.page_size, groups, refaulted)
         return now if self._dry is None else _as_if(now, self._dry)
 
-    def _guard(self) -> Guard:
+    def _guarding(self, reserve: int) -> Guard:
         """The guard, with the reserve that the next return needs, if that is more."""
-        assert self._seen is not None  # there was a look
-        enough = self._seen.reserve <= self.guard.reserve
-        return self.guard if enough else replace(self.guard, reserve=self._seen.reserve)
+        return self.guard if reserve <= self.guard.reserve else replace(self.guard, reserve=reserve)
 
     def _recollect(self, now: View) -> None:
         """Where banks are not as they were left, the machine's record says which of them are ours after all.

@@ -343,17 +343,17 @@ class Replay:
         kernels = min(pages, own + room)
         self._let_go(pages - kernels)
         self._try(tasks.resize_cache, _UNNAMED, kernels, kind=Kind.KERNEL, gfp=GFP_KERNEL)
-        there = len(self._pinned())
+        there = len(self._pinned(0))
         self._try(tasks.resize_cache, _PINNED, pages - kernels, kind=Kind.SHMEM, gfp=GFP_HIGHUSER_MOVABLE)
-        tasks.hold(self._pinned()[there:])
+        tasks.hold(self._pinned(there))
 
-    def _pinned(self) -> Sequence[Handle]:
+    def _pinned(self, first: int) -> Sequence[Handle]:
         caches = self._model.tasks.caches
-        return tuple(caches[_PINNED].pages) if _PINNED in caches else ()
+        return caches[_PINNED].pages[first:] if _PINNED in caches else ()
 
     def _let_go(self, keep: int) -> None:
         """Unpin all but the oldest of the pinned pages: they are given back newest first."""
-        for handle in self._pinned()[keep:]:
+        for handle in self._pinned(keep):
             self._model.tasks.unpin(handle)
 
     def _fill_cache(self, pages: int) -> None:

@@ -56,9 +56,11 @@ class PageContents:
         """Put new content into allocated frames; one handle each."""
         handles = self._handles(len(frames))
         places, values, holders, tokens = self._frame, self._token, self._holder, self._tokens(len(frames))
-        for handle, frame, token in zip(handles, frames, tokens, strict=True):
+        for handle, frame in zip(handles, frames, strict=True):
             places[handle] = frame
+        for handle, token in zip(handles, tokens, strict=True):
             values[handle] = token
+        for handle in handles:
             holders[handle] = holder
         self._frames.own(frames, handles, tokens)
         self._lose(frames)
@@ -148,9 +150,10 @@ class PageContents:
 
     # Clean page cache
 
-    def mark_clean(self, handles: Iterable[Handle]) -> None:
+    def mark_clean(self, handles: Sequence[Handle]) -> None:
         """The pages' content is on a disk: reclaim could drop them, in the order in which they became clean."""
-        fresh = [handle for handle in handles if handle not in self.clean]
+        listed = self.clean.zones()
+        fresh = [handle for handle in handles if handle not in listed]
         for zone, group in self._by_zone(fresh, self.frames(fresh)):
             self._list(zone, group)
 
@@ -165,7 +168,8 @@ class PageContents:
 
     def _relist(self, handles: Sequence[Handle], targets: Sequence[int]) -> None:
         """Clean pages that move to another zone are the newest there."""
-        moved = [(h, to) for h, to in zip(handles, targets, strict=True) if h in self.clean]
+        listed = self.clean.zones()
+        moved = [(h, to) for h, to in zip(handles, targets, strict=True) if h in listed]
         for zone, group in self._by_zone([h for h, _ in moved], [to for _, to in moved]):
             elsewhere = [handle for handle in group if self.clean.zone(handle) != zone]
             self.unmark_clean(elsewhere)
@@ -183,6 +187,9 @@ class PageContents:
         shift, place = self._frames.shape.pageblock_order, 0
         pageblocks = [frame >> shift for frame in frames]
         zone_of = {pageblock: self._frames.zone(pageblock << shift) for pageblock in set(pageblocks)}
+        if len(zones := set(zone_of.values())) == 1:
+            yield zones.pop(), [*handles]
+            return
         for zone, run in groupby(map(zone_of.__getitem__, pageblocks)):
             pages = sum(1 for _ in run)
             yield zone, [*handles[place : place + pages]]

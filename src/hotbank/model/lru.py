@@ -33,7 +33,7 @@ class Lru:
 
     def __iter__(self) -> Iterator[Handle]:
         """All pages, the oldest first."""
-        return self._oldest(self._ages)
+        return (handle for handle, _ in merge(*(ages.items() for ages in self._ages.values()), key=itemgetter(1)))
 
     def zones(self) -> Mapping[Handle, int]:
         """Page → the zone that it is listed in."""
@@ -49,9 +49,9 @@ class Lru:
 
     def add(self, zone: int, handles: Iterable[Handle]) -> None:
         """As the newest of the zone, in their order; none of them is listed yet."""
-        fresh = dict.fromkeys(handles, zone)
-        self._zone.update(fresh)
-        self._ages[zone].update(zip(fresh, self._next, strict=False))
+        zones, ages = self._zone, self._ages[zone]
+        for handle, age in zip(handles, self._next, strict=False):
+            zones[handle], ages[handle] = zone, age
 
     def discard(self, handles: Iterable[Handle]) -> Iterator[tuple[int, list[Handle]]]:
         """Take off the list those of the pages that are on it; which ones, zone by zone."""
@@ -65,7 +65,11 @@ class Lru:
 
     def oldest(self, zones: Iterable[int], pages: int) -> list[Handle]:
         """The oldest pages of these zones, at most so many."""
-        return list(islice(self._oldest(zones), pages))
+        lists = [ages for zone in zones if (ages := self._ages[zone])]
+        if len(lists) == 1:
+            return list(islice(lists[0], pages))
+        first = [item for ages in lists for item in islice(ages.items(), pages)]
+        return [handle for handle, _ in sorted(first, key=itemgetter(1))[:pages]]
 
     def put_behind(self, handles: Iterable[Handle]) -> None:
         """The next look starts behind these: they are the newest of their zones now."""
@@ -73,9 +77,3 @@ class Lru:
             ages = self._ages[self._zone[handle]]
             del ages[handle]
             ages[handle] = next(self._next)
-
-    def _oldest(self, zones: Iterable[int]) -> Iterator[Handle]:
-        lists = [ages for zone in zones if (ages := self._ages[zone])]
-        if len(lists) == 1:
-            return iter(lists[0])
-        return (handle for handle, _ in merge(*(ages.items() for ages in lists), key=itemgetter(1)))

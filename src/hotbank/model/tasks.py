@@ -17,7 +17,7 @@ from hotbank.errors import KernelError
 from hotbank.memory import CODE, Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp, OutOfMemoryError, PageAllocator
 from hotbank.model.contents import Holder, PageContents
-from hotbank.model.frames import Frame, Frames, MigrateType
+from hotbank.model.frames import Frame, MigrateType
 from hotbank.model.hugepages import HugePages
 from hotbank.model.lru import Handle
 
@@ -69,6 +69,12 @@ class File:
     pages: dict[Handle, None] = field(default_factory=dict)
     dirty: set[Handle] = field(default_factory=set)
     evicted: int = 0
+
+    def hold(self, handles: Iterable[Handle]) -> None:
+        """Have further pages, as the newest."""
+        pages = self.pages
+        for handle in handles:
+            pages[handle] = None
 
 
 @dataclass(slots=True, eq=False)
@@ -212,14 +218,14 @@ class Tasks:
         again = min(pages, file.evicted)
         handles = self._take(GFP_HIGHUSER_MOVABLE, file.holder, pages)
         self.refaults, file.evicted = self.refaults + again, file.evicted - again
-        file.pages.update(dict.fromkeys(handles))
+        file.hold(handles)
         self._contents.mark_clean(handles)
 
     def write_file(self, name: str, pages: int) -> None:
         """Write ``pages`` further pages of a file: dirty page cache."""
         file = self.files.setdefault(name, File(Holder(Kind.FILE, name)))
         handles = self._take(GFP_HIGHUSER_MOVABLE, file.holder, pages)
-        file.pages.update(dict.fromkeys(handles))
+        file.hold(handles)
         file.dirty.update(handles)
 
     def write_back(self, name: str, pages: int | None = None) -> int:
@@ -415,7 +421,7 @@ class Tasks:
         unclean = set(dirty)
         file = self.files[name] = File(holder, dict.fromkeys(handles))
         file.dirty.update(handle for handle, frame in zip(handles, frames, strict=True) if frame in unclean)
-        self._contents.mark_clean(handle for handle in handles if handle not in file.dirty)
+        self._contents.mark_clean([handle for handle in handles if handle not in file.dirty])
 
     def hold(self, handles: Iterable[Handle]) -> None:
         """Pin pages for long: what held them on a captured machine is not known."""
@@ -431,6 +437,8 @@ class Tasks:
     # Frames in and out
 
     def _take(self, gfp: Gfp, holder: Holder, pages: int) -> list[Handle]:
+        if not pages:
+            return []
         try:
             frames = self._allocator.alloc(gfp, holder.kind, pages)
         except OutOfMemoryError as e:
@@ -439,8 +447,10 @@ class Tasks:
         return self._contents.create(frames, holder)
 
     def _release(self, handles: list[Handle]) -> None:
+        if not handles:
+            return
         pins = self._contents.pins
-        if pins:
+        if not pins.keys().isdisjoint(handles):
             self._doomed.update(handle for handle in handles if handle in pins)
             handles = [handle for handle in handles if handle not in pins]
         frames, poisoned = self._contents.end(handles), CODE[Kind.POISONED]
@@ -470,17 +480,29 @@ class Tasks:
     def reclaim(self, zones: frozenset[int], pages: int) -> int:
         """``shrink_inactive_list``: the oldest clean pages of those zones, outside memory that is being isolated."""
         chosen: list[Handle] = []
-        clean, there, pins = self._contents.clean, self._contents.droppable(), self._contents.pins
+        clean, there = self._contents.clean, self._contents.droppable()
         wanted = min(pages, sum(there.get(zone, 0) for zone in zones))  # none behind the last of them is looked at
-        usable, left = _Usable(self._frames), clean.pages(zones)
+        left = clean.pages(zones)
         while left and len(chosen) < wanted:
             looked = clean.oldest(zones, min(left, wanted - len(chosen)))
             left -= len(looked)
-            where = zip(looked, self._contents.frames(looked), strict=True)
-            chosen += [handle for handle, frame in where if usable.at(frame) and handle not in pins]
+            chosen += self._loose(looked)
             if len(chosen) < wanted:
                 clean.put_behind(looked)
         return self._drop(chosen)
+
+    def _loose(self, handles: list[Handle]) -> list[Handle]:
+        """Those that no pin keeps and that lie outside memory that is being isolated, which whole pageblocks are."""
+        frames, shift, pins = self._contents.frames(handles), self._frames.shape.pageblock_order, self._contents.pins
+        isolated = {
+            pageblock
+            for pageblock in {frame >> shift for frame in frames}
+            if self._frames.migratetype(pageblock << shift) == MigrateType.ISOLATE
+        }
+        if not isolated and pins.keys().isdisjoint(handles):
+            return handles
+        where = zip(handles, frames, strict=True)
+        return [handle for handle, frame in where if frame >> shift not in isolated and handle not in pins]
 
     def kill(self) -> bool:
         """``out_of_memory``: the largest process dies. False when there is none left that owns memory."""
@@ -515,18 +537,3 @@ class Tasks:
 
 def _maps(process: Process, handle: Handle) -> bool:
     return any(handle in segment.pages for segment in process.segments)
-
-
-class _Usable:
-    """Which frames reclaim may take: those outside memory that is being isolated. A pageblock is isolated as a whole,
-    so each is asked for once."""
-
-    def __init__(self, frames: Frames) -> None:
-        self._frames, self._shift = frames, frames.shape.pageblock_order
-        self._known: dict[int, bool] = {}
-
-    def at(self, frame: Frame) -> bool:
-        pageblock = frame >> self._shift
-        if pageblock not in self._known:
-            self._known[pageblock] = self._frames.migratetype(frame) != MigrateType.ISOLATE
-        return self._known[pageblock]
