@@ -24,6 +24,7 @@ from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import journal_in
 from hotbank.testing import Places, Watched, places
+from kernel.kernel_kit import alive
 from mount.mounts import mounted
 from patience import until
 
@@ -100,9 +101,9 @@ def worker_of(owner: Owner) -> int:
 
 
 def end(pid: int) -> None:
-    """Kill it, and see it dead."""
+    """Kill it, and see it dead, whoever has laid it to rest."""
     os.kill(pid, signal.SIGKILL)
-    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+    until(lambda: not alive(pid))
 
 
 @dataclass(frozen=True)

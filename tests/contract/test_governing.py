@@ -25,6 +25,7 @@ from hotbank.memory import KernelState, Power
 from hotbank.model import Model
 from hotbank.operate import Event, MemoryJournal, Outcome
 from hotbank.remote import Remote
+from hotbank.serve import workers
 from hotbank.serve.client import RemoteOwner
 from hotbank.serve.desk import Desk, desk_in
 from hotbank.serve.governing import Governing, govern
@@ -33,6 +34,12 @@ from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import Order
 
 SETTINGS = Settings(every=2.0)
+
+
+@pytest.fixture(autouse=True)
+def without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing stands ready before it is needed: few of these order anything (test_ready.py is about that)."""
+    monkeypatch.setattr(workers, "ROOM", 1 << 60)
 
 
 class Served:

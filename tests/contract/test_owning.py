@@ -245,9 +245,10 @@ def asleep(pid: int) -> int:
 
 def noted(owner: int, seen: dict[str, int]) -> bool:
     """Note the most that an owner has in KiB, and what its worker has of its own."""
-    mine = memory(owner)
-    seen["owner"] = max(seen.get("owner", 0), mine["RssAnon"] + mine["RssFile"])
-    seen["worker"] = max([seen.get("worker", 0), *(memory(child).get("RssAnon", 0) for child in children_of(owner))])
+    mine, workers = memory(owner), [memory(child) for child in children_of(owner)]
+    files = max([mine["RssFile"], *(worker.get("RssFile", 0) for worker in workers)])
+    seen["owner"] = max(seen.get("owner", 0), mine["RssAnon"] + files)
+    seen["worker"] = max([seen.get("worker", 0), *(worker.get("RssAnon", 0) for worker in workers)])
     return True
 
 
@@ -257,7 +258,7 @@ def memory(pid: int) -> dict[str, int]:
         text = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return {}
-    return {name: int(size) for name, size in re.findall(r"(Rss\w+):\s+(\d+) kB", text)}
+    return {name: int(size) for name, size in re.findall(r"(Rss\w+|VmLck):\s+(\d+) kB", text)}
 
 
 # The owner's end, and the next one's beginning.
@@ -388,7 +389,7 @@ def test_an_order_that_no_worker_can_be_had_for_is_refused(
 
     with local.attached(Owner(model)) as client:
         with monkeypatch.context() as full:
-            full.setattr(f"hotbank.serve.{'job' if what.startswith('socket') else 'children'}.{what}", none_left)
+            full.setattr(f"hotbank.serve.{'workers' if what.startswith('socket') else 'children'}.{what}", none_left)
             with pytest.raises(MachineError, match="no worker could be started: Too many open files"):
                 serve.remove(client, "high")
         assert serve.remove(client, "high").exit == 0

@@ -30,7 +30,7 @@ from hotbank.memory import BlockState, KernelState, Kind, Power
 from hotbank.model import Model, WallClock
 from hotbank.operate import Event, Limits, Outcome
 from hotbank.remote import Remote
-from hotbank.serve import background, job
+from hotbank.serve import background, job, workers
 from hotbank.serve import owner as owner_module
 from hotbank.serve.children import start_module
 from hotbank.serve.owner import Owner
@@ -340,7 +340,7 @@ def test_an_order_ends_whatever_the_cleaning_up_comes_to(served: Served, monkeyp
     def broken(*_: object, **__: object) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr(job, "start_module", dies)
+    monkeypatch.setattr(workers, "start_module", dies)
     monkeypatch.setattr(job, "recover", broken)
     with pytest.raises(MachineError, match=r"status 1: .*no_such_module.* nor could it .*ValueError\('a bug'\)"):
         serve.remove(served.client(), "high")

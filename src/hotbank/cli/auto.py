@@ -28,6 +28,7 @@ from hotbank.govern.settings import Settings
 from hotbank.govern.status import Deed, Governed, Orders, Standing, Status
 from hotbank.host.trigger import Trigger
 from hotbank.memory import MIB, format_size
+from hotbank.serve.firm import spared
 from hotbank.serve.rest import Rest
 from hotbank.wire import encode
 
@@ -82,6 +83,8 @@ def run(
             rest = Rest(Trigger.of() if machine.here else None)
             governor = machine.governing(chosen, dry=dry_run, pressed=rest.pressed)
             governor.begin()
+            if machine.here and machine.is_ours and not dry_run and (trouble := spared()):
+                say(f"hotbank: {trouble}", err=True)
             if not as_json:
                 doing = " and touches nothing" if dry_run else ""
                 say(f"machine {machine.name}", f"{chosen.name} looks every {chosen.every:g} s{doing}; Ctrl-C ends it")

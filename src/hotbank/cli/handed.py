@@ -48,7 +48,7 @@ def _opened(path: str) -> BinaryIO:
 
 
 def _wait_for_writer(file: int, path: str) -> None:
-    from hotbank.host.writer import readable  # a pipe is seldom named
+    from hotbank.host.parent import readable  # a pipe is seldom named
 
     if not readable(file, _SOON):
         say(f"{path}: nobody has written into this pipe yet; waiting for that", err=True)

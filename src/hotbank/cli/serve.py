@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from hotbank.operate.sqlite_journal import SqliteJournal
 from hotbank.remote import FileStream
 from hotbank.serve import local, systemd
 from hotbank.serve.desk import desk_in
+from hotbank.serve.firm import spared
 from hotbank.serve.owner import Owner
 from hotbank.serve.state import listen, remove_socket
 
@@ -74,7 +76,7 @@ def serve(
     if settings is not None:
         owner.desk.admit()
     with given or listen(place, readers) as listener:
-        governor = _governed(owner, settings, inside=isinstance(machine, Host))
+        governor = _governed(owner, machine, settings)
         _serve(owner, machine.snapshot().machine, place, listener, governor)
     owner.finish(_LAST_WORDS)
     if given is None:
@@ -100,21 +102,35 @@ def _settings(policy: str, standby: int | None) -> Settings:
     return read_settings(policy, standby=standby)
 
 
-def _governed(owner: Owner, settings: Settings | None, *, inside: bool) -> AbstractContextManager[None]:
+@contextmanager
+def _governed(owner: Owner, machine: Machine, settings: Settings | None) -> Iterator[None]:
     """With a governor at work in this process, until the end."""
     if settings is None:
-        return nullcontext()
+        yield
+        return
     from hotbank.serve.governing import governed
 
     said = set[str]()
 
-    def trouble(what: str) -> None:
-        """Each once: it is looked again and again."""
+    def once(what: str) -> None:
+        """It is looked again and again."""
         if what not in said:
             said.add(what)
-            say(f"hotbank: the governor can't work: {what}", err=True)
+            say(f"hotbank: {what}", err=True)
 
-    return governed(owner, settings, trouble, inside=inside)
+    _holds_out(owner, machine, once)
+    here = isinstance(machine, Host)
+    with governed(owner, settings, lambda what: once(f"the governor can't work: {what}"), inside=here):
+        yield
+
+
+def _holds_out(owner: Owner, machine: Machine, trouble: Callable[[str], None]) -> None:
+    """Have this process last while memory is short, and whoever acts for it be there before that."""
+    owner.workers.trouble = trouble
+    if what := spared():
+        trouble(what)
+    if isinstance(machine, Host):
+        machine.writers.stand_ready()
 
 
 def _answer_on_pipes(context: Context) -> None:

@@ -18,6 +18,7 @@ proposal.py  a board as this machine would have it
 routes.py    how a bank enters and leaves: probe, driver, kmem
 writer.py    writes that can block for ever, in a child that dies with its parent
 forking.py   the program that forks these children
+parent.py    a thread that such a program dies with
 evacuation.py  blocks of a bank emptied together by our driver, before they go offline
 evacuating.py  the program that does it, and holds them
 nodes.py     NUMA nodes emptied as a whole before their last memory leaves

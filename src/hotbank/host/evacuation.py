@@ -18,7 +18,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from hotbank.host import evacuating
-from hotbank.host.writer import Waited, readable
+from hotbank.host.parent import readable
+from hotbank.host.writer import Waited
 from hotbank.memory import Range
 from hotbank.sysfs.bank import RANGE
 

@@ -18,8 +18,9 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from hotbank.host import vacating
+from hotbank.host.parent import readable
 from hotbank.host.tree import Tree
-from hotbank.host.writer import Waited, Writers, readable
+from hotbank.host.writer import Waited, Writers
 from hotbank.kernels import Arch
 from hotbank.machine import NodeStatus, Vacated
 from hotbank.memory import MIB

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -26,6 +25,7 @@ from contextlib import suppress
 from typing import Any
 
 from hotbank.host import forking
+from hotbank.host.parent import Parent, readable
 from hotbank.machine import Clock
 
 _ANSWERS = 10.0  # seconds of wall time for the helper to fork a writer; one that takes longer is stopped, or hangs
@@ -65,14 +65,6 @@ class Waited(ABC):
                 return False
             self.listen(left)
         return True
-
-
-def readable(file: int, seconds: float | None) -> bool:
-    """Whether the descriptor has something to be read, or its end, within so many seconds; None: for ever. Of any
-    number: select(2) knows none from 1024 on."""
-    poll = select.poll()
-    poll.register(file, select.POLLIN)
-    return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
 class Writer(Waited):
@@ -152,6 +144,11 @@ class Writers:
             self._helper.end()
             self._kept.add(file)
 
+    def stand_ready(self) -> None:
+        """Start the helper before it is needed, if it is not there. Raises OSError."""
+        with self._turn:
+            self._helper.begin(self.kept)
+
     @property
     def kept(self) -> tuple[int, ...]:
         """The descriptors that such a process must inherit."""
@@ -185,20 +182,25 @@ class _Helper:
     def ask(self, request: bytes, result: int, kept: tuple[int, ...]) -> int:
         """Have a writer forked; its process id. Raises BrokenPipeError, ConnectionResetError when nobody is there, and
         TimeoutError."""
-        if self._requests is None:
-            self._requests = self._start(kept)
-        socket.send_fds(self._requests, [request], [result])
-        answer = self._requests.recv(4)
+        requests = self.begin(kept)
+        socket.send_fds(requests, [request], [result])
+        answer = requests.recv(4)
         if not answer:
             raise BrokenPipeError
         return int.from_bytes(answer, "little")
+
+    def begin(self, kept: tuple[int, ...]) -> socket.socket:
+        """The connection to it, started if it is not there. Raises OSError."""
+        if self._requests is None:
+            self._requests = self._start(kept)
+        return self._requests
 
     def _start(self, kept: tuple[int, ...]) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             argv = [sys.executable, "-I", "-S", forking.__file__]
-            parent = _Parent(argv, stdin=theirs.fileno(), start_new_session=True, pass_fds=kept)
-            self._process = parent.started()
+            options: dict[str, Any] = {"stdin": theirs.fileno(), "start_new_session": True, "pass_fds": kept}
+            self._process = Parent(lambda: subprocess.Popen(argv, **options)).started()
         ours.settimeout(_ANSWERS)
         return ours
 
@@ -213,35 +215,3 @@ class _Helper:
             self._process.kill()
             self._process.wait()
             self._process = None
-
-
-class _Parent(threading.Thread):
-    """Starts a process that dies with the thread that started it, and lives as long as that process does."""
-
-    def __init__(self, argv: list[str], **options: Any) -> None:
-        super().__init__(daemon=True)
-        self._argv, self._options = argv, options
-        self._begun = threading.Event()
-        self._result: subprocess.Popen[bytes] | OSError | None = None
-
-    def started(self) -> subprocess.Popen[bytes]:
-        """The process. Raises OSError."""
-        self.start()
-        self._begun.wait()
-        if isinstance(self._result, OSError):
-            raise self._result
-        assert self._result is not None
-        return self._result
-
-    def run(self) -> None:
-        """Start it, and wait for its end without taking that from who asks for it."""
-        try:
-            self._result = process = subprocess.Popen(self._argv, **self._options)
-            file = os.pidfd_open(process.pid)
-        except OSError as e:
-            self._result = e
-            return
-        finally:
-            self._begun.set()
-        readable(file, None)
-        os.close(file)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from hotbank.errors import BoardError, Code, MachineError, Refusal
-from hotbank.memory import KIB, MIB, format_size
+from hotbank.memory import MIB, format_size
 from hotbank.model.frames import Frames, Shape
 from hotbank.model.reference import ReferenceFrames
 from hotbank.sysfs import meminfo
@@ -91,7 +91,6 @@ def _check(key: str, name: str) -> None:
 
 def _available(root: Path) -> int | None:
     try:
-        lines = meminfo.LINES.parse((root / "proc/meminfo").read_text(encoding="ascii"))
+        return meminfo.available((root / "proc/meminfo").read_text(encoding="ascii"))
     except (OSError, UnicodeDecodeError):
         return None
-    return lines["MemAvailable"] * KIB if "MemAvailable" in lines else None

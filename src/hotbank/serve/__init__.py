@@ -12,6 +12,7 @@
 | `loop`, `crew` | one thread for all clients; few threads for what they ask |
 | `door`, `line`, `later` | who comes in; a client's line; answers that are not due yet |
 | `job`, `worker`, `watchdog` | one order; the child that carries it out; who sees that child die |
+| `workers`, `firm` | such children, one of which stands ready while somebody governs; how that one holds out |
 | `client` | what a client orders |
 | `protocol` | what an owner answers beyond its machine |
 | `desk` | where a governor tells of its looks and hears what it was told |

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+FIRM = "firm"  # to a worker: it is to stand ready, and to hold out while memory is short
 _PR_SET_PDEATHSIG = 1
 
 

@@ -6,10 +6,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 from hotbank.calls import CLOCK, MACHINE, VACATE
@@ -23,10 +22,10 @@ from hotbank.operate.reasons import code_of
 from hotbank.operate.recovery import closed
 from hotbank.remote import Hello, SocketStream
 from hotbank.serve.answers import Answers, answer_in_turn, answers
-from hotbank.serve.children import start_module
 from hotbank.serve.news import Ring
 from hotbank.serve.protocol import JOB, JOURNAL, Order
 from hotbank.serve.watchdog import Watchdog
+from hotbank.serve.workers import Worker, Workers
 
 _LETS_GO = 0.5  # seconds on the machine's clock for the kernel to let go of a block, when a worker has died
 _LOOK_EVERY = 0.5  # seconds of wall time between two looks at a block that goes offline
@@ -40,10 +39,16 @@ class Job:
     """
 
     def __init__(
-        self, order: Order, machine: Machine, journal: Journal, ring: Ring, interrupt: Callable[[int, float], None]
+        self,
+        order: Order,
+        machine: Machine,
+        journal: Journal,
+        ring: Ring,
+        workers: Workers,
+        interrupt: Callable[[int, float], None],
     ) -> None:
         self.order, self._machine, self._journal, self._ring = order, machine, journal, ring
-        self._interrupt = interrupt
+        self._workers, self._interrupt = workers, interrupt
         self._began = machine.clock.now()
         self._to_move: dict[int, int] = {}
         self._look_takes = 0.0
@@ -92,31 +97,35 @@ class Job:
             self._interrupt(*self._offlining)
 
     def run(self, hello: Hello) -> None:
-        """Start the worker and answer it until it is gone; clean up after one that died.
+        """Give a worker the order and answer it until it is through; clean up after one that died.
 
-        The calling thread has to live as long as the worker, which dies with it (PR_SET_PDEATHSIG).
+        The calling thread has to live as long as a worker that does not stay, which dies with it (PR_SET_PDEATHSIG).
         """
-        try:
-            worker, ours = _started()
-        except OSError as e:
-            self._report = MachineError(f"no worker could be started: {e.strerror}", code=Code.SYSTEM_ERROR)
-            return
-        with ours, worker:
+        with ExitStack() as stack:
+            try:
+                worker, line = stack.enter_context(self._workers.at_work())
+            except OSError as e:
+                self._report = MachineError(f"no worker could be started: {e.strerror}", code=Code.SYSTEM_ERROR)
+                return
             self.pid = worker.pid
-            last_words = self._look_after(worker, ours, hello)
-        if self._report is None:
-            self._clean_up(worker.returncode, last_words)
+            self._look_after(worker, line, hello)
+            left = worker.end() if self._report is None else None
+        if left is not None:
+            self._clean_up(*left)
 
-    def _look_after(self, worker: subprocess.Popen[bytes], ours: socket.socket, hello: Hello) -> list[str]:
-        """Answer it until it hangs up; the last line that it wrote to standard error."""
+    def _look_after(self, worker: Worker, line: socket.socket, hello: Hello) -> None:
+        """Answer it until it hangs up."""
         try:
             watchdog = Watchdog(worker.pid, self._worker_died)
+        except ProcessLookupError:  # it stood ready, and has died just now
+            return
+        try:
             with suppress(OSError, ProtocolError):
-                answer_in_turn(SocketStream(ours), hello, self._answers(), watchdog.heard)
+                answer_in_turn(SocketStream(line), hello, self._answers(), watchdog.heard)
         finally:
-            ours.close()  # it must not wait for us while we wait for its end
-        assert worker.stderr is not None
-        return worker.stderr.read().decode(errors="replace").strip().splitlines()[-1:]
+            line.close()  # it must not wait for us while we wait for its end
+        if self._report is not None and worker.stays:
+            watchdog.over()
 
     def _worker_died(self) -> None:
         with self._state:
@@ -268,17 +277,6 @@ class Job:
             return None
         (entry,) = self._journal.entries(self._entry + 1, 1)
         return closed(entry, self._machine.snapshot())
-
-
-def _started() -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """A worker, and our end of the line to it. Raises OSError."""
-    ours, theirs = socket.socketpair()
-    try:
-        with theirs:
-            return start_module("hotbank.serve.worker", str(theirs.fileno()), pass_fds=(theirs.fileno(),)), ours
-    except BaseException:
-        ours.close()
-        raise
 
 
 _NOTHING = Outcome("recover", (), Code.OK, 0)

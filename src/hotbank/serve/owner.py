@@ -4,7 +4,7 @@
 One thread waits for all clients (loop.py) and a few carry out what they ask (crew.py), so reads stay instant during a
 transaction, an idle owner never wakes up, and no client can make it grow. A verb is carried out by a worker, a child
 process that speaks Machine to the owner over a socket pair; a client that hangs up does not stop it, and a worker that
-dies, or does not move any more, is cleaned up after.
+dies, or does not move any more, is cleaned up after. While somebody governs, one stands ready (workers.py).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from hotbank.calls import CLOCK, DOCTOR, GLANCE, MACHINE, PAGES, VACATE
 from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import CancelPending, Code, HotbankError, MachineError, ProtocolError, Refusal
+from hotbank.govern.status import Orders, Status
 from hotbank.machine import Machine, WallClock, can_glance, can_vacate, is_examinable, is_interruptible, tells_pages
 from hotbank.operate import Entry, Event, Limits, MemoryJournal, remedy
 from hotbank.operate.journal import GOVERNOR, START, STOP, OwnersJournal, sign_of_life
@@ -37,6 +38,7 @@ from hotbank.serve.line import ENDLESS, Line
 from hotbank.serve.loop import Loop, Service
 from hotbank.serve.news import Ring
 from hotbank.serve.protocol import OWNER, Order
+from hotbank.serve.workers import Workers
 from hotbank.wire import VERSION, Stream
 
 _RECOVER = "recover"
@@ -50,7 +52,7 @@ class Owner:
     """Owns a machine. ``serve`` a listening socket, or ``attend`` single streams; both from any thread.
 
     ``readers``: the id of a group whose members may read, beside this user and root, who may do everything. ``desk``:
-    where its governor tells and is told. ``answers``: what a client may call.
+    where its governor tells and is told. ``answers``: what a client may call. ``workers``: who carries out orders.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Owner:
         self._goes_on = False  # a primitive that was given up
         self._job: Job | None = None
         self._interruptions = Interruptions(self._interrupt)
+        self.workers = Workers()
         self.answers = self._answers()
         self._loop = Loop(Service(self.answers, self._cancel, self._interruptions.want, self._changing.locked))
 
@@ -148,7 +151,7 @@ class Owner:
         doctor = answers(DOCTOR, self._machine) if is_examinable(self._machine) else {}
         journal, ring = self._journal, self._ring
         events = partial(Newsreader, ring)
-        own: dict[str, Callable[..., Any]] = {"order": self._order, "stop": self._stop_if_idle}
+        own: dict[str, Callable[..., Any]] = {"order": self._order, "stop": self._stop_if_idle, "govern": self._govern}
         owner = answers(OWNER, self.desk, history=partial(past.part, journal), events=events, **own)
         return {
             **machine,
@@ -159,6 +162,15 @@ class Owner:
             **answers(CLOCK, self._machine.clock, **self._sleeping()),
             **owner,
         }
+
+    def _govern(self, status: Status) -> Orders:
+        """While somebody governs, a worker stands ready; the first look is told before it is taken."""
+        orders = self.desk.govern(status)
+        if status.period:
+            self.workers.stand_ready()
+        else:
+            self.workers.stand_down()
+        return orders
 
     def _sleeping(self) -> Mapping[str, Callable[..., Any]]:
         """Nobody need wait where time is real; simulated time passes when somebody sleeps."""
@@ -265,7 +277,8 @@ class Owner:
         """An order's job, which has the turn."""
         self._take_turn(settles=order.verb == _RECOVER)
         try:
-            self._job = Job(order, self._machine, self._journal, self._ring, self._interruptions.want)
+            interrupt = self._interruptions.want
+            self._job = Job(order, self._machine, self._journal, self._ring, self.workers, interrupt)
         except BaseException:
             self._give_turn_back()
             raise

@@ -18,29 +18,35 @@ LOOKS = 60  # without a word in between: a slow board takes most of them to star
 
 
 class Watchdog:
-    """Watches the process from a thread of its own, which ends with it. ``died``: called when it has.
+    """Watches the process from a thread of its own, which ends with it. ``died``: called when it has, unless it was
+    through before.
 
     Looks are counted, not seconds, so that an owner that was itself stopped meanwhile blames nobody.
     """
 
     def __init__(self, pid: int, died: Callable[[], None]) -> None:
         self._process, self._died = os.pidfd_open(pid), died
-        self._words = 0
+        self._words, self._over = 0, False
         threading.Thread(target=self._watch, daemon=True).start()
 
     def heard(self) -> None:
         """The worker asked for something, or is about to be answered: at odd times it is the owner's turn."""
         self._words += 1
 
+    def over(self) -> None:
+        """The worker is through with what it was watched for."""
+        self._over = True
+
     def _watch(self) -> None:
         poll, looks, words = select.poll(), 0, self._words
         poll.register(self._process, select.POLLIN)
-        while not poll.poll(_LOOK_EVERY * 1000):
+        while not (ended := poll.poll(_LOOK_EVERY * 1000)) and not self._over:
             waits_for_us = self._words % 2 == 1
             looks = 0 if waits_for_us or self._words != words else looks + 1
             words = self._words
             if looks >= LOOKS:
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self._process, signal.SIGKILL)
-        self._died()
+        if ended:
+            self._died()
         os.close(self._process)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker: a child of the owner that carries out one order, speaking Machine and Journal over a socket pair.
+"""The worker: a child of the owner that carries out orders, speaking Machine and Journal over a socket pair.
 
-Run as ``python -m hotbank.serve.worker FD``. It dies with the thread that started it (prctl(2),
+Run as ``python -m hotbank.serve.worker FD [firm]`` (workers.py). It dies with the thread that started it (prctl(2),
 PR_SET_PDEATHSIG), so that nothing is changed behind the back of an owner that is gone.
 """
 
@@ -9,23 +9,45 @@ from __future__ import annotations
 
 import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 from hotbank.calls import asked
 from hotbank.errors import Code, HotbankError, ProtocolError
 from hotbank.operate import Journal, Outcome, add, recover, remove, switch
 from hotbank.remote import AtOwner, Remote, SocketStream
-from hotbank.serve.children import die_with_parent
+from hotbank.serve.children import FIRM, die_with_parent
+from hotbank.serve.firm import locked, spared
 from hotbank.serve.protocol import JOB, JOURNAL, JobCalls, Order
 
+_LINE = 1  # bytes that come with a line
 
-def main(fd: int) -> None:
+
+def main(fd: int, *, firm: bool = False) -> None:
+    """Take orders until nobody gives any more, each on a line of its own that comes with a message on that socket.
+
+    ``firm``: hold out while memory is short; what can't be done about that is told on the socket.
+    """
+    die_with_parent()
+    with socket.socket(fileno=fd) as orders:
+        if firm and (trouble := [what for what in (spared(), locked()) if what]):
+            with suppress(BrokenPipeError):  # nobody governs any more
+                orders.send("\n".join(trouble).encode())
+        while (line := _next(orders)) is not None:
+            take(line)
+
+
+def _next(orders: socket.socket) -> socket.socket | None:
+    _, files, _, _ = socket.recv_fds(orders, _LINE, 1, socket.MSG_CMSG_CLOEXEC)
+    return socket.socket(fileno=files[0]) if files else None
+
+
+def take(line: socket.socket) -> None:
     """Take the order, carry it out, report; stay until nothing is left open.
 
     An error that is none of ours ends the process: the owner settles what it left, and tells its last words.
     """
-    die_with_parent()
-    with Remote(SocketStream(socket.socket(fileno=fd))) as owner:
+    with Remote(SocketStream(line)) as owner:
         job = RemoteJob(owner)
         try:
             outcome = carry_out(owner, job, job.order())
@@ -83,4 +105,4 @@ class RemoteJournal(AtOwner):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), firm=FIRM in sys.argv[2:])

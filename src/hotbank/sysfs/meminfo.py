@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hotbank.memory import KIB
 from hotbank.numbers import digits
 from hotbank.sysfs.form import Form
 
@@ -26,6 +27,13 @@ def _line(name: str, value: int) -> str:
 
 LINES: Form[Mapping[str, int]] = Form(_parse, _show)
 """Every line by name: KiB, and pages where the name begins with ``HugePages_``; a line that is none is left out."""
+
+
+def available(text: str) -> int | None:
+    """Bytes that could be had without swapping (MemAvailable); None where the file does not say."""
+    lines = LINES.parse(text)
+    return lines["MemAvailable"] * KIB if "MemAvailable" in lines else None
+
 
 PCP_NAMES = {
     "physmem": "MemTotal",

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What brings memory back holds out while there is none: the kernel reclaims no page of it and does not end it.
+
+Truth: mm/mlock.c (``SYSCALL_DEFINE1(mlockall)``), fs/proc/base.c (``__set_oom_adj``). Who may not is told so, and does
+its work without.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # include/uapi/asm-generic/mman.h
+_NEVER = -1000  # include/uapi/linux/oom.h, OOM_SCORE_ADJ_MIN
+
+
+def locked() -> str:
+    """Lock what this process has mapped in memory, and all that it ever touches; why not, empty where it is."""
+    import ctypes  # an owner, which locks nothing, stays small without it
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    # What comes later is locked page by page: a thread's stack is mapped whole, and nobody needs all of it.
+    for flags in (_MCL_CURRENT, _MCL_FUTURE | _MCL_ONFAULT):
+        if libc.mlockall(flags) != 0:
+            return f"its memory can't be locked: {os.strerror(ctypes.get_errno())} (CAP_IPC_LOCK, RLIMIT_MEMLOCK)"
+    return ""
+
+
+def spared(file: Path = Path("/proc/self/oom_score_adj")) -> str:
+    """Have the OOM killer pass over this process and what it starts; why not, empty where it does, or where it is
+    the last choice already, by whoever started it."""
+    try:
+        if not file.read_text(encoding="ascii").startswith("-"):
+            file.write_text(f"{_NEVER}", encoding="ascii")
+    except OSError as e:
+        return f"the OOM killer may end it: {e.strerror} (CAP_SYS_RESOURCE)"
+    return ""

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker that stands ready while somebody governs: nothing is started for a bank's return, and it holds out."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from contract.crashing import end, model_of, stage, worker_of
+from contract.deadly import BOTH, Deadly
+from contract.test_governing import SETTINGS
+from contract.test_owning import memory
+from hotbank import board, serve
+from hotbank.errors import MachineError
+from hotbank.memory import Power
+from hotbank.model import Model
+from hotbank.operate import MemoryJournal
+from hotbank.remote import Remote
+from hotbank.serve import firm, workers
+from hotbank.serve.children import start_module
+from hotbank.serve.client import RemoteOwner
+from hotbank.serve.governing import Governing
+from hotbank.serve.local import attached
+from hotbank.serve.owner import Owner
+from hotbank.serve.workers import Workers
+from kernel.kernel_kit import alive, children_of
+from patience import until
+
+# Python runs it at the start of each process, and it is told of all that the process imports or starts from then on.
+_HOOK = """
+import os, sys
+
+_file = os.open(os.environ["HEARD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+_heard = {"import", "ctypes.dlsym", "subprocess.Popen", "os.fork", "os.posix_spawn", "os.exec", "os.system"}
+
+
+def _hear(event, arguments):
+    if event in _heard:
+        os.write(_file, f"{os.getpid()} {event} {arguments[:2]}\\n".encode())
+
+
+sys.addaudithook(_hear)
+"""
+
+
+@dataclass(frozen=True)
+class Governed:
+    """The owner of a model that governs it; ``heard``: what it and its children started and imported; ``said``: what
+    it wrote to standard error."""
+
+    pid: int
+    socket: Path
+    heard: Path
+    said: Path
+
+    def ready(self) -> int | None:
+        """The worker that stands ready, once it has done what it can to hold out, its last act before it waits."""
+        found = [pid for pid in children_of(self.pid) if alive(pid)]
+        heard = self.heard.read_text()
+        return found[0] if len(found) == 1 and re.search(rf"^{found[0]} .*'mlockall'", heard, re.MULTILINE) else None
+
+
+@pytest.fixture(scope="module")
+def governed() -> Iterator[Governed]:
+    """With its bank dark, and the worker that took it killed and replaced: what brings it back has done nothing yet."""
+    with tempfile.TemporaryDirectory(prefix="hb") as name:
+        folder = Path(name)
+        (folder / "sitecustomize.py").write_text(_HOOK)
+        (folder / "auto.toml").write_text('policy = "balance"\nevery = 0.1\n[settings]\ntrust = 0.01\n')
+        words = [
+            "-m",
+            "model:arm-2009",
+            "serve",
+            "--socket",
+            str(folder / "socket"),
+            "--auto",
+            str(folder / "auto.toml"),
+        ]
+        env = {**os.environ, "HEARD": str(folder / "heard")}
+        env["PYTHONPATH"] = os.pathsep.join([name, *filter(None, [env.get("PYTHONPATH")])])
+        with (folder / "said").open("w") as said:
+            process = subprocess.Popen([sys.executable, "-m", "hotbank", *words], stderr=said, env=env)
+        one = Governed(process.pid, folder / "socket", folder / "heard", folder / "said")
+        until(one.socket.exists, "its socket")
+        with Remote.unix(one.socket) as client:
+            until(lambda: client.power("ddr-high") is Power.OFF, "a dark bank")
+        until(one.ready, "a worker that stands ready")
+        first = one.ready()
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        until(lambda: one.ready() not in (None, first), "another in its place")
+        yield one
+        process.terminate()
+        process.communicate()
+
+
+def test_who_stands_ready_holds_out(governed: Governed) -> None:
+    """Its memory is locked and the OOM killer passes over it and its owner, or it is said, once, that they may not."""
+    worker, said = governed.ready(), governed.said.read_text()
+    assert worker is not None
+    for what, holds in [
+        ("memory can't be locked", memory(worker)["VmLck"] > 4 << 10),
+        ("OOM killer may end it", {_score(governed.pid), _score(worker)} == {-1000}),
+    ]:
+        assert said.count(what) == (0 if holds else 1)
+    assert memory(governed.pid)["VmLck"] == 0
+
+
+def _score(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+def test_a_return_starts_nothing_and_imports_nothing(governed: Governed) -> None:
+    """Neither the owner nor its worker, from the wish until the bank is in."""
+    children, heard = children_of(governed.pid), governed.heard.read_text()
+    with Remote.unix(governed.socket) as client:
+        assert serve.add(client, "high").exit == 0
+    assert governed.heard.read_text() == heard
+    assert children_of(governed.pid) == children
+
+
+def model() -> Model:
+    return Model.boot(board.load("arm-2009"), backend="reference")
+
+
+def test_it_stands_from_the_first_look_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody governs, each order has its own, of which nothing is locked."""
+    firmly = list[bool]()
+
+    def started(module: str, *words: str, **options: object) -> subprocess.Popen[bytes]:
+        firmly.append("firm" in words)
+        return start_module(module, *words, **options)
+
+    monkeypatch.setattr("hotbank.serve.workers.start_module", started)
+    owner = Owner(model())
+    with attached(owner) as client:
+        assert serve.remove(client, "high").exit == 0
+        governing = Governing(client, RemoteOwner(client), SETTINGS)
+        assert firmly == [False]
+        governing.begin()
+        assert firmly == [False, True]
+        assert serve.add(client, "high").exit == 0
+        assert serve.remove(client, "high").exit == 0
+        assert firmly == [False, True]
+        governing.look()
+        governing.leave()
+        assert not owner.workers._ready
+        assert serve.add(client, "high").exit == 0
+    assert firmly == [False, True, False]
+
+
+def test_a_dead_one_is_replaced_where_there_is_room_and_missed_by_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "ROOM", 1 << 60)
+    owner = Owner(model())
+    owner.workers.stand_ready()
+    assert not owner.workers._ready
+    with attached(owner) as client:
+        assert serve.remove(client, "high").exit == 0
+        (stays,) = owner.workers._ready
+        end(stays.pid)
+        owner.workers.stand_ready()
+        assert not owner.workers._ready
+        assert serve.add(client, "high").exit == 0
+        end(owner.workers._ready[0].pid)
+    monkeypatch.undo()
+    owner.workers.stand_ready()
+    assert owner.workers._ready[0].lives
+    owner.workers.stand_down()
+
+
+@pytest.mark.parametrize(("at", "when"), [(0, "before"), (4, "after"), (11, "after")])
+def test_one_that_dies_at_work_is_cleaned_up_after(at: int, when: str) -> None:
+    """As any worker, wherever it dies; and whoever comes after it goes on."""
+    with stage("remove", model_of("pair")) as here:
+        journal = Deadly(MemoryJournal(), at, when, lambda: end(worker_of(owner)))
+        owner = Owner(here.watched, journal=journal)
+        owner.workers.stand_ready()
+        with attached(owner) as client:
+            outcome = None
+            with suppress(MachineError):
+                outcome = serve.remove(client, *BOTH)
+            here.check(outcome)
+            assert journal.unfinished() is None
+            assert serve.remove(client, *BOTH).exit == 0
+            (stays,) = owner.workers._ready
+            assert serve.add(client, *BOTH).exit == 0
+            assert owner.workers._ready == [stays]
+        owner.workers.stand_down()
+
+
+def test_workers_end_with_who_has_them() -> None:
+    one = Workers()
+    one.stand_ready()
+    process = one._ready[0]._process
+    del one
+    assert process.wait() == 0
+
+
+@pytest.mark.parametrize(("was", "becomes"), [("0", "-1000"), ("300", "-1000"), ("-900", "-900"), ("-1000", "-1000")])
+def test_who_was_spared_by_another_stays_as_that_one_had_it(tmp_path: Path, was: str, becomes: str) -> None:
+    file = tmp_path / "oom_score_adj"
+    file.write_text(f"{was}\n")
+    assert firm.spared(file) == ""
+    assert file.read_text().strip() == becomes
+    assert firm.spared(tmp_path / "none") == "the OOM killer may end it: No such file or directory (CAP_SYS_RESOURCE)"
