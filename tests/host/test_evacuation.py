@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,49 @@ def test_what_is_held_is_held_until_the_last_block_is_out(root: Path, host: Host
     assert [state(root, n) for n in BLOCKS] == ["offline"] * 3
 
 
+SECOND = """
+[bank.higher]
+start = 0x50000000
+size = "128M"
+movable = true
+at_boot = false
+route = "driver"
+"""
+
+
+def asked_of(holder: int) -> set[str]:
+    """Names of the files that it was given ranges of."""
+    words = Path(f"/proc/{holder}/cmdline").read_bytes().decode().split("\0")
+    return {Path(word.rpartition(":")[0]).name for word in words if ":0x" in word}
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_two_banks_are_held_by_one(root: Path, refuses: bool) -> None:
+    """Each by its own file. Where that of one can't be opened, the other's is held all the same."""
+    host = Host(root, boards.loads(BOARD.replace("384M", "256M") + SECOND))
+    driver_is(root, "/dev/null")
+    higher = root / "dev/hotbank/higher"
+    higher.mkdir() if refuses else higher.symlink_to("/dev/null")
+    host.offline(8, host.clock.now() + 10, fence=(9, 10))
+    (holder,) = holders()
+    assert asked_of(holder) == {"high", "higher"}
+    host.offline(9, host.clock.now() + 10)
+    assert holders() == [holder]
+    host.offline(10, host.clock.now() + 10)
+    assert holders() == []
+    host.writers.close()
+
+
+def test_a_bank_that_nobody_can_hold_is_left_out(root: Path) -> None:
+    host = Host(root, boards.loads(BOARD.replace("384M", "256M") + SECOND))
+    driver_is(root, "/dev/null")
+    host.offline(8, host.clock.now() + 10, fence=(9, 10))
+    assert asked_of(*holders()) == {"high"}
+    host.offline(9, host.clock.now() + 10)
+    assert holders() == []
+    host.writers.close()
+
+
 def test_a_block_that_comes_online_ends_it(root: Path, host: Host) -> None:
     driver_is(root, "/dev/null")
     host.offline(8, host.clock.now() + 10, fence=(9, 10))
@@ -134,14 +178,16 @@ def test_a_deadline_ends_it(root: Path, host: Host) -> None:
     assert state(root, 8) == "online\n"
 
 
-@given(st.sets(st.integers(0, 40), min_size=1), st.integers(1, 9))
-def test_shares_are_all_of_it_once(numbers: set[int], workers: int) -> None:
-    spans = [Range.sized(n * SIZE, SIZE) for n in sorted(numbers)]
+@given(st.sets(st.integers(0, 40), min_size=1), st.integers(1, 9), st.integers(0, 40))
+def test_shares_are_all_of_it_once(numbers: set[int], workers: int, border: int) -> None:
+    """Each of one bank's file; the second bank begins at the border."""
+    spans = [(Range.sized(n * SIZE, SIZE), "second" if n >= border else "first") for n in sorted(numbers)]
     parts = shares(spans, workers)
-    assert [n for part in parts for n in range(part.start // SIZE, part.end // SIZE)] == sorted(numbers)
+    found = [(n, path) for part, path in parts for n in range(part.start // SIZE, part.end // SIZE)]
+    assert found == [(span.start // SIZE, path) for span, path in spans]
     largest = -(-len(numbers) // workers)
-    assert all(part.size <= largest * SIZE for part in parts)
-    gaps = sum(b - a > 1 for a, b in zip(sorted(numbers), sorted(numbers)[1:], strict=False))
+    assert all(part.size <= largest * SIZE for part, _ in parts)
+    gaps = sum(b - a > 1 or b == border for a, b in pairwise(sorted(numbers)))
     assert len(parts) <= workers + gaps
 
 
@@ -176,7 +222,7 @@ _STUBBORN = """
 import os, sys, time
 test = os.getppid()
 if os.fork() == 0:
-    while os.path.exists(f"/proc/{test}") and not os.path.exists(sys.argv[1] + ".enough"):
+    while os.path.exists(f"/proc/{test}") and not os.path.exists(sys.argv[2].rpartition(":")[0] + ".enough"):
         time.sleep(0.01)
     os._exit(0)
 time.sleep(3600)
@@ -254,11 +300,8 @@ def _evacuating(root: Path) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            ours = (
-                any(word.endswith(b"evacuating.py") for word in words)
-                and os.fsencode(root / "dev/hotbank/high") in words
-            )
+            words = (process / "cmdline").read_bytes()
+            ours = b"evacuating.py\0" in words and os.fsencode(root / "dev/hotbank/high") + b":" in words
             found += [int(process.name)] if ours else []
     return found
 

@@ -121,7 +121,7 @@ class Evacuation:
             for file, at in ((theirs, 0), (ours, 1)):
                 os.dup2(file, at)
             os.closerange(3, 64)
-            evacuating.main(FILE, HOLD, bank.parts(workers))
+            evacuating.main(HOLD, [f"{FILE}:{part}" for part in bank.parts(workers)])
             os._exit(0)
         os.close(theirs)
         os.close(ours)

@@ -112,14 +112,27 @@ def test_a_fence_that_spares_less_than_it_takes_is_not_put_up() -> None:
     assert (migrated(model) or 0) - (before or 0) == pytest.approx(made.pages, rel=0.02)
 
 
-def test_what_is_behind_one_fence_leaves_in_a_row() -> None:
-    """A fence ends where another bank's turn comes; what lands in that bank meanwhile is counted."""
+def test_banks_that_leave_together_leave_behind_one_fence() -> None:
+    """What leaves the first lands in none of the second; the nearly empty block goes before."""
     shares = {"high": [80, 60, 40, 20], "higher": [70, 1, 30, 10]}
     model, numbers = model_of_banks(shares, 16, random.Random(1), "driver")
+    in_use = sum(model.survey(number).to_move for number in numbers)
     made, before = operate.plan_remove(model, list(shares)), migrated(model)
     order = [step.block for step in made.steps if step.block is not None]
-    assert order == [numbers[n] for n in (5, 7, 6, 4, 3, 2, 1, 0)]
+    assert order == [numbers[n] for n in (5, 7, 3, 6, 2, 1, 4, 0)]
+    assert [len(step.fence) for step in made.steps if step.block is not None] == [0, 6, 5, 4, 3, 2, 1, 0]
     outcome = operate.remove(model, list(shares))
+    assert outcome.exit == 0
     assert before is not None
-    assert (outcome.exit, outcome.moved) == (0, (migrated(model) or 0) - before)
-    assert outcome.moved == pytest.approx(made.pages, rel=0.02)
+    assert outcome.moved is not None
+    assert outcome.moved == (migrated(model) or 0) - before == pytest.approx(made.pages, rel=0.02)
+    assert in_use <= outcome.moved <= 1.02 * in_use
+
+
+def test_a_bank_whose_fence_spares_less_than_it_takes_stays_outside() -> None:
+    """Of two that leave together: its blocks are full, and what leaves them lands elsewhere anyhow."""
+    shares = {"high": [40, 50, 60, 40], "higher": [99, 99, 99, 99]}
+    model, numbers = model_of_banks(shares, 16, random.Random(1), "driver")
+    made = operate.plan_remove(model, list(shares))
+    behind = {step.block for step in made.steps if step.fence} | {n for step in made.steps for n in step.fence}
+    assert behind == set(numbers[:4])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blocks of a bank that are emptied together, behind a fence, before they go offline: our driver's evacuation.
+"""Blocks of banks that are emptied together, behind a fence, before they go offline: our driver's evacuation.
 
-Truth: kernel/bank/evacuate.c. A program of its own holds the driver's file open and has a process for each CPU
+Truth: kernel/bank/evacuate.c. A program of its own holds the driver's files open and has a process for each CPU
 (evacuating.py); what it took is given back when it ends, and it ends with this process at the latest. Who takes over a
 transaction waits for that, as for a write (writer.py, ``keep``).
 """
@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from hotbank.host import evacuating
@@ -29,16 +29,14 @@ HOLD = 60.0  # seconds after the last word from here: who holds memory for nobod
 
 
 class Evacuation(Waited):
-    """One under way, or what it holds. ``blocks``: numbers of those that are emptied, by where they lie. ``kept``:
-    descriptors that whoever changes something inherits. Raises OSError where no process is to be had."""
+    """One under way, or what it holds. ``blocks``: numbers of those that are emptied, with where they lie and the
+    driver's file for their bank. ``kept``: descriptors that whoever changes something inherits. Raises OSError where no
+    process is to be had."""
 
-    def __init__(
-        self, path: str, blocks: Iterable[tuple[int, Range]], workers: int, kept: tuple[int, ...] = ()
-    ) -> None:
-        there = sorted(blocks, key=lambda one: one[1].start)
-        self.blocks: set[int] = {number for number, _ in there}
-        spans = [RANGE.show(span).strip() for span in shares([span for _, span in there], workers)]
-        argv = [sys.executable, "-I", "-S", evacuating.__file__, path, f"{HOLD:g}", *spans]
+    def __init__(self, blocks: Mapping[int, tuple[Range, str]], workers: int, kept: tuple[int, ...] = ()) -> None:
+        self.blocks: set[int] = set(blocks)
+        spans = [f"{path}:{RANGE.show(span).strip()}" for span, path in shares(sorted(blocks.values()), workers)]
+        argv = [sys.executable, "-I", "-S", evacuating.__file__, f"{HOLD:g}", *spans]
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
@@ -115,19 +113,20 @@ class Evacuation(Waited):
         return errno.ENOMEM if errno.ENOMEM in ends else 0
 
 
-def shares(spans: Sequence[Range], workers: int) -> list[Range]:
-    """About as many equal parts, whole blocks each and none across a gap: they are to begin together, so that between
-    them nothing is left unfenced."""
+def shares(spans: Sequence[tuple[Range, str]], workers: int) -> list[tuple[Range, str]]:
+    """About as many equal parts, whole blocks each, none across a gap or of two files: they are to begin together, so
+    that between them nothing is left unfenced."""
     size = -(-len(spans) // workers)
     parts = [spans[at : at + size] for at in range(0, len(spans), size)]
     return [run for part in parts for run in _runs(part)]
 
 
-def _runs(spans: Sequence[Range]) -> list[Range]:
-    runs: list[Range] = []
-    for span in spans:
-        if runs and runs[-1].end == span.start:
-            runs[-1] = Range(runs[-1].start, span.end)
+def _runs(spans: Sequence[tuple[Range, str]]) -> list[tuple[Range, str]]:
+    runs: list[tuple[Range, str]] = []
+    for span, path in spans:
+        last, of = runs[-1] if runs else (None, "")
+        if last is not None and (last.end, of) == (span.start, path):
+            runs[-1] = (Range(last.start, span.end), path)
         else:
-            runs.append(span)
+            runs.append((span, path))
     return runs

@@ -260,18 +260,19 @@ class Host:
         if self._fenced is not None and block.number in self._fenced.blocks and self._fenced.stay():
             return
         self._give_back()
-        path = self._way_of_fencing(block) if fence else None
-        self._fenced = self._evacuation(path, {block.number, *fence}) if path is not None else None
+        self._fenced = self._evacuation({block.number, *fence}) if fence else None
         if self._fenced is not None:
             self._waited_for(self._fenced, block, deadline, spare)
 
-    def _evacuation(self, path: str, blocks: set[int]) -> Evacuation | None:
-        """Begin to empty these blocks. None where there is no room for one more process: then each goes by itself."""
+    def _evacuation(self, blocks: set[int]) -> Evacuation | None:
+        """Begin to empty these blocks, those that a driver can. None where there are none, and where there is no room
+        for one more process: then each goes by itself."""
         from hotbank.host.evacuation import Evacuation
 
-        there = ((n, Range.sized(n * self._block_size, self._block_size)) for n in blocks)
+        spans = {number: Range.sized(number * self._block_size, self._block_size) for number in blocks}
+        there = {number: (span, path) for number, span in spans.items() if (path := self._way_of_fencing(span))}
         try:
-            return Evacuation(path, there, len(os.sched_getaffinity(0)), self.writers.kept)
+            return Evacuation(there, len(os.sched_getaffinity(0)), self.writers.kept) if there else None
         except OSError:
             return None
 
@@ -289,10 +290,10 @@ class Host:
             fenced.give_back()
             self._hold(fenced)  # until the kernel has all of it
 
-    def _way_of_fencing(self, block: Block) -> str | None:
+    def _way_of_fencing(self, block: Range) -> str | None:
         """The driver's file for the bank of that block; None where there is none."""
         banks = self._board.banks if self._board is not None else ()
-        bank = next((b for b in banks if b.range.contains(block.range)), None)
+        bank = next((b for b in banks if b.range.contains(block)), None)
         return self._route(bank.route).fence(bank.name) if bank is not None else None
 
     def _waited_for(self, what: Waited, block: Block, deadline: float, spare: int) -> None:

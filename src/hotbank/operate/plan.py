@@ -281,8 +281,8 @@ def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: S
     leaving = dict(zip(own, leaving_of(snapshot, own), strict=True))
     emptiest_first = {n: leaving[n] for n in sorted(leaving, key=lambda n: (leaving[n].may_move, n))}
     emptied = _vacating_steps(snapshot, own, emptiest_first)
-    together = _together(snapshot, targets, emptiest_first, {step.target for step in emptied})
-    together = _worth_it(snapshot, together, emptiest_first)
+    by_bank = _emptied_together(snapshot, targets, emptiest_first, {step.target for step in emptied})
+    together = _worth_it(snapshot, by_bank, emptiest_first)
     in_order, fences = _in_order(together, emptiest_first), _fences(together)
     again = landing(snapshot.zones, in_order, fences)
     gone = _gone_before(emptied, own, in_order)
@@ -290,30 +290,37 @@ def _offline_steps(snapshot: Snapshot, surveys: Mapping[int, Survey], targets: S
     return (*emptied, *steps)
 
 
-def _in_order(together: Sequence[tuple[int, ...]], emptiest_first: Mapping[int, Leaving]) -> dict[int, Leaving]:
+def _in_order(together: tuple[int, ...], emptiest_first: Mapping[int, Leaving]) -> dict[int, Leaving]:
     """What leaves together leaves one right after the other: a fence is there as long as nothing else leaves."""
-    return {n: emptiest_first[n] for first in emptiest_first for n in _at_once(together, first)}
+    return {n: emptiest_first[n] for first in emptiest_first for n in (together if first in together else (first,))}
 
 
-def _fences(together: Sequence[tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+def _fences(together: tuple[int, ...]) -> dict[int, tuple[int, ...]]:
     """The blocks that are still to leave behind the same fence as that one."""
-    return {n: group[at + 1 :] for group in together for at, n in enumerate(group)}
+    return {n: together[at + 1 :] for at, n in enumerate(together)}
 
 
 def _worth_it(
-    snapshot: Snapshot, together: Sequence[tuple[int, ...]], leaving: Mapping[int, Leaving]
-) -> list[tuple[int, ...]]:
-    """Those whose fence spares more than it takes: pages that would move twice, against all that are held."""
-    if not any(len(group) > 1 for group in together):
-        return []
+    snapshot: Snapshot, by_bank: Sequence[Collection[int]], leaving: Mapping[int, Leaving]
+) -> tuple[int, ...]:
+    """Of all banks behind one fence the blocks of those where that spares more than it takes, in the order in which
+    they leave: pages that would move twice, against all that are held."""
+    together = _among(by_bank, leaving)
+    if len(together) < 2:
+        return ()
     alone = landing(snapshot.zones, leaving, {})
     behind = landing(snapshot.zones, _in_order(together, leaving), _fences(together))
 
-    def spares(group: tuple[int, ...]) -> bool:
-        held = sum(leaving[n].pages for n in group)
-        return sum(alone[n] - behind[n] for n in group) * SECONDS_PER_PAGE > held * _SECONDS_PER_HELD
+    def spares(bank: Collection[int]) -> bool:
+        held = sum(leaving[n].pages for n in bank)
+        return sum(alone[n] - behind[n] for n in bank) * SECONDS_PER_PAGE > held * _SECONDS_PER_HELD
 
-    return [group for group in together if spares(group)]
+    return _among([bank for bank in by_bank if spares(bank)], leaving)
+
+
+def _among(by_bank: Iterable[Collection[int]], leaving: Iterable[int]) -> tuple[int, ...]:
+    together = {n for bank in by_bank for n in bank}
+    return tuple(n for n in leaving if n in together)
 
 
 def _vacating_steps(
@@ -359,11 +366,11 @@ def _gone_before(
     return gone
 
 
-def _together(
+def _emptied_together(
     snapshot: Snapshot, targets: Sequence[Target], leaving: Mapping[int, Leaving], emptied: Collection[str]
-) -> list[tuple[int, ...]]:
-    """The blocks of each bank that are emptied behind one fence, in the order in which they leave; nearly empty ones go
-    before, by themselves. A node that is emptied as a whole needs none: what leaves it lands on another."""
+) -> list[set[int]]:
+    """The blocks of each bank that its driver can empty behind a fence; nearly empty ones go before, by themselves. A
+    node that is emptied as a whole needs none: what leaves it lands on another."""
     if not kernels.arch(snapshot.arch).evacuates:
         return []
     full = {n for n, one in leaving.items() if one.may_move > one.pages * _NEARLY_EMPTY}
@@ -372,11 +379,7 @@ def _together(
     for target in targets:
         if target.bank is not None and route(target.bank.route).fences:
             there.setdefault(target.bank.name, set()).update(target.blocks)
-    return [tuple(n for n in leaving if n in full & blocks) for blocks in there.values()]
-
-
-def _at_once(together: Sequence[tuple[int, ...]], number: int) -> tuple[int, ...]:
-    return next((group for group in together if number in group), (number,))
+    return [full & blocks for blocks in there.values()]
 
 
 def _offline_step(number: int, leaving: Leaving, again: int, fence: tuple[int, ...], gone: int) -> Step:
