@@ -92,6 +92,27 @@ def test_policies_and_cpusets_are_heeded(
     assert found == asked
 
 
+@pytest.mark.parametrize(("free", "asked"), [({0: 5, 2: 9, 3: 7}, [2, 3]), ({0: 9, 2: 0, 3: 1}, [0]), ({}, [2, 3])])
+def test_the_node_with_the_most_room_is_asked_first(
+    process: Callable[[str, str], list[tuple[int, int]]],
+    monkeypatch: pytest.MonkeyPatch,
+    free: dict[int, int],
+    asked: list[int],
+) -> None:
+    """The second does not take all of them here; where nobody tells, they are asked as they come."""
+    monkeypatch.setattr(vacating, "free", lambda node: free.get(node, 0))
+    found = process("0 default anon=3 N1=3", "0-3")
+    vacating.moved(0, 7, 1, [2, 3, 0])
+    assert found == [(1, target) for target in asked]
+
+
+def test_free_pages_of_a_node(process: Callable[[str, str], list[tuple[int, int]]], tmp_path: Path) -> None:
+    assert process("", "") == []
+    assert vacating.free(1) == 0
+    (tmp_path / "vmstat").write_text("nr_free_pages_blocks 4\nnr_free_pages 73\nnr_zone_inactive_anon 5\n")
+    assert vacating.free(1) == 73
+
+
 def test_a_process_that_has_ended_is_nobody() -> None:
     assert vacating.moved(0, 1 << 30, 1, [0]) == ""
     assert os.getpid() in set(vacating.processes())

@@ -9,9 +9,10 @@ from errno import EINTR
 import pytest
 
 from hotbank import operate
+from hotbank.board import Bank, Board
 from hotbank.errors import Code, KernelError
 from hotbank.machine import Reading
-from hotbank.memory import KernelState, Kind, Online
+from hotbank.memory import MIB, KernelState, Kind, Online, Range
 from hotbank.model import Model
 from hotbank.operate import Action, Plan
 from hotbank.testing import Faulty
@@ -20,9 +21,12 @@ from model.test_room import TWO_NODES
 NEW, OLD = "7.3", "6.12"
 
 
-def two_nodes(kernel: str) -> tuple[Model, list[int]]:
-    """A model with memory on two nodes, and the blocks of the second, which is a bank."""
-    model = Model.boot(TWO_NODES, kernel=kernel, backend="compiled")
+THREE_NODES = replace(TWO_NODES, banks=(*TWO_NODES.banks, Bank("more", Range.sized(0x60000000, 128 * MIB), node=2)))
+
+
+def two_nodes(kernel: str, board: Board = TWO_NODES) -> tuple[Model, list[int]]:
+    """A model with memory on two nodes, or more, and the blocks of the second, which is a bank."""
+    model = Model.boot(board, kernel=kernel, backend="compiled")
     model.set_auto_online("offline")
     model.add("high")
     blocks = [block.number for block in model.snapshot().blocks if block.node == 1]
@@ -66,6 +70,23 @@ def test_what_processes_hold_moves_and_unmapped_cache_stays() -> None:
     assert (kinds(model, blocks, Kind.ANON), kinds(model, blocks, Kind.FILE)) == (0, cached)
     model.validate()
     assert model.check_contents() == ()
+
+
+def test_the_other_node_with_the_most_room_takes_each_process() -> None:
+    """Of three nodes: the last has the most room for the first process, and less than the first for the second."""
+    model, blocks = two_nodes(NEW, THREE_NODES)
+    filler = model.spawn("filler", anon_pages=_free(model.reading(), 0) - 3_000)
+    users = [model.spawn("user", anon_pages=pages) for pages in (14_000, 12_000)]
+    assert kinds(model, blocks, Kind.ANON) > 22_000
+    model.shrink(filler, _free(model.reading(), 2) - 7_000 - _free(model.reading(), 0))
+    before = [_free(model.reading(), node) for node in (0, 2)]
+    assert before[1] - 14_000 < before[0] < before[1]
+    there = [sum(len(model.place(pid, block)) for block in blocks) for pid in users]
+    model.vacate(blocks[0], model.clock.now() + 60)
+    assert kinds(model, blocks, Kind.ANON) == 0
+    taken = [was - _free(model.reading(), node) for was, node in zip(before, (0, 2), strict=True)]
+    assert taken == pytest.approx(there[::-1], abs=64)
+    model.validate()
 
 
 @pytest.mark.parametrize(("kernel", "dropped"), [(NEW, 500), (OLD, 0)])

@@ -150,7 +150,7 @@ ROOMS: dict[str, set[str]] = {
     "firmware/efi.py": {"int(match['number'])", "int(match['start'], 16)", "int(match['last'], 16)"},
     "govern/gaps.py": {"float(1 << place)"},  # a power of two of its own
     "govern/settings.py": {"float(number)", "int(value)"},  # finite, which keys.py and the line before see to
-    "host/evacuating.py": {"float(sys.argv[2])"},  # of our own parent
+    "host/evacuating.py": {"float(sys.argv[1])"},  # of our own parent
     "host/evacuation.py": {"int(line.split()[1])"},  # of our own child
     "host/kcore.py": {  # a note of the running kernel; its caller takes ValueError for no note
         "int(note['SIZE(page)'])",
@@ -166,6 +166,7 @@ ROOMS: dict[str, set[str]] = {
     "host/nodes.py": {"int(line.split()[1], 16)"},  # CapEff of this process
     "host/vacating.py": {  # what the running kernel prints, and our own parent
         "int(file.read().split()[1])",
+        "int(line.split()[1])",
         "int(name)",
         "int(word.partition('=')[2])",
         "int(first)",

@@ -3,8 +3,9 @@
 
 ``vacating.py SYSCALL NODE WORKERS TARGET…``: looks through all processes, those with the most memory first, by a
 process for each CPU. One that has pages on the node by /proc/PID/numa_maps (fs/proc/task_mmu.c, ``show_numa_map``) has
-them moved to the first of the targets that takes them and that its memory policies and its cpuset allow, by
-migrate_pages(2) (mm/mempolicy.c, ``kernel_migrate_pages``): that call moves a whole process and heeds no policy, so who
+them moved to the one of the targets that has the most free pages just then, of those that its memory policies and its
+cpuset allow, and to the next where that does not take all of them, by migrate_pages(2) (mm/mempolicy.c,
+``kernel_migrate_pages``): that call moves a whole process and heeds no policy, so who
 is bound to the node alone is left as it is. It says a line for each process with pages there, ``PID PAGES FAILED
 ERRNO``, FAILED being ``bound`` for one that was left, and at last an empty line. That line is missing where one of
 its processes was killed, and when its standard input ended before, or the thread that started it, with which it ends;
@@ -108,11 +109,20 @@ def moved(call: int, pid: int, node: int, targets: Sequence[int]) -> str:
     if not allowed:
         return f"{pid} {pages} bound 0"
     failed, error = pages, 0
-    for target in allowed:
+    for target in sorted(allowed, key=free, reverse=True):
         failed, error = _migrate(call, pid, node, target)
         if failed == 0:
             break
     return f"{pid} {pages} {failed} {error}"
+
+
+def free(node: int) -> int:
+    """Free pages of it (drivers/base/node.c, ``node_read_vmstat``); 0 where nobody tells."""
+    try:
+        with _lines(f"/sys/devices/system/node/node{node}/vmstat") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("nr_free_pages ")), 0)
+    except OSError:
+        return 0
 
 
 def _lines(path: str) -> TextIO:

@@ -8,6 +8,9 @@ between two processes. The model's processes have no memory policy and map no fi
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 from hotbank.model.migrate import target_class
 from hotbank.model.parts import Parts
 
@@ -32,13 +35,22 @@ class Node:
             return sorted(self._parts.tasks.processes, key=lambda pid: -self._parts.tasks.processes[pid].rss)
 
     def move(self, pid: int) -> int:
-        """What the process has there, to other nodes; how many pages moved. It may have ended."""
+        """What the process has there, to the other node with the most free pages and, beyond these, to others; how many
+        pages moved. It may have ended."""
         parts, moved = self._parts, 0
         with parts.lock:
             for zone, frames in self._here(pid).items():
-                moved += parts.hotplug.migration.migrate(frames, target_class(self._zones[zone], away=True)).moved
+                gfp = replace(target_class(self._zones[zone], away=True), node=self._roomiest())
+                moved += parts.hotplug.migration.migrate(frames, gfp).moved
         parts.clock.sleep(moved * parts.costs.migrate_page)
         return moved
+
+    def _roomiest(self) -> int:
+        free = Counter[int]()
+        for zone in self._parts.allocator.zones:
+            if zone.managed and zone.number not in self._zones:
+                free[zone.node] += self._parts.frames.free_pages(zone.number)
+        return max(sorted(free), key=lambda node: free[node], default=self.number)
 
     def _here(self, pid: int) -> dict[int, list[int]]:
         """Frames of the process on this node, by their zone."""
