@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +18,7 @@ from compare.model_guest import ModelGuest
 from hotbank import board
 from hotbank.boards_qemu import Wanted
 from hotbank.compare import ROWS, Chooser, Pair, Report, check_sight, real
-from hotbank.compare.operations import Operation
+from hotbank.compare.operations import Operation, Verb
 from hotbank.compare.outcome import Outcome
 from hotbank.compare.real import Real
 from hotbank.errors import BoardError, KernelError, MachineError
@@ -58,6 +59,23 @@ def test_the_choice_meets_nearly_every_row() -> None:
     """Poison, which this guest leaves out, is for the real one."""
     rows = sum((run(route, 7, 300).rows for route in ROUTES), Counter[str]())
     assert ROWS.keys() - rows.keys() == {"online, poisoned pages: EHWPOISON"}
+
+
+def test_what_is_there_for_good_is_neither_added_nor_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As DIMMs on a kernel without modules, whose notifiers can't be told to say no either."""
+    monkeypatch.setattr(Chooser, "restarted", partialmethod(Chooser.restarted, vetoes=False))
+    right = ModelGuest.__init__
+
+    def plugged(self: ModelGuest, *words: str) -> None:
+        right(self, *words)
+        self.model.add("high")
+
+    monkeypatch.setattr(ModelGuest, "__init__", plugged)
+    report = run("probe", 1, 60, cmdline="cma=0 movablecore=24M")
+    done = {step.operation.verb for step in report.steps}
+    assert not done & {Verb.ADD, Verb.REMOVE}
+    assert not any(step.operation.veto for step in report.steps)
+    assert [(str(s.operation), s.differences) for s in report.wrong] == []
 
 
 def test_a_seed_fixes_the_operations() -> None:

@@ -18,7 +18,7 @@ from hotbank.board import Bank, Board
 from hotbank.boards_qemu import virt
 from hotbank.boards_qemu.parts import bank_module, kernel_build
 from hotbank.boards_qemu.parts.packages import Progress
-from hotbank.boards_qemu.port import GuestBoot, GuestKernel
+from hotbank.boards_qemu.port import Disk, GuestBoot, GuestKernel
 from hotbank.boards_qemu.qemu import Loaded, QemuCommand, memory_arguments
 from hotbank.errors import BoardError
 from hotbank.firmware import atags, describe, devicetree, fdt
@@ -31,6 +31,8 @@ NAMES = bank_module.ArchNames(DEBIAN, ARCH, "arm-linux-gnueabihf-")
 OPTIONS = ("ARM_APPENDED_DTB", "ARM_ATAG_DTB_COMPAT", "SERIAL_AMBA_PL011_CONSOLE", "VIRTIO_CONSOLE", "VIRTIO_MMIO")
 AGENT_MODULES: tuple[str, ...] = ()  # our own kernel has all of that built in
 CARRIED: tuple[str, ...] = ()
+DISK: Disk | None = None
+DIMMS = False
 SUPPLIES = False  # our kernel has no driver for the GPIO block
 NO_MACHINE_ID = 0xFFFF_FFFF  # the device tree says which machine it is
 _STUB, _TAGS, _ZIMAGE, _INITRD = (virt.RAM + offset * MIB for offset in (62, 63, 64, 96))

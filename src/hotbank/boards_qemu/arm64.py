@@ -18,7 +18,7 @@ from hotbank.board import Bank, Board
 from hotbank.boards_qemu import virt
 from hotbank.boards_qemu.parts import bank_module, compressed
 from hotbank.boards_qemu.parts.packages import Archive, Progress, cache_folder
-from hotbank.boards_qemu.port import GuestBoot, GuestKernel
+from hotbank.boards_qemu.port import Disk, GuestBoot, GuestKernel
 from hotbank.boards_qemu.qemu import Loaded, QemuCommand, memory_arguments
 from hotbank.errors import BoardError, Code, MachineError
 from hotbank.firmware import devicetree, fdt
@@ -32,6 +32,8 @@ OPTIONS = ("PCI_HOST_GENERIC", "SERIAL_AMBA_PL011_CONSOLE", "VIRTIO_CONSOLE", "V
 AGENT_MODULES = ("virtio_pci", "virtio_console")  # built in or not, by the kernel's version
 # There for whoever wants to try something: a file system, block devices, swap, injected errors.
 CARRIED = ("ext4", "crc32c_generic", "virtio_blk", "zram", "memory_notifier_error_inject")
+DISK: Disk | None = Disk("virtio-blk-pci", "/dev/vda")
+DIMMS = False
 SUPPLIES = True
 SERIES = kernels.DEFAULT
 INFO_BLOCK = 2 * MIB  # what the kmem route keeps below its bank, in memory that is always on

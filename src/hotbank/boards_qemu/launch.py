@@ -90,7 +90,7 @@ def prepare(wanted: Wanted, folder: Path, progress: Progress = no_progress) -> P
     """Fetch and build what is missing. ``folder``: short, private, empty. Raises BoardError, MachineError."""
     path, wanted = boards.find(wanted.board), _given(wanted)
     board = boards.load(path)
-    port = _port(board)
+    port = port_of(board)
     port.check(board)
     _check_programs(port)
     making = _Making(wanted, path, board, port, folder, progress)
@@ -169,7 +169,8 @@ def start(prepared: Prepared, on_end: Callable[[], None] = lambda: None) -> Qemu
     return machine
 
 
-def _port(board: Board) -> Port:
+def port_of(board: Board) -> Port:
+    """The port that plays the board. Raises BoardError."""
     if board.arch not in PORTS:
         raise BoardError("arch", board.arch, f"must be {' or '.join(PORTS)} to run in QEMU")
     with_acpi: Port = uefi
@@ -180,7 +181,7 @@ def _port(board: Board) -> Port:
 def _command(board: Board, prepared: Prepared, folder: Path, files: Mapping[str, Path]) -> QemuCommand:
     kernel, initrd = Path(prepared.kernel), Path(prepared.initrd)
     boot = GuestBoot(kernel, initrd, prepared.cmdline, prepared.cpus, prepared.default_on, prepared.supplies)
-    return _port(board).command(board, boot, folder, files)
+    return port_of(board).command(board, boot, folder, files)
 
 
 def _check_programs(port: Port) -> None:

@@ -31,6 +31,14 @@ class GuestBoot:
 
 
 @dataclass(frozen=True, slots=True)
+class Disk:
+    """What a disk is. ``device``: as QEMU is told of it, but for its drive; ``path``: where the guest has it."""
+
+    device: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class GuestKernel:
     """A kernel to boot. ``modules``: its ``lib/modules/VERSION``, None when it has none; ``extra``: modules of ours."""
 
@@ -45,8 +53,9 @@ class Port(Protocol):
     ``NAMES``: as all name it. ``OPTIONS``: what its machine can't do without of a kernel's configuration.
 
     ``PROGRAM``: QEMU's. ``AGENT_MODULES``: what reaches the agent's ports, where it is not built in. ``CARRIED``:
-    modules that a guest has for whoever wants to try something. ``SUPPLIES``: whether its kernel can feed banks through
-    lines of the GPIO block.
+    modules that a guest has for whoever wants to try something. ``DISK``: one that its kernel can read, None for none.
+    ``DIMMS``: whether banks without a route are DIMMs, which the kernel adds by itself. ``SUPPLIES``: whether its
+    kernel can feed banks through lines of the GPIO block.
     """
 
     ARCH: str
@@ -56,6 +65,8 @@ class Port(Protocol):
     PROGRAM: str
     AGENT_MODULES: tuple[str, ...]
     CARRIED: tuple[str, ...]
+    DISK: Disk | None
+    DIMMS: bool
     SUPPLIES: bool
 
     def check(self, board: Board) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from hotbank.board import Bank, Board
 from hotbank.boards_qemu import arm64, virt
 from hotbank.boards_qemu.parts.packages import Archive, Progress, no_progress
-from hotbank.boards_qemu.port import GuestBoot, GuestKernel
+from hotbank.boards_qemu.port import Disk, GuestBoot, GuestKernel
 from hotbank.boards_qemu.qemu import QemuCommand
 from hotbank.errors import BoardError
 from hotbank.guest import serial
@@ -25,6 +25,8 @@ NAMES = arm64.NAMES
 OPTIONS: tuple[str, ...] = (*arm64.OPTIONS, "EFI_STUB", "ACPI_HOTPLUG_MEMORY")
 AGENT_MODULES: tuple[str, ...] = arm64.AGENT_MODULES
 CARRIED: tuple[str, ...] = ()
+DISK: Disk | None = Disk("nvme,serial=hotbank", "/dev/nvme0n1")  # the only one that cloud kernels have built in
+DIMMS = True
 SUPPLIES = False
 DESCRIBED = "srat"  # how the board file says that ACPI describes it
 FLAVOUR = f"cloud-{DEBIAN}"

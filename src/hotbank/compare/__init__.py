@@ -25,12 +25,12 @@ from typing import Any
 from hotbank import board as boards
 from hotbank.board import Board
 from hotbank.boards_qemu import Wanted
-from hotbank.boards_qemu.launch import PORTS
+from hotbank.boards_qemu.launch import port_of
 from hotbank.boards_qemu.parts.packages import Progress, no_progress
 from hotbank.compare import twin
 from hotbank.compare.operations import Chooser, Operation
 from hotbank.compare.outcome import Outcome
-from hotbank.compare.real import Real, booted
+from hotbank.compare.real import Real, booted, disk_of
 from hotbank.compare.rows import ROWS, Attempt, met
 from hotbank.documents import SCHEMA
 from hotbank.errors import BoardError, Code, MachineError
@@ -162,7 +162,7 @@ def _boot(
     with booted(wanted, progress) as real:
         check_sight(real.machine)
         report.machine, report.boots = real.machine.board.name, report.boots + 1
-        chooser.restarted()
+        chooser.restarted(vetoes=real.vetoes)
         for step in Pair(real, chooser, report).steps(operations):
             report.steps.append(step)
             on_step(step)
@@ -170,11 +170,11 @@ def _boot(
 
 
 def _check(board: Board) -> None:
-    able = [port.ARCH for port in PORTS.values() if port.CARRIED]
-    if board.arch not in able:
-        raise BoardError("arch", board.arch, f"must be {' or '.join(able)}: the guest needs modules of its kernel")
-    if not any(not bank.at_boot and route(bank.route).removes for bank in board.banks):
-        raise BoardError("bank", None, f"one must have at_boot = false and a route of {', '.join(removing())}")
+    disk_of(board)
+    dimms = port_of(board).DIMMS
+    if not any(not bank.at_boot and (dimms or route(bank.route).removes) for bank in board.banks):
+        routes = ", ".join(removing())
+        raise BoardError("bank", None, f"one must have at_boot = false and a route of {routes}, or be a DIMM")
 
 
 def check_sight(machine: Machine) -> None:

@@ -72,15 +72,14 @@ class Chooser:
 
     def __init__(self, seed: int) -> None:
         self._dice = random.Random(seed)
-        self._held = dict.fromkeys(KINDS, 0)
-        self._pinned = False
+        self.restarted()
 
     def next(self, now: Snapshot) -> Operation:
         """The next operation on a machine that stands as ``now``."""
         usual: dict[Callable[[Snapshot], Operation], int] = {
             self._state: 50,
             self._switch: 7,
-            self._bank: 14,
+            self._bank: 14 if _comers(now) else 0,
             self._auto_online: 6,
             self._policy: 3,
             self._hold: 12,
@@ -89,12 +88,12 @@ class Chooser:
             self._poison: 3,
         }
         (choose,) = self._dice.choices(list(usual), list(usual.values()))
-        nothing_there = not _of_banks(now) and self._dice.random() < 0.6
+        nothing_there = _comers(now) and not _of_banks(now) and self._dice.random() < 0.6
         return (self._bank if nothing_there else choose)(now)
 
-    def restarted(self) -> None:
-        """The machine was booted anew: nothing is held any more."""
-        self._held, self._pinned = dict.fromkeys(KINDS, 0), False
+    def restarted(self, *, vetoes: bool = True) -> None:
+        """The machine was booted anew: nothing is held any more. ``vetoes``: its notifiers can be told to say no."""
+        self._held, self._pinned, self._vetoes = dict.fromkeys(KINDS, 0), False, vetoes
 
     def _state(self, now: Snapshot) -> Operation:
         number = self._block(now)
@@ -114,7 +113,9 @@ class Chooser:
         return {Online.MOVABLE.value: 60, Online.ONLINE.value: rare, Online.KERNEL.value: rare}
 
     def _vetoed(self, operation: Operation) -> Operation:
-        return replace(operation, veto=self._dice.choice(VETOES)) if self._dice.random() < 0.08 else operation
+        if not self._vetoes or self._dice.random() >= 0.08:
+            return operation
+        return replace(operation, veto=self._dice.choice(VETOES))
 
     def _switch(self, now: Snapshot) -> Operation:
         number = self._block(now)
@@ -126,7 +127,7 @@ class Chooser:
         return Operation(Verb.SWITCH, number, word=self._dice.choice(words))
 
     def _bank(self, now: Snapshot) -> Operation:
-        bank = self._dice.choice(_movable(now))
+        bank = self._dice.choice(_comers(now))
         absent = bank.kernel is KernelState.ABSENT
         likely = Verb.ADD if absent else Verb.REMOVE
         other = Verb.REMOVE if absent else Verb.ADD
@@ -185,6 +186,11 @@ def _online(now: Snapshot, bank: BankStatus) -> list[int]:
 
 def _movable(now: Snapshot) -> list[BankStatus]:
     return [bank for bank in now.banks if not bank.at_boot]
+
+
+def _comers(now: Snapshot) -> list[BankStatus]:
+    """Of these the ones that can be added and removed; the others are there, and that is all."""
+    return [bank for bank in _movable(now) if route(bank.route).removes]
 
 
 def _of_banks(now: Snapshot) -> list[Block]:

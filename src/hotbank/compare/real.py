@@ -15,12 +15,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from hotbank import board as boards
+from hotbank.board import Board
 from hotbank.boards_qemu import Wanted, leftovers, prepare, start
+from hotbank.boards_qemu.launch import PORTS, port_of
 from hotbank.boards_qemu.parts.packages import Progress, no_progress
+from hotbank.boards_qemu.port import Disk
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.compare.operations import Operation, Verb
 from hotbank.compare.outcome import Outcome, seen
-from hotbank.errors import CancelPending, Code, KernelError, MachineError
+from hotbank.errors import BoardError, CancelPending, Code, KernelError, MachineError
 from hotbank.machine import Pages, Snapshot
 from hotbank.memory import MIB, BlockState, Online, Range
 from hotbank.sysfs.names import MEMORY, PARAMETERS
@@ -28,8 +32,9 @@ from hotbank.sysfs.names import MEMORY, PARAMETERS
 _GUEST = "hb-cmp-"  # how the names of guests' folders on this host begin
 _FOLDER = "/run/holder"
 _FAULTS = "/sys/kernel/debug/notifier-error-inject/memory/actions"
+_DISK_LIMIT = 30  # seconds until a disk is there, on a busy host
 _ANSWER_LIMIT = 120.0  # seconds; filling its memory takes some
-_DISK = 160 * MIB  # room for the page cache that the holder holds
+_SIZE = 160 * MIB  # room for the page cache that the holder holds
 _QUIET = f"""set -e
 for setting in kernel/mm/transparent_hugepage/enabled:never kernel/mm/ksm/run:0; do
     if [ -e /sys/${{setting%:*}} ]; then echo ${{setting#*:}} >/sys/${{setting%:*}}; fi
@@ -37,14 +42,15 @@ done
 for setting in kernel/numa_balancing vm/compaction_proactiveness; do
     if [ -e /proc/sys/$setting ]; then echo 0 >/proc/sys/$setting; fi
 done
-modprobe memory_notifier_error_inject
-modprobe virtio_blk
-modprobe ext4
-until [ -e /dev/vda ]; do sleep 0.1; done
-mke2fs /dev/vda >/dev/null
-mount -t ext4 /dev/vda /mnt
+for module in memory_notifier_error_inject virtio_blk ext4; do
+    modprobe $module 2>/dev/null || true  # it may be built in
+done
+for _ in $(seq {_DISK_LIMIT}0); do if [ -e $DISK ]; then break; fi; sleep 0.1; done
+mke2fs $DISK >/dev/null
+mount -t ext4 $DISK /mnt
 mkdir -p {_FOLDER}
 mkfifo {_FOLDER}/in {_FOLDER}/out
+if [ -e {_FAULTS} ]; then echo vetoes; fi
 """
 
 
@@ -52,21 +58,30 @@ mkfifo {_FOLDER}/in {_FOLDER}/out
 def booted(wanted: Wanted, progress: Progress = no_progress) -> Iterator[Real]:
     """The board of ``wanted`` in QEMU, ended afterwards. Raises BoardError, MachineError."""
     with leftovers.temporary_folder(_GUEST) as folder:
-        disk = folder / "disk"
-        drive = ("-drive", f"file={disk},if=none,id=disk,format=raw", "-device", "virtio-blk-pci,drive=disk")
+        disk, file = disk_of(boards.load(boards.find(wanted.board))), folder / "disk"
+        drive = ("-drive", f"file={file},if=none,id=disk,format=raw", "-device", f"{disk.device},drive=disk")
         complete = replace(wanted, qemu_arguments=(*wanted.qemu_arguments, *drive))
-        with open(disk, "wb") as file:
-            file.truncate(_DISK)
+        with open(file, "wb") as content:
+            content.truncate(_SIZE)
         with start(prepare(complete, folder, progress)) as machine:
-            yield Real(machine)
+            yield Real(machine, disk)
+
+
+def disk_of(board: Board) -> Disk:
+    """What its guest has for a disk. Raises BoardError where that has none."""
+    disk = port_of(board).DISK
+    if disk is None:
+        able = " or ".join(port.ARCH for port in PORTS.values() if port.DISK)
+        raise BoardError("arch", board.arch, f"must be {able}: the guest needs a disk")
+    return disk
 
 
 class Real:
-    """A running guest. Make one with ``booted``."""
+    """A running guest. Make one with ``booted``. ``vetoes``: its kernel's notifiers can be told to say no."""
 
-    def __init__(self, machine: QemuMachine) -> None:
+    def __init__(self, machine: QemuMachine, disk: Disk) -> None:
         self.machine = machine
-        machine.runner.run(_QUIET)
+        self.vetoes = machine.runner.run(f"DISK={disk.path}; {_QUIET}").endswith("vetoes\n")
         self._job = machine.runner.start(f"exec python3 -S -m hotbank.guest.holder {_FOLDER}")
 
     def snapshot(self) -> Snapshot:
