@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Routes: how a bank enters and leaves the kernel, as facts. One row a route, one column a question.
 
-``none``        it can be taken offline, and that is all
+``none``        it can be taken offline, and that is all; after boot a DIMM (drivers/acpi/acpi_memhotplug.c)
 ``kmem``        drivers/dax/kmem.c: a pmem region as a dax device
 ``virtio-mem``  drivers/virtio/virtio_mem.c: the hypervisor plugs and unplugs, the guest only agrees
 ``driver``      our bank driver, kernel/bank
@@ -62,7 +62,7 @@ class Route:
         return kernel in _IN and not power.dark
 
 
-NONE = Route("none", enters=False, removes=False)
+NONE = Route("none", enters=False, removes=False, group=True)
 
 ROUTES: Mapping[str, Route] = {
     row.name: row

@@ -48,6 +48,10 @@ class ModelGuest:
         """What every page of a block is."""
         return self.model.pages(block)
 
+    def holes(self, block: int) -> bool:
+        """True if there is not memory everywhere in it."""
+        return bool(self.model.survey(block).holes)
+
     def perform(self, operation: Operation, patience: float) -> Outcome:
         """Do it, and keep what it changed."""
         if operation.verb not in (Verb.HOLD, Verb.PIN, Verb.UNPIN, Verb.POISON):

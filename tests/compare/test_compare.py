@@ -17,7 +17,7 @@ import pytest
 from compare.model_guest import ModelGuest
 from hotbank import board
 from hotbank.boards_qemu import Wanted
-from hotbank.compare import ROWS, Chooser, Pair, Report, check_sight, real
+from hotbank.compare import ROWS, Chooser, Pair, Report, check_sight, real, twin
 from hotbank.compare.operations import Operation, Verb
 from hotbank.compare.outcome import Outcome
 from hotbank.compare.real import Real
@@ -178,8 +178,6 @@ ON_KMEM = (swapped_zone, pages_counted_twice, stuck_forgotten)
 @pytest.mark.parametrize("breach", BREACHES, ids=lambda b: b.__name__)
 def test_a_breach_is_found(breach: Breach, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the twin answers, its rule is wrong; the guest's own answers are right."""
-    from hotbank.compare import twin
-
     right = twin.perform
 
     def wrong(model: Model, operation: Operation, patience: float) -> Outcome:
@@ -214,6 +212,17 @@ def test_a_page_that_comes_between_is_a_race(monkeypatch: pytest.MonkeyPatch) ->
     report = run("kmem", 2, 40)
     assert report.raced > 0
     assert [(str(s.operation), s.differences) for s in report.wrong] == []
+
+
+def test_holes_that_pages_do_not_tell_are_known() -> None:
+    """What firmware keeps of a block looks reserved to the kernel; it refuses such a block before it looks at pages."""
+    now = ModelGuest("driver").snapshot()
+    offline = Operation(Verb.STATE, now.blocks[-1].number, word="offline")
+    whole, with_holes = (
+        twin.perform(twin.Looks(frozenset(numbers)).model(now), offline, 1.0).errno
+        for numbers in ((), (now.blocks[-1].number,))
+    )
+    assert (whole, with_holes) == (errno.EPERM, errno.EINVAL)
 
 
 def test_the_next_operation_begins_where_the_last_one_ended(monkeypatch: pytest.MonkeyPatch) -> None:

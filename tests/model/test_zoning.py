@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hotbank import board
-from hotbank.memory import Online
-from hotbank.model import Model
+from hotbank.memory import BlockState, Online, Zone
+from hotbank.model import Model, capture
 
 BOARD = """
 name = "auto"
@@ -57,3 +59,16 @@ def test_sequences_of_auto_movable(cmdline: str, size: str, sequence: str) -> No
 def test_a_static_group_goes_one_way_as_a_whole() -> None:
     assert onlined(AUTO, "1G", "kmem") == "MMMMMMMM"
     assert onlined(AUTO, "2G", "kmem") == "NNNNNNNNNNNNNNNN", "2 GiB are beyond the ratio, so none of it is movable"
+
+
+@pytest.mark.parametrize(("route", "zone"), [("none", Zone.NORMAL), ("probe", Zone.MOVABLE)])
+def test_a_dimm_is_a_static_group(route: str, zone: Zone) -> None:
+    """drivers/acpi/acpi_memhotplug.c: one block of it in a kernel zone, and all go there. Not so of probed ones."""
+    model = Model.boot(board.loads(BOARD.replace("SIZE", "512M").replace("ROUTE", "probe")), cmdline=AUTO)
+    model.add("plugged")
+    first, *others = (block.number for block in model.snapshot().blocks if block.state is BlockState.OFFLINE)
+    model.online(first, Online.KERNEL)
+    seen = capture.take(model)
+    banks = tuple(replace(bank, route=route if bank.name == "plugged" else bank.route) for bank in seen.snapshot.banks)
+    again = Model.restore(replace(seen, snapshot=replace(seen.snapshot, banks=banks))).snapshot()
+    assert {block.valid_zones[0] for block in again.blocks if block.number in others} == {zone}

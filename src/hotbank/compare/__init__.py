@@ -178,9 +178,13 @@ def _check(board: Board) -> None:
 
 
 def check_sight(machine: Machine) -> None:
-    """A model that starts from half a look would be blamed for the other half. Raises MachineError."""
-    first = machine.snapshot().blocks[0].number
-    unseen = sorted({"kinds", "pins"} & set(machine.survey(first).unknown))
+    """A model that starts from half a look would be blamed for the other half. Raises MachineError.
+
+    A block with holes tells nothing: /proc/kcore ends at each, and the kernel refuses to empty it before it looks.
+    """
+    online = [block.number for block in machine.snapshot().blocks if block.state is BlockState.ONLINE]
+    whole = next((survey for survey in map(machine.survey, online) if not survey.holes), machine.survey(online[0]))
+    unseen = sorted({"kinds", "pins"} & set(whole.unknown))
     if unseen:
         raise MachineError(
             f"the guest's kernel does not show {' and '.join(unseen)} of its pages",
@@ -194,12 +198,12 @@ class Pair:
 
     def __init__(self, real: Real, chooser: Chooser, report: Report) -> None:
         self._real, self._chooser, self._report = real, chooser, report
-        self._looks = twin.Looks()
         self._worn = 0
 
     def steps(self, operations: int) -> Iterator[Step]:
         """Steps until there are enough, or until the guest must be booted anew."""
         now = self._real.snapshot()
+        self._looks = twin.Looks(frozenset(block.number for block in now.blocks if self._real.holes(block.number)))
         for block in now.blocks:
             self._look(now, block.number)
         while len(self._report.steps) < operations and not self._worn_out(now):

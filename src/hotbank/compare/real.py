@@ -92,6 +92,10 @@ class Real:
         """What every page of an online block is."""
         return self.machine.pages(block)
 
+    def holes(self, block: int) -> bool:
+        """True if there is not memory everywhere in it."""
+        return bool(self.machine.survey(block).holes)
+
     def perform(self, operation: Operation, patience: float) -> Outcome:
         """Do it, with a limit of ``patience`` seconds for an evacuation; how it ended."""
         before = self._migrated(operation)

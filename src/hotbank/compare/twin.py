@@ -23,9 +23,11 @@ from hotbank.sysfs.store import Stores
 
 
 class Looks:
-    """What was last seen of the pages of each block."""
+    """What was last seen of the pages of each block. ``with_holes``: blocks in which there is not memory everywhere;
+    where firmware keeps some for itself, pages alone don't tell."""
 
-    def __init__(self) -> None:
+    def __init__(self, with_holes: frozenset[int] = frozenset()) -> None:
+        self._with_holes = with_holes
         self._pages: dict[int, Pages] = {}
         self._poisoned: dict[int, int] = {}
 
@@ -55,7 +57,7 @@ class Looks:
         online = block.state is not BlockState.OFFLINE
         empty = Pages(block.number, ((Kind.FREE if online else Kind.HOLE, count),))
         pages = self._pages.get(block.number, empty)
-        holes = online and any(kind is Kind.HOLE for kind, _ in pages.runs)
+        holes = block.number in self._with_holes or (online and any(kind is Kind.HOLE for kind, _ in pages.runs))
         return BlockCapture(pages, holes=holes)
 
 
