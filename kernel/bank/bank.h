@@ -6,6 +6,7 @@
  *	hotplug.c	into the kernel and out of it; which zone its blocks get
  *	power.c		supply and power domain
  *	pages.c		what its pages are
+ *	counts.c	how many of each kind
  *	evacuate.c	emptied by several processes, behind a fence
  *	compat.h	what differs between kernels
  *
@@ -46,6 +47,7 @@ struct bank {
 	struct rw_semaphore looking;	/* its struct pages that are in use */
 	struct bin_attribute pages;
 	struct bin_attribute refcounts;
+	struct bin_attribute counts;
 	struct evacuation evacuation;
 };
 
@@ -82,5 +84,13 @@ void bank_unwatch_sleep(void);
 /* pages.c */
 int bank_show_pages(struct bank *bank);
 void bank_hide_pages(struct bank *bank);
+u64 bank_page_flags(struct page *page);
+s32 bank_page_maps(struct page *page);
+void bank_drain_batches(unsigned long pfn);
+void bank_describe_file(struct bank *bank, struct bin_attribute *file, const char *name,
+			size_t size);
+
+/* counts.c */
+void bank_describe_counts(struct bank *bank);
 
 #endif

@@ -34,6 +34,8 @@
  *			often it is mapped (pages.c). It tells what can move, and a
  *			pinned page from one that is only mapped.
  *	refcounts	of these only the reference counts
+ *	counts		256 bytes for each block: pages by kind, free blocks by order,
+ *			pages that something may hold (counts.c)
  *
  * What this driver sees to:
  *  - A bank enters block by block, and leaves all at once or not at all.
@@ -426,7 +428,7 @@ static void __exit bank_exit(void)
 
 module_init(bank_init);
 module_exit(bank_exit);
-MODULE_VERSION("2");
+MODULE_VERSION("3");
 MODULE_LICENSE("GPL");
 MODULE_AUTHOR("The hotbank authors");
 MODULE_DESCRIPTION("Banks of DRAM that enter and leave a running kernel");

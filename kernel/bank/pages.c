@@ -46,7 +46,7 @@ static u64 bank_compound_flags(struct page *page, struct page *head, u64 known)
 	return part | TELL(known & (1ULL << KPF_LRU | 1ULL << KPF_ANON), THP);
 }
 
-static u64 bank_page_flags(struct page *page)
+u64 bank_page_flags(struct page *page)
 {
 	struct page *head = compound_head(page);
 	u64 flags = bank_page_bits(page_bits(head));
@@ -64,7 +64,7 @@ static u64 bank_page_flags(struct page *page)
  * A page type lies where the count of mappings does and makes it negative. The folio is
  * looked up once: what is split meanwhile would be its own, with nothing behind it.
  */
-static s32 bank_page_maps(struct page *page)
+s32 bank_page_maps(struct page *page)
 {
 	s32 maps = max(atomic_read(&page->_mapcount) + 1, 0);
 	struct folio *folio = page_folio(page);
@@ -91,7 +91,7 @@ static void bank_show_refcount(struct page *page, void *buf)
  * looks like a pin, perhaps for long. Offlining drains the batches first; a
  * module can do that only where the kernel lets it (our 32-bit port does).
  */
-static void bank_drain_batches(unsigned long pfn)
+void bank_drain_batches(unsigned long pfn)
 {
 #ifdef CONFIG_ARM_MEMORY_HOTPLUG
 	if (IS_ALIGNED(pfn, PAGES_PER_SECTION))
@@ -131,35 +131,37 @@ static ssize_t refcounts_read(struct file *file, struct kobject *kobj,
 }
 BANK_READER(refcounts_read)
 
-static void bank_describe_file(struct bank *bank, struct bin_attribute *file, const char *name,
-			       size_t record)
+void bank_describe_file(struct bank *bank, struct bin_attribute *file, const char *name, size_t size)
 {
 	sysfs_bin_attr_init(file);
 	file->attr.name = name;
 	file->attr.mode = 0400;
-	file->size = PHYS_PFN(bank->size) * record;
+	file->size = size;
 	file->private = bank;
 }
 
 int bank_show_pages(struct bank *bank)
 {
-	int rc;
+	struct bin_attribute *files[] = { &bank->pages, &bank->refcounts, &bank->counts };
+	unsigned long pages = PHYS_PFN(bank->size);
+	unsigned int made;
+	int rc = 0;
 
-	bank_describe_file(bank, &bank->pages, "pages", sizeof(struct bank_page));
+	bank_describe_file(bank, &bank->pages, "pages", pages * sizeof(struct bank_page));
 	bank->pages.read = bank_reader(pages_read);
-	bank_describe_file(bank, &bank->refcounts, "refcounts", sizeof(s32));
+	bank_describe_file(bank, &bank->refcounts, "refcounts", pages * sizeof(s32));
 	bank->refcounts.read = bank_reader(refcounts_read);
-	rc = sysfs_create_bin_file(&bank->node->kobj, &bank->pages);
-	if (rc)
-		return rc;
-	rc = sysfs_create_bin_file(&bank->node->kobj, &bank->refcounts);
-	if (rc)
-		sysfs_remove_bin_file(&bank->node->kobj, &bank->pages);
+	bank_describe_counts(bank);
+	for (made = 0; !rc && made < ARRAY_SIZE(files); made++)
+		rc = sysfs_create_bin_file(&bank->node->kobj, files[made]);
+	while (rc && --made)
+		sysfs_remove_bin_file(&bank->node->kobj, files[made - 1]);
 	return rc;
 }
 
 void bank_hide_pages(struct bank *bank)
 {
+	sysfs_remove_bin_file(&bank->node->kobj, &bank->counts);
 	sysfs_remove_bin_file(&bank->node->kobj, &bank->refcounts);
 	sysfs_remove_bin_file(&bank->node->kobj, &bank->pages);
 }

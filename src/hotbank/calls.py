@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
-from hotbank.machine import Clock, Examinable, Glancing, Machine, PageByPage, Vacating
+from hotbank.machine import BlockByBlock, Clock, Counting, Examinable, Glancing, Machine, PageByPage, Vacating
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -83,6 +83,8 @@ def asked(calls: Table, method: Callable[Concatenate[Any, _P], _R]) -> Callable[
 MACHINE = table("machine", Machine, reads={"snapshot", "survey", "power", "reading"}, slow={"offline"})
 PAGES = table("machine", PageByPage, reads={"pages"})
 GLANCE = table("machine", Glancing, reads={"glance"})
+COUNTING = table("machine", Counting, reads={"count"})
+BY_BLOCK = table("machine", BlockByBlock, reads={"block"})
 VACATE = table("machine", Vacating, slow={"vacate"})
 DOCTOR = table("machine", Examinable, reads={"doctor"})
 CLOCK = table("clock", Clock, reads={"now", "sleep"})

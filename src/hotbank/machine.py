@@ -586,11 +586,13 @@ class Pages:
 
 class Ability(StrEnum):
     """What a machine may be able to do beyond the primitives: ``Interruptible``, ``PageByPage``, ``Glancing``,
-    ``Vacating``, ``Examinable``."""
+    ``Counting``, ``BlockByBlock``, ``Vacating``, ``Examinable``."""
 
     INTERRUPT = "interrupt"
     PAGES = "pages"
     GLANCE = "glance"
+    COUNT = "count"
+    BLOCK = "block"
     VACATE = "vacate"
     DOCTOR = "doctor"
 
@@ -685,6 +687,24 @@ class Glancing(Machine, Protocol):
         ...
 
 
+class Counting(Machine, Protocol):
+    """A machine whose kernel may count a block's pages by kind, so that nobody need read what each of them is."""
+
+    def count(self, blocks: tuple[int, ...]) -> tuple[Survey, ...]:
+        """Surveys of those of the blocks of which a count says all that a survey would: every page is free or can move,
+        and nothing may hold one. What else is there, only a survey tells: such blocks are left out, and so are those
+        that nobody counts, or that there are not."""
+        ...
+
+
+class BlockByBlock(Machine, Protocol):
+    """A machine that can tell of one block what a snapshot says of all."""
+
+    def block(self, number: int) -> Block | None:
+        """The block as it is now; None where there is no such block."""
+        ...
+
+
 @runtime_checkable
 class Surveying(Protocol):
     """A machine that opens what it looks with once for many blocks."""
@@ -749,6 +769,21 @@ def is_interruptible(machine: Machine) -> TypeGuard[Interruptible]:
 def can_glance(machine: Machine) -> TypeGuard[Glancing]:
     """The same."""
     return Ability.GLANCE in machine.can
+
+
+def can_count(machine: Machine) -> TypeGuard[Counting]:
+    """The same."""
+    return Ability.COUNT in machine.can
+
+
+def block_now(machine: Machine, number: int) -> Block | None:
+    """The block as it is now; None where there is no such block. Asks for no more than that where the machine can."""
+    return machine.block(number) if tells_blocks(machine) else machine.snapshot().block(number)
+
+
+def tells_blocks(machine: Machine) -> TypeGuard[BlockByBlock]:
+    """Whether the machine says so: of one at the far end of a wire the class tells nothing."""
+    return Ability.BLOCK in machine.can
 
 
 def can_vacate(machine: Machine) -> TypeGuard[Vacating]:

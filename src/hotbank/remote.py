@@ -13,16 +13,29 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from math import inf
 from typing import IO, Any, cast
 
-from hotbank.calls import CLOCK, DOCTOR, GLANCE, MACHINE, PAGES, VACATE, Call, asked
+from hotbank.calls import BY_BLOCK, CLOCK, COUNTING, DOCTOR, GLANCE, MACHINE, PAGES, VACATE, Call, asked
 from hotbank.errors import Code, HotbankError, MachineError, ProtocolError
-from hotbank.machine import Ability, Clock, Examinable, Glancing, Machine, PageByPage, Vacated
+from hotbank.machine import (
+    Ability,
+    BlockByBlock,
+    Counting,
+    Examinable,
+    Glancing,
+    Machine,
+    PageByPage,
+    Vacated,
+)
 from hotbank.wire import MAX_ANSWER, VERSION, Lines, Stream, decode, decode_error, encode
 
+_MOMENT = 1.0  # seconds
 _NOBODY = "hotbank serve --socket PATH serves one there"
 _GONE = "the machine's owner is gone: hotbank down, then hotbank up again"
 
@@ -158,8 +171,8 @@ class Remote:
             raise MachineError(what, code=unreached(e), remedy=_NOBODY) from e
         return cls(SocketStream(connection), timeout=timeout, gone=gone)
 
-    @property
-    def clock(self) -> Clock:
+    @cached_property
+    def clock(self) -> _RemoteClock:
         """The owner's clock."""
         return _RemoteClock(self)
 
@@ -172,6 +185,8 @@ class Remote:
     survey = asked(MACHINE, Machine.survey)
     pages = asked(PAGES, PageByPage.pages)
     glance = asked(GLANCE, Glancing.glance)
+    count = asked(COUNTING, Counting.count)
+    block = asked(BY_BLOCK, BlockByBlock.block)
     doctor = asked(DOCTOR, Examinable.doctor)
     online = asked(MACHINE, Machine.online)
     add = asked(MACHINE, Machine.add)
@@ -183,14 +198,21 @@ class Remote:
 
     def offline(self, block: int, deadline: float, *, spare: int = 0, fence: tuple[int, ...] = ()) -> None:
         """See Machine. The answer may take until the deadline, and the timeout more."""
-        call, longest = MACHINE["offline"], max(0.0, deadline - self.clock.now())
-        self.ask(call, call.arguments(block, deadline, spare=spare, fence=fence), extra_time=longest)
+        call = MACHINE["offline"]
+        self.ask(call, call.arguments(block, deadline, spare=spare, fence=fence), extra_time=self._until(deadline))
 
     def vacate(self, block: int, deadline: float, *, drop: int = 0, spare: int = 0) -> Vacated:
         """See Vacating. The answer may take until the deadline, and the timeout more."""
-        call, longest = VACATE["vacate"], max(0.0, deadline - self.clock.now())
-        found = self.ask(call, call.arguments(block, deadline, drop=drop, spare=spare), extra_time=longest)
-        return cast("Vacated", found)
+        call = VACATE["vacate"]
+        arguments = call.arguments(block, deadline, drop=drop, spare=spare)
+        return cast("Vacated", self.ask(call, arguments, extra_time=self._until(deadline)))
+
+    def _until(self, deadline: float) -> float:
+        """Seconds until then on the owner's clock, or a moment more: whoever has just asked for its time has made the
+        deadline of it, and clocks don't go back."""
+        if time.monotonic() - self.clock.asked > _MOMENT:
+            self.clock.now()
+        return max(0.0, deadline - self.clock.told)
 
     def interrupt(self, block: int, deadline: float) -> None:
         """See Interruptible. From any thread, or from a signal handler."""
@@ -328,9 +350,15 @@ class AtOwner:
 
 
 class _RemoteClock(AtOwner):
-    """The owner's clock, asked over the wire."""
+    """The owner's clock, asked over the wire. ``told``: what it last said; ``asked``: when, on ours."""
 
-    now = asked(CLOCK, Clock.now)
+    told, asked = 0.0, -inf
+
+    def now(self) -> float:
+        """Seconds since an arbitrary start."""
+        self.told = cast("float", self._remote.ask(CLOCK["now"], {}))
+        self.asked = time.monotonic()
+        return self.told
 
     def sleep(self, seconds: float) -> None:
         """Let time pass at the owner's."""

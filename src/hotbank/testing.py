@@ -356,6 +356,12 @@ class Faulty:
     def glance(self, block: int) -> Survey:
         return self._do("glance", block)  # type: ignore[no-any-return]
 
+    def count(self, blocks: tuple[int, ...]) -> tuple[Survey, ...]:
+        return self._do("count", blocks)  # type: ignore[no-any-return]
+
+    def block(self, number: int) -> Block | None:
+        return self._do("block", number)  # type: ignore[no-any-return]
+
     def online(self, block: int, how: Online) -> None:
         self._do("online", block, how)
 

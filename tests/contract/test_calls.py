@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import pytest
 
 from hotbank import board
-from hotbank.calls import CLOCK, DOCTOR, GLANCE, MACHINE, PAGES, VACATE, Call, table
+from hotbank.calls import BY_BLOCK, CLOCK, COUNTING, DOCTOR, GLANCE, MACHINE, PAGES, VACATE, Call, table
 from hotbank.errors import Code, HotbankError, KernelError, MachineError, ProtocolError, Refusal, SwitchError
 from hotbank.machine import Ability, Machine
 from hotbank.memory import Power
@@ -32,10 +32,11 @@ from hotbank.wire import MAX_ANSWER, VERSION, Lines, encode
 from patience import HANG, ended
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
-TABLES = (MACHINE, PAGES, GLANCE, VACATE, DOCTOR, CLOCK, OWNER)
+TABLES = (MACHINE, PAGES, GLANCE, COUNTING, BY_BLOCK, VACATE, DOCTOR, CLOCK, OWNER)
 CALLS = [call for calls in TABLES for call in calls.values()]
 READS = {
-    "machine.snapshot", "machine.survey", "machine.pages", "machine.glance", "machine.power", "machine.reading",
+    "machine.snapshot", "machine.survey", "machine.pages", "machine.glance", "machine.count", "machine.block",
+    "machine.power", "machine.reading",
     "machine.doctor",     "clock.now", "clock.sleep", "owner.history", "owner.events",
     "owner.governed",
 }  # fmt: skip

@@ -66,6 +66,34 @@ def with_driver(root: Path, load: str, seed: int = 1) -> Path:
     return folder / "pages"
 
 
+_COUNTED = (
+    (pages.BUDDY, 1),
+    (pages.PGTABLE, 8),
+    (pages.SLAB, 7),
+    (pages.ANON, 2),
+    (pages.SWAPBACKED, 3),
+    (pages.LRU, 4),
+)
+"""By which flag a page is counted, the first that it has, and as the how manieth kind (kernel/bank/counts.c)."""
+
+
+def with_counts(root: Path, load: str, seed: int = 1, **words: int) -> Path:
+    """Our driver's ``counts`` of that block, as its C makes them of the pages: the file. ``words``: what it says
+    instead of ``form``, ``held``, ``movable``, ``node``."""
+    kinds, held, flags = [0] * 16, 0, 0
+    for own, maps, refs in LOADS[load](Random(seed)):
+        flags = flags if own & pages.COMPOUND_TAIL else own
+        kind = next((kind for flag, kind in _COUNTED if flags & flag), 10 if refs else 1)
+        kinds[kind] += 1
+        held += kind == 2 and refs > maps
+    folder = root / "sys/class/hotbank/high"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "range").write_text(f"{BLOCK * SIZE:#x}-{(BLOCK + 1) * SIZE - 1:#x}\n")
+    first = {"form": 1, "held": held, "movable": PAGES, "node": 0} | words
+    (folder / "counts").write_bytes(struct.pack("=3Ii60I", *first.values(), *kinds, *[5] * 11, *[0] * 33))
+    return folder / "counts"
+
+
 def host_with(root: Path, load: str, seed: int = 1, *, zones: str = "Movable") -> Host:
     """A machine with that block, in which nothing waits."""
     made = LOADS[load](Random(seed))

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host.loads import BLOCK, LOADS, PAGES, host_with, with_driver
+from host.loads import BLOCK, LOADS, PAGES, host_with, with_counts, with_driver
 from host.page_by_page import values
 from hotbank.host.bankpages import BankPages, BankRefs
 from hotbank.host.tree import Tree
+from hotbank.machine import Buddies
 from hotbank.memory import Kind
 
 PAGE = 4096
@@ -98,3 +99,48 @@ def test_what_is_asked_of_frames_that_were_read_is_of_the_same_moment(tmp_path: 
     assert values(bank.refs(inside)) == [2] * len(inside)
     assert values(bank.refs(beyond)) == values(bank.counts(beyond)) == [0] * len(beyond)
     bank.close()
+
+
+BUDDYINFO = "Node 0, zone  Movable " + " ".join(["9"] * 11) + "\n"
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_a_count_is_the_survey_or_says_nothing(load: str, tmp_path: Path) -> None:
+    """All that a survey says, where every page is free or can move; else nothing, and the pages have to be read."""
+    host = host_with(tmp_path, load)
+    with_counts(tmp_path, load)
+    survey = host.survey(BLOCK)
+    told = survey.kinds.keys() <= {Kind.FREE, Kind.ANON, Kind.SHMEM, Kind.FILE} and not survey.blocked
+    assert host.count((BLOCK, BLOCK + 1)) == ((survey,) if told else ())
+    assert told == (load in list(LOADS)[:2])
+
+
+def test_a_count_says_in_what_pieces_free_pages_are(tmp_path: Path) -> None:
+    host = host_with(tmp_path, "a third in use, single pages")
+    with_counts(tmp_path, "a third in use, single pages")
+    (tmp_path / "proc/buddyinfo").write_text(BUDDYINFO)
+    (counted,) = host.count((BLOCK,))
+    assert counted.buddies == Buddies((5,) * 11, (9,) * 11)
+
+
+@pytest.mark.parametrize("words", [{"form": 2}, {"held": 1}, {"movable": PAGES - 1}, {"movable": 0}])
+def test_a_count_that_leaves_a_doubt_is_none(words: dict[str, int], tmp_path: Path) -> None:
+    """A page that may be held, memory that is not all there, a kernel zone, a driver that counts in another form."""
+    load = "a third in use, single pages"
+    host = host_with(tmp_path, load)
+    with_counts(tmp_path, load, **words)
+    assert host.count((BLOCK,)) == ()
+
+
+def test_a_count_reads_nothing_of_pages(tmp_path: Path) -> None:
+    """What shows pages is not even there; a file that ends early, or is none, counts nothing."""
+    load = "a third in use, single pages"
+    host, file = host_with(tmp_path, load), with_counts(tmp_path, load)
+    for name in ("kpageflags", "kpagecount", "kcore"):
+        (tmp_path / "proc" / name).unlink()
+    (counted,) = host.count((BLOCK,))
+    assert counted.unknown == ()
+    file.write_bytes(file.read_bytes()[:-1])
+    assert host.count((BLOCK,)) == ()
+    file.unlink()
+    assert host.count((BLOCK,)) == ()

@@ -237,6 +237,7 @@ OPERATIONS = {
     "online": Operation(lambda bank: present(bank, "offline"), lambda bank: to_block(bank, "online_movable")),
     "refcounts": Operation(lambda bank: present(bank, "online_movable"), lambda bank: read_whole(bank, "refcounts")),
     "pages": Operation(lambda bank: present(bank, "online_movable"), lambda bank: read_whole(bank, "pages")),
+    "counts": Operation(lambda bank: present(bank, "online_movable"), lambda bank: read_whole(bank, "counts")),
     "evacuate": Operation(lambda bank: present(bank, "online_movable"), evacuate, HELD),
     "offline": Operation(lambda bank: present(bank, "online_movable"), lambda bank: to_block(bank, "offline"), HELD),
     "evict": Operation(

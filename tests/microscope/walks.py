@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from kernel import splats
 
 OPERATIONS = (
-    "load", "unload", "supply-on", "supply-off", "add", "online", "refcounts", "pages", "evacuate", "offline", "evict",
-    "remove",
+    "load", "unload", "supply-on", "supply-off", "add", "online", "refcounts", "pages", "counts", "evacuate",
+    "offline", "evict", "remove",
 )  # fmt: skip
 STRIDE = 25  # attempts between two looks at the log
 SETTLED = 6  # seconds after which kmemleak takes an object for old enough (mm/kmemleak.c, MSECS_MIN_AGE)

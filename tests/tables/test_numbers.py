@@ -195,6 +195,7 @@ ROOMS: dict[str, set[str]] = {
     "sysfs/iomem.py": {"int(start, 16)", "int(last, 16)"},
     "sysfs/node.py": {"int(match[1])", "int(match[2] or match[1])"},
     "sysfs/pressure.py": {"float(share)", "int(total)"},
+    "sysfs/vmstat.py": {"int(value)"},  # 20 digits at most
     "sysfs/zoneinfo.py": {"int(m[1])", "int(number)", "int(value)"},
     "zones/iomem.py": {"int(match[2], 16)", "int(match[3], 16)"},
 }

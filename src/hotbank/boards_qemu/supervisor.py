@@ -26,6 +26,7 @@ from hotbank.gate import Beside, Gate, Switch
 from hotbank.guest import serial
 from hotbank.machine import (
     Ability,
+    Block,
     Clock,
     DomainStatus,
     Pages,
@@ -141,6 +142,14 @@ class QemuMachine:
     def glance(self, block: int) -> Survey:
         """See Glancing."""
         return self._reads.machine().glance(block)
+
+    def count(self, blocks: tuple[int, ...]) -> tuple[Survey, ...]:
+        """See Counting."""
+        return self._reads.machine().count(blocks)
+
+    def block(self, number: int) -> Block | None:
+        """See BlockByBlock."""
+        return self._reads.machine().block(number)
 
     def doctor(self, board: str | None = None) -> tuple[Finding, ...]:
         """See Examinable: the guest's own files."""

@@ -185,6 +185,19 @@ class Host:
             for block in blocks:
                 yield survey(look, files.block(self._tree, self._existing(block), self._block_size), self._clock)
 
+    def count(self, blocks: tuple[int, ...]) -> tuple[Survey, ...]:
+        """See Counting: by our driver's own count."""
+        from hotbank.host.survey import counted
+
+        with self._look() as look:
+            there = ((number, Range.sized(number * self._block_size, self._block_size)) for number in blocks)
+            return tuple(seen for number, span in there if (seen := counted(look, number, span)) is not None)
+
+    def block(self, number: int) -> Block | None:
+        """The block as it is now."""
+        there = os.path.isdir(self._tree.path(names.block(number)))
+        return files.block(self._tree, number, self._block_size) if there else None
+
     def pages(self, block: int) -> Pages:
         """What every page of a block is, as far as this process may see it."""
         from hotbank.host.survey import page_by_page
@@ -475,7 +488,7 @@ class Host:
 
     def _banks(self, now: Snapshot) -> tuple[BankStatus, ...]:
         if self._board is None:
-            ram = Ram.of(self._tree, now.arch)
+            ram = self._ram()
             return tuple(_block_as_bank(block, ram) for block in now.blocks)
         powers = {d.name: d.power for d in now.domains}
         return tuple(self._status(bank, now, powers.get(bank.domain or "", Power.ON)) for bank in self._board.banks)

@@ -34,6 +34,7 @@ _WHY: Mapping[Kind, Code] = dict.fromkeys(IMMOVABLE_KINDS, Code.UNMOVABLE) | {Ki
 # In ZONE_MOVABLE every allocation was made movable, and the kernel says no to reserved pages only
 # (``has_unmovable_pages``): a page without flags is on its way into or out of use.
 _WHY_MOVABLE: Mapping[Kind, Code] = {kind: code for kind, code in _WHY.items() if kind is not Kind.KERNEL}
+_CLEAR = pages.COUNTED | {Kind.FREE, Kind.KERNEL}  # what speaks against no block of it
 
 
 @dataclass(slots=True)
@@ -99,6 +100,31 @@ def survey(look: Look, block: Block, clock: Clock) -> Survey:
         endless=endless,
         leaf=leaf,
         buddies=Buddies(finds.orders, zone) if finds.orders else None,
+    )
+
+
+def counted(look: Look, number: int, span: Range) -> Survey | None:
+    """The survey of a block by what our driver counts of it; None where that does not say all that there is: it is not
+    all in ZONE_MOVABLE, something speaks against it or may hold a page of it, or nobody counts."""
+    count = look.count(range(span.start // look.page_size, span.end // look.page_size))
+    if count is None or not count.movable or count.held or not count.kinds.keys() <= _CLEAR:
+        return None
+    block = Block(number, span, BlockState.ONLINE, (Zone.MOVABLE,), count.node)
+    whole, zone = look.ram.covers(span), look.buddies(count.node, Zone.MOVABLE)
+    finds = _Finds(unseen=set() if whole is not None else {"holes"})
+    leaf = _leaf(look, block, 0, finds)
+    return (
+        None
+        if _may_be_lent(look, block)
+        else Survey(
+            number,
+            {kind: count.kinds[kind] for kind in Kind if kind in count.kinds},
+            unknown=tuple(sorted(finds.unseen)),
+            boot=look.ram.at_boot(span),
+            holes=whole is False,
+            leaf=leaf,
+            buddies=Buddies(count.free[: len(zone)], zone) if zone else None,
+        )
     )
 
 

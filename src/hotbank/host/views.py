@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Protocol, Self
 
 from hotbank.host import pages, planes
-from hotbank.host.bankpages import BankPages, BankRefs
+from hotbank.host.bankpages import BankCounts, BankPages, BankRefs, Count
 from hotbank.host.kcore import RefCounts
 from hotbank.host.offlined import kind_of_offlined
 from hotbank.host.planes import Planes
@@ -70,20 +70,15 @@ class Source(Protocol):
 
 
 class Look:
-    """What a look at memory opens and reads once, for as many blocks as it takes. Use as a context manager.
+    """What a look at memory opens and reads once, when it is first needed, for as many blocks as it takes. Use as a
+    context manager.
 
-    Without ``pins`` it is a glance, at flags alone. ``by_kernel``: what /proc shows of any page frames, None where
-    /proc/kpageflags is not shown to us.
+    Without ``pins`` it is a glance, at flags alone.
     """
 
     def __init__(self, tree: Tree, page_size: int, ram: Ram, *, pins: bool = True) -> None:
         self.tree, self.page_size, self.ram, self.pins = tree, page_size, ram, pins
-        with ExitStack() as self._stack:
-            flags, counts = self._open("kpageflags"), self._open("kpagecount") if pins else None
-            refs = self._references() if pins else None
-            self.by_kernel = None if flags is None else OfKernel(flags, counts, refs)
-            self._banks = list(self._drivers()) if pins and not isinstance(refs, RefCounts) else []
-            self._stack = self._stack.pop_all()  # of a look that can't be had nothing stays open
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         return self
@@ -98,6 +93,26 @@ class Look:
             if bank.frames.start <= span.start and span.stop <= bank.frames.stop:
                 return bank
         return self.by_kernel
+
+    def count(self, span: range) -> Count | None:
+        """What the driver of their bank counts of a block's frames; None where nobody does."""
+        return self._counts.of(span)
+
+    @cached_property
+    def by_kernel(self) -> OfKernel | None:
+        """What /proc shows of any page frames, None where /proc/kpageflags is not shown to us."""
+        flags, counts = self._open("kpageflags"), self._open("kpagecount") if self.pins else None
+        return None if flags is None else OfKernel(flags, counts, self._refs)
+
+    @cached_property
+    def _banks(self) -> list[BankPages]:
+        return list(self._drivers()) if self.pins and not isinstance(self._refs, RefCounts) else []
+
+    @cached_property
+    def _counts(self) -> BankCounts:
+        counts = BankCounts.open(self.tree, self.page_size)
+        self._stack.callback(counts.close)
+        return counts
 
     @cached_property
     def cgroups(self) -> int | None:
@@ -136,7 +151,10 @@ class Look:
             self._stack.callback(os.close, file)
         return file
 
-    def _references(self) -> RefCounts | BankRefs | None:
+    @cached_property
+    def _refs(self) -> RefCounts | BankRefs | None:
+        if not self.pins:
+            return None
         refs = RefCounts.open(self.tree) or BankRefs.open(self.tree, self.page_size)
         if refs is not None:
             self._stack.callback(refs.close)

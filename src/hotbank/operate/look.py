@@ -7,22 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from math import inf
+from typing import Any, Protocol, cast
 
 from hotbank.errors import HotbankError
-from hotbank.machine import Glancing, Machine, Reading, Snapshot, Survey, each_glance, each_survey
+from hotbank.machine import Glancing, Machine, Reading, Snapshot, Survey, can_count, each_glance, each_survey
 from hotbank.memory import BlockState, Kind
 from hotbank.operate.targets import resolve
 from hotbank.operate.verdict import Verdict, verdict
 
 How = Callable[[Any, Snapshot, Iterable[int]], Mapping[int, Survey]]
 _FRESH = 1.0  # seconds
+_AT_ONCE = 64  # blocks in one question, which must not take long
 Look = Callable[[Machine, Snapshot, Iterable[int], How], Mapping[int, Survey]]
 
 
 def surveys_of(machine: Machine, snapshot: Snapshot, blocks: Iterable[int]) -> dict[int, Survey]:
     """Surveys of those of the blocks that are online; the others hold nothing that would have to move."""
     return {seen.block: seen for seen in each_survey(machine, _online(snapshot, blocks))}
+
+
+def counted(machine: Machine, snapshot: Snapshot, blocks: Iterable[int]) -> dict[int, Survey]:
+    """Surveys of those of the blocks that are online and about which a count says all that an order has to know: it
+    looks at no page. The others want a look."""
+    if not can_count(machine):
+        return {}
+    there = tuple(_online(snapshot, blocks))
+    parts = (there[at : at + _AT_ONCE] for at in range(0, len(there), _AT_ONCE))
+    return {seen.block: seen for part in parts for seen in machine.count(part)}
 
 
 def in_silence(machine: Machine, snapshot: Snapshot, blocks: Iterable[int], how: How) -> Mapping[int, Survey]:
@@ -62,23 +74,33 @@ class Felt(Protocol):
 
 
 class Between:
-    """How a machine feels between two acts of one who acts again and again: asked once, for a look at counters takes
-    a guest as long as an empty block; and again after ``acted``, or where that was a while ago."""
+    """How a machine feels, and what it is, between two acts of one who acts again and again: asked once, for a look at
+    counters takes a guest as long as an empty block, and a list of its blocks three times as long; and again after
+    ``acted``, or where that was a while ago."""
 
     def __init__(self, machine: Machine) -> None:
-        self._machine, self._asked = machine, 0.0
-        self._last: Reading | None = None
+        self._machine = machine
+        self._last: dict[str, tuple[float, Any]] = {}
 
     def reading(self) -> Reading:
         """See Machine."""
-        now = self._machine.clock.now()
-        if self._last is None or now - self._asked > _FRESH:
-            self._last, self._asked = self._machine.reading(), now
-        return self._last
+        return cast("Reading", self._fresh("reading", self._machine.reading))
+
+    def snapshot(self) -> Snapshot:
+        """See Machine."""
+        return cast("Snapshot", self._fresh("snapshot", self._machine.snapshot))
 
     def acted(self) -> None:
         """What was read is over."""
-        self._last = None
+        self._last.clear()
+
+    def _fresh(self, what: str, ask: Callable[[], Any]) -> Any:
+        now = self._machine.clock.now()
+        asked, answer = self._last.get(what, (-inf, None))
+        if now - asked > _FRESH:
+            answer = ask()
+            self._last[what] = now, answer
+        return answer
 
 
 def migrated(machine: Felt) -> int | None:

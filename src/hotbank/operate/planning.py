@@ -5,13 +5,13 @@ under a deadline stops looking when the time is over (``plan_in_time``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hotbank.errors import brief
 from hotbank.machine import Machine, Snapshot, Survey, can_glance
 from hotbank.numbers import is_whole
 from hotbank.operate.choice import Choice, choose
-from hotbank.operate.look import Look, glances_at, in_silence, surveys_of
+from hotbank.operate.look import Between, Look, counted, glances_at, in_silence, surveys_of
 from hotbank.operate.plan import Plan, addition, removal, too_late
 from hotbank.operate.targets import Names, Target, resolve_all
 
@@ -25,32 +25,43 @@ def plan_remove(machine: Machine, names: Names, *, look: Look = in_silence) -> P
     """
     snapshot = machine.snapshot()
     targets = resolve_all(snapshot, names)
-    return removal(snapshot, look(machine, snapshot, _blocks(targets), surveys_of), targets)
+    return removal(snapshot, _surveyed(machine, snapshot, _blocks(targets), look), targets)
 
 
 def plan_free(machine: Machine, size: int, *, look: Look = in_silence) -> Choice:
     """The banks, or blocks where no board names banks, that free ``size`` bytes by moving the fewest pages.
 
-    ``look``: surveys the blocks, one by one. Every block of the machine is looked at; where a glance tells less and is
-    cheaper, only those that are about to be chosen are surveyed, and so are all where nothing can be chosen. Raises
-    ValueError for what is no number of bytes, 1 or more.
+    ``look``: surveys the blocks, one by one. Every block of the machine is counted or looked at; where a glance tells
+    less and is cheaper, only those that are about to be chosen are surveyed, and so are all where nothing can be
+    chosen. Raises ValueError for what is no number of bytes, 1 or more.
     """
     if not is_whole(size) or size < 1:
         raise ValueError(f"size = {brief(size)}: must be bytes, 1 or more")
     snapshot = machine.snapshot()
     everything = [b.number for b in snapshot.blocks]
+    known = counted(machine, snapshot, everything)
+    rest = [number for number in everything if number not in known]
     if can_glance(machine):
-        seen = dict(look(machine, snapshot, everything, glances_at))
-        found = _by_glances(machine, snapshot, seen, size, look)
+        seen = known | dict(look(machine, snapshot, rest, glances_at))
+        found = _by_glances(machine, snapshot, seen, set(known), size, look)
         if found is not None:
             return found
-    return choose(snapshot, look(machine, snapshot, everything, surveys_of), size)
+    return choose(snapshot, known | dict(look(machine, snapshot, rest, surveys_of)), size)
 
 
-def _by_glances(machine: Machine, snapshot: Snapshot, seen: dict[int, Survey], size: int, look: Look) -> Choice | None:
+def _surveyed(machine: Machine, snapshot: Snapshot, blocks: Sequence[int], look: Look) -> Mapping[int, Survey]:
+    """Of all of the blocks: by a count where that is enough."""
+    known = counted(machine, snapshot, blocks)
+    rest = [number for number in blocks if number not in known]
+    return known | dict(look(machine, snapshot, rest, surveys_of))
+
+
+def _by_glances(
+    machine: Machine, snapshot: Snapshot, seen: dict[int, Survey], sure: set[int], size: int, look: Look
+) -> Choice | None:
     """The choice, all of whose blocks were surveyed. A glance never says more than a survey against a block, so what
-    was passed over is no better. None where there is no choice, or none was found in a few rounds."""
-    sure = set[int]()
+    was passed over is no better. ``sure``: those that were seen by more than a glance. None where there is no choice,
+    or none was found in a few rounds."""
     for _ in range(_ROUNDS):
         found = choose(snapshot, seen, size)
         doubtful = [number for number in found.plan.blocks if number in seen and number not in sure]
@@ -67,15 +78,17 @@ def plan_add(machine: Machine, names: Names) -> Plan:
     return addition(snapshot, resolve_all(snapshot, names))
 
 
-def plan_in_time(machine: Machine, names: Names, deadline: float) -> Plan:
+def plan_in_time(machine: Machine, names: Names, deadline: float, felt: Between) -> Plan:
     """The plan that takes them out, or one that says DEADLINE when looking at the blocks takes all the time there is.
+    ``felt``: who lists the machine's blocks.
 
     No look is begun that, as long as the longest so far, would last beyond.
     """
-    snapshot, clock, longest = machine.snapshot(), machine.clock, 0.0
-    targets, surveys = resolve_all(snapshot, names), dict[int, Survey]()
+    snapshot, clock, longest = felt.snapshot(), machine.clock, 0.0
+    targets = resolve_all(snapshot, names)
     blocks = _blocks(targets)
-    for block in blocks:
+    surveys = counted(machine, snapshot, blocks)
+    for block in (number for number in blocks if number not in surveys):
         began = clock.now()
         if began + longest >= deadline:
             fact = f"looking at {len(surveys)} of {len(blocks)} blocks took all the time"

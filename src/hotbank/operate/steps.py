@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hotbank.errors import Code, Refusal
-from hotbank.machine import Machine, Snapshot, can_vacate
+from hotbank.machine import Machine, Snapshot, block_now, can_vacate
 from hotbank.memory import BlockState, KernelState, Online, Zone
 from hotbank.operate import policy
 from hotbank.operate.capacity import spare_for
@@ -80,7 +80,7 @@ class Steps:
         keep = 0 if self.force else spare_for(self._machine, number, step.leaving, self.felt)
         with self.journaled(step.action, step.target) as machine:
             machine.offline(number, self.deadline(1 + len(step.fence)), spare=keep, fence=step.fence)
-            block = machine.snapshot().block(number)
+            block = block_now(machine, number)
             if block is not None and block.state is not BlockState.OFFLINE:
                 raise Refusal(Code.RACED, f"{step.target} went offline and is {block.state} again")
         return Done()
@@ -175,7 +175,7 @@ class Steps:
 
     def _online(self, step: Step) -> Done:
         number = number_of(step)
-        block = self._machine.snapshot().block(number)
+        block = block_now(self._machine, number)
         with self.journaled(step.action, step.target) as machine:
             if block is None or block.state is not BlockState.ONLINE:
                 machine.online(number, Online.MOVABLE)
@@ -183,7 +183,7 @@ class Steps:
         return Done()
 
     def _check_movable(self, number: int) -> None:
-        block = self._machine.snapshot().block(number)
+        block = block_now(self._machine, number)
         if block is None or block.state is not BlockState.ONLINE:
             raise Refusal(Code.RACED, f"memory{number} was set online and is not")
         if block.zone != Zone.MOVABLE:

@@ -69,7 +69,8 @@ class Transaction:
     ``interrupted`` is asked before each step and after a cancelled offline. ``on_event`` hears every event; if it
     raises, it hears no more, the transaction goes on, and the error is raised when all is done. ``began``: when it was
     ordered, on the machine's clock, if that was earlier: limits count from there. ``found``: what an earlier plan was
-    made of; when the machine is not that any more, nothing is done (CHANGED).
+    made of; when the machine is not that any more, nothing is done (CHANGED). ``felt``: who was asked before, so that
+    nobody asks the same again a moment later.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Transaction:
         began: float | None = None,
         cause: str = PERSON,
         found: Before | None = None,
+        felt: Between | None = None,
     ) -> None:
         self._machine, self._plan, self._journal, self._cause = machine, plan, journal, cause
         self._expected = found
@@ -97,7 +99,7 @@ class Transaction:
         self._failure: Failure | None = None
         self._seq = 0
         self._moved: int | None = 0
-        self._felt = Between(machine)
+        self._felt = felt or Between(machine)
         self._refaults: int | None = None  # what had been read again before cache was dropped
         self._touched: set[int] = set()
         self._latest = machine.clock.now()
@@ -135,7 +137,7 @@ class Transaction:
         return sum(look.kinds.get(Kind.POISONED, 0) for look in routed)
 
     def _acting(self) -> Outcome:
-        found = self._machine.snapshot()
+        found = self._felt.snapshot()
         before = self._find(found)
         unsure = _no_way_back(before)
         if unsure is not None:

@@ -10,6 +10,7 @@ from hotbank.errors import Code, Refusal
 from hotbank.machine import Machine
 from hotbank.operate.found import since
 from hotbank.operate.journal import PERSON, Before, Journal, MemoryJournal
+from hotbank.operate.look import Between
 from hotbank.operate.outcome import Event, Outcome, no_events, not_interrupted
 from hotbank.operate.plan import Plan
 from hotbank.operate.planning import plan_add, plan_in_time, plan_remove
@@ -41,9 +42,10 @@ def remove(
     (CHANGED). Raises Refusal(NO_SUCH_BANK) and Refusal(BUSY_TRANSACTION).
     """
     limits, began = limits or Limits(), machine.clock.now() if began is None else began
+    felt = Between(machine)
     return Transaction(
         machine,
-        _still_there(lambda: plan_in_time(machine, names, began + limits.total), found),
+        _still_there(lambda: plan_in_time(machine, names, began + limits.total, felt), found),
         journal=journal or MemoryJournal(),
         limits=limits,
         force=force,
@@ -53,6 +55,7 @@ def remove(
         began=began,
         cause=cause,
         found=found,
+        felt=felt,
     ).run()
 
 

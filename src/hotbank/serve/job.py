@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
-from hotbank.calls import CLOCK, MACHINE, VACATE
+from hotbank.calls import BY_BLOCK, CLOCK, COUNTING, MACHINE, VACATE
 from hotbank.documents import EXIT_FAILED
 from hotbank.errors import Code, HotbankError, KernelError, MachineError, ProtocolError
-from hotbank.machine import Machine, Survey, Vacated, can_vacate
+from hotbank.machine import Machine, Survey, Vacated, can_count, can_vacate, tells_blocks
 from hotbank.operate import Before, Event, Journal, Outcome, recover, remedy
 from hotbank.operate.look import migrated
 from hotbank.operate.plan import EMPTYING
@@ -150,6 +150,8 @@ class Job:
         """What the worker may call: the machine and its clock, the journal, and this job."""
         machine = answers(MACHINE, self._machine, survey=self._survey, offline=self._offline)
         vacate = answers(VACATE, self._machine, vacate=self._vacate) if can_vacate(self._machine) else {}
+        count = answers(COUNTING, self._machine, count=self._count) if can_count(self._machine) else {}
+        block = answers(BY_BLOCK, self._machine) if tells_blocks(self._machine) else {}
         job = answers(
             JOB,
             order=lambda: self.order,
@@ -160,7 +162,7 @@ class Job:
             failed=self._failed,
         )
         journal = answers(JOURNAL, self._journal, begin=self._begin)
-        return {**machine, **vacate, **answers(CLOCK, self._machine.clock), **journal, **job}
+        return {**machine, **vacate, **count, **block, **answers(CLOCK, self._machine.clock), **journal, **job}
 
     def _begin(self, before: Before) -> int:
         self._entry = self._journal.begin(before)
@@ -181,6 +183,12 @@ class Job:
         survey = self._look(block)
         self._to_move[block] = survey.to_move
         return survey
+
+    def _count(self, blocks: tuple[int, ...]) -> tuple[Survey, ...]:
+        assert can_count(self._machine), "nobody calls what is not in the answers"
+        found = self._machine.count(blocks)
+        self._to_move |= {survey.block: survey.to_move for survey in found}
+        return found
 
     def _look(self, block: int) -> Survey:
         """A survey whose time is taken: the next one will take about as long."""

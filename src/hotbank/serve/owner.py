@@ -18,11 +18,21 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from hotbank.calls import CLOCK, DOCTOR, GLANCE, MACHINE, PAGES, VACATE
+from hotbank.calls import BY_BLOCK, CLOCK, COUNTING, DOCTOR, GLANCE, MACHINE, PAGES, VACATE
 from hotbank.documents import EXIT_DONE, EXIT_FAILED
 from hotbank.errors import CancelPending, Code, HotbankError, MachineError, ProtocolError, Refusal
 from hotbank.govern.status import Orders, Status
-from hotbank.machine import Machine, WallClock, can_glance, can_vacate, is_examinable, is_interruptible, tells_pages
+from hotbank.machine import (
+    Machine,
+    WallClock,
+    can_count,
+    can_glance,
+    can_vacate,
+    is_examinable,
+    is_interruptible,
+    tells_blocks,
+    tells_pages,
+)
 from hotbank.operate import Entry, Event, Limits, MemoryJournal, remedy
 from hotbank.operate.journal import GOVERNOR, START, STOP, OwnersJournal, sign_of_life
 from hotbank.operate.reasons import code_of, errno_of
@@ -147,6 +157,8 @@ class Owner:
         machine = answers(MACHINE, self._machine, **alone)
         pages = answers(PAGES, self._machine) if tells_pages(self._machine) else {}
         glance = answers(GLANCE, self._machine) if can_glance(self._machine) else {}
+        count = answers(COUNTING, self._machine) if can_count(self._machine) else {}
+        block = answers(BY_BLOCK, self._machine) if tells_blocks(self._machine) else {}
         vacate = answers(VACATE, self._machine, vacate=self._alone("vacate")) if can_vacate(self._machine) else {}
         doctor = answers(DOCTOR, self._machine) if is_examinable(self._machine) else {}
         journal, ring = self._journal, self._ring
@@ -157,6 +169,8 @@ class Owner:
             **machine,
             **pages,
             **glance,
+            **count,
+            **block,
             **vacate,
             **doctor,
             **answers(CLOCK, self._machine.clock, **self._sleeping()),

@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from hotbank.machine import Migrated, Reading
-from hotbank.numbers import digits
+from hotbank.numbers import U63
 from hotbank.sysfs.form import Form
 
+_ROW = re.compile(r"^(\S+) ([0-9]{1,20})$", re.MULTILINE)
 _REFAULTS = ("workingset_refault_anon", "workingset_refault_file")
 
 
 def _parse(text: str) -> Mapping[str, int]:
-    rows = (line.partition(" ") for line in text.splitlines())
-    return {name: number for name, _, value in rows if (number := digits(value)) is not None}
+    return {name: number for name, value in _ROW.findall(text) if (number := int(value)) < U63}
 
 
 def _show(counters: Mapping[str, int]) -> str:

@@ -58,18 +58,19 @@ def comes_block_by_block(machine: QemuMachine) -> None:
 
 
 def shows_its_pages(machine: QemuMachine) -> None:
-    """``pages`` as the kernel's own files have it, but for what moves from one read to the next."""
+    """``pages`` and ``counts`` as the kernel's own files have it, but for what moves from one read to the next."""
     with Holder(machine, anon=24, shared=8, tmpfs=16, file=16, pinned=4) as holder:
         where = holder.where(span_of(machine))
         print(where)
-        seen = {"used": 0, "pages": 0, "kinds": 0, "refs": 0, "maps": 0}
+        seen = dict.fromkeys(("used", "pages", "kinds", "refs", "maps", "counts", "held", "pinned"), 0)
         for pfn in range(span_of(machine).start >> 12, span_of(machine).end >> 12, 32768):
             told = json.loads(machine.runner.run(f"python3 -S /opt/pages.py {BANK} {pfn} 32768"))
             print(told)
             seen = {name: seen[name] + told[name] for name in seen}
         surveys_agree(machine, where["pinned"])
     assert seen["used"] > 10_000
-    assert max(seen["kinds"], seen["refs"], seen["maps"]) <= seen["used"] // 100, seen
+    assert max(seen["kinds"], seen["refs"], seen["maps"], seen["counts"]) <= seen["used"] // 100, seen
+    assert where["pinned"] <= seen["held"] <= seen["pinned"] + 16, seen
 
 
 def surveys_agree(machine: QemuMachine, pinned: int) -> None:
@@ -105,7 +106,7 @@ def holds_nobody_up(machine: QemuMachine) -> None:
 
 def leaves_while_it_is_looked_at(machine: QemuMachine) -> None:
     """All of it, with its resource; whoever reads its struct pages meanwhile meets none that is gone."""
-    reading = machine.runner.start(f"while :; do cat {BANK}/pages {BANK}/refcounts > /dev/null; done")
+    reading = machine.runner.start(f"while :; do cat {BANK}/pages {BANK}/refcounts {BANK}/counts > /dev/null; done")
     outcome = remove(machine)
     reading.kill()
     assert (outcome.code, outcome.exit) == (Code.OK, 0), outcome
