@@ -562,6 +562,11 @@ class Survey:
     leaf: str = ""
     buddies: Buddies | None = None
 
+    @classmethod
+    def of_none(cls, block: int) -> Survey:
+        """What is known of the pages of a block that nobody looked at."""
+        return cls(block, unknown=("kinds", "pins"))
+
     @property
     def to_move(self) -> int:
         """Pages that migration has to carry elsewhere."""

@@ -98,6 +98,31 @@ def test_only_what_a_count_leaves_open_is_looked_at(tmp_path: Path, monkeypatch:
     assert asked == [(5, False), (5, True)]
 
 
+def test_boot_memory_that_never_leaves_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While anything can be chosen: else all is surveyed, for the reasons."""
+    host = counting(tmp_path, [["anon"] * 8 + ["free"] * (PAGES - 8) for _ in BLOCKS])
+    first, last = (at * BLOCK for at in (BLOCKS.start, BLOCKS.stop))
+    (tmp_path / "proc/iomem").write_text(
+        f"{first:08x}-{first + 2 * BLOCK - 1:08x} : System RAM\n"
+        f"{first + 2 * BLOCK:08x}-{last - 1:08x} : System RAM (hotbank)\n"
+    )
+    (tmp_path / "proc/sys/kernel/arch").write_text("aarch64\n")
+    (tmp_path / "sys/class/hotbank/all/counts").unlink()
+    glanced, right = list[int](), Host.surveys
+
+    def surveys(host: Host, numbers: Sequence[int], *, pins: bool = True) -> Mapping[int, Survey]:
+        wanted = list(numbers)
+        glanced.extend(wanted if not pins else ())
+        return right(host, wanted, pins=pins)  # type: ignore[return-value]
+
+    monkeypatch.setattr(Host, "surveys", surveys)
+    found = plan_free(host, BLOCK)
+    assert [(given.name, given.code) for given in found.given_up] == [
+        (f"memory{number}", Code.BOOT_MEMORY) for number in BLOCKS[:2]
+    ]
+    assert glanced == list(BLOCKS[2:])
+
+
 def test_who_asks_for_the_reason_has_the_pages_looked_at(tmp_path: Path) -> None:
     host = counting(tmp_path, [["free"] * PAGES for _ in BLOCKS])
     for name in OF_PAGES:

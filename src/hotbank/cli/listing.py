@@ -68,7 +68,7 @@ def look(machine: Machine, *, used: bool) -> Listing:
     """The machine's banks and blocks; ``used`` surveys every block that is online."""
     snapshot = machine.snapshot()
     online = [b.number for b in snapshot.blocks if b.state is not BlockState.OFFLINE]
-    surveys = _surveys(machine, snapshot, online) if used else {n: _not_looked_at(n) for n in online}
+    surveys = _surveys(machine, snapshot, online) if used else {n: Survey.of_none(n) for n in online}
     blocks = {b.number: _row(snapshot, surveys, b, block_target(snapshot, b.number)) for b in snapshot.blocks}
     banks = (_bank_row(snapshot, surveys, bank, blocks) for bank in snapshot.banks)
     return Listing(snapshot, tuple(banks), tuple(blocks.values()))
@@ -88,10 +88,6 @@ def _bank_row(
         block = blocks[bank.blocks[0]]
         return Row(bank, block.used, block.share, block.code)
     return _row(snapshot, surveys, bank, bank_target(snapshot, bank))
-
-
-def _not_looked_at(block: int) -> Survey:
-    return Survey(block, unknown=("kinds", "pins"))
 
 
 def _row(snapshot: Snapshot, surveys: Mapping[int, Survey], item: _T, target: Target) -> Row[_T]:

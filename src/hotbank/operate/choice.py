@@ -21,7 +21,7 @@ from math import gcd
 
 from hotbank.errors import Code
 from hotbank.machine import DomainStatus, Snapshot, Survey, ZoneInfo
-from hotbank.memory import KernelState, Power, format_size
+from hotbank.memory import BlockState, KernelState, Power, format_size
 from hotbank.operate.knapsack import NEVER, Effort, Fits, Found, Item, anything, cheapest, least_room
 from hotbank.operate.plan import Plan, removal
 from hotbank.operate.reasons import INTERLEAVED, no_room, remedy
@@ -109,6 +109,19 @@ def offers_of(snapshot: Snapshot, surveys: Mapping[int, Survey]) -> tuple[tuple[
             given_up.append(found)
     offers.sort(key=lambda offer: Bound.of(offer.leaving).kernel)  # at equal cost the safer
     return tuple(offers), tuple(given_up)
+
+
+def staying(snapshot: Snapshot) -> dict[int, Survey]:
+    """Online blocks that can't leave whatever they hold, which need no look to be given up: of banks that the board
+    does not call movable, and boot memory of a kernel that keeps it."""
+    found = dict[int, Survey]()
+    for target in _targets(snapshot):
+        online = (b for n in target.blocks if (b := snapshot.block(n)) and b.state is not BlockState.OFFLINE)
+        unseen = {block.number: Survey.of_none(block.number) for block in online}
+        bank = target.bank
+        if bank is not None and (bank.is_a_block or not bank.movable) and verdict(snapshot, unseen, target).impossible:
+            found |= unseen
+    return found
 
 
 def _targets(snapshot: Snapshot) -> list[Target]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from hotbank.errors import brief
 from hotbank.machine import Machine, Snapshot, Survey, can_glance
 from hotbank.numbers import is_whole
-from hotbank.operate.choice import Choice, choose
+from hotbank.operate.choice import Choice, choose, staying
 from hotbank.operate.look import Between, Look, counted, glances_at, in_silence, surveys_of
 from hotbank.operate.plan import Plan, addition, removal, too_late
 from hotbank.operate.targets import Names, Target, resolve_all
@@ -42,7 +42,9 @@ def plan_free(machine: Machine, size: int, *, look: Look = in_silence) -> Choice
     known = counted(machine, snapshot, everything)
     rest = [number for number in everything if number not in known]
     if can_glance(machine):
-        seen = known | dict(look(machine, snapshot, rest, glances_at))
+        stays = staying(snapshot)
+        glances = look(machine, snapshot, [number for number in rest if number not in stays], glances_at)
+        seen = {**stays, **known, **glances}
         found = _by_glances(machine, snapshot, seen, set(known), size, look)
         if found is not None:
             return found
