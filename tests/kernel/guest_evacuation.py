@@ -2,7 +2,8 @@
 """Runs in a guest: a bank is evacuated, in one way or another, and what that costs; one JSON line each.
 
 ``python3 -S guest_evacuation.py START END plain|fenced [WORKERS]`` takes all blocks offline and brings them back.
-``… cancel TIMES`` ends an evacuation at random moments, ``… cycles TIMES`` carries some out and ends others.
+``… cancel TIMES`` ends an evacuation at random moments, ``… cycles TIMES`` carries some out and ends others, and
+where the kernel injects faults (Documentation/fault-injection) it denies most of them an allocation.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from hotbank.host import evacuating
 
 BLOCK = 128 << 20
+FAIL_NTH, DENIED = "/proc/thread-self/fail-nth", 12  # an evacuation asks for less than that many
+SETTINGS = ("failslab/ignore-gfp-wait", "fail_page_alloc/ignore-gfp-wait", "fail_page_alloc/ignore-gfp-highmem")
 FILE, HOLD = "/dev/hotbank/high", 300.0
+WRITE = evacuating.write
 FIELDS = {"moved": "pgmigrate_success", "failed": "pgmigrate_fail"}
 
 
@@ -78,23 +83,26 @@ class Bank:
         return time.monotonic() - began
 
     def cycles(self, times: int) -> dict[str, object]:
-        """Each third is carried out, the others are killed: while pages are taken, or between two blocks."""
-        before, said = settled(), []
+        """Each third is carried out, the others are killed: while pages are taken, or between two blocks. ``stayed``:
+        ranges that could not be taken where they were waited for, by why."""
+        deny_anything()
+        before, said, stayed = settled(), [], list[str]()
         for number in range(times):
-            with Evacuation(self, random.choice((1, 2, 4))) as evacuation:
+            with Evacuation(self, random.choice((1, 2, 4)), faulty=True) as evacuation:
                 if number % 3 == 0:
-                    evacuation.told()
+                    stayed += evacuation.told()[0]
                     self.write("offline")
                 elif number % 3 == 1:
                     time.sleep(random.random() * 0.2)
                     evacuation.killed()
                 else:
-                    evacuation.told()
+                    stayed += evacuation.told()[0]
                     self.write("offline", self.blocks[: len(self.blocks) // 2])
                     evacuation.killed()
             self.write("online_movable", [n for n in self.blocks if self.state(n) == "offline"])
             said += [word for word in (self.state(n) for n in self.blocks) if word != "online"]
-        return {"not_online": said, "lost": before[0] - settled()[0], "free": before[1] - settled()[1]}
+        lost, free = (was - now for was, now in zip(before, settled(), strict=True))
+        return {"not_online": said, "lost": lost, "free": free, "stayed": stayed}
 
     def write(self, word: str, blocks: Sequence[int] | None = None) -> None:
         for number in self.blocks if blocks is None else blocks:
@@ -111,9 +119,10 @@ class Bank:
 
 
 class Evacuation:
-    """The program that holds, in a process of its own; it lets go at the end of a ``with``."""
+    """The program that holds, in a process of its own; it lets go at the end of a ``with``. ``faulty``: each of its
+    writes may be denied an allocation."""
 
-    def __init__(self, bank: Bank, workers: int) -> None:
+    def __init__(self, bank: Bank, workers: int, *, faulty: bool = False) -> None:
         theirs, self.into = os.pipe()
         out, ours = os.pipe()
         self.pid = os.fork()
@@ -121,6 +130,8 @@ class Evacuation:
             for file, at in ((theirs, 0), (ours, 1)):
                 os.dup2(file, at)
             os.closerange(3, 64)
+            if faulty and os.path.exists(FAIL_NTH):
+                evacuating.write = denied
             evacuating.main(HOLD, [f"{FILE}:{part}" for part in bank.parts(workers)])
             os._exit(0)
         os.close(theirs)
@@ -153,6 +164,24 @@ class Evacuation:
         os.close(self.into)
         os.waitpid(self.pid, 0)
         self.out.close()
+
+
+def deny_anything() -> None:
+    """Allocations that may wait or take high memory, and single pages, are among those that can be denied."""
+    for name, word in [*((name, "N") for name in SETTINGS), ("fail_page_alloc/min-order", "0")]:
+        with suppress(FileNotFoundError), open(f"/sys/kernel/debug/{name}", "w") as file:
+            file.write(word)
+
+
+def denied(file: int, span: str) -> int:
+    """``evacuating.write``, its n-th allocation denied."""
+    with open(FAIL_NTH, "w") as nth:
+        nth.write(str(random.SystemRandom().randrange(1, DENIED)))
+        nth.flush()
+        error = WRITE(file, span)
+        nth.seek(0)
+        nth.write("0")
+    return error
 
 
 class Cost:
