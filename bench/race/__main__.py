@@ -33,7 +33,7 @@ from hotbank.machine import Survey
 from hotbank.memory import BlockState
 from hotbank.operate import Limits
 from kernel.kernel_kit import guest, lean
-from race.guests import FILL, HERE, Filled, Snapshots, blocks_of, fill
+from race.guests import FILL, HERE, LOAD, Filled, Snapshots, blocks_of, fill
 from race.states import STATES, State
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -184,10 +184,10 @@ def least(machine: QemuMachine, state: State) -> int:
 
 
 @contextmanager
-def fresh(series: str | None, board: str) -> Iterator[tuple[QemuMachine, Snapshots]]:
+def fresh(board: str, series: str | None, cmdline: str) -> Iterator[tuple[QemuMachine, Snapshots]]:
     """A guest that has just booted, kept as the snapshot ``fresh``."""
-    files = {"opt/fill.py": FILL}
-    with guest(lean(Wanted(str(HERE / board), series=series, files=files))) as machine:
+    files = {"opt/fill.py": FILL, "opt/load.py": LOAD}
+    with guest(lean(Wanted(str(HERE / board), series=series, files=files, cmdline=cmdline))) as machine:
         machine.runner.run("mount -o remount,noatime /mnt; echo never > /sys/kernel/mm/transparent_hugepage/enabled")
         snapshots = Snapshots(machine, machine.qemu.folder)
         snapshots.save("fresh")
@@ -241,11 +241,11 @@ def chosen(names: str) -> list[State]:
     return [known[name] for name in names.split(",")]
 
 
-def by_board(states: Sequence[State]) -> dict[str, list[State]]:
-    """A guest has one board."""
-    found: dict[str, list[State]] = {}
+def by_guest(states: Sequence[State], series: str | None) -> dict[tuple[str, str | None, str], list[State]]:
+    """By what boots: board, series of the kernel, and its command line."""
+    found: dict[tuple[str, str | None, str], list[State]] = {}
     for state in states:
-        found.setdefault("node.toml" if state.own_node else "board.toml", []).append(state)
+        found.setdefault((state.board, state.series or series, state.cmdline), []).append(state)
     return found
 
 
@@ -255,12 +255,12 @@ def main() -> int:
     parser.add_argument("--states", type=chosen, default=STATES, metavar="NAME,...", help="which of them")
     parser.add_argument("--seed", type=int, default=1, help="of the states")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds after which a run is ended")
-    parser.add_argument("--series", help="of Debian's kernel")
+    parser.add_argument("--series", help="of Debian's kernel, where the state asks for none")
     parser.add_argument("--json", type=Path, help="a file for all runs")
     args = parser.parse_args()
     everything = []
-    for board, states in by_board(args.states).items():
-        with fresh(args.series, board) as (machine, snapshots):
+    for boots, states in by_guest(args.states, args.series).items():
+        with fresh(*boots) as (machine, snapshots):
             for state in states:
                 runs, floor = race(machine, snapshots, state, args)
                 print("\n".join(table(state, runs, floor)), flush=True)

@@ -24,6 +24,8 @@ from race.states import State
 
 HERE = Path(__file__).resolve().parent
 FILL = (HERE / "fill.py").read_text(encoding="utf-8")
+LOAD = (HERE.parents[1] / "tests/kernel/guest_load.py").read_text(encoding="utf-8")
+INODES, LEFT = 60_000, 40  # files without content; MiB of other memory that is free when they are made
 PAGE, PATIENCE = 4096, 20.0  # bytes; seconds for a guest that was just loaded
 END_AGENT = """p=$(grep -l 'guest[.]agent' /proc/[0-9]*/cmdline 2>/dev/null); p=${p%/cmdline}; kill ${p#/proc/}
 while [ -d $p ]; do sleep 0.1; done"""
@@ -116,14 +118,37 @@ def blocks_of(machine: QemuMachine) -> list[int]:
 
 
 def _bring(machine: QemuMachine, state: State) -> None:
-    """All ten blocks online and Movable; known as a bank only where that is wanted."""
-    for bank in ("pool", "bank"):
-        machine.add(bank)
-    for number in blocks_of(machine):
-        machine.online(number, Online.MOVABLE)
+    """All ten blocks online, Movable but for those of a kernel zone; known as a bank only where that is wanted."""
+    machine.set_auto_online("offline")
+    for bank in machine.board.banks:
+        if not bank.at_boot:
+            machine.add(bank.name)
+    blocks = blocks_of(machine)
+    in_kernel = [blocks[number] for number in state.kernel]
+    if in_kernel:
+        _with_slab(machine, in_kernel)
+    for number in blocks:
+        if number not in in_kernel:
+            machine.online(number, Online.MOVABLE)
     if state.wanted:
         machine.runner.run(f"rm /etc/hotbank/board.toml; {END_AGENT}")
         until(lambda: machine.snapshot().bank("pool") is None)
+
+
+def _with_slab(machine: QemuMachine, blocks: list[int]) -> None:
+    """Those blocks online in a kernel zone; slab comes into them, since all other memory is taken meanwhile."""
+    run, load = machine.runner.run, "exec python3 -S /opt/load.py"
+    free = int(run("awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo"))
+    taken = machine.runner.start(f"{load} anon:{free - LEFT}")
+    run("until [ -e /run/load ]; do sleep 0.1; done", timeout=HANG)
+    for number in blocks:
+        machine.online(number, Online.KERNEL)
+    run("rm /run/load; mount -o remount,nr_inodes=0 /tmp")
+    made = machine.runner.start(f"{load} inodes:{INODES}")
+    run("until [ -e /run/load ]; do sleep 0.1; done", timeout=HANG)
+    for job in (taken, made):
+        job.kill()
+        job.wait(HANG)
 
 
 def fill(machine: QemuMachine, state: State, seed: int) -> Filled:

@@ -175,12 +175,11 @@ def deny_anything() -> None:
 
 def denied(file: int, span: str) -> int:
     """``evacuating.write``, its n-th allocation denied."""
-    with open(FAIL_NTH, "w") as nth:
-        nth.write(str(random.SystemRandom().randrange(1, DENIED)))
-        nth.flush()
-        error = WRITE(file, span)
-        nth.seek(0)
-        nth.write("0")
+    nth = os.open(FAIL_NTH, os.O_RDWR)
+    os.write(nth, str(random.SystemRandom().randrange(1, DENIED)).encode())
+    error = WRITE(file, span)
+    os.write(nth, b"0")
+    os.close(nth)
     return error
 
 
