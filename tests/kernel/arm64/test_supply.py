@@ -23,9 +23,10 @@ from hotbank.boards_qemu.parts import bank_module
 from hotbank.boards_qemu.parts.packages import cache_folder
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import Code, KernelError, MachineError
-from hotbank.memory import MIB, KernelState, Power, Zone
+from hotbank.memory import MIB, KernelState, Online, Power, Zone
 from hotbank.operate import Event, Outcome
-from kernel.kernel_kit import LIMITS, Holder, complaints, guest, intact, lean
+from kernel.kernel_kit import LIMITS, Holder, complaints, guest, guest_memory, intact, lean, span_of
+from patience import HANG
 
 pytestmark = pytest.mark.kernel
 
@@ -141,6 +142,20 @@ def test_banks_that_are_on_from_the_start_and_in_use_keep_their_supply(machine: 
     promises.power_stays_under_memory(machine._changes.machine(), "ddr-high")  # the guest by itself
     assert looked(machine).high
     assert machine.power("ddr-high") is Power.ON
+
+
+def test_banks_that_leave_together_are_behind_one_fence(machine: QemuMachine) -> None:
+    """When a block of the one leaves, the other is held as well, empty; when it comes back, all is as it was."""
+    size = machine.board.block_size
+    first, second = (span_of(machine, name).start // size for name in BANKS)
+    before = guest_memory(machine)["MemTotal"]
+    with Holder(machine, anon=70, shared=40) as holder:
+        machine.offline(first, machine.clock.now() + HANG, fence=(second,))
+        assert before - guest_memory(machine)["MemTotal"] == 2 * size
+        assert sum(sum(holder.where(span_of(machine, name)).values()) for name in BANKS) == 0
+        machine.online(first, Online.MOVABLE)
+        assert guest_memory(machine)["MemTotal"] == before
+        assert intact(holder.damage())
 
 
 def test_what_every_machine_promises(machine: QemuMachine) -> None:
