@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import pytest
@@ -112,3 +113,41 @@ def test_a_day_is_looked_at_once_a_period() -> None:
     hours, counting = [(float(at), 20 if at % 3600 else 5) for at in range(0, 7201, 600)], Counting()
     replay(hours, replace(PARK, period=2.0, returning=0.5), counting)
     assert counting.asked == 3600
+
+
+UNEQUAL = st.lists(st.integers(1, 9), min_size=1, max_size=6)
+CALM = Balance(floor=0.0, guess=0.0, foresight=0.0)
+
+
+@given(UNEQUAL, st.integers(0, 60), st.integers(0, 5))
+def test_a_calm_demand_leaves_only_the_banks_on_that_it_needs(sizes: list[int], wanted: int, fixed: int) -> None:
+    """Banks of any sizes: they fill from the first, and leave from the last."""
+    park = Park(fixed, tuple(Group(f"g{number}", size, cost=5.0) for number, size in enumerate(sizes)))
+    result = replay([(float(at), wanted) for at in range(0, 3000, 15)], park, CALM, FREE)
+    assert result.share is None or result.share > 0.99
+
+
+@given(SERIES, UNEQUAL, st.integers(1, 9), st.sampled_from((None, 2.0)))
+def test_banks_that_never_leave_are_as_memory_that_never_does(
+    stretches: list[tuple[int, int]], sizes: list[int], stays: int, period: float | None
+) -> None:
+    demand, groups = at_times(stretches), tuple(Group(f"g{n}", size, cost=5.0) for n, size in enumerate(sizes))
+    bank = Park(3, (*groups[:1], Group("stays", stays, cost=math.inf), *groups[1:]), period)
+    memory = Park(3 + stays, groups, period)
+    assert replay(demand, bank, Balance()) == replay(demand, memory, Balance())
+
+
+@given(SERIES, st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1, max_size=4))
+def test_nobody_saves_more_than_could_be(stretches: list[tuple[int, int]], banks: list[tuple[int, int]]) -> None:
+    """Whatever the sizes and the costs of the banks."""
+    park = Park(0, tuple(Group(f"g{n}", size, cost=float(cost)) for n, (size, cost) in enumerate(banks)))
+    for policy in (Balance(), Reserve(headroom=0.0, patience=3.0)):
+        share = replay(at_times(stretches), park, policy, FREE).share
+        assert share is None or share <= 1.0
+
+
+@pytest.mark.parametrize("period", [None, 2.0])
+def test_a_demand_may_jump_at_a_moment_that_stands_twice(period: float | None) -> None:
+    demand = [(0.0, 5), (0.0, 15), (10.0, 15), (10.0, 25), (20.0, 25), (20.0, 5)]
+    result = replay(demand, replace(PARK, period=period), Keep(99))
+    assert (result.seconds, result.short, result.samples) == (20.0, 0, 6)

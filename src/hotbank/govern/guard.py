@@ -15,7 +15,7 @@ decides nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -113,11 +113,11 @@ class Guard:
         return self._taken(view, wish, state, least)
 
     def _taken(self, view: View, wish: Wish, state: State, least: int) -> Decision:
-        """The cheapest first, as many as may leave."""
+        """From the top, as many as may leave."""
         acts: list[Act] = []
         held: dict[str, str] = {}
         left, room = view.supply, self.hourly - len(state.taken)
-        for group in sorted((g for g in view.groups if not g.dark), key=lambda g: (g.cost, g.name)):
+        for group in _from_the_top([group for group in view.groups if not group.dark]):
             why = self._held(group, view, state) or self._wanted(left - group.size, wish, least)
             why = why or ("" if len(acts) < room else f"{self.hourly} were taken in the last hour")
             if why:
@@ -212,6 +212,14 @@ class Guard:
         before = state.bans.get(name)
         seconds = self.ban if before is None else min(self.longest, 2 * before.seconds)
         return replace(state, bans={**state.bans, name: Ban(at + seconds, seconds)})
+
+
+def _from_the_top(groups: Sequence[Group]) -> Iterator[Group]:
+    """The last first, as demand is thought to fill them from the first; of those of one size the cheapest first, since
+    they are worth the same."""
+    cheapest = sorted(groups, key=lambda group: (group.cost, group.name))
+    alike = {size: iter([group for group in cheapest if group.size == size]) for size in {g.size for g in groups}}
+    return (next(alike[group.size]) for group in reversed(groups))
 
 
 def _another_hand(view: View, state: State) -> str:

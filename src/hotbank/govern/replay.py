@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import inf
 
 from hotbank.govern.guard import Guard, Outcome
 from hotbank.govern.optimum import Bill, Level, Stretch, optimum
@@ -20,7 +21,7 @@ from hotbank.govern.policy import Policy
 from hotbank.govern.view import Group, View
 
 Series = Sequence[tuple[float, int]]  # seconds and bytes, in order
-"""A demand."""
+"""A demand; where a moment stands twice, it jumps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,9 @@ class Result:
 
     @property
     def share(self) -> float | None:
-        """What was saved of what could have been; None where nothing could."""
-        possible = self.always_on - self.optimum.total
+        """What was saved of what could have been; None where nothing could. Who fills banks in another order than the
+        board's may do better than the optimum, which does not: then the clairvoyant does the same."""
+        possible = self.always_on - min(self.optimum.total, self.bill.total)
         return (self.always_on - self.bill.total) / possible if possible > 0 else None
 
     @property
@@ -123,12 +125,15 @@ class _Course:
             place += 1
         self._place = place
         (t0, d0), (t1, d1) = self._demand[place], self._demand[place + 1]
+        if t0 == t1:
+            return d1
         return round(d0 + (d1 - d0) * (when - t0) / (t1 - t0))
 
 
 class _Run:
     def __init__(self, park: Park, policy: Policy, guard: Guard) -> None:
         self._park, self._policy, self._guard = park, policy, guard
+        self._stays = park.fixed + sum(group.size for group in park.groups if group.cost == inf)
         self._groups = park.groups
         self._knows, self._watch = policy.begin(), guard.begin()
         self._bill, self._switches = Bill(), 0
@@ -141,12 +146,12 @@ class _Run:
             if tick.early > before or tick.late > after:
                 short.add(tick.sample)
             self._met.append(Stretch(tick.seconds, min(max(tick.early, tick.late), after)))
-            self._bill += Bill(on=(after - park.fixed) * tick.seconds)
+            self._bill += Bill(on=(after - self._stays) * tick.seconds)
         self._bill += Bill(returns=sum(g.cost * g.size for g in self._groups if g.dark))
         seconds = demand[-1][0] - demand[0][0]
-        levels = [Level(group.size, group.cost) for group in park.groups]
+        levels = [Level(group.size, group.cost) for group in park.groups if group.cost < inf]
         all_on = sum(level.size for level in levels) * seconds
-        best = optimum(self._met, park.fixed, levels)
+        best = optimum(self._met, self._stays, levels)
         return Result(self._bill, best, all_on, len(demand), len(short), self._switches, seconds)
 
     def _look(self, tick: Tick) -> tuple[int, int]:
