@@ -33,7 +33,7 @@ from hotbank.errors import (
 )
 from hotbank.numbers import finite, is_whole
 
-VERSION = 11
+VERSION = 12
 MAX_REQUEST = 4 << 20  # bytes of one line to an owner: the largest is what a transaction found, block by block
 MAX_ANSWER = 64 << 20  # bytes of one line from an owner: a snapshot of a machine with 100,000 blocks fits
 
@@ -190,7 +190,10 @@ def decode_error(data: Any) -> HotbankError:
     if data.keys() != {"type", *_ERRORS[cls]}:
         raise _wrong("error", f"the fields of {cls.__name__}", data)
     arguments = {name: _argument(name, data[name]) for name in _ERRORS[cls]}
-    return cls(**arguments)
+    error = cls(**arguments)
+    if not str(error):
+        raise _wrong("error", "words", data)
+    return error
 
 
 def _field(value: object) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +47,9 @@ class Served:
     def __init__(self, desk: Desk, model: Model | None, journal: MemoryJournal | None, seed: int) -> None:
         self.model = model or Model.boot(board.load("arm-2009"), backend="reference", seed=seed)
         self.journal = journal or MemoryJournal()
-        self.remote: Remote = attached(Owner(self.model, journal=self.journal, desk=desk))
+        self.owner = Owner(self.model, journal=self.journal, desk=desk)
+        self.remote: Remote = attached(self.owner)
+        self.lines = [self.remote]
 
     def look(self, governing: Governing, times: int) -> list[Status]:
         told = []
@@ -57,6 +58,11 @@ class Served:
             self.model.clock.sleep(2.0)
         governing.leave()
         return told
+
+    def again(self) -> Remote:
+        """One more line to its owner."""
+        self.lines.append(attached(self.owner))
+        return self.lines[-1]
 
     def is_dark(self) -> bool:
         return self.model.power("ddr-high") is Power.OFF
@@ -77,8 +83,8 @@ def serving() -> Iterator[Serving]:
         return made[-1]
 
     yield serve
-    for served in made:
-        served.remote.close()
+    for line in [line for served in made for line in served.lines]:
+        line.close()
 
 
 def told_by(pid: int, serving: Serving, period: float = 2.0) -> Desk:
@@ -155,7 +161,44 @@ def test_an_idle_governor_looks_once_a_period_and_at_nothing_but_the_reading(
     monkeypatch.setattr(Remote, "ask", counted)
     one.run(sleep)
     assert slept == [2.0] * 30
-    assert asked == ["machine.reading", "owner.govern"] * 30 + ["owner.govern"]
+    assert asked == ["owner.look"] * 30 + ["owner.govern"]
+
+
+def test_what_a_look_came_to_is_told_at_once_and_the_rest_with_the_next(serving: Serving) -> None:
+    served = serving(Desk())
+    one, owner = governing(served), RemoteOwner(served.remote)
+    deeds = 0
+    for _ in range(20):
+        status, known = one.look(), owner.governed().status
+        assert known is not None
+        assert known.state.ours == status.state.ours
+        assert not status.deeds or known.deeds == status.deeds
+        deeds += len(status.deeds)
+        served.model.clock.sleep(2.0)
+    assert (deeds, served.is_dark()) == (1, True)
+    owner.pause("at once")
+    assert one.look().groups[0].why == "", "it is out"
+    assert one._governor.state.paused == "at once", "heard with the question, before anything is decided"
+    one.leave()
+
+
+def test_who_looks_again_and_again_may_ask_all_else(serving: Serving) -> None:
+    """A thread of its own answers the looks of one, the crew those of others and whatever comes between."""
+    served = serving(Desk())
+    status = governing(served).look()
+    one, other = RemoteOwner(served.remote), RemoteOwner(served.again())
+    for _ in range(2):
+        assert one.look(status).reading.managed == served.remote.reading().managed
+        assert one.look(status).orders == other.look(status).orders
+        served.remote.cancel()
+        assert one.look(status) == replace(other.look(status), reading=served.remote.reading())
+        with pytest.raises(Refusal, match="governs this machine"):
+            one.look(replace(status, who="somebody else"))
+        assert served.remote.snapshot() == served.model.snapshot()
+        assert serve.remove(served.remote, "high").exit == 0
+        assert one.look(status).orders == other.look(status).orders
+        assert serve.add(served.remote, "high").exit == 0
+    one.govern(replace(status, period=0.0))
 
 
 def test_a_pause_survives_owner_and_governor(serving: Serving, tmp_path: Path) -> None:
@@ -206,12 +249,14 @@ def test_one_that_is_late_still_governs(
     period: float, late: float, serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often it looks: a busy machine keeps it waiting for seconds."""
-    served, now = serving(told_by(os.getppid(), serving, period)), time.time()
-    monkeypatch.setattr("time.time", lambda: now + late)
+    desk = told_by(os.getppid(), serving, period)
+    served, told = serving(desk), desk.governed().status
+    assert told is not None
+    monkeypatch.setattr("time.time", lambda: told.at + late)
     with pytest.raises(Refusal, match="governs this machine") as caught:
         served.look(governing(served), 1)
     assert caught.value.remedy.endswith(f"try again in {max(6, 3 * period):g} s")
-    monkeypatch.setattr("time.time", lambda: now + late + 2)
+    monkeypatch.setattr("time.time", lambda: told.at + late + 2)
     served.look(governing(served), 1)
 
 

@@ -232,6 +232,22 @@ def test_who_governs_wakes_up_once_a_look_in_all_its_threads(folder: Path) -> No
         until(lambda: wakes(process.pid, 2.0) <= 2.0 / every + 1, "a look without a thread that wakes up for it", 0.0)
 
 
+def test_an_owner_wakes_up_once_a_look_of_who_governs_from_outside(
+    serving: subprocess.Popen[str], folder: Path
+) -> None:
+    every = 0.25
+    argv = [sys.executable, "-m", "hotbank", "-m", f"unix:{folder}/socket", "auto", "run", "--set", f"every={every}"]
+    governor = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+    try:
+        with Remote.unix(folder / "socket") as client:
+            until(lambda: client.power("ddr-high") is Power.OFF, "a dark bank")
+        until(lambda: wakes(serving.pid, 2.0) <= 2.0 / every + 1, "a look without a thread that wakes up for it", 0.0)
+        assert governor.poll() is None
+    finally:
+        governor.send_signal(signal.SIGINT)
+        governor.communicate()
+
+
 def wakes(pid: int, seconds: float) -> float:
     """How often its threads and those of its children woke up in so many seconds, as long as these take here."""
     began, before = time.monotonic(), asleep(pid)

@@ -104,7 +104,7 @@ class Alone(Loop):
 
 
 def _answer_alone(line: Line) -> None:
-    loop = Alone(Service(_answers(), lambda: None, lambda _block, _deadline: None, lambda: False))
+    loop = Alone(Service(_answers(), "", lambda: None, lambda _block, _deadline: None, lambda: False))
     loop._changes = loop._changers._crew = loop._readers._crew = AtOnce(1)
     loop.add(line)
     while not line.over.is_set():

@@ -70,6 +70,7 @@ class RemoteOwner(AtOwner):
     _past = asked(OWNER, OwnerCalls.history)
     governed = asked(OWNER, OwnerCalls.governed)
     govern = asked(OWNER, OwnerCalls.govern)
+    look = asked(OWNER, OwnerCalls.look)
     pause = asked(OWNER, OwnerCalls.pause)
     resume = asked(OWNER, OwnerCalls.resume)
     stop = asked(OWNER, OwnerCalls.stop)

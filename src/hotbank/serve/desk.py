@@ -72,7 +72,7 @@ class Desk:
                 remedy = f"end that one first; if it is gone, try again in {_patience(before):g} s"
                 raise Refusal(Code.BUSY_TRANSACTION, what, remedy=remedy)
             now = replace(status, at=time.time())  # by one clock, whoever tells it
-            self._keep(replace(self._kept, status=now), lasting=before is None or _told(before) != _told(now))
+            self._keep(replace(self._kept, status=now), lasting=before is None or lasts_of(before) != lasts_of(now))
             if before is None or now.deeds or (before.wish, before.blind) != (now.wish, now.blind):
                 self._write_down(now)
             return self._kept.orders
@@ -135,7 +135,7 @@ def _patience(status: Status) -> float:
     return max(_SILENT * status.period, _DELAYED) if status.period else 0.0
 
 
-def _told(status: Status) -> Any:
+def lasts_of(status: Status) -> Any:
     """What has to survive a restart."""
     return status.policy, status.who, status.period, replace(status.state, at=None, used=0)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from typing import Any
 
 from hotbank import memspec
 from hotbank.documents import EXIT_DONE
@@ -22,7 +23,7 @@ from hotbank.govern.settings import Settings
 from hotbank.govern.standby import Standby
 from hotbank.govern.status import Orders, Status
 from hotbank.host.trigger import Trigger
-from hotbank.machine import Machine
+from hotbank.machine import Machine, Reading, Snapshot
 from hotbank.memory import MIB
 from hotbank.operate import Entry, Limits
 from hotbank.operate.journal import GOVERNOR
@@ -30,6 +31,7 @@ from hotbank.operate.outcome import no_events
 from hotbank.operate.recovery import was_done
 from hotbank.remote import Remote
 from hotbank.serve.client import RemoteOwner
+from hotbank.serve.desk import lasts_of
 from hotbank.serve.local import beside
 from hotbank.serve.owner import Owner
 from hotbank.serve.protocol import Order
@@ -109,13 +111,15 @@ class Governing:
         self._settings, self._owner, self._who, self._begun = settings, owner, uuid.uuid4().hex, False
         self._boot, self._resumes = machine.snapshot().boot_id, 0
         self._last: Status | None = None
+        self._told: Status | None = None
+        self._machine = machine
         state = None
         if owner is not None:
             known = owner.governed()
             self._resumes = known.orders.resumes
             state = _still_true(known.status, known.orders, self._boot)
         self._governor = Governor(
-            machine,
+            self,
             self._hands(machine),
             settings.policy,
             settings.guarded(),
@@ -152,14 +156,30 @@ class Governing:
             self._begun = True
 
     def look(self) -> Status:
-        """One look, told to the owner; what was said meanwhile holds from the next one on."""
+        """One look, of which the owner is told: at once where something came of it, else with the question of the next
+        one. What was said meanwhile holds from then on."""
         self.begin()
         self._last = self._status(self._governor.step(pressed=self._pressed()))
-        self._tell(self._last)
+        if self._told is None or self._last.deeds or _tells(self._last) != _tells(self._told):
+            self._tell(self._last)
         return self._last
+
+    def reading(self) -> Reading:
+        """How the machine feels; with the look before this one, if that is untold."""
+        if self._owner is None or self._last is None or self._last is self._told:
+            return self._machine.reading()
+        self._told = self._last
+        look = self._owner.look(self._last)
+        self._hear(look.orders)
+        return look.reading
+
+    def snapshot(self) -> Snapshot:
+        """Its banks and domains."""
+        return self._machine.snapshot()
 
     def _tell(self, status: Status) -> None:
         if self._owner is not None:
+            self._told = status
             self._hear(self._owner.govern(status))
 
     def leave(self) -> None:
@@ -194,6 +214,11 @@ class Governing:
             state=self._governor.state,
             boot_id=self._boot,
         )
+
+
+def _tells(status: Status) -> Any:
+    """What others are to know at once."""
+    return status.blind, status.dry, lasts_of(status)
 
 
 def _still_true(told: Status | None, orders: Orders, boot: str | None) -> State:

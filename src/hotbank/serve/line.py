@@ -8,6 +8,7 @@ was told; an offline and an order that is followed don't hold up their line, so 
 from __future__ import annotations
 
 import math
+import select
 import threading
 import time
 from contextlib import suppress
@@ -125,6 +126,27 @@ class Line:
             self._inbox.end()
         self._moved = time.monotonic()
         return document
+
+    # In a thread of its own, which waits for it.
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is under way but what was just asked, so that another thread may have it."""
+        return not (self._is_under_way or self._outbox or self._inbox or self._ended)
+
+    def answer(self, data: bytes) -> bool:
+        """Write an answer; False where not all of it goes at once."""
+        self.send(data)
+        return self.flush() and not self._outbox
+
+    def wait(self) -> dict[str, Any] | None:
+        """The next document, however long that takes; None at the end. Raises ProtocolError."""
+        poll = select.poll()
+        poll.register(self.stream.fileno(), select.POLLIN)
+        while not (self.has_request or self._closing):
+            poll.poll()
+            self.hear()
+        return None if self._closing else self.next_request()
 
     # Its end.
 

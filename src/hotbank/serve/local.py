@@ -30,7 +30,7 @@ from hotbank.wire import decode_error, encode_error
 
 HOST = "host"
 _SERVED = Path("/run/hotbank/socket")
-_AT_EACH_LOOK = (MACHINE["reading"], MACHINE["snapshot"], OWNER["govern"])
+_AT_EACH_LOOK = (MACHINE["reading"], MACHINE["snapshot"], OWNER["govern"], OWNER["look"])
 _PATIENCE, _CHUNK = 10.0, 1 << 16  # seconds of wall time; bytes
 
 

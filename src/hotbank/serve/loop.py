@@ -32,9 +32,11 @@ _CHANGES = 3  # one that runs, and two that are told so
 @dataclass(frozen=True, slots=True)
 class Service:
     """What the loop is there for. ``cancel`` and ``interrupt`` wait for nothing; what became of them is told by what
-    they were to end. ``busy``: whether something changes the machine."""
+    they were to end. ``busy``: whether something changes the machine. ``again``: the call that a client makes again and
+    again, and hardly another."""
 
     answers: Answers
+    again: str
     cancel: Callable[[], None]
     interrupt: Callable[[int, float], None]
     busy: Callable[[], bool]
@@ -52,6 +54,7 @@ class Loop:
         self._changes = Crew(_CHANGES)
         self._posted: deque[Callable[[], None]] = deque()
         self._lines: list[Line] = []
+        self._lent: list[Line] = []  # to the thread that answers who looks again and again
         self._door: Door | None = None
         self._state = threading.Lock()
         self._runs = False
@@ -117,7 +120,7 @@ class Loop:
         self._wait()
         while self._posted:
             self._posted.popleft()()
-        for line in self._lines:
+        for line in tuple(self._lines):
             self._take_request(line)
             self._tell(line)
         self._changers.begin()
@@ -139,7 +142,7 @@ class Loop:
             if number == self._bell:
                 os.eventfd_read(self._bell)
             elif door is not None and number == door.fileno():
-                self._lines.extend(door.admit(self._lines))
+                self._lines.extend(door.admit([*self._lines, *self._lent]))
             else:
                 self._touch(ears.get(number), mouths.get(number), what)
         if door is not None and door.is_shut():
@@ -221,7 +224,8 @@ class Loop:
         """Begin to answer. Who may only read is refused a change here, before anything is spent on it."""
         if request.answer.call.changes:
             if line.may_change:
-                self._change(line, request)
+                if not self._lend(line, request):
+                    self._change(line, request)
             else:
                 line.say(request.error(not_permitted()))
         elif not line.gone:
@@ -235,12 +239,48 @@ class Loop:
             line.asked = request
         self._changes.hand(lambda: self._carry_out(line, request))
 
+    def _lend(self, line: Line, request: Request) -> bool:
+        """Have a thread of its own answer who looks again and again: one at a time, so that their number is bounded."""
+        if request.answer.call.name != self._service.again or self._lent or not line.is_quiet:
+            return False
+        try:
+            threading.Thread(target=self._attend, args=(line, request), daemon=True).start()
+        except RuntimeError:
+            return False
+        self._lines.remove(line)
+        self._lent.append(line)
+        return True
+
     def _is_full(self, reader: int) -> bool:
         """One answer may be large; the next is made when most of it is read, on whichever line."""
         return sum(line.unread for line in self._lines if line.user == reader and not line.may_change) >= ENOUGH
 
     def _side(self, line: Line) -> Side:
         return self._changers if line.may_change else self._readers
+
+    # In the thread of who looks again and again: it alone wakes up for that, once a look.
+
+    def _attend(self, line: Line, request: Request) -> None:
+        """Answer it, and the next, until something else is said."""
+        document: dict[str, Any] | None = None
+        try:
+            while _is_told(line, _answer_to(request)) and (document := line.wait()) is not None:
+                if document.get("call") != self._service.again:
+                    break
+                request, document = understood(document, self._service.answers), None
+        except ProtocolError as e:
+            line.end(e)
+            document = None
+        self._post(lambda: self._take_back(line, document))
+
+    def _take_back(self, line: Line, document: dict[str, Any] | None) -> None:
+        self._lent.remove(line)
+        self._lines.append(line)
+        if document is not None:
+            try:
+                self._answer(line, document)
+            except ProtocolError as e:
+                line.end(e)
 
     # In a crew's thread.
 
@@ -251,11 +291,7 @@ class Loop:
         self._post(lambda: self._side(line).over(line.user, took))
 
     def _carry_out(self, line: Line, request: Request) -> None:
-        try:
-            value = request.carry_out()
-            answer = value if isinstance(value, Later) else as_line(request.result(value))
-        except Exception as e:  # whatever went wrong is the client's to know
-            answer = as_line(request.error(e))
+        answer = _answer_to(request)
         self._post(lambda: self._answered(line, request, answer))
 
     # Answers.
@@ -317,6 +353,18 @@ class Loop:
 
 
 _SILENCE = MachineError("the line was silent for too long", remedy="connect again")
+
+
+def _answer_to(request: Request) -> bytes | Later:
+    try:
+        value = request.carry_out()
+        return value if isinstance(value, Later) else as_line(request.result(value))
+    except Exception as e:  # whatever went wrong is the client's to know
+        return as_line(request.error(e))
+
+
+def _is_told(line: Line, answer: bytes | Later) -> bool:
+    return isinstance(answer, bytes) and line.answer(answer)
 
 
 def _end(request: Request, later: Later) -> dict[str, Any]:

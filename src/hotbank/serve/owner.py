@@ -47,7 +47,7 @@ from hotbank.serve.later import Following, Newsreader, Sleep
 from hotbank.serve.line import ENDLESS, Line
 from hotbank.serve.loop import Loop, Service
 from hotbank.serve.news import Ring
-from hotbank.serve.protocol import OWNER, Order
+from hotbank.serve.protocol import OWNER, Look, Order
 from hotbank.serve.workers import Workers
 from hotbank.wire import VERSION, Stream
 
@@ -85,7 +85,8 @@ class Owner:
         self._interruptions = Interruptions(self._interrupt)
         self.workers = Workers()
         self.answers = self._answers()
-        self._loop = Loop(Service(self.answers, self._cancel, self._interruptions.want, self._changing.locked))
+        again = OWNER["look"].name
+        self._loop = Loop(Service(self.answers, again, self._cancel, self._interruptions.want, self._changing.locked))
 
     def serve(self, listener: socket.socket) -> None:
         """Answer clients that may until ``stop``."""
@@ -163,7 +164,8 @@ class Owner:
         doctor = answers(DOCTOR, self._machine) if is_examinable(self._machine) else {}
         journal, ring = self._journal, self._ring
         events = partial(Newsreader, ring)
-        own: dict[str, Callable[..., Any]] = {"order": self._order, "stop": self._stop_if_idle, "govern": self._govern}
+        own: dict[str, Callable[..., Any]] = {"order": self._order, "stop": self._stop_if_idle}
+        own |= {"govern": self._govern, "look": self._look}
         owner = answers(OWNER, self.desk, history=partial(past.part, journal), events=events, **own)
         return {
             **machine,
@@ -185,6 +187,10 @@ class Owner:
         else:
             self.workers.stand_down()
         return orders
+
+    def _look(self, status: Status) -> Look:
+        orders = self._govern(status)
+        return Look(self._machine.reading(), orders)
 
     def _sleeping(self) -> Mapping[str, Callable[..., Any]]:
         """Nobody need wait where time is real; simulated time passes when somebody sleeps."""

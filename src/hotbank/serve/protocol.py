@@ -9,6 +9,7 @@ from typing import Protocol
 from hotbank.calls import table
 from hotbank.errors import HotbankError
 from hotbank.govern.status import Governed, Orders, Status
+from hotbank.machine import Reading
 from hotbank.memory import Power
 from hotbank.operate import Before, Entry, Event, Journal, Limits, Outcome
 from hotbank.operate.journal import PERSON
@@ -73,6 +74,14 @@ class History:
     more: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a governor sees, and what it was told meanwhile."""
+
+    reading: Reading
+    orders: Orders
+
+
 class OwnerCalls(Protocol):
     """What clients may ask of an owner."""
 
@@ -99,6 +108,11 @@ class OwnerCalls(Protocol):
 
     def govern(self, status: Status) -> Orders:
         """A governor tells of its look, and hears what it was told. Refused while another one governs."""
+        ...
+
+    def look(self, status: Status) -> Look:
+        """A governor tells of its look before, and looks again: all of a look that finds nothing to do, in one
+        question."""
         ...
 
     def pause(self, why: str) -> None:
