@@ -28,7 +28,8 @@
  * are vetoed with EBUSY, and while a block changes no range is begun. evacuation_lock
  * guards what both look at; it is held neither across alloc_contig_range() nor from
  * one event to the next, and nothing is allocated under it: running out of memory
- * takes it as well.
+ * takes it as well. It takes no other: a switch that is turned under power_lock may
+ * ask for memory while the notifier of an onlining waits for it under banks_lock.
  */
 
 #include <linux/bitmap.h>
@@ -40,6 +41,7 @@
 #include <linux/module.h>
 #include <linux/oom.h>
 #include <linux/pagemap.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -55,6 +57,7 @@
 #define MAX_CANDIDATE_TEXT	112
 
 static DEFINE_MUTEX(evacuation_lock);
+static LIST_HEAD(opened);	/* banks whose file is open, under evacuation_lock */
 
 static unsigned long first_pfn(const struct bank *bank)
 {
@@ -272,8 +275,8 @@ static int evacuation_open(struct inode *inode, struct file *file)
 	int rc = -EBUSY;
 
 	mutex_lock(&evacuation_lock);
-	if (!evacuation->open) {
-		evacuation->open = true;
+	if (list_empty(&evacuation->opened)) {
+		list_add_tail(&evacuation->opened, &opened);
 		evacuation->short_of_memory = false;
 		evacuation->candidates = 0;
 		bitmap_zero(evacuation->stuck, evacuation->units);
@@ -290,7 +293,7 @@ static int evacuation_release(struct inode *inode, struct file *file)
 
 	mutex_lock(&evacuation_lock);
 	give_back(bank, first_pfn(bank), end_pfn(bank));
-	bank->evacuation.open = false;
+	list_del_init(&bank->evacuation.opened);
 	mutex_unlock(&evacuation_lock);
 	bank_put(bank);
 	return 0;
@@ -405,14 +408,12 @@ static int evacuation_out_of_memory(struct notifier_block *nb, unsigned long unu
 	unsigned long *freed = data;
 	struct bank *bank;
 
-	mutex_lock(&banks_lock);
 	mutex_lock(&evacuation_lock);
-	list_for_each_entry(bank, &banks, list) {
-		bank->evacuation.short_of_memory = bank->evacuation.open;
+	list_for_each_entry(bank, &opened, evacuation.opened) {
+		bank->evacuation.short_of_memory = true;
 		*freed += give_back(bank, first_pfn(bank), end_pfn(bank));
 	}
 	mutex_unlock(&evacuation_lock);
-	mutex_unlock(&banks_lock);
 	return NOTIFY_OK;
 }
 
@@ -420,8 +421,17 @@ static struct notifier_block evacuation_oom_notifier = {
 	.notifier_call = evacuation_out_of_memory
 };
 
+/* Have lockdep know from the start that the lock is taken where memory is asked for. */
+static void teach_lockdep(void)
+{
+	fs_reclaim_acquire(GFP_KERNEL);
+	might_lock(&evacuation_lock);
+	fs_reclaim_release(GFP_KERNEL);
+}
+
 int evacuation_watch_oom(void)
 {
+	teach_lockdep();
 	return register_oom_notifier(&evacuation_oom_notifier);
 }
 
@@ -437,6 +447,7 @@ int evacuation_prepare(struct bank *bank)
 {
 	struct evacuation *evacuation = &bank->evacuation;
 
+	INIT_LIST_HEAD(&evacuation->opened);
 	evacuation->units = PHYS_PFN(bank->size) / UNIT;
 	evacuation->held = bitmap_zalloc(evacuation->units, GFP_KERNEL);
 	evacuation->stuck = bitmap_zalloc(evacuation->units, GFP_KERNEL);

@@ -3,6 +3,7 @@
 #ifndef HOTBANK_EVACUATE_H
 #define HOTBANK_EVACUATE_H
 
+#include <linux/list.h>
 #include <linux/memory.h>
 #include <linux/miscdevice.h>
 
@@ -24,7 +25,7 @@ struct evacuation {
 	unsigned int units;
 	unsigned long *held;		/* bits: by the open file, if there is one */
 	unsigned long *stuck;		/* bits: could not be taken since it was opened */
-	bool open;
+	struct list_head opened;	/* its file is, by one at a time */
 	bool gone;			/* the device is: nothing is taken any more */
 	bool changing;			/* a block of the bank goes online or offline */
 	bool short_of_memory;		/* until the file is opened again, nothing is taken */

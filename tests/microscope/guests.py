@@ -64,6 +64,18 @@ BREACHES = (
         "blocks: ",
         150,  # of 251: the first block is there
     ),
+    Breach(
+        "memory asked for under a lock that running out of memory takes",
+        "evacuate.c",
+        (
+            (
+                "\tgive_back(bank, first_pfn(bank), end_pfn(bank));\n",
+                "\tmight_alloc(GFP_KERNEL);\n\tgive_back(bank, first_pfn(bank), end_pfn(bank));\n",
+            ),
+        ),
+        "evacuate",
+        "circular locking",
+    ),
 )
 
 
