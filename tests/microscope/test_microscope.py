@@ -29,7 +29,8 @@ class Guest:
         if "dmesg" in command:
             return self.log
         if "MemFree" in command:
-            return f"MemFree: {self.free.pop(0)} kB"
+            free, kept = self.free.pop(0), 1000
+            return f"MemFree: {free - 4 * kept} kB\n    count: {kept - 10}\n    count: 10\n"
         return self.leaks if command.startswith("cat") else ""
 
     def _attempts(self, first: int, count: int) -> Sequence[str]:

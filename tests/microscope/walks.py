@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from kernel import splats
 
@@ -17,7 +18,8 @@ OPERATIONS = (
 )  # fmt: skip
 STRIDE = 25  # attempts between two looks at the log
 SETTLED = 6  # seconds after which kmemleak takes an object for old enough (mm/kmemleak.c, MSECS_MIN_AGE)
-DRIFT = 4 * 1024  # kB that caches and per-CPU lists may hold more after a walk than before
+PAGE_KB = 4
+DRIFT = 4 * 1024  # kB that caches may hold more after a walk than before
 # The kernel's own functions that warn when they can't have memory: of a link in sysfs that stays (drivers/base/core.c).
 WARNS_WITHOUT_MEMORY = ("devlink_remove_symlinks",)
 # What was freed stays in KASAN's quarantine, up to a 32nd of all memory (mm/kasan/quarantine.c). Full it grows no more.
@@ -93,9 +95,10 @@ def _of_the_denied(mistake: str, faults: Sequence[str]) -> bool:
 
 
 def free(ask: Ask) -> int:
-    """kB that are free once all that can be given back is."""
+    """kB that are free once all that can be given back is, those on the lists that each CPU keeps for itself too."""
     ask("sync; echo 3 > /proc/sys/vm/drop_caches")
-    return int(ask("grep MemFree: /proc/meminfo").split()[1])
+    words = ask("grep MemFree: /proc/meminfo; grep count: /proc/zoneinfo").split()
+    return int(words[1]) + PAGE_KB * sum(int(pages) for word, pages in pairwise(words) if word == "count:")
 
 
 def leaks(ask: Ask) -> Iterator[str]:
