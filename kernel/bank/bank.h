@@ -85,6 +85,7 @@ void bank_unwatch_sleep(void);
 int bank_show_pages(struct bank *bank);
 void bank_hide_pages(struct bank *bank);
 u64 bank_page_flags(struct page *page);
+s32 bank_entire_maps(struct folio *folio);
 s32 bank_page_maps(struct page *page);
 void bank_drain_batches(unsigned long pfn);
 void bank_describe_file(struct bank *bank, struct bin_attribute *file, const char *name,

@@ -115,7 +115,7 @@ static unsigned long bank_count_folio(struct page *page, unsigned long most,
 	unsigned long part = clamp_t(long, folio_page(folio, 0) + pages - page, 1, most);
 	u64 flags = bank_page_flags(&folio->page);
 	enum bank_kind kind = bank_kind(flags, page_ref_count(&folio->page));
-	int maps = folio_entire_mapcount(folio);
+	int maps = bank_entire_maps(folio);
 	unsigned long i, bad = 0;
 
 	for (i = 0; i < part; i++) {

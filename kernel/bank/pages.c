@@ -61,15 +61,18 @@ u64 bank_page_flags(struct page *page)
 }
 
 /*
- * A page type lies where the count of mappings does and makes it negative. The folio is
- * looked up once: what is split meanwhile would be its own, with nothing behind it.
+ * The folio was looked up once, and nothing holds it: what is split meanwhile is its own,
+ * with nothing behind it, and a kernel with CONFIG_DEBUG_VM would stop if it were asked.
  */
+s32 bank_entire_maps(struct folio *folio)
+{
+	return folio_test_large(folio) ? folio_entire_mapcount(folio) : 0;
+}
+
+/* A page type lies where the count of mappings does and makes it negative. */
 s32 bank_page_maps(struct page *page)
 {
-	s32 maps = max(atomic_read(&page->_mapcount) + 1, 0);
-	struct folio *folio = page_folio(page);
-
-	return folio_test_large(folio) ? maps + folio_entire_mapcount(folio) : maps;
+	return max(atomic_read(&page->_mapcount) + 1, 0) + bank_entire_maps(page_folio(page));
 }
 
 static void bank_show_page(struct page *page, void *buf)
