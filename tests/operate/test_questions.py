@@ -10,6 +10,7 @@ from hotbank.errors import Code
 from hotbank.machine import Ability, Block, Survey
 from hotbank.model import Model
 from hotbank.operate import plan_free, remove
+from hotbank.operate.capacity import spare_for
 from hotbank.testing import Faulty
 
 
@@ -50,6 +51,15 @@ def test_a_removal_lists_all_blocks_once_until_they_are_offline() -> None:
     assert (questions["count"], questions["survey"], questions["glance"]) == (1, 0, 0)
     assert questions["snapshot"] == 1 + 5
     assert (questions["offline"], questions["block"], questions["reading"]) == (blocks, blocks, blocks + 1)
+
+
+def test_a_block_that_may_have_no_room_is_counted_where_that_is_enough() -> None:
+    machine = asked()
+    high, low = (machine.machine.snapshot().banks[at].blocks[0] for at in (-1, 0))
+    for block in (high, low):
+        spare_for(machine, block)
+    questions = machine.since()
+    assert (questions["count"], questions["survey"]) == (2, 1)
 
 
 def test_a_choice_asks_for_the_list_and_the_counts_alone() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hotbank import room
 from hotbank.errors import Code, Refusal
-from hotbank.machine import Block, Reading, Snapshot, Survey, ZoneInfo
+from hotbank.machine import Ability, Block, Reading, Snapshot, Survey, ZoneInfo
 from hotbank.memory import BlockState, Kind, Range
 from hotbank.operate import capacity
 from hotbank.operate.targets import resolve
@@ -120,6 +120,8 @@ def test_a_block_that_fits_as_a_whole_fits_whatever_is_in_it(board: Made) -> Non
 
 class Still:
     """A machine on which nothing happens."""
+
+    can = frozenset[Ability]()
 
     def __init__(self, board: Made) -> None:
         self._board = board

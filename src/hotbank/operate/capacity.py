@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from hotbank import room
 from hotbank.errors import Code, HotbankError, Refusal
 from hotbank.machine import Machine, ZoneInfo, no_such
-from hotbank.operate.look import Felt
+from hotbank.operate.look import Felt, survey_now
 from hotbank.operate.reasons import no_room, remedy
 from hotbank.room import Leaving
 
@@ -22,7 +22,7 @@ def spare_for(machine: Machine, number: int, planned: Leaving | None = None, fel
     """Pages that ``Machine.offline`` is to keep free. Raises Refusal(NO_CAPACITY) where there is no room now.
 
     ``planned``: what the plan found in the block. Others may have filled it since, so it is taken to be full; only
-    where a full block has no room is it looked at again, page by page. ``felt``: who is asked for a reading in the
+    where a full block has no room is it counted again, or looked at. ``felt``: who is asked for a reading in the
     machine's place.
     """
     zones = (felt or machine).reading().zones
@@ -47,7 +47,7 @@ def _now(machine: Machine, number: int) -> Leaving:
         raise no_such(snapshot.machine, "block", f"memory{number}")
     full = Leaving(block.zone, block.node, snapshot.pages_per_block).whole
     try:
-        survey = machine.survey(number)
+        survey = survey_now(machine, number)
     except HotbankError:
         return full
     return full if "kinds" in survey.unknown else Leaving.of(block, survey)

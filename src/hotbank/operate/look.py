@@ -37,6 +37,12 @@ def counted(machine: Machine, snapshot: Snapshot, blocks: Iterable[int]) -> dict
     return {seen.block: seen for part in parts for seen in machine.count(part)}
 
 
+def survey_now(machine: Machine, block: int) -> Survey:
+    """The survey of one online block, by a count where that says all."""
+    found = machine.count((block,)) if can_count(machine) else ()
+    return found[0] if found else machine.survey(block)
+
+
 def in_silence(machine: Machine, snapshot: Snapshot, blocks: Iterable[int], how: How) -> Mapping[int, Survey]:
     """A look that tells nobody how far it is."""
     return how(machine, snapshot, blocks)
