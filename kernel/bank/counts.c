@@ -211,7 +211,7 @@ BANK_READER(counts_read)
 
 void bank_describe_counts(struct bank *bank)
 {
-	size_t blocks = bank->size / memory_block_size_bytes();
+	size_t blocks = PHYS_PFN(bank->size) / PHYS_PFN(memory_block_size_bytes());
 
 	static_assert(sizeof(struct bank_counts) == 256);
 	bank_describe_file(bank, &bank->counts, "counts", blocks * sizeof(struct bank_counts));
