@@ -88,7 +88,11 @@ class Harm:
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """Until ``at``, and while these banks were out, so many more were killed or refused than without the policy."""
+    """Until ``at``, and while these banks were out, so many more were killed or refused than without the policy.
+
+    Where none was, they had been: what moved out of them stays in a kernel zone, where the kernel's own memory then has
+    no room.
+    """
 
     at: float
     banks: tuple[str, ...]
@@ -502,7 +506,9 @@ class _With:
         ours, alone = self._playing.harm, self._without.harm[number]
         killed = ours.oom_kills - alone.oom_kills - sum(blame.oom_kills for blame in self._blame)
         refused = ours.refused_acts - alone.refused_acts - sum(blame.refused_acts for blame in self._blame)
-        out = tuple(bank.name for bank in self._hands.banks.values() if bank.power[-1][1] in DARK)
+        banks = self._hands.banks.values()
+        out = tuple(bank.name for bank in banks if bank.power[-1][1] in DARK)
+        out = out or tuple(bank.name for bank in banks if bank.removed)
         if out and (killed > 0 or refused > 0):
             self._blame.append(Blame(number * self._settings.every, out, max(0, killed), max(0, refused)))
 

@@ -241,6 +241,18 @@ def test_who_is_out_is_blamed_for_what_would_not_have_happened() -> None:
     assert report.result.short > 0
 
 
+def test_who_was_out_is_blamed_for_what_comes_of_it_later() -> None:
+    """Processes that grow while the bank is out fill a kernel zone. It is back in time, and too late for slab."""
+    use = [60] * 12 + [*range(60, 240, 5)] + [240] * 3
+    sizes = [(mib * MIB, 0) for mib in use] + [(240 * MIB, 40 * MIB)] * 3
+    samples = (Sample(10.0 * n, anon, 0, 0, 0, slab, 0, 0, 0) for n, (anon, slab) in enumerate(sizes))
+    _, report = run(Load(trace=Trace("t", BOARD, tuple(samples))))
+    assert report.baseline.oom_kills == report.result.short == 0
+    assert [(blame.banks, blame.oom_kills) for blame in report.blame] == [(("high",), 1)]
+    assert report.blame[0].at == 10.0 * len(use)
+    assert report.banks[0].added == 1
+
+
 def test_what_goes_wrong_anyway_is_nobodys_fault() -> None:
     _, report = run(demand(60, 60, 600, 600))
     assert report.baseline.oom_kills + report.baseline.refused_acts > 0
