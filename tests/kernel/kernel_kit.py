@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from hotbank import operate
-from hotbank.boards_qemu import Wanted, prepare, start
+from hotbank.boards_qemu import Wanted, arm64, prepare, start
 from hotbank.boards_qemu.leftovers import temporary_folder
+from hotbank.boards_qemu.parts import bank_module
+from hotbank.boards_qemu.parts.packages import cache_folder
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.memory import KIB, MIB, BlockState, Online, Range
 from hotbank.operate import Limits, Outcome
@@ -57,10 +59,22 @@ def guest(wanted: Wanted) -> Iterator[QemuMachine]:
             yield machine
 
 
+def headers_of(machine: QemuMachine) -> Path:
+    """What modules of its kernel are built against."""
+    if tree := _named("SOURCE"):
+        return Path(tree)
+    return bank_module.kernel_headers(machine.runner.run("uname -r").strip(), arm64.NAMES, cache_folder())
+
+
 def _other_kernel(wanted: Wanted) -> Wanted:
-    """On the kernel that the environment names instead of Debian's: make microscope."""
-    image, tree = (os.environ.get(f"HOTBANK_TEST_{name}") for name in ("KERNEL", "SOURCE"))
-    return replace(wanted, kernel=image, source=tree) if image and wanted.series is None else wanted
+    """On the kernel that the environment names instead of Debian's."""
+    image = _named("KERNEL")
+    return replace(wanted, kernel=image, source=_named("SOURCE")) if image and wanted.series is None else wanted
+
+
+def _named(what: str) -> str | None:
+    """By make microscope."""
+    return os.environ.get(f"HOTBANK_TEST_{what}")
 
 
 def plug(machine: QemuMachine, size: int, how: Online = Online.MOVABLE) -> list[int]:

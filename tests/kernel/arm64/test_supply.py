@@ -20,12 +20,11 @@ from hotbank import operate
 from hotbank.boards_qemu import Wanted, arm64
 from hotbank.boards_qemu.gpio import GpioSwitch, line_is_high
 from hotbank.boards_qemu.parts import bank_module
-from hotbank.boards_qemu.parts.packages import cache_folder
 from hotbank.boards_qemu.supervisor import QemuMachine
 from hotbank.errors import Code, KernelError, MachineError
 from hotbank.memory import MIB, KernelState, Online, Power, Zone
 from hotbank.operate import Event, Outcome
-from kernel.kernel_kit import LIMITS, Holder, complaints, guest, guest_memory, intact, lean, span_of
+from kernel.kernel_kit import LIMITS, Holder, complaints, guest, guest_memory, headers_of, intact, lean, span_of
 from patience import HANG
 
 pytestmark = pytest.mark.kernel
@@ -287,13 +286,8 @@ def test_a_board_without_an_emulator_switches_its_supply(machine: QemuMachine) -
 @contextmanager
 def intruder(machine: QemuMachine, folder: Path, bank: str) -> Iterator[str]:
     """The state file of a block of memory that came into the bank's range by nobody whom its driver knows."""
-    release = machine.runner.run("uname -r").strip()
     work = Path(shutil.copytree(INTRUDER, folder / "work"))
-    subprocess.run(
-        bank_module.building(work, bank_module.kernel_headers(release, arm64.NAMES, cache_folder()), arm64.NAMES),
-        check=True,
-        capture_output=True,
-    )
+    subprocess.run(bank_module.building(work, headers_of(machine), arm64.NAMES), check=True, capture_output=True)
     subprocess.run([f"{arm64.NAMES.prefix}strip", "-g", str(work / "intruder.ko")], check=True)
     module = base64.encodebytes((work / "intruder.ko").read_bytes()).decode()
     machine.runner.run(f"base64 -d > /run/intruder.ko <<'E'\n{module}E")
