@@ -16,6 +16,7 @@ OPERATIONS = (
     "load", "unload", "supply-on", "supply-off", "add", "online", "refcounts", "pages", "counts", "evacuate",
     "offline", "evict", "remove",
 )  # fmt: skip
+BEYOND = 10**6  # allocations that no operation asks for: once undenied, what is kept from the first time on is there
 STRIDE = 25  # attempts between two looks at the log
 SETTLED = 6  # seconds after which kmemleak takes an object for old enough (mm/kmemleak.c, MSECS_MIN_AGE)
 PAGE_KB = 4
@@ -55,6 +56,7 @@ class Walked:
 def walk(ask: Ask, bank: str, operation: str, first: int = 1, most: float = math.inf) -> Walked:
     """Count up from the ``first`` allocation until the operation succeeds with nothing denied, or ``most`` attempts."""
     done = Walked(operation)
+    ask(f"python3 -S /opt/walk.py {bank} {operation} {BEYOND} 1")
     ask(f"python3 -S -c '{FILL}'")
     before = free(ask)
     ask("echo clear > /sys/kernel/debug/kmemleak")
