@@ -208,7 +208,7 @@ class Host:
     def _look(self, *, pins: bool = True) -> Look:
         from hotbank.host.views import Look
 
-        return Look(self._tree, self._page_size, self._ram(), pins=pins)
+        return Look(self._tree, self._page_size, self._ram(self._arch()), pins=pins)
 
     def doctor(self, board: str | None = None) -> tuple[Finding, ...]:
         """What about this machine would make a removal fail or hurt."""
@@ -356,11 +356,11 @@ class Host:
 
         return Meters(self._tree)
 
-    def _ram(self) -> Ram:
+    def _ram(self, arch: str | None) -> Ram:
         """Where there is memory, and where from, which many files tell: asked again when resources have changed."""
         resources = self._tree.read_bytes(names.IOMEM)
         if self._known is None or self._known[0] != resources:
-            self._known = resources, Ram.of(self._tree, self._arch())
+            self._known = resources, Ram.of(self._tree, arch, resources)
         return self._known[1]
 
     def _arch(self) -> str | None:
@@ -488,7 +488,7 @@ class Host:
 
     def _banks(self, now: Snapshot) -> tuple[BankStatus, ...]:
         if self._board is None:
-            ram = self._ram()
+            ram = self._ram(now.arch if now.arch != kernels.ANY else None)
             return tuple(_block_as_bank(block, ram) for block in now.blocks)
         powers = {d.name: d.power for d in now.domains}
         return tuple(self._status(bank, now, powers.get(bank.domain or "", Power.ON)) for bank in self._board.banks)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
 from hotbank import kernels
+from hotbank.errors import FormatError
 from hotbank.host.tree import Tree
 from hotbank.memory import Range, merge
 from hotbank.sysfs import firmware_map, iomem, names
@@ -41,10 +43,11 @@ class Ram:
     arch: str | None = None
 
     @classmethod
-    def of(cls, tree: Tree, arch: str | None) -> Ram:
-        """As the files of a machine of that architecture say now."""
+    def of(cls, tree: Tree, arch: str | None, resources: bytes | None = None) -> Ram:
+        """As the files of a machine of that architecture say now. ``resources``: what its /proc/iomem read a moment
+        ago."""
         acpi_memory = any(name.startswith("PNP0C80:") for name in tree.names("sys/bus/acpi/devices"))
-        return cls(_resources(tree), _firmware_ram(tree), acpi_memory, arch)
+        return cls(_resources(resources or tree.read_bytes(names.IOMEM) or b""), _firmware_ram(tree), acpi_memory, arch)
 
     def covers(self, part: Range) -> bool | None:
         """True if all of the range is RAM: only then does the kernel take it offline. None when hidden."""
@@ -101,9 +104,11 @@ def _contains(spans: Sequence[Range], part: Range) -> bool:
     return before is not None and before.contains(part)
 
 
-def _resources(tree: Tree) -> tuple[SystemRam, ...] | None:
+def _resources(said: bytes) -> tuple[SystemRam, ...] | None:
     """The RAM of /proc/iomem, at any depth; without CAP_SYS_ADMIN all addresses read as 0."""
-    entries = tree.value(names.IOMEM, iomem.ENTRIES) or ()
+    entries: Sequence[iomem.Resource] = ()
+    with suppress(FormatError):
+        entries = iomem.ENTRIES.parse(said.decode("utf-8", "replace"))
     rams = tuple(SystemRam(entry.range, entry.driver) for entry in entries if entry.is_ram)
     return rams if any(ram.range.size > 1 for ram in rams) else None
 
