@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hotbank import operate
 from hotbank.boards_qemu import Wanted
@@ -36,6 +36,8 @@ from kernel.kernel_kit import guest, lean
 from race.guests import FILL, HERE, LOAD, Filled, Snapshots, blocks_of, fill
 from race.states import STATES, State
 
+T = TypeVar("T")
+R = TypeVar("R")
 TICKS = os.sysconf("SC_CLK_TCK")
 COUNTERS = ("pgmigrate_success", "workingset_refault_file", "workingset_refault_anon")
 
@@ -82,10 +84,13 @@ class Timed:
     def glance(self, block: int) -> Survey:
         return self._timed(self._machine.glance, block)
 
-    def _timed(self, look: Callable[[int], Survey], block: int) -> Survey:
+    def count(self, blocks: tuple[int, ...]) -> tuple[Survey, ...]:
+        return self._timed(self._machine.count, blocks)
+
+    def _timed(self, look: Callable[[T], R], what: T) -> R:
         began = time.monotonic()
         try:
-            return look(block)
+            return look(what)
         finally:
             self.look += time.monotonic() - began
 
