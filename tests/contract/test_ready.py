@@ -178,6 +178,20 @@ def test_a_dead_one_is_replaced_where_there_is_room_and_missed_by_no_order(monke
     owner.workers.stand_down()
 
 
+def test_it_goes_when_who_governs_is_gone_without_a_word() -> None:
+    owner = Owner(model())
+    with attached(owner) as client:
+        governing = Governing(client, RemoteOwner(client), SETTINGS)
+        for _ in range(3):
+            governing.look()
+        assert serve.remove(client, "high").exit == 0
+        governing.look()
+        governing.look()
+        (process,) = [worker._process for worker in owner.workers._ready]
+    until(lambda: process.poll() == 0, "its end")
+    assert not owner.workers._ready
+
+
 @pytest.mark.parametrize(("at", "when"), [(0, "before"), (4, "after"), (11, "after")])
 def test_one_that_dies_at_work_is_cleaned_up_after(at: int, when: str) -> None:
     """As any worker, wherever it dies; and whoever comes after it goes on."""

@@ -55,6 +55,7 @@ class Line:
         self.later: dict[Request, Later] = {}
         self.aside: list[Request] = []  # offlines: they don't hold it up
         self.gone = False  # nobody listens there any more
+        self.looks = False  # it is one that asks the same again and again
         self._ended = self._closing = False  # no more requests will come; none is heard any more
         self._moved = time.monotonic()
         self.over = threading.Event()

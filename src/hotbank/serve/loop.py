@@ -33,13 +33,14 @@ _CHANGES = 3  # one that runs, and two that are told so
 class Service:
     """What the loop is there for. ``cancel`` and ``interrupt`` wait for nothing; what became of them is told by what
     they were to end. ``busy``: whether something changes the machine. ``again``: the call that a client makes again and
-    again, and hardly another."""
+    again, and hardly another; ``parted``: such a client is gone; may take a moment."""
 
     answers: Answers
     again: str
     cancel: Callable[[], None]
     interrupt: Callable[[int, float], None]
     busy: Callable[[], bool]
+    parted: Callable[[], None] = lambda: None
 
 
 class Loop:
@@ -241,7 +242,10 @@ class Loop:
 
     def _lend(self, line: Line, request: Request) -> bool:
         """Have a thread of its own answer who looks again and again: one at a time, so that their number is bounded."""
-        if request.answer.call.name != self._service.again or self._lent or not line.is_quiet:
+        if request.answer.call.name != self._service.again:
+            return False
+        line.looks = True
+        if self._lent or not line.is_quiet:
             return False
         try:
             threading.Thread(target=self._attend, args=(line, request), daemon=True).start()
@@ -350,6 +354,8 @@ class Loop:
         for line in [line for line in self._lines if line.finished]:
             line.close()
             self._lines.remove(line)
+            if line.looks:
+                self._changes.hand(self._service.parted)
 
 
 _SILENCE = MachineError("the line was silent for too long", remedy="connect again")

@@ -86,7 +86,8 @@ class Owner:
         self.workers = Workers()
         self.answers = self._answers()
         again = OWNER["look"].name
-        self._loop = Loop(Service(self.answers, again, self._cancel, self._interruptions.want, self._changing.locked))
+        interrupt, busy = self._interruptions.want, self._changing.locked
+        self._loop = Loop(Service(self.answers, again, self._cancel, interrupt, busy, self.workers.stand_down))
 
     def serve(self, listener: socket.socket) -> None:
         """Answer clients that may until ``stop``."""
