@@ -143,10 +143,13 @@ def sleeps(pid: int) -> bool:
 
 
 def went_to_sleep(pid: int) -> int:
-    """How often the process's threads went to sleep: a thread that wakes up goes to sleep again."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    text = "".join((task / "status").read_text() for task in tasks)
-    return sum(map(int, re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.MULTILINE)))
+    """How often its threads went to sleep: one that wakes up goes to sleep again. What has ended counts no more."""
+    texts = list[str]()
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                texts.append((task / "status").read_text())
+    return sum(map(int, re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", "".join(texts), re.MULTILINE)))
 
 
 def worker_of(client: Remote) -> int:
