@@ -220,6 +220,13 @@ def test_workers_end_with_who_has_them() -> None:
     assert process.wait() == 0
 
 
+@pytest.mark.parametrize(
+    ("rights", "may"), [("0" * 16, False), ("4000", True), ("1fffeffbfff", False), ("1ffffffffff", True)]
+)
+def test_what_comes_later_is_locked_where_no_limit_ends_it(rights: str, may: bool) -> None:
+    assert firm.may_lock(f"Name:\tworker\nCapPrm:\t{'f' * 16}\nCapEff:\t{rights}\nSeccomp:\t0\n") is may
+
+
 @pytest.mark.parametrize(("was", "becomes"), [("0", "-1000"), ("300", "-1000"), ("-900", "-900"), ("-1000", "-1000")])
 def test_who_was_spared_by_another_stays_as_that_one_had_it(tmp_path: Path, was: str, becomes: str) -> None:
     file = tmp_path / "oom_score_adj"

@@ -8,22 +8,38 @@ its work without.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+from hotbank.numbers import digits
+
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # include/uapi/asm-generic/mman.h
+_CAP_IPC_LOCK = 14  # include/uapi/linux/capability.h
 _NEVER = -1000  # include/uapi/linux/oom.h, OOM_SCORE_ADJ_MIN
 
 
 def locked() -> str:
-    """Lock what this process has mapped in memory, and all that it ever touches; why not, empty where it is."""
-    import ctypes  # an owner, which locks nothing, stays small without it
+    """Lock what this process has mapped in memory, and all that it ever touches; why not, empty where it is.
+
+    Where it may lock only so much, what it has mapped is all: beyond the limit it would be given no memory any more.
+    """
+    import ctypes  # an owner, which locks nothing, stays small without them
+    import resource
 
     libc = ctypes.CDLL(None, use_errno=True)
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    unbounded = limit == resource.RLIM_INFINITY or may_lock(Path("/proc/self/status").read_text(encoding="ascii"))
     # What comes later is locked page by page: a thread's stack is mapped whole, and nobody needs all of it.
-    for flags in (_MCL_CURRENT, _MCL_FUTURE | _MCL_ONFAULT):
+    for flags in (_MCL_CURRENT, *((_MCL_FUTURE | _MCL_ONFAULT,) if unbounded else ())):
         if libc.mlockall(flags) != 0:
             return f"its memory can't be locked: {os.strerror(ctypes.get_errno())} (CAP_IPC_LOCK, RLIMIT_MEMLOCK)"
     return ""
+
+
+def may_lock(status: str) -> bool:
+    """Whether a process with this /proc/PID/status has CAP_IPC_LOCK, for which there is no limit."""
+    rights = re.search(r"^CapEff:\s+([0-9a-f]+)$", status, re.MULTILINE)
+    return rights is not None and bool((digits(rights[1], 16) or 0) >> _CAP_IPC_LOCK & 1)
 
 
 def spared(file: Path = Path("/proc/self/oom_score_adj")) -> str:
