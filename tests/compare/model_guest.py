@@ -35,6 +35,8 @@ route = "ROUTE"
 class ModelGuest:
     """One boot of it."""
 
+    vetoes = True
+
     def __init__(self, route: str, cmdline: str = "cma=0") -> None:
         self.model = Model.boot(board.loads(BOARD.replace("ROUTE", route)), cmdline=cmdline, backend="reference")
         self._held: dict[str, int] = {}
