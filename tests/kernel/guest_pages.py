@@ -3,8 +3,8 @@
 ``refcounts``.
 
 ``python3 guest_pages.py FOLDER PFN PAGES`` prints one JSON line: how many pages have another kind, count of mappings or
-count of references, of how many, and how many are not free; and how many pages ``counts`` has as another kind, or
-holds in free blocks of other orders, how many it calls held, and how many the files do.
+count of references, of how many, and how many are not free; and how many pages ``counts`` has as another kind, or too
+many in free blocks, how many it calls held, and how many the files do.
 """
 
 import json
@@ -35,13 +35,14 @@ def unlike(a: memoryview, b: memoryview) -> int:
 
 
 def against(counted: Count, flags: Planes, maps: Planes, refs: Planes) -> dict[str, int]:
-    """What the driver counted beside what all of it comes to page by page."""
+    """What the driver counted beside what all of it comes to page by page. A processor's own free pages are in no free
+    block."""
     kinds = pages.kinds_of(flags)
     pages.resolve_unflagged(kinds, refs)
     there, said = Counter(KINDS[code] for code in kinds), Counter(counted.kinds)
     free = sum(blocks << order for order, blocks in enumerate(counted.free))
     return {
-        "counts": (there - said).total() + abs(said[Kind.FREE] - free),
+        "counts": (there - said).total() + max(0, free - said[Kind.FREE]),
         "held": counted.held,
         "pinned": pages.pinned(kinds, flags, maps, refs).count(1),
     }

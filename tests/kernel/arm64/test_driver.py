@@ -70,7 +70,7 @@ def shows_its_pages(machine: QemuMachine) -> None:
         surveys_agree(machine, where["pinned"])
     assert seen["used"] > 10_000
     assert max(seen["kinds"], seen["refs"], seen["maps"], seen["counts"]) <= seen["used"] // 100, seen
-    assert where["pinned"] <= seen["held"] <= seen["pinned"] + 16, seen
+    assert where["pinned"] <= seen["held"] <= seen["pinned"] + 64, seen
 
 
 def surveys_agree(machine: QemuMachine, pinned: int) -> None:
