@@ -11,6 +11,8 @@ import itertools
 import json
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,43 +119,65 @@ def blocks_of(machine: QemuMachine) -> list[int]:
     return sorted(number for span in spans for number in range(span.start // size, span.end // size))
 
 
-def _bring(machine: QemuMachine, state: State) -> None:
-    """All ten blocks online, Movable but for those of a kernel zone; known as a bank only where that is wanted."""
+def _add(machine: QemuMachine) -> None:
+    """The ten blocks are there, offline."""
     machine.set_auto_online("offline")
     for bank in machine.board.banks:
         if not bank.at_boot:
             machine.add(bank.name)
-    blocks = blocks_of(machine)
-    in_kernel = [blocks[number] for number in state.kernel]
-    if in_kernel:
-        _with_slab(machine, in_kernel)
-    for number in blocks:
-        if number not in in_kernel:
+
+
+def _bring(machine: QemuMachine, state: State) -> None:
+    """All but those of a kernel zone online and Movable; known as a bank only where that is wanted."""
+    for index, number in enumerate(blocks_of(machine)):
+        if index not in state.kernel:
             machine.online(number, Online.MOVABLE)
     if state.wanted:
         machine.runner.run(f"rm /etc/hotbank/board.toml; {END_AGENT}")
         until(lambda: machine.snapshot().bank("pool") is None)
 
 
-def _with_slab(machine: QemuMachine, blocks: list[int]) -> None:
-    """Those blocks online in a kernel zone; slab comes into them, since all other memory is taken meanwhile."""
-    run, load = machine.runner.run, "exec python3 -S /opt/load.py"
-    free = int(run("awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo"))
-    taken = machine.runner.start(f"{load} anon:{free - LEFT}")
-    run("until [ -e /run/load ]; do sleep 0.1; done", timeout=HANG)
-    for number in blocks:
-        machine.online(number, Online.KERNEL)
-    run("rm /run/load; mount -o remount,nr_inodes=0 /tmp")
-    made = machine.runner.start(f"{load} inodes:{INODES}")
-    run("until [ -e /run/load ]; do sleep 0.1; done", timeout=HANG)
-    for job in (taken, made):
-        job.kill()
-        job.wait(HANG)
+@contextmanager
+def _little_left(machine: QemuMachine) -> Iterator[None]:
+    """What was there at boot is in use, but for so much that page tables need."""
+    free = int(machine.runner.run("awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo"))
+    with _load(machine, f"anon:{free - LEFT}"):
+        yield
+
+
+def _with_slab(machine: QemuMachine, state: State) -> None:
+    """The blocks of a kernel zone online; slab comes into them and nothing else, since little other memory is left."""
+    for index in state.kernel:
+        machine.online(blocks_of(machine)[index], Online.KERNEL)
+    machine.runner.run("mount -o remount,nr_inodes=0 /tmp")
+    with _load(machine, f"inodes:{INODES}"):
+        pass
+
+
+@contextmanager
+def _load(machine: QemuMachine, words: str) -> Iterator[None]:
+    """Memory that is taken by guest_load.py, until the end of the ``with``; files stay."""
+    job = machine.runner.start(f"exec python3 -S /opt/load.py {words}")
+    machine.runner.run("until [ -e /run/load ]; do sleep 0.1; done; rm /run/load", timeout=HANG)
+    yield
+    job.kill()
+    job.wait(HANG)
 
 
 def fill(machine: QemuMachine, state: State, seed: int) -> Filled:
     """Put the guest into the state; everything settled."""
-    _bring(machine, state)
+    _add(machine)
+    with _little_left(machine) if state.kernel else nullcontext():
+        _bring(machine, state)
+        held = _filled(machine, state, seed)
+        if state.kernel:
+            _with_slab(machine, state)
+    machine.runner.run("sync; sleep 1")
+    return Filled(machine, held)
+
+
+def _filled(machine: QemuMachine, state: State, seed: int) -> dict[int, int]:
+    """Pages in use, by block."""
     run, blocks = machine.runner.run, blocks_of(machine)
     pages = machine.board.block_size // PAGE
     asked = {
@@ -162,12 +186,10 @@ def fill(machine: QemuMachine, state: State, seed: int) -> Filled:
         "pages": pages,
         "shares": state.shares(random.Random(seed)),
         "pinned": [blocks[number] for number in state.pinned],
-        "take": len(blocks) * machine.board.block_size // MIB - 8,
+        "take": (len(blocks) - len(state.kernel)) * machine.board.block_size // MIB - 8,
         "cache": state.cache,
         "node": 1 if state.own_node else None,
     }
     machine.runner.start(f"echo $$ > /run/fill.pid; exec python3 -S /opt/fill.py '{json.dumps(asked)}'")
     run("until [ -e /run/fill ]; do sleep 0.2; done", timeout=HANG)
-    held = {int(block): count for block, count in json.loads(run("cat /run/fill")).items()}
-    run("sync; sleep 1")
-    return Filled(machine, held)
+    return {int(block): count for block, count in json.loads(run("cat /run/fill")).items()}

@@ -43,7 +43,7 @@ def _scattered(low: int, high: int) -> Callable[[random.Random], list[int]]:
     return shares
 
 
-PINNED = KERNEL = (7, 8, 9)
+PINNED, KERNEL = (7, 8, 9), (9,)
 SMALL_SLABS = "slub_max_order=0 slab_max_order=0"
 STATES = (
     State("full bank", "a bank of 512 MiB in use, room elsewhere", lambda _: [5] * 6 + [95] * 4, 0),
@@ -63,7 +63,7 @@ STATES = (
     State("pins", "10 to 90 % in use, pins in the highest three; 512 MiB wanted", _scattered(10, 90), 4, pinned=PINNED),
     State(
         "kernel zone",
-        "0 to 66 % in use, the highest three in a kernel zone; 512 MiB wanted",
+        "0 to 66 % in use, the highest in a kernel zone, with slab in it; 512 MiB wanted",
         _scattered(0, 66),
         4,
         kernel=KERNEL,
