@@ -20,7 +20,7 @@ from contextlib import suppress
 from hotbank.host import evacuating
 
 BLOCK = 128 << 20
-FAIL_NTH, DENIED = "/proc/thread-self/fail-nth", 12  # an evacuation asks for less than that many
+FAIL_NTH, DENIED = "/proc/thread-self/fail-nth", 14  # an evacuation asks for less than that many
 SETTINGS = ("failslab/ignore-gfp-wait", "fail_page_alloc/ignore-gfp-wait", "fail_page_alloc/ignore-gfp-highmem")
 FILE, HOLD = "/dev/hotbank/high", 300.0
 WRITE = evacuating.write
