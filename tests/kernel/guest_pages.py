@@ -52,13 +52,14 @@ def main(bank: str, pfn: int, count: int) -> dict[str, int]:
     """All of it, read in a row into memory that is there: what moves meanwhile differs."""
     first = int(Path(f"{bank}/range").read_text().split("-")[0], 16) // 4096
     raw, flags, maps, refs = (memoryview(bytearray(b"x" * size * count)) for size in (16, 8, 8, 4))
+    counts = BankCounts.open(Tree(), 4096)
     fill(raw, f"{bank}/pages", 16 * (pfn - first))
     fill(flags, "/proc/kpageflags", 8 * pfn)
     fill(maps, "/proc/kpagecount", 8 * pfn)
     fill(refs, f"{bank}/refcounts", 4 * (pfn - first))
+    counted = counts.of(range(pfn, pfn + count))  # before what is made of the rest takes pages
     words = raw.cast("i")
     own, theirs = pages.kinds_of(Planes(bytes(raw), 8, stride=16)), pages.kinds_of(Planes(bytes(flags), 8))
-    counted = BankCounts.open(Tree(), 4096).of(range(pfn, pfn + count))
     assert counted is not None
     pairs = Counter((a, b) for a, b in zip(own, theirs, strict=True) if a != b)
     return {
