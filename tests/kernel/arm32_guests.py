@@ -31,13 +31,15 @@ from patience import until
 HERE = Path(__file__).parent
 RAM = virt.RAM
 RELEASE = os.environ.get("HOTBANK_ARM32")  # of the kernel that these tests boot, the port's usual one without it
+MICROSCOPE = bool(os.environ.get("HOTBANK_ARM32_MICROSCOPE"))
+TAKEN = 16 if MICROSCOPE else 0  # MiB that a kernel keeps for itself to look for mistakes
 SHARED = Path("/dev/shm")  # in a file on disk, a read of a dark bank would leave no trace
 
 
 @cache
 def kernel() -> kernel_build.BuiltKernel:
     """Our kernel for 32-bit ARM, with the bank driver; under the microscope, where the environment says so."""
-    build = microscope.built_port if os.environ.get("HOTBANK_ARM32_MICROSCOPE") else partial(kernel_build.build, "arm")
+    build = microscope.built_port if MICROSCOPE else partial(kernel_build.build, "arm")
     return build(release=RELEASE, modules=[bank_module.source_folder()])
 
 
