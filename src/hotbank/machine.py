@@ -445,7 +445,8 @@ class Reading:
 
     ``at``: seconds on the machine's clock. ``zones`` as in a snapshot, in pages. ``refaults``: pages of the cache that
     had to be read again, since boot (``workingset_refault_anon`` and ``_file``). ``meters``: those that answered.
-    ``clocks``: when that was by the clocks of a running kernel.
+    ``clocks``: when that was by the clocks of a running kernel. ``kernel``: pages of slab that can't be
+    reclaimed and of page tables, which lie in kernel zones alone.
     """
 
     at: float
@@ -455,6 +456,7 @@ class Reading:
     migrated: Migrated | None = None
     meters: tuple[Meter, ...] = ()
     clocks: Clocks | None = None
+    kernel: int | None = None
 
     @property
     def free(self) -> int:

@@ -253,6 +253,8 @@ class Kind(StrEnum):
 _MOVABLE_KINDS = frozenset({Kind.ANON, Kind.SHMEM, Kind.FILE, Kind.HUGETLB, Kind.BALLOON})
 KERNEL_KINDS = frozenset({Kind.SLAB, Kind.PAGE_TABLE, Kind.KERNEL})
 """What the kernel allocates for itself: never in ZONE_MOVABLE."""
+NAMED_KERNEL_KINDS = frozenset({Kind.SLAB, Kind.PAGE_TABLE})
+"""Those of them that /proc/vmstat counts in pages."""
 IMMOVABLE_KINDS = KERNEL_KINDS | {Kind.RESERVED, Kind.UNBACKED}
 """What migration can't carry elsewhere (mm/page_isolation.c, ``has_unmovable_pages``; mm/memory_hotplug.c,
 ``scan_movable_pages``)."""

@@ -33,7 +33,7 @@ from hotbank.errors import (
 )
 from hotbank.numbers import finite, is_whole
 
-VERSION = 12
+VERSION = 13
 MAX_REQUEST = 4 << 20  # bytes of one line to an owner: the largest is what a transaction found, block by block
 MAX_ANSWER = 64 << 20  # bytes of one line from an owner: a snapshot of a machine with 100,000 blocks fits
 

@@ -362,6 +362,20 @@ def test_what_reclaim_dropped_is_counted_when_it_is_read_again() -> None:
     model.validate()
 
 
+def test_a_reading_tells_slab_and_page_tables() -> None:
+    model = small_model()
+    before = model.reading().kernel or 0
+    model.kernel_alloc("objects", 70, kind=Kind.SLAB)
+    model.kernel_alloc("no flag says whose", 9)
+    pid = model.spawn("app", anon_pages=700)
+    tables = len(model.tasks.process(pid).tables)
+    assert model.reading().kernel == before + 70 + tables
+    model.exit(pid)
+    model.kernel_free("objects", 30)
+    assert model.reading().kernel == before + 40
+    model.validate()
+
+
 def test_writes_change_the_content_that_is_read() -> None:
     model = small_model()
     pid = model.spawn("data", anon_pages=10)

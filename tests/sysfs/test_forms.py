@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from host.captured_trees import BOOTS
 from hotbank.errors import FormatError
-from hotbank.machine import Pressure, ZoneInfo
+from hotbank.machine import Pressure, Reading, ZoneInfo
 from hotbank.memory import BlockState, Range, Zone
 from hotbank.sysfs import bank, iomem, names, vmstat, zoneinfo
 from hotbank.sysfs.block import OnlineType
@@ -144,6 +144,12 @@ def test_counters_of_a_kernel() -> None:
     assert moved is not None
     assert (vmstat.refaults(found), moved.success, moved.fail) == (5, 5, 1)
     assert vmstat.refaults({}) is None
+    own = "nr_slab_reclaimable 7\nnr_slab_unreclaimable 20\nnr_page_table_pages 100\n"
+    assert vmstat.kernels(vmstat.COUNTERS.parse(own)) == 120
+    assert vmstat.kernels({"nr_page_table_pages": 7}) is None
+    told = Reading(0.0, refaults=5, kernel=120)
+    assert vmstat.kernels(vmstat.counters_of(told)) == told.kernel
+    assert vmstat.refaults(vmstat.counters_of(told)) == told.refaults
     assert vmstat.migrated({"pgmigrate_success": 1}) is None
 
 

@@ -348,7 +348,8 @@ class Host:
         now, counters = self._clock.now(), files.counters(self._tree)
         moved = vmstat.refaults(counters), vmstat.migrated(counters)
         clocks = Clocks.now() if self._tree.running else None
-        return Reading(now, files.zones(self._tree), files.pressure(self._tree), *moved, self._meters.read(), clocks)
+        seen = files.zones(self._tree), files.pressure(self._tree), *moved, self._meters.read()
+        return Reading(now, *seen, clocks, vmstat.kernels(counters))
 
     @cached_property
     def _meters(self) -> Meters:

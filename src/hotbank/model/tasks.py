@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from hotbank.errors import KernelError
-from hotbank.memory import CODE, Kind
+from hotbank.memory import CODE, NAMED_KERNEL_KINDS, Kind
 from hotbank.model.alloc import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIMABLE, Gfp, OutOfMemoryError, PageAllocator
 from hotbank.model.contents import Holder, PageContents
 from hotbank.model.frames import Frame, MigrateType
@@ -100,6 +100,7 @@ class Tasks:
         self.placeless = set[Handle]()
         self.oom_killed: list[int] = []
         self.refaults = 0  # pages of the cache that reclaim had dropped and that were read again
+        self.kernels_own = 0  # pages of slab, none of which is reclaimed here, and of page tables
         self._doomed: set[Handle] = set()  # pages whose last user left while they were pinned
         self._poisoned = False
         self._next_pid = 100
@@ -415,6 +416,7 @@ class Tasks:
             return
         holder = Holder(kind, name, single=single)
         handles = self._contents.create(frames, holder)
+        self._count(holder, len(frames))
         if kind is not Kind.FILE:
             self.caches[name] = Cache(holder, GFP_KERNEL, handles)
             return
@@ -444,11 +446,18 @@ class Tasks:
         except OutOfMemoryError as e:
             self._allocator.free(e.got)
             raise KernelError(errno.ENOMEM, holder.comm, detail=f"{e}") from e
+        self._count(holder, pages)
         return self._contents.create(frames, holder)
 
+    def _count(self, holder: Holder, pages: int) -> None:
+        if holder.kind in NAMED_KERNEL_KINDS:
+            self.kernels_own += pages
+
     def _release(self, handles: list[Handle]) -> None:
+        """Pages of one holder."""
         if not handles:
             return
+        self._count(self._contents.holder(handles[0]), -len(handles))
         pins = self._contents.pins
         if not pins.keys().isdisjoint(handles):
             self._doomed.update(handle for handle in handles if handle in pins)

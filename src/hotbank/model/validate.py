@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hotbank.memory import CODE, KERNEL_KINDS, OWNERLESS_KINDS, BlockState, Zone, codes
+from hotbank.memory import CODE, KERNEL_KINDS, NAMED_KERNEL_KINDS, OWNERLESS_KINDS, BlockState, Zone, codes
 from hotbank.model.alloc import PageAllocator
 from hotbank.model.contents import PageContents
 from hotbank.model.frames import FREE, OFFLINE, Frames
@@ -29,6 +29,7 @@ def validate(parts: Parts) -> None:
     _check_huge(contents, tasks)
     _check_holders(contents, tasks)
     _check_page_cache(tasks)
+    _check_kernels_own(contents, tasks)
     _check_clean(frames, contents)
     _check_blocks(frames, parts.hotplug, parts.geometry)
     _check_zones(frames, parts.allocator, parts.hotplug, parts.geometry)
@@ -80,6 +81,12 @@ def _check_page_cache(tasks: Tasks) -> None:
         assert not clean & file.dirty, f"{name}: a page is clean and dirty"
     cached = sum(len(file.pages) - len(file.dirty) for file in tasks.files.values())
     assert cached == sum(tasks.clean_pages().values()) + tasks.pinned_clean(), "the list of clean pages is wrong"
+
+
+def _check_kernels_own(contents: PageContents, tasks: Tasks) -> None:
+    """What was counted as it came and went is what there is of slab and page tables."""
+    own = sum(contents.holder(handle).kind in NAMED_KERNEL_KINDS for handle in contents.live())
+    assert own == tasks.kernels_own, f"{own} pages are slab or page tables, not {tasks.kernels_own}"
 
 
 def _check_clean(frames: Frames, contents: PageContents) -> None:

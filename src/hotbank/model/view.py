@@ -77,12 +77,13 @@ class View:
             )
 
     def reading(self) -> Reading:
-        """Free memory and clean cache by zone, pages moved, cache that was read again. It knows no pressure."""
+        """Free memory and clean cache by zone, pages moved, cache that was read again, slab and page tables. It knows
+        no pressure."""
         with self._parts.lock:
             migration = self._parts.hotplug.migration
             moved = Migrated(migration.success, migration.fail)
-            refaults = self._parts.tasks.refaults
-            return Reading(self._parts.clock.now(), tuple(self.zones()), refaults=refaults, migrated=moved)
+            now, zones, tasks = self._parts.clock.now(), tuple(self.zones()), self._parts.tasks
+            return Reading(now, zones, refaults=tasks.refaults, migrated=moved, kernel=tasks.kernels_own)
 
     def survey(self, block: int) -> Survey:
         """The kinds of all pages of the block, and which of them stand in the way. Raises KernelError(ENOENT)."""

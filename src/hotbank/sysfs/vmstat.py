@@ -12,6 +12,7 @@ from hotbank.sysfs.form import Form
 
 _ROW = re.compile(r"^(\S+) ([0-9]{1,20})$", re.MULTILINE)
 _REFAULTS = ("workingset_refault_anon", "workingset_refault_file")
+_KERNELS = ("nr_slab_unreclaimable", "nr_page_table_pages")
 
 
 def _parse(text: str) -> Mapping[str, int]:
@@ -38,8 +39,15 @@ def refaults(counters: Mapping[str, int]) -> int | None:
     return sum(counted) if counted else None
 
 
+def kernels(counters: Mapping[str, int]) -> int | None:
+    """Pages of slab that can't be reclaimed and of page tables; None where the kernel does not count them."""
+    return sum(counters[name] for name in _KERNELS) if counters.keys() >= set(_KERNELS) else None
+
+
 def counters_of(reading: Reading) -> Mapping[str, int]:
-    """What a reading knows of them. It tells all refaults in one number, which stands for those of files here."""
-    found = {} if reading.refaults is None else {_REFAULTS[-1]: reading.refaults}
-    moved = reading.migrated
+    """What a reading knows of them. It tells all refaults in one number, which stands for those of files here, and the
+    kernel's own pages in one, which stands for slab."""
+    kernel, moved = reading.kernel, reading.migrated
+    found: dict[str, int] = {} if kernel is None else dict.fromkeys(_KERNELS, 0) | {_KERNELS[0]: kernel}
+    found |= {} if reading.refaults is None else {_REFAULTS[-1]: reading.refaults}
     return found if moved is None else found | {"pgmigrate_success": moved.success, "pgmigrate_fail": moved.fail}
