@@ -311,6 +311,20 @@ def test_who_cant_read_whether_to_pause_pauses(tmp_path: Path, text: str) -> Non
     assert (known.status, known.orders.paused) == (None, "m.auto can't be read, so what it said is not known")
 
 
+def test_a_state_of_before_goes_on_without_what_it_lacks(serving: Serving, tmp_path: Path) -> None:
+    desk = desk_in(tmp_path, "m")
+    served = serving(desk)
+    govern(lambda: attached(Owner(served.model, desk=desk)), SETTINGS, lambda _: True, print)
+    written, status = tmp_path / "m.auto", desk.governed().status
+    kept = json.loads(written.read_text())
+    del kept["status"]["state"]["kernel"]
+    written.write_text(json.dumps(kept))
+    found = desk_in(tmp_path, "m").governed().status
+    assert status is not None
+    assert found is not None
+    assert found.state == replace(status.state, kernel=None)
+
+
 def test_a_full_disk_keeps_nobody_from_governing(
     serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

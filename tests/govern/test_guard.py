@@ -16,16 +16,17 @@ from effort import examples
 from hotbank.govern import guard as module
 from hotbank.govern.guard import Act, Guard, Outcome, State
 from hotbank.govern.policy import Wish
-from hotbank.govern.view import Group, View
+from hotbank.govern.view import Group, Kernel, View
 
 FIXED, RESERVE = 10, 2
-GUARD = Guard(reserve=RESERVE, hourly=4, ban=50.0, longest=400.0)
+GUARD = Guard(reserve=RESERVE, hourly=4, ban=50.0, longest=400.0, memory=math.inf)
 GROUPS = (Group("a", 4, cost=20.0), Group("b", 4, cost=5.0), Group("c", 8, cost=0.0), Group("d", 4, cost=math.inf))
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What happens between two looks. ``other``: a group that another hand switches. ``ends``: what acts come to."""
+    """What happens between two looks. ``other``: a group that another hand switches. ``ends``: what acts come to.
+    ``own``: what the kernel uses itself, and ``room``: what its zones have left; None: nobody can tell."""
 
     passed: float
     used: int
@@ -33,6 +34,13 @@ class Moment:
     pressed: bool | None = None
     other: str | None = None
     ends: Outcome = Outcome.DONE
+    own: int = 0
+    room: int | None = None
+    foreseen: int = 0
+
+    @property
+    def kernel(self) -> Kernel | None:
+        return None if self.room is None else Kernel(self.own, self.room)
 
 
 MOMENTS = st.lists(
@@ -44,6 +52,9 @@ MOMENTS = st.lists(
         st.sampled_from((None, False, False, True)),
         st.sampled_from((None, None, None, None, "a", "c")),
         st.sampled_from((Outcome.DONE, Outcome.DONE, Outcome.DONE, Outcome.FAILED, Outcome.USELESS)),
+        st.integers(0, 6),
+        st.none() | st.integers(0, FIXED),
+        st.sampled_from((0, 0, 15, 25)),
     ),
     max_size=25,
 )
@@ -61,6 +72,7 @@ class World:
     taken: list[tuple[float, str]] = field(default_factory=list)
     returned: dict[str, float] = field(default_factory=dict)
     bans: dict[str, tuple[float, float]] = field(default_factory=dict)
+    own: list[int] = field(default_factory=list)
     strangers: bool = False
 
     def live(self, moment: Moment) -> None:
@@ -68,8 +80,9 @@ class World:
         if moment.other is not None:
             self._switch(moment.other, not self._group(moment.other).dark)
             self._by_another(moment.other)
-        view = View(self.at, FIXED, self.groups, moment.used, pressed=moment.pressed)
-        decision = self.guard.decide(view, Wish(moment.keep, "a whim"), self.state)
+        self.own += [moment.own] if moment.kernel else []
+        view = View(self.at, FIXED, self.groups, moment.used, pressed=moment.pressed, kernel=moment.kernel)
+        decision = self.guard.decide(view, Wish(moment.keep, "a whim", moment.foreseen), self.state)
         self._check(view, decision.acts, moment)
         self.state = decision.state
         assert {act.group for act in decision.acts}.isdisjoint(decision.held)
@@ -91,7 +104,10 @@ class World:
     def _check(self, view: View, acts: tuple[Act, ...], moment: Moment) -> None:
         takes, backs = [a for a in acts if a.dark], [a for a in acts if not a.dark]
         ours = [g for g in view.groups if g.dark and g.name not in self.theirs]
-        short = moment.used + RESERVE > view.supply
+        growth = max(max(self.own) - moment.own, moment.own - min(self.own)) if moment.kernel else 0
+        beside = max(moment.used, moment.foreseen if growth and moment.room else 0)
+        needed = beside + RESERVE + min(moment.room or 0, growth)
+        short = needed > view.supply
         assert {act.group for act in backs} <= {group.name for group in ours}, "never what another hand took"
         if short or moment.pressed:
             assert not takes, "neither below the reserve nor under pressure"
@@ -99,9 +115,12 @@ class World:
             assert backs, "it gets better at each look under pressure"
         if short:
             regained = view.supply + sum(self._group(a.group).size for a in backs)
-            assert regained >= moment.used + RESERVE or len(backs) == len(ours), "what is missing comes back at once"
+            assert regained >= needed or len(backs) == len(ours), "what is missing comes back at once"
         left = view.supply - sum(self._group(a.group).size for a in takes)
-        assert not takes or left >= max(moment.used + RESERVE, moment.keep), "enough is left"
+        assert not takes or left >= max(needed, moment.keep), "enough is left"
+        if takes and moment.room is not None:
+            kernels = min(moment.room, left - moment.used)
+            assert kernels >= RESERVE + growth, "what moves leaves the kernel's zones what they need"
         for act in takes:
             self._check_take(self._group(act.group))
 
@@ -162,6 +181,9 @@ BREACHES = {
     "forgets bans": _method("_banned", lambda _, state, *__: state),
     "brings nothing back": _method("_back", lambda *_: ()),
     "forgets what is used": _method("least", lambda *_: 0),
+    "crowds the kernel's zones": _method("_crowded", lambda *_: ""),
+    "forgets what the kernel had": _method("_lately", lambda *_: None),
+    "lets what comes fill the kernel's zones": _method("_for_the_kernel", lambda *_: 0),
 }
 
 
@@ -219,6 +241,27 @@ def test_what_holds_a_bank_in_is_said_in_bytes_and_seconds() -> None:
     assert GUARD.decide(View(5.0, 1 << 30, groups, 0), Wish(0, "a whim"), back).held == {
         "a": "it came back, and pays for that in 15 s"
     }
+
+
+def test_zones_of_the_kernel_that_are_full_keep_a_bank_in_and_say_so() -> None:
+    """20 MiB it used lately and 5 now: as much is to stay, whatever Movable memory has room for."""
+    groups, mib = (Group("a", 512 << 20, cost=20.0),), 1 << 20
+    looks = (
+        View(at, 1 << 30, groups, 100 * mib, kernel=Kernel(own, 9 * mib))
+        for at, own in ((0.0, 20 * mib), (9.0, 5 * mib))
+    )
+    state = State()
+    for view in looks:
+        decision = GUARD.decide(view, Wish(0, "a whim"), state)
+        state = decision.state
+    assert decision.held == {"a": "kernel zones would keep 9 MiB; 15 MiB are to stay"}
+    assert state.kernel == (5 * mib, 20 * mib)
+
+
+def test_half_of_what_the_kernel_had_is_forgotten_in_time() -> None:
+    state = State(at=0.0, kernel=(0, 100))
+    later = Guard(memory=60.0).decide(View(60.0, FIXED, GROUPS, 0, kernel=Kernel(40, 9)), Wish(0, "a whim"), state)
+    assert later.state.kernel == (20, 70)
 
 
 def test_how_long_a_return_takes_is_learnt_first_from_the_first_leaving() -> None:

@@ -14,11 +14,12 @@ import pytest
 
 from hotbank import board, memspec, operate
 from hotbank.errors import Code, MachineError, Refusal
+from hotbank.govern.banks import view
 from hotbank.govern.guard import Guard, Outcome
 from hotbank.govern.policy import Balance, Wish
 from hotbank.govern.runner import Governor, Step
-from hotbank.govern.view import View
-from hotbank.machine import Reading, Snapshot
+from hotbank.govern.view import Kernel, View
+from hotbank.machine import Reading, Snapshot, ZoneInfo
 from hotbank.memory import MIB, KernelState, Power, parse_size
 from hotbank.model import Model
 from hotbank.model.frames import Frames
@@ -99,6 +100,14 @@ def run(found: Model, one: Governor, seconds: float) -> list[Step]:
 
 def dark(found: Model) -> set[str]:
     return {domain.name for domain in found.snapshot().domains if domain.power is Power.OFF}
+
+
+def test_what_the_kernel_has_room_for_lies_in_its_zones_and_is_not_lent() -> None:
+    normal = ZoneInfo(0, "Normal", 0, 900, 900, 900, free=100, cma_free=30, reclaimable=7)
+    movable = ZoneInfo(0, "Movable", 900, 900, 900, 900, free=500, cma_free=50, reclaimable=60)
+    reading = Reading(0.0, (normal, movable), kernel=11)
+    assert view(reading, 4096, ()).kernel == Kernel(11 * 4096, 77 * 4096)
+    assert view(replace(reading, kernel=None), 4096, ()).kernel is None
 
 
 @pytest.mark.parametrize("cma", ["0", "32M", "64M"])
@@ -422,6 +431,7 @@ def fails() -> Any:
     [
         (fails, "RuntimeError: no idea"),
         (lambda: Wish(nan, "nothing"), "nan is no number"),  # type: ignore[arg-type]
+        (lambda: Wish(0, "nothing", nan), "nan is no number"),  # type: ignore[arg-type]
         (lambda: Wish("4 GiB", "all"), "'4 GiB' is no number"),  # type: ignore[arg-type]
         (lambda: None, "AttributeError"),
         (lambda: SimpleNamespace(keep=0), "AttributeError"),

@@ -253,6 +253,20 @@ def test_who_was_out_is_blamed_for_what_comes_of_it_later() -> None:
     assert report.banks[0].added == 1
 
 
+def test_room_is_kept_for_what_the_kernel_took_lately_when_processes_fill_its_zones() -> None:
+    """Teeth of which a tenth is slab: the bank is back while there is room for it. Who forgets what it took has a
+    process killed."""
+    use = [60] * 3 + [*range(60, 400, 22)] + [60] * 9 + [*range(60, 400, 33)]
+    sizes = [(mib * MIB * 9 // 10, mib * MIB // 10) for mib in use]
+    samples = (Sample(60.0 * n, anon, 0, 0, 0, slab, 0, 0, 0) for n, (anon, slab) in enumerate(sizes))
+    load = Load(trace=Trace("t", BOARD, tuple(samples)))
+    (_, kept), (_, forgotten) = run(load, Settings()), run(load, Settings(guard={"memory": 0.0}))
+    assert (kept.harm.oom_kills, kept.blame) == (0, ())
+    assert kept.result.share is not None
+    assert kept.result.share > 0.8
+    assert forgotten.baseline.oom_kills == 0 < forgotten.harm.oom_kills
+
+
 def test_what_goes_wrong_anyway_is_nobodys_fault() -> None:
     _, report = run(demand(60, 60, 600, 600))
     assert report.baseline.oom_kills + report.baseline.refused_acts > 0

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from hotbank.energy import Dram, Work, break_even
-from hotbank.govern.view import Group, View
+from hotbank.govern.view import Group, Kernel, View
 from hotbank.machine import PRESSED, BankStatus, DomainStatus, Reading, Snapshot
 from hotbank.memory import GIB, BlockState, KernelState
 from hotbank.memspec import Part
+from hotbank.room import KERNEL_ZONES
 from hotbank.routes import route
 
 _ENTRY = 8  # bytes of a page table's entry
@@ -100,4 +101,13 @@ def view(reading: Reading, page_size: int, groups: Sequence[Group], refaulted: i
     inside = sum(group.inside for group in groups)
     pressed = None if reading.pressure is None else reading.pressure.some_avg10 >= PRESSED
     fixed, used = max(0, managed - inside), reading.demand * page_size
-    return View(reading.at, fixed, tuple(groups), used, refaulted * page_size, pressed, reading.lent * page_size)
+    lent, kernel = reading.lent * page_size, _kernel(reading, page_size)
+    return View(reading.at, fixed, tuple(groups), used, refaulted * page_size, pressed, lent, kernel)
+
+
+def _kernel(reading: Reading, page_size: int) -> Kernel | None:
+    if reading.kernel is None:
+        return None
+    zones = (zone for zone in reading.zones if zone.zone in KERNEL_ZONES)
+    room = sum(max(0, zone.free - zone.cma_free) + zone.reclaimable for zone in zones)
+    return Kernel(reading.kernel * page_size, room * page_size)

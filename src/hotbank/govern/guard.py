@@ -2,6 +2,8 @@
 """What any policy has to pass before a bank is switched.
 
 * Below the reserve nothing is taken, and what the governor took comes back, at once, paused or not.
+* The kernel's own memory has its zones alone, and what moves there stays there: they keep the reserve, and room for it
+  to be what it was lately, or to grow as much again.
 * Under pressure nothing is taken, and something comes back at each look until the pressure is over.
 * A bank that came back stays until it has earned what leaving and coming back cost; so much is taken in an hour, and no
   more.
@@ -20,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from hotbank.govern.policy import Wish
-from hotbank.govern.view import Group, View
+from hotbank.govern.view import Group, Kernel, View
 
 _HOUR = 3600.0
 
@@ -59,7 +61,8 @@ class State:
     which all should; None before the first look. ``returned``: when one came back last. ``taken``: when any was taken,
     in the last hour. ``used``: of the look before, at ``at``. ``takes``: seconds from the look that orders a return
     until it is there, as it went lately; before any, those of the first leaving. ``paused``: why nothing is taken;
-    empty where it may be.
+    empty where it may be. ``kernel``: the least and the most that the kernel's own memory was lately, in bytes; None
+    where nobody could tell.
     """
 
     ours: tuple[str, ...] = ()
@@ -72,6 +75,7 @@ class State:
     used: int = 0
     takes: float = 0.0
     paused: str = ""
+    kernel: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,8 @@ class Guard:
     ``reserve``: bytes that stay free at any rate: the memory map and page tables of what returns next, and what the
     owner itself needs at most. ``returning``: seconds until what is ordered is there, or what it took lately where that
     is more; ``foresight``: how much of the last rise to expect again until then. ``hourly``: groups taken in an hour at
-    most. ``ban``: seconds of the first ban; ``longest`` of the last.
+    most. ``ban``: seconds of the first ban; ``longest`` of the last. ``memory``: seconds in which half of what the
+    kernel's own memory was lately is forgotten.
     """
 
     reserve: int = 0
@@ -99,6 +104,7 @@ class Guard:
     hourly: int = 60
     ban: float = 120.0
     longest: float = 86400.0
+    memory: float = 21600.0
 
     def begin(self) -> State:
         """What is known before the first look."""
@@ -107,6 +113,7 @@ class Guard:
     def decide(self, view: View, wish: Wish, state: State) -> Decision:
         """What of the wish may be done now. Raises nothing and does nothing."""
         least, state = self.least(view, state), self._looked(view, state)
+        least += self._for_the_kernel(view, wish, state, least)
         back = self._back(view, wish, state, least)
         if back:
             return Decision(back, {}, state)
@@ -119,6 +126,7 @@ class Guard:
         left, room = view.supply, self.hourly - len(state.taken)
         for group in _from_the_top([group for group in view.groups if not group.dark]):
             why = self._held(group, view, state) or self._wanted(left - group.size, wish, least)
+            why = why or self._crowded(left - group.size, view, state)
             why = why or ("" if len(acts) < room else f"{self.hourly} were taken in the last hour")
             if why:
                 held[group.name] = why
@@ -154,8 +162,23 @@ class Guard:
         what is free and can't be a part of that."""
         passed = 0.0 if state.at is None else view.at - state.at
         rise = max(0.0, (view.used - state.used) / passed) if passed > 0 else 0.0
-        until = passed + max(self.returning, state.takes)
-        return view.used + view.lent + self.reserve + round(self.foresight * rise * until)
+        foreseen = round(self.foresight * rise * (passed + max(self.returning, state.takes)))
+        return view.used + view.lent + self.reserve + foreseen
+
+    def _for_the_kernel(self, view: View, wish: Wish, state: State, least: int) -> int:
+        """Bytes more that are to be there, so that what the policy foresees leaves its zones what the kernel's own
+        memory may grow by. No more of that than they have room for: what lies there already no return brings out."""
+        growth = 0 if view.kernel is None else min(view.kernel.room, _growth(view.kernel, state.kernel))
+        return growth and growth + max(0, wish.foreseen + view.lent + self.reserve - least)
+
+    def _lately(self, view: View, state: State) -> tuple[int, int] | None:
+        """The least and the most of the kernel's own memory, both nearing what it is now as time goes by."""
+        if view.kernel is None:
+            return state.kernel
+        used, passed = view.kernel.used, 0.0 if state.at is None else view.at - state.at
+        kept = 0.5 ** (passed / self.memory) if self.memory > 0 else 0.0
+        low, high = (used + round((bound - used) * kept) for bound in state.kernel or (used, used))
+        return min(low, used), max(high, used)
 
     def _looked(self, view: View, state: State) -> State:
         less, dark = _names(view.less), _names(view.dark)
@@ -171,6 +194,7 @@ class Guard:
             used=view.used,
             takes=state.takes,
             paused=state.paused or ("" if as_left else _another_hand(view, state)),
+            kernel=self._lately(view, state),
         )
 
     def _back(self, view: View, wish: Wish, state: State, least: int) -> tuple[Act, ...]:
@@ -208,10 +232,24 @@ class Guard:
             return f"{_size(least - left)} more free, and it could leave"
         return f"the policy keeps it: {wish.why}" if left < wish.keep else ""
 
+    def _crowded(self, left: int, view: View, state: State) -> str:
+        """Whether what moves, beyond what other Movable memory takes, would leave the kernel's zones too little."""
+        if view.kernel is None:
+            return ""
+        keep = min(view.kernel.room, left - view.used - view.lent)
+        needed = self.reserve + _growth(view.kernel, state.kernel)
+        return "" if keep >= needed else f"kernel zones would keep {_size(keep)}; {_size(needed)} are to stay"
+
     def _banned(self, state: State, name: str, at: float) -> State:
         before = state.bans.get(name)
         seconds = self.ban if before is None else min(self.longest, 2 * before.seconds)
         return replace(state, bans={**state.bans, name: Ban(at + seconds, seconds)})
+
+
+def _growth(kernel: Kernel, span: tuple[int, int] | None) -> int:
+    """Bytes: to the most that there was lately, or as much again as it has grown since the least."""
+    low, high = span or (kernel.used, kernel.used)
+    return max(high - kernel.used, kernel.used - low)
 
 
 def _from_the_top(groups: Sequence[Group]) -> Iterator[Group]:

@@ -19,10 +19,12 @@ from hotbank.govern.view import Group, View
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Bytes that should stay in the kernel, and why."""
+    """Bytes that should stay in the kernel, and why. ``foreseen``: what may be used before more could be there; 0: no
+    more than now."""
 
     keep: int
     why: str
+    foreseen: int = 0
 
 
 class Policy(Protocol):
@@ -102,7 +104,7 @@ class Balance:
         starts = list(accumulate((group.size for group in levels), initial=bottom))
         idle, gaps = _counted(view.at, state, [foreseen > start for start in starts[:-1]])
         top = self._top(view.at, levels, idle, gaps)
-        wish = Wish(max(starts[top], min(foreseen, view.total)), _why(view.at, idle, top))
+        wish = Wish(max(starts[top], min(foreseen, view.total)), _why(view.at, idle, top), foreseen)
         return wish, Seen(view.at, passed, view.used, slope, steepest, idle, gaps)
 
     def margin(self, total: int, slope: float, steepest: float, between: float) -> float:

@@ -135,10 +135,8 @@ class Governor:
             if not self._begun:
                 self._knows, self._begun = self._policy.begin(), True
             wish, knows = self._policy.decide(now, self._knows)
-            keep = finite(wish.keep)
-            if keep is None:
-                raise ValueError(f"{wish.keep!r:.40} is no number of bytes")
-            wished = Wish(round(keep), str(wish.why))
+            keep, foreseen = _bytes(wish.keep), _bytes(wish.foreseen)
+            wished = Wish(keep, str(wish.why), foreseen)
         except Exception as e:  # it is anybody's, and whatever it does, who governs must bring back what is missed
             return Wish(now.supply, f"as it is: the policy failed ({type(e).__name__}: {e})")
         self._knows = knows
@@ -246,6 +244,13 @@ class Governor:
                 yield self._carried_out(Act(name, False, "what left is read again"), now, Outcome.USELESS)
             elif now.at >= until:
                 del self._missed[name]
+
+
+def _bytes(wished: object) -> int:
+    number = finite(wished)
+    if number is None:
+        raise ValueError(f"{wished!r:.40} is no number of bytes")
+    return round(number)
 
 
 def _from_dark(bunch: Bunch) -> str:

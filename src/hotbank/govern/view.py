@@ -30,6 +30,15 @@ class Group:
         return 0 if self.dark else self.size
 
 
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """The kernel's own memory, which lies in its zones alone. Bytes: ``used`` of it, and ``room`` for more, once what
+    is clean has been dropped there; what is lent is none."""
+
+    used: int
+    room: int
+
+
 @dataclass(frozen=True)
 class View:
     """One look. Bytes; ``at`` in seconds on the machine's clock.
@@ -37,7 +46,8 @@ class View:
     ``fixed``: what the kernel manages outside the groups. ``used``: what is in use and could not be dropped: managed
     memory less free pages and clean page cache. ``refaulted``: page cache that had to be read again since the last
     look. ``pressed``: tasks wait for memory (/proc/pressure/memory); None where nobody can tell. ``lent``: free, and
-    yet not for the kernel itself, so that no bank can come back by it.
+    yet not for the kernel itself, so that no bank can come back by it. ``kernel``: its own zones; None where nobody can
+    tell.
     """
 
     at: float
@@ -47,6 +57,7 @@ class View:
     refaulted: int = 0
     pressed: bool | None = None
     lent: int = 0
+    kernel: Kernel | None = None
 
     @cached_property
     def total(self) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from hotbank.errors import Code, HotbankError, MachineError, Refusal
+from hotbank.govern.guard import State
 from hotbank.govern.status import Governed, Orders, Status
 from hotbank.regular import read_regular
 from hotbank.wire import decode, encode
@@ -140,11 +141,20 @@ def lasts_of(status: Status) -> Any:
     return status.policy, status.who, status.period, replace(status.state, at=None, used=0)
 
 
+def _filled(found: Any) -> Any:
+    """With what a state of a version before lacks as it is before the first look."""
+    status = found.get("status") if isinstance(found, dict) else None
+    state = status.get("state") if isinstance(status, dict) else None
+    if not isinstance(status, dict) or not isinstance(state, dict):
+        return found
+    return found | {"status": status | {"state": encode(State()) | state}}
+
+
 def _read(file: Path) -> _Kept:
     """What was kept. Of a file that can't be read nobody knows whether it said to pause: then it does. A governor that
     lived in the owner before this one has ended with it."""
     try:
-        found: _Kept = decode(_Kept, json.loads(read_regular(file, _LARGEST)))
+        found: _Kept = decode(_Kept, _filled(json.loads(read_regular(file, _LARGEST))))
     except FileNotFoundError:
         return _Kept()
     except (OSError, ValueError, RecursionError, HotbankError):
