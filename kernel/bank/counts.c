@@ -106,7 +106,11 @@ static unsigned long bank_count_free(struct page *page, unsigned long pfn, unsig
 	return pages;
 }
 
-/* A large folio from this page of it on, or what of it lies before the end. */
+/*
+ * A large folio from this page of it on, or what of it lies before the end. Until 6.2
+ * (cb67f4282bf9) who maps it whole may be counted at each of its pages as well. So of one
+ * that is mapped whole only those are taken for sure, and other mappings look like pins.
+ */
 static unsigned long bank_count_folio(struct page *page, unsigned long most,
 				      struct bank_counts *counts)
 {
@@ -115,16 +119,16 @@ static unsigned long bank_count_folio(struct page *page, unsigned long most,
 	unsigned long part = clamp_t(long, folio_page(folio, 0) + pages - page, 1, most);
 	u64 flags = bank_page_flags(&folio->page);
 	enum bank_kind kind = bank_kind(flags, page_ref_count(&folio->page));
-	int maps = bank_entire_maps(folio);
+	int whole = bank_entire_maps(folio), single = 0;
 	unsigned long i, bad = 0;
 
 	for (i = 0; i < part; i++) {
 		bad += !!PageHWPoison(page + i);
-		maps += max(atomic_read(&page[i]._mapcount) + 1, 0);
+		single += max(atomic_read(&page[i]._mapcount) + 1, 0);
 	}
 	counts->pages[KIND_POISONED] += bad;
 	counts->pages[kind] += part - bad;
-	if (bank_may_move(kind) && bank_is_held(&folio->page, flags, pages, maps))
+	if (bank_may_move(kind) && bank_is_held(&folio->page, flags, pages, whole ?: single))
 		counts->held += part - bad;
 	return part;
 }
