@@ -698,9 +698,9 @@ class Counting(Machine, Protocol):
     """A machine whose kernel may count a block's pages by kind, so that nobody need read what each of them is."""
 
     def count(self, blocks: tuple[int, ...]) -> tuple[Survey, ...]:
-        """Surveys of those of the blocks of which a count says all that a survey would: every page is free or can move,
-        and nothing may hold one. What else is there, only a survey tells: such blocks are left out, and so are those
-        that nobody counts, or that there are not."""
+        """Surveys of those of the blocks, each once, of which a count says all that a survey would: every page is free
+        or can move, and nothing may hold one. What else is there, only a survey tells: such blocks are left out, and
+        so are those that nobody counts, or that there are not."""
         ...
 
 

@@ -144,3 +144,11 @@ def test_a_count_reads_nothing_of_pages(tmp_path: Path) -> None:
     assert host.count((BLOCK,)) == ()
     file.unlink()
     assert host.count((BLOCK,)) == ()
+
+
+def test_a_block_is_counted_once_however_often_it_is_named(tmp_path: Path) -> None:
+    """Who may only read can make nobody count for ever; a block that can't be is none."""
+    load = "a third in use, single pages"
+    host = host_with(tmp_path, load)
+    with_counts(tmp_path, load)
+    assert [seen.block for seen in host.count((-1, BLOCK, 1 << 70, BLOCK))] == [BLOCK]

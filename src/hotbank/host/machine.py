@@ -190,7 +190,8 @@ class Host:
         from hotbank.host.survey import counted
 
         with self._look() as look:
-            there = ((number, Range.sized(number * self._block_size, self._block_size)) for number in blocks)
+            numbers = (number for number in dict.fromkeys(blocks) if number >= 0)
+            there = ((number, Range.sized(number * self._block_size, self._block_size)) for number in numbers)
             return tuple(seen for number, span in there if (seen := counted(look, number, span)) is not None)
 
     def block(self, number: int) -> Block | None:
