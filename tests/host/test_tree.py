@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -309,3 +310,23 @@ def test_a_block_that_leaves_while_we_look(tmp_path: Path, monkeypatch: pytest.M
     tree = Tree(Made((MadeBlock(8), MadeBlock(10))).at(tmp_path))
     monkeypatch.setattr(files, "block_numbers", lambda _: [8, 9, 10])
     assert [b.number for b in files.blocks(tree, 128 * MIB)] == [8, 10]
+
+
+def test_one_block_is_as_the_list_has_it(tmp_path: Path) -> None:
+    host = Host(Made((MadeBlock(8), MadeBlock(10, zones="Movable"))).at(tmp_path))
+    assert tuple(host.block(number) for number in (8, 10)) == host.snapshot().blocks
+    assert {host.block(number) for number in (-1, 9, 1 << 70)} == {None}
+    write(tmp_path, {f"{MEMORY}/memory8/state": "gone\n"})
+    with pytest.raises(MachineError, match="no state of a memory block"):
+        host.block(8)
+
+
+def test_one_block_that_leaves_while_we_look_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, right = Host(Made((MadeBlock(8), MadeBlock(10))).at(tmp_path)), files.state
+
+    def too_late(tree: Tree, number: int) -> BlockState:
+        shutil.rmtree(tmp_path / MEMORY / f"memory{number}")
+        return right(tree, number)
+
+    monkeypatch.setattr(files, "state", too_late)
+    assert host.block(10) is None

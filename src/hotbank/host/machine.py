@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from hotbank import board as boards
 from hotbank import kernels
 from hotbank.board import Bank, Board, Domain
-from hotbank.errors import CancelPending, Code, Finding, KernelError, Refusal, SwitchError
+from hotbank.errors import CancelPending, Code, Finding, KernelError, MachineError, Refusal, SwitchError
 from hotbank.gate import Gate, Switch
 from hotbank.host import tree as files
 from hotbank.host.ram import Ram
@@ -195,9 +195,14 @@ class Host:
             return tuple(seen for number, span in there if (seen := counted(look, number, span)) is not None)
 
     def block(self, number: int) -> Block | None:
-        """The block as it is now."""
-        there = os.path.isdir(self._tree.path(names.block(number)))
-        return files.block(self._tree, number, self._block_size) if there else None
+        """The block as it is now; None also of one that leaves while we look."""
+        there = partial(os.path.isdir, self._tree.path(names.block(number)))
+        try:
+            return files.block(self._tree, number, self._block_size) if there() else None
+        except MachineError:
+            if there():
+                raise
+            return None
 
     def pages(self, block: int) -> Pages:
         """What every page of a block is, as far as this process may see it."""
