@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from hotbank import board
 from hotbank.errors import Code
 from hotbank.machine import Ability, Block, Survey
 from hotbank.model import Model
-from hotbank.operate import plan_free, remove
+from hotbank.operate import Limits, look, plan_free, remove
 from hotbank.operate.capacity import spare_for
 from hotbank.testing import Faulty
 
@@ -70,3 +72,20 @@ def test_a_choice_asks_for_the_list_and_the_counts_alone() -> None:
     seen = {name: times for name, times in questions.items() if name in ("survey", "glance")}
     assert choice.plan.code is Code.OK
     assert seen == {"survey": 2}  # of the other bank, where the kernel has pages
+
+
+def test_counting_ends_when_there_is_no_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each question takes all the time that an order has."""
+    monkeypatch.setattr(look, "_AT_ONCE", 1)
+    machine = asked()
+    right = machine.count
+
+    def slow(blocks: tuple[int, ...]) -> tuple[Survey, ...]:
+        machine.clock.sleep(20.0)
+        return right(blocks)
+
+    monkeypatch.setattr(machine, "count", slow)
+    outcome = remove(machine, "high", limits=Limits(total=10.0))
+    assert (outcome.code, outcome.exit) == (Code.DEADLINE, 1)
+    questions = machine.since()
+    assert (questions["count"], questions["survey"], questions["offline"]) == (1, 0, 0)

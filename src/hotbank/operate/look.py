@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import takewhile
 from math import inf
 from typing import Any, Protocol, cast
 
@@ -27,14 +28,15 @@ def surveys_of(machine: Machine, snapshot: Snapshot, blocks: Iterable[int]) -> d
     return {seen.block: seen for seen in each_survey(machine, _online(snapshot, blocks))}
 
 
-def counted(machine: Machine, snapshot: Snapshot, blocks: Iterable[int]) -> dict[int, Survey]:
+def counted(machine: Machine, snapshot: Snapshot, blocks: Iterable[int], until: float = inf) -> dict[int, Survey]:
     """Surveys of those of the blocks that are online and about which a count says all that an order has to know: it
-    looks at no page. The others want a look."""
+    looks at no page. The others want a look. ``until``: on the machine's clock, from when on none is counted."""
     if not can_count(machine):
         return {}
     there = tuple(_online(snapshot, blocks))
     parts = (there[at : at + _AT_ONCE] for at in range(0, len(there), _AT_ONCE))
-    return {seen.block: seen for part in parts for seen in machine.count(part)}
+    in_time = takewhile(lambda _: until == inf or machine.clock.now() < until, parts)
+    return {seen.block: seen for part in in_time for seen in machine.count(part)}
 
 
 def survey_now(machine: Machine, block: int) -> Survey:

@@ -84,12 +84,12 @@ def plan_in_time(machine: Machine, names: Names, deadline: float, felt: Between)
     """The plan that takes them out, or one that says DEADLINE when looking at the blocks takes all the time there is.
     ``felt``: who lists the machine's blocks.
 
-    No look is begun that, as long as the longest so far, would last beyond.
+    No look is begun that, as long as the longest so far, would last beyond, and no count after it.
     """
     snapshot, clock, longest = felt.snapshot(), machine.clock, 0.0
     targets = resolve_all(snapshot, names)
     blocks = _blocks(targets)
-    surveys = counted(machine, snapshot, blocks)
+    surveys = counted(machine, snapshot, blocks, deadline)
     for block in (number for number in blocks if number not in surveys):
         began = clock.now()
         if began + longest >= deadline:
