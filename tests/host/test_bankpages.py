@@ -146,6 +146,16 @@ def test_a_count_reads_nothing_of_pages(tmp_path: Path) -> None:
     assert host.count((BLOCK,)) == ()
 
 
+@pytest.mark.parametrize("bad", [0, 4])
+def test_where_a_page_is_bad_all_are_looked_at(bad: int, tmp_path: Path) -> None:
+    """A free block is counted without a look at what lies inside of it."""
+    load = "a third in use, single pages"
+    host = host_with(tmp_path, load)
+    with_counts(tmp_path, load)
+    (tmp_path / "proc/meminfo").write_text(f"MemTotal:  131072 kB\nHardwareCorrupted: {bad:>5} kB\n")
+    assert len(host.count((BLOCK,))) == (not bad)
+
+
 def test_a_block_is_counted_once_however_often_it_is_named(tmp_path: Path) -> None:
     """Who may only read can make nobody count for ever; a block that can't be is none."""
     load = "a third in use, single pages"

@@ -105,9 +105,10 @@ def survey(look: Look, block: Block, clock: Clock) -> Survey:
 
 def counted(look: Look, number: int, span: Range) -> Survey | None:
     """The survey of a block by what our driver counts of it; None where that does not say all that there is: it is not
-    all in ZONE_MOVABLE, something speaks against it or may hold a page of it, or nobody counts."""
+    all in ZONE_MOVABLE, something speaks against it or may hold a page of it, there are bad pages somewhere, or nobody
+    counts."""
     count = look.count(range(span.start // look.page_size, span.end // look.page_size))
-    if count is None or not count.movable or count.held or not count.kinds.keys() <= _CLEAR:
+    if count is None or not count.movable or count.held or not count.kinds.keys() <= _CLEAR or look.bad:
         return None
     block = Block(number, span, BlockState.ONLINE, (Zone.MOVABLE,), count.node)
     whole, zone = look.ram.covers(span), look.buddies(count.node, Zone.MOVABLE)

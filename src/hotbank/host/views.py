@@ -24,6 +24,7 @@ from hotbank.host.tree import Tree, buddies, cma_pages, kernel_of
 from hotbank.kernels import Kernel
 from hotbank.machine import Block
 from hotbank.memory import CODE, Kind, Range
+from hotbank.sysfs import meminfo, names
 
 _PROBE = 64  # pages that tell most blocks without a memmap of their own
 _BALLOON, _RESERVED, _SLAB = CODE[Kind.BALLOON], CODE[Kind.RESERVED], CODE[Kind.SLAB]
@@ -113,6 +114,11 @@ class Look:
         counts = BankCounts.open(self.tree, self.page_size)
         self._stack.callback(counts.close)
         return counts
+
+    @cached_property
+    def bad(self) -> bool:
+        """Whether the kernel knows of a bad page anywhere: one inside of a free block is not counted."""
+        return bool((self.tree.value(names.MEMINFO, meminfo.LINES) or {}).get("HardwareCorrupted"))
 
     @cached_property
     def cgroups(self) -> int | None:
