@@ -223,8 +223,19 @@ def test_workers_end_with_who_has_them() -> None:
 @pytest.mark.parametrize(
     ("rights", "may"), [("0" * 16, False), ("4000", True), ("1fffeffbfff", False), ("1ffffffffff", True)]
 )
-def test_what_comes_later_is_locked_where_no_limit_ends_it(rights: str, may: bool) -> None:
-    assert firm.may_lock(f"Name:\tworker\nCapPrm:\t{'f' * 16}\nCapEff:\t{rights}\nSeccomp:\t0\n") is may
+def test_what_comes_later_is_locked_where_no_limit_ends_it(tmp_path: Path, rights: str, may: bool) -> None:
+    """Of a kernel that has no namespaces of users."""
+    status = tmp_path / "status"
+    status.write_text(f"Name:\twörker\nCapPrm:\t{'f' * 16}\nCapEff:\t{rights}\nSeccomp:\t0\n", encoding="utf-8")
+    assert firm.may_lock(tmp_path) is may
+
+
+def test_root_of_its_own_users_has_a_limit(tmp_path: Path) -> None:
+    """The kernel asks for the right among everybody's users, whatever the status says."""
+    (tmp_path / "status").write_text("CapEff:\t1ffffffffff\n")
+    (tmp_path / "ns").mkdir()
+    (tmp_path / "ns/user").write_text("")
+    assert not firm.may_lock(tmp_path)
 
 
 @pytest.mark.parametrize(("was", "becomes"), [("0", "-1000"), ("300", "-1000"), ("-900", "-900"), ("-1000", "-1000")])

@@ -15,6 +15,7 @@ from hotbank.numbers import digits
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # include/uapi/asm-generic/mman.h
 _CAP_IPC_LOCK = 14  # include/uapi/linux/capability.h
+_FIRST_USERS = 0xEFFFFFFD  # include/linux/proc_ns.h, PROC_USER_INIT_INO
 _NEVER = -1000  # include/uapi/linux/oom.h, OOM_SCORE_ADJ_MIN
 
 
@@ -28,7 +29,7 @@ def locked() -> str:
 
     libc = ctypes.CDLL(None, use_errno=True)
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    unbounded = limit == resource.RLIM_INFINITY or may_lock(Path("/proc/self/status").read_text(encoding="ascii"))
+    unbounded = limit == resource.RLIM_INFINITY or may_lock(Path("/proc/self"))
     # What comes later is locked page by page: a thread's stack is mapped whole, and nobody needs all of it.
     for flags in (_MCL_CURRENT, *((_MCL_FUTURE | _MCL_ONFAULT,) if unbounded else ())):
         if libc.mlockall(flags) != 0:
@@ -36,10 +37,15 @@ def locked() -> str:
     return ""
 
 
-def may_lock(status: str) -> bool:
-    """Whether a process with this /proc/PID/status has CAP_IPC_LOCK, for which there is no limit."""
-    rights = re.search(r"^CapEff:\s+([0-9a-f]+)$", status, re.MULTILINE)
-    return rights is not None and bool((digits(rights[1], 16) or 0) >> _CAP_IPC_LOCK & 1)
+def may_lock(process: Path) -> bool:
+    """Whether the process with this folder in /proc has CAP_IPC_LOCK, for which there is no limit, and not only among
+    the users of a namespace of its own, where the kernel does not ask for it (``capable``)."""
+    rights = re.search(rb"^CapEff:\s+([0-9a-f]+)$", (process / "status").read_bytes(), re.MULTILINE)
+    has = rights is not None and bool((digits(rights[1].decode(), 16) or 0) >> _CAP_IPC_LOCK & 1)
+    try:
+        return has and (process / "ns/user").stat().st_ino == _FIRST_USERS
+    except FileNotFoundError:  # a kernel that knows no other users
+        return has
 
 
 def spared(file: Path = Path("/proc/self/oom_score_adj")) -> str:
