@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,17 +25,19 @@ from hotbank import board, serve
 from hotbank.errors import MachineError
 from hotbank.memory import Power
 from hotbank.model import Model
-from hotbank.operate import MemoryJournal
+from hotbank.operate import Limits, MemoryJournal
+from hotbank.operate.outcome import no_events
 from hotbank.remote import Remote
-from hotbank.serve import firm, workers
+from hotbank.serve import firm, watchdog, workers
 from hotbank.serve.children import start_module
 from hotbank.serve.client import RemoteOwner
 from hotbank.serve.governing import Governing
 from hotbank.serve.local import attached
 from hotbank.serve.owner import Owner
+from hotbank.serve.protocol import Order
 from hotbank.serve.workers import Workers
 from kernel.kernel_kit import alive, children_of
-from patience import until
+from patience import HANG, until
 
 # Python runs it at the start of each process, and it is told of all that the process imports or starts from then on.
 _HOOK = """
@@ -210,6 +213,18 @@ def test_one_that_dies_at_work_is_cleaned_up_after(at: int, when: str) -> None:
             assert serve.add(client, *BOTH).exit == 0
             assert owner.workers._ready == [stays]
         owner.workers.stand_down()
+
+
+def test_orders_that_follow_each_other_leave_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as one worker carries out in a second, which are more than threads fit in."""
+    monkeypatch.setattr(watchdog, "_LOOK_EVERY", HANG)
+    owner = Owner(model())
+    owner.workers.stand_ready()
+    with attached(owner) as client:
+        for _ in range(3):
+            assert RemoteOwner(client).order(Order("recover", (), Limits()), no_events) is None
+        until(lambda: not [thread for thread in threading.enumerate() if "_watch" in thread.name], "their end")
+    owner.workers.stand_down()
 
 
 def test_workers_end_with_who_has_them() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,27 +27,32 @@ class Watchdog:
 
     def __init__(self, pid: int, died: Callable[[], None]) -> None:
         self._process, self._died = os.pidfd_open(pid), died
-        self._words, self._over = 0, False
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._words = 0
+        self._leash, held = socket.socketpair()
+        threading.Thread(target=self._watch, args=(held,), daemon=True).start()
 
     def heard(self) -> None:
         """The worker asked for something, or is about to be answered: at odd times it is the owner's turn."""
         self._words += 1
 
     def over(self) -> None:
-        """The worker is through with what it was watched for."""
-        self._over = True
+        """The worker is through with what it was watched for: the thread ends at once, whoever comes next has another.
+        Once more does nothing."""
+        self._leash.close()
 
-    def _watch(self) -> None:
+    def _watch(self, held: socket.socket) -> None:
         poll, looks, words = select.poll(), 0, self._words
-        poll.register(self._process, select.POLLIN)
-        while not (ended := poll.poll(_LOOK_EVERY * 1000)) and not self._over:
+        for file in (self._process, held):
+            poll.register(file, select.POLLIN)
+        while not (ended := dict(poll.poll(_LOOK_EVERY * 1000))):
             waits_for_us = self._words % 2 == 1
             looks = 0 if waits_for_us or self._words != words else looks + 1
             words = self._words
             if looks >= LOOKS:
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self._process, signal.SIGKILL)
-        if ended:
+        if held.fileno() not in ended:
             self._died()
+        self.over()
+        held.close()
         os.close(self._process)
