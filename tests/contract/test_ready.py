@@ -227,6 +227,16 @@ def test_orders_that_follow_each_other_leave_no_threads(monkeypatch: pytest.Monk
     owner.workers.stand_down()
 
 
+def test_one_that_is_stopped_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_ENDS", 0.1)
+    one = Workers()
+    one.stand_ready()
+    process = one._ready[0]._process
+    process.send_signal(signal.SIGSTOP)
+    one.stand_down()
+    assert process.poll() == -signal.SIGKILL
+
+
 def test_workers_end_with_who_has_them() -> None:
     one = Workers()
     one.stand_ready()

@@ -22,6 +22,7 @@ from hotbank.sysfs import meminfo
 
 ROOM = 64 * MIB  # available where a worker is started before it is needed: it takes a third of that
 _WORDS = 4096  # bytes of what a worker may not
+_ENDS = 10.0  # seconds of wall time for one to end that nobody gives orders any more; one that takes longer is stopped
 
 
 class Worker:
@@ -65,10 +66,17 @@ class Worker:
         """Have it end, and wait for that: its exit status, and the last line that it wrote to standard error."""
         self._orders.close()
         if self._last_words is None:
-            with self._process as process:
-                assert process.stderr is not None
-                self._last_words = process.stderr.read().decode(errors="replace").strip().splitlines()[-1:]
+            with self._process:
+                self._last_words = self._said().decode(errors="replace").strip().splitlines()[-1:]
         return self._process.returncode, self._last_words
+
+    def _said(self) -> bytes:
+        """All that it wrote to standard error, until its end."""
+        try:
+            return self._process.communicate(timeout=_ENDS)[1]
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.communicate()[1]
 
     def forget(self) -> None:
         """Have it end, and wait for nothing."""
