@@ -23,6 +23,7 @@ from contract.test_governing import SETTINGS
 from contract.test_owning import memory
 from hotbank import board, serve
 from hotbank.errors import MachineError
+from hotbank.host.parent import Parent
 from hotbank.memory import Power
 from hotbank.model import Model
 from hotbank.operate import Limits, MemoryJournal
@@ -235,6 +236,31 @@ def test_one_that_is_stopped_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> No
     process.send_signal(signal.SIGSTOP)
     one.stand_down()
     assert process.poll() == -signal.SIGKILL
+
+
+def test_one_that_dies_before_it_is_spoken_to_has_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(_: str, *words: str, **options: object) -> subprocess.Popen[bytes]:
+        process = start_module("hotbank.no_such_module", *words, **options)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        return process
+
+    monkeypatch.setattr(workers, "start_module", dies)
+    with attached(Owner(model())) as client, pytest.raises(MachineError, match=r"status 1: .*no_such_module"):
+        serve.remove(client, "high")
+
+
+def test_where_there_is_no_room_for_a_thread_none_stands_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And an order says that it has no worker."""
+
+    def full(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Parent, "start", full)
+    one = Workers()
+    one.stand_ready()
+    assert not one._ready
+    with pytest.raises(OSError, match="can't start new thread"), one.at_work():
+        pass
 
 
 def test_workers_end_with_who_has_them() -> None:

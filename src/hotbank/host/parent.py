@@ -6,6 +6,7 @@ So who starts a process that is to live on, from a thread that is not, has it st
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import subprocess
@@ -32,7 +33,10 @@ class Parent(threading.Thread):
 
     def started(self) -> subprocess.Popen[bytes]:
         """The process. Raises OSError."""
-        self.start()
+        try:
+            self.start()
+        except RuntimeError as e:  # all that threading says of an error
+            raise OSError(errno.EAGAIN, str(e)) from e
         self._begun.wait()
         if isinstance(self._result, OSError):
             raise self._result

@@ -23,6 +23,7 @@ from hotbank.sysfs import meminfo
 ROOM = 64 * MIB  # available where a worker is started before it is needed: it takes a third of that
 _WORDS = 4096  # bytes of what a worker may not
 _ENDS = 10.0  # seconds of wall time for one to end that nobody gives orders any more; one that takes longer is stopped
+_DEAD = (BrokenPipeError, ConnectionResetError)
 
 
 class Worker:
@@ -131,7 +132,7 @@ class Workers:
             lost = [worker for worker in self._ready if not worker.lives]
             self._ready[:] = [worker for worker in self._ready if worker.lives]
             if not (self._ready or self._at_work) and has_room():
-                with suppress(OSError, RuntimeError):
+                with suppress(OSError):
                     self._ready.append(Worker(stays=True))
             said = {what for worker in self._ready for what in worker.may_not()} - self._told
             self._told |= said
@@ -152,13 +153,13 @@ class Workers:
     def _sent_for(self) -> tuple[Worker, socket.socket]:
         """The one that stands ready, unless it has died; else a fresh one."""
         with self._lock:
-            ready, stays = [worker for worker in self._ready if worker.lives], self._stand
+            ready, stays = tuple(self._ready), self._stand
             self._ready.clear()
         for worker in ready:
-            with suppress(BrokenPipeError, ConnectionResetError):
+            with suppress(*_DEAD):
                 return worker, worker.line()
-        fresh = Worker(stays=stays)
-        return fresh, fresh.line()
+            worker.end()
+        return _fresh(stays=stays)
 
     def _give_back(self, worker: Worker | None) -> None:
         with self._lock:
@@ -168,6 +169,20 @@ class Workers:
                 self._ready.append(worker)
         if worker is not None and not stays:
             worker.end()
+
+
+def _fresh(*, stays: bool) -> tuple[Worker, socket.socket]:
+    """One that is started now. The line to one that has died at once is at its end."""
+    worker = Worker(stays=stays)
+    try:
+        with suppress(*_DEAD):
+            return worker, worker.line()
+        ours, theirs = socket.socketpair()
+    except OSError:
+        worker.end()
+        raise
+    theirs.close()
+    return worker, ours
 
 
 def has_room() -> bool:
