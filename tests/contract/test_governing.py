@@ -182,6 +182,20 @@ def test_what_a_look_came_to_is_told_at_once_and_the_rest_with_the_next(serving:
     one.leave()
 
 
+@pytest.mark.parametrize("looks", range(4))
+def test_nothing_leaves_at_the_look_after_a_pause(serving: Serving, looks: int) -> None:
+    """Whenever it was said, also behind a look of which the owner was told at once."""
+    served = serving(Desk(), two_domains())
+    one = governing(served)
+    for _ in range(looks):
+        one.look()
+        served.model.clock.sleep(2.0)
+    one.begin()
+    RemoteOwner(served.remote).pause("at once")
+    assert not [deed for deed in one.look().deeds if deed.dark]
+    one.leave()
+
+
 def test_who_looks_again_and_again_may_ask_all_else(serving: Serving) -> None:
     """A thread of its own answers the looks of one, the crew those of others and whatever comes between."""
     served = serving(Desk())

@@ -165,11 +165,12 @@ class Governing:
         return self._last
 
     def reading(self) -> Reading:
-        """How the machine feels; with the look before this one, if that is untold."""
-        if self._owner is None or self._last is None or self._last is self._told:
+        """How the machine feels; with the look before this one, of which nothing that was done is told twice."""
+        if self._owner is None or self._last is None:
             return self._machine.reading()
+        untold = self._last if self._last is not self._told else replace(self._last, deeds=())
         self._told = self._last
-        look = self._owner.look(self._last)
+        look = self._owner.look(untold)
         self._hear(look.orders)
         return look.reading
 
