@@ -202,6 +202,15 @@ def test_it_goes_when_who_governs_is_gone_without_a_word() -> None:
     assert not owner.workers._ready
 
 
+def test_it_goes_with_who_looked_only_once() -> None:
+    """The second look may be an hour later."""
+    owner = Owner(model())
+    with attached(owner) as client:
+        Governing(client, RemoteOwner(client), SETTINGS).look()
+        (process,) = [worker._process for worker in owner.workers._ready]
+    until(lambda: process.poll() == 0, "its end")
+
+
 @pytest.mark.parametrize(("at", "when"), [(0, "before"), (4, "after"), (11, "after")])
 def test_one_that_dies_at_work_is_cleaned_up_after(at: int, when: str) -> None:
     """As any worker, wherever it dies; and whoever comes after it goes on."""

@@ -166,10 +166,11 @@ class Governing:
 
     def reading(self) -> Reading:
         """How the machine feels; with the look before this one, of which nothing that was done is told twice."""
-        if self._owner is None or self._last is None:
+        last = self._last or self._told
+        if self._owner is None or last is None:
             return self._machine.reading()
-        untold = self._last if self._last is not self._told else replace(self._last, deeds=())
-        self._told = self._last
+        untold = last if last is not self._told else replace(last, deeds=())
+        self._told = last
         look = self._owner.look(untold)
         self._hear(look.orders)
         return look.reading
