@@ -62,6 +62,13 @@ def test_who_rests_is_told_to_end_by_another_thread() -> None:
     assert rest.sleep(HANG)
 
 
+@pytest.mark.parametrize("seconds", [2.2e6, 1e300])
+def test_a_rest_may_be_longer_than_the_kernel_waits(seconds: float) -> None:
+    rest = Rest()
+    rest.end()
+    assert rest.sleep(seconds)
+
+
 def test_the_words_are_the_kernels(tmp_path: Path) -> None:
     """A tenth of a window, in microseconds, up to a NUL: Documentation/accounting/psi.rst."""
     file = tmp_path / "memory"

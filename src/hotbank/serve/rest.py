@@ -7,6 +7,7 @@ import os
 import select
 
 from hotbank.host.trigger import Trigger
+from hotbank.wire import LONGEST_POLL
 
 
 class Rest:
@@ -23,7 +24,7 @@ class Rest:
 
     def sleep(self, seconds: float) -> bool:
         """Return at the latest after so many seconds: True when it is to end."""
-        ready = dict(self._poll.poll(seconds * 1000))
+        ready = dict(self._poll.poll(min(seconds * 1000, LONGEST_POLL)))
         ended = ready.pop(self._ends, 0)
         for descriptor, events in ready.items():
             self._pressed |= bool(events & select.POLLPRI)
