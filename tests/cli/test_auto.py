@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -53,6 +54,20 @@ def test_it_takes_a_bank_and_says_so(up: None, tmp_path: Path) -> None:
     looks = [json.loads(line) for line in record.read_text().splitlines()]
     assert sum(len(look["deeds"]) for look in looks) == 1
     assert "by the governor" in invoke("history")[1]
+
+
+def test_nobody_governs_once_it_had_nobody_to_tell(up: None) -> None:
+    """As `auto run | true`: the next one need not wait until it is sure of that."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [sys.executable, "-u", "-m", "hotbank", "auto", "run"]
+    try:
+        assert subprocess.run(argv, stdout=writer, stderr=subprocess.DEVNULL, check=False).returncode == 1
+    finally:
+        os.close(writer)
+    status = json.loads(invoke("auto", "status", "--json")[1])
+    assert not status["governed"]
+    assert status["status"]["period"] == 0
 
 
 def refused(*arguments: str) -> str:

@@ -83,6 +83,7 @@ def run(
             rest = Rest(Trigger.of() if machine.here else None)
             governor = machine.governing(chosen, dry=dry_run, pressed=rest.pressed)
             governor.begin()
+            stack.callback(governor.leave)  # also where it is told to nobody any more that it has begun
             if machine.here and machine.is_ours and not dry_run and (trouble := spared()):
                 say(f"hotbank: {trouble}", err=True)
             if not as_json:

@@ -186,9 +186,10 @@ class Governing:
 
     def leave(self) -> None:
         """Say that it has ended, so that the next one need not wait until it is sure of that."""
-        if self._last is not None:
+        last = self._last or self._told
+        if last is not None:
             with suppress(HotbankError):
-                self._tell(replace(self._last, period=0.0, deeds=()))
+                self._tell(replace(last, period=0.0, deeds=()))
 
     def _hear(self, orders: Orders) -> None:
         if orders.resumes != self._resumes:
