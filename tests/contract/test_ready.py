@@ -211,6 +211,22 @@ def test_it_goes_with_who_looked_only_once() -> None:
     until(lambda: process.poll() == 0, "its end")
 
 
+def test_it_stays_when_who_governed_before_hangs_up() -> None:
+    owner = Owner(model())
+    with attached(owner) as client:
+        before = attached(owner)
+        one, other = [Governing(line, RemoteOwner(line), SETTINGS) for line in (before, client)]
+        one.look()
+        one.leave()
+        other.look()
+        (stays,) = owner.workers._ready
+        before.close()
+        until(lambda: len(owner._loop._lines) + len(owner._loop._lent) == 1, "its line's end")
+        assert serve.remove(client, "high").exit == 0
+        assert owner.workers._ready == [stays]
+    until(lambda: not owner.workers._ready, "its end")
+
+
 @pytest.mark.parametrize(("at", "when"), [(0, "before"), (4, "after"), (11, "after")])
 def test_one_that_dies_at_work_is_cleaned_up_after(at: int, when: str) -> None:
     """As any worker, wherever it dies; and whoever comes after it goes on."""

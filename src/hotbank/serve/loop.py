@@ -33,7 +33,7 @@ _CHANGES = 3  # one that runs, and two that are told so
 class Service:
     """What the loop is there for. ``cancel`` and ``interrupt`` wait for nothing; what became of them is told by what
     they were to end. ``busy``: whether something changes the machine. ``again``: the call that a client makes again and
-    again, and hardly another; ``parted``: such a client is gone; may take a moment."""
+    again, and hardly another; ``parted``: the last such client is gone; may take a moment."""
 
     answers: Answers
     again: str
@@ -354,7 +354,7 @@ class Loop:
         for line in [line for line in self._lines if line.finished]:
             line.close()
             self._lines.remove(line)
-            if line.looks:
+            if line.looks and not any(other.looks for other in (*self._lines, *self._lent)):
                 self._changes.hand(self._service.parted)
 
 
