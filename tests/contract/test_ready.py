@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -256,6 +257,24 @@ def test_orders_that_follow_each_other_leave_no_threads(monkeypatch: pytest.Monk
         for _ in range(3):
             assert RemoteOwner(client).order(Order("recover", (), Limits()), no_events) is None
         until(lambda: not [thread for thread in threading.enumerate() if "_watch" in thread.name], "their end")
+    owner.workers.stand_down()
+
+
+@pytest.mark.parametrize("why", [OSError(errno.EMFILE, "Too many open files"), RuntimeError("can't start new thread")])
+def test_an_order_that_nobody_can_watch_is_refused(why: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the next one is carried out."""
+
+    def no_room(*_: object) -> None:
+        raise why
+
+    owner = Owner(model())
+    owner.workers.stand_ready()
+    with attached(owner) as client:
+        with monkeypatch.context() as full:
+            full.setattr("hotbank.serve.job.Watchdog", no_room)
+            with pytest.raises(MachineError, match=re.escape(f"no worker could be watched: {why}")):
+                serve.remove(client, "high")
+        assert serve.remove(client, "high").exit == 0
     owner.workers.stand_down()
 
 

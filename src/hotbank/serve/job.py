@@ -119,6 +119,11 @@ class Job:
             watchdog = Watchdog(worker.pid, self._worker_died)
         except ProcessLookupError:  # it stood ready, and has died just now
             return
+        except (OSError, RuntimeError) as e:
+            line.close()  # it is given nothing to do
+            worker.end()
+            self._report = MachineError(f"no worker could be watched: {e}", code=Code.SYSTEM_ERROR)
+            return
         try:
             with suppress(OSError, ProtocolError):
                 answer_in_turn(SocketStream(line), hello, self._answers(), watchdog.heard)

@@ -20,7 +20,7 @@ LOOKS = 60  # without a word in between: a slow board takes most of them to star
 
 class Watchdog:
     """Watches the process from a thread of its own, which ends with it. ``died``: called when it has, unless it was
-    through before.
+    through before. Raises ProcessLookupError where there is none, OSError and RuntimeError where there is no room.
 
     Looks are counted, not seconds, so that an owner that was itself stopped meanwhile blames nobody.
     """
@@ -28,8 +28,12 @@ class Watchdog:
     def __init__(self, pid: int, died: Callable[[], None]) -> None:
         self._process, self._died = os.pidfd_open(pid), died
         self._words = 0
-        self._leash, held = socket.socketpair()
-        threading.Thread(target=self._watch, args=(held,), daemon=True).start()
+        try:
+            self._leash, held = socket.socketpair()
+            threading.Thread(target=self._watch, args=(held,), daemon=True).start()
+        except BaseException:
+            os.close(self._process)
+            raise
 
     def heard(self) -> None:
         """The worker asked for something, or is about to be answered: at odd times it is the owner's turn."""
