@@ -14,9 +14,8 @@ from hotbank.errors import Code
 from hotbank.host import Host
 from hotbank.machine import Survey
 from hotbank.operate import explain, plan_free, plan_remove
-from hotbank.operate.choice import choose
 from hotbank.operate.look import counted, surveys_of
-from verdicts.test_glances import BLOCK, BLOCKS, PAGES, machine, some
+from verdicts.test_glances import BLOCK, BLOCKS, PAGES, is_as_good_as_surveys_of_all, machine, some
 
 OF_PAGES = ("kpageflags", "kpagecount", "kcore")
 KINDS = {"free": 1, "listed": 1, "anon": 2, "pinned": 2, "slab": 7, "kernel": 10}
@@ -49,13 +48,7 @@ def clear(random: Random) -> list[str]:
 @pytest.mark.parametrize("zones", ["Movable", "Normal"])
 def test_it_is_as_good_as_a_choice_from_surveys_of_all(seed: int, zones: str, tmp_path: Path) -> None:
     random = Random(seed)
-    host = counting(tmp_path, [some(random, 0.1 * seed) for _ in BLOCKS], zones)
-    snapshot = host.snapshot()
-    surveys = surveys_of(host, snapshot, BLOCKS)
-    for wanted in (1, 3, 6):
-        found, best = plan_free(host, wanted * BLOCK), choose(snapshot, surveys, wanted * BLOCK)
-        assert (found.plan.code, found.size, found.plan.may_move) == (best.plan.code, best.size, best.plan.may_move)
-        assert found.at_least == best.at_least
+    is_as_good_as_surveys_of_all(counting(tmp_path, [some(random, 0.1 * seed) for _ in BLOCKS], zones))
 
 
 @pytest.mark.parametrize("seed", [1, 2])
