@@ -111,21 +111,19 @@ def counted(look: Look, number: int, span: Range) -> Survey | None:
     if count is None or not count.movable or count.held or not count.kinds.keys() <= _CLEAR or look.bad:
         return None
     block = Block(number, span, BlockState.ONLINE, (Zone.MOVABLE,), count.node)
+    if _may_be_lent(look, block):
+        return None
     whole, zone = look.ram.covers(span), look.buddies(count.node, Zone.MOVABLE)
     finds = _Finds(unseen=set() if whole is not None else {"holes"})
     leaf = _leaf(look, block, 0, finds)
-    return (
-        None
-        if _may_be_lent(look, block)
-        else Survey(
-            number,
-            {kind: count.kinds[kind] for kind in Kind if kind in count.kinds},
-            unknown=tuple(sorted(finds.unseen)),
-            boot=look.ram.at_boot(span),
-            holes=whole is False,
-            leaf=leaf,
-            buddies=Buddies(count.free[: len(zone)], zone) if zone else None,
-        )
+    return Survey(
+        number,
+        {kind: count.kinds[kind] for kind in Kind if kind in count.kinds},
+        unknown=tuple(sorted(finds.unseen)),
+        boot=look.ram.at_boot(span),
+        holes=whole is False,
+        leaf=leaf,
+        buddies=Buddies(count.free[: len(zone)], zone) if zone else None,
     )
 
 
